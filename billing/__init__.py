@@ -1,0 +1,7 @@
+"""Usage is remembered (ledger), told to Stripe (stripe_api), and Stripe's answers are kept (cache).
+
+Read in the data's order: ``usage`` and ``money`` are the words, ``metering`` is where a delta comes
+in, ``ledger`` counts it, ``plan`` says what Stripe has to be told, ``stripe_api`` tells it within
+``budget``, ``records`` and ``cache`` keep what Stripe answered, ``bill`` adds it all up.
+``services`` is the one place where these objects meet. Nothing here imports another of our packages.
+"""

@@ -1,0 +1,134 @@
+"""What can go wrong, as a tree; classes differ only where a caller acts differently.
+
+::
+
+    BillingError ─┬─ Refused ── change the request ─┬─ MixedCurrencies
+                  │                                 ├─ StripeRejected ── plan anew
+                  │                                 └─ KeyExpired ────── plan anew
+                  ├─ Unavailable ── ask again ──────┬─ Overloaded ────── our own limit, nothing sent
+                  │                                 ├─ StripeBusy ────── not executed, same key later
+                  │                                 ├─ OutcomeUnknown ── perhaps executed, same key later
+                  │                                 └─ LedgerUnavailable
+                  └─ LeaseLost ── another worker has taken over: stop writing
+"""
+
+from enum import StrEnum
+
+
+class ErrorCode(StrEnum):
+    """The codes of an expected refusal, as the GraphQL contract names them."""
+
+    NOT_FOUND = "NOT_FOUND"
+    INVALID_INPUT = "INVALID_INPUT"
+    UNKNOWN_SKU = "UNKNOWN_SKU"
+    IDEMPOTENCY_CONFLICT = "IDEMPOTENCY_CONFLICT"
+    NOT_DRAFT = "NOT_DRAFT"
+    ON_HOLD = "ON_HOLD"
+    PERIOD_CLOSED = "PERIOD_CLOSED"
+    SYNC_IN_PROGRESS = "SYNC_IN_PROGRESS"
+    DRIFT = "DRIFT"
+    STRIPE_REJECTED = "STRIPE_REJECTED"
+    STRIPE_UNAVAILABLE = "STRIPE_UNAVAILABLE"
+    OVERLOADED = "OVERLOADED"
+
+
+class BillingError(Exception):
+    """Anything that the gateway itself raises."""
+
+
+class Refused(BillingError):
+    """The request cannot be done as it stands; *message* names the cure and may be shown.
+
+    *path* points at the offending input field, outermost first.
+    """
+
+    def __init__(self, code: ErrorCode, message: str, path: tuple[str, ...] | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.path = path
+
+
+class MixedCurrencies(Refused):
+    """Two amounts in different currencies cannot be added."""
+
+    def __init__(self, one: str, other: str) -> None:
+        super().__init__(
+            ErrorCode.INVALID_INPUT,
+            f"Amounts in {one} and {other} cannot be added; bill each currency on its own.",
+        )
+
+
+class StripeRejected(Refused):
+    """Stripe answered no, for good, under this idempotency key: read its state and plan anew.
+
+    *replayed* is true when Stripe repeated a stored failure (``Idempotent-Replayed``): it will
+    repeat it for as long as the key lives.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        stripe_code: str | None = None,
+        request_id: str | None = None,
+        replayed: bool = False,
+    ) -> None:
+        super().__init__(ErrorCode.STRIPE_REJECTED, message)
+        self.status = status
+        self.stripe_code = stripe_code
+        self.request_id = request_id
+        self.replayed = replayed
+
+
+class KeyExpired(Refused):
+    """An idempotency key is too old to be sent again: Stripe may have pruned it after 24 hours."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            ErrorCode.STRIPE_REJECTED,
+            "This write was planned more than 20 hours ago; Stripe's state is read before planning anew.",
+        )
+
+
+class Unavailable(BillingError):
+    """Not now; ask again in *retry_after* seconds."""
+
+    code = ErrorCode.STRIPE_UNAVAILABLE
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after = retry_after
+
+
+class Overloaded(Unavailable):
+    """Our own limit said no before anything was sent."""
+
+    code = ErrorCode.OVERLOADED
+
+
+class StripeBusy(Unavailable):
+    """Stripe did not execute the request (limiter 429, lock timeout, 409): same key, later.
+
+    *reason* is Stripe's ``Stripe-Rate-Limited-Reason``, None for a lock timeout or a conflict.
+    """
+
+    def __init__(
+        self, message: str, *, retry_after: float = 1.0, reason: str | None = None
+    ) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.reason = reason
+
+
+class OutcomeUnknown(Unavailable):
+    """The request may have been executed (no answer, or a 5xx that is no replay): same key, later."""
+
+
+class LedgerUnavailable(Unavailable):
+    """The ledger's Redis cannot be reached, or is not durable enough to be trusted with money."""
+
+
+class LeaseLost(BillingError):
+    """The lease on a customer's period belongs to somebody else now: stop writing at once."""

@@ -1,0 +1,103 @@
+"""Exact amounts, and THE rounding rule: everything that turns a quantity into cents is here.
+
+Amounts are `Decimal` in major units (dollars) or `int` in minor units (cents); a float may not
+enter. Stripe keeps amounts in minor units, whose number of decimals depends on the currency.
+"""
+
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Context, Decimal
+
+from billing.errors import MixedCurrencies
+
+# Stripe's documentation, "Supported currencies": zero-decimal and three-decimal currencies.
+ZERO_DECIMAL = frozenset(
+    [
+        "bif",
+        "clp",
+        "djf",
+        "gnf",
+        "jpy",
+        "kmf",
+        "krw",
+        "mga",
+        "pyg",
+        "rwf",
+        "ugx",
+        "vnd",
+        "vuv",
+        "xaf",
+        "xof",
+        "xpf",
+    ],
+)
+THREE_DECIMAL = frozenset(["bhd", "jod", "kwd", "omr", "tnd"])
+
+# 15+12 digits of quantity times 12+12 digits of unit amount fit without rounding.
+EXACT = Context(prec=80)
+QUANTITY_PLACES = 12
+QUANTITY_STEP = Decimal(1).scaleb(-QUANTITY_PLACES)
+
+
+def exponent(currency: str) -> int:
+    """How many decimals the minor unit of *currency* (ISO 4217, any case) has: 0, 2 or 3."""
+    code = currency.lower()
+    if code in ZERO_DECIMAL:
+        return 0
+    return 3 if code in THREE_DECIMAL else 2
+
+
+def line_amount(quantity: Decimal, unit_amount: Decimal) -> int:
+    """What a line of *quantity* at *unit_amount* (minor units, up to 12 places) comes to, in minor units.
+
+    Stripe rounds each line by itself, half away from zero (observed; Stripe publishes no rule).
+    """
+    exact = EXACT.multiply(quantity, unit_amount)
+    return int(exact.to_integral_value(rounding=ROUND_HALF_UP))
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """An exact amount in major units of a lower-case ISO 4217 *currency*."""
+
+    amount: Decimal
+    currency: str
+
+    @classmethod
+    def of_minor(cls, minor: int | Decimal, currency: str) -> "Money":
+        """*minor* units (cents, possibly with sub-cent decimals) as Money."""
+        return cls(EXACT.scaleb(Decimal(minor), -exponent(currency)), currency.lower())
+
+    @property
+    def minor(self) -> Decimal:
+        """The amount in minor units; whole unless it is a sub-cent amount."""
+        return EXACT.scaleb(self.amount, exponent(self.currency))
+
+    @property
+    def formatted(self) -> str:
+        """For people: ``USD 1,234.50``; a sub-cent amount keeps all of its digits."""
+        plain = self.amount.quantize(Decimal(1).scaleb(-exponent(self.currency)), context=EXACT)
+        shown = plain if plain == self.amount else EXACT.plus(self.amount).normalize(EXACT)
+        return f"{self.currency.upper()} {shown:,f}"
+
+    def __add__(self, other: "Money") -> "Money":
+        self._must_match(other)
+        return Money(EXACT.add(self.amount, other.amount), self.currency)
+
+    def __sub__(self, other: "Money") -> "Money":
+        self._must_match(other)
+        return Money(EXACT.subtract(self.amount, other.amount), self.currency)
+
+    def _must_match(self, other: "Money") -> None:
+        if other.currency != self.currency:
+            raise MixedCurrencies(self.currency, other.currency)
+
+
+def plain(value: Decimal) -> str:
+    """*value* in plain notation without trailing zeros: what goes to Stripe and into JSON.
+
+    stripe-python sends ``str(Decimal)``, and ``1E-7`` is not a number to Stripe.
+    """
+    text = format(value, "f")
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text in ("-0", "") else text

@@ -1,0 +1,132 @@
+"""Settings from the environment: frozen, typed; a missing or empty secret is refused with its cure.
+
+``BILLING_ENVIRONMENT=production`` asks for separate queue and cache servers and for a durable
+ledger; ``development`` (the default) lets one server stand for all three.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+STRIPE_API_BASE = "https://api.stripe.com"
+MIN_SECRET = 16
+
+
+class Environment(StrEnum):
+    """How strict a start is."""
+
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+
+
+class SettingsRefused(SystemExit):
+    """The environment lacks something; the message names the variable and the cure."""
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set; each field is the variable ``BILLING_<FIELD>`` in upper case."""
+
+    model_config = SettingsConfigDict(env_prefix="BILLING_", frozen=True, extra="ignore")
+
+    environment: Environment = Environment.DEVELOPMENT
+    stripe_api_key: SecretStr
+    stripe_api_base: str = STRIPE_API_BASE
+    stripe_webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode]
+    redis_url: str
+    queue_url: str = ""
+    cache_url: str = ""
+    jwt_secret: SecretStr | None = None
+    jwks_url: str | None = None
+    accept_volatile_ledger: bool = False
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+
+    # Metering: what is still accepted, in seconds before and after now.
+    usage_max_age: int = 35 * 86_400
+    usage_max_future: int = 300
+
+    # Flushing: how long recorded usage may wait before Stripe is told, in seconds, and its spread.
+    flush_interval: float = 900
+    flush_jitter: float = 0.2
+    # Closing: how long after the period's end late usage still joins it, and how long nothing may
+    # have been in doubt before an invoice is finalized (three times Stripe's longest answer).
+    settle_window: float = 3600
+    quiet_time: float = 600
+
+    # Stripe's published rates per second (docs.stripe.com/rate-limits) and the share we use.
+    stripe_rate: float = 100
+    stripe_endpoint_rate: float = 25
+    stripe_share: float = 0.8
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_secrets(cls, values: dict[str, object]) -> dict[str, object]:
+        secrets = values.get("stripe_webhook_secrets")
+        if isinstance(secrets, str):
+            parts = tuple(part.strip() for part in secrets.split(",") if part.strip())
+            values = {**values, "stripe_webhook_secrets": parts}
+        return values
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        for name, secret in self._secrets():
+            if len(secret.get_secret_value()) < MIN_SECRET:
+                raise ValueError(f"{name} is empty or shorter than {MIN_SECRET} characters")
+        if not self.stripe_webhook_secrets:
+            raise ValueError("BILLING_STRIPE_WEBHOOK_SECRETS names no secret")
+        if not (self.jwt_secret or self.jwks_url):
+            raise ValueError("set BILLING_JWT_SECRET (HS256) or BILLING_JWKS_URL to verify tokens")
+        if (
+            "_live_" in self.stripe_api_key.get_secret_value()
+            and self.stripe_api_base != STRIPE_API_BASE
+        ):
+            raise ValueError(
+                "BILLING_STRIPE_API_BASE points away from Stripe while BILLING_STRIPE_API_KEY is a live "
+                "key; unset the base address or use a test key",
+            )
+        if self.environment is Environment.PRODUCTION and not (self.queue_url and self.cache_url):
+            raise ValueError(
+                "in production BILLING_QUEUE_URL and BILLING_CACHE_URL are servers of their own, "
+                "because the ledger's never evicts; set both",
+            )
+        return self
+
+    def _secrets(self) -> list[tuple[str, SecretStr]]:
+        named = [("BILLING_STRIPE_API_KEY", self.stripe_api_key)]
+        named += [
+            ("BILLING_STRIPE_WEBHOOK_SECRETS", secret) for secret in self.stripe_webhook_secrets
+        ]
+        if self.jwt_secret is not None:
+            named.append(("BILLING_JWT_SECRET", self.jwt_secret))
+        return named
+
+    @property
+    def queue(self) -> str:
+        """Where arq's wake-ups live; the ledger's server outside production."""
+        return self.queue_url or self.redis_url
+
+    @property
+    def cache(self) -> str:
+        """Where the read cache lives; the ledger's server outside production."""
+        return self.cache_url or self.redis_url
+
+
+def load_settings() -> Settings:
+    """Settings from the environment, or an exit with one sentence a person can act on."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsRefused("\n".join(_sentence(each) for each in error.errors())) from None
+
+
+def _sentence(error: object) -> str:
+    fields = dict(error)  # type: ignore[call-overload]
+    if not fields["loc"]:
+        return f"Refusing to start: {str(fields['msg']).removeprefix('Value error, ')}."
+    variable = f"BILLING_{str(fields['loc'][0]).upper()}"
+    if fields["type"] == "missing":
+        return f"Refusing to start: {variable} is not set; .env.example says what belongs there."
+    return f"Refusing to start: {variable} is invalid ({fields['msg']})."

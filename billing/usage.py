@@ -1,0 +1,110 @@
+"""The words of metering: a delta of usage, the price it is counted at, the period it falls in."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import NewType, Self
+
+CustomerId = NewType("CustomerId", str)
+"""A Stripe customer id, ``cus_…``."""
+
+LineKey = NewType("LineKey", str)
+"""Names one line of a period's bill: ``sku``, ``sku~2026-10`` (usage of another period, billed here)
+or ``adj:<id>`` (a correction)."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageDelta:
+    """A signed change of usage, as a metering service reports it.
+
+    *quantity* is in the unit that the SKU's price counts, at most 15 digits before the point and 12
+    after. *id* is the reporter's own: it is what makes a repeated report count once.
+    """
+
+    id: str
+    customer: CustomerId
+    sku: str
+    quantity: Decimal
+    occurred_at: datetime
+    app: str | None = None
+    region: str | None = None
+    organization: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """A Stripe Price that counts one SKU (its ``lookup_key``); immutable at Stripe but for its labels.
+
+    *unit_amount* is in minor units, up to 12 decimals. *product* is the Stripe product id,
+    *description* the product's name, *unit* its ``unit_label``.
+    """
+
+    id: str
+    sku: str
+    currency: str
+    unit_amount: Decimal
+    product: str
+    description: str | None = None
+    unit: str | None = None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Period:
+    """A calendar month in UTC, the unit of billing; ``str(period)`` is ``2026-11``."""
+
+    year: int
+    month: int
+
+    @classmethod
+    def containing(cls, moment: datetime) -> Self:
+        """The period in which *moment* (aware) falls."""
+        utc = moment.astimezone(UTC)
+        return cls(utc.year, utc.month)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The period that ``str(period)`` names; ValueError for anything else."""
+        year, _, month = text.partition("-")
+        if len(year) != 4 or len(month) != 2 or not 1 <= int(month) <= 12:  # noqa: PLR2004 the shape itself
+            raise ValueError(f"{text!r} is no billing period; write it as YYYY-MM")
+        return cls(int(year), int(month))
+
+    @property
+    def start(self) -> datetime:
+        """The first moment."""
+        return datetime(self.year, self.month, 1, tzinfo=UTC)
+
+    @property
+    def end(self) -> datetime:
+        """The first moment that is no longer inside."""
+        return self.next().start
+
+    def next(self) -> Self:
+        """The following month."""
+        return self._shifted(1)
+
+    def previous(self) -> Self:
+        """The month before."""
+        return self._shifted(-1)
+
+    def _shifted(self, months: int) -> Self:
+        year, month = divmod(self.year * 12 + self.month - 1 + months, 12)
+        return type(self)(year, month + 1)
+
+    def __str__(self) -> str:
+        return f"{self.year:04}-{self.month:02}"
+
+
+def carried(sku: str, origin: Period) -> LineKey:
+    """The line for usage of *origin* that a later period bills."""
+    return LineKey(f"{sku}~{origin}")
+
+
+def line_of(sku: str) -> LineKey:
+    """The line for a SKU's usage in its own period."""
+    return LineKey(sku)
+
+
+def adjustment_line(adjustment_id: str) -> LineKey:
+    """The line of one correction."""
+    return LineKey(f"adj:{adjustment_id}")
