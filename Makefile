@@ -1,0 +1,65 @@
+# Everything from a fresh clone: Python 3.11 or newer, nothing else installed, no root.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+.DEFAULT_GOAL := help
+.PHONY: help up token test check bench simulate capacity format schema lock clean
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTHONUNBUFFERED := 1
+
+help: ## What there is to do
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: $(VENV)/.ready ## Run everything here (Valkey, Stripe sandbox, gateway, worker) with demo data; Ctrl-C ends it
+	@exec $(BIN)/python -m demo up
+
+token: $(VENV)/.ready ## Print one token: ROLE=support, ROLE=metering or ROLE=customer CUSTOMER=cus_…
+	@$(BIN)/python -m demo token --role '$(ROLE)' --customer '$(CUSTOMER)'
+
+test: $(VENV)/.ready-dev ## Run the whole test suite against real parts on free ports
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+check: $(VENV)/.ready-dev ## Lint, format, types, import contracts, SDL drift
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m schema --check
+
+bench: $(VENV)/.ready-dev ## Run the benchmarks, each with its floor in the same run (ONLY=reads for one)
+	@$(BIN)/python -m benchmarks $(ONLY)
+
+simulate: $(VENV)/.ready-dev ## Try crash schedules on the real ledger and flush: SCHEDULES=10000 SEED=1
+	@$(BIN)/python -m tests.simulation --schedules $(or $(SCHEDULES),10000) --seed $(or $(SEED),1)
+
+capacity: $(VENV)/.ready-dev ## What staleness a Stripe allowance buys, for 10 k, 100 k and 1 M customers
+	@$(BIN)/python -m benchmarks.capacity
+
+format: $(VENV)/.ready-dev ## Put the code into its format
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+schema: $(VENV)/.ready ## Write schema/schema.graphql from the code
+	@$(BIN)/python -m schema
+
+lock: ## Resolve pyproject.toml's dependencies anew (needs uv) into the two files with hashes
+	@uv pip compile pyproject.toml --extra demo -o requirements.txt $(LOCK)
+	@uv pip compile pyproject.toml --extra dev -c requirements.txt -o requirements-dev.txt $(LOCK)
+LOCK := --quiet --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11
+
+clean: ## Remove what was set up and the demo's data
+	@rm -rf $(VENV) .data
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make: Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with PYTHON=…")'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready: $(VENV)/bin/python requirements.txt pyproject.toml
+	@echo "Setting up $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready requirements-dev.txt
+	@echo "Adding what tests and checks need …"
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,238 @@
+"""Where a delta comes in: check it, know its customer and its price, count it once, say what happened.
+
+Both public doors end here (``recordUsage`` and ``POST /usage``). Every delta is answered on its own:
+a bad one is refused with the reason and never fails its neighbours.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from billing import tags
+from billing.budget import Lane
+from billing.changes import Change, ChangeReason
+from billing.errors import ErrorCode, StripeRejected
+from billing.ledger import Outcome
+from billing.services import Services
+from billing.usage import CustomerId, Price, UsageDelta
+
+MAX_TEXT = 255
+MAX_BATCH = 10_000
+QUANTITY = re.compile(r"-?\d{1,15}(?:\.\d{1,12})?", re.ASCII)
+RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
+CUSTOMER = re.compile(r"cus_[A-Za-z0-9]{1,64}", re.ASCII)
+NOT_FOUND = 404
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedDelta:
+    """A delta as a metering service wrote it, nothing checked yet; the contract's ``UsageDeltaInput``."""
+
+    id: str
+    customer_id: str
+    sku: str
+    quantity: str
+    occurred_at: str
+    app: str | None = None
+    region: str | None = None
+    organization: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why one delta was not counted; *path* names the field."""
+
+    id: str
+    code: ErrorCode
+    message: str
+    path: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReport:
+    """What became of a batch; everything accepted or duplicate is as durable as *durability* says."""
+
+    accepted: int
+    duplicates: int
+    rejected: tuple[Rejection, ...]
+    durability: str
+    ledger_epoch: str
+
+
+async def record_usage(services: Services, reported: Sequence[ReportedDelta]) -> UsageReport:
+    """Count each of *reported* once; the answer comes after the ledger has made them durable."""
+    checked = [_checked(each) for each in reported]
+    deltas = [each for each in checked if isinstance(each, UsageDelta)]
+    prices = await services.catalogue.by_sku({delta.sku for delta in deltas})
+    priced = [delta for delta in deltas if delta.sku in prices]
+    await _introduce(services, priced, prices)
+    recorded = await services.ledger.record(priced, prices)
+    outcomes = [each.outcome for each in recorded]
+    await _announce(services, priced, outcomes)
+
+    rejected = [each for each in checked if isinstance(each, Rejection)]
+    rejected += [_unknown_sku(delta) for delta in deltas if delta.sku not in prices]
+    rejected += [
+        _REFUSALS[outcome](delta)
+        for delta, outcome in zip(priced, outcomes, strict=True)
+        if outcome in _REFUSALS
+    ]
+    durability, epoch = await services.ledger.durability()
+    return UsageReport(
+        accepted=outcomes.count(Outcome.ACCEPTED),
+        duplicates=outcomes.count(Outcome.DUPLICATE),
+        rejected=tuple(rejected),
+        durability=durability,
+        ledger_epoch=epoch,
+    )
+
+
+def _checked(raw: ReportedDelta) -> UsageDelta | Rejection:
+    """*raw* as exact values, or the first thing that is wrong with it."""
+    problem = _wrong_text(raw)
+    if problem is not None:
+        return problem
+    if not QUANTITY.fullmatch(raw.quantity):
+        return _invalid(
+            raw.id,
+            "quantity",
+            "Write the quantity as a plain decimal string, at most 15 digits before the point and 12 after.",
+        )
+    occurred_at = moment(raw.occurred_at)
+    if occurred_at is None:
+        return _invalid(
+            raw.id,
+            "occurredAt",
+            "Write the time as RFC 3339 with an offset, such as 2026-11-22T09:30:00Z.",
+        )
+    return UsageDelta(
+        id=raw.id,
+        customer=CustomerId(raw.customer_id),
+        sku=raw.sku,
+        quantity=Decimal(raw.quantity),
+        occurred_at=occurred_at,
+        app=raw.app or None,
+        region=raw.region or None,
+        organization=raw.organization or None,
+    )
+
+
+def _wrong_text(raw: ReportedDelta) -> Rejection | None:
+    for field, text in (("id", raw.id), ("sku", raw.sku)):
+        if not 0 < len(text) <= MAX_TEXT or not text.isprintable() or "~" in text:
+            return _invalid(raw.id[:MAX_TEXT], field, f"Give {field} 1 to {MAX_TEXT} printable characters, none of them '~'.")
+    for field, label in (("app", raw.app), ("region", raw.region), ("organization", raw.organization)):
+        if label is not None and (len(label) > MAX_TEXT or not label.isprintable()):
+            return _invalid(raw.id, field, f"Give {field} at most {MAX_TEXT} printable characters.")
+    if raw.sku.startswith("adj:"):
+        return _invalid(raw.id, "sku", "No SKU starts with 'adj:'; corrections are made with adjustUsage.")
+    if not CUSTOMER.fullmatch(raw.customer_id):
+        return _invalid(raw.id, "customerId", "Give the Stripe customer id, which starts with cus_.")
+    return None
+
+
+def moment(text: str) -> datetime | None:
+    """The UTC time that an RFC 3339 *text* names, None when it names none."""
+    if not RFC_3339.fullmatch(text):
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):  # 30 February, or a year that an offset pushes below 1
+        return None
+
+
+async def _introduce(
+    services: Services,
+    deltas: Iterable[UsageDelta],
+    prices: Mapping[str, Price],
+) -> None:
+    """Tell the ledger of customers that it sees for the first time, once Stripe has confirmed them."""
+    first = {delta.customer: delta for delta in reversed(list(deltas))}
+    known = await services.ledger.known(list(first))
+    for customer, delta in first.items():
+        if customer in known:
+            continue
+        body = await _customer(services, customer)
+        if body is not None and not body.get("deleted"):
+            currency = body.get("currency") or prices[delta.sku].currency
+            await services.ledger.register(customer, currency)
+
+
+async def _customer(services: Services, customer: CustomerId) -> Mapping[str, Any] | None:
+    async def read() -> dict[str, Any] | None:
+        try:
+            return await services.stripe.read(f"/v1/customers/{customer}", lane=Lane.CUSTOMER)
+        except StripeRejected as refusal:
+            if refusal.status == NOT_FOUND:
+                return None
+            raise
+
+    found: Mapping[str, Any] | None = (await services.cache.fetch(tags.customer(customer), read)).value
+    return found
+
+
+async def _announce(
+    services: Services,
+    deltas: Sequence[UsageDelta],
+    outcomes: Sequence[Outcome],
+) -> None:
+    """Let the panels that show these customers know."""
+    counted = {
+        delta.customer
+        for delta, outcome in zip(deltas, outcomes, strict=True)
+        if outcome is Outcome.ACCEPTED
+    }
+    for customer in counted:
+        await services.changes.publish(Change(customer, ChangeReason.USAGE))
+
+
+def _invalid(delta_id: str, field: str, message: str) -> Rejection:
+    return Rejection(delta_id, ErrorCode.INVALID_INPUT, message, (field,))
+
+
+def _unknown_sku(delta: UsageDelta) -> Rejection:
+    return Rejection(
+        delta.id,
+        ErrorCode.UNKNOWN_SKU,
+        f"No active Stripe price has the lookup key {delta.sku!r}; create it, then send this delta again.",
+        ("sku",),
+    )
+
+
+_REFUSALS = {
+    Outcome.CONFLICT: lambda delta: Rejection(
+        delta.id,
+        ErrorCode.IDEMPOTENCY_CONFLICT,
+        "This id was counted before with other content; the first one stands. Send a change under a new id.",
+        ("id",),
+    ),
+    Outcome.TOO_OLD: lambda delta: _invalid(
+        delta.id,
+        "occurredAt",
+        "This happened longer ago than usage is accepted for; correct the bill with adjustUsage.",
+    ),
+    Outcome.IN_FUTURE: lambda delta: _invalid(
+        delta.id,
+        "occurredAt",
+        "This time is in the future; check the sender's clock.",
+    ),
+    Outcome.OUT_OF_RANGE: lambda delta: _invalid(
+        delta.id,
+        "quantity",
+        "With this delta the line would exceed 15 digits before the point; check the quantity.",
+    ),
+    Outcome.WRONG_CURRENCY: lambda delta: _invalid(
+        delta.id,
+        "sku",
+        "This SKU's price is in another currency than the customer's invoices; use a price in theirs.",
+    ),
+    Outcome.UNKNOWN_CUSTOMER: lambda delta: Rejection(
+        delta.id,
+        ErrorCode.NOT_FOUND,
+        f"Stripe knows no customer {delta.customer}; check the id.",
+        ("customerId",),
+    ),
+}

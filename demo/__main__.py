@@ -1,0 +1,28 @@
+"""``python -m demo up`` and ``python -m demo token``; `make` calls both."""
+
+import argparse
+
+from demo.tokens import ROLES, token
+from demo.up import up
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(
+        prog="demo", description="The gateway on one machine, with demo data."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("up", help="run everything until Ctrl-C")
+    for_token = commands.add_parser("token", help="print one token")
+    for_token.add_argument("--role", default="", help=" | ".join(ROLES))
+    for_token.add_argument(
+        "--customer", default="", help="the customer's Stripe id (role customer)"
+    )
+    asked = parser.parse_args()
+    if asked.command == "up":
+        up()
+    else:
+        print(token(asked.role, [asked.customer] if asked.customer else []))
+
+
+main()

@@ -1,0 +1,106 @@
+"""The usage sample as customers, prices and deltas; see ``data/README.md`` for what it is.
+
+One customer per sub-account, one price per SKU (its first list price in the file: three SKUs of the
+sample have two), one delta per row. The sample's month is laid over the part of the open period that
+has already passed, so that no delta lies in the future.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+SAMPLE = Path(__file__).parent / "data" / "focus_sample.csv"
+SAMPLE_START = datetime(2024, 9, 1, tzinfo=UTC)
+SAMPLE_END = datetime(2024, 10, 1, tzinfo=UTC)
+UNIT_LABEL = 12  # Stripe's longest unit label
+
+
+@dataclass(frozen=True, slots=True)
+class SampleCustomer:
+    """A sub-account; *slug* names its organization."""
+
+    account: str
+    name: str
+    slug: str
+
+
+@dataclass(frozen=True, slots=True)
+class SamplePrice:
+    """A SKU; *unit_amount* in US cents, up to 12 decimals."""
+
+    sku: str
+    name: str
+    unit: str
+    unit_amount: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class SampleDelta:
+    """A row of usage; *moment* lies in the period it was laid into."""
+
+    number: int
+    account: str
+    sku: str
+    quantity: Decimal
+    moment: datetime
+    app: str | None
+    region: str | None
+    organization: str | None
+
+
+def customers() -> list[SampleCustomer]:
+    """Every sub-account once, in the file's order."""
+    found: dict[str, SampleCustomer] = {}
+    for row in _rows():
+        account = row["SubAccountId"]
+        if account not in found:
+            slug = re.sub(r"[^a-z0-9]+", "-", row["SubAccountName"].lower()).strip("-")
+            found[account] = SampleCustomer(
+                account, row["SubAccountName"], f"{slug}-{len(found) + 1}"
+            )
+    return list(found.values())
+
+
+def prices() -> list[SamplePrice]:
+    """Every SKU once, in the file's order; a row without a list price costs nothing."""
+    found: dict[str, SamplePrice] = {}
+    for row in _rows():
+        sku = row["SkuId"]
+        if sku not in found:
+            dollars = Decimal("0" if row["ListUnitPrice"] == "NULL" else row["ListUnitPrice"])
+            name = f"{row['ServiceName']} ({sku})"
+            found[sku] = SamplePrice(sku, name, row["PricingUnit"], dollars * 100)
+    return list(found.values())
+
+
+def deltas(period_start: datetime, anchor: datetime) -> list[SampleDelta]:
+    """Every row, its place in the sample's month kept between *period_start* and *anchor*."""
+    return [
+        _delta(number, row, period_start, anchor) for number, row in enumerate(_rows(), start=1)
+    ]
+
+
+def _delta(number: int, row: dict[str, str], start: datetime, anchor: datetime) -> SampleDelta:
+    happened = datetime.fromisoformat(row["ChargePeriodStart"]).replace(tzinfo=UTC)
+    moment = start + (happened - SAMPLE_START) * ((anchor - start) / (SAMPLE_END - SAMPLE_START))
+    tags = json.loads(row["Tags"]) if row["Tags"] != "NULL" else {}
+    return SampleDelta(
+        number=number,
+        account=row["SubAccountId"],
+        sku=row["SkuId"],
+        quantity=Decimal(row["PricingQuantity"]),
+        moment=moment.replace(microsecond=0),
+        app=tags.get("application"),
+        region=None if row["RegionId"] == "NULL" else row["RegionId"],
+        organization=tags.get("business_unit"),
+    )
+
+
+def _rows() -> Iterator[dict[str, str]]:
+    with SAMPLE.open(newline="", encoding="utf-8") as file:
+        yield from csv.DictReader(file)

