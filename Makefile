@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+GRAPHIQL := gateway/static/graphiql
 .DEFAULT_GOAL := help
 .PHONY: help up token test check bench simulate capacity format schema lock clean
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -10,13 +11,13 @@ export PYTHONUNBUFFERED := 1
 help: ## What there is to do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-up: $(VENV)/.ready ## Run everything here (Valkey, Stripe sandbox, gateway, worker) with demo data; Ctrl-C ends it
+up: $(VENV)/.ready $(GRAPHIQL)/.ready ## Run everything here (Valkey, Stripe sandbox, gateway, worker) with demo data; Ctrl-C ends it
 	@exec $(BIN)/python -m demo up
 
 token: $(VENV)/.ready ## Print one token: ROLE=support, ROLE=metering or ROLE=customer CUSTOMER=cus_…
 	@$(BIN)/python -m demo token --role '$(ROLE)' --customer '$(CUSTOMER)'
 
-test: $(VENV)/.ready-dev ## Run the whole test suite against real parts on free ports
+test: $(VENV)/.ready-dev $(GRAPHIQL)/.ready ## Run the whole test suite against real parts on free ports
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
 check: $(VENV)/.ready-dev ## Lint, format, types, import contracts, SDL drift
@@ -41,13 +42,19 @@ format: $(VENV)/.ready-dev ## Put the code into its format
 schema: $(VENV)/.ready ## Write schema/schema.graphql from the code
 	@$(BIN)/python -m schema
 
-lock: ## Resolve pyproject.toml's dependencies anew (needs uv) into the two files with hashes
+lock: ## Resolve pyproject.toml's dependencies anew (needs uv and npm) into the files with hashes
 	@uv pip compile pyproject.toml --extra demo -o requirements.txt $(LOCK)
 	@uv pip compile pyproject.toml --extra dev -c requirements.txt -o requirements-dev.txt $(LOCK)
+	@uv pip compile ide/requirements.in -o ide/requirements.txt $(LOCK)
+	@cd ide && npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved --silent
 LOCK := --quiet --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11
 
+$(GRAPHIQL)/.ready: ide/build.py ide/package-lock.json | $(VENV)/.ready
+	@echo "Fetching GraphiQL's files …"
+	@$(BIN)/python ide/build.py $(GRAPHIQL)
+
 clean: ## Remove what was set up and the demo's data
-	@rm -rf $(VENV) .data
+	@rm -rf $(VENV) $(GRAPHIQL) .data
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make: Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with PYTHON=…")'
