@@ -60,6 +60,12 @@ class Settings(BaseSettings):
     stripe_rate: float = 100
     stripe_endpoint_rate: float = 25
     stripe_share: float = 0.8
+    # List calls at the same time (Stripe limits slow calls by concurrency, without naming a figure),
+    # reads in 30 days (500 for each payment you take, 10,000 at least: set it to yours), and the
+    # seconds that a call waits for room before it is told to come back.
+    stripe_list_concurrency: int = 8
+    stripe_read_allowance: int = 500_000
+    stripe_max_wait: float = 5
 
     @model_validator(mode="before")
     @classmethod

@@ -1,0 +1,86 @@
+-- Gives back what a call held, and learns from how it ended.
+--
+-- KEYS  global bucket, endpoint bucket, endpoint's list slots, object
+-- ARGV  one JSON object, see Budget._settle
+--
+-- Rates move by additive increase and multiplicative decrease: +2/s for each second of good answers,
+-- x0.7 on a limiter's 429, at most once a second, with a pause of half a second that only the first
+-- lane may probe. An object that was locked at Stripe pauses alone, twice as long each time.
+
+local told = cjson.decode(ARGV[1])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + time[2] / 1000
+
+local function number(key, field)
+  return tonumber(redis.call('HGET', key, field) or '')
+end
+
+local function text(value)
+  return string.format('%.3f', value)
+end
+
+local function raise(key, most)
+  local rate = number(key, 'rate')
+  if not rate then return end
+  rate = rate + 2 / rate
+  if rate >= most then
+    redis.call('HDEL', key, 'rate')
+  else
+    redis.call('HSET', key, 'rate', text(rate))
+  end
+end
+
+local function cut(key, most)
+  redis.call('HINCRBY', key, 'throttled', 1)
+  local last = number(key, 'cut') or 0
+  if last <= now and now - last < 1000 then return end
+  local rate = math.max((number(key, 'rate') or most) * 0.7, 0.5)
+  redis.call('HSET', key, 'rate', text(rate), 'cut', text(now),
+    'cool', text(now + 500 * (0.75 + told.jitter / 2)))
+end
+
+-- The breaker opens when more than half of the last calls of 30 seconds, and at least ten, failed.
+local function failed(key)
+  local since = number(key, 'since') or 0
+  if since > now or now - since > 30000 then
+    redis.call('HSET', key, 'since', text(now), 'calls', 0, 'failures', 0)
+  end
+  local failures = redis.call('HINCRBY', key, 'failures', 1)
+  local calls = redis.call('HINCRBY', key, 'calls', 1)
+  if number(key, 'trying') or (failures >= 10 and failures * 2 > calls) then
+    redis.call('HSET', key, 'shut', text(now + told.pause), 'trying', text(now + 1000))
+  end
+end
+
+local function worked(key)
+  redis.call('HDEL', key, 'trying', 'shut')
+  if number(key, 'since') then redis.call('HINCRBY', key, 'calls', 1) end
+end
+
+if told.slots > 0 then redis.call('ZREM', KEYS[3], told.permit) end
+
+if told.object then
+  if redis.call('HGET', KEYS[4], 'holder') == told.permit then
+    redis.call('HDEL', KEYS[4], 'holder', 'held')
+  end
+  if told.outcome == 'locked' then
+    local times = redis.call('HINCRBY', KEYS[4], 'times', 1)
+    local pause = math.min(500 * 2 ^ (times - 1), 30000) * (0.75 + told.jitter / 2)
+    redis.call('HSET', KEYS[4], 'paused', text(now + pause))
+    redis.call('PEXPIRE', KEYS[4], 120000)
+  elseif told.outcome == 'ok' then
+    redis.call('DEL', KEYS[4])
+  end
+end
+
+if told.outcome == 'limited' then
+  cut(KEYS[2], told.endpoint)
+elseif told.outcome == 'limited_globally' then
+  cut(KEYS[1], told.account)
+elseif told.outcome == 'failed' then
+  failed(KEYS[2])
+elseif told.outcome == 'ok' then
+  raise(KEYS[1], told.account)
+  raise(KEYS[2], told.endpoint)
+  worked(KEYS[2])
+end

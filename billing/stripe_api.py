@@ -1,0 +1,277 @@
+"""The only caller of Stripe: admitted by the budget, sent once, answered in raw JSON or a typed error.
+
+Nothing here repeats a request. Whether the same idempotency key may be sent again is said by the
+error: StripeBusy and OutcomeUnknown, yes, and it must; StripeRejected and KeyExpired, never.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import stripe
+import structlog
+
+from billing.budget import Budget, Lane, Outcome
+from billing.errors import BillingError, KeyExpired, OutcomeUnknown, StripeBusy, StripeRejected
+from billing.snapshot import Op
+from billing.stripe_endpoints import Call
+
+log = structlog.get_logger(__name__)
+
+API_VERSION = "2026-10-28.endive"
+TIMEOUT = httpx.Timeout(20, connect=3, pool=3)
+LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=50, keepalive_expiry=30)
+PAGE = 100  # Stripe's largest page
+
+NOT_SENT = "not_sent"
+REPLAYED = "idempotent-replayed"
+LIMITED_BY = "stripe-rate-limited-reason"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Stripe's 2xx: the parsed JSON *body*; *replayed* when an earlier request with this key did it."""
+
+    body: dict[str, Any]
+    replayed: bool
+    request_id: str | None
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many requests were sent to Stripe while it was open."""
+
+    calls: int = 0
+
+
+_tallies: ContextVar[tuple[Tally, ...]] = ContextVar("stripe_tallies", default=())
+
+
+@contextmanager
+def tally() -> Iterator[Tally]:
+    """Count the calls made inside, also by tasks started inside; an outer tally counts them too."""
+    opened = Tally()
+    token = _tallies.set((*_tallies.get(), opened))
+    try:
+        yield opened
+    finally:
+        _tallies.reset(token)
+
+
+def boottime() -> float:
+    """Seconds since boot, suspended time included: a frozen machine must not resend an old key."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class StripeApi:
+    """Stripe's API, version ``API_VERSION``, at *base*."""
+
+    def __init__(
+        self,
+        api_key: str,
+        base: str,
+        budget: Budget,
+        now: Callable[[], float] = boottime,
+    ) -> None:
+        if stripe.api_version != API_VERSION:
+            raise RuntimeError(
+                f"stripe-python speaks {stripe.api_version}, this gateway {API_VERSION}; pin stripe",
+            )
+        stripe.enable_telemetry = False  # it would keep an id of this machine on disk
+        logging.getLogger("stripe").setLevel(logging.WARNING)  # at DEBUG it logs payloads
+        self._budget = budget
+        self._wire = _Wire(now)
+        self._client = stripe.StripeClient(
+            api_key,
+            base_addresses={"api": base},
+            http_client=self._wire,
+            max_network_retries=0,
+        )
+
+    async def send(self, op: Op, *, lane: Lane, not_after: float | None = None) -> Answer:
+        """Make the write of *op* under its key.
+
+        *not_after* is in ``boottime`` seconds and is looked at when the first byte leaves, however
+        long admission and connecting took: KeyExpired, nothing was sent.
+        """
+        token = _not_after.set(not_after)
+        try:
+            return await self._call(op.method, op.path, op.params, lane=lane, key=op.key)
+        finally:
+            _not_after.reset(token)
+
+    async def write(self, path: str, params: Mapping[str, Any], *, key: str, lane: Lane) -> Answer:
+        """POST *params* under the idempotency *key*."""
+        return await self._call("POST", path, params, lane=lane, key=key)
+
+    async def read(
+        self,
+        path: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        lane: Lane,
+    ) -> dict[str, Any]:
+        """GET one object or one page; what does not exist is a StripeRejected with status 404."""
+        return (await self._call("GET", path, params or {}, lane=lane)).body
+
+    async def pages(
+        self,
+        path: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        lane: Lane,
+        limit: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """Everything that a list holds, in Stripe's order (newest first), or its first *limit*."""
+        found: list[dict[str, Any]] = []
+        query = {**(params or {}), "limit": min(PAGE, limit or PAGE)}
+        while True:
+            page = await self.read(path, query, lane=lane)
+            found += page["data"]
+            if not page["has_more"] or (limit is not None and len(found) >= limit):
+                return found[:limit]
+            query["starting_after"] = found[-1]["id"]
+
+    async def aclose(self) -> None:
+        """Close the connections to Stripe."""
+        await self._wire.close_async()
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, Any],
+        *,
+        lane: Lane,
+        key: str | None = None,
+    ) -> Answer:
+        call = Call.of(method, path, params)
+        async with self._budget.admission(call, lane) as passage:
+            options = {"idempotency_key": key} if method.upper() == "POST" else {}
+            try:
+                response = await self._client.raw_request_async(
+                    method.lower(),
+                    path,
+                    **params,
+                    **options,
+                )
+            except stripe.StripeError as error:
+                failure = _translated(error)
+                passage.outcome = _outcome(failure, sent=error.code != NOT_SENT)
+                _log_failure(call, failure, error)
+                raise failure from error
+            passage.outcome = Outcome.OK
+            return _answer(response)
+
+
+def _answer(response: stripe.StripeResponse) -> Answer:
+    if not isinstance(response.data, dict):
+        raise OutcomeUnknown("Stripe's answer was no JSON object.")
+    headers = response.headers
+    return Answer(response.data, headers.get(REPLAYED) == "true", headers.get("request-id"))
+
+
+def _translated(error: stripe.StripeError) -> BillingError:
+    """What happened at Stripe, in our words.
+
+    The SDK fills ``code`` on two of its classes only, hence the body is read.
+    """
+    status, headers = error.http_status or 0, error.headers or {}
+    if error.code == NOT_SENT:
+        return StripeBusy("Stripe cannot be reached; nothing was sent.")
+    details = error.json_body.get("error") if isinstance(error.json_body, dict) else None
+    details = details if isinstance(details, dict) else {}
+    code = details.get("code") or details.get("type")
+    message = str(details.get("message") or f"Stripe answered {status}.")
+    replayed = headers.get(REPLAYED) == "true"
+    if not replayed and status in (409, 429):
+        return StripeBusy(f"Stripe is busy ({code}).", reason=headers.get(LIMITED_BY))
+    if not replayed and status // 100 != 4:  # noqa: PLR2004 anything but a 4xx
+        return OutcomeUnknown("Stripe gave no usable answer; the request may have been executed.")
+    return StripeRejected(
+        message,
+        status=status,
+        stripe_code=code,
+        request_id=headers.get("request-id"),
+        replayed=replayed,
+    )
+
+
+def _outcome(failure: BillingError, *, sent: bool) -> Outcome:
+    """What the budget learns: whose limit was met, or that the endpoint fails."""
+    if isinstance(failure, StripeRejected):
+        return Outcome.OK  # an answer like any other: the endpoint works
+    if not (sent and isinstance(failure, StripeBusy)):
+        return Outcome.FAILED
+    scope = (failure.reason or "").partition("-")[0]
+    return {"global": Outcome.LIMITED_GLOBALLY, "endpoint": Outcome.LIMITED}.get(
+        scope,
+        Outcome.LOCKED,
+    )
+
+
+def _log_failure(call: Call, failure: BillingError, error: stripe.StripeError) -> None:
+    log.warning(
+        "stripe.failed",
+        endpoint=call.endpoint,
+        object=call.object,
+        outcome=type(failure).__name__,
+        status=error.http_status,
+        request_id=error.request_id,
+    )
+
+
+_not_after: ContextVar[float | None] = ContextVar("stripe_not_after", default=None)
+
+
+class _Wire(stripe.HTTPClient):
+    """The SDK's transport over httpx, with the last look at the clock before a byte leaves."""
+
+    name = "httpx"
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        super().__init__()
+        self._now = now
+        self._http = httpx.AsyncClient(timeout=TIMEOUT, limits=LIMITS)
+
+    async def request_async(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        post_data: str | bytes | None = None,
+    ) -> tuple[bytes, int, Mapping[str, str]]:
+        try:
+            response = await self._http.request(
+                method,
+                url,
+                headers=dict(headers),
+                content=post_data,
+                extensions={"trace": self._on_event},
+            )
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            raise _no_answer(error, code=NOT_SENT) from error
+        except httpx.HTTPError as error:
+            raise _no_answer(error) from error
+        return response.content, response.status_code, response.headers
+
+    async def _on_event(self, event: str, _info: Mapping[str, Any]) -> None:
+        if not event.endswith("send_request_headers.started"):
+            return
+        deadline = _not_after.get()
+        if deadline is not None and self._now() > deadline:
+            raise KeyExpired
+        for each in _tallies.get():
+            each.calls += 1
+
+    async def close_async(self) -> None:
+        await self._http.aclose()
+
+
+def _no_answer(error: httpx.HTTPError, code: str | None = None) -> stripe.APIConnectionError:
+    return stripe.APIConnectionError(str(error), code=code)  # type: ignore[no-untyped-call]
