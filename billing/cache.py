@@ -1,0 +1,300 @@
+"""The disposable door: what Stripe last answered, served only while nothing has changed since.
+
+An entry is valid under the generations it was loaded under, and no others. A generation is a unique
+value, never a counter; a change replaces it (``forget``) and does nothing else, so doubled, late and
+shuffled notices are harmless. A load is kept only if the order to make it still stands and its
+generations have not moved. Values also live in this process, but every read verifies their
+generations in Redis; all reads of one loop tick share that one command.
+
+Redis gone: every read goes to Stripe. Stripe gone: the last known value, marked STALE, for a while.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from functools import partial
+from typing import Any
+
+import structlog
+
+from billing.cache_server import CacheGone, CacheServer, Filling, Look, State, open_cache_server
+from billing.envelopes import opened, sealed
+from billing.errors import Unavailable
+from billing.lru import Lru
+from billing.tags import Entry
+from billing.tick import Tick
+from billing.turns import Turns
+
+log = structlog.get_logger(__name__)
+
+Load = Callable[[], Awaitable[Any | None]]
+Parts = Callable[[Any], Sequence[tuple[Entry, Any]]]
+
+NOTHING = Look(
+    State.MISS, (), "", b"", 0, 0
+)  # what is known without Redis; nobody else is told to wait
+LONGEST_PAUSE = 0.1  # seconds between looks at another process's load
+PARSED_BYTES = 5  # a parsed value takes about this much of the process for each byte of its JSON
+
+
+class Source(StrEnum):
+    """Where a value came from, as the contract's ``FreshnessSource``."""
+
+    STRIPE = "STRIPE"
+    CACHE = "CACHE"
+    STALE = "STALE"
+
+
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """A *value* as parsed JSON (None: known not to exist) and when its load began.
+
+    *generations* is what it is valid under; None when nothing vouches for it after this read.
+    """
+
+    value: Any | None
+    source: Source
+    fetched_at: datetime
+    generations: Mapping[str, bytes] | None
+
+
+@dataclass(frozen=True, slots=True)
+class CachePolicy:
+    """How long things last, in seconds, and how much the process may keep, in bytes.
+
+    A value is *fresh*; then *usable* while one reader refreshes it; then known *on_error*, served as
+    STALE when Stripe does not answer within *patience*. Absence is believed for *absent* seconds.
+    """
+
+    fresh: float = 30
+    usable: float = 180
+    on_error: float = 3600
+    absent: float = 5
+    jitter: float = 0.1
+    lease: float = 10
+    patience: float = 4
+    failure_pause: float = 1
+    write_intent: float = 60
+    process_bytes: int = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A value in this process; *fresh_until* by the monotonic clock."""
+
+    cached: Cached
+    generations: tuple[bytes, ...]
+    fresh_until: float
+
+
+@asynccontextmanager
+async def open_cache(url: str, policy: CachePolicy | None = None) -> AsyncIterator["Cache"]:
+    """A cache over the Redis at *url*, which may be down now and come later."""
+    async with open_cache_server(url) as server:
+        cache = Cache(server, policy or CachePolicy())
+        try:
+            yield cache
+        finally:
+            await cache.close()
+
+
+class Cache:
+    """Answers of Stripe by entry; ``fetch`` reads, ``forget`` says that something changed."""
+
+    def __init__(self, server: CacheServer, policy: CachePolicy) -> None:
+        self._server = server
+        self._policy = policy
+        self._held: Lru[_Held] = Lru(policy.process_bytes)
+        self._turns: Turns[Cached] = Turns()
+        self._standing: Tick[tuple[str, ...], Mapping[str, bytes | None]] = Tick(self._verify)
+        self._looking: Tick[Entry, Look] = Tick(partial(server.look, lease=policy.lease))
+
+    async def fetch(self, entry: Entry, load: Load, parts: Parts | None = None) -> Cached:
+        """The value of *entry*, from *load* (None: it does not exist) when nothing valid is kept.
+
+        *parts* names the other entries that a loaded value answers too; a change of any of them has
+        to replace the generations of *entry* as well. Raises what *load* raises, unless a last known
+        value may stand in for an Unavailable.
+        """
+        held = self._held.get(entry.key)
+        if (
+            held is not None
+            and time.monotonic() < held.fresh_until
+            and await self._stands(entry, held)
+        ):
+            return held.cached
+        return await self._turns.take(entry.key, partial(self._turn, entry, load, parts))
+
+    async def forget(self, *generations: str) -> None:
+        """These changed: no read that begins after this shows an older state. CacheGone: say it again."""
+        await self._server.forget(generations)
+
+    async def touch(self, *generations: str) -> tuple[str, ...]:
+        """As ``forget``, but at most once a second for each; those that were replaced.
+
+        Never raises: what changes this often is kept for a second only (``answers``).
+        """
+        try:
+            replaced = await self._server.forget(generations, enough=1)
+        except CacheGone:
+            return ()
+        return tuple(name for name, done in zip(generations, replaced, strict=True) if done)
+
+    async def intend_write(self, *generations: str) -> None:
+        """We are about to change these at Stripe: keep nothing that is loaded meanwhile.
+
+        The intent lapses by itself. Without a cache server the webhook of the change has to do.
+        """
+        try:
+            await self._server.intend(generations, self._policy.write_intent)
+        except CacheGone:
+            log.warning("cache.intent_lost", generations=generations)
+
+    async def written(self, *generations: str) -> None:
+        """The write announced for these is over, whatever came of it."""
+        try:
+            await self._server.forget(generations, written=True)
+        except CacheGone:
+            log.warning("cache.written_lost", generations=generations)
+
+    async def generations(self, *names: str) -> tuple[bytes | None, ...]:
+        """The generations standing now, None for one that has lapsed; one command for a loop tick."""
+        standing = await self._standing.ask(names)
+        return tuple([standing[name] for name in names])
+
+    async def close(self) -> None:
+        """Stop loading."""
+        await self._turns.close()
+
+    async def _verify(
+        self, asked: Sequence[tuple[str, ...]]
+    ) -> Sequence[Mapping[str, bytes | None]]:
+        names = list({name for each in asked for name in each})
+        standing = dict(zip(names, await self._server.standing(names), strict=True))
+        return [standing] * len(asked)
+
+    async def _stands(self, entry: Entry, held: _Held) -> bool:
+        try:
+            return await self.generations(*entry.generations) == held.generations
+        except CacheGone:
+            return False
+
+    async def _turn(self, entry: Entry, load: Load, parts: Parts | None) -> Cached:
+        try:
+            look = await self._look(entry)
+        except CacheGone:
+            look = NOTHING
+        if look.state in (State.HIT, State.STALE):
+            found = opened(entry, look.kept)
+            if found is not None:
+                if look.token:
+                    self._turns.start(self._loaded(entry, look, load, parts))
+                return self._hold(entry, look, Cached(found[0], Source.CACHE, found[1], None))
+        if look.state is State.FAILED:
+            return self._last_known_or_refuse(entry, look)
+        return await self._load(entry, look, load, parts)
+
+    async def _look(self, entry: Entry) -> Look:
+        """What Redis has, waiting while another process loads it: at the latest until its lease lapses."""
+        patience_ends = time.monotonic() + self._policy.patience
+        pause = 0.005
+        while True:
+            look = await self._looking.ask(entry)
+            if look.state is not State.WAIT:
+                return look
+            if time.monotonic() > patience_ends and self._last_known(entry, look):
+                return replace(look, state=State.FAILED)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _load(self, entry: Entry, look: Look, load: Load, parts: Parts | None) -> Cached:
+        known = self._last_known(entry, look)
+        loading = self._turns.start(self._loaded(entry, look, load, parts))
+        try:
+            async with asyncio.timeout(self._policy.patience if known else None):
+                return await asyncio.shield(loading)
+        except (Unavailable, TimeoutError):
+            if known is None:
+                raise
+            return known
+
+    async def _loaded(self, entry: Entry, look: Look, load: Load, parts: Parts | None) -> Cached:
+        """Load, and keep the value if nothing has changed since *look*; the asker gets it either way."""
+        began = datetime.now(UTC)
+        try:
+            value = await load()
+        except BaseException as error:
+            await self._give_back(entry, look, error)
+            raise
+        filling = self._filling(entry, look, value, began, parts)
+        kept = await self._fill(filling)
+        now_standing = replace(look, fresh=filling.fresh) if kept else NOTHING
+        return self._hold(
+            entry,
+            replace(now_standing, kept=filling.value),
+            Cached(value, Source.STRIPE, began, None),
+        )
+
+    async def _give_back(self, entry: Entry, look: Look, error: BaseException) -> None:
+        pause = self._policy.failure_pause if isinstance(error, Unavailable) else 0
+        with suppress(CacheGone):
+            if look.token:
+                await self._server.fail(entry, look.token, pause)
+
+    def _filling(
+        self, entry: Entry, look: Look, value: Any | None, began: datetime, parts: Parts | None
+    ) -> Filling:
+        policy = self._policy
+        others = parts(value) if parts is not None and value is not None else ()
+        fresh = policy.absent if value is None else policy.fresh
+        return Filling(
+            entry=entry,
+            look=look,
+            value=sealed(entry, value, began),
+            fresh=fresh * random.uniform(1 - policy.jitter, 1 + policy.jitter),  # noqa: S311 spread
+            usable=3 * fresh if value is None else policy.usable,
+            kept=policy.on_error,
+            others=[(other, sealed(other, part, began)) for other, part in others],
+        )
+
+    async def _fill(self, filling: Filling) -> bool:
+        with suppress(CacheGone):
+            return bool(filling.look.token) and await self._server.fill(filling)
+        return False
+
+    def _hold(self, entry: Entry, look: Look, found: Cached) -> Cached:
+        """Keep *found* in the process: under *look*'s generations, or only as the last one known."""
+        if look.generations:
+            standing = dict(zip(entry.generations, look.generations, strict=True))
+            found = replace(found, generations=standing)
+        held = _Held(
+            replace(found, source=Source.CACHE),
+            look.generations,
+            time.monotonic() + look.fresh,
+        )
+        self._held.put(entry.key, held, PARSED_BYTES * len(look.kept))
+        return found
+
+    def _last_known(self, entry: Entry, look: Look) -> Cached | None:
+        """The newest value from Redis or the process that is not too old to stand in."""
+        known = [self._held.get(entry.key)]
+        values = [held.cached for held in known if held is not None]
+        found = opened(entry, look.kept)
+        if found is not None:
+            values.append(Cached(found[0], Source.STALE, found[1], None))
+        newest = max(values, key=lambda each: each.fetched_at, default=None)
+        oldest = datetime.now(UTC) - timedelta(seconds=self._policy.on_error)
+        if newest is None or newest.fetched_at < oldest:
+            return None
+        return replace(newest, source=Source.STALE, generations=None)
+
+    def _last_known_or_refuse(self, entry: Entry, look: Look) -> Cached:
+        known = self._last_known(entry, look)
+        if known is None:
+            raise Unavailable("Stripe did not answer a moment ago; ask again.", retry_after=1)
+        return known

@@ -1,0 +1,42 @@
+-- Keep a loaded value, if the order to load it still stands and nothing has changed meanwhile.
+-- KEYS: entry, its n generations, their n write intents, then pairs of (other entry, its generation).
+-- ARGV: token, n, the generations it was loaded under, value, ms fresh, ms usable, ms kept,
+--       unique text, lifetime of a generation in ms, then the values of the other entries.
+-- The others were part of the same answer. A change of any of them replaces the first entry's
+-- generation too, so while that stands their values are as current as its own.
+-- Answers 1 when kept, 0 when refused.
+local entry, n = KEYS[1], tonumber(ARGV[2])
+if redis.call('HGET', entry, 'token') ~= ARGV[1] then
+    return 0
+end
+redis.call('HDEL', entry, 'token', 'under', 'until', 'failed')
+local now = redis.call('TIME')
+local ms = now[1] * 1000 + math.floor(now[2] / 1000)
+local found = {}
+for i = 1, n do
+    found[i] = redis.call('GET', KEYS[1 + i]) or ''
+    if redis.call('ZCOUNT', KEYS[1 + n + i], ms, '+inf') > 0 then
+        return 0
+    end
+end
+if table.concat(found, ' ') ~= ARGV[3] then
+    return 0
+end
+
+local function keep(key, generations, value)
+    redis.call('HSET', key, 'value', value, 'generations', generations,
+        'fresh', ms + ARGV[5], 'usable', ms + ARGV[6])
+    redis.call('PEXPIRE', key, ARGV[7])
+end
+
+keep(entry, ARGV[3], ARGV[4])
+for i = 10, #ARGV do
+    local other = 2 + 2 * n + 2 * (i - 10)
+    local generation = redis.call('GET', KEYS[other + 1])
+    if not generation then
+        generation = string.format('%.0f.%s.%d', ms, ARGV[8], i)
+        redis.call('SET', KEYS[other + 1], generation, 'PX', ARGV[9])
+    end
+    keep(KEYS[other], generation, ARGV[i])
+end
+return 1

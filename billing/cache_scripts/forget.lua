@@ -1,0 +1,27 @@
+-- Replace generations, all in one step; end one write intent of each when intents are given.
+-- KEYS: generations, then as many write intents or none.
+-- ARGV: unique text, lifetime of a generation in ms, number of generations,
+--       ms in which one replacement is enough (0: always replace).
+-- Answers for each generation 1 when it was replaced, 0 when it was replaced recently enough.
+local now = redis.call('TIME')
+local ms = now[1] * 1000 + math.floor(now[2] / 1000)
+local n, enough = tonumber(ARGV[3]), tonumber(ARGV[4])
+local answers = {}
+for i = 1, n do
+    local recent = 0
+    if enough > 0 then
+        local current = redis.call('GET', KEYS[i])
+        recent = current and tonumber(string.match(current, '^%d+')) + enough or 0
+    end
+    if recent > ms then
+        answers[i] = 0
+    else
+        redis.call('SET', KEYS[i], string.format('%.0f.%s.%d', ms, ARGV[1], i), 'PX', ARGV[2])
+        answers[i] = 1
+    end
+end
+for i = n + 1, #KEYS do
+    redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', '(' .. ms)
+    redis.call('ZPOPMIN', KEYS[i])
+end
+return answers
