@@ -76,6 +76,8 @@ class StripeApi:
         api_key: str,
         base: str,
         budget: Budget,
+        *,
+        timeout: httpx.Timeout = TIMEOUT,
         now: Callable[[], float] = boottime,
     ) -> None:
         if stripe.api_version != API_VERSION:
@@ -85,7 +87,7 @@ class StripeApi:
         stripe.enable_telemetry = False  # it would keep an id of this machine on disk
         logging.getLogger("stripe").setLevel(logging.WARNING)  # at DEBUG it logs payloads
         self._budget = budget
-        self._wire = _Wire(now)
+        self._wire = _Wire(timeout, now)
         self._client = stripe.StripeClient(
             api_key,
             base_addresses={"api": base},
@@ -234,10 +236,10 @@ class _Wire(stripe.HTTPClient):
 
     name = "httpx"
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, timeout: httpx.Timeout, now: Callable[[], float]) -> None:
         super().__init__()
         self._now = now
-        self._http = httpx.AsyncClient(timeout=TIMEOUT, limits=LIMITS)
+        self._http = httpx.AsyncClient(timeout=timeout, limits=LIMITS)
 
     async def request_async(
         self,
