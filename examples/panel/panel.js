@@ -1,0 +1,351 @@
+// The worked example for front-end engineers: the gateway's GraphQL from a browser, with what a browser
+// has. One query draws the page, one subscription over SSE says when to ask again.
+
+const DIMENSIONS = { APP: "App", REGION: "Region", ORGANIZATION: "Organization", SKU: "Item" };
+const ROWS = 8;
+
+const PANEL = `query Panel($id: ID!, $by: UsageDimension!) {
+  customer(id: $id) {
+    name organization email delinquent
+    creditBalance { amount formatted }
+    defaultPaymentMethod { brand last4 }
+    freshness { source fetchedAt }
+    currentPeriod {
+      start end state asOf
+      total { amount formatted } inStripe { amount formatted }
+      claimed { amount formatted } pending { amount formatted }
+      usage(by: $by) { key description quantity unit amount { amount formatted } }
+    }
+    syncState { status lastSyncedAt pendingDeltas nextSyncAt lastSync { id failure { message } } }
+    invoices(first: 12) {
+      nodes {
+        id number status periodStart periodEnd total { formatted } amountDue { formatted }
+        hostedInvoiceUrl invoicePdf freshness { source fetchedAt }
+      }
+    }
+    spendHistory(months: 6) { month total { amount formatted } }
+  }
+}`;
+const VIEWER = `{ viewer { role customers(first: 50) { nodes { id name organization } } } }`;
+const CHANGES = `subscription Changes($id: ID!) { billingChanged(customerId: $id) { reason at sync { id status stripeCalls linesAdded linesUpdated linesRemoved failure { message } } } }`;
+const SYNC = `mutation Sync($id: ID!) { syncBilling(input: {customerId: $id}) { coalesced sync { id status } errors { message } } }`;
+const PORTAL = `mutation Portal($id: ID!, $back: String!) { createPortalSession(input: {customerId: $id, returnUrl: $back}) { url errors { message } } }`;
+
+const $ = (id) => document.getElementById(id);
+const state = { token: null, customer: null, by: "APP", all: false, follow: null, asked: 0, drawn: 0, sync: null };
+
+// --- speaking GraphQL -------------------------------------------------------------------------------
+
+async function ask(query, variables = {}) {
+  const response = await fetch("/graphql", {
+    method: "POST",
+    headers: {
+      "Content-Type": "application/json",
+      Accept: "application/graphql-response+json, application/json",
+      Authorization: `Bearer ${state.token}`,
+    },
+    body: JSON.stringify({ query, variables }),
+  });
+  const answer = await response.json();
+  if (!answer.data) throw new Refusal(answer.errors?.[0]?.message ?? `HTTP ${response.status}`, response.status);
+  return answer;
+}
+
+class Refusal extends Error {
+  constructor(message, status) { super(message); this.status = status; }
+}
+
+// graphql-sse, distinct connections: the subscription is one POST whose answer never ends.
+async function* changes(customer, signal) {
+  const response = await fetch("/graphql", {
+    method: "POST",
+    signal,
+    headers: { "Content-Type": "application/json", Accept: "text/event-stream", Authorization: `Bearer ${state.token}` },
+    body: JSON.stringify({ query: CHANGES, variables: { id: customer } }),
+  });
+  if (!response.ok) throw new Refusal(`HTTP ${response.status}`, response.status);
+  const text = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let buffer = ""; ; ) {
+    const { value, done } = await text.read();
+    if (done) return;
+    buffer += value;
+    for (let end; (end = buffer.indexOf("\n\n")) >= 0; buffer = buffer.slice(end + 2)) {
+      const event = Object.fromEntries(buffer.slice(0, end).split("\n").map((line) => {
+        const colon = line.indexOf(":");
+        return [line.slice(0, colon), line.slice(colon + 1).trim()];
+      }));
+      if (event.event === "complete") return;
+      if (event.event === "next") yield JSON.parse(event.data).data?.billingChanged;
+    }
+  }
+}
+
+// Follow a customer for as long as the page shows it; after a break, ask again and go on.
+async function follow(customer) {
+  state.follow?.abort();
+  const control = (state.follow = new AbortController());
+  for (let pause = 500; !control.signal.aborted; pause = Math.min(pause * 2, 15000)) {
+    try {
+      for await (const change of changes(customer, control.signal)) {
+        pause = 500;
+        if (change?.sync) drawProgress(change.sync);
+        refresh();
+      }
+    } catch (error) {
+      if (control.signal.aborted) return;
+      if (error.status === 401) return leave("The token has expired; paste a new one.");
+    }
+    await new Promise((later) => setTimeout(later, pause));
+    refresh();
+  }
+}
+
+// At most one question at a time; a change that comes meanwhile asks once more.
+async function refresh() {
+  state.asked += 1;
+  if (state.asked - state.drawn > 1) return;
+  while (state.drawn < state.asked) {
+    const turn = state.asked;
+    const { customer: id, by } = state;
+    try {
+      const answer = await ask(PANEL, { id, by });
+      if (id === state.customer && by === state.by) draw(answer);
+    } catch (error) {
+      if (error.status === 401) return leave("The token has expired; paste a new one.");
+      notice("The billing gateway does not answer; what you see is the last that it said.");
+    }
+    state.drawn = turn;
+  }
+}
+
+// --- drawing ----------------------------------------------------------------------------------------
+
+function draw({ data, errors, extensions }) {
+  const customer = data.customer;
+  if (!customer) return leave("There is no such customer for this token.");
+  $("name").textContent = customer.name ?? customer.organization ?? state.customer;
+  document.title = `Billing · ${$("name").textContent}`;
+  $("panel").hidden = $("portal").hidden = $("leave").hidden = false;
+  const stale = customer.freshness.source === "STALE";
+  notice(
+    stale ? `Stripe does not answer right now. Usage is live; what Stripe knows is as of ${clock(customer.freshness.fetchedAt)}.`
+    : errors ? `Part of this page is missing: ${errors[0].message}`
+    : customer.delinquent ? "A payment has failed. Please check your payment method." : "",
+  );
+  drawNow(customer.currentPeriod);
+  drawSync(customer.syncState);
+  drawUsage(customer.currentPeriod);
+  drawMonths(customer.spendHistory ?? []);
+  drawInvoices(customer.invoices?.nodes ?? []);
+  const cost = extensions?.billing;
+  $("cost").textContent = cost ? `This view: ${cost.stripeCalls} Stripe calls, ${cost.cacheHits} from the cache` : "";
+}
+
+function drawNow(period) {
+  if (!period) return;
+  const total = $("total");
+  if (total.textContent && total.textContent !== period.total.formatted) {
+    total.classList.remove("changed");
+    void total.offsetWidth; // restarts the animation
+    total.classList.add("changed");
+  }
+  total.textContent = period.total.formatted;
+  const month = new Date(period.start).toLocaleDateString("en", { month: "long", year: "numeric", timeZone: "UTC" });
+  const held = period.state === "HELD" ? " · on hold" : period.state === "CLOSING" ? " · closing" : "";
+  $("dates").textContent = `${month}, closes ${day(period.end)}${held}`;
+  const parts = [
+    ["in-stripe", "In Stripe's draft invoice", period.inStripe, "--accent"],
+    ["claimed", "On its way to Stripe", period.claimed, "--way"],
+    ["pending", "Not sent yet", period.pending, "--wait"],
+  ];
+  $("split").replaceChildren(...parts.map(([name, , money]) => {
+    const part = make("i", "", name);
+    part.style.flexGrow = String(Math.max(0, Number(money.amount))); // a picture, not a sum
+    return part;
+  }));
+  $("split").setAttribute("aria-label", parts.map(([, label, money]) => `${label}: ${money.formatted}`).join("; "));
+  $("parts").replaceChildren(...parts.map(([, label, money, dot]) => {
+    const row = make("div");
+    row.style.setProperty("--dot", `var(${dot})`);
+    row.append(make("dt", label), make("dd", money.formatted));
+    return row;
+  }));
+  $("as-of").textContent = `Live, as of ${clock(period.asOf)}`;
+}
+
+const SYNC_WORDS = {
+  UP_TO_DATE: "Up to date", PENDING: "Waiting for the next sync", QUEUED: "Sync requested", RUNNING: "Syncing…",
+  RETRYING: "Stripe is slow; retrying", FAILED: "Needs attention", HELD: "On hold by Support",
+};
+
+function drawSync(sync) {
+  if (!sync) return;
+  $("sync-state").textContent = SYNC_WORDS[sync.status] ?? sync.status;
+  const waiting = sync.pendingDeltas ? `${sync.pendingDeltas.toLocaleString("en")} usage records waiting` : "Nothing waiting";
+  const next = sync.nextSyncAt && sync.pendingDeltas ? `, next sync ${clock(sync.nextSyncAt)}` : "";
+  const last = sync.lastSyncedAt ? ` · last told ${clock(sync.lastSyncedAt)}` : "";
+  $("sync-more").textContent = sync.lastSync?.failure?.message ?? waiting + next + last;
+}
+
+function drawProgress(sync) {
+  if (state.sync && sync.id !== state.sync) return;
+  const lines = sync.linesAdded + sync.linesUpdated + sync.linesRemoved;
+  const words = {
+    QUEUED: "Waiting for a worker…", RUNNING: "Telling Stripe…",
+    RETRYING: "Stripe asked us to wait; trying again…",
+    SUCCEEDED: `Done: ${lines} lines in ${sync.stripeCalls} Stripe calls.`,
+    FAILED: sync.failure?.message ?? "It failed; Support can see why.",
+  };
+  $("sync-progress").textContent = words[sync.status] ?? "";
+  $("sync").disabled = ["QUEUED", "RUNNING"].includes(sync.status);
+}
+
+function drawUsage(period) {
+  if (!period) return;
+  $("by").replaceChildren(...Object.entries(DIMENSIONS).map(([by, label]) => {
+    const tab = make("button", label);
+    tab.type = "button";
+    tab.setAttribute("role", "tab");
+    tab.setAttribute("aria-selected", String(by === state.by));
+    tab.addEventListener("click", () => { state.by = by; state.all = false; refresh(); });
+    return tab;
+  }));
+  const rows = [...period.usage].sort((a, b) => Number(b.amount.amount) - Number(a.amount.amount));
+  const largest = Math.max(...rows.map((row) => Math.abs(Number(row.amount.amount))), 0) || 1;
+  $("bars-caption").textContent = `Month to date by ${DIMENSIONS[state.by].toLowerCase()}`;
+  $("bars").replaceChildren(...rows.slice(0, state.all ? undefined : ROWS).map((row) => {
+    const bar = make("i", "", Number(row.amount.amount) < 0 ? "credit" : "");
+    bar.style.width = `${(100 * Math.abs(Number(row.amount.amount))) / largest}%`;
+    const cells = [make("td", row.description ?? (row.key || "(none)"), "label"), make("td", "", "bar"), make("td", row.amount.formatted, "number")];
+    cells[0].title = [row.key, row.quantity && `${row.quantity} ${row.unit ?? ""}`].filter(Boolean).join(" · ");
+    cells[1].append(bar);
+    const line = make("tr");
+    line.append(...cells);
+    return line;
+  }));
+  if (!rows.length) $("bars").replaceChildren(lone("No usage yet this month."));
+  $("more").hidden = rows.length <= ROWS;
+  $("more").textContent = state.all ? "Show fewer" : `Show all ${rows.length}`;
+}
+
+function drawMonths(months) {
+  const largest = Math.max(...months.map((each) => Number(each.total.amount)), 0) || 1;
+  $("months").replaceChildren(...[...months].reverse().map((each) => {
+    const column = make("div");
+    const bar = make("i");
+    bar.style.height = `${(6 * Math.max(0, Number(each.total.amount))) / largest}rem`;
+    column.append(make("span", each.total.formatted.replace(/^[A-Z]+ /, "")), bar, make("span", each.month));
+    return column;
+  }));
+  if (!months.length) $("months").textContent = "No finished month yet.";
+}
+
+function drawInvoices(invoices) {
+  $("bills").replaceChildren(...invoices.map((invoice) => {
+    const row = make("tr");
+    const links = make("td");
+    if (invoice.hostedInvoiceUrl) links.append(link(invoice.hostedInvoiceUrl, invoice.status === "OPEN" ? "Pay" : "View"));
+    if (invoice.invoicePdf) links.append(" ", link(invoice.invoicePdf, "PDF"));
+    const status = make("td");
+    status.append(make("span", invoice.status.toLowerCase(), `pill ${invoice.status}`));
+    const period = invoice.periodStart ? new Date(invoice.periodStart).toLocaleDateString("en", { month: "short", year: "numeric", timeZone: "UTC" }) : "";
+    row.append(make("td", invoice.number ?? "Draft"), make("td", period), status, make("td", invoice.total.formatted, "number"), links);
+    return row;
+  }));
+  if (!invoices.length) $("bills").replaceChildren(lone("No invoices yet."));
+  const oldest = invoices.map((each) => each.freshness).sort((a, b) => a.fetchedAt.localeCompare(b.fetchedAt))[0];
+  $("bills-fresh").textContent = oldest ? `${{ STRIPE: "From Stripe", CACHE: "From the cache, verified", STALE: "Last known" }[oldest.source]}, read ${clock(oldest.fetchedAt)}` : "";
+}
+
+function notice(text) {
+  $("notice").textContent = text;
+  $("notice").hidden = !text;
+}
+
+const make = (tag, text = "", name = "") => Object.assign(document.createElement(tag), { textContent: text, className: name });
+const lone = (text) => {
+  const row = make("tr");
+  row.append(Object.assign(make("td", text, "muted"), { colSpan: 5 }));
+  return row;
+};
+const link = (href, text) => Object.assign(make("a", text), { href, target: "_blank", rel: "noopener noreferrer" });
+const clock = (moment) => new Date(moment).toLocaleTimeString("en", { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+const day = (moment) => new Date(moment).toLocaleDateString("en", { day: "numeric", month: "long", timeZone: "UTC" });
+
+// --- coming and going -------------------------------------------------------------------------------
+
+async function enter(token) {
+  state.token = token;
+  const { viewer } = (await ask(VIEWER)).data;
+  const customers = viewer.customers.nodes;
+  if (!customers.length) throw new Refusal("This token names no customer; a customer's or Support's token does.");
+  sessionStorage.setItem("token", token);
+  $("enter").hidden = true;
+  $("pick").replaceChildren(...customers.map((each) => new Option(each.name ?? each.organization ?? each.id, each.id)));
+  $("pick-label").hidden = customers.length < 2;
+  show(customers[0].id);
+}
+
+function show(customer) {
+  state.customer = customer;
+  refresh();
+  follow(customer);
+}
+
+function leave(why = "") {
+  state.follow?.abort();
+  state.token = null;
+  sessionStorage.removeItem("token");
+  $("panel").hidden = $("portal").hidden = $("leave").hidden = $("pick-label").hidden = true;
+  $("name").textContent = "Welcome";
+  $("enter").hidden = false;
+  $("enter-problem").textContent = why;
+  notice("");
+}
+
+async function tryToEnter(token) {
+  try {
+    await enter(token);
+  } catch (error) {
+    leave(error.message);
+  }
+}
+
+$("enter").addEventListener("submit", (event) => {
+  event.preventDefault();
+  tryToEnter($("token").value.trim());
+});
+$("leave").addEventListener("click", () => leave());
+$("pick").addEventListener("change", () => show($("pick").value));
+$("more").addEventListener("click", () => { state.all = !state.all; refresh(); });
+$("sync").addEventListener("click", async () => {
+  $("sync").disabled = true;
+  try {
+    const { sync, errors } = (await ask(SYNC, { id: state.customer })).data.syncBilling;
+    state.sync = sync?.id ?? null;
+    $("sync-progress").textContent = errors[0]?.message ?? "Waiting for a worker…";
+    if (!sync) $("sync").disabled = false;
+  } catch (error) {
+    $("sync-progress").textContent = error.message;
+    $("sync").disabled = false;
+  }
+});
+$("portal").addEventListener("click", async () => {
+  $("portal").disabled = true;
+  try {
+    const { url, errors } = (await ask(PORTAL, { id: state.customer, back: location.href })).data.createPortalSession;
+    if (url) location.assign(url);
+    else notice(errors[0].message);
+  } catch (error) {
+    notice(error.message);
+  }
+  $("portal").disabled = false;
+});
+
+// `make up` prints a link that carries the token in the fragment: it never reaches a server, and it is
+// taken out of the address bar at once.
+const given = new URLSearchParams(location.hash.slice(1)).get("token");
+if (given) history.replaceState(null, "", location.pathname);
+const known = given ?? sessionStorage.getItem("token");
+if (known) tryToEnter(known);
+else leave();
