@@ -1,0 +1,97 @@
+"""Who asks, and with what an answer is made: one `Context` for each operation."""
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Self
+
+import strawberry
+from graphql import GraphQLError
+
+from billing.services import Services
+from billing.usage import CustomerId
+from resolvers.loaders import Loaders
+from schema.types.describing import graphql_enum
+
+
+@graphql_enum(
+    CUSTOMER="The panel, on behalf of customers: sees those that its token names.",
+    SUPPORT="Fly's Support: sees every customer, corrects, holds and releases.",
+    METERING="A service that reports usage, and does nothing else.",
+)
+class Role(StrEnum):
+    """What a token may do; the value is the token's `role` claim."""
+
+    CUSTOMER = "customer"
+    SUPPORT = "support"
+    METERING = "metering"
+
+
+def unauthenticated() -> GraphQLError:
+    """Nobody is known to ask."""
+    return GraphQLError(
+        "Send a token: `Authorization: Bearer …`.", extensions={"code": "UNAUTHENTICATED"}
+    )
+
+
+def forbidden() -> GraphQLError:
+    """Who asks is known, and may not."""
+    return GraphQLError("This token's role may not ask for this.", extensions={"code": "FORBIDDEN"})
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """The bearer of a verified token.
+
+    *subject* is its ``sub``, *customers* the Stripe customers that it names (role customer),
+    *expires_at* its ``exp`` in seconds since 1970. Without a role it is nobody.
+    """
+
+    subject: str
+    role: Role | None
+    customers: frozenset[str] = frozenset()
+    expires_at: float | None = None
+    token_id: str | None = None
+
+    def must_be(self, *roles: Role) -> None:
+        """Let only *roles* pass; a GraphQLError (UNAUTHENTICATED, FORBIDDEN) for the others."""
+        if self.role in roles:
+            return
+        raise unauthenticated() if self.role is None else forbidden()
+
+    def may_see(self, customer: str) -> bool:
+        """Whether *customer* is the viewer's to look at."""
+        return self.role is Role.SUPPORT or (
+            self.role is Role.CUSTOMER and customer in self.customers
+        )
+
+
+NOBODY = Viewer(subject="", role=None)
+
+
+@dataclass
+class Context:
+    """What every resolver has at hand; *loaders* serve one operation, or one event of a subscription.
+
+    *connection_params* is where Strawberry leaves a WebSocket's init payload.
+    """
+
+    viewer: Viewer
+    services: Services
+    loaders: Loaders
+    connection_params: dict[str, Any] | None = field(default=None)
+
+    @classmethod
+    def of(cls, viewer: Viewer, services: Services) -> Self:
+        """A context for one operation by *viewer*."""
+        return cls(viewer, services, Loaders(services))
+
+    def anew(self) -> Self:
+        """The same asker with fresh loaders: nothing loaded before is seen again."""
+        return replace(self, loaders=Loaders(self.services))
+
+    def visible(self, customer: str) -> CustomerId | None:
+        """*customer* if the viewer may see it; None says no more than that there is nothing to see."""
+        return CustomerId(customer) if self.viewer.may_see(customer) else None
+
+
+Info = strawberry.Info[Context, None]

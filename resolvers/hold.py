@@ -1,0 +1,23 @@
+"""Support's stop sign for a customer's billing."""
+
+from datetime import datetime
+
+import strawberry
+
+import billing.snapshot
+from resolvers.moments import moment
+from schema.types.describing import graphql_type
+
+
+@graphql_type
+class BillingHold:
+    """Billing is stopped: usage is counted, nothing is told to Stripe and nothing is finalized."""
+
+    reason: str = strawberry.field(description="Why.")
+    by: str = strawberry.field(description="Who: the subject of the token.")
+    since: datetime = strawberry.field(description="Since when.")
+
+    @classmethod
+    def of(cls, hold: billing.snapshot.Hold) -> "BillingHold":
+        """*hold* as clients see it."""
+        return cls(reason=hold.reason, by=hold.by, since=moment(hold.since_ms))

@@ -1,0 +1,181 @@
+"""An invoice, and what Support may do with it now."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import strawberry
+
+from billing.records import InvoiceRecord
+from resolvers.context import Info
+from resolvers.invoice_line import InvoiceLine
+from resolvers.links import dashboard
+from resolvers.loaders import Loaded
+from schema.types.connections import After, Connection, First, id_of, size_of
+from schema.types.describing import graphql_enum, graphql_type
+from schema.types.freshness import Freshness, FreshnessSource
+from schema.types.money import Money
+from schema.types.node import Node
+
+if TYPE_CHECKING:
+    from resolvers.customer import Customer
+
+LINES = 50
+
+
+@graphql_enum(
+    DRAFT="Still being compiled; the customer does not see it.",
+    OPEN="Finalized and waiting to be paid.",
+    PAID="Paid, or too small to be charged.",
+    UNCOLLECTIBLE="Given up.",
+    VOID="Cancelled after it was finalized.",
+)
+class InvoiceStatus(StrEnum):
+    """Where an invoice stands, in Stripe's words."""
+
+    DRAFT = "draft"
+    OPEN = "open"
+    PAID = "paid"
+    UNCOLLECTIBLE = "uncollectible"
+    VOID = "void"
+
+
+@graphql_enum(
+    SYNC="Bring Stripe up to date now: `syncBilling`.",
+    ADJUST="Correct what is billed: `adjustUsage`.",
+    HOLD="Stop the billing of this customer: `holdBilling`.",
+    RELEASE="Let billing go on: `releaseBilling`.",
+    FINALIZE="Close the draft and send it to the customer: `finalizeInvoice`.",
+)
+class InvoiceActionKind(StrEnum):
+    """What Support can do about an invoice."""
+
+    SYNC = "SYNC"
+    ADJUST = "ADJUST"
+    HOLD = "HOLD"
+    RELEASE = "RELEASE"
+    FINALIZE = "FINALIZE"
+
+
+@graphql_enum(
+    NOT_DRAFT="It is finalized: refunds and credit notes are made in Stripe's Dashboard.",
+    SYNC_IN_PROGRESS="Stripe is being told right now; ask again when that is done.",
+    ON_HOLD="Billing is on hold; `releaseBilling` first.",
+    NOT_ON_HOLD="There is no hold to release.",
+    DRIFT="Stripe shows something else than we count; `repairDrift` first.",
+    PERIOD_OPEN="The month has not ended; usage is still being counted.",
+)
+class InvoiceBlocker(StrEnum):
+    """Why something cannot be done now."""
+
+    NOT_DRAFT = "NOT_DRAFT"
+    SYNC_IN_PROGRESS = "SYNC_IN_PROGRESS"
+    ON_HOLD = "ON_HOLD"
+    NOT_ON_HOLD = "NOT_ON_HOLD"
+    DRIFT = "DRIFT"
+    PERIOD_OPEN = "PERIOD_OPEN"
+
+
+@graphql_type
+class InvoiceAction:
+    """One thing that Support can do, and why not if it cannot be done now."""
+
+    action: InvoiceActionKind = strawberry.field(description="What.")
+    blocked_by: list[InvoiceBlocker] = strawberry.field(
+        description="Empty when it can be done now; else everything that stands in the way.",
+    )
+
+
+@graphql_type
+class Invoice(Node):
+    """An invoice of Stripe's. Amounts are Stripe's own; what it does not know yet is in `Customer.currentPeriod`."""
+
+    id: strawberry.ID = strawberry.field(description="Stripe's id, `in_…`.")
+    record: strawberry.Private[InvoiceRecord]
+    number: str | None = strawberry.field(
+        description="What the customer sees on it; null until it is finalized."
+    )
+    status: InvoiceStatus = strawberry.field(description="Where it stands.")
+    period_start: datetime | None = strawberry.field(description="First moment that it bills.")
+    period_end: datetime | None = strawberry.field(
+        description="First moment that it no longer bills."
+    )
+    created_at: datetime = strawberry.field(description="When the draft was made.")
+    finalizes_at: datetime | None = strawberry.field(
+        description="When Stripe finalizes it by itself; null when we decide, at the end of the month.",
+    )
+    due_at: datetime | None = strawberry.field(description="When it has to be paid.")
+    subtotal: Money = strawberry.field(description="The lines, before tax.")
+    tax: Money | None = strawberry.field(description="Tax; null when Stripe computed none.")
+    total: Money = strawberry.field(description="The lines with tax.")
+    amount_due: Money = strawberry.field(
+        description="What is to be paid, after the customer's balance."
+    )
+    amount_paid: Money = strawberry.field(description="What has been paid.")
+    hosted_invoice_url: str | None = strawberry.field(
+        description="Where the customer pays: Stripe's page, not ours. Null until finalized.",
+    )
+    invoice_pdf: str | None = strawberry.field(
+        description="The PDF, at Stripe. Null until finalized."
+    )
+    freshness: Freshness = strawberry.field(description="How old this is, and where it came from.")
+    stripe_dashboard_url: str = strawberry.field(
+        description="Support only: this invoice in Stripe's Dashboard, for refunds, credit notes and voids.",
+    )
+
+    @strawberry.field
+    async def customer(
+        self, info: Info
+    ) -> Annotated["Customer", strawberry.lazy("resolvers.customer")]:
+        """Whose it is."""
+        from resolvers.customer import customer_of_object  # noqa: PLC0415 customers have invoices
+
+        return await customer_of_object(info, self.record.customer)
+
+    @strawberry.field
+    async def lines(
+        self, info: Info, first: First = LINES, after: After = None
+    ) -> Connection[InvoiceLine]:
+        """Its lines, in Stripe's order."""
+        page = await info.context.loaders.lines.load(
+            (self.record.id, size_of(first, LINES), id_of(after)),
+        )
+        entries = [(line.id, InvoiceLine.of(line)) for line in page.items]
+        return Connection[InvoiceLine].of(entries, has_more=page.has_more, after=after)
+
+    @strawberry.field
+    async def available_actions(self, info: Info) -> list[InvoiceAction]:
+        """Support only: what can be done now and, for what cannot, why."""
+        raise NotImplementedError
+
+    @classmethod
+    def of(cls, loaded: Loaded[InvoiceRecord]) -> "Invoice":
+        """The invoice as clients see it."""
+        record = loaded.value
+        period = record.period
+
+        def money(minor: int) -> Money:
+            return Money.of_minor(minor, record.currency)
+
+        return cls(
+            id=strawberry.ID(record.id),
+            record=record,
+            number=record.number,
+            status=InvoiceStatus(record.status),
+            period_start=period.start if period else record.period_start,
+            period_end=period.end if period else record.period_end,
+            created_at=record.created,
+            finalizes_at=record.finalizes_at,
+            due_at=record.due_date,
+            subtotal=money(record.subtotal),
+            tax=None if record.tax is None else money(record.tax),
+            total=money(record.total),
+            amount_due=money(record.amount_due),
+            amount_paid=money(record.amount_paid),
+            hosted_invoice_url=record.hosted_invoice_url,
+            invoice_pdf=record.invoice_pdf,
+            freshness=Freshness(
+                source=FreshnessSource(loaded.source), fetched_at=loaded.fetched_at
+            ),
+            stripe_dashboard_url=dashboard("invoices", record.id, livemode=record.livemode),
+        )

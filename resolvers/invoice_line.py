@@ -1,0 +1,49 @@
+"""One line of an invoice."""
+
+from datetime import datetime
+from decimal import Decimal
+
+import strawberry
+
+from billing.records import LineRecord
+from schema.types.describing import graphql_type
+from schema.types.money import Money
+from schema.types.node import Node
+
+
+@graphql_type
+class InvoiceLine(Node):
+    """One line of an invoice, as Stripe has it."""
+
+    id: strawberry.ID = strawberry.field(description="Stripe's id, `il_…`.")
+    description: str | None = strawberry.field(description="What the customer reads on the bill.")
+    sku: str | None = strawberry.field(
+        description="The SKU that this line bills; null for a line that a person put there.",
+    )
+    quantity: Decimal | None = strawberry.field(
+        description="How much, in the unit that the price counts. Negative for a credit.",
+    )
+    unit_amount: Decimal | None = strawberry.field(
+        description="What one unit costs, in minor units (cents), with up to twelve decimals.",
+    )
+    amount: Money = strawberry.field(
+        description="What the line comes to; Stripe rounds each line by itself."
+    )
+    period_start: datetime | None = strawberry.field(
+        description="First moment that the line bills."
+    )
+    period_end: datetime | None = strawberry.field(description="Last moment that the line bills.")
+
+    @classmethod
+    def of(cls, record: LineRecord) -> "InvoiceLine":
+        """*record* as clients see it."""
+        return cls(
+            id=strawberry.ID(record.id),
+            description=record.description,
+            sku=record.sku,
+            quantity=record.quantity,
+            unit_amount=record.unit_amount,
+            amount=Money.of_minor(record.amount, record.currency),
+            period_start=record.period_start,
+            period_end=record.period_end,
+        )

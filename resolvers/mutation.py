@@ -1,0 +1,52 @@
+"""The things that can be done: the table of contents; each is done in its noun's own file."""
+
+import strawberry
+
+from resolvers.desk import (
+    adjust_usage,
+    finalize_invoice,
+    hold_billing,
+    preview_sync,
+    release_billing,
+    repair_drift,
+    replay_webhook_event,
+    retry_sync,
+)
+from resolvers.payloads import (
+    AdjustUsagePayload,
+    CreatePortalSessionPayload,
+    FinalizeInvoicePayload,
+    HoldBillingPayload,
+    PreviewSyncPayload,
+    RecordUsagePayload,
+    ReleaseBillingPayload,
+    RepairDriftPayload,
+    ReplayWebhookEventPayload,
+    RetrySyncPayload,
+    SyncBillingPayload,
+)
+from resolvers.portal import create_portal_session
+from resolvers.syncing import sync_billing
+from resolvers.usage import record_usage
+from schema.types.describing import graphql_type
+
+
+@graphql_type
+class Mutation:
+    """Everything that can be done. Expected refusals are in the payload's `errors`, not GraphQL errors."""
+
+    sync_billing: SyncBillingPayload = strawberry.mutation(resolver=sync_billing)
+    create_portal_session: CreatePortalSessionPayload = strawberry.mutation(
+        resolver=create_portal_session
+    )
+    record_usage: RecordUsagePayload = strawberry.mutation(resolver=record_usage)
+    adjust_usage: AdjustUsagePayload = strawberry.mutation(resolver=adjust_usage)
+    hold_billing: HoldBillingPayload = strawberry.mutation(resolver=hold_billing)
+    release_billing: ReleaseBillingPayload = strawberry.mutation(resolver=release_billing)
+    finalize_invoice: FinalizeInvoicePayload = strawberry.mutation(resolver=finalize_invoice)
+    preview_sync: PreviewSyncPayload = strawberry.mutation(resolver=preview_sync)
+    retry_sync: RetrySyncPayload = strawberry.mutation(resolver=retry_sync)
+    repair_drift: RepairDriftPayload = strawberry.mutation(resolver=repair_drift)
+    replay_webhook_event: ReplayWebhookEventPayload = strawberry.mutation(
+        resolver=replay_webhook_event
+    )

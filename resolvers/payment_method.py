@@ -1,0 +1,31 @@
+"""How a customer pays."""
+
+import strawberry
+
+from billing.records import PaymentMethodRecord
+from schema.types.describing import graphql_type
+from schema.types.node import Node
+
+
+@graphql_type
+class PaymentMethod(Node):
+    """A way to pay that Stripe keeps for the customer; the panel never sees more of a card than this."""
+
+    id: strawberry.ID = strawberry.field(description="Stripe's id, `pm_…`.")
+    type: str = strawberry.field(description="Stripe's word for its kind: `card`, `sepa_debit`, …")
+    brand: str | None = strawberry.field(description="A card's brand: `visa`.")
+    last4: str | None = strawberry.field(description="The last four digits.")
+    exp_month: int | None = strawberry.field(description="A card's month of expiry, 1 to 12.")
+    exp_year: int | None = strawberry.field(description="A card's year of expiry, four digits.")
+
+    @classmethod
+    def of(cls, record: PaymentMethodRecord) -> "PaymentMethod":
+        """*record* as clients see it."""
+        return cls(
+            id=strawberry.ID(record.id),
+            type=record.type,
+            brand=record.brand,
+            last4=record.last4,
+            exp_month=record.exp_month,
+            exp_year=record.exp_year,
+        )

@@ -1,0 +1,172 @@
+"""A sync: one flush of a customer's accumulated usage into Stripe."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import strawberry
+
+import billing.syncs
+from resolvers.context import Info
+from resolvers.invoice import Invoice
+from resolvers.moments import maybe_moment, moment
+from schema.types.describing import graphql_enum, graphql_type
+from schema.types.node import Node
+
+if TYPE_CHECKING:
+    from resolvers.customer import Customer
+
+
+@graphql_enum(
+    QUEUED="Asked for; a worker picks it up within a moment.",
+    RUNNING="A worker is telling Stripe.",
+    SUCCEEDED="Stripe knows everything that was recorded when it began.",
+    RETRYING="Stripe could not be told yet; `nextAttemptAt` says when it is tried again.",
+    FAILED="Stripe said no; `failure` says why, `retrySync` tries again.",
+)
+class SyncStatus(StrEnum):
+    """How far a sync has come."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    RETRYING = "RETRYING"
+    FAILED = "FAILED"
+
+
+@graphql_enum(
+    ON_DEMAND="Somebody called `syncBilling`.",
+    PORTAL="The customer is on the way to Stripe's portal.",
+    INTERVAL="Usage had waited long enough.",
+    PERIOD_CLOSE="The month has ended.",
+    SUPPORT="A correction, a release or a repair by Support.",
+    WEBHOOK="Stripe announced a change that touches our lines.",
+)
+class SyncTrigger(StrEnum):
+    """Why a sync was made."""
+
+    ON_DEMAND = "ON_DEMAND"
+    PORTAL = "PORTAL"
+    INTERVAL = "INTERVAL"
+    PERIOD_CLOSE = "PERIOD_CLOSE"
+    SUPPORT = "SUPPORT"
+    WEBHOOK = "WEBHOOK"
+
+
+@graphql_enum(
+    UP_TO_DATE="Stripe knows everything that was recorded.",
+    PENDING="Usage is recorded that Stripe will hear of at the next interval.",
+    QUEUED="A sync was asked for and waits for a worker.",
+    RUNNING="Stripe is being told right now.",
+    RETRYING="Stripe could not be told yet; it is being tried again.",
+    FAILED="Stripe said no; Support has to look.",
+    HELD="Support has put billing on hold.",
+)
+class CustomerSyncStatus(StrEnum):
+    """Whether Stripe is up to date for a customer."""
+
+    UP_TO_DATE = "UP_TO_DATE"
+    PENDING = "PENDING"
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    RETRYING = "RETRYING"
+    FAILED = "FAILED"
+    HELD = "HELD"
+
+
+@graphql_type
+class SyncFailure:
+    """Why a sync failed."""
+
+    code: str = strawberry.field(description="For programs: Stripe's error code, or ours.")
+    message: str = strawberry.field(description="For people.")
+    request_id: str | None = strawberry.field(
+        description="Stripe's id of the request, `req_…`, for a ticket to Stripe.",
+    )
+
+
+@graphql_type
+class Sync(Node):
+    """One flush of one customer's accumulated deltas into Stripe."""
+
+    id: strawberry.ID = strawberry.field(description="Ours: `sync_…`.")
+    record: strawberry.Private[billing.syncs.Sync]
+    status: SyncStatus = strawberry.field(description="How far it has come.")
+    trigger: SyncTrigger = strawberry.field(description="Why it was made.")
+    requested_at: datetime = strawberry.field(description="When it was asked for.")
+    started_at: datetime | None = strawberry.field(description="When a worker first took it up.")
+    finished_at: datetime | None = strawberry.field(description="When it succeeded or failed.")
+    deltas: int = strawberry.field(description="How many recorded changes it told Stripe of.")
+    lines_added: int = strawberry.field(description="Invoice lines that it added.")
+    lines_updated: int = strawberry.field(description="Invoice lines that it changed.")
+    lines_removed: int = strawberry.field(description="Invoice lines that it removed.")
+    stripe_calls: int = strawberry.field(description="Calls to Stripe; few, however many deltas.")
+    attempts: int = strawberry.field(description="How often it was tried.")
+    next_attempt_at: datetime | None = strawberry.field(
+        description="When it is tried again; null unless it is being retried.",
+    )
+    failure: SyncFailure | None = strawberry.field(
+        description="What went wrong last; null if nothing did."
+    )
+
+    @strawberry.field
+    async def customer(
+        self, info: Info
+    ) -> Annotated["Customer", strawberry.lazy("resolvers.customer")]:
+        """Whose bill it brings up to date."""
+        from resolvers.customer import customer_of_object  # noqa: PLC0415 customers have syncs
+
+        return await customer_of_object(info, self.record.customer)
+
+    @strawberry.field
+    async def invoice(self, info: Info) -> Invoice | None:
+        """The draft that it wrote to; null while there is none."""
+        if self.record.invoice is None:
+            return None
+        loaded = await info.context.loaders.invoice.load(self.record.invoice)
+        return Invoice.of(loaded) if loaded else None
+
+    @classmethod
+    def of(cls, record: billing.syncs.Sync) -> "Sync":
+        """*record* as clients see it."""
+        failure = record.failure
+        return cls(
+            id=strawberry.ID(record.id),
+            record=record,
+            status=SyncStatus[record.status],
+            trigger=SyncTrigger[record.trigger],
+            requested_at=moment(record.requested_ms),
+            started_at=maybe_moment(record.started_ms),
+            finished_at=maybe_moment(record.finished_ms),
+            deltas=record.deltas,
+            lines_added=record.lines_added,
+            lines_updated=record.lines_updated,
+            lines_removed=record.lines_removed,
+            stripe_calls=record.stripe_calls,
+            attempts=record.attempts,
+            next_attempt_at=maybe_moment(record.next_attempt_ms),
+            failure=failure
+            and SyncFailure(
+                code=failure.code, message=failure.message, request_id=failure.request_id
+            ),
+        )
+
+
+@graphql_type
+class SyncState:
+    """Whether Stripe knows what was recorded, and when it will."""
+
+    status: CustomerSyncStatus = strawberry.field(description="In a word.")
+    last_synced_at: datetime | None = strawberry.field(
+        description="When Stripe last knew everything; null if never this month.",
+    )
+    pending_deltas: int = strawberry.field(
+        description="Recorded changes that Stripe was not told of."
+    )
+    oldest_pending_at: datetime | None = strawberry.field(
+        description="How long the oldest of them has been waiting."
+    )
+    next_sync_at: datetime | None = strawberry.field(
+        description="When a worker looks at the latest; `syncBilling` is quicker.",
+    )
+    last_sync: Sync | None = strawberry.field(description="The most recent sync, finished or not.")

@@ -1,0 +1,41 @@
+"""What Stripe announced, and what became of it."""
+
+from datetime import datetime
+from enum import StrEnum
+
+import strawberry
+
+from schema.types.describing import graphql_enum, graphql_type
+from schema.types.node import Node
+
+
+@graphql_enum(
+    PENDING="Received and kept; a worker takes it up within a moment.",
+    PROCESSED="Done.",
+    IGNORED="Of a kind that changes nothing here.",
+    FAILED="Tried and given up; `replayWebhookEvent` tries again.",
+)
+class WebhookEventStatus(StrEnum):
+    """What became of an event."""
+
+    PENDING = "PENDING"
+    PROCESSED = "PROCESSED"
+    IGNORED = "IGNORED"
+    FAILED = "FAILED"
+
+
+@graphql_type
+class WebhookEvent(Node):
+    """An event of Stripe's: it says that an object may have changed, and nothing more is taken from it."""
+
+    id: strawberry.ID = strawberry.field(description="Stripe's id, `evt_…`.")
+    type: str = strawberry.field(description="Stripe's word for what happened: `invoice.paid`.")
+    status: WebhookEventStatus = strawberry.field(description="What became of it.")
+    received_at: datetime = strawberry.field(description="When it first arrived.")
+    processed_at: datetime | None = strawberry.field(description="When it was done with.")
+    attempts: int = strawberry.field(description="How often it was tried.")
+    object_id: strawberry.ID | None = strawberry.field(description="The object that it speaks of.")
+    customer_id: strawberry.ID | None = strawberry.field(
+        description="The customer whom it touches."
+    )
+    failure: str | None = strawberry.field(description="What went wrong last.")

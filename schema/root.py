@@ -1,0 +1,55 @@
+"""The whole schema, put together: words, resolvers, authority."""
+
+from collections.abc import Iterable
+
+import strawberry
+from graphql import (
+    GraphQLArgument,
+    GraphQLInputField,
+    GraphQLInputObjectType,
+    GraphQLObjectType,
+    GraphQLSchema,
+    Undefined,
+)
+from strawberry.schema.config import StrawberryConfig
+
+from resolvers.adjustment import Adjustment
+from resolvers.authority import enforce
+from resolvers.invoice_line import InvoiceLine
+from resolvers.mutation import Mutation
+from resolvers.payment_method import PaymentMethod
+from resolvers.query import Query
+from resolvers.subscription import Subscription
+from resolvers.webhook_event import WebhookEvent
+from schema.types.scalars import SCALARS
+
+
+def build_schema() -> strawberry.Schema:
+    """The schema as the gateway serves it; resolvers.authority.Undecided when a field has no rule."""
+    schema = strawberry.Schema(
+        query=Query,
+        mutation=Mutation,
+        subscription=Subscription,
+        types=[Adjustment, InvoiceLine, PaymentMethod, WebhookEvent],
+        config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=True),
+    )
+    core: GraphQLSchema = schema._schema  # noqa: SLF001 Strawberry shows graphql-core's schema nowhere else
+    enforce(core)
+    _drop_null_defaults(core)
+    return schema
+
+
+def _drop_null_defaults(schema: GraphQLSchema) -> None:
+    """Print `after: String` where Strawberry prints `after: String = null`; both mean the same."""
+    for type_ in schema.type_map.values():
+        if isinstance(type_, GraphQLInputObjectType):
+            _drop(type_.fields.values())
+        elif isinstance(type_, GraphQLObjectType):
+            for field in type_.fields.values():
+                _drop(field.args.values())
+
+
+def _drop(arguments: Iterable[GraphQLArgument | GraphQLInputField]) -> None:
+    for argument in arguments:
+        if argument.default_value is None:
+            argument.default_value = Undefined

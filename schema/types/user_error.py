@@ -1,0 +1,43 @@
+"""An expected refusal, inside the payload: what a program reads and what a person is shown."""
+
+from collections.abc import Sequence
+from typing import Self
+
+import strawberry
+
+from billing.errors import ErrorCode, Refused, Unavailable
+from schema.types.describing import graphql_enum, graphql_type
+
+graphql_enum(
+    NOT_FOUND="There is no such thing, or it is not yours: the two cannot be told apart.",
+    INVALID_INPUT="A value cannot be used as it stands; `path` points at it.",
+    UNKNOWN_SKU="No active Stripe price counts this SKU (a price's `lookup_key`).",
+    IDEMPOTENCY_CONFLICT="The same key or id came before with other contents; the first one counts.",
+    NOT_DRAFT="The invoice is finalized; correct it with a credit note in Stripe.",
+    ON_HOLD="Support has put this customer's billing on hold.",
+    PERIOD_CLOSED="The month is closed; its bill no longer changes.",
+    SYNC_IN_PROGRESS="Stripe is being brought up to date right now; ask again when that is done.",
+    DRIFT="Stripe shows something else than we count; `repairDrift` settles it.",
+    STRIPE_REJECTED="Stripe said no, for good; the message is Stripe's.",
+    STRIPE_UNAVAILABLE="Stripe did not answer, or not in time; ask again.",
+    OVERLOADED="Too much is being asked at once; ask again in a moment.",
+)(ErrorCode)
+
+
+@graphql_type
+class UserError:
+    """An expected refusal: a program reads `code`, a person is shown `message`, `path` points at the input."""
+
+    code: ErrorCode = strawberry.field(description="For programs.")
+    message: str = strawberry.field(description="For people: what is wrong and what helps.")
+    path: list[str] | None = strawberry.field(
+        default=None,
+        description='The input field at fault, outermost first: `["input", "returnUrl"]`.',
+    )
+
+    @classmethod
+    def of(cls, error: Refused | Unavailable, path: Sequence[str] | None = None) -> Self:
+        """*error* as the payload says it; *path* where the error itself points nowhere."""
+        own = error.path if isinstance(error, Refused) else None
+        where = own or path
+        return cls(code=error.code, message=error.message, path=list(where) if where else None)
