@@ -1,0 +1,226 @@
+"""Stripe's form encoding, and the check of what was sent against what an operation takes.
+
+A set of fields is written as text: ``"customer* amount:int lines*:[line] discounts!"``: ``*`` is
+required, ``!`` exists at Stripe but is not simulated, ``[x]`` is a list, and the word after the
+colon is a scalar type below or a structure in STRUCTURES. No colon means a string.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+from sandbox.errors import StripeError, unsimulated
+
+Params = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One parameter: its type's name, and whether it is required, a list, or not simulated."""
+
+    kind: str
+    required: bool = False
+    many: bool = False
+    known_only: bool = False
+
+
+Fields = Mapping[str, Field]
+
+
+def fields(text: str) -> Fields:
+    """Read a set of fields from its short notation."""
+    return dict(_field(word) for word in text.split())
+
+
+def _field(word: str) -> tuple[str, Field]:
+    name, _, kind = word.partition(":")
+    bare = name.rstrip("*!")
+    many = kind.startswith("[")
+    return bare, Field(kind.strip("[]") or "str", "*" in name, many, "!" in name)
+
+
+STRUCTURES: dict[str, Fields] = {
+    "address": fields("city country line1 line2 postal_code state"),
+    "shipping": fields("address:address name phone"),
+    "period": fields("start*:int end*:int"),
+    "pricing": fields("price"),
+    "price_data": fields(
+        "currency* product product_data:product_data tax_behavior unit_amount:int unit_amount_decimal:decimal"
+    ),
+    "product_data": fields(
+        "name* description images:[str] metadata:map unit_label tax_code! tax_details!"
+    ),
+    "invoice_settings": fields(
+        "default_payment_method footer custom_fields:[custom_field] rendering_options!"
+    ),
+    "custom_field": fields("name* value*"),
+    "range": fields("gt:int gte:int lt:int lte:int"),
+    "recurring": fields("interval usage_type meter"),
+    "line": fields(
+        "amount:int description discountable:bool invoice_item metadata:map period:period "
+        "price_data:price_data pricing:pricing quantity:int quantity_decimal:decimal "
+        "discounts! tax_amounts! tax_rates!"
+    ),
+    "line_edit": fields(
+        "id* amount:int description discountable:bool metadata:map period:period "
+        "price_data:price_data pricing:pricing quantity:int quantity_decimal:decimal "
+        "discounts! tax_amounts! tax_rates!"
+    ),
+    "line_removal": fields("id* behavior*"),
+    "preview_item": fields(
+        "amount:int currency description discountable:bool invoiceitem! metadata:map "
+        "period:period price price_data:price_data quantity:int quantity_decimal:decimal "
+        "unit_amount:int unit_amount_decimal:decimal discounts! tax_behavior! tax_code! tax_rates!"
+    ),
+    "credit_line": fields(
+        "type* invoice_line_item amount:int quantity:int unit_amount:int "
+        "unit_amount_decimal:decimal description metadata:map tax_amounts! tax_rates!"
+    ),
+}
+_SEGMENT = re.compile(r"\[([^\]]*)\]")
+_DECIMAL = re.compile(r"-?\d+(\.\d{1,12})?")
+
+
+def decode(text: str) -> Params:
+    """Unfold ``lines[0][metadata][app]=x`` into nested dictionaries (lists stay dictionaries)."""
+    tree: Params = {}
+    for key, value in parse_qsl(text, keep_blank_values=True):
+        head, bracket, _ = key.partition("[")
+        path = [head, *_SEGMENT.findall(key)] if bracket else [head]
+        node = tree
+        for step, following in zip(path, path[1:], strict=False):
+            del following
+            node = _child(node, step)
+        node[path[-1] or str(len(node))] = value
+    return tree
+
+
+def _child(node: Params, step: str) -> Params:
+    child = node.setdefault(step or str(len(node)), {})
+    if not isinstance(child, dict):
+        raise StripeError(400, f"Invalid hash: {step}", param=step)
+    return child
+
+
+def check(sent: Params, known: Fields, inside: str = "") -> Params:
+    """Check and convert *sent*; raises Stripe's 400 for what is unknown, missing or malformed."""
+    taken: Params = {}
+    for name, value in sent.items():
+        param = f"{inside}[{name}]" if inside else name
+        field = known.get(name)
+        if field is None:
+            raise StripeError(
+                400, f"Received unknown parameter: {param}", code="parameter_unknown", param=param
+            )
+        if field.known_only:
+            raise unsimulated(f"the parameter `{param}`")
+        taken[name] = _convert_all(value, field, param)
+    for name, field in known.items():
+        if field.required and taken.get(name) in (None, ""):
+            param = f"{inside}[{name}]" if inside else name
+            raise StripeError(
+                400, f"Missing required param: {param}.", code="parameter_missing", param=param
+            )
+    return taken
+
+
+def _convert_all(value: Any, field: Field, param: str) -> Any:
+    if not field.many:
+        return _convert(value, field.kind, param)
+    if value == "":
+        return []
+    if not isinstance(value, dict):
+        raise StripeError(400, f"Invalid array: {param}", param=param)
+    return [
+        _convert(each, field.kind, f"{param}[{index}]") for index, each in enumerate(value.values())
+    ]
+
+
+def _convert(value: Any, kind: str, param: str) -> Any:
+    if kind in STRUCTURES:
+        if value == "":
+            return None
+        if not isinstance(value, dict):
+            raise StripeError(400, "Invalid object", param=param)
+        return check(value, STRUCTURES[kind], param)
+    return SCALARS[kind](value, param)
+
+
+def _text(value: Any, param: str) -> str:
+    if isinstance(value, dict):
+        raise StripeError(400, f"Invalid string: {param} is a hash", param=param)
+    if len(value) > 5000:  # noqa: PLR2004
+        raise StripeError(400, f"Invalid string: {param} is too long", param=param)
+    return str(value)
+
+
+def _integer(value: Any, param: str) -> int | None:
+    text = _text(value, param)
+    if text == "":
+        return None
+    if not re.fullmatch(r"[+-]?\d{1,18}", text, re.ASCII):
+        raise StripeError(
+            400, f"Invalid integer: {text}", code="parameter_invalid_integer", param=param
+        )
+    return int(text)
+
+
+def _boolean(value: Any, param: str) -> bool:
+    if value not in ("true", "false"):
+        raise StripeError(400, f"Invalid boolean: {_text(value, param)}", param=param)
+    return bool(value == "true")
+
+
+def _decimal(value: Any, param: str) -> str:
+    text = _text(value, param)
+    if not _DECIMAL.fullmatch(text):
+        raise StripeError(
+            400,
+            f"Invalid decimal: {text}; at most 12 decimal places, no exponent",
+            code="parameter_invalid_decimal",
+            param=param,
+        )
+    return text
+
+
+def _metadata(value: Any, param: str) -> dict[str, str]:
+    if value == "":
+        return {"": ""}
+    if not isinstance(value, dict):
+        raise StripeError(400, "Invalid hash", param=param)
+    for key, text in value.items():
+        if len(key) > 40 or len(_text(text, f"{param}[{key}]")) > 500:  # noqa: PLR2004
+            raise StripeError(
+                400,
+                "Metadata keys have at most 40 characters and values at most 500.",
+                param=f"{param}[{key}]",
+            )
+    return value
+
+
+def _range(value: Any, param: str) -> Params:
+    if isinstance(value, dict):
+        return check(value, STRUCTURES["range"], param)
+    return {"gte": _integer(value, param), "lte": _integer(value, param)}
+
+
+SCALARS: Mapping[str, Callable[[Any, str], Any]] = {
+    "str": _text,
+    "int": _integer,
+    "bool": _boolean,
+    "decimal": _decimal,
+    "map": _metadata,
+    "when": _range,
+}
+
+
+def merged(old: Mapping[str, str] | None, new: Mapping[str, str]) -> dict[str, str]:
+    """Merge metadata as Stripe does: an empty value deletes its key, an empty hash all of them."""
+    if new == {"": ""}:
+        return {}
+    result = {key: value for key, value in {**(old or {}), **new}.items() if value != ""}
+    if len(result) > 50:  # noqa: PLR2004
+        raise StripeError(400, "You can have at most 50 metadata keys.", param="metadata")
+    return result

@@ -1,0 +1,98 @@
+"""Stripe's search language, as far as customers and invoices need it, with its lag."""
+
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+from sandbox.account import Unit
+from sandbox.errors import StripeError
+from sandbox.forms import Params
+from sandbox.shapes import Json, shape
+
+_CLAUSE: Final = re.compile(
+    r"""(?P<not>-)?(?P<field>\w+)(?:\[["'](?P<key>[^"']+)["']\])?\s*"""
+    r"""(?P<op>:|~|>=|<=|>|<)\s*(?:"(?P<text>[^"]*)"|'(?P<text2>[^']*)'|(?P<bare>[\w.]+))"""
+)
+SEARCHABLE: Final = {
+    "customers": {"created", "email", "metadata", "name", "phone"},
+    "invoices": {
+        "created",
+        "currency",
+        "customer",
+        "metadata",
+        "number",
+        "receipt_number",
+        "status",
+        "subscription",
+        "total",
+    },
+}
+
+
+def search(kind: str, lag: Callable[[], int]) -> Callable[..., Json]:
+    """Return the operation that searches *kind*; what is younger than *lag* seconds stays hidden."""
+
+    def operation(unit: Unit, params: Params) -> Json:
+        wanted = _parse(kind, params["query"])
+        newest = unit.now - lag()
+        records = unit.account.state.newest_first(kind)
+        visible = (r for r in records if not r.get("deleted") and r["created"] <= newest)
+        found = [shown for shown in (shape(unit, kind, r) for r in visible) if wanted(shown)]
+        limit, start = params.get("limit") or 10, int(params.get("page") or 0)
+        more = start + limit < len(found)
+        return {
+            "object": "search_result",
+            "data": found[start : start + limit],
+            "has_more": more,
+            "next_page": str(start + limit) if more else None,
+            "url": f"/v1/{kind}/search",
+        }
+
+    return operation
+
+
+def _parse(kind: str, query: str) -> Callable[[Json], bool]:
+    clauses, joins, rest = [], [], query.strip()
+    while rest:
+        match = _CLAUSE.match(rest)
+        if match is None or match["field"] not in SEARCHABLE[kind]:
+            raise StripeError(
+                400, f"We were unable to parse your search query: {rest}", param="query"
+            )
+        clauses.append(_clause(match))
+        rest = rest[match.end() :].strip()
+        join = re.match(r"(AND|OR)\s+", rest, re.IGNORECASE)
+        if join is not None:
+            joins.append(join[1].upper())
+            rest = rest[join.end() :]
+        elif rest:
+            joins.append("AND")
+    if not clauses or len(set(joins)) > 1:
+        raise StripeError(400, "You cannot combine AND and OR in one search query.", param="query")
+    combine = any if "OR" in joins else all
+    return lambda shown: combine(clause(shown) for clause in clauses)
+
+
+def _clause(match: re.Match[str]) -> Callable[[Json], bool]:
+    text = next(v for v in (match["text"], match["text2"], match["bare"]) if v is not None)
+
+    def holds(shown: Json) -> bool:
+        value = shown.get(match["field"])
+        if match["key"] is not None:
+            value = (value or {}).get(match["key"])
+        return _compared(value, match["op"], text) != bool(match["not"])
+
+    return holds
+
+
+def _compared(value: Any, op: str, text: str) -> bool:
+    if value is None:
+        return text == "null"
+    if op == "~":
+        return text.lower() in str(value).lower()
+    if op == ":":
+        return str(value).lower() == text.lower()
+    number, bound = int(value), int(text)
+    return {">": number > bound, ">=": number >= bound, "<": number < bound, "<=": number <= bound}[
+        op
+    ]

@@ -1,0 +1,340 @@
+"""What each object looks like on the way out: a table of defaults with the record laid over it.
+
+Every field that API version 2026-10-28.endive requires is here; a record holds only what differs.
+Keys that begin with an underscore are ours and never leave.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+from sandbox.account import API_VERSION, ACCOUNT_ID, Unit
+from sandbox.state import Record
+
+Json = dict[str, Any]
+
+
+def _nothing(names: str) -> Json:
+    return dict.fromkeys(names.split())
+
+
+ADDRESS: Final = _nothing("city country line1 line2 postal_code state")
+INVOICE_SETTINGS: Final = _nothing("custom_fields default_payment_method footer rendering_options")
+DEFAULTS: Final[Mapping[str, Json]] = {
+    "customers": _nothing(
+        "address currency customer_account default_source description discount email name phone shipping test_clock"
+    )
+    | {
+        "object": "customer",
+        "balance": 0,
+        "delinquent": False,
+        "invoice_settings": INVOICE_SETTINGS,
+        "livemode": False,
+        "metadata": {},
+        "next_invoice_sequence": 1,
+        "preferred_locales": [],
+        "tax_exempt": "none",
+    },
+    "products": _nothing(
+        "default_price description package_dimensions shippable statement_descriptor tax_code "
+        "tax_details unit_label url"
+    )
+    | {
+        "object": "product",
+        "active": True,
+        "images": [],
+        "livemode": False,
+        "marketing_features": [],
+        "metadata": {},
+        "type": "service",
+    },
+    "prices": _nothing(
+        "custom_unit_amount lookup_key nickname recurring tiers_mode transform_quantity unit_amount"
+    )
+    | {
+        "object": "price",
+        "active": True,
+        "billing_scheme": "per_unit",
+        "livemode": False,
+        "metadata": {},
+        "tax_behavior": "unspecified",
+        "type": "one_time",
+    },
+    "invoices": _nothing(
+        "account_name account_tax_ids application automatically_finalizes_at custom_fields "
+        "customer_account customer_shipping default_payment_method default_source description due_date "
+        "effective_at ending_balance footer from_invoice hosted_invoice_url invoice_pdf "
+        "last_finalization_error latest_revision next_payment_attempt number on_behalf_of parent "
+        "receipt_number rendering shipping_cost shipping_details statement_descriptor test_clock "
+        "total_taxes webhooks_delivered_at"
+    )
+    | {
+        "object": "invoice",
+        "account_country": "US",
+        "amount_overpaid": 0,
+        "amount_paid": 0,
+        "amount_shipping": 0,
+        "attempt_count": 0,
+        "attempted": False,
+        "auto_advance": False,
+        "automatic_tax": _nothing("disabled_reason liability provider status") | {"enabled": False},
+        "billing_reason": "manual",
+        "collection_method": "charge_automatically",
+        "customer_tax_exempt": "none",
+        "customer_tax_ids": [],
+        "default_tax_rates": [],
+        "discounts": [],
+        "issuer": {"type": "self"},
+        "livemode": False,
+        "metadata": {},
+        "payment_settings": _nothing("default_mandate payment_method_options payment_method_types"),
+        "post_payment_credit_notes_amount": 0,
+        "pre_payment_credit_notes_amount": 0,
+        "status": "draft",
+        "total_discount_amounts": [],
+        "total_pretax_credit_amounts": [],
+    },
+    "lines": _nothing("description subscription")
+    | {
+        "object": "line_item",
+        "discount_amounts": [],
+        "discountable": True,
+        "discounts": [],
+        "livemode": False,
+        "metadata": {},
+        "pretax_credit_amounts": [],
+        "taxes": [],
+    },
+    "invoiceitems": _nothing("customer_account description invoice parent test_clock")
+    | {
+        "object": "invoiceitem",
+        "discountable": True,
+        "discounts": [],
+        "livemode": False,
+        "metadata": {},
+        "proration": False,
+        "tax_rates": [],
+    },
+    "payment_methods": _nothing("customer customer_account")
+    | {
+        "object": "payment_method",
+        "allow_redisplay": "unspecified",
+        "billing_details": _nothing("email name phone tax_id") | {"address": ADDRESS},
+        "livemode": False,
+        "metadata": {},
+        "type": "card",
+    },
+    "invoice_payments": {"object": "invoice_payment", "is_default": True, "livemode": False},
+    "credit_notes": _nothing(
+        "customer_account customer_balance_transaction memo out_of_band_amount reason shipping_cost "
+        "total_taxes voided_at"
+    )
+    | {
+        "object": "credit_note",
+        "amount_shipping": 0,
+        "discount_amount": 0,
+        "discount_amounts": [],
+        "livemode": False,
+        "metadata": {},
+        "post_payment_amount": 0,
+        "pre_payment_amount": 0,
+        "pretax_credit_amounts": [],
+        "refunds": [],
+        "status": "issued",
+    },
+    "balance_transactions": _nothing(
+        "checkout_session credit_note customer_account description invoice"
+    )
+    | {
+        "object": "customer_balance_transaction",
+        "livemode": False,
+        "metadata": {},
+        "type": "adjustment",
+    },
+    "webhook_endpoints": _nothing("application description")
+    | {"object": "webhook_endpoint", "livemode": False, "metadata": {}, "status": "enabled"},
+    "portal_sessions": _nothing("customer_account flow locale on_behalf_of return_url")
+    | {"object": "billing_portal.session", "configuration": "bpc_1sandbox", "livemode": False},
+}
+
+
+def shape(unit: Unit, kind: str, record: Record) -> Json:
+    """Return *record* as Stripe would show it."""
+    if record.get("deleted"):
+        return {"id": record["id"], "object": DEFAULTS[kind]["object"], "deleted": True}
+    return SHAPES[kind](unit, record) if kind in SHAPES else _laid_over(kind, record)
+
+
+def _laid_over(kind: str, record: Record) -> Json:
+    out = {**DEFAULTS[kind], **record}
+    for key in [key for key in out if key[0] == "_"]:
+        del out[key]
+    return out
+
+
+def listed(url: str, data: Sequence[Any], *, has_more: bool = False) -> Json:
+    """Return a list object."""
+    return {"object": "list", "data": list(data), "has_more": has_more, "url": url}
+
+
+def _customer(unit: Unit, record: Record) -> Json:
+    out = _laid_over("customers", record)
+    out["invoice_prefix"] = record.get("invoice_prefix") or invoice_prefix(record["id"])
+    return out
+
+
+def invoice_prefix(customer: str) -> str:
+    """Return the letters before the number on this customer's invoices."""
+    return customer[-8:].upper().replace("_", "X")
+
+
+def _price(unit: Unit, record: Record) -> Json:
+    out = _laid_over("prices", record)
+    amount = Decimal(record["unit_amount_decimal"])
+    out["unit_amount"] = int(amount) if amount == amount.to_integral_value() else None
+    return out
+
+
+def _invoice(unit: Unit, record: Record) -> Json:
+    out = _laid_over("invoices", record)
+    customer = record.get("_customer") or unit.find("customers", record["customer"]) or {}
+    lines = record["_lines"]
+    total = sum(line["amount"] for line in lines)
+    starting = record.get("starting_balance", customer.get("balance", 0))
+    due = max(total + starting, 0) if total > 0 else 0
+    out.update(
+        customer_address=customer.get("address"),
+        customer_email=customer.get("email"),
+        customer_name=customer.get("name"),
+        customer_phone=customer.get("phone"),
+        lines=listed(
+            f"/v1/invoices/{record['id']}/lines",
+            [line_item(record, line) for line in lines[:10]],
+            has_more=len(lines) > 10,  # noqa: PLR2004
+        ),
+        period_start=record.get("period_start", record["created"]),
+        period_end=record.get("period_end", record["created"]),
+        starting_balance=starting,
+        status_transitions=_nothing("finalized_at marked_uncollectible_at paid_at voided_at")
+        | record.get("status_transitions", {}),
+        subtotal=total,
+        subtotal_excluding_tax=total,
+        total=total,
+        total_excluding_tax=total,
+    )
+    out["amount_due"] = record.get("amount_due", due)
+    out["amount_remaining"] = max(out["amount_due"] - out["amount_paid"], 0)
+    return out
+
+
+def line_item(invoice: Record, line: Record) -> Json:
+    """Return an invoice's line."""
+    out = {**DEFAULTS["lines"], **line, "invoice": invoice["id"], "currency": invoice["currency"]}
+    details = _nothing("proration_details subscription") | {
+        "invoice_item": out.pop("item"),
+        "proration": False,
+    }
+    out["parent"] = _nothing("subscription_item_details") | {
+        "type": "invoice_item_details",
+        "invoice_item_details": details,
+    }
+    out["subtotal"] = line["amount"]
+    return _priced(out)
+
+
+def _item(unit: Unit, record: Record) -> Json:
+    out = _laid_over("invoiceitems", record)
+    out.pop("item", None)
+    out["date"] = out.pop("created")
+    out["net_amount"] = out["amount"]
+    return _priced(out)
+
+
+def _priced(out: Json) -> Json:
+    unit_amount, price, product = (
+        out.pop("unit", None),
+        out.pop("price", None),
+        out.pop("product", None),
+    )
+    out["pricing"] = None
+    if unit_amount is not None:
+        out["pricing"] = {"type": "price_details", "unit_amount_decimal": unit_amount}
+        if price is not None:
+            out["pricing"]["price_details"] = {"price": price, "product": product}
+    out["quantity"] = int(Decimal(out["quantity_decimal"]))
+    return out
+
+
+def _payment(unit: Unit, record: Record) -> Json:
+    out = _laid_over("invoice_payments", record)
+    del out["customer"]
+    return out
+
+
+def _endpoint(unit: Unit, record: Record) -> Json:
+    out = _laid_over("webhook_endpoints", record)
+    del out["secret"]
+    return out
+
+
+def _event(unit: Unit, record: Record) -> Json:
+    return event(unit, record, API_VERSION)
+
+
+def event(unit: Unit, record: Record, version: str) -> Json:
+    """Return an event as an endpoint of *version* gets it."""
+    after = shape(unit, record["_kind"], record["_after"])
+    data: Json = {"object": after}
+    if "_before" in record:
+        before = shape(unit, record["_kind"], record["_before"])
+        data["previous_attributes"] = {
+            key: before.get(key)
+            for key in after.keys() | before.keys()
+            if before.get(key) != after.get(key)
+        }
+    if version < "2025-03-31":
+        data = {part: _before_basil(shown) for part, shown in data.items()}
+    return {
+        "id": record["id"],
+        "object": "event",
+        "account": ACCOUNT_ID,
+        "api_version": version,
+        "created": record["created"],
+        "data": data,
+        "livemode": False,
+        "pending_webhooks": unit.account.state.waiting.get(record["id"], 0),
+        "request": {"id": record.get("_request"), "idempotency_key": record.get("_key")},
+        "type": record["type"],
+    }
+
+
+def _before_basil(shown: Json) -> Json:
+    """Show an invoice as versions before 2025-03-31.basil did, in the fields that moved."""
+    if shown.get("object") != "invoice":
+        return shown
+    out = {key: value for key, value in shown.items() if key not in ("parent", "total_taxes")}
+    out |= _nothing("charge payment_intent quote subscription tax")
+    out["paid"] = shown["status"] == "paid"
+    out["lines"] = shown["lines"] | {
+        "data": [_line_before_basil(line) for line in shown["lines"]["data"]]
+    }
+    return out
+
+
+def _line_before_basil(line: Json) -> Json:
+    out = {key: value for key, value in line.items() if key not in ("parent", "pricing")}
+    details = (line["pricing"] or {}).get("price_details") or {}
+    out["invoice_item"] = line["parent"]["invoice_item_details"]["invoice_item"]
+    out["price"] = {"id": details.get("price"), "object": "price"} if details else None
+    return out | {"proration": False, "type": "invoiceitem"}
+
+
+SHAPES: Final[Mapping[str, Callable[[Unit, Record], Json]]] = {
+    "customers": _customer,
+    "prices": _price,
+    "invoices": _invoice,
+    "invoiceitems": _item,
+    "events": _event,
+    "invoice_payments": _payment,
+    "webhook_endpoints": _endpoint,
+}
