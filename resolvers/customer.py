@@ -1,6 +1,5 @@
 """A customer: what it owes, what it was billed, how it pays, and what Support knows about it."""
 
-from collections.abc import Sequence
 
 import strawberry
 
@@ -18,7 +17,7 @@ from resolvers.loaders import Loaded
 from resolvers.payment_method import PaymentMethod
 from resolvers.period import BillingPeriod, MonthlySpend
 from resolvers.sync import SyncState
-from schema.types.connections import After, Connection, First, id_of, size_of
+from schema.types.connections import After, Connection, First
 from schema.types.describing import graphql_type
 from schema.types.freshness import Freshness, FreshnessSource
 from schema.types.money import Money

@@ -1,7 +1,7 @@
 """What mutations answer: the outcome, or the refusals in `errors`; never both."""
 
-from enum import StrEnum
 from decimal import Decimal
+from enum import StrEnum
 
 import strawberry
 

@@ -4,6 +4,7 @@ from datetime import datetime
 
 import strawberry
 
+from billing.budget import BudgetState
 from schema.types.describing import graphql_type
 
 
@@ -40,3 +41,20 @@ class StripeBudget:
     limited_until: datetime | None = strawberry.field(
         description="Until when Stripe asked us to wait; null when it did not.",
     )
+
+    @classmethod
+    def of(cls, state: BudgetState) -> "StripeBudget":
+        """*state* as clients see it."""
+        return cls(
+            lanes=[BudgetLane(lane=lane, waiting=waiting) for lane, waiting in state.lanes],
+            endpoints=[
+                EndpointBudget(
+                    endpoint=each.endpoint,
+                    per_second=each.per_second,
+                    available=each.available,
+                    throttled=each.throttled,
+                )
+                for each in state.endpoints
+            ],
+            limited_until=state.limited_until,
+        )

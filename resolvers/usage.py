@@ -2,13 +2,10 @@
 
 # ruff: noqa: A002 the contract calls the argument `input`
 
-from billing import metering
 from resolvers.context import Info
-from resolvers.payloads import Durability, RecordUsagePayload, RejectedDelta
+from resolvers.payloads import RecordUsagePayload
 from resolvers.refusing import refusing
-from schema.types.inputs import RecordUsageInput, UsageDeltaInput
-from schema.types.scalars import write_decimal, write_moment
-from schema.types.user_error import UserError
+from schema.types.inputs import RecordUsageInput
 
 
 @refusing

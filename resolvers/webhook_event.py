@@ -5,6 +5,8 @@ from enum import StrEnum
 
 import strawberry
 
+from billing.inbox_events import InboxEvent
+from resolvers.moments import maybe_moment, moment
 from schema.types.describing import graphql_enum, graphql_type
 from schema.types.node import Node
 
@@ -39,3 +41,18 @@ class WebhookEvent(Node):
         description="The customer whom it touches."
     )
     failure: str | None = strawberry.field(description="What went wrong last.")
+
+    @classmethod
+    def of(cls, event: InboxEvent) -> "WebhookEvent":
+        """*event* as clients see it."""
+        return cls(
+            id=strawberry.ID(event.id),
+            type=event.type,
+            status=WebhookEventStatus(event.status),
+            received_at=moment(event.received_ms),
+            processed_at=maybe_moment(event.processed_ms),
+            attempts=event.attempts,
+            object_id=strawberry.ID(event.object_id) if event.object_id else None,
+            customer_id=strawberry.ID(event.customer) if event.customer else None,
+            failure=event.failure,
+        )

@@ -43,7 +43,7 @@ def write_moment(value: datetime) -> str:
     """RFC 3339 in UTC, always with three fractional digits: ``2026-11-01T00:00:00.000Z``."""
     if value.tzinfo is None:
         raise GraphQLError("A moment without an offset cannot be answered.")
-    return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.{value.microsecond // 1000:03}Z"
+    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def read_moment(value: object) -> datetime:
