@@ -15,6 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import BusyLoadingError, ConnectionError, RedisError, TimeoutError
 
+from billing.budget import Lane
 from billing.usage import CustomerId, Period
 
 log = structlog.get_logger()
@@ -63,10 +64,10 @@ class Wakeups:
     def __init__(self, pool: ArqRedis) -> None:
         self._pool = pool
 
-    async def flush(self, customer: CustomerId, period: Period) -> None:
-        """Have some worker look at what *customer* owes for *period*, soon."""
+    async def flush(self, customer: CustomerId, period: Period, lane: Lane) -> None:
+        """Have some worker look at what *customer* owes for *period*, soon, calling Stripe in *lane*."""
         try:
-            await self._pool.enqueue_job(FLUSH, customer, str(period))
+            await self._pool.enqueue_job(FLUSH, customer, str(period), lane.value)
         except (RedisError, OSError) as error:
             log.warning("wakeup.lost", customer=customer, error=type(error).__name__)
 
