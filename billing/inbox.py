@@ -1,0 +1,208 @@
+"""Stripe's events, kept durably before they are answered: one record per event id, worked on later.
+
+Events wait by *subject* (the invoice, the customer, …): a worker claims a subject and gets all of
+its waiting events at once, so a burst costs as much as one event. A claim hides the subject for a
+while instead of removing it, hence whatever a dying worker held comes up again. A finished record is
+kept for Support and to recognise late duplicates, within bounds. All keys share one slot.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, TypeVar
+
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+from redis.exceptions import RedisError
+
+from billing.effects import Notice
+from billing.errors import LedgerUnavailable
+from billing.inbox_events import (
+    FINISHED,
+    NOTICE_FIELDS,
+    Bundle,
+    Claimed,
+    EventStatus,
+    InboxEvent,
+    to_arguments,
+    to_notice,
+)
+from billing.pages import Page
+from billing.redis_reply import reply
+from billing.tick import Tick
+
+T = TypeVar("T")
+
+COUNTER = "{inbox}:n"  # STRING: receipts so far; the order of the lists
+DUE = "{inbox}:due"  # ZSET of subjects by when they may be claimed (ms)
+CURSOR = "{inbox}:cursor"  # STRING: the event up to which the sweep has taken in everything
+RECORDS = "{inbox}:e:"  # + event id: HASH, expires once the event is finished
+LISTS = "{inbox}:s:"  # + status: ZSET of event ids by receipt
+WAITING = "{inbox}:w:"  # + subject: SET of event ids
+PENDING = LISTS + EventStatus.PENDING
+
+BURST = 1000  # events of one subject that one claim hands out
+TRIM = 2000  # finished events of one status that one step forgets
+
+
+@dataclass(frozen=True, slots=True)
+class InboxPolicy:
+    """How long and how many finished events are kept (of each status), when an event is given up.
+
+    A claim hides its subject for *visibility_ms*. An event whose effect fails *max_strikes* times,
+    for another reason than that something is unavailable, is FAILED.
+    """
+
+    keep_ms: int = 30 * 86_400_000  # as far back as Stripe lists and resends events
+    keep: int = 200_000
+    visibility_ms: int = 30_000
+    max_strikes: int = 5
+    backoff_ms: int = 1_000
+
+
+class Inbox:
+    """The durable store of events, in the ledger's Redis; every method may raise LedgerUnavailable."""
+
+    def __init__(self, redis: Redis, policy: InboxPolicy | None = None) -> None:
+        self._redis = redis
+        self._policy = policy or InboxPolicy()
+        self._arrivals: Tick[Notice, bool] = Tick(self._receive_all)
+        self._receive = self._script("receive")
+        self._claim = self._script("claim")
+        self._settle = self._script("settle")
+        self._postpone = self._script("postpone")
+        self._requeue = self._script("requeue")
+        self._trim = self._script("trim")
+
+    async def receive(self, notice: Notice) -> bool:
+        """Keep the event of *notice*; False when it was here already. Those of one loop tick go together."""
+        return await self._arrivals.ask(notice)
+
+    async def claim(self, subjects: int) -> list[Bundle]:
+        """Up to *subjects* bundles that are due; each comes up again unless it is settled in time.
+
+        Events whose attempts never came to an end (they took their workers along) are FAILED here
+        instead of being handed out once more.
+        """
+        limits = [subjects, self._policy.visibility_ms, BURST]
+        found = await _run(self._claim, [DUE], [*limits, WAITING, RECORDS, *NOTICE_FIELDS])
+        bundles = [_bundle(subject, events) for subject, events in found]
+        return [await self._without_worn(bundle) for bundle in bundles]
+
+    async def settle(self, bundle: Bundle, status: EventStatus, failure: str = "") -> None:
+        """Finish the events of *bundle*; what came for its subject meanwhile is due at once."""
+        keys = [DUE, WAITING + bundle.subject, PENDING, LISTS + status]
+        kept = [bundle.subject, status, failure, self._policy.keep_ms, RECORDS]
+        await _run(self._settle, keys, [*kept, *bundle.ids])
+
+    async def postpone(self, bundle: Bundle, failure: str, delay: float) -> None:
+        """Try again in *delay* seconds, without end: something that the effect needs is away."""
+        await self._give_back(bundle, failure, round(delay * 1000), forgiven=True)
+
+    async def strike(self, bundle: Bundle, failure: str) -> None:
+        """Try again after a pause that grows; those that have had all their attempts are FAILED."""
+        worn, rest = bundle.parted(self._policy.max_strikes)
+        if worn.events:
+            await self.settle(worn, EventStatus.FAILED, failure)
+        if rest.events:
+            pause = self._policy.backoff_ms << max(each.strikes for each in rest.events)
+            await self._give_back(rest, failure, pause, forgiven=False)
+
+    async def requeue(self, event_id: str) -> InboxEvent | None:
+        """Have an event worked on again, whatever became of it; None when it is not here."""
+        values = await _answer(self._redis.hmget(RECORDS + event_id, [*NOTICE_FIELDS]))
+        subject = to_notice(event_id, values).subject
+        keys = [RECORDS + event_id, PENDING, DUE, WAITING + subject]
+        lists = [LISTS + status for status in FINISHED]
+        await _run(self._requeue, [*keys, *lists], [event_id, subject])
+        return await self.get(event_id)
+
+    async def get(self, event_id: str) -> InboxEvent | None:
+        """One event; None when it never came or is no longer kept."""
+        record = await _answer(self._redis.hgetall(RECORDS + event_id))
+        return InboxEvent.from_record(event_id, record) if record else None
+
+    async def page(
+        self,
+        first: int,
+        after: str | None = None,
+        status: EventStatus | None = None,
+    ) -> Page[InboxEvent]:
+        """*first* events, newest first, that came before the event *after*; of one *status* or of any."""
+        statuses = [status] if status else list(EventStatus)
+        ids = await self._newest(statuses, await self._before(after), first + 1)
+        found = await asyncio.gather(*(self.get(event_id) for event_id in ids[:first]))
+        return Page(tuple(event for event in found if event), has_more=len(ids) > first)
+
+    async def trim(self) -> int:
+        """Forget finished events past their time or their number, a bounded many; how many went."""
+        lists = [LISTS + status for status in FINISHED]
+        return int(await _run(self._trim, lists, [self._policy.keep, TRIM, RECORDS]))
+
+    async def cursor(self) -> str | None:
+        """The event up to which the sweep has taken in everything; None before the first sweep."""
+        found: bytes | None = await _answer(self._redis.get(CURSOR))
+        return None if found is None else found.decode()
+
+    async def move_cursor(self, event_id: str) -> None:
+        """Everything up to *event_id* has been taken in."""
+        await _answer(self._redis.set(CURSOR, event_id))
+
+    async def _receive_all(self, notices: Sequence[Notice]) -> list[bool]:
+        events = [value for notice in notices for value in to_arguments(notice)]
+        args = [self._policy.keep_ms, RECORDS, LISTS, WAITING, *events]
+        return [bool(new) for new in await _run(self._receive, [COUNTER, DUE], args)]
+
+    async def _without_worn(self, bundle: Bundle) -> Bundle:
+        worn, rest = bundle.parted(self._policy.max_strikes + 1)
+        if worn.events:
+            await self.settle(worn, EventStatus.FAILED, "Every attempt ended with its worker.")
+        return rest
+
+    async def _give_back(self, bundle: Bundle, failure: str, ms: int, *, forgiven: bool) -> None:
+        args = [bundle.subject, failure, ms, int(forgiven), RECORDS, *bundle.ids]
+        await _run(self._postpone, [DUE], args)
+
+    async def _before(self, after: str | None) -> str:
+        """The upper bound of a page, as ZREVRANGEBYSCORE takes it."""
+        if after is None:
+            return "+inf"
+        place: Any = await _answer(self._redis.hget(RECORDS + after, "n"))
+        return "-inf" if place is None else f"({place.decode()}"
+
+    async def _newest(self, statuses: Sequence[EventStatus], below: str, most: int) -> list[str]:
+        ranges = [
+            _answer(
+                self._redis.zrevrangebyscore(
+                    LISTS + status, below, "-inf", start=0, num=most, withscores=True
+                )
+            )
+            for status in statuses
+        ]
+        found = [each for part in await asyncio.gather(*ranges) for each in part]
+        found.sort(key=lambda each: -each[1])
+        return [event_id.decode() for event_id, _ in found[:most]]
+
+    def _script(self, name: str) -> AsyncScript:
+        source = files("billing").joinpath(f"inbox_scripts/{name}.lua").read_text()
+        return self._redis.register_script(source)
+
+
+async def _run(script: AsyncScript, keys: Sequence[str], args: Sequence[Any]) -> Any:
+    return await _answer(script(keys, args))
+
+
+async def _answer(command: Awaitable[T] | T) -> T:
+    try:
+        return await reply(command)
+    except (RedisError, OSError) as error:
+        raise LedgerUnavailable("The inbox cannot be reached; ask again.") from error
+
+
+def _bundle(subject: bytes, events: Sequence[Sequence[Any]]) -> Bundle:
+    claimed = tuple(
+        Claimed(to_notice(event_id.decode(), values), strikes)
+        for event_id, strikes, *values in events
+    )
+    return Bundle(subject.decode(), claimed)
