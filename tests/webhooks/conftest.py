@@ -1,0 +1,82 @@
+"""The webhook door over a real ledger and a real cache, and Stripe's way of knocking."""
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from redis.asyncio import Redis
+from starlette.applications import Starlette
+from stripe import WebhookSignature
+
+from billing.cache import Cache, open_cache
+from billing.inbox import Inbox
+from billing.settings import Settings
+from webhooks.endpoint import PATH, webhook_route
+
+OLD_SECRET, SECRET = "whsec_the_old_secret", "whsec_the_new_secret"
+
+
+def invoice_event(event_id: str = "evt_1", **more: Any) -> dict[str, Any]:
+    """An ``invoice.paid`` as Stripe renders it in our version."""
+    invoice = {"id": "in_1", "object": "invoice", "customer": "cus_1", "email": "ann@example.com"}
+    return {
+        "id": event_id,
+        "object": "event",
+        "type": "invoice.paid",
+        "api_version": "2026-10-28.endive",
+        "data": {"object": {**invoice, "metadata": {"gw_period": "2026-11"}}},
+        "request": {"id": None, "idempotency_key": None},
+        **more,
+    }
+
+
+def signature(body: bytes, secret: str = SECRET, at: float | None = None) -> str:
+    """The header with which Stripe signs *body*."""
+    moment = int(time.time() if at is None else at)
+    header: str = WebhookSignature.generate_signature_header(
+        body.decode("utf-8", "surrogateescape"), secret, moment
+    )
+    return header
+
+
+@dataclass
+class Door:
+    """The endpoint, knocked at over HTTP."""
+
+    http: httpx.AsyncClient
+    inbox: Inbox
+    cache: Cache
+
+    async def deliver(self, event: object, **signing: Any) -> httpx.Response:
+        """Deliver *event* (JSON, or bytes as they are) signed as Stripe would."""
+        body = event if isinstance(event, bytes) else orjson.dumps(event)
+        return await self.http.post(
+            PATH, content=body, headers={"Stripe-Signature": signature(body, **signing)}
+        )
+
+    async def kept(self) -> list[str]:
+        """The ids of all events in the inbox, newest first."""
+        return [each.id for each in (await self.inbox.page(100)).items]
+
+
+@pytest.fixture
+async def door(redis: Redis, redis_url: str) -> AsyncIterator[Door]:
+    """The endpoint on an empty inbox."""
+    settings = Settings(
+        stripe_api_key="sk_test_0123456789abcdef",
+        stripe_webhook_secrets=(OLD_SECRET, SECRET),
+        redis_url=redis_url,
+        jwt_secret="a-secret-for-the-tests-only",
+    )
+    app = Starlette(routes=[webhook_route()])
+    async with open_cache(redis_url) as cache:
+        inbox = Inbox(redis)
+        app.state.services = SimpleNamespace(settings=settings, inbox=inbox, cache=cache)
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as http:
+            yield Door(http, inbox, cache)

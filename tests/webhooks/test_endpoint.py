@@ -1,0 +1,305 @@
+"""The webhook door: what gets in, what does not, and what is said about it."""
+
+import asyncio
+import hashlib
+import hmac
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+import structlog
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from prometheus_client import REGISTRY
+from redis.asyncio import Redis
+from starlette.applications import Starlette
+
+from billing import tags
+from billing.cache import open_cache
+from billing.inbox import Inbox
+from billing.inbox_events import EventStatus
+from tests.webhooks.conftest import OLD_SECRET, SECRET, Door, invoice_event, signature
+from webhooks.endpoint import MAX_BYTES, PATH, webhook_route
+
+
+def signed_raw(body: bytes) -> str:
+    """A true signature of any bytes, also of those that stripe-python cannot sign."""
+    moment = int(time.time())
+    digest = hmac.new(SECRET.encode(), b"%d." % moment + body, hashlib.sha256).hexdigest()
+    return f"t={moment},v1={digest}"
+
+
+def deliveries(outcome: str) -> float:
+    """How many deliveries had this outcome so far."""
+    return REGISTRY.get_sample_value("billing_webhook_deliveries_total", {"outcome": outcome}) or 0
+
+
+@pytest.mark.parametrize("secret", [OLD_SECRET, SECRET])
+async def test_a_signed_event_is_in_the_inbox_before_the_answer(door: Door, secret: str) -> None:
+    """2xx makes Stripe forget the event: it has to be ours by then, whichever secret signed it."""
+    answer = await door.deliver(invoice_event(), secret=secret)
+
+    assert answer.status_code == 204
+    kept = await door.inbox.get("evt_1")
+    assert kept is not None
+    assert (kept.status, kept.type) == (EventStatus.PENDING, "invoice.paid")
+    assert (kept.object_id, kept.customer) == ("in_1", "cus_1")
+
+
+async def test_after_the_answer_nobody_reads_the_state_before_it(door: Door) -> None:
+    """The panel must not show what Stripe had before the event, not even from this process's memory."""
+    stripe = {"status": "open"}
+
+    async def read() -> Any:
+        return (await door.cache.fetch(tags.invoice("in_1"), lambda: _answer(stripe))).value
+
+    assert await read() == {"status": "open"}
+    stripe = {"status": "paid"}
+    assert await read() == {"status": "open"}
+    await door.deliver(invoice_event())
+
+    assert await read() == {"status": "paid"}
+
+
+async def _answer(value: dict[str, str]) -> dict[str, str]:
+    return dict(value)
+
+
+async def test_a_duplicate_is_answered_alike_and_forgets_again(door: Door) -> None:
+    """The first delivery may have died between keeping the event and forgetting what it touches."""
+    await door.deliver(invoice_event())
+    before = await door.cache.generations("in_1", "cus_1")
+    answer = await door.deliver(invoice_event())
+
+    assert answer.status_code == 204
+    assert await door.kept() == ["evt_1"]
+    assert not set(before) & set(await door.cache.generations("in_1", "cus_1"))
+
+
+async def test_the_payload_is_kept_nowhere(door: Door, redis: Redis) -> None:
+    """Payloads hold addresses and amounts; identities are all that is needed."""
+    await door.deliver(invoice_event())
+
+    async for key in redis.scan_iter("*"):
+        assert b"ann@example.com" not in await redis.dump(key)
+
+
+async def test_an_unknown_type_is_accepted_counted_and_ignored(door: Door) -> None:
+    """An error would make Stripe deliver it for three days, and disable the endpoint in the end."""
+    before = deliveries("unknown_type")
+    answer = await door.deliver(invoice_event(type="treasury.flow.created"))
+
+    assert answer.status_code == 204
+    assert deliveries("unknown_type") == before + 1
+    kept = await door.inbox.get("evt_1")
+    assert kept is not None
+    assert kept.status is EventStatus.IGNORED
+
+
+async def test_an_echo_of_our_own_write_is_ignored_but_forgotten(door: Door) -> None:
+    """No work for a worker; a read that overtook our own bookkeeping is still cured."""
+    [before] = await door.cache.generations("in_1")
+    key = {"id": "req_1", "idempotency_key": "gw1:cus_1:2026-11:1:7:0"}
+    await door.deliver(invoice_event(request=key))
+
+    kept = await door.inbox.get("evt_1")
+    assert kept is not None
+    assert kept.status is EventStatus.IGNORED
+    assert [before] != list(await door.cache.generations("in_1"))
+
+
+async def test_another_api_version_is_recognised_and_still_heard(door: Door) -> None:
+    """An endpoint of an older version says as well that the invoice may have changed."""
+    with structlog.testing.capture_logs() as logs:
+        answer = await door.deliver(invoice_event(api_version="2019-03-14", request="req_1"))
+
+    assert answer.status_code == 204
+    assert await door.kept() == ["evt_1"]
+    assert [(each["event"], each["version"]) for each in logs] == [
+        ("webhook.other_version", "2019-03-14")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (b"", "The body is no JSON."),
+        (b"\xff\xfe\x00", "The body is no JSON."),
+        (b'{"id": "evt_1", "type": "invoice.pa', "The body is no JSON."),
+        (b"[" * 200_000, "The body is no JSON."),
+        (b'{"a":' * 40_000 + b"1" + b"}" * 40_000, "The body is no JSON."),
+        (b'{"id": NaN}', "The body is no JSON."),
+        (b"[]", "The body is no JSON object."),
+        (b'{"object": "v2.core.event", "id": "evt_1"}', "The event has no `data`."),
+    ],
+)
+async def test_a_signed_body_of_the_wrong_shape_is_refused(
+    door: Door, body: bytes, sentence: str
+) -> None:
+    """Signed or not, nothing that cannot be understood gets in, and nothing breaks over it."""
+    answer = await door.http.post(
+        PATH, content=body, headers={"Stripe-Signature": signed_raw(body)}
+    )
+
+    assert (answer.status_code, answer.text) == (400, sentence)
+    assert await door.kept() == []
+
+
+@pytest.mark.parametrize("seconds", [-3600, 3600])
+async def test_a_replayed_or_postdated_delivery_is_refused(door: Door, seconds: int) -> None:
+    """Somebody who recorded a delivery cannot play it back later."""
+    answer = await door.deliver(invoice_event(), at=time.time() + seconds)
+
+    assert answer.status_code == 400
+    assert await door.kept() == []
+
+
+async def test_a_forgery_is_refused_without_a_word_of_its_payload(door: Door) -> None:
+    """What forgers write does not get into our logs or answers."""
+    with structlog.testing.capture_logs() as logs:
+        answer = await door.deliver(invoice_event("evt_forged"), secret="whsec_a_guess")
+
+    assert answer.status_code == 400
+    assert "evt_forged" not in answer.text + repr(logs)
+    assert [each["event"] for each in logs] == ["webhook.refused"]
+    assert await door.kept() == []
+
+
+async def test_an_unsigned_delivery_is_refused(door: Door) -> None:
+    """Scanners find every public path."""
+    answer = await door.http.post(PATH, json=invoice_event())
+
+    assert answer.status_code == 400
+
+
+async def test_a_body_beyond_the_bound_is_refused_before_it_is_read(door: Door) -> None:
+    """Memory is bounded whatever is sent; the rest of the body is never asked for."""
+    sent = 0
+
+    async def endless() -> Any:
+        nonlocal sent
+        while True:
+            sent += 65_536
+            assert sent < 4 * MAX_BYTES
+            yield b"x" * 65_536
+
+    answer = await door.http.post(PATH, content=endless())
+
+    assert answer.status_code == 413
+
+
+async def test_the_largest_allowed_body_is_accepted(door: Door) -> None:
+    """The bound refuses abuse, not a long invoice."""
+    event = invoice_event(padding="")
+    event["padding"] = "x" * (MAX_BYTES - len(orjson.dumps(event)))
+
+    assert (await door.deliver(event)).status_code == 204
+
+
+async def test_a_delivery_that_breaks_off_is_refused(door: Door) -> None:
+    """A connection that ends in the middle of the body must not count as a delivery."""
+    body = orjson.dumps(invoice_event())
+    arriving = iter(
+        [
+            {"type": "http.request", "body": body, "more_body": True},
+            {"type": "http.disconnect"},
+        ]
+    )
+    answered: list[Any] = []
+
+    async def receive() -> Any:
+        return next(arriving)
+
+    async def send(message: Any) -> None:
+        answered.append(message)
+
+    app = door.http._transport.app  # type: ignore[attr-defined]
+    headers = [(b"stripe-signature", signature(body).encode())]
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": PATH,
+        "headers": headers,
+        "query_string": b"",
+    }
+    await app(scope, receive, send)
+
+    assert answered[0]["status"] == 400
+    assert await door.kept() == []
+
+
+async def test_without_the_ledger_stripe_is_asked_to_deliver_again(
+    door: Door, redis_url: str
+) -> None:
+    """An event that cannot be kept must not be acknowledged."""
+    app = Starlette(routes=[webhook_route()])
+    services = door.http._transport.app.state.services  # type: ignore[attr-defined]
+    nowhere = Inbox(Redis.from_url("redis://127.0.0.1:1"))
+    app.state.services = SimpleNamespace(
+        settings=services.settings, inbox=nowhere, cache=door.cache
+    )
+    async with _client(app) as http:
+        answer = await Door(http, door.inbox, door.cache).deliver(invoice_event())
+
+    assert answer.status_code == 503
+
+
+async def test_without_the_cache_stripe_is_asked_to_deliver_again(door: Door) -> None:
+    """Otherwise a cache that comes back could still show the state before the event."""
+    app = Starlette(routes=[webhook_route()])
+    services = door.http._transport.app.state.services  # type: ignore[attr-defined]
+    async with open_cache("redis://127.0.0.1:1") as nowhere, _client(app) as http:
+        app.state.services = SimpleNamespace(
+            settings=services.settings, inbox=door.inbox, cache=nowhere
+        )
+        answer = await Door(http, door.inbox, nowhere).deliver(invoice_event())
+
+    assert answer.status_code == 503
+    assert await door.kept() == ["evt_1"]
+
+
+def _client(app: Starlette) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
+
+
+async def test_a_get_is_told_that_only_post_is_understood(door: Door) -> None:
+    """People open the address in a browser to see whether it is there."""
+    assert (await door.http.get(PATH)).status_code == 405
+
+
+async def test_many_at_once_are_all_kept(door: Door) -> None:
+    """Those that arrive in one turn of the event loop share a round trip, and none goes missing."""
+    answers = await asyncio.gather(
+        *(door.deliver(invoice_event(f"evt_{i % 80}")) for i in range(100))
+    )
+
+    assert {each.status_code for each in answers} == {204}
+    assert len(await door.kept()) == 80
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["id", "type", "data", "object", "customer", "metadata", "request"]),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(body=st.binary(max_size=64) | JSON.map(orjson.dumps))
+async def test_no_signed_body_can_break_the_door(door: Door, body: bytes) -> None:
+    """Whatever is signed, the answer is 204 or 400; never a crash."""
+    answer = await door.http.post(
+        PATH, content=body, headers={"Stripe-Signature": signed_raw(body)}
+    )
+
+    assert answer.status_code in (204, 400)

@@ -1,0 +1,117 @@
+"""The door for Stripe's events: verified, kept durably, what they touch forgotten, then 2xx.
+
+The order matters. A delivery is answered only when it can no longer get lost and no read can show
+the state before it any more; a crash in between leaves it unanswered, and Stripe delivers it again,
+which costs nothing. Refusals say why in one sentence; payloads are neither answered nor logged.
+"""
+
+import asyncio
+import time
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+import structlog
+from prometheus_client import Counter
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from billing.effects import NotAnEvent, Notice
+from billing.errors import Unavailable
+from billing.services import Services
+from billing.stripe_api import API_VERSION
+from webhooks.signature import NotSigned, verify
+
+log = structlog.get_logger(__name__)
+
+PATH = "/webhooks/stripe"
+MAX_BYTES = 256 * 1024
+READ_SECONDS = 10  # for the whole body; Stripe sends it in a few packets
+
+DELIVERIES = Counter(
+    "billing_webhook_deliveries",
+    "Deliveries of Stripe events by outcome: new, duplicate, unknown_type, refused, unavailable.",
+    ["outcome"],
+)
+
+
+def webhook_route() -> Route:
+    """``POST /webhooks/stripe``, for an application that keeps its open Services in ``state.services``."""
+    return Route(PATH, _deliver, methods=["POST"])
+
+
+class _Refused(Exception):
+    def __init__(self, status: HTTPStatus, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+async def _deliver(request: Request) -> Response:
+    services: Services = request.app.state.services
+    try:
+        notice = _notice(await _signed_body(request, services))
+        outcome = await _take_in(services, notice)
+    except _Refused as refusal:
+        log.warning("webhook.refused", reason=str(refusal))
+        DELIVERIES.labels("refused").inc()
+        return PlainTextResponse(str(refusal), refusal.status)
+    except Unavailable as error:
+        DELIVERIES.labels("unavailable").inc()
+        return PlainTextResponse(error.message, HTTPStatus.SERVICE_UNAVAILABLE)
+    DELIVERIES.labels(outcome).inc()
+    return Response(status_code=HTTPStatus.NO_CONTENT)
+
+
+async def _signed_body(request: Request, services: Services) -> bytes:
+    body = await _body(request)
+    header = request.headers.get("stripe-signature", "").encode("latin-1")
+    secrets = services.settings.stripe_webhook_secrets
+    try:
+        verify(body, header, [each.get_secret_value().encode() for each in secrets], time.time())
+    except NotSigned as error:
+        raise _Refused(HTTPStatus.BAD_REQUEST, str(error)) from error
+    return body
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BYTES:
+                    sentence = f"The body is larger than {MAX_BYTES} bytes."
+                    raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, sentence)
+    except TimeoutError as error:
+        raise _Refused(HTTPStatus.REQUEST_TIMEOUT, "The body took too long.") from error
+    except ClientDisconnect as error:
+        raise _Refused(HTTPStatus.BAD_REQUEST, "The body was cut short.") from error
+    return bytes(body)
+
+
+def _notice(body: bytes) -> Notice:
+    try:
+        event = orjson.loads(body)
+        notice = Notice.of(event)
+    except orjson.JSONDecodeError as error:
+        raise _Refused(HTTPStatus.BAD_REQUEST, "The body is no JSON.") from error
+    except NotAnEvent as error:
+        raise _Refused(HTTPStatus.BAD_REQUEST, str(error)) from error
+    _recognise_version(notice, event)
+    return notice
+
+
+def _recognise_version(notice: Notice, event: dict[str, Any]) -> None:
+    """Say that an endpoint renders another API version; its identities are all that we take anyway."""
+    version = event.get("api_version")
+    if version != API_VERSION:
+        log.warning("webhook.other_version", event_id=notice.id, version=str(version)[:40])
+
+
+async def _take_in(services: Services, notice: Notice) -> str:
+    new = await services.inbox.receive(notice)
+    if notice.effect is None:
+        return "unknown_type"
+    await services.cache.forget(*notice.generations)
+    return "new" if new else "duplicate"
