@@ -51,7 +51,8 @@ class Account:
     seed: int = 0
     base_url: str = ""
     max_events: int = 200_000
-    on_delivery: Callable[[Record], None] = lambda delivery: None
+    search_lag: int = 20
+    on_delivery: Callable[[Record], None] = lambda _: None
     dice: random.Random = field(init=False)
 
     def __post_init__(self) -> None:

@@ -11,7 +11,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sandbox import control, pages
 from sandbox.api import Api
-from sandbox.routes import Routes, operations
 from sandbox.world import World
 
 TICK_SECONDS: Final = 0.25
@@ -19,8 +18,7 @@ TICK_SECONDS: Final = 0.25
 
 def create_app(world: World) -> ASGIApp:
     """Return the application: ``/v1``, ``/_sandbox``, and the pages."""
-    routes = Routes(operations(lambda: world.settings.search_lag))
-    api = Api(world.account, routes, world.limiter, world.faults)
+    api = Api(world.account, world.routes, world.limiter, world.faults)
     rest = Starlette(
         routes=[*pages.routes(world), *control.routes(world)], lifespan=lambda _: _running(world)
     )

@@ -23,7 +23,7 @@ def update_product(unit: Unit, params: Params, product: str) -> Json:
     return shape(unit, "products", unit.change("products", old, **changes))
 
 
-def delete_product(unit: Unit, params: Params, product: str) -> Json:
+def delete_product(unit: Unit, _params: Params, product: str) -> Json:
     """Delete a product that has no prices."""
     old = unit.get("products", product)
     if any(price["product"] == product for price in unit.account.state.rows["prices"].values()):
@@ -99,7 +99,7 @@ def _new_price(unit: Unit, params: Params, param: str) -> Record:
         "product": _product_of(unit, params, param),
         "unit_amount_decimal": amount,
     }
-    for key in ("active", "nickname", "tax_behavior", "lookup_key"):
+    for key in ("id", "active", "nickname", "tax_behavior", "lookup_key"):
         if params.get(key) is not None:
             record[key] = params[key]
     if params.get("metadata"):

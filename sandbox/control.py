@@ -1,9 +1,9 @@
 """The control path, ``/_sandbox/``: what a test may ask of the world around the API."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from starlette.exceptions import HTTPException
@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sandbox import invoices, lines
+from sandbox import invoices
 from sandbox.account import Unit
 from sandbox.endpoints import create as create_endpoint
 from sandbox.endpoints import prune_events
@@ -74,7 +74,7 @@ def _tried(act: Callable[[], Any]) -> Any:
         raise HTTPException(error.status, str(error)) from error
 
 
-def _reset(world: World, body: Body) -> Body:
+def _reset(world: World, _body: Body) -> Body:
     world.reset()
     return {"reset": True}
 
@@ -82,13 +82,14 @@ def _reset(world: World, body: Body) -> Body:
 def _settings(world: World, body: Body) -> Body:
     flat = {key: value for key, value in body.items() if key != "webhooks"}
     for name, value in {**flat, **body.get("webhooks", {})}.items():
-        if name not in type(world.settings).__dataclass_fields__:
+        owner = world.account if name in ("search_lag", "max_events") else world.settings
+        if owner is world.settings and name not in asdict(world.settings):
             raise ValueError(f"unknown setting: {name}")
-        setattr(world.settings, name, value)
+        setattr(owner, name, value)
     return asdict(world.settings)
 
 
-def _reset_counters(world: World, body: Body) -> Body:
+def _reset_counters(world: World, _body: Body) -> Body:
     world.limiter.counts.clear()
     return {"reset": True}
 
@@ -97,12 +98,12 @@ def _fault(world: World, body: Body) -> Body:
     return {"id": world.faults.order(**body)}
 
 
-def _no_faults(world: World, body: Body) -> Body:
+def _no_faults(world: World, _body: Body) -> Body:
     world.faults.orders.clear()
     return {"left": 0}
 
 
-def _clock(world: World, body: Body) -> Body:
+def _clock(world: World, _body: Body) -> Body:
     clock = world.account.clock
     return {"now": clock.now(), "offset": clock.offset, "real": time.time()}
 
@@ -140,29 +141,37 @@ def _dashboard(world: World, body: Body) -> Json:
     """Do to an invoice what a person does in Stripe's Dashboard: no idempotency key."""
     more = dict(body)
     action, invoice = more.pop("action"), more.pop("invoice")
-    unit = Unit(world.account, world.account.new_id("req_"))
-    acts: dict[str, Callable[[], Json]] = {
-        "finalize": lambda: invoices.finalize(unit, more, invoice),
-        "void": lambda: invoices.void(unit, {}, invoice),
-        "delete": lambda: invoices.delete(unit, {}, invoice),
-        "update": lambda: invoices.update(unit, more, invoice),
-        "mark_uncollectible": lambda: invoices.mark_uncollectible(unit, {}, invoice),
-        "pay": lambda: world.pay(unit, invoice),
-        "add_line": lambda: lines.add_lines(unit, {"lines": [more]}, invoice),
-        "edit_line": lambda: lines.update_lines(unit, {"lines": [_identified(more)]}, invoice),
-        "delete_line": lambda: lines.remove_lines(
-            unit, {"lines": [{"id": more["line"], "behavior": "delete"}]}, invoice
-        ),
-    }
-    if action not in acts:
+    if action not in DASHBOARD:
         raise ValueError(f"unknown action: {action}")
-    shown = acts[action]()
+    endpoint, params = DASHBOARD[action](more)
+    unit = Unit(world.account, world.account.new_id("req_"))
+    shown = world.perform(unit, endpoint, params, ids=[invoice])
     unit.commit()
     return shown
 
 
-def _identified(more: Body) -> Body:
-    return {key: value for key, value in more.items() if key != "line"} | {"id": more["line"]}
+def _edit(more: Body) -> Body:
+    return {("id" if key == "line" else key): value for key, value in more.items()}
+
+
+def _on(verb: str, params: Callable[[Body], Body]) -> Callable[[Body], tuple[str, Body]]:
+    endpoint = verb if " " in verb else f"POST /v1/invoices/{{invoice}}{verb}"
+    return lambda more: (endpoint, params(more))
+
+
+DASHBOARD: Final[Mapping[str, Callable[[Body], tuple[str, Body]]]] = {
+    "finalize": _on("/finalize", lambda more: more),
+    "void": _on("/void", lambda more: more),
+    "pay": _on("/pay", lambda more: {"payment_method": "pm_card_visa", **more}),
+    "mark_uncollectible": _on("/mark_uncollectible", lambda more: more),
+    "update": _on("", lambda more: more),
+    "delete": _on("DELETE /v1/invoices/{invoice}", lambda more: more),
+    "add_line": _on("/add_lines", lambda more: {"lines": [more]}),
+    "edit_line": _on("/update_lines", lambda more: {"lines": [_edit(more)]}),
+    "delete_line": _on(
+        "/remove_lines", lambda more: {"lines": [_edit(more) | {"behavior": "delete"}]}
+    ),
+}
 
 
 async def _body(request: Request) -> Body:

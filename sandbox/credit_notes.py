@@ -6,7 +6,7 @@ from sandbox.errors import StripeError, missing
 from sandbox.forms import Params
 from sandbox.lines import line_amount
 from sandbox.lists import equals, page
-from sandbox.shapes import Json, listed, shape
+from sandbox.shapes import DEFAULTS, Json, listed, shape
 from sandbox.state import Record
 
 
@@ -16,7 +16,7 @@ def create(unit: Unit, params: Params) -> Json:
     note = _note(unit, invoice, params)
     if note["pre_payment_amount"]:
         _reduce(unit, invoice, note["total"])
-    elif credit := params.get("credit_amount", note["total"]):
+    elif credit := note["total"] - (params.get("out_of_band_amount") or 0):
         payments.refund_to_balance(unit, invoice, credit, credit_note=note["id"])
     if note["post_payment_amount"]:
         given = invoice.get("post_payment_credit_notes_amount", 0) + note["total"]
@@ -33,7 +33,7 @@ def preview(unit: Unit, params: Params) -> Json:
     return shape(unit, "credit_notes", note)
 
 
-def void(unit: Unit, params: Params, note: str) -> Json:
+def void(unit: Unit, _params: Params, note: str) -> Json:
     """Void a credit note of an open invoice; the invoice asks for the money again."""
     old = unit.get("credit_notes", note)
     invoice = unit.get("invoices", old["invoice"])
@@ -93,27 +93,13 @@ def _note(unit: Unit, invoice: Record, params: Params) -> Record:
 
 
 def _line(unit: Unit, invoice: Record, sent: Params) -> Json:
-    line = {
-        "id": unit.account.new_id("cnli_1"),
-        "object": "credit_note_line_item",
-        "description": sent.get("description"),
-        "discount_amount": 0,
-        "discount_amounts": [],
-        "livemode": False,
-        "metadata": sent.get("metadata") or {},
-        "pretax_credit_amounts": [],
-        "quantity": sent.get("quantity"),
-        "tax_rates": [],
-        "taxes": [],
-        "type": sent["type"],
-        "unit_amount": sent.get("unit_amount"),
-        "unit_amount_decimal": sent.get("unit_amount_decimal"),
-    }
+    line = {**DEFAULTS["credit_lines"], "id": unit.account.new_id("cnli_1"), **sent}
     if sent["type"] == "invoice_line_item":
-        line["invoice_line_item"] = sent.get("invoice_line_item")
-        held = next((x for x in invoice["_lines"] if x["id"] == line["invoice_line_item"]), None)
+        held = next(
+            (x for x in invoice["_lines"] if x["id"] == sent.get("invoice_line_item")), None
+        )
         if held is None:
-            raise missing("line item", str(line["invoice_line_item"]), "lines", 400)
+            raise missing("line item", str(sent.get("invoice_line_item")), "lines", 400)
         line["description"] = line["description"] or held.get("description")
         return line | {"amount": sent.get("amount") or held["amount"]}
     each = sent.get("unit_amount_decimal") or str(sent.get("unit_amount") or 0)

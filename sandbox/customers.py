@@ -1,11 +1,12 @@
-"""Customers, their balance, and the portal's sessions."""
+"""Customers, and the links to their portal."""
 
-from typing import Any, Final
+from typing import Final
 
 from sandbox.account import Unit
-from sandbox.errors import StripeError
+from sandbox.balance import move_balance
 from sandbox.forms import Params, merged
 from sandbox.lists import equals, page
+from sandbox.payments import attach
 from sandbox.shapes import INVOICE_SETTINGS, Json, shape
 from sandbox.state import Record
 
@@ -20,13 +21,11 @@ def create(unit: Unit, params: Params) -> Json:
     if balance:
         move_balance(unit, customer["id"], balance, "usd", "initial")
     if method:
-        from sandbox.payments import attach  # noqa: PLC0415
-
         attach(unit, {"customer": customer["id"]}, method)
     return shape(unit, "customers", unit.get("customers", customer["id"]))
 
 
-def retrieve(unit: Unit, params: Params, customer: str) -> Json:
+def retrieve(unit: Unit, _params: Params, customer: str) -> Json:
     """Return a customer, or the tombstone of a deleted one."""
     record = unit.find("customers", customer)
     return shape(unit, "customers", record or unit.get("customers", customer))
@@ -43,7 +42,7 @@ def update(unit: Unit, params: Params, customer: str) -> Json:
     return shape(unit, "customers", unit.get("customers", customer))
 
 
-def delete(unit: Unit, params: Params, customer: str) -> Json:
+def delete(unit: Unit, _params: Params, customer: str) -> Json:
     """Delete a customer; its invoices stay (a guess for drafts)."""
     old = unit.get("customers", customer)
     unit.put("customers", {"id": customer, "deleted": True})
@@ -54,35 +53,6 @@ def delete(unit: Unit, params: Params, customer: str) -> Json:
 def list_customers(unit: Unit, params: Params) -> Json:
     """List customers; the email must match exactly."""
     return page(unit, "customers", params, "/v1/customers", equals(params, "email"))
-
-
-def create_balance_transaction(unit: Unit, params: Params, customer: str) -> Json:
-    """Move a customer's balance by hand; negative is in the customer's favour."""
-    currency = params["currency"].lower()
-    entry = move_balance(unit, customer, params["amount"], currency, "adjustment")
-    extra = {k: params[k] for k in ("description", "metadata") if k in params}
-    return shape(unit, "balance_transactions", unit.put("balance_transactions", {**entry, **extra}))
-
-
-def list_balance_transactions(unit: Unit, params: Params, customer: str) -> Json:
-    """List the moves of a customer's balance."""
-    unit.get("customers", customer)
-    url = f"/v1/customers/{customer}/balance_transactions"
-    same = equals(params, "invoice")
-    return page(unit, "balance_transactions", params | {"customer": customer}, url, same)
-
-
-def move_balance(  # noqa: PLR0913
-    unit: Unit, customer: str, amount: int, currency: str, kind: str, **cause: Any
-) -> Record:
-    """Add *amount* to a customer's balance and keep the entry; there is no event but the customer's."""
-    old = unit.get("customers", customer)
-    if old.get("currency") not in (None, currency):
-        raise StripeError(400, f"The customer's currency is {old['currency']}.", param="currency")
-    ending = old.get("balance", 0) + amount
-    unit.change("customers", old, balance=ending, currency=currency)
-    entry = {"customer": customer, "amount": amount, "currency": currency, "type": kind}
-    return unit.new("balance_transactions", entry | {"ending_balance": ending} | cause)
 
 
 def create_portal_session(unit: Unit, params: Params) -> Json:

@@ -43,7 +43,7 @@ def update(unit: Unit, params: Params, endpoint: str) -> Json:
     return shape(unit, "webhook_endpoints", unit.put("webhook_endpoints", {**old, **changes}))
 
 
-def delete(unit: Unit, params: Params, endpoint: str) -> Json:
+def delete(unit: Unit, _params: Params, endpoint: str) -> Json:
     """Delete an endpoint; what was on its way to it is dropped."""
     unit.get("webhook_endpoints", endpoint)
     unit.drop("webhook_endpoints", endpoint)

@@ -90,11 +90,21 @@ def decode(text: str) -> Params:
         head, bracket, _ = key.partition("[")
         path = [head, *_SEGMENT.findall(key)] if bracket else [head]
         node = tree
-        for step, following in zip(path, path[1:], strict=False):
-            del following
+        for step in path[:-1]:
             node = _child(node, step)
         node[path[-1] or str(len(node))] = value
     return tree
+
+
+def as_form(value: Any) -> Any:
+    """Turn JSON into what ``decode`` would have made of the same parameters."""
+    if isinstance(value, dict):
+        return {key: as_form(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return {str(place): as_form(each) for place, each in enumerate(value)}
+    if value is None or isinstance(value, str):
+        return value or ""
+    return str(value).lower()
 
 
 def _child(node: Params, step: str) -> Params:

@@ -4,10 +4,10 @@ from typing import Any, Final
 
 from sandbox import payments
 from sandbox.account import Unit
-from sandbox.customers import move_balance
+from sandbox.balance import move_balance
 from sandbox.errors import StripeError
 from sandbox.forms import Params, merged
-from sandbox.lines import MAX_LINES, _new, claim_pending, editable  # noqa: PLC2701
+from sandbox.lines import MAX_LINES, claim_pending, editable, new_line
 from sandbox.lists import equals, page, within
 from sandbox.shapes import Json, invoice_prefix, shape
 from sandbox.state import Record
@@ -53,7 +53,7 @@ def update(unit: Unit, params: Params, invoice: str) -> Json:
     return shape(unit, "invoices", unit.change("invoices", old, **changes))
 
 
-def delete(unit: Unit, params: Params, invoice: str) -> Json:
+def delete(unit: Unit, _params: Params, invoice: str) -> Json:
     """Delete a draft, and with it the items it holds (a guess)."""
     old = editable(unit, invoice)
     unit.drop("invoices", invoice)
@@ -76,7 +76,7 @@ def finalize(unit: Unit, params: Params, invoice: str) -> Json:
     return shape(unit, "invoices", unit.get("invoices", invoice))
 
 
-def void(unit: Unit, params: Params, invoice: str) -> Json:
+def void(unit: Unit, _params: Params, invoice: str) -> Json:
     """Void an open or uncollectible invoice; applied balance returns to the customer."""
     old = _in_state(unit, invoice, payments.PAYABLE)
     if applied := old["ending_balance"] - old["starting_balance"]:
@@ -91,7 +91,7 @@ def void(unit: Unit, params: Params, invoice: str) -> Json:
     return _moved(unit, old, "void", "voided_at", "invoice.voided")
 
 
-def mark_uncollectible(unit: Unit, params: Params, invoice: str) -> Json:
+def mark_uncollectible(unit: Unit, _params: Params, invoice: str) -> Json:
     """Give up on an open invoice."""
     old = _in_state(unit, invoice, ("open",))
     event = "invoice.marked_uncollectible"
@@ -101,7 +101,7 @@ def mark_uncollectible(unit: Unit, params: Params, invoice: str) -> Json:
     return _moved(unit, reasoned, "uncollectible", "marked_uncollectible_at", event)
 
 
-def send(unit: Unit, params: Params, invoice: str) -> Json:
+def send(unit: Unit, _params: Params, invoice: str) -> Json:
     """Send an open invoice: an event, no e-mail."""
     record = _in_state(unit, invoice, ("open",))
     unit.emit("invoice.sent", "invoices", record)
@@ -142,7 +142,7 @@ def create_preview(unit: Unit, params: Params) -> Json:
         "status": "draft",
     }
     pending = claim_pending(unit, preview)
-    lines = [_new(unit, _previewed(each), currency, "invoice_items") for each in items]
+    lines = [new_line(unit, _previewed(each), currency, "invoice_items") for each in items]
     shown = shape(unit, "invoices", preview | {"_lines": (*pending, *lines)})
     unit.discard()
     return shown

@@ -33,7 +33,6 @@ class Settings:
     mode: str = "live"
     concurrent_lists: int = 10
     lock_wait: float = 2.0
-    search_lag: int = 20
     retry_scale: float = 1 / 600
     duplicates: float = 0.01
     shuffle: float = 0.05

@@ -19,7 +19,7 @@ _EXACT: Final = Context(prec=80)
 
 
 def line_amount(quantity_decimal: str, unit_amount_decimal: str) -> int:
-    """Round quantity × unit amount to the minor unit, halves away from zero (a guess)."""
+    """Round quantity times unit amount to the minor unit, halves away from zero (a guess)."""
     exact = _EXACT.multiply(Decimal(quantity_decimal), Decimal(unit_amount_decimal))
     return int(exact.quantize(Decimal(1), ROUND_HALF_UP, _EXACT))
 
@@ -28,8 +28,8 @@ def add_lines(unit: Unit, params: Params, invoice: str) -> Json:
     """Add up to 250 lines to a draft."""
     draft = editable(unit, invoice)
     sent = _sent(params)
-    added = [_added(unit, draft, line, f"lines[{n}]") for n, line in enumerate(sent)]
-    return _saved(unit, draft, [*draft["_lines"], *added], params)
+    new = [added(unit, draft, line, f"lines[{n}]") for n, line in enumerate(sent)]
+    return saved(unit, draft, [*draft["_lines"], *new], params)
 
 
 def update_lines(unit: Unit, params: Params, invoice: str) -> Json:
@@ -39,7 +39,7 @@ def update_lines(unit: Unit, params: Params, invoice: str) -> Json:
     for n, sent in enumerate(_sent(params)):
         old = _line(lines, sent["id"], f"lines[{n}][id]")
         lines[old["id"]] = edited(unit, old, sent, draft["currency"], f"lines[{n}]")
-    return _saved(unit, draft, list(lines.values()), params)
+    return saved(unit, draft, list(lines.values()), params)
 
 
 def remove_lines(unit: Unit, params: Params, invoice: str) -> Json:
@@ -54,7 +54,7 @@ def remove_lines(unit: Unit, params: Params, invoice: str) -> Json:
         line = _line(lines, sent["id"], f"lines[{n}][id]")
         del lines[line["id"]]
         _released(unit, draft, line, keep=sent["behavior"] == "unassign")
-    return _saved(unit, draft, list(lines.values()), params)
+    return saved(unit, draft, list(lines.values()), params)
 
 
 def update_line(unit: Unit, params: Params, invoice: str, line: str) -> Json:
@@ -70,74 +70,6 @@ def list_lines(unit: Unit, params: Params, invoice: str) -> Json:
     record = unit.get("invoices", invoice)
     lines = [line_item(record, line) for line in record["_lines"]]
     return page_of(lines, params, f"/v1/invoices/{invoice}/lines", "line item")
-
-
-def create_item(unit: Unit, params: Params) -> Json:
-    """Create an invoice item, on a draft or pending for the customer's next one."""
-    if invoice := params.get("invoice"):
-        draft = editable(unit, invoice, "invoice")
-        line = _added(unit, draft, params, "")
-        _saved(unit, draft, [*draft["_lines"], line], {})
-        return shape(unit, "invoiceitems", item_of(draft, line))
-    if not params.get("customer"):
-        raise StripeError(
-            400, "Missing required param: customer.", code="parameter_missing", param="customer"
-        )
-    customer = unit.get("customers", params["customer"], "customer")
-    currency = params.get("currency") or customer.get("currency") or "usd"
-    line = _new(unit, params, currency, "")
-    owner = {"customer": customer["id"], "currency": currency}
-    item = unit.new("invoiceitems", {**line, "id": line["item"], **owner})
-    unit.emit("invoiceitem.created", "invoiceitems", item)
-    return shape(unit, "invoiceitems", item)
-
-
-def retrieve_item(unit: Unit, params: Params, item: str) -> Json:
-    """Return an invoice item, wherever it is."""
-    pending = unit.find("invoiceitems", item)
-    if pending is not None:
-        return shape(unit, "invoiceitems", pending)
-    draft, line = _home(unit, item)
-    return shape(unit, "invoiceitems", item_of(draft, line))
-
-
-def update_item(unit: Unit, params: Params, item: str) -> Json:
-    """Change an invoice item; on a draft its line changes with it."""
-    pending = unit.find("invoiceitems", item)
-    if pending is not None:
-        changed = edited(unit, pending, params, pending["currency"], "")
-        return shape(unit, "invoiceitems", unit.put("invoiceitems", changed))
-    draft, line = _home(unit, item)
-    update_lines(unit, {"lines": [params | {"id": line["id"]}]}, draft["id"])
-    return retrieve_item(unit, params, item)
-
-
-def delete_item(unit: Unit, params: Params, item: str) -> Json:
-    """Delete an invoice item that no finalized invoice holds."""
-    pending = unit.find("invoiceitems", item)
-    if pending is not None:
-        unit.drop("invoiceitems", item)
-        unit.emit("invoiceitem.deleted", "invoiceitems", pending)
-    else:
-        draft, line = _home(unit, item)
-        remove_lines(unit, {"lines": [{"id": line["id"], "behavior": "delete"}]}, draft["id"])
-    return {"id": item, "object": "invoiceitem", "deleted": True}
-
-
-def list_items(unit: Unit, params: Params) -> Json:
-    """List invoice items, newest first: of an invoice, pending ones, or all."""
-    state, customer = unit.account.state, params.get("customer")
-    invoice = unit.get("invoices", params["invoice"], "invoice") if params.get("invoice") else None
-    found: list[Record] = []
-    if invoice is None and params.get("pending") is not False:
-        found += state.newest_first("invoiceitems", customer)
-    if not params.get("pending"):
-        holders = [invoice] if invoice else state.newest_first("invoices", customer)
-        found += [
-            item_of(holder, line) for holder in holders for line in reversed(holder["_lines"])
-        ]
-    shown = [shape(unit, "invoiceitems", item) for item in found]
-    return page_of(shown, params, "/v1/invoiceitems", "invoiceitem")
 
 
 def claim_pending(unit: Unit, invoice: Record) -> list[Record]:
@@ -181,7 +113,8 @@ def edited(unit: Unit, old: Record, sent: Params, currency: str, param: str) -> 
     return new
 
 
-def _new(unit: Unit, sent: Params, currency: str, param: str) -> Record:
+def new_line(unit: Unit, sent: Params, currency: str, param: str) -> Record:
+    """Return a new line and item from what was sent; *param* is where, for errors."""
     line = {
         "id": unit.account.new_id("il_1"),
         "item": unit.account.new_id("ii_1"),
@@ -197,19 +130,22 @@ def _new(unit: Unit, sent: Params, currency: str, param: str) -> Record:
     return line
 
 
-def _added(unit: Unit, draft: Record, sent: Params, param: str) -> Record:
+def added(unit: Unit, draft: Record, sent: Params, param: str) -> Record:
+    """Return the line that *sent* adds to *draft*: a new one, or a pending item's."""
     if sent.get("invoice_item"):
         item = unit.get("invoiceitems", sent["invoice_item"], f"{param}[invoice_item]")
         if item["customer"] != draft["customer"] or item["currency"] != draft["currency"]:
             raise StripeError(400, "The item is not for this customer and currency.", param=param)
         return edited(unit, _claimed(unit, item), sent, draft["currency"], param)
-    line = _new(unit, sent, draft["currency"], param)
+    line = new_line(unit, sent, draft["currency"], param)
     unit.emit("invoiceitem.created", "invoiceitems", item_of(draft, line))
     return line
 
 
 def _described(sent: Params) -> Record:
-    given = {key: sent[key] for key in ("description", "discountable", "period") if key in sent}
+    given: Record = {
+        key: sent[key] for key in ("description", "discountable", "period") if key in sent
+    }
     period = given.get("period")
     if period is not None and period["end"] < period["start"]:
         raise StripeError(400, "The period's end is before its start.", param="period")
@@ -261,7 +197,8 @@ def _price(unit: Unit, sent: Params, currency: str, old: Record, param: str) -> 
     return {"unit": price["unit_amount_decimal"], "price": price["id"], "product": price["product"]}
 
 
-def _saved(unit: Unit, draft: Record, lines: list[Record], params: Params) -> Json:
+def saved(unit: Unit, draft: Record, lines: list[Record], params: Params) -> Json:
+    """Put *draft* with these lines and the call's ``invoice_metadata``."""
     if len(lines) > MAX_LINES:
         raise StripeError(400, f"An invoice has at most {MAX_LINES} items.", param="lines")
     changes: Params = {"_lines": tuple(lines)}
@@ -296,10 +233,3 @@ def _claimed(unit: Unit, item: Record) -> Record:
     kept = {key: value for key, value in item.items() if key not in ("customer", "currency", "_n")}
     kept.pop("invoice", None)
     return {**kept, "id": unit.account.new_id("il_1"), "item": item["id"]}
-
-
-def _home(unit: Unit, item: str) -> tuple[Record, Record]:
-    invoice = unit.find("invoices", unit.account.state.homes.get(item))
-    if invoice is None:
-        raise missing("invoiceitem", item)
-    return invoice, next(line for line in invoice["_lines"] if line["item"] == item)

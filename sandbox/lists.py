@@ -18,7 +18,7 @@ def page(
     kind: str,
     params: Params,
     url: str,
-    keep: Callable[[Record], bool] = lambda record: True,
+    keep: Callable[[Record], bool] = lambda _: True,
 ) -> Json:
     """Return one page of *kind*, of the customer in *params* if there is one, that *keep* accepts."""
     state, limit, owner = unit.account.state, _limit(params), params.get("customer")

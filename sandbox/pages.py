@@ -28,15 +28,33 @@ button{font:inherit;font-weight:600;padding:.7rem 1.4rem;border:0;border-radius:
 button:focus-visible,a:focus-visible{outline:3px solid var(--act);outline-offset:2px}
 .tag{display:inline-block;padding:.1rem .6rem;border:1px solid var(--line);border-radius:99px;font-size:.85rem;color:var(--soft)}
 """
+PAY: Final = "POST /v1/invoices/{invoice}/pay"
 NO_DECIMALS: Final = frozenset(
-    "bif clp djf gnf jpy kmf krw mga pyg rwf ugx vnd vuv xaf xof xpf".split()
+    [
+        "bif",
+        "clp",
+        "djf",
+        "gnf",
+        "jpy",
+        "kmf",
+        "krw",
+        "mga",
+        "pyg",
+        "rwf",
+        "ugx",
+        "vnd",
+        "vuv",
+        "xaf",
+        "xof",
+        "xpf",
+    ]
 )
 
 
 def routes(world: World) -> list[Route]:
     """Return the pages over *world*."""
 
-    def front(request: Request) -> Response:
+    def front(_request: Request) -> Response:
         return _page("Stripe sandbox", _front())
 
     def bill(request: Request) -> Response:
@@ -51,13 +69,13 @@ def routes(world: World) -> list[Route]:
         invoice = request.path_params["invoice"]
         unit = Unit(world.account, world.account.new_id("req_"))
         try:
-            world.pay(unit, invoice)
+            world.perform(unit, PAY, {"payment_method": "pm_card_visa"}, ids=[invoice])
         except StripeError as error:
             return _page("Not payable", f"<h1>{escape(str(error))}</h1>", error.status)
         unit.commit()
         return RedirectResponse(f"/i/{invoice}", 303)
 
-    def pdf(request: Request) -> Response:
+    def pdf(_request: Request) -> Response:
         return _page("No PDF", "<h1>PDFs are not simulated</h1><p>Stripe makes one here.</p>", 501)
 
     def portal(request: Request) -> Response:
@@ -107,7 +125,7 @@ def _front() -> str:
     )
 
 
-def _list(items: tuple[str, ...]) -> str:
+def _list(items: list[str]) -> str:
     return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>"
 
 
@@ -157,6 +175,6 @@ def _portal(unit: Unit, session: dict[str, Any]) -> str:
     name = escape(customer.get("name") or session["customer"])
     return (
         f"<h1>Billing for {name}</h1>{link}<h2>Payment methods</h2>"
-        f"{_list(tuple(methods) or ('None yet.',))}<h2>Invoices</h2>"
+        f"{_list(methods or ['None yet.'])}<h2>Invoices</h2>"
         f"<table><tr><th>Number</th><th>Status</th><th>Total</th></tr>{rows}</table>"
     )

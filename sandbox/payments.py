@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from sandbox.account import Unit
-from sandbox.customers import move_balance
+from sandbox.balance import move_balance
 from sandbox.errors import StripeError, missing
 from sandbox.forms import Params
 from sandbox.lists import equals, page
@@ -103,7 +103,7 @@ def attach(unit: Unit, params: Params, method: str) -> Json:
     return shape(unit, "payment_methods", record)
 
 
-def detach(unit: Unit, params: Params, method: str) -> Json:
+def detach(unit: Unit, _params: Params, method: str) -> Json:
     """Detach a payment method; who had it is only in the event's previous_attributes."""
     old = unit.get("payment_methods", method)
     new = unit.put("payment_methods", {**old, "customer": None})
@@ -126,7 +126,7 @@ def list_methods(unit: Unit, params: Params, customer: str) -> Json:
     return page(unit, "payment_methods", own, url, lambda r: wanted and same(r))
 
 
-def retrieve_method(unit: Unit, params: Params, customer: str, method: str) -> Json:
+def retrieve_method(unit: Unit, _params: Params, customer: str, method: str) -> Json:
     """Return one of a customer's payment methods."""
     record = unit.get("payment_methods", method)
     if record.get("customer") != customer:

@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from sandbox.account import API_VERSION, ACCOUNT_ID, Unit
+import orjson
+
+from sandbox.account import ACCOUNT_ID, API_VERSION, Unit
 from sandbox.state import Record
 
 Json = dict[str, Any]
@@ -18,143 +20,86 @@ def _nothing(names: str) -> Json:
     return dict.fromkeys(names.split())
 
 
+def _fields(text: str) -> Json:
+    """Read defaults: ``name`` alone is null, ``name=value`` has a value in JSON without spaces."""
+    pairs = (word.partition("=") for word in text.split())
+    return {name: orjson.loads(value) if value else None for name, _, value in pairs}
+
+
 ADDRESS: Final = _nothing("city country line1 line2 postal_code state")
 INVOICE_SETTINGS: Final = _nothing("custom_fields default_payment_method footer rendering_options")
 DEFAULTS: Final[Mapping[str, Json]] = {
-    "customers": _nothing(
-        "address currency customer_account default_source description discount email name phone shipping test_clock"
+    "customers": _fields(
+        'object="customer" address balance=0 currency customer_account default_source '
+        "delinquent=false description discount email livemode=false metadata={} name "
+        'next_invoice_sequence=1 phone preferred_locales=[] shipping tax_exempt="none" test_clock'
+    )
+    | {"invoice_settings": INVOICE_SETTINGS},
+    "products": _fields(
+        'object="product" active=true default_price description images=[] livemode=false '
+        "marketing_features=[] metadata={} package_dimensions shippable statement_descriptor "
+        'tax_code tax_details type="service" unit_label url'
+    ),
+    "prices": _fields(
+        'object="price" active=true billing_scheme="per_unit" custom_unit_amount livemode=false '
+        'lookup_key metadata={} nickname recurring tax_behavior="unspecified" tiers_mode '
+        'transform_quantity type="one_time"'
+    ),
+    "invoices": _fields(
+        'object="invoice" account_country="US" account_name account_tax_ids amount_overpaid=0 '
+        "amount_paid=0 amount_shipping=0 application attempt_count=0 attempted=false "
+        'auto_advance=false automatically_finalizes_at billing_reason="manual" '
+        'collection_method="charge_automatically" custom_fields customer_account '
+        'customer_shipping customer_tax_exempt="none" customer_tax_ids=[] default_payment_method '
+        "default_source default_tax_rates=[] description discounts=[] due_date effective_at "
+        'ending_balance footer from_invoice hosted_invoice_url invoice_pdf issuer={"type":"self"} '
+        "last_finalization_error latest_revision livemode=false metadata={} next_payment_attempt "
+        "number on_behalf_of parent post_payment_credit_notes_amount=0 "
+        "pre_payment_credit_notes_amount=0 receipt_number rendering shipping_cost "
+        "shipping_details statement_descriptor test_clock total_discount_amounts=[] "
+        "total_pretax_credit_amounts=[] total_taxes webhooks_delivered_at"
     )
     | {
-        "object": "customer",
-        "balance": 0,
-        "delinquent": False,
-        "invoice_settings": INVOICE_SETTINGS,
-        "livemode": False,
-        "metadata": {},
-        "next_invoice_sequence": 1,
-        "preferred_locales": [],
-        "tax_exempt": "none",
-    },
-    "products": _nothing(
-        "default_price description package_dimensions shippable statement_descriptor tax_code "
-        "tax_details unit_label url"
-    )
-    | {
-        "object": "product",
-        "active": True,
-        "images": [],
-        "livemode": False,
-        "marketing_features": [],
-        "metadata": {},
-        "type": "service",
-    },
-    "prices": _nothing(
-        "custom_unit_amount lookup_key nickname recurring tiers_mode transform_quantity unit_amount"
-    )
-    | {
-        "object": "price",
-        "active": True,
-        "billing_scheme": "per_unit",
-        "livemode": False,
-        "metadata": {},
-        "tax_behavior": "unspecified",
-        "type": "one_time",
-    },
-    "invoices": _nothing(
-        "account_name account_tax_ids application automatically_finalizes_at custom_fields "
-        "customer_account customer_shipping default_payment_method default_source description due_date "
-        "effective_at ending_balance footer from_invoice hosted_invoice_url invoice_pdf "
-        "last_finalization_error latest_revision next_payment_attempt number on_behalf_of parent "
-        "receipt_number rendering shipping_cost shipping_details statement_descriptor test_clock "
-        "total_taxes webhooks_delivered_at"
-    )
-    | {
-        "object": "invoice",
-        "account_country": "US",
-        "amount_overpaid": 0,
-        "amount_paid": 0,
-        "amount_shipping": 0,
-        "attempt_count": 0,
-        "attempted": False,
-        "auto_advance": False,
-        "automatic_tax": _nothing("disabled_reason liability provider status") | {"enabled": False},
-        "billing_reason": "manual",
-        "collection_method": "charge_automatically",
-        "customer_tax_exempt": "none",
-        "customer_tax_ids": [],
-        "default_tax_rates": [],
-        "discounts": [],
-        "issuer": {"type": "self"},
-        "livemode": False,
-        "metadata": {},
+        "automatic_tax": _fields("disabled_reason enabled=false liability provider status"),
         "payment_settings": _nothing("default_mandate payment_method_options payment_method_types"),
-        "post_payment_credit_notes_amount": 0,
-        "pre_payment_credit_notes_amount": 0,
-        "status": "draft",
-        "total_discount_amounts": [],
-        "total_pretax_credit_amounts": [],
     },
-    "lines": _nothing("description subscription")
-    | {
-        "object": "line_item",
-        "discount_amounts": [],
-        "discountable": True,
-        "discounts": [],
-        "livemode": False,
-        "metadata": {},
-        "pretax_credit_amounts": [],
-        "taxes": [],
-    },
-    "invoiceitems": _nothing("customer_account description invoice parent test_clock")
-    | {
-        "object": "invoiceitem",
-        "discountable": True,
-        "discounts": [],
-        "livemode": False,
-        "metadata": {},
-        "proration": False,
-        "tax_rates": [],
-    },
-    "payment_methods": _nothing("customer customer_account")
-    | {
-        "object": "payment_method",
-        "allow_redisplay": "unspecified",
-        "billing_details": _nothing("email name phone tax_id") | {"address": ADDRESS},
-        "livemode": False,
-        "metadata": {},
-        "type": "card",
-    },
-    "invoice_payments": {"object": "invoice_payment", "is_default": True, "livemode": False},
-    "credit_notes": _nothing(
-        "customer_account customer_balance_transaction memo out_of_band_amount reason shipping_cost "
-        "total_taxes voided_at"
+    "lines": _fields(
+        'object="line_item" description discount_amounts=[] discountable=true discounts=[] '
+        "livemode=false metadata={} pretax_credit_amounts=[] subscription taxes=[]"
+    ),
+    "invoiceitems": _fields(
+        'object="invoiceitem" customer_account description discountable=true discounts=[] invoice '
+        "livemode=false metadata={} parent proration=false tax_rates=[] test_clock"
+    ),
+    "payment_methods": _fields(
+        'object="payment_method" allow_redisplay="unspecified" customer customer_account '
+        'livemode=false metadata={} type="card"'
     )
-    | {
-        "object": "credit_note",
-        "amount_shipping": 0,
-        "discount_amount": 0,
-        "discount_amounts": [],
-        "livemode": False,
-        "metadata": {},
-        "post_payment_amount": 0,
-        "pre_payment_amount": 0,
-        "pretax_credit_amounts": [],
-        "refunds": [],
-        "status": "issued",
-    },
-    "balance_transactions": _nothing(
-        "checkout_session credit_note customer_account description invoice"
-    )
-    | {
-        "object": "customer_balance_transaction",
-        "livemode": False,
-        "metadata": {},
-        "type": "adjustment",
-    },
-    "webhook_endpoints": _nothing("application description")
-    | {"object": "webhook_endpoint", "livemode": False, "metadata": {}, "status": "enabled"},
-    "portal_sessions": _nothing("customer_account flow locale on_behalf_of return_url")
-    | {"object": "billing_portal.session", "configuration": "bpc_1sandbox", "livemode": False},
+    | {"billing_details": _nothing("email name phone tax_id") | {"address": ADDRESS}},
+    "invoice_payments": _fields('object="invoice_payment" is_default=true livemode=false'),
+    "credit_notes": _fields(
+        'object="credit_note" amount_shipping=0 customer_account customer_balance_transaction '
+        "discount_amount=0 discount_amounts=[] livemode=false memo metadata={} out_of_band_amount "
+        "post_payment_amount=0 pre_payment_amount=0 pretax_credit_amounts=[] reason refunds=[] "
+        'shipping_cost status="issued" total_taxes voided_at'
+    ),
+    "credit_lines": _fields(
+        'object="credit_note_line_item" description discount_amount=0 discount_amounts=[] '
+        "livemode=false metadata={} pretax_credit_amounts=[] quantity tax_rates=[] taxes=[] "
+        "unit_amount unit_amount_decimal"
+    ),
+    "balance_transactions": _fields(
+        'object="customer_balance_transaction" checkout_session credit_note customer_account '
+        'description invoice livemode=false metadata={} type="adjustment"'
+    ),
+    "webhook_endpoints": _fields(
+        'object="webhook_endpoint" application description livemode=false metadata={} '
+        'status="enabled"'
+    ),
+    "portal_sessions": _fields(
+        'object="billing_portal.session" configuration="bpc_1sandbox" customer_account flow '
+        "livemode=false locale on_behalf_of return_url"
+    ),
 }
 
 
@@ -177,7 +122,7 @@ def listed(url: str, data: Sequence[Any], *, has_more: bool = False) -> Json:
     return {"object": "list", "data": list(data), "has_more": has_more, "url": url}
 
 
-def _customer(unit: Unit, record: Record) -> Json:
+def _customer(_unit: Unit, record: Record) -> Json:
     out = _laid_over("customers", record)
     out["invoice_prefix"] = record.get("invoice_prefix") or invoice_prefix(record["id"])
     return out
@@ -188,7 +133,7 @@ def invoice_prefix(customer: str) -> str:
     return customer[-8:].upper().replace("_", "X")
 
 
-def _price(unit: Unit, record: Record) -> Json:
+def _price(_unit: Unit, record: Record) -> Json:
     out = _laid_over("prices", record)
     amount = Decimal(record["unit_amount_decimal"])
     out["unit_amount"] = int(amount) if amount == amount.to_integral_value() else None
@@ -234,15 +179,13 @@ def line_item(invoice: Record, line: Record) -> Json:
         "invoice_item": out.pop("item"),
         "proration": False,
     }
-    out["parent"] = _nothing("subscription_item_details") | {
-        "type": "invoice_item_details",
-        "invoice_item_details": details,
-    }
+    parent = {"type": "invoice_item_details", "invoice_item_details": details}
+    out["parent"] = parent | {"subscription_item_details": None}
     out["subtotal"] = line["amount"]
     return _priced(out)
 
 
-def _item(unit: Unit, record: Record) -> Json:
+def _item(_unit: Unit, record: Record) -> Json:
     out = _laid_over("invoiceitems", record)
     out.pop("item", None)
     out["date"] = out.pop("created")
@@ -265,13 +208,13 @@ def _priced(out: Json) -> Json:
     return out
 
 
-def _payment(unit: Unit, record: Record) -> Json:
+def _payment(_unit: Unit, record: Record) -> Json:
     out = _laid_over("invoice_payments", record)
     del out["customer"]
     return out
 
 
-def _endpoint(unit: Unit, record: Record) -> Json:
+def _endpoint(_unit: Unit, record: Record) -> Json:
     out = _laid_over("webhook_endpoints", record)
     del out["secret"]
     return out

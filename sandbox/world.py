@@ -1,17 +1,19 @@
 """Everything that runs, made in one place and passed in; nothing happens at import."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import orjson
 
-from sandbox import catalogue, customers, endpoints, invoices, lines, payments
+from sandbox import endpoints
 from sandbox.account import Account, Unit
 from sandbox.clock import Clock
 from sandbox.errors import StripeError
 from sandbox.faults import Faults
+from sandbox.forms import Params, as_form, check
 from sandbox.limits import Limiter, Settings
+from sandbox.routes import Routes
 from sandbox.shapes import Json
 from sandbox.state import State
 from sandbox.webhooks import Courier
@@ -26,10 +28,20 @@ class World:
     limiter: Limiter
     faults: Faults
     courier: Courier
+    routes: Routes = field(default_factory=Routes)
 
-    def pay(self, unit: Unit, invoice: str) -> Json:
-        """Pay as a person on the hosted page does: with a card that works."""
-        return payments.pay(unit, {"payment_method": "pm_card_visa"}, invoice)
+    def perform(
+        self,
+        unit: Unit,
+        endpoint: str,
+        params: Params,
+        new_id: str | None = None,
+        ids: Sequence[str] = (),
+    ) -> Json:
+        """Do what *endpoint* does, outside HTTP; *new_id* names what it creates."""
+        operation = self.routes.named[endpoint]
+        taken = check(as_form(params), operation.fields)
+        return operation.handle(unit, taken | ({"id": new_id} if new_id else {}), *ids)
 
     def reset(self) -> None:
         """Forget every object, fault and count; endpoints registered at start come back."""
@@ -66,25 +78,19 @@ def register(world: World, url: str, secret: str) -> None:
 
 
 def seed_from(world: World, path: Path) -> None:
-    """Create what the file lists, by kind, with the API's own parameters and ids of its choice.
+    """Create what the file lists: {"customers": [{params, "id" if it matters}, …], "products": …}.
 
     What exists already is left alone, so that a restart with a state file changes nothing.
     """
-    makers: dict[str, Any] = {
-        "products": catalogue.create_product,
-        "prices": catalogue.create_price,
-        "customers": customers.create,
-        "invoices": invoices.create,
-        "invoiceitems": lines.create_item,
-    }
     listed = orjson.loads(path.read_bytes())
-    for kind, make in makers.items():
+    for kind in ("products", "prices", "customers", "invoices", "invoiceitems"):
         for params in listed.get(kind, []):
             unit = Unit(world.account)
-            if "id" in params and unit.find(kind, params["id"]):
+            object_id = params.pop("id", None)
+            if object_id and unit.find(kind, object_id):
                 continue
             try:
-                make(unit, dict(params))
+                world.perform(unit, f"POST /v1/{kind}", params, object_id)
             except StripeError as error:
-                raise SystemExit(f"{path}: {kind} {params.get('id', '')}: {error}") from error
+                raise SystemExit(f"{path}: {kind} {object_id or ''}: {error}") from error
             unit.commit()

@@ -29,26 +29,32 @@ SEARCHABLE: Final = {
 }
 
 
-def search(kind: str, lag: Callable[[], int]) -> Callable[..., Json]:
-    """Return the operation that searches *kind*; what is younger than *lag* seconds stays hidden."""
+def customers(unit: Unit, params: Params) -> Json:
+    """Search customers."""
+    return _search(unit, params, "customers")
 
-    def operation(unit: Unit, params: Params) -> Json:
-        wanted = _parse(kind, params["query"])
-        newest = unit.now - lag()
-        records = unit.account.state.newest_first(kind)
-        visible = (r for r in records if not r.get("deleted") and r["created"] <= newest)
-        found = [shown for shown in (shape(unit, kind, r) for r in visible) if wanted(shown)]
-        limit, start = params.get("limit") or 10, int(params.get("page") or 0)
-        more = start + limit < len(found)
-        return {
-            "object": "search_result",
-            "data": found[start : start + limit],
-            "has_more": more,
-            "next_page": str(start + limit) if more else None,
-            "url": f"/v1/{kind}/search",
-        }
 
-    return operation
+def invoices(unit: Unit, params: Params) -> Json:
+    """Search invoices."""
+    return _search(unit, params, "invoices")
+
+
+def _search(unit: Unit, params: Params, kind: str) -> Json:
+    wanted = _parse(kind, params["query"])
+    newest = unit.now - unit.account.search_lag
+    records = unit.account.state.newest_first(kind)
+    visible = (r for r in records if not r.get("deleted") and r["created"] <= newest)
+    found = [shown for shown in (shape(unit, kind, r) for r in visible) if wanted(shown)]
+    limit, start = params.get("limit") or 10, int(params.get("page") or 0)
+    more = start + limit < len(found)
+    return {
+        "object": "search_result",
+        "data": found[start : start + limit],
+        "has_more": more,
+        "next_page": str(start + limit) if more else None,
+        "total_count": len(found),
+        "url": f"/v1/{kind}/search",
+    }
 
 
 def _parse(kind: str, query: str) -> Callable[[Json], bool]:
