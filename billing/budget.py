@@ -10,29 +10,39 @@ Admission is one script and one round trip (``budget_scripts/admit.lua``), all o
 
 Lanes share the rates by priority, each with a floor that nobody above can take. Within a process a
 lane's calls to one endpoint wait in line, so that only the first of them asks Redis. When Redis
-cannot be reached each process goes on alone at ``LOCAL_RATE``.
+cannot be reached each process goes on alone (``budget_alone``).
 """
 
 import asyncio
 import random
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
 
 import orjson
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from billing.budget_alone import Alone
+from billing.budget_policy import Allowance, BudgetPolicy
+from billing.budget_state import (
+    ACCOUNT,
+    ENDPOINTS,
+    READS,
+    WAITING,
+    BudgetState,
+    endpoint_key,
+    object_key,
+    read_state,
+    slots_key,
+)
 from billing.errors import Overloaded
 from billing.redis_reply import reply
-from billing.settings import Settings
 from billing.stripe_endpoints import Call
 
 log = structlog.get_logger(__name__)
@@ -42,8 +52,6 @@ FLOOR = 0.05  # of a rate, for each lane, whatever happens in the lanes above
 LEASE_MS = 60_000  # longer than the longest call: what a killed process held comes back
 POLL_MS = 25  # while another call holds a slot or an object: its end cannot be computed
 BREAKER_PAUSE_MS = 30_000
-LOCAL_RATE = 2.0  # calls per second of one process without Redis: 40 of them stay within 80/s
-LOCAL_SECONDS = 1.0  # how long Redis is left alone after it could not be reached
 
 
 class Lane(StrEnum):
@@ -80,41 +88,6 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Allowance:
-    """A rate per second that we keep to, and how many calls may come at once on top of it."""
-
-    rate: float
-    burst: float
-
-    @classmethod
-    def within(cls, limit: float, share: float) -> Self:
-        """The *share* of Stripe's *limit* as a rate; the rest is the burst, so that any second fits."""
-        return cls(rate=limit * share, burst=max(2.0, limit * (1 - share)))
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetPolicy:
-    """What may be spent; *max_wait* in seconds, *reads* in 30 days, *lists* at the same time."""
-
-    account: Allowance
-    endpoint: Allowance
-    lists: int
-    reads: int
-    max_wait: float
-
-    @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """The policy that the operator set."""
-        return cls(
-            account=Allowance.within(settings.stripe_rate, settings.stripe_share),
-            endpoint=Allowance.within(settings.stripe_endpoint_rate, settings.stripe_share),
-            lists=settings.stripe_list_concurrency,
-            reads=settings.stripe_read_allowance,
-            max_wait=settings.stripe_max_wait,
-        )
-
-
 @dataclass(slots=True)
 class Passage:
     """One call's way past Stripe's limits; whoever makes the call says how it ended."""
@@ -126,28 +99,8 @@ class Passage:
     held: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class EndpointState:
-    """An endpoint's present rate, the calls it would take at once, and the limiter's refusals so far."""
-
-    endpoint: str
-    per_second: float
-    available: float
-    throttled: int
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetState:
-    """The shared allowance at one moment, over all processes; *reads* of the last 30 days."""
-
-    lanes: tuple[tuple[Lane, int], ...]
-    endpoints: tuple[EndpointState, ...]
-    limited_until: datetime | None
-    reads: int
-
-
 class Budget:
-    """The allowance kept in *redis*; its keys share one hash tag and may be lost without harm."""
+    """The allowance kept in *redis* (any but an evicting one; losing it costs one burst)."""
 
     def __init__(self, redis: Redis, policy: BudgetPolicy) -> None:
         self._redis = redis
@@ -157,7 +110,7 @@ class Budget:
         self._settle_script = redis.register_script((SCRIPTS / "settle.lua").read_text())
         self._turns: defaultdict[tuple[str, Lane], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._waiting: Counter[tuple[str, Lane]] = Counter()
-        self._alone = _Alone()
+        self._alone = Alone()
 
     @asynccontextmanager
     async def admission(
@@ -176,16 +129,17 @@ class Budget:
         passage = Passage(call, lane)
         patience = self._policy.max_wait if max_wait is None else max_wait
         try:
-            await self._wait_in_line(passage, asyncio.get_running_loop().time() + patience)
+            await self._wait_in_line(passage, patience)
             yield passage
         finally:
             if passage.held:
                 await self._settle(passage)
 
-    async def _wait_in_line(self, passage: Passage, deadline: float) -> None:
-        place = (passage.call.endpoint, passage.lane)
-        if self._waiting[place] / self._policy.endpoint.rate > deadline - _now():
-            raise _overloaded(passage, self._waiting[place] / self._policy.endpoint.rate)
+    async def _wait_in_line(self, passage: Passage, patience: float) -> None:
+        place, deadline = (passage.call.endpoint, passage.lane), _now() + patience
+        line = self._waiting[place] / self._policy.endpoint.rate
+        if line > patience:
+            raise _overloaded(passage, line)
         self._waiting[place] += 1
         try:
             while (wait := await self._at_the_front(passage, deadline)) > 0:
@@ -212,7 +166,7 @@ class Budget:
 
     async def _ask(self, passage: Passage) -> tuple[float, str]:
         if self._alone.on:
-            return self._alone.ask(passage.lane)
+            return self._alone.ask(first=passage.lane is Lane.CUSTOMER)
         passage.held = True
         try:
             answer: list[bytes] = await reply(
@@ -221,7 +175,7 @@ class Budget:
         except (RedisError, OSError) as error:
             passage.held = False
             self._alone.begin(error)
-            return self._alone.ask(passage.lane)
+            return self._alone.ask(first=passage.lane is Lane.CUSTOMER)
         passage.held = not answer[1]
         return float(answer[0]) / 1000, answer[1].decode()
 
@@ -268,76 +222,14 @@ class Budget:
 
     async def state(self) -> BudgetState:
         """Who waits, and what each endpoint used so far has left; RedisError when Redis is away."""
-        names = sorted(each.decode() for each in await reply(self._redis.smembers(ENDPOINTS)))
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.time()
-            pipe.hgetall(WAITING)
-            pipe.hvals(READS)
-            for key in (ACCOUNT, *map(_endpoint, names)):
-                pipe.hgetall(key)
-            (seconds, micros), waiting, reads, *buckets = await pipe.execute()
-        now = seconds * 1000 + micros / 1000
-        return BudgetState(
-            lanes=_lanes(waiting, now),
-            endpoints=tuple(
-                _endpoint_state(name, self._policy.endpoint, bucket, now)
-                for name, bucket in zip(names, buckets[1:], strict=True)
-            ),
-            limited_until=_limited_until(buckets, now),
-            reads=sum(map(int, reads)),
-        )
-
-
-class _Alone:
-    """The fallback without Redis: a small rate of this process's own, a second call ahead for customers."""
-
-    def __init__(self) -> None:
-        self._until = 0.0
-        self._spent = 0.0
-
-    @property
-    def on(self) -> bool:
-        return _now() < self._until
-
-    def begin(self, error: Exception) -> None:
-        log.warning("budget.alone", error=type(error).__name__)
-        self._until = _now() + LOCAL_SECONDS
-
-    def ask(self, lane: Lane) -> tuple[float, str]:
-        now, cell = _now(), 1 / LOCAL_RATE
-        wait = max(self._spent, now) - now - (cell if lane is Lane.CUSTOMER else 0)
-        if wait > 0:
-            return wait, "alone"
-        self._spent = max(self._spent, now) + cell
-        return 0, ""
-
-
-TAG = "{stripe}:"
-ACCOUNT = TAG + "account"  # hash: rate, tat, cool, cut, throttled, floor:<lane>
-READS = TAG + "reads"  # hash: day since 1970 -> reads; 30 days
-WAITING = TAG + "waiting"  # hash: process:lane -> how many|until when that is true (ms)
-ENDPOINTS = TAG + "endpoints"  # set of the endpoints ever called
-
-
-def _endpoint(name: str) -> str:
-    """Hash: as the account's, and the breaker's since, calls, failures, shut, trying."""
-    return f"{TAG}endpoint:{name}"
-
-
-def _slots(name: str) -> str:
-    """Sorted set: permit -> until when it holds a slot (ms)."""
-    return f"{TAG}slots:{name}"
-
-
-def _object(name: str | None) -> str:
-    """Hash, two minutes: holder, held (until), paused (until), times."""
-    return f"{TAG}object:{name or ''}"
+        endpoint = self._policy.endpoint
+        return await read_state(self._redis, Lane, endpoint.rate, endpoint.burst)
 
 
 def _keys(passage: Passage) -> list[str]:
     name = passage.call.endpoint
-    lock = _object(passage.call.object)
-    return [ACCOUNT, _endpoint(name), _slots(name), lock, READS, WAITING, ENDPOINTS]
+    lock = object_key(passage.call.object)
+    return [ACCOUNT, endpoint_key(name), slots_key(name), lock, READS, WAITING, ENDPOINTS]
 
 
 def _numbers(allowance: Allowance) -> dict[str, float]:
@@ -359,34 +251,3 @@ async def _sleep(passage: Passage, wait: float, deadline: float) -> None:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _lanes(waiting: Mapping[bytes, bytes], now: float) -> tuple[tuple[Lane, int], ...]:
-    counts: Counter[Lane] = Counter()
-    for waiter, told in waiting.items():
-        number, _, until = told.partition(b"|")
-        if float(until) > now:
-            counts[Lane(waiter.decode().partition(":")[2])] += int(number)
-    return tuple((lane, counts[lane]) for lane in Lane)
-
-
-def _endpoint_state(
-    name: str,
-    allowance: Allowance,
-    bucket: Mapping[bytes, bytes],
-    now: float,
-) -> EndpointState:
-    rate = min(float(bucket.get(b"rate", allowance.rate)), allowance.rate)
-    spent = max(float(bucket.get(b"tat", 0)) - now, 0) / 1000 * rate
-    return EndpointState(
-        endpoint=name,
-        per_second=rate,
-        available=max(allowance.burst - 1 - spent, 0),
-        throttled=int(bucket.get(b"throttled", 0)),
-    )
-
-
-def _limited_until(buckets: Sequence[Mapping[bytes, bytes]], now: float) -> datetime | None:
-    marks: list[Any] = [bucket.get(mark) for bucket in buckets for mark in (b"cool", b"shut")]
-    latest = max((float(mark) for mark in marks if mark), default=0.0)
-    return datetime.fromtimestamp(latest / 1000, UTC) if latest > now else None

@@ -19,7 +19,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from billing.budget import Allowance, Budget, BudgetPolicy, Lane
+from billing.budget import Budget, Lane
+from billing.budget_policy import Allowance, BudgetPolicy
 from billing.errors import BillingError, KeyExpired, OutcomeUnknown, StripeBusy, StripeRejected
 from billing.money import plain
 from billing.snapshot import Op, OpKind
@@ -45,6 +46,7 @@ class Counter:
     asked: list[tuple[Request, Mapping[str, list[str]]]] = field(default_factory=list)
 
     async def answer(self, request: Request) -> Response:
+        """Remember *request*, give the next answer."""
         self.asked.append((request, parse_qs((await request.body()).decode())))
         return self.answers.popleft() if self.answers else JSONResponse({"id": "in_1"})
 

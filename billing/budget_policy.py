@@ -1,0 +1,41 @@
+"""How much of Stripe's limits may be spent, as the operator set it."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from billing.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """A rate per second that we keep to, and how many calls may come at once on top of it."""
+
+    rate: float
+    burst: float
+
+    @classmethod
+    def within(cls, limit: float, share: float) -> Self:
+        """The *share* of Stripe's *limit* as a rate; the rest is the burst, so that any second fits."""
+        return cls(rate=limit * share, burst=max(2.0, limit * (1 - share)))
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetPolicy:
+    """What may be spent; *max_wait* in seconds, *reads* in 30 days, *lists* at the same time."""
+
+    account: Allowance
+    endpoint: Allowance
+    lists: int
+    reads: int
+    max_wait: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The policy that the operator set."""
+        return cls(
+            account=Allowance.within(settings.stripe_rate, settings.stripe_share),
+            endpoint=Allowance.within(settings.stripe_endpoint_rate, settings.stripe_share),
+            lists=settings.stripe_list_concurrency,
+            reads=settings.stripe_read_allowance,
+            max_wait=settings.stripe_max_wait,
+        )

@@ -1,0 +1,487 @@
+"""One allowance for everything that calls Stripe: kept, shared, fair, and never wasted.
+
+Each `Budget` here stands for a process of its own: they share nothing but Valkey.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from redis.asyncio import Redis
+
+from billing.budget import Budget, Lane, Outcome
+from billing.budget_policy import Allowance, BudgetPolicy
+from billing.budget_state import TAG, EndpointState, endpoint_key, object_key
+from billing.errors import Overloaded
+from billing.redis_reply import reply
+from billing.settings import Settings
+from billing.stripe_endpoints import Call
+
+POLICY = BudgetPolicy(
+    account=Allowance(rate=1000, burst=200),
+    endpoint=Allowance(rate=100, burst=20),
+    lists=3,
+    reads=100,
+    max_wait=5,
+)
+
+
+def read(name: str = "in_1") -> Call:
+    """A GET of one invoice."""
+    return Call.of("GET", f"/v1/invoices/{name}")
+
+
+def listing() -> Call:
+    """A list of invoices."""
+    return Call.of("GET", "/v1/invoices")
+
+
+def write(name: str, verb: str = "add_lines") -> Call:
+    """A mutation of one invoice."""
+    return Call.of("POST", f"/v1/invoices/{name}/{verb}")
+
+
+ids = iter(range(10**9))
+
+
+def any_write() -> Call:
+    """A mutation of an invoice that nobody else touches."""
+    return write(f"in_free_{next(ids)}")
+
+
+async def spend(
+    budget: Budget, call: Call, lane: Lane = Lane.CUSTOMER, outcome: Outcome = Outcome.OK
+) -> float:
+    """Make *call* at once as soon as it is admitted; the moment of admission."""
+    async with budget.admission(call, lane) as passage:
+        passage.outcome = outcome
+        return time.monotonic()
+
+
+async def fill(budget: Budget) -> None:
+    """Spend an endpoint's burst, so that the next call has to wait for the rate."""
+    await asyncio.gather(
+        *(spend(budget, any_write()) for _ in range(int(POLICY.endpoint.burst) - 1))
+    )
+
+
+async def flood(budget: Budget, lane: Lane, until: float, width: int = 10) -> int:
+    """Keep *width* calls of *lane* coming until then; how many were admitted."""
+
+    async def one() -> int:
+        admitted = 0
+        while time.monotonic() < until:
+            await spend(budget, any_write(), lane)
+            admitted += 1
+        return admitted
+
+    return sum(await asyncio.gather(*(one() for _ in range(width))))
+
+
+async def settled(look: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until *look* is true, two seconds at most."""
+    async with asyncio.timeout(2):
+        while not await look():  # noqa: ASYNC110 Valkey has no event to wait on here
+            await asyncio.sleep(0.005)
+
+
+async def endpoint_state(budget: Budget, call: Call) -> EndpointState:
+    """What the budget says about the endpoint of *call*."""
+    state = await budget.state()
+    return next(each for each in state.endpoints if each.endpoint == call.endpoint)
+
+
+async def test_any_second_stays_within_stripes_limit(redis: Redis) -> None:
+    """Rate and burst together never exceed the limit that they were cut from."""
+    policy = replace(POLICY, endpoint=Allowance.within(limit=125, share=0.8))
+    processes = [Budget(redis, policy) for _ in range(3)]
+
+    moments = sorted(
+        await asyncio.gather(*(spend(processes[n % 3], any_write()) for n in range(220))),
+    )
+
+    busiest = max(sum(start <= moment < start + 1 for moment in moments) for start in moments)
+    assert busiest <= 125 + 3  # three moments of measuring are this process's own delay
+    assert 1.9 <= moments[-1] - moments[0] <= 2.6  # and none of it is wasted
+
+
+async def test_the_account_bounds_all_endpoints_together(redis: Redis) -> None:
+    """Stripe counts an account's calls over its endpoints."""
+    budget = Budget(redis, replace(POLICY, account=Allowance(rate=50, burst=10)))
+    calls = [
+        write(f"in_{n}", verb) for n in range(20) for verb in ("add_lines", "update_lines", "pay")
+    ]
+
+    started = time.monotonic()
+    moments = await asyncio.gather(*(spend(budget, call) for call in calls))
+
+    assert max(moments) - started >= (60 - 10) / 50
+
+
+async def test_a_refusal_takes_nothing(redis: Redis) -> None:
+    """All or nothing: an account at its limit must not eat the endpoint's tokens."""
+    budget = Budget(redis, replace(POLICY, account=Allowance(rate=1, burst=2)))
+    for name in ("in_1", "in_2"):
+        await spend(budget, write(name))
+    before = (await endpoint_state(budget, write("in_1"))).available
+
+    with pytest.raises(Overloaded):
+        async with budget.admission(write("in_3"), Lane.CUSTOMER, max_wait=0):
+            pytest.fail("admitted beyond the account's rate")
+
+    assert (await endpoint_state(budget, write("in_1"))).available >= before
+
+
+async def test_overload_says_when_to_come_back(redis: Redis) -> None:
+    """A caller that cannot wait is told at once, and nothing was spent."""
+    budget = Budget(redis, replace(POLICY, endpoint=Allowance(rate=0.1, burst=2)))
+    await spend(budget, any_write())
+    await spend(budget, any_write())
+
+    with pytest.raises(Overloaded) as raised:
+        await spend(budget, any_write())
+
+    assert 9 < raised.value.retry_after <= 10
+
+
+async def test_a_long_line_refuses_newcomers_at_once(redis: Redis) -> None:
+    """Whoever cannot be served in time is told before waiting, not after."""
+    budget = Budget(redis, replace(POLICY, endpoint=Allowance(rate=10, burst=2), max_wait=1))
+
+    answers = await asyncio.gather(
+        *(spend(budget, any_write()) for _ in range(100)),
+        return_exceptions=True,
+    )
+
+    refused = [each for each in answers if isinstance(each, Overloaded)]
+    assert 85 <= len(refused) <= 95
+    assert all(each.retry_after >= 0.1 for each in refused)
+
+
+async def test_a_customer_does_not_wait_for_the_interval_flush(redis: Redis) -> None:
+    """Somebody looks at a panel while ten thousand customers are being flushed."""
+    web, worker = Budget(redis, POLICY), Budget(redis, POLICY)
+    flushing = asyncio.create_task(flood(worker, Lane.INTERVAL, time.monotonic() + 1.2))
+    await settled(lambda: waits(web, Lane.INTERVAL))
+
+    delays = []
+    for _ in range(20):
+        asked = time.monotonic()
+        delays.append(await spend(web, any_write()) - asked)
+        await asyncio.sleep(0.03)
+
+    await flushing
+    assert sorted(delays)[10] < 0.01
+    assert max(delays) < 0.1
+
+
+async def waits(budget: Budget, lane: Lane) -> bool:
+    """Whether anybody waits in *lane*."""
+    return dict((await budget.state()).lanes)[lane] > 0
+
+
+@pytest.mark.parametrize("starved", [Lane.SUPPORT, Lane.CLOSE, Lane.INTERVAL, Lane.BACKGROUND])
+async def test_no_lane_starves(redis: Redis, starved: Lane) -> None:
+    """A flood of customers must not keep a period from closing: each lane has a floor."""
+    web, worker = Budget(redis, POLICY), Budget(redis, POLICY)
+    until = time.monotonic() + 1.5
+
+    above, below = await asyncio.gather(
+        flood(web, Lane.CUSTOMER, until, width=20),
+        flood(worker, starved, until, width=3),
+    )
+
+    assert below >= 5  # 5 % of 100/s for 1.5 s are 7.5
+    assert above >= 100  # and the floor costs the flood no more than that
+
+
+async def test_lanes_run_dry_from_below(redis: Redis) -> None:
+    """When little is left it is the reconcile that waits, then the interval, then the close."""
+    budget = Budget(redis, POLICY)
+    waits_at: dict[Lane, int] = {}
+    for taken in range(int(POLICY.endpoint.burst)):
+        for lane in Lane:
+            if lane in waits_at:
+                continue
+            # A lane's floor is spent first, so that what is seen is its share of the burst.
+            await reply(redis.hset(endpoint_key(any_write().endpoint), f"floor:{lane}", str(4e12)))
+            try:
+                async with asyncio.timeout(1), budget.admission(any_write(), lane, max_wait=0):
+                    pass
+            except Overloaded:
+                waits_at[lane] = taken
+
+    order = sorted(waits_at, key=lambda lane: waits_at[lane])
+    assert order == [Lane.BACKGROUND, Lane.INTERVAL, Lane.CLOSE, Lane.SUPPORT, Lane.CUSTOMER]
+
+
+async def test_one_mutation_at_a_time_for_each_object(redis: Redis) -> None:
+    """Stripe locks objects: a second writer would only get a lock_timeout."""
+    processes = [Budget(redis, POLICY) for _ in range(3)]
+    inside, most = 0, 0
+
+    async def mutate(budget: Budget) -> None:
+        nonlocal inside, most
+        async with budget.admission(write("in_1"), Lane.CLOSE) as passage:
+            inside += 1
+            most = max(most, inside)
+            await asyncio.sleep(0.01)
+            inside -= 1
+            passage.outcome = Outcome.OK
+
+    await asyncio.gather(*(mutate(processes[n % 3]) for n in range(9)))
+
+    assert most == 1
+
+
+async def test_a_busy_object_holds_nobody_else_up(redis: Redis) -> None:
+    """Whoever waits for an invoice steps out of the line of its endpoint."""
+    budget = Budget(redis, POLICY)
+    async with budget.admission(write("in_1"), Lane.CLOSE):
+        blocked = asyncio.create_task(spend(budget, write("in_1"), Lane.CLOSE))
+        async with asyncio.timeout(1):
+            for n in range(5):
+                await spend(budget, write(f"in_other_{n}"), Lane.CLOSE)
+        assert not blocked.done()
+
+    await blocked
+
+
+async def test_a_lock_timeout_pauses_that_object_alone(redis: Redis) -> None:
+    """Stripe's lock says nothing about its limits, so no rate shrinks; the object waits, ever longer."""
+    budget = Budget(redis, POLICY)
+    pauses = []
+    for _ in range(2):
+        await spend(budget, write("in_1"), outcome=Outcome.LOCKED)
+        with pytest.raises(Overloaded) as raised:
+            async with budget.admission(write("in_1"), Lane.CUSTOMER, max_wait=0):
+                pytest.fail("the object was not paused")
+        pauses.append(raised.value.retry_after)
+        await reply(redis.hdel(object_key("in_1"), "paused"))
+
+    await spend(budget, write("in_2"))
+    assert 0.3 <= pauses[0] <= 0.65 < pauses[1] <= 1.3
+    assert (await endpoint_state(budget, write("in_1"))).per_second == POLICY.endpoint.rate
+
+
+async def test_a_limiters_refusal_shrinks_its_endpoint_and_success_restores_it(
+    redis: Redis,
+) -> None:
+    """When Stripe grants less than it says, we find out how much, and come back."""
+    budget = Budget(redis, POLICY)
+    refused = [spend(budget, any_write(), outcome=Outcome.LIMITED) for _ in range(5)]
+    await asyncio.gather(*refused)
+
+    shrunk = await endpoint_state(budget, any_write())
+    assert shrunk.per_second == pytest.approx(70)  # five refusals of one moment are one lesson
+    assert shrunk.throttled == 5
+    until = (await budget.state()).limited_until
+    assert until is not None
+    assert until > datetime.now(UTC)
+
+    await asyncio.gather(*(spend(budget, any_write()) for _ in range(30)))
+    recovered = (await endpoint_state(budget, any_write())).per_second
+    assert 70 < recovered < 72
+    await spend(budget, read())
+    assert (await endpoint_state(budget, read())).per_second == POLICY.endpoint.rate
+
+
+async def test_an_account_wide_refusal_slows_every_endpoint(redis: Redis) -> None:
+    """`global-rate` is about the account, whichever endpoint was hit."""
+    budget = Budget(redis, replace(POLICY, account=Allowance(rate=10, burst=2)))
+    await spend(budget, read(), outcome=Outcome.LIMITED_GLOBALLY)
+
+    with pytest.raises(Overloaded) as raised:
+        async with budget.admission(any_write(), Lane.SUPPORT, max_wait=0):
+            pytest.fail("admitted while the account cools down")
+
+    assert 0.3 <= raised.value.retry_after <= 0.65
+
+
+async def test_only_customers_probe_while_it_cools_down(redis: Redis) -> None:
+    """After a 429 somebody has to try first: the one who waits for an answer."""
+    budget = Budget(redis, POLICY)
+    await spend(budget, any_write(), outcome=Outcome.LIMITED)
+
+    with pytest.raises(Overloaded):
+        async with budget.admission(any_write(), Lane.INTERVAL, max_wait=0):
+            pytest.fail("a flush probed")
+    async with budget.admission(any_write(), Lane.CUSTOMER, max_wait=0.1):
+        pass
+
+
+async def test_a_failing_endpoint_is_left_alone_until_a_probe_succeeds(redis: Redis) -> None:
+    """Twenty timeouts of twenty seconds each would hold every worker; others keep working."""
+    budget = Budget(redis, POLICY)
+    failures = [spend(budget, any_write(), outcome=Outcome.FAILED) for _ in range(10)]
+    await asyncio.gather(*failures)
+
+    with pytest.raises(Overloaded) as raised:
+        async with budget.admission(any_write(), Lane.CLOSE, max_wait=1):
+            pytest.fail("a lower lane went on")
+    assert 25 < raised.value.retry_after <= 30
+    await spend(budget, read())
+
+    await spend(budget, any_write())  # a customer's call is the probe, and it succeeds
+    await spend(budget, any_write(), Lane.BACKGROUND)
+
+
+async def test_a_few_failures_open_no_breaker(redis: Redis) -> None:
+    """One call in three failing is slower, but it is work done."""
+    budget = Budget(redis, POLICY)
+    for n in range(36):
+        await spend(budget, any_write(), outcome=Outcome.OK if n % 3 else Outcome.FAILED)
+
+    await spend(budget, any_write(), Lane.BACKGROUND)
+
+
+async def test_lists_have_slots_and_the_last_is_a_customers(redis: Redis) -> None:
+    """Stripe limits slow calls by how many run at once."""
+    budget = Budget(redis, POLICY)
+    async with AsyncExitStack() as running:
+        for _ in range(POLICY.lists - 1):
+            await running.enter_async_context(budget.admission(listing(), Lane.BACKGROUND))
+        with pytest.raises(Overloaded):
+            async with budget.admission(listing(), Lane.BACKGROUND, max_wait=0):
+                pytest.fail("took the customers' slot")
+        await running.enter_async_context(budget.admission(listing(), Lane.CUSTOMER))
+        with pytest.raises(Overloaded):
+            async with budget.admission(listing(), Lane.CUSTOMER, max_wait=0):
+                pytest.fail("one list too many")
+        await spend(budget, read())
+
+    await spend(budget, listing())
+
+
+async def test_reads_in_the_background_stop_first(redis: Redis) -> None:
+    """Stripe rations reads by the month; a reconcile must not eat what panels need."""
+    budget = Budget(redis, replace(POLICY, reads=10))
+    for _ in range(8):
+        await spend(budget, read(), Lane.BACKGROUND)
+    with pytest.raises(Overloaded):
+        await spend(budget, read(), Lane.BACKGROUND)
+    for _ in range(2):
+        await spend(budget, read(), Lane.INTERVAL)
+    with pytest.raises(Overloaded):
+        await spend(budget, read(), Lane.INTERVAL)
+
+    await spend(budget, read(), Lane.CUSTOMER)
+    await spend(budget, any_write(), Lane.BACKGROUND)
+
+    assert (await budget.state()).reads == 11
+
+
+async def test_reads_of_more_than_thirty_days_ago_count_no_more(redis: Redis) -> None:
+    """The ration is over a rolling month."""
+    budget = Budget(redis, replace(POLICY, reads=10))
+    today = int(time.time() // 86_400)
+    await reply(redis.hset(f"{TAG}reads", mapping={str(today - 30): 1000, str(today - 29): 3}))
+
+    await spend(budget, read(), Lane.BACKGROUND)
+
+    assert (await budget.state()).reads == 4
+
+
+async def test_waiters_are_counted_over_all_processes(redis: Redis) -> None:
+    """Support sees who waits, and where."""
+    slow = replace(POLICY, endpoint=Allowance(rate=20, burst=2))
+    web, worker = Budget(redis, slow), Budget(redis, slow)
+    waiting = [asyncio.create_task(spend(worker, any_write(), Lane.INTERVAL)) for _ in range(5)]
+    waiting += [asyncio.create_task(spend(web, any_write(), Lane.CLOSE)) for _ in range(5)]
+    await settled(lambda: waits(web, Lane.INTERVAL))
+    await settled(lambda: waits(web, Lane.CLOSE))
+
+    lanes = dict((await web.state()).lanes)
+    assert lanes[Lane.CUSTOMER] == 0
+    assert list(lanes) == list(Lane)
+
+    await asyncio.gather(*waiting)
+    assert not any(dict((await web.state()).lanes).values())
+
+
+async def test_a_cancelled_call_gives_everything_back(redis: Redis) -> None:
+    """A customer closes the tab; the invoice must not stay locked for a minute."""
+    budget = Budget(redis, POLICY)
+    held = asyncio.Event()
+
+    async def hang() -> None:
+        async with budget.admission(write("in_1"), Lane.CUSTOMER):
+            held.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(hang())
+    await held.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    async with budget.admission(write("in_1"), Lane.CUSTOMER, max_wait=0.1):
+        pass
+
+
+async def test_a_killed_process_holds_its_object_a_minute_at_most(redis: Redis) -> None:
+    """What it held is written with its end, so nobody has to clean up."""
+    budget = Budget(redis, POLICY)
+    async with budget.admission(write("in_1"), Lane.CUSTOMER):
+        found = await reply(redis.hget(object_key("in_1"), "held"))
+        held = float(found or 0)
+        assert time.time() < held / 1000 <= time.time() + 60
+        await reply(redis.hset(object_key("in_1"), "held", str(time.time() * 1000 - 1)))
+        async with budget.admission(write("in_1"), Lane.CUSTOMER, max_wait=0.1):
+            pass
+
+
+async def test_a_clock_that_stepped_back_shuts_nobody_out(redis: Redis) -> None:
+    """After a failover the new server's clock may be an hour behind the old one's."""
+    budget = Budget(redis, POLICY)
+    await spend(budget, write("in_1"))
+    ahead = str((time.time() + 3600) * 1000)
+    bucket = endpoint_key(write("in_1").endpoint)
+    await reply(redis.hset(bucket, mapping={"tat": ahead, "cool": ahead}))
+    await reply(redis.hset(object_key("in_1"), mapping={"held": ahead, "holder": "gone"}))
+
+    with pytest.raises(Overloaded) as raised:
+        async with budget.admission(write("in_2"), Lane.SUPPORT, max_wait=0):
+            pytest.fail("admitted though the rate was spent")
+    assert raised.value.retry_after <= 10
+
+
+async def test_without_redis_each_process_goes_on_slowly(redis: Redis) -> None:
+    """Customers are still served, at a rate that any number of processes can afford."""
+    async with Redis.from_url("redis://127.0.0.1:9") as nowhere:
+        budget = Budget(nowhere, POLICY)
+        started = time.monotonic()
+        await spend(budget, any_write(), Lane.INTERVAL)
+        await spend(budget, any_write(), Lane.CUSTOMER)  # one ahead of the rate
+        early = time.monotonic() - started
+        await spend(budget, any_write(), Lane.INTERVAL)
+        late = time.monotonic() - started
+
+    assert early < 0.4
+    assert 0.9 <= late < 1.5
+
+
+async def test_every_key_lives_in_one_slot(redis: Redis) -> None:
+    """One script touches them all, on a cluster too."""
+    budget = Budget(redis, POLICY)
+    async with (
+        budget.admission(listing(), Lane.CUSTOMER),
+        budget.admission(write("in_1"), Lane.CLOSE),
+    ):
+        keys = await redis.keys("*")
+
+    assert len(keys) >= 6
+    assert all(key.startswith(TAG.encode()) for key in keys)
+    assert TAG.startswith("{")
+
+
+def test_the_policy_is_the_operators(settings: Settings) -> None:
+    """100 a second and 25 an endpoint are Stripe's published limits; the share is kept below them."""
+    policy = BudgetPolicy.of(settings)
+
+    assert (policy.account.rate, policy.endpoint.rate) == (80, 20)
+    assert policy.account.rate + policy.account.burst == pytest.approx(100)
+    assert policy.endpoint.rate + policy.endpoint.burst == pytest.approx(25)
