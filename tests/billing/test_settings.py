@@ -1,0 +1,75 @@
+"""A start without what production needs is refused with a sentence that names the variable."""
+
+import pytest
+
+from billing.settings import Settings, SettingsRefused, load_settings
+
+GOOD = {
+    "BILLING_STRIPE_API_KEY": "sk_test_0123456789abcdef",
+    "BILLING_STRIPE_WEBHOOK_SECRETS": "whsec_0123456789abcdef, whsec_fedcba9876543210",
+    "BILLING_REDIS_URL": "redis://127.0.0.1:1/0",
+    "BILLING_JWT_SECRET": "0123456789abcdef0123456789abcdef",
+}
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A complete environment that a test may damage."""
+    for name, value in GOOD.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+def refusal() -> str:
+    """What a start says when it is refused."""
+    with pytest.raises(SettingsRefused) as refused:
+        load_settings()
+    return str(refused.value)
+
+
+def test_a_complete_environment_is_read(environment: pytest.MonkeyPatch) -> None:
+    """Several webhook secrets are one variable, so that they can be rotated."""
+    settings = load_settings()
+
+    secrets = [secret.get_secret_value() for secret in settings.stripe_webhook_secrets]
+    assert secrets == ["whsec_0123456789abcdef", "whsec_fedcba9876543210"]
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_what_is_missing_is_named(environment: pytest.MonkeyPatch, name: str) -> None:
+    """An operator reads one sentence and knows which variable to set."""
+    environment.delenv(name)
+
+    assert name in refusal()
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_what_is_empty_is_named(environment: pytest.MonkeyPatch, name: str) -> None:
+    """An empty secret is worse than none: it verifies everything."""
+    environment.setenv(name, "")
+
+    assert name in refusal()
+
+
+def test_a_live_key_stays_with_stripe(environment: pytest.MonkeyPatch) -> None:
+    """A live key sent to another address is a leaked key."""
+    environment.setenv("BILLING_STRIPE_API_KEY", "sk_live_0123456789abcdef")
+    environment.setenv("BILLING_STRIPE_API_BASE", "http://127.0.0.1:12111")
+
+    assert "BILLING_STRIPE_API_BASE" in refusal()
+
+
+def test_production_needs_servers_of_its_own(environment: pytest.MonkeyPatch) -> None:
+    """The ledger's server never evicts, so the cache cannot live on it."""
+    environment.setenv("BILLING_ENVIRONMENT", "production")
+
+    assert "BILLING_CACHE_URL" in refusal()
+
+
+def test_no_secret_is_shown(environment: pytest.MonkeyPatch) -> None:
+    """Settings end up in logs and tracebacks."""
+    shown = repr(Settings())
+
+    assert not any(
+        secret in shown for secret in ("sk_test_0123", "whsec_0123", "0123456789abcdef0123")
+    )

@@ -1,0 +1,78 @@
+"""The usage sample at Stripe and as lines for the usage door, and what it must come to, computed apart."""
+
+import asyncio
+import csv
+from collections import defaultdict
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+import orjson
+
+from billing.budget import Lane
+from billing.money import plain
+from billing.services import Services
+from demo import focus
+
+
+async def put_into_stripe(services: Services) -> dict[str, str]:
+    """Create the sample's customers and prices; Stripe ids by sub-account."""
+    ids: dict[str, str] = {}
+
+    async def customer(each: focus.SampleCustomer) -> None:
+        params = {
+            "name": each.name,
+            "email": f"billing@{each.slug}.example",
+            "metadata": {"organization": each.slug},
+        }
+        answer = await services.stripe.write("/v1/customers", params, key=each.slug, lane=Lane.CUSTOMER)
+        ids[each.account] = answer.body["id"]
+
+    async def price(each: focus.SamplePrice) -> None:
+        params = {
+            "currency": "usd",
+            "unit_amount_decimal": plain(each.unit_amount),
+            "lookup_key": each.sku,
+            "product_data": {"name": each.name},
+        }
+        await services.stripe.write("/v1/prices", params, key=f"price {each.sku}", lane=Lane.CUSTOMER)
+
+    await asyncio.gather(*map(customer, focus.customers()), *map(price, focus.prices()))
+    return ids
+
+
+def usage_line(delta: focus.SampleDelta, ids: dict[str, str]) -> bytes:
+    """One line for ``POST /usage``."""
+    return orjson.dumps(
+        {
+            "id": f"row-{delta.number}",
+            "customerId": ids[delta.account],
+            "sku": delta.sku,
+            "quantity": plain(delta.quantity),
+            "occurredAt": delta.moment.isoformat(),
+            "app": delta.app,
+            "region": delta.region,
+            "organization": delta.organization,
+        },
+    )
+
+
+def expected_lines() -> dict[str, dict[str, int]]:
+    """Cents by sub-account and SKU, straight from the CSV with Decimal; lines that come to no usage left out."""
+    quantities: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
+    dollars: dict[str, Decimal] = {}
+    with focus.SAMPLE.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            quantities[row["SubAccountId"], row["SkuId"]] += Decimal(row["PricingQuantity"])
+            listed = row["ListUnitPrice"]
+            dollars.setdefault(row["SkuId"], Decimal(0) if listed == "NULL" else Decimal(listed))
+    lines: dict[str, dict[str, int]] = defaultdict(dict)
+    for (account, sku), quantity in quantities.items():
+        if quantity:
+            cents = (quantity * dollars[sku] * 100).quantize(Decimal(1), rounding=ROUND_HALF_UP)
+            lines[account][sku] = int(cents)
+    return dict(lines)
+
+
+def shown_lines(lines: list[dict[str, Any]]) -> dict[str, int]:
+    """Cents by line key, as Stripe's invoice lines show them."""
+    return {line["metadata"]["gw_line"]: line["amount"] for line in lines}
