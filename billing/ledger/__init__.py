@@ -1,0 +1,40 @@
+"""The ledger: the durable, exact memory of usage, from which every bill is made.
+
+``Ledger`` is one object with four doors: ``recording`` (usage comes in), ``flushing`` (workers tell
+Stripe), ``support`` (corrections and holds) and ``reading``. Each change of state is one Lua script in
+``billing/ledger_scripts``; ``server`` runs them, ``wire`` turns what they keep into snapshots,
+``health`` says what an acknowledgement is worth.
+"""
+
+from billing.ledger.flushing import Flushing, Held
+from billing.ledger.health import Health, LedgerHealth
+from billing.ledger.policy import LedgerPolicy
+from billing.ledger.reading import Reading
+from billing.ledger.recording import Outcome, Recorded, Recording
+from billing.ledger.support import Adjustment, NewAdjustment, Support
+
+__all__ = [
+    "Adjustment",
+    "Held",
+    "Ledger",
+    "LedgerHealth",
+    "LedgerPolicy",
+    "NewAdjustment",
+    "Outcome",
+    "Recorded",
+]
+
+
+class Ledger(Recording, Flushing, Support, Reading, Health):
+    """The ledger in *redis*. ``open()`` before use."""
+
+    async def open(self) -> None:
+        """Look at the server and settle its epoch; LedgerUnavailable when it cannot be used."""
+        await self._server.open()
+
+    async def begin_epoch(self) -> None:
+        """Have every unsealed period verified against Stripe before its next write.
+
+        A replaced server is noticed without this; it is for one that was repaired in place.
+        """
+        await self._server.begin_epoch()

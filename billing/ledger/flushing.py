@@ -1,0 +1,199 @@
+"""The flush port: a worker takes a period, writes ahead what it will send, and says what came of it.
+
+Every write names the lease's fence and is refused (LeaseLost) once another worker has taken over or
+the server was replaced.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from billing import keys
+from billing.ledger.door import Door
+from billing.ledger.quantities import as_text
+from billing.ledger.wire import flight_json, lines_json, snapshot_of
+from billing.snapshot import Flight, Lease, Snapshot, StripeLine
+from billing.syncs import SyncFailure, SyncOutcome, SyncStatus
+from billing.usage import CustomerId, LineKey, Period
+
+LEASE_MS = 60_000
+PARKED_MS = 3_600_000
+KEEP = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A lease, and the period as it stood when the lease was taken."""
+
+    lease: Lease
+    snapshot: Snapshot
+
+
+class Flushing(Door):
+    """From due to told, and from closing to sealed."""
+
+    async def claim(
+        self, shard: int, limit: int, visibility_ms: int
+    ) -> list[tuple[CustomerId, Period]]:
+        """At most *limit* due periods of *shard*, hidden from other claims for *visibility_ms*."""
+        found = await self._server.run("claim", keys.due(shard), limit, visibility_ms)
+        return [_member(each) for each in found]
+
+    async def acquire(
+        self,
+        customer: CustomerId,
+        period: Period,
+        *,
+        lease_ms: int = LEASE_MS,
+    ) -> Held | None:
+        """The lease of a period and all of it at that moment; None while somebody else holds it."""
+        answer = await self._server.run("acquire", keys.customer(customer), str(period), lease_ms)
+        if answer is None:
+            return None
+        fence, raw = answer
+        lease = Lease(customer, period, fence.decode())
+        return Held(lease, snapshot_of(customer, period, raw))
+
+    async def renew(self, lease: Lease, lease_ms: int = LEASE_MS) -> None:
+        """Keep the lease for *lease_ms* from now."""
+        await self._fenced("renew", lease, lease_ms)
+
+    async def prepare(self, lease: Lease, flight: Flight) -> None:
+        """Write *flight* ahead of sending it; it replaces an earlier one."""
+        await self._fenced("prepare", lease, flight_json(flight), flight.seq)
+
+    async def mark(self, lease: Lease, index: int, result: Mapping[str, Any] | None = None) -> None:
+        """The flight's request *index* is done; *result* is kept beside it while the flight lasts."""
+        await self._fenced("mark", lease, index, orjson.dumps(result or {}))
+
+    async def in_doubt(self, lease: Lease) -> None:
+        """A request was sent whose outcome is not known: nothing is finalized for a while."""
+        await self._fenced("in_doubt", lease)
+
+    async def commit(
+        self,
+        lease: Lease,
+        *,
+        version: str | None,
+        verify: str | None,
+        invoice: str | None,
+        lines: Mapping[LineKey, StripeLine],
+        seq: int | None = None,
+        invoice_generation: int | None = None,
+        doubt: bool = False,
+    ) -> None:
+        """Stripe has confirmed *lines* on *invoice* (None: there is none); the flight is over.
+
+        *version* is what Stripe now knows of (None: as before, "": nothing, so plan anew), *verify*
+        the verify request that was answered. *doubt*: a dropped request may still arrive. The due
+        mark goes only if the ledger sees, in the same step, that nothing is left to say.
+        """
+        await self._fenced(
+            "commit",
+            lease,
+            KEEP if version is None else version,
+            KEEP if verify is None else verify,
+            invoice or "",
+            lines_json(lines),
+            KEEP if seq is None else seq,
+            KEEP if invoice_generation is None else invoice_generation,
+            int(doubt),
+        )
+
+    async def release(
+        self,
+        lease: Lease,
+        *,
+        delay_ms: int = 0,
+        sync: SyncOutcome | None = None,
+    ) -> None:
+        """Give the lease back; what is not clean is due again after *delay_ms*.
+
+        Without a delay, usage that came during the flush waits for its turn; a sync that was asked
+        for meanwhile is due at once in any case. *sync* tells the running syncs what happened; None
+        leaves them to what the period shows.
+        """
+        await self._release(lease, delay_ms, sync, stuck="")
+
+    async def park(self, lease: Lease, failure: SyncFailure) -> None:
+        """Give the lease back and let the period rest: it takes a person, or an hour, to go on."""
+        outcome = SyncOutcome(SyncStatus.FAILED, failure=failure)
+        await self._release(lease, PARKED_MS, outcome, stuck=failure.code)
+
+    async def wake(self, customer: CustomerId, period: Period) -> None:
+        """Look at a period at once, whatever it rested for."""
+        await self._server.run("wake", keys.customer(customer), str(period))
+
+    async def request_verify(self, customer: CustomerId, period: Period) -> None:
+        """Have the next flush, due now, read Stripe's side before it writes."""
+        await self._server.run("verify", keys.customer(customer), str(period))
+
+    async def close(self, customer: CustomerId, period: Period) -> bool:
+        """Cut an open period: from here on its usage is counted in the next one. False if not open."""
+        cut = await self._server.run("close", keys.customer(customer), str(period))
+        return bool(cut)
+
+    async def seal(
+        self, lease: Lease, *, version: str, residuals: Mapping[LineKey, Decimal]
+    ) -> bool:
+        """End a closing period whose invoice is final; False if *version* is no longer the ledger's.
+
+        *residuals* is, by line, what the ledger has and the invoice has not (negative: billed too
+        much). It moves to the next open period in the same step, at its own period's price.
+        """
+        carried = [
+            text
+            for line, quantity in residuals.items()
+            if quantity
+            for text in (line, as_text(quantity))
+        ]
+        sealed = await self._fenced("seal", lease, version, self._policy.retention_ms, *carried)
+        return bool(sealed)
+
+    async def ended(self, shard: int, now_ms: int, limit: int) -> list[tuple[CustomerId, Period]]:
+        """At most *limit* open periods of *shard* that ended before *now_ms*.
+
+        None while producers may still be sending again what a replaced server lost.
+        """
+        found = await self._server.run(
+            "ended", keys.due(shard), now_ms, limit, self._policy.replay_window_ms
+        )
+        return [_member(each) for each in found]
+
+    async def _release(
+        self, lease: Lease, delay_ms: int, sync: SyncOutcome | None, *, stuck: str
+    ) -> None:
+        failure = sync.failure if sync else None
+        interval = self._policy.interval(self._nonce())
+        await self._fenced(
+            "release",
+            lease,
+            delay_ms,
+            interval,
+            self._policy.sync_history,
+            *(
+                (sync.status, sync.lines_added, sync.lines_updated, sync.lines_removed)
+                if sync
+                else ("", 0, 0, 0)
+            ),
+            sync.stripe_calls if sync else 0,
+            sync.invoice or "" if sync else "",
+            *(
+                (failure.code, failure.message, failure.request_id or "")
+                if failure
+                else ("", "", "")
+            ),
+            stuck,
+        )
+
+    async def _fenced(self, name: str, lease: Lease, *args: str | bytes | int) -> Any:
+        key = keys.customer(lease.customer)
+        return await self._server.run(name, key, str(lease.period), lease.fence, *args)
+
+
+def _member(raw: bytes) -> tuple[CustomerId, Period]:
+    customer, _, period = raw.decode().rpartition("|")
+    return CustomerId(customer), Period.parse(period)

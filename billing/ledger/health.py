@@ -1,0 +1,83 @@
+"""What an acknowledgement of the ledger is worth, and what is wrong with its server."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import RedisCluster
+from redis.exceptions import RedisError, ResponseError
+
+from billing.errors import LedgerUnavailable
+from billing.ledger.door import Door
+from billing.redis_reply import reply
+
+MEMORY, FSYNCED, REPLICATED = "MEMORY", "FSYNCED", "REPLICATED"
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerHealth:
+    """*ok*: money may be trusted to this server. *problems* are sentences, each with its cure.
+
+    *durability* is MEMORY, FSYNCED or REPLICATED; *epoch* changes when the server was replaced.
+    """
+
+    ok: bool
+    durability: str
+    epoch: str
+    problems: tuple[str, ...]
+
+
+class Health(Door):
+    """Asks the server; assumes nothing."""
+
+    _durability: str | None = None
+
+    async def durability(self) -> tuple[str, str]:
+        """What an acknowledgement is worth now, and the ledger's epoch; cheap after the first time."""
+        if self._durability is None:
+            await self.health()
+        return self._durability or MEMORY, self._server.epoch
+
+    async def health(self) -> LedgerHealth:
+        """A fresh look at the server; an unreachable one is a problem, not an error."""
+        try:
+            facts = await self._facts()
+        except (RedisError, OSError, LedgerUnavailable) as error:
+            self._durability = None
+            sentence = f"The ledger's Redis cannot be reached ({type(error).__name__}); start it."
+            return LedgerHealth(ok=False, durability=MEMORY, epoch="", problems=(sentence,))
+        problems = tuple(_problems(facts))
+        synced = facts.get("appendonly") == "yes" and facts.get("appendfsync") == "always"
+        self._durability = FSYNCED if synced else MEMORY
+        return LedgerHealth(not problems, self._durability, self._server.epoch, problems)
+
+    async def _facts(self) -> Mapping[str, str]:
+        """Configuration and state by name, as text."""
+        redis = self._server.redis
+        info = await reply(redis.info("everything"))
+        try:
+            config = await reply(redis.config_get("append*", "maxmemory-policy", "no-appendfsync*"))
+        except ResponseError:  # managed servers forbid CONFIG
+            config = {"appendonly": "yes" if info["aof_enabled"] else "no"}
+        return {str(name): str(value) for name, value in {**info, **config}.items()}
+
+
+def _problems(facts: Mapping[str, str]) -> list[str]:
+    policy = facts.get("maxmemory-policy", facts["maxmemory_policy"])
+    wrong = {
+        "It is a replica; point BILLING_REDIS_URL at the primary.": facts["role"] != "master",
+        "It keeps no append-only file; set appendonly yes.": facts["appendonly"] != "yes",
+        "It acknowledges before the disk has it; set appendfsync always.": (
+            facts.get("appendfsync", "unknown") == "everysec" or facts.get("appendfsync") == "no"
+        ),
+        "It does not say when it writes to disk (CONFIG is forbidden); what an acknowledgement is "
+        "worth cannot be verified.": "appendfsync" not in facts,
+        "It may evict keys when memory is full; set maxmemory-policy noeviction.": (
+            policy != "noeviction"
+        ),
+        "Its last write to the append-only file failed; look at its disk.": (
+            facts.get("aof_last_write_status", "ok") != "ok"
+        ),
+        "It is still loading its data; wait.": facts["loading"] != "0",
+    }
+    return [sentence for sentence, applies in wrong.items() if applies]

@@ -1,0 +1,89 @@
+"""Reading the ledger, and asking for a sync."""
+
+from collections import defaultdict
+from decimal import Decimal
+from typing import Literal
+
+from billing import keys
+from billing.ledger.door import Door
+from billing.ledger.wire import snapshot_of
+from billing.redis_reply import reply
+from billing.snapshot import Snapshot
+from billing.syncs import Sync, Syncs, sync_id
+from billing.usage import CustomerId, LineKey, Period
+
+Dimension = Literal["app", "region", "organization"]
+
+
+class Reading(Door):
+    """Nothing here changes a bill."""
+
+    async def peek(self, customer: CustomerId, period: Period) -> Snapshot:
+        """A period as it stands, without a lease; empty and open when nothing was ever recorded."""
+        raw = await self._server.run("peek", keys.customer(customer), str(period))
+        return snapshot_of(customer, period, raw)
+
+    async def open_period(self, customer: CustomerId) -> Period:
+        """Where usage of this moment is counted: this month, or the first after it that is open."""
+        found = await self._server.run("landing", keys.customer(customer))
+        return Period.parse(found.decode())
+
+    async def periods(self, customer: CustomerId) -> list[Period]:
+        """The periods that the ledger still has, oldest first."""
+        found = await self._server.run("periods", keys.customer(customer))
+        return sorted(Period.parse(each.decode()) for each in found)
+
+    async def due_ms(self, customer: CustomerId, period: Period) -> int | None:
+        """When a worker looks at the period at the latest (ms); None when nothing is left to say."""
+        key = keys.due(keys.shard_of(customer))
+        score = await reply(self._server.redis.zscore(key, f"{customer}|{period}"))
+        return None if score is None else int(score)
+
+    async def breakdown(
+        self,
+        customer: CustomerId,
+        period: Period,
+        dimension: Dimension,
+    ) -> dict[str, dict[LineKey, Decimal]]:
+        """Quantities by value of *dimension*, then by line; what names no value is under ``""``.
+
+        The values' quantities of a line add up to the line's total.
+        """
+        totals, parts = await self._server.run(
+            "breakdown", keys.customer(customer), str(period), dimension
+        )
+        rest = {
+            LineKey(line.decode()): Decimal(total.split(b" ")[1].decode())
+            for line, total in zip(totals[::2], totals[1::2], strict=True)
+        }
+        by_value: dict[str, dict[LineKey, Decimal]] = defaultdict(dict)
+        for field, text in zip(parts[::2], parts[1::2], strict=True):
+            line, _, value = field.decode().partition("\0")
+            by_value[value][LineKey(line)] = Decimal(text.decode())
+            rest[LineKey(line)] -= Decimal(text.decode())
+        unnamed = {line: quantity for line, quantity in rest.items() if quantity}
+        return {**by_value, "": unnamed} if unnamed else dict(by_value)
+
+    async def request_sync(
+        self,
+        customer: CustomerId,
+        trigger: str,
+        *,
+        by: str | None = None,
+    ) -> tuple[Sync, bool]:
+        """A sync that waits for its run, and whether it was waiting already.
+
+        One that runs now may have read the ledger before this request, so it is not joined. Workers
+        look within a second; a wake-up makes that at once.
+        """
+        number, joined = await self._server.run(
+            "request_sync",
+            keys.customer(customer),
+            trigger,
+            by or "",
+            self._policy.sync_grace_ms,
+            self._policy.sync_history,
+        )
+        sync = await Syncs(self._server.redis).get(sync_id(customer, int(number)))
+        assert sync is not None
+        return sync, bool(joined)

@@ -1,0 +1,195 @@
+"""The ledger's Redis: runs its scripts, and notices when the server is not the one it was.
+
+A script can only run on a server that somebody has looked at. Scripts are called by their hash alone,
+a restarted or promoted server knows none of them, and they are loaded only after every shard's epoch
+has been settled. A new connection checks the server's identity as well, for the server that comes
+back after having been replaced, its scripts still in memory.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
+from hashlib import blake2b, sha1
+from importlib.resources import files
+from typing import Any, TypeAlias
+
+import structlog
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import MovedError, NoScriptError, RedisError, ResponseError
+
+from billing import keys
+from billing.errors import LeaseLost, LedgerUnavailable
+from billing.redis_reply import reply
+
+log = structlog.get_logger()
+
+Client: TypeAlias = "Redis | RedisCluster"
+Send: TypeAlias = Callable[..., Awaitable[Any]]
+Call: TypeAlias = "tuple[str, keys.Key, tuple[str | bytes | int, ...]]"
+"""A script's name, the key it is about, its arguments after time and nonce."""
+
+SCRIPTS = files("billing") / "ledger_scripts"
+IDENTITY = re.compile(rb"run_id:(\w+)|master_replid:(\w+)")
+
+
+class Server:
+    """Runs scripts on *redis*; *clock* (ms) stands in for the server's own time where one is given."""
+
+    def __init__(
+        self,
+        redis: Client,
+        nonce: Callable[[], str],
+        clock: Callable[[], int] | None = None,
+    ) -> None:
+        self.redis = redis
+        self._nonce = nonce
+        self._clock = clock
+        self._epochs: dict[int, bytes] = {}
+        self._met: set[bytes] = set()
+        options = (
+            redis.connection_kwargs
+            if isinstance(redis, RedisCluster)
+            else redis.connection_pool.connection_kwargs
+        )
+        options["redis_connect_func"] = self._greet
+
+    @property
+    def epoch(self) -> str:
+        """Changes whenever any part of the ledger was replaced or rewound; as of this process's last look."""
+        known = b" ".join(self._epochs[shard] for shard in sorted(self._epochs))
+        return blake2b(known, digest_size=6).hexdigest()
+
+    async def open(self) -> None:
+        """Look at the server; LedgerUnavailable when it cannot be reached or was sharded otherwise."""
+        try:
+            await reply(self.redis.set(keys.shards(), keys.SHARDS, nx=True))
+            begun_with = await reply(self.redis.get(keys.shards()))
+            if int(begun_with or 0) != keys.SHARDS:
+                raise LedgerUnavailable(
+                    f"This ledger was begun with {begun_with!r} shards and this program uses "
+                    f"{keys.SHARDS}; run the program that it was begun with.",
+                )
+            await self._meet(self._send)
+        except RedisError as error:
+            raise _unavailable(error) from error
+
+    async def begin_epoch(self) -> None:
+        """Distrust everything since the last backup: after a repair of the append-only file, say."""
+        await self._meet(self._send, always=True)
+
+    async def run(self, name: str, key: keys.Key, *args: str | bytes | int) -> Any:
+        """What script *name* answers for *key*."""
+        return (await self.run_all([(name, key, args)]))[0]
+
+    async def run_all(self, calls: Sequence[Call]) -> list[Any]:
+        """What each of *calls* answers, sent together; an error of one is raised when all have run."""
+        try:
+            answers = await self._send_all(calls)
+            again = [at for at, answer in enumerate(answers) if _is_new_here(answer)]
+            if again:
+                await self._meet(self._send)
+                for at, answer in zip(
+                    again, await self._send_all([calls[at] for at in again]), strict=True
+                ):
+                    answers[at] = answer
+        except RedisError as error:
+            raise _unavailable(error) from error
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise _translated(answer) from answer
+        return answers
+
+    async def execute(self, pipeline: Any) -> list[Any]:
+        """The answers of a pipeline of plain reads."""
+        try:
+            answers: list[Any] = await pipeline.execute()
+        except RedisError as error:
+            raise _unavailable(error) from error
+        return answers
+
+    async def _send_all(self, calls: Sequence[Call]) -> list[Any]:
+        if len(calls) == 1:
+            try:
+                return [await self._send("EVALSHA", *self._arguments(calls[0]))]
+            except ResponseError as error:
+                return [error]
+        async with self.redis.pipeline(transaction=False) as pipeline:
+            for call in calls:
+                pipeline.execute_command("EVALSHA", *self._arguments(call))
+            answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        return answers
+
+    def _arguments(self, call: Call) -> tuple[str | bytes | int, ...]:
+        name, key, args = call
+        return (_digest(name), 1, key, self._now(), self._nonce(), *args)
+
+    def _now(self) -> int | str:
+        return "" if self._clock is None else self._clock()
+
+    async def _send(self, *command: str | bytes | int) -> Any:
+        return await reply(self.redis.execute_command(*command))
+
+    async def _greet(self, connection: AbstractConnection) -> None:
+        """On each new connection, before anybody uses it."""
+        await connection.on_connect()
+
+        async def send(*command: str | bytes | int) -> Any:
+            await connection.send_command(*command)
+            return await connection.read_response()
+
+        facts = await send("INFO", "server") + await send("INFO", "replication")
+        identity = b" ".join(found.group() for found in IDENTITY.finditer(facts))
+        if identity not in self._met:
+            await self._meet(send)
+            self._met = {*self._met, identity}
+
+    async def _meet(self, send: Send, *, always: bool = False) -> None:
+        """Settle the epoch of each shard that *send* reaches, and only then load the scripts there."""
+        known = dict(self._epochs)
+        nonce, force = self._nonce(), "always" if always else ""
+        await send("SCRIPT LOAD", _text("epoch"))
+        for shard in range(keys.SHARDS):
+            settle = (_digest("epoch"), 1, keys.epoch(shard), self._now(), nonce, force)
+            try:
+                self._epochs[shard] = await send("EVALSHA", *settle)
+            except MovedError:  # the shard is on another server of the cluster
+                continue
+        for name in _names():
+            await send("SCRIPT LOAD", _text(name))
+        if known != self._epochs:
+            log.warning("ledger.epoch", epoch=self.epoch, first=not known)
+
+
+@cache
+def _names() -> tuple[str, ...]:
+    parts = {file.name.removesuffix(".lua") for file in SCRIPTS.iterdir()}
+    return tuple(sorted(parts - {"prelude", "epoch"}))
+
+
+@cache
+def _text(name: str) -> str:
+    text = (SCRIPTS / f"{name}.lua").read_text()
+    return text if name == "epoch" else (SCRIPTS / "prelude.lua").read_text() + text
+
+
+@cache
+def _digest(name: str) -> str:
+    # Redis names a script by its SHA-1; nothing secret hangs on it.
+    return sha1(_text(name).encode(), usedforsecurity=False).hexdigest()
+
+
+def _is_new_here(answer: Any) -> bool:
+    return isinstance(answer, NoScriptError) or (
+        isinstance(answer, ResponseError) and str(answer).startswith("NOEPOCH")
+    )
+
+
+def _translated(error: Exception) -> Exception:
+    if isinstance(error, RedisError) and str(error).startswith("LEASELOST"):
+        return LeaseLost(str(error))
+    return _unavailable(error)
+
+
+def _unavailable(error: Exception) -> LedgerUnavailable:
+    return LedgerUnavailable(f"The ledger's Redis did not take this: {error}")

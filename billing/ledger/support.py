@@ -1,0 +1,191 @@
+"""What Support does to a bill: corrections and holds."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+import orjson
+
+from billing import keys
+from billing.errors import ErrorCode, Refused
+from billing.ledger.door import Door
+from billing.ledger.quantities import OutOfRange, as_text
+from billing.ledger.wire import hold_of
+from billing.pages import Page
+from billing.redis_reply import reply
+from billing.snapshot import Hold
+from billing.usage import CustomerId, LineKey, Period, Price, adjustment_line
+
+
+@dataclass(frozen=True, slots=True)
+class NewAdjustment:
+    """A correction as Support asks for it: *quantity* of *sku*, negative for a credit.
+
+    *by* is the token subject; the same *idempotency_key* makes the same correction once.
+    """
+
+    customer: CustomerId
+    sku: str
+    quantity: Decimal
+    reason: str
+    by: str
+    idempotency_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """A correction with a line of its own in *period*; *price* is the Price id it counts by."""
+
+    id: str
+    customer: CustomerId
+    period: Period
+    sku: str
+    quantity: Decimal
+    price: str
+    reason: str
+    by: str
+    at_ms: int
+
+    @property
+    def line(self) -> LineKey:
+        """The line that it is billed on."""
+        return adjustment_line(self.id)
+
+
+class Support(Door):
+    """Corrections survive every sync; a hold stops telling Stripe, never counting."""
+
+    async def adjust(self, adjustment: NewAdjustment, price: Price) -> Adjustment:
+        """Correct the current period's bill, once per idempotency key.
+
+        Refused: IDEMPOTENCY_CONFLICT when the key made another correction, PERIOD_CLOSED when this
+        month's bill is being finalized, NOT_FOUND, INVALID_INPUT.
+        """
+        content = {
+            "sku": adjustment.sku,
+            "quantity": _quantity(adjustment.quantity),
+            "reason": adjustment.reason,
+            "by": adjustment.by,
+            "price": price.id,
+        }
+        outcome, *kept = await self._server.run(
+            "adjust",
+            keys.customer(adjustment.customer),
+            adjustment.idempotency_key,
+            price.currency,
+            price.id,
+            content["quantity"],
+            orjson.dumps(content),
+            self._policy.interval(self._nonce()),
+        )
+        if outcome not in (b"made", b"known"):
+            raise _refusal(outcome, adjustment, kept)
+        number, text = kept
+        made = _adjustment(adjustment.customer, int(number), text)
+        if (made.sku, made.quantity, made.reason) != (
+            adjustment.sku,
+            adjustment.quantity,
+            adjustment.reason,
+        ):
+            raise Refused(
+                ErrorCode.IDEMPOTENCY_CONFLICT,
+                f"This idempotency key made another correction, {made.id}; use a new key for a new one.",
+                ("idempotencyKey",),
+            )
+        return made
+
+    async def adjustment(self, adjustment_id: str) -> Adjustment | None:
+        """The correction of this id."""
+        customer, _, number = adjustment_id.removeprefix("adj_").rpartition("_")
+        owner = CustomerId(f"cus_{customer}")
+        text = await reply(self._server.redis.hget(keys.adjustments(owner), number))
+        return _adjustment(owner, int(number), text) if text else None
+
+    async def adjustments(
+        self,
+        customer: CustomerId,
+        first: int,
+        after: str | None = None,
+    ) -> Page[Adjustment]:
+        """At most *first* corrections that are older than the one of id *after*, newest first."""
+        if after is None:
+            count = await reply(self._server.redis.hlen(keys.adjustments(customer)))
+        else:
+            number = after.rpartition("_")[2]
+            count = int(number) - 1 if number.isdecimal() else 0
+        numbers = list(range(count, max(0, count - first - 1), -1))
+        if not numbers:
+            return Page((), has_more=False)
+        texts = await reply(
+            self._server.redis.hmget(keys.adjustments(customer), [str(each) for each in numbers])
+        )
+        found = [
+            _adjustment(customer, number, text)
+            for number, text in zip(numbers, texts, strict=True)
+            if text
+        ]
+        return Page.of(found, first)
+
+    async def hold(self, customer: CustomerId, reason: str, by: str) -> Hold:
+        """Stop billing *customer*; Refused ON_HOLD when it is held for another reason already."""
+        said = orjson.dumps({"reason": reason, "by": by})
+        made, text = await self._server.run("hold", keys.customer(customer), said)
+        hold = hold_of(text.decode())
+        if not made and (hold.reason, hold.by) != (reason, by):
+            raise Refused(
+                ErrorCode.ON_HOLD,
+                f"{hold.by} holds this customer's billing already ({hold.reason}); release it first.",
+            )
+        return hold
+
+    async def release_hold(self, customer: CustomerId, reason: str, by: str) -> None:  # noqa: ARG002
+        """Bill *customer* again; what waited is due now."""
+        await self._server.run("release_hold", keys.customer(customer))
+
+    async def held(self, customer: CustomerId) -> Hold | None:
+        """The hold that stands."""
+        text = await reply(self._server.redis.hget(keys.customer(customer), "hold"))
+        return hold_of(text.decode()) if text else None
+
+
+def _quantity(quantity: Decimal) -> str:
+    try:
+        return as_text(quantity)
+    except OutOfRange as error:
+        raise Refused(ErrorCode.INVALID_INPUT, f"{error}.", ("quantity",)) from error
+
+
+def _adjustment(customer: CustomerId, number: int, text: bytes) -> Adjustment:
+    period, at_ms, said = text.decode().split(" ", 2)
+    content = orjson.loads(said)
+    return Adjustment(
+        id=f"adj_{customer.removeprefix('cus_')}_{number}",
+        customer=customer,
+        period=Period.parse(period),
+        sku=content["sku"],
+        quantity=Decimal(content["quantity"]),
+        price=content["price"],
+        reason=content["reason"],
+        by=content["by"],
+        at_ms=int(at_ms),
+    )
+
+
+def _refusal(outcome: bytes, asked: NewAdjustment, kept: list[bytes]) -> Refused:
+    if outcome == b"closed":
+        return Refused(
+            ErrorCode.PERIOD_CLOSED,
+            f"The bill of {kept[-1].decode()} is being finalized; correct it with a credit note in "
+            "Stripe, or adjust next month's.",
+        )
+    if outcome == b"currency":
+        return Refused(
+            ErrorCode.INVALID_INPUT,
+            f"The price of {asked.sku} is in another currency than the customer's invoices; use a "
+            "SKU priced in theirs.",
+            ("sku",),
+        )
+    return Refused(
+        ErrorCode.NOT_FOUND,
+        f"The ledger knows no customer {asked.customer}; check the id.",
+        ("customerId",),
+    )

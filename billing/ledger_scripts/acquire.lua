@@ -1,0 +1,31 @@
+-- Take the lease of a period and see all of it. ARGV[3]: period, [4]: lease in ms.
+-- Answers the fence and the snapshot, or false when somebody else holds the lease.
+local period = ARGV[3]
+local before = header_of(period)
+if before and before.epoch == epoch and tonumber(before.lease_ms or 0) > now then
+    return false
+end
+local header = before or begun(period)
+local key = part(period)
+local fence = raised(header.fence or '0')
+
+if header.epoch ~= epoch then
+    -- The server was replaced: what we remember of Stripe may be old, what we sent may be forgotten.
+    redis.call('DEL', part(period, 'flight'), part(period, 'lines'))
+    redis.call('HSET', key, 'epoch', epoch, 'ambiguous_ms', now)
+end
+redis.call('HSET', key, 'fence', fence, 'lease_ms', now + ARGV[4], 'crashes', (header.crashes or 0) + 1)
+if redis.call('EXISTS', part(period, 'flight')) == 0 then
+    redis.call('HSET', key, 'told', header.pending or 0, 'told_version', header.version)
+    redis.call('HDEL', key, 'newer_ms')
+end
+
+local running = numbers((header.running or '') .. ' ' .. (header.waiting or ''))
+for _, n in ipairs(running) do
+    set_status(n, 'RUNNING')
+    redis.call('HSETNX', sync_key(n), 'started_ms', now)
+    redis.call('HINCRBY', sync_key(n), 'attempts', 1)
+    redis.call('HDEL', sync_key(n), 'next_attempt_ms')
+end
+redis.call('HSET', key, 'running', table.concat(running, ' '), 'waiting', '')
+return { fence, snapshot(period) }

@@ -1,0 +1,42 @@
+-- What Stripe has confirmed. ARGV[3]: period, [4]: fence, [5]: synced version ('*' leaves it, '' forgets
+-- it), [6]: verify answered ('*' leaves it), [7]: invoice or '', [8]: lines as JSON, [9]: seq, [10]:
+-- invoice generation (both '*' to leave), [11]: '1' when a request was dropped that may still arrive.
+local period, key = ARGV[3], part(ARGV[3])
+local header = leased(period, ARGV[4])
+if not header then
+    return redis.error_reply(LEASE_LOST)
+end
+redis.call('DEL', part(period, 'flight'))
+redis.call('SET', part(period, 'lines'), ARGV[8], 'KEEPTTL')
+
+local function set(field, value)
+    if value == '' then
+        redis.call('HDEL', key, field)
+    elseif value ~= '*' then
+        redis.call('HSET', key, field, value)
+    end
+end
+set('synced', ARGV[5])
+set('verified', ARGV[6])
+set('invoice', ARGV[7])
+set('seq', ARGV[9])
+set('generation', ARGV[10])
+set('ambiguous_ms', ARGV[11] == '1' and now or '*')
+
+if ARGV[5] ~= '' and ARGV[5] ~= '*' then
+    redis.call('HSET', key, 'synced_ms', now)
+    local told = ARGV[5] == header.version and header.pending
+        or ARGV[5] == header.told_version and header.told or 0
+    for _, n in ipairs(numbers(header.running)) do
+        redis.call('HINCRBY', sync_key(n), 'deltas', told)
+    end
+    redis.call('HSET', key, 'pending', (header.pending or 0) - told, 'told', 0,
+        'just_told', (header.just_told or 0) + told)
+    set('oldest_ms', ARGV[5] == header.version and '' or header.newer_ms or '*')
+end
+
+-- The due mark goes only when nothing is left to say, seen in the same step as it goes.
+if is_clean(header_of(period)) and header.waiting == '' then
+    redis.call('ZREM', SHARD .. ':due', member(period))
+end
+return 1

@@ -1,0 +1,20 @@
+-- Settle a shard's epoch: a server that is not the one we knew begins a new one.
+-- KEYS[1]: the shard's epoch. ARGV: time in ms or empty, nonce, 'always' to begin a new one anyway.
+-- The identity is the process (run_id) and the history it continues (master_replid): a restart, a
+-- failover and a restored backup each change one of them. Answers the epoch.
+local now = tonumber(ARGV[1])
+if not now then
+    local time = redis.call('TIME')
+    now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local server = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+    .. ' ' .. string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+local epoch, known = unpack(redis.call('HMGET', KEYS[1], 'epoch', 'server'))
+if known == server and ARGV[3] ~= 'always' then
+    return epoch
+end
+local n = epoch and tonumber(string.match(epoch, '^%d+')) + 1 or 1
+epoch = string.format('%.0f:%s', n, ARGV[2])
+-- The first epoch has no past that producers would have to send again.
+redis.call('HSET', KEYS[1], 'epoch', epoch, 'server', server, 'since_ms', n > 1 and now or 0)
+return epoch

@@ -1,0 +1,2 @@
+-- The period in which usage of this moment is counted.
+return landing(month_of(now))

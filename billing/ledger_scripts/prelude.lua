@@ -1,0 +1,236 @@
+-- Shared by the ledger's scripts: each is this text followed by its own.
+-- KEYS[1] is a customer's hash, `{b17}:cus_x`, or a shard's due-set, `{b17}:due`; every other key is
+-- made from it and shares its slot (billing/keys.py lists them all).
+-- ARGV[1] is the time in ms, empty for the server's own; ARGV[2] a nonce, new for every call.
+-- A script that fails after a write is not rolled back: everything is checked before the first one.
+local CUSTOMER = KEYS[1]
+local SHARD = string.match(CUSTOMER, '^{b%d+}')
+local NAME = string.sub(CUSTOMER, #SHARD + 2)
+local nonce = ARGV[2]
+local now = tonumber(ARGV[1])
+if not now then
+    local time = redis.call('TIME')
+    now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local epoch = redis.call('HGET', SHARD .. ':epoch', 'epoch')
+if not epoch then
+    return redis.error_reply('NOEPOCH this server is new to the ledger')
+end
+
+-- Exact quantities: hi + lo * 10^-12 with 0 <= lo < 10^12, both whole and far below 2^53. As text
+-- they are plain decimals without needless zeros.
+local UNIT, LIMIT = 1e12, 1e15
+
+local function parsed(text)
+    local sign, whole, places = string.match(text, '^(-?)(%d+)%.?(%d*)$')
+    local hi, lo = tonumber(whole), tonumber(places .. string.rep('0', 12 - #places))
+    if sign == '' then
+        return hi, lo
+    elseif lo == 0 then
+        return 0 - hi, 0
+    end
+    return -1 - hi, UNIT - lo
+end
+
+local function written(hi, lo)
+    local sign = ''
+    if hi < 0 then
+        sign = '-'
+        if lo == 0 then
+            hi = 0 - hi
+        else
+            hi, lo = -1 - hi, UNIT - lo
+        end
+    end
+    if lo == 0 then
+        return string.format('%s%.0f', sign, hi)
+    end
+    return (string.gsub(string.format('%s%.0f.%012.0f', sign, hi, lo), '0+$', ''))
+end
+
+local function plus(hi, lo, more_hi, more_lo)
+    hi, lo = hi + more_hi, lo + more_lo
+    if lo >= UNIT then
+        return hi + 1, lo - UNIT
+    end
+    return hi, lo
+end
+
+local function minus(hi, lo, less_hi, less_lo)
+    hi, lo = hi - less_hi, lo - less_lo
+    if lo < 0 then
+        return hi - 1, lo + UNIT
+    end
+    return hi, lo
+end
+
+-- At most 15 digits before the point, whatever the sign.
+local function in_range(hi, lo)
+    return hi < LIMIT and (hi > -LIMIT or (hi == -LIMIT and lo > 0))
+end
+
+-- A line's total is kept as `price quantity`.
+local function price_and_quantity(total)
+    return string.match(total, '^(%S+) (%S+)$')
+end
+
+local function month_of(ms)
+    local z = math.floor(ms / 86400000) + 719468
+    local era = math.floor(z / 146097)
+    local day = z - era * 146097
+    local year = math.floor(
+        (day - math.floor(day / 1460) + math.floor(day / 36524) - math.floor(day / 146096)) / 365
+    )
+    local of_year = day - (365 * year + math.floor(year / 4) - math.floor(year / 100))
+    local month = math.floor((5 * of_year + 2) / 153)
+    month = month < 10 and month + 3 or month - 9
+    return string.format('%04d-%02d', year + era * 400 + (month <= 2 and 1 or 0), month)
+end
+
+local function following(period)
+    local year, month = tonumber(string.sub(period, 1, 4)), tonumber(string.sub(period, 6))
+    if month == 12 then
+        return string.format('%04d-01', year + 1)
+    end
+    return string.format('%04d-%02d', year, month + 1)
+end
+
+-- The first millisecond after the period.
+local function end_of(period)
+    local after = following(period)
+    local year, month = tonumber(string.sub(after, 1, 4)), tonumber(string.sub(after, 6))
+    if month <= 2 then
+        year, month = year - 1, month + 12
+    end
+    local days = 365 * year + math.floor(year / 4) - math.floor(year / 100) + math.floor(year / 400)
+    return (days + math.floor((153 * (month - 3) + 2) / 5) - 719468) * 86400000
+end
+
+local function part(period, name)
+    return CUSTOMER .. ':' .. period .. (name and ':' .. name or '')
+end
+
+local function member(period)
+    return NAME .. '|' .. period
+end
+
+local function fields_of(key)
+    local flat, fields = redis.call('HGETALL', key), {}
+    for i = 1, #flat, 2 do
+        fields[flat[i]] = flat[i + 1]
+    end
+    return fields
+end
+
+-- The period's header, nil when nothing was ever recorded in it.
+local function header_of(period)
+    local header = fields_of(part(period))
+    return header.state and header or nil
+end
+
+-- The header as it begins; written as well.
+local function begun(period)
+    local header = {
+        state = 'open', version = '0:0', synced = '0:0', verify = '0', verified = '0@' .. epoch, epoch = epoch,
+    }
+    redis.call('HSET', part(period), 'state', header.state, 'version', header.version,
+        'synced', header.synced, 'verify', header.verify, 'verified', header.verified, 'epoch', epoch)
+    redis.call('ZADD', CUSTOMER .. ':periods', 'inf', period)
+    redis.call('ZADD', SHARD .. ':open', end_of(period), member(period))
+    return header
+end
+
+-- Where usage of *period* is counted: the period itself, or the first after it that is still open.
+local function landing(period)
+    local state = redis.call('HGET', part(period), 'state')
+    while state and state ~= 'open' do
+        period = following(period)
+        state = redis.call('HGET', part(period), 'state')
+    end
+    return period
+end
+
+-- What a verify is asked under: a new epoch asks for one of every period, without touching any.
+local function verify_asked(header)
+    return header.verify .. '@' .. epoch
+end
+
+local function is_clean(header)
+    return header.state == 'open' and header.version == header.synced
+        and header.verified == verify_asked(header)
+end
+
+local function raised(version)
+    return string.format('%.0f:%s', tonumber(string.match(version, '^%d+')) + 1, nonce)
+end
+
+-- Usage waits for its turn; what is due sooner stays so.
+local function due_within(period, ms)
+    redis.call('ZADD', SHARD .. ':due', 'NX', now + ms, member(period))
+end
+
+local function due_now(period)
+    redis.call('ZADD', SHARD .. ':due', 'LT', now, member(period))
+end
+
+-- The header of a period whose lease is still *fence*; nil when somebody else has taken over, or when
+-- the server was replaced since.
+local function leased(period, fence)
+    local header = header_of(period)
+    if header and header.fence == fence and header.epoch == epoch then
+        return header
+    end
+    return nil
+end
+
+local LEASE_LOST = 'LEASELOST another worker has taken over'
+
+-- Lists of sync numbers, as text: `4 5`.
+local function numbers(text)
+    local found = {}
+    for n in string.gmatch(text or '', '%d+') do
+        found[#found + 1] = n
+    end
+    return found
+end
+
+local SYNC_STATUSES = { 'QUEUED', 'RUNNING', 'RETRYING', 'SUCCEEDED', 'FAILED' }
+
+local function sync_key(n)
+    return CUSTOMER .. ':sync:' .. n
+end
+
+local function set_status(n, status)
+    local was, requested = unpack(redis.call('HMGET', sync_key(n), 'status', 'requested_ms'))
+    if not requested then
+        return
+    end
+    if was ~= status then
+        redis.call('ZREM', SHARD .. ':syncs:' .. was, NAME .. '|' .. n)
+        redis.call('ZADD', SHARD .. ':syncs:' .. status, requested, NAME .. '|' .. n)
+    end
+    redis.call('HSET', sync_key(n), 'status', status)
+end
+
+-- A new sync of the period; the oldest beyond *history* is forgotten.
+local function new_sync(period, header, status, trigger, by, history)
+    local n = string.format('%.0f', redis.call('HINCRBY', CUSTOMER, 'syncs', 1))
+    redis.call('HSET', sync_key(n), 'status', status, 'trigger', trigger, 'by', by, 'period', period,
+        'requested_ms', now, 'version', header.version, 'attempts', 0)
+    redis.call('ZADD', SHARD .. ':syncs:' .. status, now, NAME .. '|' .. n)
+    local oldest = string.format('%.0f', n - history)
+    if redis.call('DEL', sync_key(oldest)) == 1 then
+        for _, each in ipairs(SYNC_STATUSES) do
+            redis.call('ZREM', SHARD .. ':syncs:' .. each, NAME .. '|' .. oldest)
+        end
+    end
+    return n
+end
+
+local function snapshot(period)
+    return {
+        now, epoch, redis.call('HGETALL', CUSTOMER), redis.call('HGETALL', part(period)),
+        redis.call('HGETALL', part(period, 'totals')), redis.call('GET', part(period, 'lines')),
+        redis.call('HGETALL', part(period, 'flight')),
+    }
+end

@@ -1,0 +1,14 @@
+-- Ask for a sync. ARGV[3]: trigger, [4]: by whom, [5]: ms within which a worker looks unbidden, [6]:
+-- syncs remembered. A request that finds one waiting joins it. Answers its number and whether it joined.
+local current = landing(month_of(now))
+local header = header_of(current) or begun(current)
+for _, period in ipairs(redis.call('ZRANGEBYSCORE', CUSTOMER .. ':periods', 'inf', 'inf')) do
+    redis.call('ZADD', SHARD .. ':due', 'LT', now + ARGV[5], member(period))
+end
+local waiting = numbers(header.waiting)
+if #waiting > 0 then
+    return { waiting[#waiting], 1 }
+end
+local n = new_sync(current, header, 'QUEUED', ARGV[3], ARGV[4], tonumber(ARGV[6]))
+redis.call('HSET', part(current), 'waiting', n)
+return { n, 0 }

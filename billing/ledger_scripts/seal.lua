@@ -1,0 +1,66 @@
+-- The invoice is final: carry what it lacks or has too much into the next open period, and end this
+-- one. ARGV[3]: period, [4]: fence, [5]: version that was compared, [6]: ms that the period is kept,
+-- then pairs of line and quantity not billed. Answers 1, or 0 when usage came meanwhile.
+local period, key = ARGV[3], part(ARGV[3])
+local header = leased(period, ARGV[4])
+if not header then
+    return redis.error_reply(LEASE_LOST)
+elseif header.state ~= 'closing' or header.version ~= ARGV[5] then
+    return 0
+end
+local target = landing(following(period))
+local stripe = redis.call('GET', part(period, 'lines'))
+local stripe_lines = stripe and cjson.decode(stripe) or {}
+
+local function carried_as(line)
+    if string.find(line, '~', 1, true) or string.sub(line, 1, 4) == 'adj:' then
+        return line
+    end
+    return line .. '~' .. period
+end
+
+local left, arrived = {}, {}
+for i = 7, #ARGV, 2 do
+    local line, hi, lo = ARGV[i], parsed(ARGV[i + 1])
+    local here = redis.call('HGET', part(period, 'totals'), line)
+    local price, have_hi, have_lo = stripe_lines[line] and stripe_lines[line].price, 0, 0
+    if here then
+        local quantity
+        price, quantity = price_and_quantity(here)
+        have_hi, have_lo = parsed(quantity)
+    end
+    if not price or price == '' then
+        return redis.error_reply('NOPRICE ' .. line)
+    end
+    have_hi, have_lo = minus(have_hi, have_lo, hi, lo)
+    local there = redis.call('HGET', part(target, 'totals'), carried_as(line))
+    if there then
+        local quantity
+        price, quantity = price_and_quantity(there)
+        hi, lo = plus(hi, lo, parsed(quantity))
+    end
+    if not (in_range(have_hi, have_lo) and in_range(hi, lo)) then
+        return redis.error_reply('OUTOFRANGE ' .. line)
+    end
+    left[#left + 1], left[#left + 2] = line, price .. ' ' .. written(have_hi, have_lo)
+    arrived[#arrived + 1], arrived[#arrived + 2] = carried_as(line), price .. ' ' .. written(hi, lo)
+end
+
+if #left > 0 then
+    local next_header = header_of(target) or begun(target)
+    redis.call('HSET', part(period, 'totals'), unpack(left))
+    redis.call('HSET', part(target, 'totals'), unpack(arrived))
+    redis.call('HSET', part(target), 'version', raised(next_header.version))
+    due_now(target)
+end
+redis.call('HSET', key, 'state', 'sealed', 'synced', header.version, 'verified', verify_asked(header),
+    'pending', 0)
+redis.call('HDEL', key, 'oldest_ms', 'newer_ms')
+redis.call('DEL', part(period, 'flight'))
+redis.call('ZREM', SHARD .. ':due', member(period))
+redis.call('ZADD', CUSTOMER .. ':periods', now + ARGV[6], period)
+for _, name in ipairs({ 'totals', 'lines', 'app', 'region', 'organization' }) do
+    redis.call('PEXPIRE', part(period, name), ARGV[6])
+end
+redis.call('PEXPIRE', key, ARGV[6])
+return 1

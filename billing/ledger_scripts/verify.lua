@@ -1,0 +1,7 @@
+-- Stripe's side may have changed: read it before the next write. ARGV[3]: period.
+local header = header_of(ARGV[3])
+if header and header.state ~= 'sealed' then
+    redis.call('HSET', part(ARGV[3]), 'verify', raised(string.match(header.verify, '^%d+')))
+    redis.call('ZADD', SHARD .. ':due', now, member(ARGV[3]))
+end
+return 1

@@ -1,0 +1,8 @@
+-- Look at the period again at once, whatever it stood still for. ARGV[3]: period.
+local header = header_of(ARGV[3])
+if header and header.state ~= 'sealed' then
+    redis.call('HDEL', part(ARGV[3]), 'stuck')
+    redis.call('HSET', part(ARGV[3]), 'attempts', 0, 'crashes', 0)
+    redis.call('ZADD', SHARD .. ':due', now, member(ARGV[3]))
+end
+return 1
