@@ -3,7 +3,7 @@
 from sandbox import payments
 from sandbox.account import Unit
 from sandbox.errors import StripeError, missing
-from sandbox.forms import Params
+from sandbox.forms import Params, merged
 from sandbox.lines import line_amount
 from sandbox.lists import equals, page
 from sandbox.shapes import DEFAULTS, Json, listed, shape
@@ -31,6 +31,14 @@ def preview(unit: Unit, params: Params) -> Json:
     note = _note(unit, unit.get("invoices", params["invoice"], "invoice"), params)
     unit.discard()
     return shape(unit, "credit_notes", note)
+
+
+def update(unit: Unit, params: Params, note: str) -> Json:
+    """Change a credit note's memo or metadata."""
+    old = unit.get("credit_notes", note)
+    if "metadata" in params:
+        params["metadata"] = merged(old.get("metadata"), params["metadata"])
+    return shape(unit, "credit_notes", unit.change("credit_notes", old, **params))
 
 
 def void(unit: Unit, _params: Params, note: str) -> Json:

@@ -4,7 +4,7 @@ from typing import Final
 
 from sandbox.account import Unit
 from sandbox.balance import move_balance
-from sandbox.forms import Params, merged
+from sandbox.forms import Params, merged, required
 from sandbox.lists import equals, page
 from sandbox.payments import attach
 from sandbox.shapes import INVOICE_SETTINGS, Json, shape
@@ -57,7 +57,7 @@ def list_customers(unit: Unit, params: Params) -> Json:
 
 def create_portal_session(unit: Unit, params: Params) -> Json:
     """Make a short-lived link to the customer's portal page."""
-    customer = unit.get("customers", params["customer"], "customer")
+    customer = unit.get("customers", required(params, "customer"), "customer")
     secret = unit.account.new_id("test_")
     kept = {key: params[key] for key in ("return_url", "locale") if params.get(key)}
     session = {

@@ -43,11 +43,17 @@ def _field(word: str) -> tuple[str, Field]:
 
 STRUCTURES: dict[str, Fields] = {
     "address": fields("city country line1 line2 postal_code state"),
-    "shipping": fields("address:address name phone"),
+    "shipping": fields("address*:address name* phone"),
     "period": fields("start*:int end*:int"),
     "pricing": fields("price"),
     "price_data": fields(
         "currency* product product_data:product_data tax_behavior unit_amount:int unit_amount_decimal:decimal"
+    ),
+    "catalogue_price_data": fields(
+        "currency* product* tax_behavior unit_amount:int unit_amount_decimal:decimal"
+    ),
+    "price_product": fields(
+        "name* id active:bool metadata:map unit_label statement_descriptor tax_code! tax_details!"
     ),
     "product_data": fields(
         "name* description images:[str] metadata:map unit_label tax_code! tax_details!"
@@ -71,7 +77,7 @@ STRUCTURES: dict[str, Fields] = {
     "line_removal": fields("id* behavior*"),
     "preview_item": fields(
         "amount:int currency description discountable:bool invoiceitem! metadata:map "
-        "period:period price price_data:price_data quantity:int quantity_decimal:decimal "
+        "period:period price price_data:catalogue_price_data quantity:int quantity_decimal:decimal "
         "unit_amount:int unit_amount_decimal:decimal discounts! tax_behavior! tax_code! tax_rates!"
     ),
     "credit_line": fields(
@@ -224,6 +230,15 @@ SCALARS: Mapping[str, Callable[[Any, str], Any]] = {
     "map": _metadata,
     "when": _range,
 }
+
+
+def required(params: Params, name: str) -> str:
+    """Return a parameter that only this double demands; Stripe's 400 without it."""
+    if not params.get(name):
+        raise StripeError(
+            400, f"Missing required param: {name}.", code="parameter_missing", param=name
+        )
+    return str(params[name])
 
 
 def merged(old: Mapping[str, str] | None, new: Mapping[str, str]) -> dict[str, str]:

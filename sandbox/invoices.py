@@ -6,7 +6,7 @@ from sandbox import payments
 from sandbox.account import Unit
 from sandbox.balance import move_balance
 from sandbox.errors import StripeError
-from sandbox.forms import Params, merged
+from sandbox.forms import Params, merged, required
 from sandbox.lines import MAX_LINES, claim_pending, editable, new_line
 from sandbox.lists import equals, page, within
 from sandbox.shapes import Json, invoice_prefix, shape
@@ -21,11 +21,7 @@ AFTER_FINALIZING: Final = {"metadata", "auto_advance", "default_payment_method",
 
 def create(unit: Unit, params: Params) -> Json:
     """Create an empty draft, or one with the customer's pending items if asked to include them."""
-    if not params.get("customer"):
-        raise StripeError(
-            400, "Missing required param: customer.", code="parameter_missing", param="customer"
-        )
-    customer = unit.get("customers", params["customer"], "customer")
+    customer = unit.get("customers", required(params, "customer"), "customer")
     currency = (params.get("currency") or customer.get("currency") or "usd").lower()
     if customer.get("currency") is None:
         unit.change("customers", customer, currency=currency)
@@ -132,7 +128,7 @@ def create_preview(unit: Unit, params: Params) -> Json:
     items = params.get("invoice_items") or []
     if len(items) > MAX_LINES:
         raise StripeError(400, f"At most {MAX_LINES} items.", param="invoice_items")
-    customer = unit.get("customers", params.get("customer") or "", "customer")
+    customer = unit.get("customers", required(params, "customer"), "customer")
     currency = params.get("currency") or customer.get("currency") or "usd"
     preview: Record = {
         "id": unit.account.new_id("upcoming_in_1"),

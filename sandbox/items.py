@@ -1,8 +1,8 @@
 """Invoice items: the records behind lines, or waiting for the customer's next invoice."""
 
 from sandbox.account import Unit
-from sandbox.errors import StripeError, missing
-from sandbox.forms import Params
+from sandbox.errors import missing
+from sandbox.forms import Params, required
 from sandbox.lines import (
     added,
     editable,
@@ -25,11 +25,7 @@ def create(unit: Unit, params: Params) -> Json:
         line = added(unit, draft, params, "")
         saved(unit, draft, [*draft["_lines"], line], {})
         return shape(unit, "invoiceitems", item_of(draft, line))
-    if not params.get("customer"):
-        raise StripeError(
-            400, "Missing required param: customer.", code="parameter_missing", param="customer"
-        )
-    customer = unit.get("customers", params["customer"], "customer")
+    customer = unit.get("customers", required(params, "customer"), "customer")
     currency = params.get("currency") or customer.get("currency") or "usd"
     line = new_line(unit, params, currency, "")
     owner = {"customer": customer["id"], "currency": currency}

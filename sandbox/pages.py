@@ -29,26 +29,8 @@ button:focus-visible,a:focus-visible{outline:3px solid var(--act);outline-offset
 .tag{display:inline-block;padding:.1rem .6rem;border:1px solid var(--line);border-radius:99px;font-size:.85rem;color:var(--soft)}
 """
 PAY: Final = "POST /v1/invoices/{invoice}/pay"
-NO_DECIMALS: Final = frozenset(
-    [
-        "bif",
-        "clp",
-        "djf",
-        "gnf",
-        "jpy",
-        "kmf",
-        "krw",
-        "mga",
-        "pyg",
-        "rwf",
-        "ugx",
-        "vnd",
-        "vuv",
-        "xaf",
-        "xof",
-        "xpf",
-    ]
-)
+_NO_DECIMALS: Final = "bif clp djf gnf jpy kmf krw mga pyg rwf ugx vnd vuv xaf xof xpf"
+NO_DECIMALS: Final = frozenset(_NO_DECIMALS.split())
 
 
 def routes(world: World) -> list[Route]:

@@ -5,7 +5,7 @@ from typing import Any, Final
 from sandbox.account import Unit
 from sandbox.balance import move_balance
 from sandbox.errors import StripeError, missing
-from sandbox.forms import Params
+from sandbox.forms import Params, required
 from sandbox.lists import equals, page
 from sandbox.shapes import INVOICE_SETTINGS, Json, shape
 from sandbox.state import Record
@@ -93,7 +93,7 @@ def default_method(unit: Unit, invoice: Record) -> str | None:
 
 def attach(unit: Unit, params: Params, method: str) -> Json:
     """Attach a test card (or a method detached before) to a customer."""
-    customer = unit.get("customers", params["customer"], "customer")
+    customer = unit.get("customers", required(params, "customer"), "customer")
     if method in TEST_CARDS:
         record = unit.new("payment_methods", _card(method) | {"customer": customer["id"]})
     else:

@@ -39,8 +39,7 @@ SHARED: Final = {
     "discounts! issuer! on_behalf_of! payment_settings! rendering! shipping_cost! "
     "shipping_details! transfer_data!",
     "@line": "amount:int description discountable:bool metadata:map period:period "
-    "price_data:price_data pricing:pricing quantity:int quantity_decimal:decimal "
-    "discounts! tax_rates!",
+    "pricing:pricing quantity:int quantity_decimal:decimal discounts! tax_rates!",
     "@note": "invoice* amount:int credit_amount:int effective_at:int lines:[credit_line] memo "
     "metadata:map out_of_band_amount:int reason email_type! refund_amount! refunds! shipping_cost!",
     "@product": "active:bool description images:[str] metadata:map shippable:bool "
@@ -72,10 +71,10 @@ GET /v1/customers/{customer}/payment_methods payments.list_methods
 GET /v1/customers/{customer}/payment_methods/{payment_method} payments.retrieve_method
 GET /v1/payment_methods/{payment_method} show.payment_methods
 POST /v1/payment_methods/{payment_method}/attach payments.attach
-    customer* customer_account!
+    customer customer_account!
 POST /v1/payment_methods/{payment_method}/detach payments.detach
 POST /v1/billing_portal/sessions customers.create_portal_session
-    customer* return_url locale after_expiration! configuration! customer_account! flow_data!
+    customer return_url locale after_expiration! configuration! customer_account! flow_data!
     on_behalf_of!
 
 POST /v1/products catalogue.create_product
@@ -87,7 +86,7 @@ POST /v1/products/{id} catalogue.update_product
     @product name default_price
 DELETE /v1/products/{id} catalogue.delete_product
 POST /v1/prices catalogue.create_price
-    @price currency* product product_data:product_data unit_amount:int unit_amount_decimal:decimal
+    @price currency* product product_data:price_product unit_amount:int unit_amount_decimal:decimal
     billing_scheme! custom_unit_amount! recurring! tiers! tiers_mode! transform_quantity!
 GET /v1/prices catalogue.list_prices
     @list active:bool currency lookup_keys:[str] product recurring:recurring type
@@ -119,7 +118,7 @@ POST /v1/invoices/{invoice}/remove_lines lines.remove_lines
 GET /v1/invoices/{invoice}/lines lines.list_lines
     @page
 POST /v1/invoices/{invoice}/lines/{line_item_id} lines.update_line
-    @line tax_amounts!
+    @line price_data:price_data tax_amounts!
 POST /v1/invoices/{invoice}/finalize invoices.finalize
     auto_advance:bool
 POST /v1/invoices/{invoice}/pay payments.pay
@@ -128,13 +127,14 @@ POST /v1/invoices/{invoice}/void invoices.void
 POST /v1/invoices/{invoice}/mark_uncollectible invoices.mark_uncollectible
 POST /v1/invoices/{invoice}/send invoices.send
 POST /v1/invoiceitems items.create
-    @line unit_amount_decimal:decimal customer currency invoice customer_account! subscription!
-    tax_behavior! tax_code!
+    @line price_data:catalogue_price_data unit_amount_decimal:decimal customer currency invoice
+    customer_account! subscription! tax_behavior! tax_code!
 GET /v1/invoiceitems items.list_items
     @list customer invoice pending:bool customer_account!
 GET /v1/invoiceitems/{invoiceitem} items.retrieve
 POST /v1/invoiceitems/{invoiceitem} items.update
-    @line unit_amount_decimal:decimal invoicing_rules! tax_behavior! tax_code!
+    @line price_data:catalogue_price_data unit_amount_decimal:decimal invoicing_rules!
+    tax_behavior! tax_code!
 DELETE /v1/invoiceitems/{invoiceitem} items.delete
 GET /v1/invoice_payments payments.list_payments
     @list invoice status payment!
@@ -147,6 +147,8 @@ GET /v1/credit_notes credit_notes.list_notes
 GET /v1/credit_notes/preview credit_notes.preview
     @note
 GET /v1/credit_notes/{id} show.credit_notes
+POST /v1/credit_notes/{id} credit_notes.update
+    memo metadata:map
 POST /v1/credit_notes/{id}/void credit_notes.void
 
 GET /v1/events endpoints.list_events
@@ -193,7 +195,9 @@ def operations() -> Iterator[Operation]:
     for entry in TABLE.replace("\n    ", " ").split("\n"):
         if entry:
             method, template, name, *words = entry.split()
-            taken = fields(" ".join(SHARED.get(word, word) for word in [*words, "expand:[str]"]))
+            if method != "DELETE":
+                words.append("expand:[str]")
+            taken = fields(" ".join(SHARED.get(word, word) for word in words))
             kind = "LIST" if "limit" in taken else method
             yield Operation(f"{method} {template}", _handle(name), taken, kind)
 
@@ -207,95 +211,27 @@ def _handle(name: str) -> Callable[..., Json]:
 
 
 # The first words of paths that Stripe serves and we do not.
-ELSEWHERE: Final = frozenset(
-    [
-        "account",
-        "account_links",
-        "account_sessions",
-        "accounts",
-        "apple_pay",
-        "application_fees",
-        "apps",
-        "balance",
-        "balance_settings",
-        "balance_transactions",
-        "billing",
-        "charges",
-        "checkout",
-        "climate",
-        "confirmation_tokens",
-        "country_specs",
-        "coupons",
-        "customer_sessions",
-        "disputes",
-        "entitlements",
-        "ephemeral_keys",
-        "exchange_rates",
-        "external_accounts",
-        "file_links",
-        "files",
-        "financial_connections",
-        "forwarding",
-        "identity",
-        "invoice_rendering_templates",
-        "issuing",
-        "mandates",
-        "payment_attempt_records",
-        "payment_intents",
-        "payment_links",
-        "payment_method_configurations",
-        "payment_method_domains",
-        "payment_records",
-        "payouts",
-        "plans",
-        "promotion_codes",
-        "quotes",
-        "radar",
-        "refunds",
-        "reporting",
-        "reviews",
-        "setup_attempts",
-        "setup_intents",
-        "shipping_rates",
-        "sigma",
-        "sources",
-        "subscription_items",
-        "subscription_schedules",
-        "subscriptions",
-        "tax",
-        "tax_codes",
-        "tax_ids",
-        "tax_rates",
-        "terminal",
-        "test_helpers",
-        "tokens",
-        "topups",
-        "transfers",
-        "treasury",
-    ]
-)
+_ELSEWHERE: Final = """
+account account_links account_sessions accounts apple_pay application_fees apps balance
+balance_settings balance_transactions billing charges checkout climate confirmation_tokens
+country_specs coupons customer_sessions disputes entitlements ephemeral_keys exchange_rates
+external_accounts file_links files financial_connections forwarding identity
+invoice_rendering_templates issuing mandates payment_attempt_records payment_intents payment_links
+payment_method_configurations payment_method_domains payment_records payouts plans
+product_catalog promotion_codes quotes radar refunds reporting reviews setup_attempts
+setup_intents shipping_rates sigma sources subscription_items subscription_schedules
+subscriptions tax tax_codes tax_ids tax_rates terminal test_helpers three_d_secure tokens topups
+transfers treasury"""
+ELSEWHERE: Final = frozenset(_ELSEWHERE.split())
 # And those below a resource that we do have.
-BESIDES: Final = [
-    "customers/*/cash_balance",
-    "customers/*/cash_balance_transactions",
-    "customers/*/discount",
-    "customers/*/funding_instructions",
-    "customers/*/sources",
-    "customers/*/subscriptions",
-    "customers/*/tax_ids",
-    "customers/*/bank_accounts",
-    "customers/*/cards",
-    "invoices/*/attach_payment",
-    "invoices/*/detach_payment",
-    "credit_notes/*/lines",
-    "credit_notes/preview/lines",
-    "payment_methods",
-    "products/*/features",
-    "prices/search",
-    "products/search",
-    "billing_portal/configurations",
-    "invoices/upcoming",
-]
+_BESIDES: Final = """
+billing_portal/configurations credit_notes/*/lines credit_notes/preview/lines
+customers/*/bank_accounts customers/*/cards customers/*/cash_balance
+customers/*/cash_balance_transactions customers/*/discount customers/*/funding_instructions
+customers/*/sources customers/*/subscriptions customers/*/tax_ids invoices/*/attach_payment
+invoices/*/detach_payment invoices/upcoming payment_methods prices/search products/*/features
+products/search"""
+BESIDES: Final = [entry.split("/") for entry in _BESIDES.split()]
 
 
 class Routes:
@@ -332,7 +268,7 @@ def _nowhere(method: str, path: str) -> StripeError:
     known = any(
         len(words) >= len(pattern)
         and all(want in ("*", word) for want, word in zip(pattern, words, strict=False))
-        for pattern in (entry.split("/") for entry in BESIDES)
+        for pattern in BESIDES
     )
     if words[0] in ELSEWHERE or known:
         return unsimulated(f"{method} {path}")
