@@ -1,0 +1,210 @@
+"""Bring Stripe up to what the ledger has counted, for one customer and period.
+
+Acquire a lease and a snapshot; decide; write the exact requests down; send them; remember what Stripe
+answered; let go. A worker may die between any two of these, and any worker goes on from there.
+"""
+
+from dataclasses import dataclass, field
+
+import structlog
+
+from billing import plan, tags
+from billing.budget import Lane
+from billing.changes import Change, ChangeReason
+from billing.errors import LeaseLost, StripeRejected, Unavailable
+from billing.snapshot import PeriodState, Snapshot
+from billing.syncs import SyncFailure, SyncOutcome, SyncStatus
+from billing.usage import CustomerId, Period
+from workers.close import closing_step
+from workers.ports import FlushPorts
+from workers.run import PriceMissing, Run, Sent
+from workers.steps import (
+    AGAIN,
+    Ending,
+    Outcome,
+    delete_draft,
+    no_room,
+    parked,
+    planned,
+    prepare_change,
+    rejected,
+    remember,
+    spare_draft,
+)
+
+log = structlog.get_logger(__name__)
+
+MAX_STEPS = 24
+MAX_REJECTIONS = 2
+MAX_CRASHES = 5
+
+STATUS = {
+    Outcome.SYNCED: SyncStatus.SUCCEEDED,
+    Outcome.SEALED: SyncStatus.SUCCEEDED,
+    Outcome.WAITING: SyncStatus.QUEUED,
+    Outcome.RETRYING: SyncStatus.RETRYING,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FlushResult:
+    """What one flush did; *deltas* is how many recorded reports it found waiting."""
+
+    outcome: Outcome
+    deltas: int = 0
+    sent: Sent = field(default_factory=Sent)
+    invoice: str | None = None
+    failure: SyncFailure | None = None
+    delay_ms: int = 0
+
+
+async def flush(
+    customer: CustomerId,
+    period: Period,
+    ports: FlushPorts,
+    *,
+    lane: Lane = Lane.INTERVAL,
+) -> FlushResult:
+    """Tell Stripe what is new, or go on where another worker stopped; BUSY while one is at it.
+
+    Refusals of Stripe park the period with a typed failure, a Stripe that is not available makes it
+    due again later; neither raises. LedgerUnavailable does: nothing is known then, and the lease ends
+    by itself.
+    """
+    began = ports.clock()
+    held = await ports.ledger.acquire(customer, period, lease_ms=ports.policy.lease)
+    if held is None:
+        return FlushResult(Outcome.BUSY)
+    run = Run(ports, held.lease, held.snapshot, lane, began)
+    try:
+        ending = await _drive(run)
+        await _let_go(run, held.snapshot, ending)
+    except LeaseLost:
+        log.info("flush.lease_lost", customer=customer, period=str(period))
+        return FlushResult(Outcome.LOST)
+    return _result(run, held.snapshot, ending)
+
+
+async def _drive(run: Run) -> Ending:
+    if run.snapshot.crashes > MAX_CRASHES:
+        return parked("crash_loop", f"{MAX_CRASHES} workers in a row died on this period.")
+    try:
+        return await _steps(run)
+    except PriceMissing as error:
+        return parked(error.code, error.message)
+    except StripeRejected as error:
+        return rejected(error)
+    except Unavailable as error:
+        return Ending(Outcome.RETRYING, _pause(run, error), SyncFailure(error.code, error.message))
+
+
+async def _steps(run: Run) -> Ending:
+    for _ in range(MAX_STEPS):
+        if ending := await _step(run):
+            return ending
+        if len(run.rejections) >= MAX_REJECTIONS:
+            return rejected(run.rejections[-1])
+    return Ending(Outcome.WAITING, run.ports.policy.retry_base)
+
+
+async def _step(run: Run) -> Ending | None:
+    if run.snapshot.hold is not None:
+        return Ending(Outcome.WAITING, run.ports.policy.held)
+    if run.snapshot.flight is not None:
+        await run.execute()
+        return None
+    if run.snapshot.state is PeriodState.SEALED:
+        return Ending(Outcome.SEALED)
+    if run.snapshot.state is PeriodState.CLOSING:
+        return await closing_step(run)
+    return await _open_step(run)
+
+
+async def _open_step(run: Run) -> Ending | None:
+    snapshot = run.snapshot
+    if snapshot.up_to_date:
+        return Ending(Outcome.SYNCED)
+    if _must_look(run):
+        await run.look(listing=_unverified(snapshot))
+        return None
+    if any(not each.is_draft for each in run.invoices):
+        # Somebody finalized it early: the period ends here, what comes later goes to the next one.
+        await run.ports.ledger.close(snapshot.customer, snapshot.period)
+        return AGAIN
+    if spare := spare_draft(run):
+        return await delete_draft(run, spare)
+    work = await planned(run)
+    if work is None:
+        return no_room(run)
+    if work.change:
+        await prepare_change(run, work)
+    else:
+        await remember(run)
+    return None
+
+
+def _must_look(run: Run) -> bool:
+    """Nothing is added, and no draft is made, without having looked first under this lease."""
+    snapshot = run.snapshot
+    if _unverified(snapshot) and run.others is None:
+        return True
+    if snapshot.invoice is None:
+        return run.others is None and any(snapshot.totals.values())
+    return run.seen is None and plan.needs_reading(snapshot)
+
+
+def _unverified(snapshot: Snapshot) -> bool:
+    return snapshot.verify_requested != snapshot.verify_done
+
+
+def _pause(run: Run, error: Unavailable) -> int:
+    """Growing gaps with jitter, bounded, and no shorter than what was asked for."""
+    policy = run.ports.policy
+    gap = min(policy.retry_cap, policy.retry_base << min(run.snapshot.attempts, 20))
+    return max(int(error.retry_after * 1000), int(gap * (0.5 + run.ports.random() / 2)))
+
+
+async def _let_go(run: Run, found: Snapshot, ending: Ending) -> None:
+    """Readers may trust the cache again, the lease is free, and whoever watches hears of it."""
+    ports, customer = run.ports, found.customer
+    if run.touched:
+        await ports.cache.written(*sorted(run.touched), tags.usage(customer))
+    if ending.outcome is Outcome.PARKED and ending.failure is not None:
+        await ports.ledger.park(run.lease, ending.failure)
+    else:
+        sync = _sync_outcome(run, ending)
+        await ports.ledger.release(run.lease, delay_ms=ending.delay_ms, sync=sync)
+    if run.touched or ending.failure:
+        change = Change(customer, ChangeReason.SYNC, invoice=run.snapshot.invoice)
+        await ports.changes.publish(change)
+
+
+def _sync_outcome(run: Run, ending: Ending) -> SyncOutcome:
+    return SyncOutcome(
+        status=STATUS[ending.outcome],
+        lines_added=run.sent.lines_added,
+        lines_updated=run.sent.lines_updated,
+        lines_removed=run.sent.lines_removed,
+        stripe_calls=run.sent.calls,
+        invoice=run.snapshot.invoice,
+        failure=ending.failure,
+    )
+
+
+def _result(run: Run, found: Snapshot, ending: Ending) -> FlushResult:
+    log.info(
+        "flush.ended",
+        customer=found.customer,
+        period=str(found.period),
+        outcome=ending.outcome,
+        calls=run.sent.calls,
+        code=ending.failure and ending.failure.code,
+    )
+    return FlushResult(
+        outcome=ending.outcome,
+        deltas=found.pending_deltas,
+        sent=run.sent,
+        invoice=run.snapshot.invoice,
+        failure=ending.failure,
+        delay_ms=ending.delay_ms,
+    )
