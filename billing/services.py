@@ -4,16 +4,21 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from redis import exceptions as redis_errors
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
 
 from billing.audit import AuditLog
 from billing.budget import Budget
-from billing.cache import Cache
+from billing.budget_policy import BudgetPolicy
+from billing.cache import Cache, open_cache
 from billing.catalogue import Catalogue
-from billing.changes import Changes
+from billing.changes import Changes, open_changes
+from billing.errors import LedgerUnavailable
 from billing.inbox import Inbox
 from billing.ledger import Ledger, LedgerPolicy
-from billing.settings import Settings
+from billing.settings import Environment, Settings, SettingsRefused
 from billing.stripe_api import StripeApi
 from billing.syncs import Syncs
 from billing.wakeups import Wakeups, open_wakeups
@@ -34,3 +39,81 @@ class Services:
     changes: Changes
     catalogue: Catalogue
     wakeups: Wakeups
+
+
+@asynccontextmanager
+async def open_services(settings: Settings) -> AsyncIterator[Services]:
+    """Everything, connected; SettingsRefused when the ledger cannot be trusted with money."""
+    async with AsyncExitStack() as stack:
+        durable = await stack.enter_async_context(_durable(settings.redis_url))
+        cache = await stack.enter_async_context(open_cache(settings.cache))
+        ledger = Ledger(durable, policy=_ledger_policy(settings))
+        await _trust(ledger, settings)
+        # Beside the queue: losing the budget costs a few refused calls, keeping it is not worth an fsync.
+        quick = await stack.enter_async_context(Redis.from_url(settings.queue, socket_timeout=5))
+        budget = Budget(quick, BudgetPolicy.of(settings))
+        stripe = StripeApi(
+            settings.stripe_api_key.get_secret_value(), settings.stripe_api_base, budget
+        )
+        stack.push_async_callback(stripe.aclose)
+        yield Services(
+            settings=settings,
+            ledger=ledger,
+            syncs=Syncs(durable),
+            audit=AuditLog(durable),
+            inbox=Inbox(durable),
+            budget=budget,
+            stripe=stripe,
+            cache=cache,
+            changes=await stack.enter_async_context(open_changes(settings.cache)),
+            catalogue=Catalogue(stripe, cache),
+            wakeups=await stack.enter_async_context(open_wakeups(settings.queue)),
+        )
+
+
+def _durable(url: str) -> Redis:
+    """The ledger's client: patient through a restart of its server, because every script may be repeated."""
+    client: Redis = Redis.from_url(
+        url,
+        socket_timeout=10,
+        socket_connect_timeout=3,
+        socket_keepalive=True,
+        health_check_interval=15,
+        retry=Retry(ExponentialBackoff(cap=1, base=0.05), 5),
+        retry_on_error=[
+            OSError,
+            redis_errors.ConnectionError,
+            redis_errors.TimeoutError,
+            redis_errors.BusyLoadingError,
+        ],
+    )
+    return client
+
+
+def _ledger_policy(settings: Settings) -> LedgerPolicy:
+    return LedgerPolicy(
+        flush_interval_ms=round(settings.flush_interval * 1000),
+        flush_jitter=settings.flush_jitter,
+        usage_max_age_ms=settings.usage_max_age * 1000,
+        usage_max_future_ms=settings.usage_max_future * 1000,
+    )
+
+
+async def _trust(ledger: Ledger, settings: Settings) -> None:
+    """Refuse a ledger that forgets: in production always, elsewhere unless the operator accepts it."""
+    try:
+        await ledger.open()
+    except LedgerUnavailable as error:
+        raise SettingsRefused(f"Refusing to start: BILLING_REDIS_URL: {error.message}") from error
+    health = await ledger.health()
+    if health.ok or settings.accept_volatile_ledger:
+        return
+    problems = " ".join(health.problems)
+    hint = (
+        ""
+        if settings.environment is Environment.PRODUCTION
+        else " (for a try: BILLING_ACCEPT_VOLATILE_LEDGER=true)"
+    )
+    raise SettingsRefused(
+        f"Refusing to start: the ledger at BILLING_REDIS_URL would forget usage. {problems}{hint}"
+    )

@@ -11,9 +11,9 @@ from typing import Any
 import orjson
 import structlog
 from arq.connections import ArqRedis
+from redis import exceptions as redis_errors
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import BusyLoadingError, ConnectionError, RedisError, TimeoutError
 
 from billing.budget import Lane
 from billing.usage import CustomerId, Period
@@ -49,7 +49,12 @@ def queue_pool(url: str, *, patience: int) -> ArqRedis:
         socket_keepalive=True,
         health_check_interval=15,
         retry=Retry(ExponentialBackoff(cap=1, base=0.05), patience),
-        retry_on_error=[OSError, ConnectionError, TimeoutError, BusyLoadingError],
+        retry_on_error=[
+            OSError,
+            redis_errors.ConnectionError,
+            redis_errors.TimeoutError,
+            redis_errors.BusyLoadingError,
+        ],
     )
     pool.job_serializer = serialize
     pool.job_deserializer = deserialize
@@ -68,7 +73,7 @@ class Wakeups:
         """Have some worker look at what *customer* owes for *period*, soon, calling Stripe in *lane*."""
         try:
             await self._pool.enqueue_job(FLUSH, customer, str(period), lane.value)
-        except (RedisError, OSError) as error:
+        except (redis_errors.RedisError, OSError) as error:
             log.warning("wakeup.lost", customer=customer, error=type(error).__name__)
 
 

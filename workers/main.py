@@ -1,0 +1,172 @@
+"""The worker process, ``arq workers.main.WorkerSettings``: one job, two loops, a few crons.
+
+The job flushes one customer's period. The loops look for what is due (the ledger's due-set is the
+truth, so a wake-up that was lost costs half a second) and act on Stripe's events. The crons only mark
+customers as due. Nothing happens at import: arq asks this module for ``WorkerSettings``, and only
+then are the settings read.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from arq import cron, func
+
+from billing.budget import Lane
+from billing.keys import SHARDS
+from billing.services import Services, open_services
+from billing.settings import Settings, load_settings
+from billing.stripe_api import boottime
+from billing.usage import CustomerId, Period
+from billing.wakeups import FLUSH, QUEUE, deserialize, queue_pool, serialize
+from workers.close import close_ended
+from workers.inbox import process_inbox
+from workers.ports import FlushPolicy, FlushPorts
+from workers.sync import flush
+
+log = structlog.get_logger(__name__)
+
+SLOTS = 10
+JOB_SECONDS = 90
+GRACE_SECONDS = 25  # for the call in flight when the worker is asked to stop
+PATIENCE = 600  # attempts, about a second apart, before a worker gives its queue up
+# A customer claimed by a worker that dies comes up again after this long.
+VISIBILITY_MS = 30_000
+IDLE_SECONDS = 0.5
+BUSY_SECONDS = 0.05
+INBOX_BATCH = 100
+FAILED_SECONDS = 2.0
+
+
+@dataclass
+class Work:
+    """What this process is doing: its services, the flushes that run, the loops."""
+
+    services: Services
+    ports: FlushPorts
+    running: int = 0
+    next_shard: int = 0
+    loops: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Take a slot for as long as a flush runs."""
+        self.running += 1
+        try:
+            yield
+        finally:
+            self.running -= 1
+
+
+async def flush_job(ctx: dict[str, Any], customer: str, period: str, lane: str) -> None:
+    """Bring Stripe up to date for *customer* and *period* ("2026-11"); harmless when nothing is due."""
+    work: Work = ctx["work"]
+    with work.busy():
+        await flush(CustomerId(customer), Period.parse(period), work.ports, lane=Lane(lane))
+
+
+async def dispatch(work: Work) -> bool:
+    """Claim no more due customers than there are free slots, and wake a worker for each."""
+    claimed = 0
+    for shard in range(work.next_shard, work.next_shard + SHARDS):
+        free = SLOTS - work.running - claimed
+        if free <= 0:
+            work.next_shard = shard % SHARDS  # go on here: no shard waits behind the others
+            break
+        due = await work.services.ledger.claim(shard % SHARDS, free, VISIBILITY_MS)
+        for customer, period in due:
+            await work.services.wakeups.flush(customer, period, Lane.INTERVAL)
+        claimed += len(due)
+    return claimed > 0
+
+
+async def drain_inbox(work: Work) -> bool:
+    """Act on a batch of Stripe's events."""
+    return await process_inbox(work.services, INBOX_BATCH) > 0
+
+
+async def close_job(ctx: dict[str, Any]) -> None:
+    """Cut the periods that have ended; their customers become due."""
+    work: Work = ctx["work"]
+    settle_ms = round(work.services.settings.settle_window * 1000)
+    now_ms = round(time.time() * 1000)
+    await close_ended(work.services.ledger, range(SHARDS), now_ms=now_ms, settle_ms=settle_ms)
+
+
+async def _forever(work: Work, step: Callable[[Work], Awaitable[bool]]) -> None:
+    """Do *step* again and again: at once while there is work, at leisure when not, whatever fails."""
+    while True:
+        try:
+            pause = BUSY_SECONDS if await step(work) else IDLE_SECONDS
+        except Exception as error:  # noqa: BLE001 a loop that ends is worse than a step that fails
+            log.error("worker.step_failed", step=step.__name__, error=type(error).__name__)
+            pause = FAILED_SECONDS
+        await asyncio.sleep(pause)
+
+
+def worker_settings(settings: Settings) -> type:
+    """What arq needs to know; the figures are explained in docs/decisions/arq.md."""
+    opened = AsyncExitStack()
+
+    async def start(ctx: dict[str, Any]) -> None:
+        services = await opened.enter_async_context(open_services(settings))
+        work = ctx["work"] = Work(services, flush_ports(services))
+        for step in (dispatch, drain_inbox):
+            work.loops.append(asyncio.create_task(_forever(work, step), name=step.__name__))
+        log.info("worker.started")
+
+    async def stop(ctx: dict[str, Any]) -> None:
+        loops = ctx["work"].loops
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+        await opened.aclose()
+        log.info("worker.stopped")
+
+    pool = queue_pool(settings.queue, patience=PATIENCE)
+    given = {
+        "functions": [func(flush_job, name=FLUSH, timeout=JOB_SECONDS, max_tries=3)],
+        "cron_jobs": [
+            cron(close_job, name="close", minute=None, second=5, unique=True, keep_result=0),
+        ],
+        "redis_pool": pool,
+        "queue_name": QUEUE,
+        "on_startup": start,
+        "on_shutdown": stop,
+        "max_jobs": SLOTS,
+        "job_timeout": JOB_SECONDS,
+        "job_completion_wait": GRACE_SECONDS,
+        "keep_result": 0,
+        "poll_delay": 0.05,
+        "queue_read_limit": 1000,
+        "allow_abort_jobs": False,
+        "job_serializer": serialize,
+        "job_deserializer": deserialize,
+        "log_results": False,
+    }
+    return type("WorkerSettings", (), given)
+
+
+def flush_ports(services: Services) -> FlushPorts:
+    """The outside world of a flush, the real one."""
+    return FlushPorts(
+        ledger=services.ledger,
+        stripe=services.stripe,
+        catalogue=services.catalogue,
+        cache=services.cache,
+        changes=services.changes,
+        clock=boottime,
+        random=random.random,
+        policy=FlushPolicy(quiet=round(services.settings.quiet_time * 1000)),
+    )
+
+
+def __getattr__(name: str) -> Any:
+    if name == "WorkerSettings":
+        return worker_settings(load_settings())
+    raise AttributeError(name)
