@@ -19,7 +19,7 @@ from billing.usage import CustomerId, Period
 # Every idempotency key of a flush begins so; an event quotes the key of the request that caused it.
 OUR_KEYS = "gw1:"
 _NAME = re.compile(r"[a-z0-9_.]{1,100}")
-_EVENT = re.compile(r"evt_[A-Za-z0-9_]{1,250}")
+EVENT_ID = re.compile(r"evt_[A-Za-z0-9_]{1,250}")
 _ID = re.compile(r"[A-Za-z0-9_]{1,255}")
 
 
@@ -124,7 +124,7 @@ class Notice:
         data = _mapping(body.get("data"), "The event has no `data`.")
         subject = _mapping(data.get("object"), "The event has no `data.object`.")
         return cls(
-            id=_matching(_EVENT, body.get("id"), "The event has no usable `id`."),
+            id=_matching(EVENT_ID, body.get("id"), "The event has no usable `id`."),
             type=_matching(_NAME, body.get("type"), "The event has no usable `type`."),
             object_id=_id(subject.get("id")),
             customer=customer_of(subject) or customer_of(data.get("previous_attributes")),
@@ -142,6 +142,15 @@ class Notice:
     def subject(self) -> str:
         """What the events of a burst have in common: they are worked on together."""
         return self.invoice or self.object_id or self.id
+
+    @property
+    def path(self) -> str | None:
+        """Where the object can be read, to learn whose it is when the event does not say."""
+        if self.invoice is not None:
+            return f"/v1/invoices/{self.invoice}"
+        if self.object_id is not None and self.object_id.startswith("pm_"):
+            return f"/v1/payment_methods/{self.object_id}"
+        return None
 
     @property
     def generations(self) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from billing.effects import NotAnEvent, Notice
 from billing.errors import Unavailable
+from billing.intake import take_in
 from billing.services import Services
 from billing.stripe_api import API_VERSION
 from webhooks.signature import NotSigned, verify
@@ -110,8 +111,7 @@ def _recognise_version(notice: Notice, event: dict[str, Any]) -> None:
 
 
 async def _take_in(services: Services, notice: Notice) -> str:
-    new = await services.inbox.receive(notice)
+    new = await take_in(services, [notice])
     if notice.effect is None:
         return "unknown_type"
-    await services.cache.forget(*notice.generations)
     return "new" if new else "duplicate"

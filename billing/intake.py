@@ -1,0 +1,40 @@
+"""The way in for every event of Stripe's, whether it was delivered, swept up or asked for."""
+
+import asyncio
+from collections.abc import Sequence
+
+from billing.budget import Lane
+from billing.effects import EVENT_ID, NotAnEvent, Notice
+from billing.errors import StripeRejected
+from billing.inbox_events import InboxEvent
+from billing.services import Services
+
+
+async def take_in(services: Services, notices: Sequence[Notice]) -> int:
+    """Keep the events, then forget what they touch; how many were new.
+
+    Duplicates forget too: the first delivery may have died between the two steps. Raises
+    LedgerUnavailable or CacheGone: take them in again.
+    """
+    new = await asyncio.gather(*(services.inbox.receive(each) for each in notices))
+    touched = {name for each in notices for name in each.generations}
+    if touched:
+        await services.cache.forget(*touched)
+    return sum(new)
+
+
+async def replay(services: Services, event_id: str) -> InboxEvent | None:
+    """Have an event worked on again, or for the first time when it never arrived: Stripe is asked for it.
+
+    None when Stripe does not know it either. Raises Unavailable.
+    """
+    if found := await services.inbox.requeue(event_id):
+        return found
+    if not EVENT_ID.fullmatch(event_id):
+        return None
+    try:
+        body = await services.stripe.read(f"/v1/events/{event_id}", lane=Lane.SUPPORT)
+        await take_in(services, [Notice.of(body)])
+    except (StripeRejected, NotAnEvent):
+        return None
+    return await services.inbox.get(event_id)
