@@ -1,0 +1,81 @@
+"""What the gateway's processes share, in the cache's Redis: allowances and persisted documents.
+
+All of it may vanish. While Redis does not answer, everybody's allowance is full and every hash is
+unknown, which clients answer with the document's text.
+"""
+
+from dataclasses import dataclass
+from math import ceil
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from billing.redis_reply import reply
+
+log = structlog.get_logger()
+
+DAY = 86_400
+
+# A bucket that refills by itself. Times are Redis's own, in milliseconds; nothing is stored that
+# the passing of time would not restore, so a full bucket's key has expired.
+_SPEND = """
+local capacity, rate = tonumber(ARGV[1]), tonumber(ARGV[2])
+local cost, refund = tonumber(ARGV[3]), tonumber(ARGV[4])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local held = redis.call('HMGET', KEYS[1], 'available', 'at')
+local since = now - (tonumber(held[2]) or now)
+local available = math.min(capacity, (tonumber(held[1]) or capacity) + refund + since * rate / 1000)
+local wait = math.max(0, cost - available) / rate * 1000
+if wait == 0 then available = available - cost end
+redis.call('HSET', KEYS[1], 'available', available, 'at', now)
+redis.call('PEXPIRE', KEYS[1], math.ceil((capacity - available) / rate * 1000) + 1)
+return {math.floor(available), math.ceil(wait)}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """A token's bucket after a charge; *wait* is how many seconds it refused for, 0 when it did not."""
+
+    maximum: int
+    available: int
+    restore_rate: int
+    wait: int = 0
+
+
+class EdgeStore:
+    """One *redis* for all processes; buckets hold *capacity* and regain *rate* a second."""
+
+    def __init__(self, redis: Redis, *, capacity: int = 20_000, rate: int = 1_000) -> None:
+        self._redis = redis
+        self._spend = redis.register_script(_SPEND)
+        self._capacity = capacity
+        self._rate = rate
+
+    async def spend(self, bucket: str, cost: int, refund: int = 0) -> Allowance:
+        """Take *cost* from *bucket*, after giving *refund* back."""
+        arguments = [self._capacity, self._rate, cost, refund]
+        try:
+            available, wait = await self._spend([f"gw:allowance:{bucket}"], arguments)
+        except RedisError as error:
+            log.warning("allowance.unreachable", fault=type(error).__name__)
+            available, wait = self._capacity, 0
+        return Allowance(self._capacity, available, self._rate, ceil(wait / 1000))
+
+    async def document(self, sha: str) -> str | None:
+        """The persisted document of *sha*, whose day begins anew."""
+        try:
+            text: bytes | None = await reply(self._redis.getex(f"gw:document:{sha}", ex=DAY))
+        except RedisError as error:
+            log.warning("documents.unreachable", fault=type(error).__name__)
+            return None
+        return None if text is None else text.decode()
+
+    async def keep_document(self, sha: str, text: str) -> None:
+        """Keep *text* under its *sha* for a day."""
+        try:
+            await reply(self._redis.set(f"gw:document:{sha}", text, ex=DAY))
+        except RedisError as error:
+            log.warning("documents.unreachable", fault=type(error).__name__)

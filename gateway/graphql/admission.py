@@ -1,0 +1,170 @@
+"""Lets an operation in: its text found, parsed, bounded and validated; allowed, priced, paid for."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from graphql import GraphQLSchema, OperationType
+from strawberry.extensions import SchemaExtension
+
+from gateway.graphql.caller import Caller
+from gateway.graphql.documents import Documents, Operation
+from gateway.graphql.errors import request_error
+from gateway.graphql.limits import Limits
+from gateway.graphql.params import Params
+from gateway.graphql.persisted import PersistedDocuments
+
+# Callers whose refunds are remembered; they are a courtesy.
+MAX_REFUNDS = 10_000
+
+
+class Allowance(Protocol):
+    """A caller's bucket after a charge; *wait*: for how many seconds it was refused, 0 if it was not."""
+
+    maximum: int
+    available: int
+    restore_rate: int
+    wait: int
+
+
+class Allowances(Protocol):
+    """Buckets of cost, one a caller."""
+
+    async def spend(self, bucket: str, cost: int, refund: int = 0) -> Allowance:
+        """Take *cost* from *bucket*, after giving *refund* back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """An operation that may run, what it was charged, and the *least* that it costs."""
+
+    text: str
+    cost: int
+    least: int
+    allowance: Allowance
+
+    def actual(self, data: object) -> int:
+        """What the answer *data* came to, never more than what was charged."""
+        return min(self.cost, max(self.least, objects_in(data) - 1))
+
+    def receipt(self, data: object) -> dict[str, Any]:
+        """``extensions.cost`` of the answer *data*, in the words that Shopify gave it."""
+        return {
+            "requestedQueryCost": self.cost,
+            "actualQueryCost": self.actual(data),
+            "throttleStatus": {
+                "maximumAvailable": self.allowance.maximum,
+                "currentlyAvailable": self.allowance.available,
+                "restoreRate": self.allowance.restore_rate,
+            },
+        }
+
+
+class Admission:
+    """Decides what runs. Everything it refuses is a GraphQLError, or several in `Invalid`."""
+
+    def __init__(
+        self,
+        schema: GraphQLSchema,
+        limits: Limits,
+        allowances: Allowances,
+        persisted: PersistedDocuments,
+    ) -> None:
+        self.limits = limits
+        self.documents = Documents(schema, limits)
+        self._allowances = allowances
+        self._persisted = persisted
+        self._refunds: dict[str, int] = {}
+
+    async def admit(
+        self, params: Params, caller: Caller, kinds: Collection[OperationType]
+    ) -> Admitted:
+        """The operation of *params* if *caller* may run it now, as one of *kinds*."""
+        text = await self._persisted.text(params, ad_hoc=caller.ad_hoc)
+        document = self.documents.read(text, suggestions=caller.introspects)
+        operation = document.operation(params.operation_name)
+        _must_be_allowed(operation, caller, kinds)
+        await self._persisted.remember(params)
+        cost = operation.price.of(params.variables or {}, self.limits.page)
+        if cost > self.limits.cost:
+            raise request_error(
+                "QUERY_TOO_COMPLEX",
+                f"This would cost {cost}, and {self.limits.cost} is the most; ask for shorter pages.",
+                cost={"requestedQueryCost": cost, "maximumQueryCost": self.limits.cost},
+            )
+        return Admitted(text, cost, operation.price.fixed, await self._charge(caller, cost))
+
+    def settle(self, admitted: Admitted, caller: Caller, data: object) -> dict[str, Any]:
+        """The receipt; what *data* did not use is given back with the caller's next charge."""
+        receipt = admitted.receipt(data)
+        unused = admitted.cost - receipt["actualQueryCost"]
+        if len(self._refunds) < MAX_REFUNDS:
+            self._refunds[caller.name] = self._refunds.get(caller.name, 0) + unused
+        return receipt
+
+    async def _charge(self, caller: Caller, cost: int) -> Allowance:
+        refund = self._refunds.pop(caller.name, 0)
+        allowance = await self._allowances.spend(caller.name, cost, refund)
+        if allowance.wait:
+            raise request_error(
+                "RATE_LIMITED",
+                f"The allowance is used up; ask again in {allowance.wait} s.",
+                retryAfter=allowance.wait,
+            )
+        return allowance
+
+
+class Prepared(SchemaExtension):
+    """Gives Strawberry the document that was admitted, instead of parsing and validating it again.
+
+    A running operation is cancelled, with all of its resolvers, when its time is up.
+    """
+
+    def __init__(self, documents: Documents, seconds: float) -> None:
+        super().__init__()
+        self._documents = documents
+        self._seconds = seconds
+
+    def on_parse(self) -> Iterator[None]:
+        """Hand over the document."""
+        text = self.execution_context.query or ""
+        self.execution_context.graphql_document = self._documents.read(text, suggestions=False).ast
+        yield
+
+    def on_validate(self) -> Iterator[None]:
+        """Say that it is valid."""
+        self.execution_context.pre_execution_errors = []
+        yield
+
+    async def on_execute(self) -> AsyncIterator[None]:
+        """Bound the time."""
+        async with asyncio.timeout(self._seconds):
+            yield
+
+
+def objects_in(data: object) -> int:
+    """How many objects an answer holds, which is what it cost."""
+    if isinstance(data, dict):
+        return 1 + sum(objects_in(each) for each in data.values())
+    if isinstance(data, list):
+        return sum(objects_in(each) for each in data)
+    return 0
+
+
+def _must_be_allowed(
+    operation: Operation, caller: Caller, kinds: Collection[OperationType]
+) -> None:
+    if operation.kind not in kinds:
+        raise request_error(*_ELSEWHERE[operation.kind])
+    if operation.introspects and not caller.introspects:
+        raise request_error("INTROSPECTION_DISABLED", "This token may not ask for the schema.")
+
+
+_ELSEWHERE = {
+    OperationType.MUTATION: ("METHOD_NOT_ALLOWED", "Send mutations by POST."),
+    OperationType.SUBSCRIPTION: (
+        "SUBSCRIPTION_NEEDS_STREAM",
+        "Subscribe over WebSocket (graphql-transport-ws), or with Accept: text/event-stream.",
+    ),
+}

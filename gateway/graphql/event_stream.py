@@ -1,0 +1,110 @@
+"""GraphQL over Server-Sent Events, distinct connections mode: https://github.com/enisdenjo/graphql-sse.
+
+Lines end in LF alone, because urql splits on nothing else. A reader that does not keep up is waited
+for: nothing is queued here.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from gateway.graphql.accept import MediaType
+from gateway.graphql.answers import Body
+
+HEARTBEAT = 15.0
+FOREVER = 86_400.0
+COMPLETE = b"event: complete\ndata:\n\n"
+EXPIRED = {
+    "errors": [
+        {
+            "message": "The token has expired; subscribe again with a new one.",
+            "extensions": {"code": "UNAUTHENTICATED"},
+        }
+    ]
+}
+
+
+class EventStream(Response):
+    """Each of *bodies* as an event, until the *until* of the token, or until the server is *ending*.
+
+    An expired token ends the stream with an error; an ending server just ends it, which is what makes
+    clients connect again.
+    """
+
+    media_type = MediaType.EVENTS.content_type
+
+    def __init__(
+        self,
+        bodies: AsyncGenerator[Body, None],
+        *,
+        until: float,
+        ending: asyncio.Event,
+        headers: Mapping[str, str],
+    ) -> None:
+        super().__init__(headers={**headers, "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._bodies = bodies
+        self._until = until
+        self._ending = ending
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Write events until the first reason to stop."""
+        del scope
+        await send(
+            {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        )
+        writing = asyncio.ensure_future(self._write(send))
+        gone = asyncio.ensure_future(_gone(receive))
+        expiry = asyncio.ensure_future(asyncio.sleep(self._left()))
+        rest = [asyncio.ensure_future(each) for each in (_beat(send), self._ending.wait())]
+        try:
+            await asyncio.wait([writing, gone, expiry, *rest], return_when=asyncio.FIRST_COMPLETED)
+            await _cancelled(writing, *rest)
+            if gone.done():
+                return
+            last = _event(EXPIRED) + COMPLETE if expiry.done() else b""
+            await send({"type": "http.response.body", "body": last, "more_body": False})
+        finally:
+            await _cancelled(writing, gone, expiry, *rest)
+
+    async def _write(self, send: Send) -> None:
+        async with aclosing(self._bodies) as bodies:
+            async for body in bodies:
+                await send(_chunk(_event(body)))
+        await send(_chunk(COMPLETE))
+
+    def _left(self) -> float:
+        return min(max(self._until - time.time(), 0.0), FOREVER)
+
+
+async def _beat(send: Send) -> None:
+    """Comments, so that no box in between takes the silence for death."""
+    while True:
+        await asyncio.sleep(HEARTBEAT)
+        await send(_chunk(b":\n\n"))
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _cancelled(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel *tasks* and let them finish what they have to."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _event(body: Body) -> bytes:
+    return b"event: next\ndata: " + orjson.dumps(body) + b"\n\n"
+
+
+def _chunk(data: bytes) -> Message:
+    return {"type": "http.response.body", "body": data, "more_body": True}

@@ -1,0 +1,80 @@
+"""Runs operations: admitted, executed, answered; every transport goes through here."""
+
+import copy
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
+from typing import Any
+
+import strawberry
+from graphql import GraphQLError, OperationType
+
+from gateway.graphql import answers
+from gateway.graphql.admission import Admission, Admitted, Prepared
+from gateway.graphql.answers import Body, Explain
+from gateway.graphql.caller import Caller
+from gateway.graphql.documents import Invalid
+from gateway.graphql.params import Params
+
+
+class Operations:
+    """Operations on *schema*, as *admission* lets them in; *explain* tells expected exceptions apart."""
+
+    def __init__(self, schema: strawberry.Schema, admission: Admission, explain: Explain) -> None:
+        self.schema = _with_prepared_documents(schema, admission)
+        self._admission = admission
+        self._explain = explain
+
+    async def execute(
+        self, params: Params, caller: Caller, kinds: Collection[OperationType]
+    ) -> Body:
+        """The one answer to a query or mutation."""
+        try:
+            admitted = await self._admission.admit(params, caller, kinds)
+            result = await self.schema.execute(admitted.text, **_arguments(params, caller))
+            return self._executed(result, admitted, caller)
+        except Exception as error:  # noqa: BLE001 nothing may leave unmasked
+            return self._stopped(error, caller)
+
+    async def stream(
+        self, params: Params, caller: Caller, kinds: Collection[OperationType]
+    ) -> AsyncGenerator[Body, None]:
+        """Each answer to a subscription, or the one to a query or mutation."""
+        try:
+            admitted = await self._admission.admit(params, caller, kinds)
+            results = await self.schema.stream(admitted.text, **_arguments(params, caller))
+            async with aclosing(results):
+                async for result in results:
+                    yield self._executed(result, admitted, caller)
+        except Exception as error:  # noqa: BLE001 nothing may leave unmasked
+            yield self._stopped(error, caller)
+
+    def _executed(self, result: Any, admitted: Admitted, caller: Caller) -> Body:
+        body = answers.executed(result, self._explain, suggestions=caller.introspects)
+        cost = self._admission.settle(admitted, caller, result.data)
+        body["extensions"] = {**body.get("extensions", {}), "cost": cost}
+        return body
+
+    def _stopped(self, error: Exception, caller: Caller) -> Body:
+        if isinstance(error, GraphQLError | Invalid):
+            errors = error.errors if isinstance(error, Invalid) else [error]
+            return answers.refused(errors, self._explain, suggestions=caller.introspects)
+        return answers.failed(error, self._explain)
+
+
+def _arguments(params: Params, caller: Caller) -> dict[str, Any]:
+    return {
+        "variable_values": params.variables,
+        "context_value": caller.context(),
+        "operation_name": params.operation_name,
+        "operation_extensions": params.extensions,
+    }
+
+
+def _with_prepared_documents(schema: strawberry.Schema, admission: Admission) -> strawberry.Schema:
+    """A copy of *schema*, which may serve elsewhere as it is, that runs what *admission* prepared."""
+    prepared = copy.copy(schema)
+    prepared.extensions = (
+        *schema.extensions,
+        lambda: Prepared(admission.documents, admission.limits.seconds),
+    )
+    return prepared

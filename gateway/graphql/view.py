@@ -1,0 +1,125 @@
+"""GraphQL over HTTP for a Strawberry schema: https://graphql.github.io/graphql-over-http/draft/.
+
+`GraphQLView` is a `strawberry.asgi.GraphQL` that negotiates media types, answers every refusal as
+JSON with the status that it deserves, and streams over SSE and WebSocket. There is no CSRF to prevent:
+only the Authorization header says who asks, and no browser sends that by itself.
+"""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import orjson
+import strawberry
+from graphql import OperationType
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from strawberry.asgi import GraphQL
+from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+
+from gateway.graphql.accept import MediaType, negotiate
+from gateway.graphql.admission import Admission
+from gateway.graphql.answers import Body, Explain
+from gateway.graphql.caller import Authenticate
+from gateway.graphql.errors import LEGACY_REQUEST_ERROR, REQUEST_ERROR, STATUS
+from gateway.graphql.event_stream import EventStream
+from gateway.graphql.operations import Operations
+from gateway.graphql.params import read_params
+from gateway.graphql.websocket import INIT_WAIT, MAX_OPERATIONS, FrameAdapter, Socket
+from gateway.refusal import HttpRefusal
+
+MAX_BODY = 524_288
+HEADERS = {"Cache-Control": "no-store", "Vary": "Accept", "X-Content-Type-Options": "nosniff"}
+
+KINDS = {
+    ("GET", False): (OperationType.QUERY,),
+    ("GET", True): (OperationType.QUERY, OperationType.SUBSCRIPTION),
+    ("POST", False): (OperationType.QUERY, OperationType.MUTATION),
+    ("POST", True): tuple(OperationType),
+}
+"""What runs by which method, by whether the answer is a stream."""
+
+
+class GraphQLView(GraphQL[Any, None]):
+    """*schema* over HTTP, SSE and WebSocket, for those whom *authenticate* knows.
+
+    *explain* gives the words for exceptions that are expected; all others are masked. When *ending* is
+    set, streams end and sockets close, so that their clients connect to another process.
+    """
+
+    websocket_adapter_class = FrameAdapter
+    graphql_transport_ws_handler_class = Socket
+
+    def __init__(
+        self,
+        schema: strawberry.Schema,
+        *,
+        authenticate: Authenticate,
+        admission: Admission,
+        explain: Explain,
+        ending: asyncio.Event,
+    ) -> None:
+        super().__init__(
+            schema,
+            graphql_ide=None,
+            subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL],
+            connection_init_wait_timeout=INIT_WAIT,
+            max_subscriptions_per_connection=MAX_OPERATIONS,
+        )
+        self.authenticate = authenticate
+        self.operations = Operations(schema, admission, explain)
+        self.ending = ending
+        self.sockets: Counter[str] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or serve one WebSocket."""
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        try:
+            response = await self._answer(Request(scope, receive))
+        except HttpRefusal as refusal:
+            response = refusal.response()
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        media = _negotiated(request)
+        caller = await self.authenticate(request.headers.get("authorization"))
+        params = await read_params(request, limit=MAX_BODY)
+        kinds = KINDS[request.method, media is MediaType.EVENTS]
+        if media is not MediaType.EVENTS:
+            return _response(await self.operations.execute(params, caller, kinds), media)
+        bodies = self.operations.stream(params, caller, kinds)
+        return EventStream(bodies, until=caller.until, ending=self.ending, headers=HEADERS)
+
+
+def _negotiated(request: Request) -> MediaType:
+    if request.method not in ("GET", "POST"):
+        raise HttpRefusal(
+            405, "METHOD_NOT_ALLOWED", "Send GraphQL by GET or POST.", {"Allow": "GET, POST"}
+        )
+    media = negotiate(request.headers)
+    if media is None:
+        offered = ", ".join(MediaType)
+        raise HttpRefusal(406, "NOT_ACCEPTABLE", f"Answers are written as one of {offered}.")
+    return media
+
+
+def _response(body: Body, media: MediaType) -> Response:
+    if "data" in body:
+        status, headers = 200, HEADERS
+    else:
+        status, headers = _refused(body["errors"][0].get("extensions", {}), media)
+    return Response(orjson.dumps(body), status, headers, media.content_type)
+
+
+def _refused(extensions: dict[str, Any], media: MediaType) -> tuple[int, dict[str, str]]:
+    """The status and headers for a request error with *extensions*."""
+    usual = LEGACY_REQUEST_ERROR if media is MediaType.JSON else REQUEST_ERROR
+    headers = dict(HEADERS)
+    if extensions.get("code") == "METHOD_NOT_ALLOWED":
+        headers["Allow"] = "POST"
+    if "retryAfter" in extensions:
+        headers["Retry-After"] = str(extensions["retryAfter"])
+    return STATUS.get(extensions.get("code", ""), usual), headers

@@ -1,0 +1,226 @@
+"""GraphQL over WebSocket: Strawberry's graphql-transport-ws handler, made strict and bounded."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+import orjson
+from graphql import OperationType
+from starlette.websockets import WebSocketState
+from strawberry.asgi import ASGIWebSocketAdapter
+from strawberry.http.exceptions import WebSocketDisconnected
+from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
+    BaseGraphQLTransportWSHandler,
+    Operation,
+)
+from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message
+
+from gateway.graphql.caller import Caller
+from gateway.graphql.errors import request_error
+from gateway.graphql.frames import (
+    Complete,
+    ConnectionInit,
+    Frame,
+    Ping,
+    Subscribe,
+    frames,
+)
+from gateway.graphql.params import Params
+from gateway.refusal import HttpRefusal
+
+if TYPE_CHECKING:
+    from gateway.graphql.view import GraphQLView
+
+INIT_WAIT = timedelta(seconds=10)
+MAX_FRAME = 262_144
+MAX_OPERATIONS = 100
+MAX_SOCKETS = 10_000
+MAX_SOCKETS_OF_ONE = 500
+# Frames a second that a socket may send for long, and at once.
+PACE = 50.0
+BURST = 100.0
+FOREVER = 86_400.0
+
+BAD_REQUEST = 4400
+UNAUTHORIZED = 4401
+# For a token that was refused or has expired: clients may come back with another one, while they
+# take 4401 for final.
+FORBIDDEN = 4403
+SUBSCRIBER_EXISTS = 4409
+TOO_MANY_INITS = 4429
+SERVICE_RESTART = 1012
+TRY_AGAIN_LATER = 1013
+
+
+class FrameAdapter(ASGIWebSocketAdapter):
+    """Reads strict frames, and is silent once the socket is closed."""
+
+    async def iter_json(
+        self, *, ignore_parsing_errors: bool = False
+    ) -> AsyncGenerator[Frame, None]:
+        """Each frame that arrives; one that is none closes the socket."""
+        del ignore_parsing_errors
+        while self._open:
+            message = await self.ws.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            try:
+                yield _frame(message.get("text"))
+            except (ValueError, RecursionError) as error:
+                await self.close(BAD_REQUEST, str(error))
+                return
+
+    async def send_json(self, message: Mapping[str, object]) -> None:
+        """Send *message* as text."""
+        if not self._open:
+            raise WebSocketDisconnected
+        await self.ws.send_text(orjson.dumps(message).decode())
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close with *code*; a reason may have 123 bytes."""
+        if self._open:
+            await self.ws.close(code, reason.encode()[:120].decode(errors="ignore"))
+
+    @property
+    def _open(self) -> bool:
+        return self.ws.application_state is WebSocketState.CONNECTED
+
+
+class Socket(BaseGraphQLTransportWSHandler[Any, None]):
+    """One socket: whose it is, how long it may last, and the operations that run on it.
+
+    Each operation has a context of its own. A socket that talks faster than `PACE` is read more
+    slowly. It ends with its token, and when the server does.
+    """
+
+    view: "GraphQLView"
+    websocket: FrameAdapter
+    caller: Caller | None = None
+
+    async def handle(self) -> None:
+        """Serve the socket until either side closes it."""
+        self._pace = Pace()
+        self._end: asyncio.Task[None] | None = None
+        await super().handle()
+
+    async def handle_message(self, message: Any) -> None:
+        """Act on one frame."""
+        await self._pace.keep()
+        if isinstance(message, ConnectionInit):
+            await self._open(message)
+        elif isinstance(message, Subscribe):
+            await self._subscribe(message)
+        elif isinstance(message, Complete):
+            await self.cleanup_operation(message.id)
+        elif isinstance(message, Ping):
+            await self.send_message({"type": "pong"})
+
+    async def shutdown(self) -> None:
+        """Stop everything that runs on the socket."""
+        if self._end:
+            self._end.cancel()
+        if self.caller:
+            self._leave(self.caller)
+        await super().shutdown()
+
+    async def _open(self, frame: ConnectionInit) -> None:
+        if self.connection_init_received:
+            await self.websocket.close(TOO_MANY_INITS, "Too many initialisation requests")
+            return
+        self.connection_init_received = True
+        payload = frame.payload or {}
+        try:
+            caller = await self.view.authenticate(
+                payload.get("Authorization") or payload.get("authorization")
+            )
+        except HttpRefusal as refusal:
+            await self.websocket.close(FORBIDDEN, refusal.message)
+            return
+        await self._acknowledge(caller)
+
+    async def _acknowledge(self, caller: Caller) -> None:
+        sockets = self.view.sockets
+        if sockets[caller.name] >= MAX_SOCKETS_OF_ONE or sockets.total() >= MAX_SOCKETS:
+            await self.websocket.close(TRY_AGAIN_LATER, "Too many sockets")
+            return
+        sockets[caller.name] += 1
+        self.caller = caller
+        self._end = asyncio.create_task(self._close_in_time(caller.until))
+        await self.send_message({"type": "connection_ack"})
+
+    def _leave(self, caller: Caller) -> None:
+        self.view.sockets[caller.name] -= 1
+        if not self.view.sockets[caller.name]:
+            del self.view.sockets[caller.name]
+
+    async def _subscribe(self, frame: Subscribe) -> None:
+        if self.caller is None:
+            await self.websocket.close(UNAUTHORIZED, "Unauthorized")
+            return
+        if frame.id in self.operations:
+            await self.websocket.close(
+                SUBSCRIBER_EXISTS, f"Subscriber for {frame.id} already exists"
+            )
+            return
+        operation: Operation[Any, None] = Operation(self, frame.id, "", None, None)
+        self.operations[frame.id] = operation
+        if len(self.operations) > MAX_OPERATIONS:
+            full = request_error(
+                "TOO_MANY_OPERATIONS", f"A socket runs {MAX_OPERATIONS} at a time."
+            )
+            await operation.send_initial_errors([full])
+            return
+        operation.task = asyncio.create_task(self._run(operation, frame.payload, self.caller))
+
+    async def _run(self, operation: Operation[Any, None], params: Params, caller: Caller) -> None:
+        bodies = self.view.operations.stream(params, caller, tuple(OperationType))
+        with suppress(WebSocketDisconnected):
+            async with aclosing(bodies):
+                async for body in bodies:
+                    if "data" not in body:
+                        await self._tell(operation, "error", body["errors"])
+                        return
+                    await self._tell(operation, "next", body)
+            await self._tell(operation, "complete")
+
+    async def _tell(self, operation: Operation[Any, None], kind: str, payload: Any = None) -> None:
+        content = {} if payload is None else {"payload": payload}
+        message = {"id": operation.id, "type": kind, **content}
+        await operation.send_operation_message(cast("Message", message))
+
+    async def _close_in_time(self, until: float) -> None:
+        """Close when the server ends or the token expires, whichever comes first."""
+        left = min(max(until - time.time(), 0.0), FOREVER)
+        try:
+            await asyncio.wait_for(self.view.ending.wait(), left)
+        except TimeoutError:
+            await self.websocket.close(FORBIDDEN, "The token has expired; connect with a new one")
+        else:
+            await self.websocket.close(SERVICE_RESTART, "Service restart")
+
+
+class Pace:
+    """Lets `BURST` frames pass at once and `PACE` a second for long; the others wait."""
+
+    def __init__(self) -> None:
+        self._left = BURST
+        self._at = time.monotonic()
+
+    async def keep(self) -> None:
+        """Return when one more frame may pass."""
+        now = time.monotonic()
+        self._left = min(self._left + (now - self._at) * PACE, BURST) - 1
+        self._at = now
+        if self._left < 0:
+            await asyncio.sleep(-self._left / PACE)
+
+
+def _frame(text: str | None) -> Frame:
+    if text is None:
+        raise ValueError("Frames are text")
+    if len(text) > MAX_FRAME:
+        raise ValueError("The frame is too long")
+    return frames.decode(text)
