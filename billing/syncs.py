@@ -4,7 +4,7 @@ The ledger's scripts write them (``request_sync``, ``acquire``, ``commit``, ``re
 sync says what became of the very flush that it stands for; here they are read.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain

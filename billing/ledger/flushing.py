@@ -5,11 +5,9 @@ the server was replaced.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
-
-import orjson
 
 from billing import keys
 from billing.ledger.door import Door
@@ -65,15 +63,15 @@ class Flushing(Door):
         """Write *flight* ahead of sending it; it replaces an earlier one."""
         await self._fenced("prepare", lease, flight_json(flight), flight.seq)
 
-    async def mark(self, lease: Lease, index: int, result: Mapping[str, Any] | None = None) -> None:
-        """The flight's request *index* is done; *result* is kept beside it while the flight lasts."""
-        await self._fenced("mark", lease, index, orjson.dumps(result or {}))
+    async def mark(self, lease: Lease, index: int) -> None:
+        """The flight's request *index* is done."""
+        await self._fenced("mark", lease, index)
 
     async def in_doubt(self, lease: Lease) -> None:
         """A request was sent whose outcome is not known: nothing is finalized for a while."""
         await self._fenced("in_doubt", lease)
 
-    async def commit(
+    async def commit(  # noqa: PLR0913 all of it becomes true in one step
         self,
         lease: Lease,
         *,
@@ -118,10 +116,19 @@ class Flushing(Door):
         """
         await self._release(lease, delay_ms, sync, stuck="")
 
-    async def park(self, lease: Lease, failure: SyncFailure) -> None:
-        """Give the lease back and let the period rest: it takes a person, or an hour, to go on."""
-        outcome = SyncOutcome(SyncStatus.FAILED, failure=failure)
-        await self._release(lease, PARKED_MS, outcome, stuck=failure.code)
+    async def park(
+        self,
+        lease: Lease,
+        failure: SyncFailure,
+        sync: SyncOutcome | None = None,
+    ) -> None:
+        """Give the lease back and let the period rest: it takes a person, or an hour, to go on.
+
+        *sync* says what had been done before; its syncs have FAILED with *failure*.
+        """
+        done = sync or SyncOutcome(SyncStatus.FAILED)
+        failed = replace(done, status=SyncStatus.FAILED, failure=failure)
+        await self._release(lease, PARKED_MS, failed, stuck=failure.code)
 
     async def wake(self, customer: CustomerId, period: Period) -> None:
         """Look at a period at once, whatever it rested for."""
@@ -166,28 +173,15 @@ class Flushing(Door):
     async def _release(
         self, lease: Lease, delay_ms: int, sync: SyncOutcome | None, *, stuck: str
     ) -> None:
-        failure = sync.failure if sync else None
-        interval = self._policy.interval(self._nonce())
-        await self._fenced(
-            "release",
-            lease,
-            delay_ms,
-            interval,
-            self._policy.sync_history,
-            *(
-                (sync.status, sync.lines_added, sync.lines_updated, sync.lines_removed)
-                if sync
-                else ("", 0, 0, 0)
-            ),
-            sync.stripe_calls if sync else 0,
-            sync.invoice or "" if sync else "",
-            *(
-                (failure.code, failure.message, failure.request_id or "")
-                if failure
-                else ("", "", "")
-            ),
-            stuck,
-        )
+        said: tuple[str | int, ...] = ("", 0, 0, 0, 0, "")
+        failure = None
+        if sync:
+            changed = (sync.lines_added, sync.lines_updated, sync.lines_removed)
+            said = (sync.status, *changed, sync.stripe_calls, sync.invoice or "")
+            failure = sync.failure
+        why = (failure.code, failure.message, failure.request_id or "") if failure else ("", "", "")
+        interval, history = self._policy.interval(self._nonce()), self._policy.sync_history
+        await self._fenced("release", lease, delay_ms, interval, history, *said, *why, stuck)
 
     async def _fenced(self, name: str, lease: Lease, *args: str | bytes | int) -> Any:
         key = keys.customer(lease.customer)

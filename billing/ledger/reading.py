@@ -5,9 +5,9 @@ from decimal import Decimal
 from typing import Literal
 
 from billing import keys
+from billing.errors import LedgerUnavailable
 from billing.ledger.door import Door
 from billing.ledger.wire import snapshot_of
-from billing.redis_reply import reply
 from billing.snapshot import Snapshot
 from billing.syncs import Sync, Syncs, sync_id
 from billing.usage import CustomerId, LineKey, Period
@@ -36,7 +36,7 @@ class Reading(Door):
     async def due_ms(self, customer: CustomerId, period: Period) -> int | None:
         """When a worker looks at the period at the latest (ms); None when nothing is left to say."""
         key = keys.due(keys.shard_of(customer))
-        score = await reply(self._server.redis.zscore(key, f"{customer}|{period}"))
+        score = await self._server.ask("ZSCORE", key, f"{customer}|{period}")
         return None if score is None else int(score)
 
     async def breakdown(
@@ -85,5 +85,6 @@ class Reading(Door):
             self._policy.sync_history,
         )
         sync = await Syncs(self._server.redis).get(sync_id(customer, int(number)))
-        assert sync is not None
+        if sync is None:
+            raise LedgerUnavailable("The ledger was emptied while a sync was asked for; ask again.")
         return sync, bool(joined)

@@ -100,6 +100,13 @@ class Server:
                 raise _translated(answer) from answer
         return answers
 
+    async def ask(self, *command: str | bytes | int) -> Any:
+        """The answer of one plain command."""
+        try:
+            return await self._send(*command)
+        except RedisError as error:
+            raise _unavailable(error) from error
+
     async def execute(self, pipeline: Any) -> list[Any]:
         """The answers of a pipeline of plain reads."""
         try:

@@ -11,7 +11,6 @@ from billing.ledger.door import Door
 from billing.ledger.quantities import OutOfRange, as_text
 from billing.ledger.wire import hold_of
 from billing.pages import Page
-from billing.redis_reply import reply
 from billing.snapshot import Hold
 from billing.usage import CustomerId, LineKey, Period, Price, adjustment_line
 
@@ -80,7 +79,7 @@ class Support(Door):
         if outcome not in (b"made", b"known"):
             raise _refusal(outcome, adjustment, kept)
         number, text = kept
-        made = _adjustment(adjustment.customer, int(number), text)
+        made = _adjustment(adjustment.customer, int(number), text.decode())
         if (made.sku, made.quantity, made.reason) != (
             adjustment.sku,
             adjustment.quantity,
@@ -97,8 +96,8 @@ class Support(Door):
         """The correction of this id."""
         customer, _, number = adjustment_id.removeprefix("adj_").rpartition("_")
         owner = CustomerId(f"cus_{customer}")
-        text = await reply(self._server.redis.hget(keys.adjustments(owner), number))
-        return _adjustment(owner, int(number), text) if text else None
+        text = await self._server.ask("HGET", keys.adjustments(owner), number)
+        return _adjustment(owner, int(number), text.decode()) if text else None
 
     async def adjustments(
         self,
@@ -108,18 +107,16 @@ class Support(Door):
     ) -> Page[Adjustment]:
         """At most *first* corrections that are older than the one of id *after*, newest first."""
         if after is None:
-            count = await reply(self._server.redis.hlen(keys.adjustments(customer)))
+            count = await self._server.ask("HLEN", keys.adjustments(customer))
         else:
             number = after.rpartition("_")[2]
             count = int(number) - 1 if number.isdecimal() else 0
         numbers = list(range(count, max(0, count - first - 1), -1))
         if not numbers:
             return Page((), has_more=False)
-        texts = await reply(
-            self._server.redis.hmget(keys.adjustments(customer), [str(each) for each in numbers])
-        )
+        texts = await self._server.ask("HMGET", keys.adjustments(customer), *numbers)
         found = [
-            _adjustment(customer, number, text)
+            _adjustment(customer, number, text.decode())
             for number, text in zip(numbers, texts, strict=True)
             if text
         ]
@@ -143,7 +140,7 @@ class Support(Door):
 
     async def held(self, customer: CustomerId) -> Hold | None:
         """The hold that stands."""
-        text = await reply(self._server.redis.hget(keys.customer(customer), "hold"))
+        text = await self._server.ask("HGET", keys.customer(customer), "hold")
         return hold_of(text.decode()) if text else None
 
 
@@ -151,11 +148,11 @@ def _quantity(quantity: Decimal) -> str:
     try:
         return as_text(quantity)
     except OutOfRange as error:
-        raise Refused(ErrorCode.INVALID_INPUT, f"{error}.", ("quantity",)) from error
+        raise Refused(ErrorCode.INVALID_INPUT, str(error), ("quantity",)) from error
 
 
-def _adjustment(customer: CustomerId, number: int, text: bytes) -> Adjustment:
-    period, at_ms, said = text.decode().split(" ", 2)
+def _adjustment(customer: CustomerId, number: int, text: str) -> Adjustment:
+    period, at_ms, said = text.split(" ", 2)
     content = orjson.loads(said)
     return Adjustment(
         id=f"adj_{customer.removeprefix('cus_')}_{number}",

@@ -1,7 +1,7 @@
--- One request of the flight is done. ARGV[3]: period, [4]: fence, [5]: its index, [6]: what came of it.
+-- One request of the flight is done. ARGV[3]: period, [4]: fence, [5]: its index.
 local key = part(ARGV[3], 'flight')
 if not leased(ARGV[3], ARGV[4]) or redis.call('EXISTS', key) == 0 then
     return redis.error_reply(LEASE_LOST)
 end
-redis.call('HSET', key, ARGV[5], ARGV[6])
+redis.call('HSET', key, ARGV[5], 1)
 return 1
