@@ -33,13 +33,22 @@ from billing.turns import Turns
 log = structlog.get_logger(__name__)
 
 Load = Callable[[], Awaitable[Any | None]]
+Shape = Callable[[Any], Any]
 Parts = Callable[[Any], Sequence[tuple[Entry, Any]]]
 
 NOTHING = Look(
     State.MISS, (), "", b"", 0, 0
 )  # what is known without Redis; nobody else is told to wait
 LONGEST_PAUSE = 0.1  # seconds between looks at another process's load
-PARSED_BYTES = 5  # a parsed value takes about this much of the process for each byte of its JSON
+HELD_BYTES = 5  # a held value takes about this much of the process for each byte of its JSON
+
+
+def _as_is(value: Any) -> Any:
+    return value
+
+
+def _no_parts(_value: Any) -> Sequence[tuple[Entry, Any]]:
+    return ()
 
 
 class Source(StrEnum):
@@ -52,7 +61,7 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cached:
-    """A *value* as parsed JSON (None: known not to exist) and when its load began.
+    """A *value* in its shape (None: known not to exist) and when its load began.
 
     *generations* is what it is valid under; None when nothing vouches for it after this read.
     """
@@ -81,6 +90,16 @@ class CachePolicy:
     failure_pause: float = 1
     write_intent: float = 60
     process_bytes: int = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """What ``fetch`` was asked for."""
+
+    entry: Entry
+    load: Load
+    shape: Shape
+    parts: Parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +133,15 @@ class Cache:
         self._standing: Tick[tuple[str, ...], Mapping[str, bytes | None]] = Tick(self._verify)
         self._looking: Tick[Entry, Look] = Tick(partial(server.look, lease=policy.lease))
 
-    async def fetch(self, entry: Entry, load: Load, parts: Parts | None = None) -> Cached:
-        """The value of *entry*, from *load* (None: it does not exist) when nothing valid is kept.
+    async def fetch(
+        self, entry: Entry, load: Load, *, shape: Shape = _as_is, parts: Parts = _no_parts
+    ) -> Cached:
+        """The value of *entry*, from *load* (JSON; None: it does not exist) when nothing valid is kept.
 
-        *parts* names the other entries that a loaded value answers too; a change of any of them has
-        to replace the generations of *entry* as well. Raises what *load* raises, unless a last known
-        value may stand in for an Unavailable.
+        *shape* makes of the JSON what the process keeps: always the same for one entry. *parts* names
+        the other entries that a loaded value answers too; a change of any of them has to replace the
+        generations of *entry* as well. Raises what *load* raises, unless a last known value may stand
+        in for an Unavailable.
         """
         held = self._held.get(entry.key)
         if (
@@ -128,7 +150,8 @@ class Cache:
             and await self._stands(entry, held)
         ):
             return held.cached
-        return await self._turns.take(entry.key, partial(self._turn, entry, load, parts))
+        ask = _Ask(entry, load, shape, parts)
+        return await self._turns.take(entry.key, partial(self._turn, ask))
 
     async def forget(self, *generations: str) -> None:
         """These changed: no read that begins after this shows an older state. CacheGone: say it again."""
@@ -139,6 +162,8 @@ class Cache:
 
         Never raises: what changes this often is kept for a second only (``answers``).
         """
+        if not generations:
+            return ()
         try:
             replaced = await self._server.forget(generations, enough=1)
         except CacheGone:
@@ -184,37 +209,37 @@ class Cache:
         except CacheGone:
             return False
 
-    async def _turn(self, entry: Entry, load: Load, parts: Parts | None) -> Cached:
+    async def _turn(self, ask: _Ask) -> Cached:
         try:
-            look = await self._look(entry)
+            look = await self._look(ask)
         except CacheGone:
             look = NOTHING
         if look.state in (State.HIT, State.STALE):
-            found = opened(entry, look.kept)
+            found = _kept(ask, look, Source.CACHE)
             if found is not None:
                 if look.token:
-                    self._turns.start(self._loaded(entry, look, load, parts))
-                return self._hold(entry, look, Cached(found[0], Source.CACHE, found[1], None))
+                    self._turns.start(self._loaded(ask, look))
+                return self._hold(ask.entry, look, found)
         if look.state is State.FAILED:
-            return self._last_known_or_refuse(entry, look)
-        return await self._load(entry, look, load, parts)
+            return self._last_known_or_refuse(ask, look)
+        return await self._load(ask, look)
 
-    async def _look(self, entry: Entry) -> Look:
+    async def _look(self, ask: _Ask) -> Look:
         """What Redis has, waiting while another process loads it: at the latest until its lease lapses."""
         patience_ends = time.monotonic() + self._policy.patience
         pause = 0.005
         while True:
-            look = await self._looking.ask(entry)
+            look = await self._looking.ask(ask.entry)
             if look.state is not State.WAIT:
                 return look
-            if time.monotonic() > patience_ends and self._last_known(entry, look):
+            if time.monotonic() > patience_ends and self._last_known(ask, look):
                 return replace(look, state=State.FAILED)
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def _load(self, entry: Entry, look: Look, load: Load, parts: Parts | None) -> Cached:
-        known = self._last_known(entry, look)
-        loading = self._turns.start(self._loaded(entry, look, load, parts))
+    async def _load(self, ask: _Ask, look: Look) -> Cached:
+        known = self._last_known(ask, look)
+        loading = self._turns.start(self._loaded(ask, look))
         try:
             async with asyncio.timeout(self._policy.patience if known else None):
                 return await asyncio.shield(loading)
@@ -223,22 +248,20 @@ class Cache:
                 raise
             return known
 
-    async def _loaded(self, entry: Entry, look: Look, load: Load, parts: Parts | None) -> Cached:
+    async def _loaded(self, ask: _Ask, look: Look) -> Cached:
         """Load, and keep the value if nothing has changed since *look*; the asker gets it either way."""
         began = datetime.now(UTC)
         try:
-            value = await load()
+            value = await ask.load()
         except BaseException as error:
-            await self._give_back(entry, look, error)
+            await self._give_back(ask.entry, look, error)
             raise
-        filling = self._filling(entry, look, value, began, parts)
-        kept = await self._fill(filling)
-        now_standing = replace(look, fresh=filling.fresh) if kept else NOTHING
-        return self._hold(
-            entry,
-            replace(now_standing, kept=filling.value),
-            Cached(value, Source.STRIPE, began, None),
-        )
+        filling = self._filling(ask, look, value, began)
+        standing = NOTHING
+        if await self._fill(filling):
+            standing = replace(look, fresh=filling.fresh)
+        found = Cached(None if value is None else ask.shape(value), Source.STRIPE, began, None)
+        return self._hold(ask.entry, replace(standing, kept=filling.value), found)
 
     async def _give_back(self, entry: Entry, look: Look, error: BaseException) -> None:
         pause = self._policy.failure_pause if isinstance(error, Unavailable) else 0
@@ -246,16 +269,14 @@ class Cache:
             if look.token:
                 await self._server.fail(entry, look.token, pause)
 
-    def _filling(
-        self, entry: Entry, look: Look, value: Any | None, began: datetime, parts: Parts | None
-    ) -> Filling:
+    def _filling(self, ask: _Ask, look: Look, value: Any | None, began: datetime) -> Filling:
         policy = self._policy
-        others = parts(value) if parts is not None and value is not None else ()
+        others = () if value is None else ask.parts(value)
         fresh = policy.absent if value is None else policy.fresh
         return Filling(
-            entry=entry,
+            entry=ask.entry,
             look=look,
-            value=sealed(entry, value, began),
+            value=sealed(ask.entry, value, began),
             fresh=fresh * random.uniform(1 - policy.jitter, 1 + policy.jitter),  # noqa: S311 spread
             usable=3 * fresh if value is None else policy.usable,
             kept=policy.on_error,
@@ -277,24 +298,29 @@ class Cache:
             look.generations,
             time.monotonic() + look.fresh,
         )
-        self._held.put(entry.key, held, PARSED_BYTES * len(look.kept))
+        self._held.put(entry.key, held, HELD_BYTES * len(look.kept))
         return found
 
-    def _last_known(self, entry: Entry, look: Look) -> Cached | None:
+    def _last_known(self, ask: _Ask, look: Look) -> Cached | None:
         """The newest value from Redis or the process that is not too old to stand in."""
-        known = [self._held.get(entry.key)]
-        values = [held.cached for held in known if held is not None]
-        found = opened(entry, look.kept)
-        if found is not None:
-            values.append(Cached(found[0], Source.STALE, found[1], None))
-        newest = max(values, key=lambda each: each.fetched_at, default=None)
+        held = self._held.get(ask.entry.key)
+        known = [_kept(ask, look, Source.STALE), None if held is None else held.cached]
         oldest = datetime.now(UTC) - timedelta(seconds=self._policy.on_error)
-        if newest is None or newest.fetched_at < oldest:
-            return None
-        return replace(newest, source=Source.STALE, generations=None)
+        young = [each for each in known if each is not None and each.fetched_at > oldest]
+        newest = max(young, key=lambda each: each.fetched_at, default=None)
+        return newest and replace(newest, source=Source.STALE, generations=None)
 
-    def _last_known_or_refuse(self, entry: Entry, look: Look) -> Cached:
-        known = self._last_known(entry, look)
+    def _last_known_or_refuse(self, ask: _Ask, look: Look) -> Cached:
+        known = self._last_known(ask, look)
         if known is None:
             raise Unavailable("Stripe did not answer a moment ago; ask again.", retry_after=1)
         return known
+
+
+def _kept(ask: _Ask, look: Look, source: Source) -> Cached | None:
+    """What Redis kept, in its shape."""
+    found = opened(ask.entry, look.kept)
+    if found is None:
+        return None
+    value, at = found
+    return Cached(None if value is None else ask.shape(value), source, at, None)

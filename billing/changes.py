@@ -7,7 +7,7 @@ because nobody knows what was missed.
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,7 +20,9 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from billing.redis_reply import reply
+from billing import tags
+from billing.cache import Cache
+from billing.cache_server import CacheGone
 
 log = structlog.get_logger(__name__)
 
@@ -103,12 +105,12 @@ class ChangeStream:
 
 
 @asynccontextmanager
-async def open_changes(url: str) -> AsyncIterator["Changes"]:
-    """Changes over the Redis at *url*, which may be down now and come later."""
+async def open_changes(url: str, cache: Cache) -> AsyncIterator["Changes"]:
+    """Changes over the Redis at *url*, which may be down now and come later; *cache* forgets with them."""
     async with Redis.from_url(
         url, socket_connect_timeout=CONFIRM_SECONDS, socket_timeout=5
     ) as redis:
-        changes = Changes(redis)
+        changes = Changes(redis, cache)
         try:
             yield changes
         finally:
@@ -118,25 +120,23 @@ async def open_changes(url: str) -> AsyncIterator["Changes"]:
 class Changes:
     """Announce changes, and listen to them; neither ever fails for want of Redis."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, cache: Cache) -> None:
         self._redis = redis
+        self._cache = cache
         self._streams: dict[str, set[ChangeStream]] = {}
         self._confirmed: dict[str, asyncio.Event] = {}
         self._connection: AbstractConnection | None = None
         self._listening: asyncio.Task[None] | None = None
 
-    async def publish(self, change: Change) -> None:
-        """Tell every process; a change that cannot be told is logged, and seen at the next look."""
-        message = {
-            "reason": change.reason,
-            "sync": change.sync,
-            "invoice": change.invoice,
-            "at": change.at,
-        }
+    async def publish(self, *changes: Change) -> None:
+        """Tell every process, after what the cache knows of these customers' ledgers was forgotten.
+
+        Usage is told of at most once a second. What cannot be told is logged, and seen at the next look.
+        """
         try:
-            await reply(self._redis.publish(PREFIX + change.customer, orjson.dumps(message)))
-        except (RedisError, OSError) as error:
-            log.warning("changes.unpublished", customer=change.customer, error=type(error).__name__)
+            await self._publish(await self._forget(changes))
+        except (RedisError, OSError, CacheGone) as error:
+            log.warning("changes.unpublished", changes=len(changes), error=type(error).__name__)
 
     @asynccontextmanager
     async def subscribe(self, customer: str) -> AsyncIterator[ChangeStream]:
@@ -155,6 +155,27 @@ class Changes:
         if self._listening is not None:
             self._listening.cancel()
             await asyncio.gather(self._listening, return_exceptions=True)
+
+    async def _forget(self, changes: Sequence[Change]) -> list[Change]:
+        """Those of *changes* that are to be told."""
+        usage = [each for each in changes if each.reason is ChangeReason.USAGE]
+        others = [each for each in changes if each.reason is not ChangeReason.USAGE]
+        if others:
+            await self._cache.forget(*(tags.usage(each.customer) for each in others))
+        moved = await self._cache.touch(*(tags.usage(each.customer) for each in usage))
+        return others + [each for each in usage if tags.usage(each.customer) in moved]
+
+    async def _publish(self, changes: Sequence[Change]) -> None:
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for each in changes:
+                message = {
+                    "reason": each.reason,
+                    "sync": each.sync,
+                    "invoice": each.invoice,
+                    "at": each.at,
+                }
+                pipeline.publish(PREFIX + each.customer, orjson.dumps(message))
+            await pipeline.execute()
 
     async def _join(self, customer: str, stream: ChangeStream) -> None:
         if self._listening is None:

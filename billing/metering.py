@@ -185,8 +185,7 @@ async def _announce(
         for delta, outcome in zip(deltas, outcomes, strict=True)
         if outcome is Outcome.ACCEPTED
     }
-    for customer in counted:
-        await services.changes.publish(Change(customer, ChangeReason.USAGE))
+    await services.changes.publish(*(Change(each, ChangeReason.USAGE) for each in counted))
 
 
 def _invalid(delta_id: str, field: str, message: str) -> Rejection:

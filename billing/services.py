@@ -65,7 +65,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             budget=budget,
             stripe=stripe,
             cache=cache,
-            changes=await stack.enter_async_context(open_changes(settings.cache)),
+            changes=await stack.enter_async_context(open_changes(settings.cache, cache)),
             catalogue=Catalogue(stripe, cache),
             wakeups=await stack.enter_async_context(open_wakeups(settings.queue)),
         )

@@ -1,0 +1,66 @@
+"""A DataLoader that can be left: aiodataloader's batches, guarded against its three traps.
+
+A caller that is cancelled must not take the future along that others wait for, and that the loader
+keeps; a batch that is cancelled must not leave its callers waiting; one key's failure is that key's.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Generic, TypeVar, cast
+
+from aiodataloader import DataLoader
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Loader(Generic[K, V]):
+    """Loads values by key for one operation: each key once, all keys of a loop tick in one batch.
+
+    *batch* answers its keys in order. A value that is an exception is raised where its key was loaded.
+    """
+
+    def __init__(
+        self, batch: Callable[[Sequence[K]], Awaitable[Sequence[V | BaseException]]]
+    ) -> None:
+        self._batch = batch
+        self._running: set[asyncio.Task[object]] = set()
+        self._loader: DataLoader[K, V] = DataLoader(self._answers)
+
+    @classmethod
+    def each(cls, one: Callable[[K], Awaitable[V]]) -> "Loader[K, V]":
+        """A loader whose batch runs *one* for each key, side by side."""
+
+        async def batch(keys: Sequence[K]) -> Sequence[V | BaseException]:
+            return await asyncio.gather(*(one(key) for key in keys), return_exceptions=True)
+
+        return cls(batch)
+
+    async def load(self, key: K) -> V:
+        """The value of *key*."""
+        return await asyncio.shield(self._loader.load(key))
+
+    def prime(self, key: K, value: V) -> None:
+        """Answer *key* with *value*, unless it was asked for before."""
+        self._loader.prime(key, value)
+
+    async def _answers(self, keys: list[K]) -> list[V]:
+        self._hold(asyncio.current_task())
+        try:
+            answers = await self._batch(keys)
+        except BaseException as error:  # noqa: BLE001 aiodataloader lets a CancelledError hang every caller
+            answers = [error] * len(keys)
+        return [_told(answer) for answer in answers]
+
+    def _hold(self, task: "asyncio.Task[object] | None") -> None:
+        """Keep the batch's task, of which aiodataloader keeps no reference."""
+        if task is not None:
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+
+def _told(answer: V | BaseException) -> V:
+    """*answer* in the type by which aiodataloader knows an error: it raises the exceptions among values."""
+    if isinstance(answer, BaseException) and not isinstance(answer, Exception):
+        answer = ConnectionAbortedError("Loading was cancelled.")
+    return cast("V", answer)

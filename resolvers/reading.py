@@ -1,0 +1,114 @@
+"""How an operation reads: through the cache, noting what it cost and what its answer depends on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from billing import tags
+from billing.budget import Lane
+from billing.cache import Cached, Source
+from billing.cache_server import CacheGone
+from billing.errors import ErrorCode, Refused, StripeRejected
+from billing.services import Services
+from billing.stripe_api import tally
+from resolvers.gets import Get
+
+GONE = frozenset({400, 404})  # Stripe's answers to an id, or a cursor, that it does not know
+NOT_FOUND = 404
+
+
+@dataclass(slots=True)
+class Cost:
+    """What an operation cost so far: calls to Stripe, and entries served from where."""
+
+    stripe_calls: int = 0
+    cache_hits: int = 0
+    cache_misses: int = 0
+    stale: int = 0
+
+    def count(self, cached: Cached, calls: int) -> None:
+        """Add one entry, for which Stripe was called *calls* times."""
+        self.stripe_calls += calls
+        self.cache_hits += cached.source is Source.CACHE
+        self.cache_misses += cached.source is Source.STRIPE
+        self.stale += cached.source is Source.STALE
+
+
+@dataclass(slots=True)
+class Footprint:
+    """The *generations* under which everything read so far is valid; not *sound*: something has none.
+
+    *ledger*: it includes what the ledger knows, which moves without asking the cache.
+    """
+
+    generations: dict[str, bytes] = field(default_factory=dict)
+    sound: bool = True
+    ledger: bool = False
+
+    def add(self, generations: Mapping[str, bytes] | None) -> None:
+        """Depend on *generations* as well."""
+        for name, value in (generations or {}).items():
+            self.sound = self.sound and self.generations.setdefault(name, value) == value
+        self.sound = self.sound and generations is not None
+
+
+class Reading:
+    """Reads for one operation, on behalf of *lane*."""
+
+    def __init__(self, services: Services, lane: Lane) -> None:
+        self.services = services
+        self.cost = Cost()
+        self.footprint = Footprint()
+        self._lane = lane
+
+    async def get(self, get: Get) -> Cached:
+        """What Stripe has, as fresh as the cache promises; value None: it has nothing under this id."""
+
+        async def load() -> Any | None:
+            body = await self._read(get.path, get.params)
+            return None if body is None else get.keep(body)
+
+        with tally() as sent:
+            cached = await self.services.cache.fetch(
+                get.entry, load, shape=get.shape, parts=lambda _: get.others
+            )
+        self.cost.count(cached, sent.calls)
+        self.footprint.add(cached.generations)
+        return cached
+
+    async def get_anew(self, path: str) -> Mapping[str, Any] | None:
+        """What Stripe has now; the answer that shows it cannot be kept."""
+        self.footprint.sound = False
+        with tally() as sent:
+            body = await self._read(path, {})
+        self.cost.stripe_calls += sent.calls
+        return body
+
+    async def of_ledger(self, customer: str) -> None:
+        """Depend on what the ledger knows of *customer*; to be awaited before it is read."""
+        self.footprint.ledger = True
+        name = tags.usage(customer)
+        if name not in self.footprint.generations:
+            try:
+                standing = await self.services.cache.generations(name)
+            except CacheGone:
+                standing = (None,)
+            self.footprint.add(None if standing[0] is None else {name: standing[0]})
+
+    async def _read(self, path: str, params: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        try:
+            return await self.services.stripe.read(path, params, lane=self._lane)
+        except StripeRejected as refusal:
+            if "starting_after" in params and refusal.status in GONE:
+                raise _unknown_cursor() from refusal
+            if refusal.status == NOT_FOUND:
+                return None
+            raise
+
+
+def _unknown_cursor() -> Refused:
+    return Refused(
+        ErrorCode.INVALID_INPUT,
+        "Stripe no longer has what `after` points at; begin with the first page.",
+        ("after",),
+    )
