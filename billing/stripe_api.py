@@ -1,10 +1,14 @@
 """The only caller of Stripe: admitted by the budget, sent once, answered in raw JSON or a typed error.
 
-Nothing here repeats a request. Whether the same idempotency key may be sent again is said by the
-error: StripeBusy and OutcomeUnknown, yes, and it must; StripeRejected and KeyExpired, never.
+Whether the same idempotency key may be sent again is said by the error: StripeBusy and OutcomeUnknown,
+yes, and it must; StripeRejected and KeyExpired, never. A flush's writes are sent once and repeated from
+the ledger, across crashes; what has no ledger behind it (reads, portal sessions) is repeated here, and
+only when Stripe certainly did not execute it.
 """
 
+import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,15 +24,15 @@ from billing.budget import Budget, Lane, Outcome
 from billing.errors import BillingError, KeyExpired, OutcomeUnknown, StripeBusy, StripeRejected
 from billing.snapshot import Op
 from billing.stripe_endpoints import Call
+from billing.stripe_wire import NOT_SENT, Wire
 
 log = structlog.get_logger(__name__)
 
 API_VERSION = "2026-10-28.endive"
 TIMEOUT = httpx.Timeout(20, connect=3, pool=3)
-LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=50, keepalive_expiry=30)
+PAUSES = (0.1, 0.4)  # seconds, give or take half, before a read is tried again
 PAGE = 100  # Stripe's largest page
 
-NOT_SENT = "not_sent"
 REPLAYED = "idempotent-replayed"
 LIMITED_BY = "stripe-rate-limited-reason"
 
@@ -50,6 +54,7 @@ class Tally:
 
 
 _tallies: ContextVar[tuple[Tally, ...]] = ContextVar("stripe_tallies", default=())
+_not_after: ContextVar[float | None] = ContextVar("stripe_not_after", default=None)
 
 
 @contextmanager
@@ -87,7 +92,8 @@ class StripeApi:
         stripe.enable_telemetry = False  # it would keep an id of this machine on disk
         logging.getLogger("stripe").setLevel(logging.WARNING)  # at DEBUG it logs payloads
         self._budget = budget
-        self._wire = _Wire(timeout, now)
+        self._now = now
+        self._wire = Wire(timeout, self._before_first_byte)
         self._client = stripe.StripeClient(
             api_key,
             base_addresses={"api": base},
@@ -109,7 +115,7 @@ class StripeApi:
 
     async def write(self, path: str, params: Mapping[str, Any], *, key: str, lane: Lane) -> Answer:
         """POST *params* under the idempotency *key*."""
-        return await self._call("POST", path, params, lane=lane, key=key)
+        return await self._patiently("POST", path, params, lane=lane, key=key)
 
     async def read(
         self,
@@ -119,7 +125,7 @@ class StripeApi:
         lane: Lane,
     ) -> dict[str, Any]:
         """GET one object or one page; what does not exist is a StripeRejected with status 404."""
-        return (await self._call("GET", path, params or {}, lane=lane)).body
+        return (await self._patiently("GET", path, params or {}, lane=lane)).body
 
     async def pages(
         self,
@@ -142,6 +148,22 @@ class StripeApi:
     async def aclose(self) -> None:
         """Close the connections to Stripe."""
         await self._wire.close_async()
+
+    async def _patiently(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, Any],
+        *,
+        lane: Lane,
+        key: str | None = None,
+    ) -> Answer:
+        for pause in PAUSES:
+            try:
+                return await self._call(method, path, params, lane=lane, key=key)
+            except StripeBusy:
+                await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311 spreads retries
+        return await self._call(method, path, params, lane=lane, key=key)
 
     async def _call(
         self,
@@ -169,6 +191,13 @@ class StripeApi:
                 raise failure from error
             passage.outcome = Outcome.OK
             return _answer(response)
+
+    def _before_first_byte(self) -> None:
+        deadline = _not_after.get()
+        if deadline is not None and self._now() > deadline:
+            raise KeyExpired
+        for each in _tallies.get():
+            each.calls += 1
 
 
 def _answer(response: stripe.StripeResponse) -> Answer:
@@ -226,54 +255,3 @@ def _log_failure(call: Call, failure: BillingError, error: stripe.StripeError) -
         status=error.http_status,
         request_id=error.request_id,
     )
-
-
-_not_after: ContextVar[float | None] = ContextVar("stripe_not_after", default=None)
-
-
-class _Wire(stripe.HTTPClient):
-    """The SDK's transport over httpx, with the last look at the clock before a byte leaves."""
-
-    name = "httpx"
-
-    def __init__(self, timeout: httpx.Timeout, now: Callable[[], float]) -> None:
-        super().__init__()
-        self._now = now
-        self._http = httpx.AsyncClient(timeout=timeout, limits=LIMITS)
-
-    async def request_async(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        post_data: str | bytes | None = None,
-    ) -> tuple[bytes, int, Mapping[str, str]]:
-        try:
-            response = await self._http.request(
-                method,
-                url,
-                headers=dict(headers),
-                content=post_data,
-                extensions={"trace": self._on_event},
-            )
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise _no_answer(error, code=NOT_SENT) from error
-        except httpx.HTTPError as error:
-            raise _no_answer(error) from error
-        return response.content, response.status_code, response.headers
-
-    async def _on_event(self, event: str, _info: Mapping[str, Any]) -> None:
-        if not event.endswith("send_request_headers.started"):
-            return
-        deadline = _not_after.get()
-        if deadline is not None and self._now() > deadline:
-            raise KeyExpired
-        for each in _tallies.get():
-            each.calls += 1
-
-    async def close_async(self) -> None:
-        await self._http.aclose()
-
-
-def _no_answer(error: httpx.HTTPError, code: str | None = None) -> stripe.APIConnectionError:
-    return stripe.APIConnectionError(str(error), code=code)  # type: ignore[no-untyped-call]

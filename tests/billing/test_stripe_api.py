@@ -187,6 +187,30 @@ async def test_a_failure_is_named_for_what_may_follow(
     assert len(counter.asked) == 1
 
 
+async def test_a_read_is_tried_again_while_stripe_is_busy(api: StripeApi, counter: Counter) -> None:
+    """A panel shows what it asked for although Stripe's limiter said no for a moment."""
+    counter.answers += [
+        refusal(429, "rate_limit", stripe_rate_limited_reason="global-rate"),
+        refusal(429, "lock_timeout"),
+        JSONResponse({"id": "cus_1"}),
+    ]
+
+    assert await api.read("/v1/customers/cus_1", lane=Lane.CUSTOMER) == {"id": "cus_1"}
+
+
+async def test_a_write_without_a_ledger_is_tried_again_under_its_key(
+    api: StripeApi,
+    counter: Counter,
+) -> None:
+    """The key makes it one portal session, the three tries make it one that comes."""
+    counter.answers += [refusal(409, "idempotency_key_in_use") for _ in range(3)]
+
+    with pytest.raises(StripeBusy):
+        await api.write("/v1/billing_portal/sessions", {}, key="portal-1", lane=Lane.CUSTOMER)
+
+    assert [request.headers["idempotency-key"] for request, _ in counter.asked] == ["portal-1"] * 3
+
+
 async def test_a_refused_connection_sent_nothing(budget: Budget) -> None:
     """Nothing left this machine, so nothing is in doubt and no finalization has to wait."""
     async with aclosing(StripeApi(KEY, "http://127.0.0.1:9", budget)) as door:
