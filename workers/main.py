@@ -103,8 +103,8 @@ async def _forever(work: Work, step: Callable[[Work], Awaitable[bool]]) -> None:
     while True:
         try:
             pause = BUSY_SECONDS if await step(work) else IDLE_SECONDS
-        except Exception as error:  # noqa: BLE001 a loop that ends is worse than a step that fails
-            log.error("worker.step_failed", step=step.__name__, error=type(error).__name__)
+        except Exception:
+            log.exception("worker.step_failed", step=step.__name__)
             pause = FAILED_SECONDS
         await asyncio.sleep(pause)
 

@@ -1,0 +1,156 @@
+"""Usage comes in: each delta on its own, counted once, refused with a reason that names the cure."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from billing.errors import ErrorCode
+from billing.metering import moment, record_usage
+from billing.services import Services
+from billing.usage import CustomerId, Period, line_of
+from tests.support.shop import Shop, delta
+from tests.support.stripe_sandbox import StripeSandbox
+
+
+@pytest.fixture
+async def shop(services: Services) -> Shop:
+    """Three prices at Stripe."""
+    opened = Shop(services)
+    await opened.open()
+    return opened
+
+
+async def total(services: Services, customer: str, sku: str = "machine-seconds") -> Decimal:
+    """What the ledger has counted this month."""
+    picture = await services.ledger.peek(CustomerId(customer), Period.containing(datetime.now(UTC)))
+    return picture.totals.get(line_of(sku), Decimal(0))
+
+
+async def test_a_delta_sent_twice_counts_once(services: Services, shop: Shop) -> None:
+    """Reporters retry; customers must not pay for it."""
+    once = delta(await shop.customer(), "0.000000000001")
+
+    first = await record_usage(services, [once, once])
+    again = await record_usage(services, [once])
+
+    assert (first.accepted, first.duplicates, again.duplicates) == (1, 1, 1)
+    assert await total(services, once.customer_id) == Decimal("0.000000000001")
+
+
+async def test_an_acknowledgement_says_what_it_is_worth(services: Services, shop: Shop) -> None:
+    """Producers may forget what is on disk."""
+    report = await record_usage(services, [delta(await shop.customer())])
+
+    assert report.durability == "FSYNCED"
+    assert report.ledger_epoch
+
+
+async def test_other_content_under_a_known_id_is_refused(services: Services, shop: Shop) -> None:
+    """The first stands: a second amount under the same id is a mistake of the sender."""
+    customer = await shop.customer()
+    first = delta(customer, "5")
+    other = delta(customer, "6", id=first.id, occurred_at=first.occurred_at)
+
+    await record_usage(services, [first])
+    report = await record_usage(services, [other])
+
+    assert [each.code for each in report.rejected] == [ErrorCode.IDEMPOTENCY_CONFLICT]
+    assert await total(services, customer) == 5
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "code"),
+    [
+        ("sku", "no-such-sku", ErrorCode.UNKNOWN_SKU),
+        ("sku", "", ErrorCode.INVALID_INPUT),
+        ("sku", "adj:1", ErrorCode.INVALID_INPUT),
+        ("sku", "a~2026-10", ErrorCode.INVALID_INPUT),
+        ("id", "", ErrorCode.INVALID_INPUT),
+        ("customer_id", "cus_nobody", ErrorCode.NOT_FOUND),
+        ("customer_id", "in_1", ErrorCode.INVALID_INPUT),
+        ("quantity", "1e3", ErrorCode.INVALID_INPUT),
+        ("quantity", "NaN", ErrorCode.INVALID_INPUT),
+        ("quantity", "1_000", ErrorCode.INVALID_INPUT),
+        ("quantity", "٣", ErrorCode.INVALID_INPUT),
+        ("quantity", "1234567890123456", ErrorCode.INVALID_INPUT),
+        ("quantity", "0.0000000000001", ErrorCode.INVALID_INPUT),
+        ("occurred_at", "2026-11-22T09:30:00", ErrorCode.INVALID_INPUT),
+        ("occurred_at", "yesterday", ErrorCode.INVALID_INPUT),
+        ("occurred_at", "2026-02-30T00:00:00Z", ErrorCode.INVALID_INPUT),
+        ("app", "two\nlines", ErrorCode.INVALID_INPUT),
+    ],
+)
+async def test_a_bad_delta_is_refused_alone(
+    services: Services,
+    shop: Shop,
+    field: str,
+    value: str,
+    code: ErrorCode,
+) -> None:
+    """One reporter's mistake must not cost its neighbours their acknowledgement."""
+    customer = await shop.customer()
+    bad = delta(customer, **{field: value})
+
+    report = await record_usage(services, [delta(customer, "2"), bad, delta(customer, "3")])
+
+    assert (report.accepted, [each.code for each in report.rejected]) == (2, [code])
+    assert await total(services, customer) == 5
+
+
+@pytest.mark.parametrize("offset", [timedelta(days=-36), timedelta(minutes=6)])
+async def test_ancient_and_future_usage_is_refused(
+    services: Services, shop: Shop, offset: timedelta
+) -> None:
+    """Ids are remembered for weeks, not for ever; a clock that is ahead bills the wrong month."""
+    when = (datetime.now(UTC) + offset).isoformat()
+
+    report = await record_usage(services, [delta(await shop.customer(), occurred_at=when)])
+
+    assert [(each.code, each.path) for each in report.rejected] == [
+        (ErrorCode.INVALID_INPUT, ("occurredAt",)),
+    ]
+
+
+async def test_a_customer_in_another_currency_is_refused(
+    services: Services,
+    shop: Shop,
+    sandbox: StripeSandbox,
+) -> None:
+    """An invoice has one currency; a line in another cannot be billed."""
+    customer = await shop.customer()
+    await services.ledger.register(CustomerId(customer), "eur")
+
+    report = await record_usage(services, [delta(customer)])
+
+    assert [each.path for each in report.rejected] == [("sku",)]
+
+
+async def test_stripe_is_not_asked_again_for_what_is_known(
+    services: Services,
+    shop: Shop,
+    sandbox: StripeSandbox,
+) -> None:
+    """Usage streams in by the thousand; Stripe's reads are rationed."""
+    customer = await shop.customer()
+    await record_usage(services, [delta(customer)])
+    await sandbox.reset_counters()
+
+    await record_usage(services, [delta(customer) for _ in range(1200)])
+
+    assert (await sandbox.counters())["total"] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "utc"),
+    [
+        ("2026-11-22T09:30:00Z", "2026-11-22T09:30:00+00:00"),
+        ("2026-11-22t11:30:00.250+02:00", "2026-11-22T09:30:00.250000+00:00"),
+        ("0001-01-01T00:00:00+14:00", None),
+    ],
+)
+def test_a_moment_is_read_with_its_offset(text: str, utc: str | None) -> None:
+    """A time without an offset names no moment."""
+    found = moment(text)
+
+    assert (found and found.isoformat()) == utc
