@@ -182,6 +182,7 @@ def line_item(invoice: Record, line: Record) -> Json:
     parent = {"type": "invoice_item_details", "invoice_item_details": details}
     out["parent"] = parent | {"subscription_item_details": None}
     out["subtotal"] = line["amount"]
+    del out["created"]
     return _priced(out)
 
 

@@ -1,0 +1,71 @@
+"""One sandbox process for this folder, empty and calm again before each test."""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import pytest
+import stripe
+from stripe import StripeClient
+
+from tests.support.receiver import Receiver, receive_webhooks
+from tests.support.stripe_sandbox import StripeSandbox, start_sandbox
+
+SECRET = "whsec_test_secret_of_the_receiver"
+
+
+@pytest.fixture(scope="session")
+def process() -> Iterator[StripeSandbox]:
+    """A sandbox without limits and delays, for tests that are not about them."""
+    with start_sandbox("--no-limits", "--no-latency", "--seed", "7") as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+async def sandbox(process: StripeSandbox) -> StripeSandbox:
+    """The same, with nothing left of earlier tests."""
+    await process.reset()
+    await process.settings(
+        limits=False,
+        latency=False,
+        mode="live",
+        duplicates=0,
+        shuffle=0.02,
+        search_lag=0,
+        lock_wait=2,
+        retry_scale=1 / 600,
+    )
+    return process
+
+
+@pytest.fixture
+async def client(sandbox: StripeSandbox) -> AsyncIterator[StripeClient]:
+    """The real stripe-python, told only where to go."""
+    http = stripe.HTTPXClient(timeout=30)
+    yield StripeClient("sk_test_1", base_addresses={"api": sandbox.url}, http_client=http)
+    await http.close_async()
+
+
+@pytest.fixture
+async def http(sandbox: StripeSandbox) -> AsyncIterator[httpx.AsyncClient]:
+    """A plain HTTP client with a test key, for what the SDK would not send or would hide."""
+    headers = {"authorization": "Bearer sk_test_1"}
+    async with httpx.AsyncClient(
+        base_url=sandbox.url, headers=headers, timeout=30, trust_env=False
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+async def receiver(sandbox: StripeSandbox) -> AsyncIterator[Receiver]:
+    """A webhook endpoint that hears everything."""
+    async with receive_webhooks() as receiver:
+        await sandbox.hear(receiver.url, SECRET)
+        yield receiver
+
+
+@pytest.fixture
+async def draft(client: StripeClient) -> Any:
+    """An empty draft of a new customer."""
+    customer = await client.v1.customers.create_async({"email": "a@example.com"})
+    return await client.v1.invoices.create_async({"customer": customer.id})

@@ -1,0 +1,210 @@
+"""The double takes what the SDK may send and answers what the SDK promises."""
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from sandbox.errors import StripeError
+from sandbox.forms import STRUCTURES, Fields
+from sandbox.routes import Routes
+from tests.support.stripe_sandbox import StripeSandbox
+from tests.support.stripe_types import Param, problems, sdk_operations, sdk_params
+
+ROUTES = Routes()
+
+
+@pytest.mark.parametrize("endpoint", sorted(ROUTES.named))
+def test_every_operation_takes_exactly_the_parameters_of_the_sdk(endpoint: str) -> None:
+    """A parameter unknown here would be refused wrongly, an invented one accepted wrongly."""
+    operation = sdk_operations()[endpoint]
+
+    assert list(_differences(ROUTES.named[endpoint].fields, sdk_params(operation))) == []
+
+
+def _differences(ours: Fields, theirs: dict[str, Param], at: str = "") -> Any:
+    yield from (f"{at}{name}: unknown here" for name in theirs.keys() - ours.keys())
+    yield from (f"{at}{name}: invented" for name in ours.keys() - theirs.keys())
+    for name in ours.keys() & theirs.keys():
+        mine, real = ours[name], theirs[name]
+        if mine.known_only:
+            continue
+        if (mine.required, mine.many) != (real.required, real.many):
+            yield f"{at}{name}: required or list differs"
+        inner = STRUCTURES.get("range" if mine.kind == "when" else mine.kind)
+        if (inner is None) != (real.fields is None):
+            yield f"{at}{name}: structure differs"
+        elif inner is not None and real.fields is not None:
+            yield from _differences(inner, real.fields, f"{at}{name}.")
+
+
+def test_every_operation_of_the_sdk_is_simulated_or_says_that_it_is_not() -> None:
+    """404 means that Stripe has no such path; what we merely lack is a 501."""
+    unknown = []
+    for endpoint in sdk_operations():
+        method, template = endpoint.split(" ")
+        try:
+            ROUTES.find(method, re.sub(r"\{\w+\}", "x_1", template))
+        except StripeError as error:
+            if error.status != 501:
+                unknown.append(endpoint)
+
+    assert unknown == []
+
+
+Send = Callable[..., Awaitable[Any]]
+
+
+async def test_every_answer_is_what_the_sdk_promises(
+    sandbox: StripeSandbox, http: httpx.AsyncClient
+) -> None:
+    """One walk through every operation; each answer is held against the SDK's own types."""
+    checked: list[str] = []
+
+    async def send(endpoint: str, *ids: str, **params: Any) -> Any:
+        method, template = endpoint.split(" ")
+        path = template
+        for object_id in ids:
+            path = re.sub(r"\{\w+\}", object_id, path, count=1)
+        form = {key: str(value) for key, value in params.items()}
+        given = {"params" if method == "GET" else "data": form} if form else {}
+        answer = await http.request(method, path, **given)
+        assert answer.status_code == 200, answer.text
+        operation = sdk_operations()[endpoint]
+        found = list(problems(answer.json(), operation.returns, operation.scope))
+        assert found == [], endpoint
+        checked.append(endpoint)
+        return answer.json()
+
+    await _walk_catalogue_and_customers(send)
+    await _walk_invoices(send)
+    await _walk_the_rest(send)
+
+    assert set(checked) == set(ROUTES.named)
+
+
+async def _walk_catalogue_and_customers(send: Send) -> None:
+    await send("POST /v1/products", id="prod_m", name="Machines", unit_label="second")
+    await send("POST /v1/products/{id}", "prod_m", description="By the second")
+    await send("GET /v1/products/{id}", "prod_m")
+    await send("GET /v1/products", active="true")
+    unused = await send("POST /v1/products", name="Unused")
+    await send("DELETE /v1/products/{id}", unused["id"])
+    price = await send(
+        "POST /v1/prices",
+        currency="usd",
+        product="prod_m",
+        unit_amount_decimal="0.0123",
+        lookup_key="m",
+    )
+    await send("POST /v1/prices/{price}", price["id"], nickname="cheap")
+    await send("GET /v1/prices/{price}", price["id"])
+    await send("GET /v1/prices", **{"lookup_keys[0]": "m", "expand[0]": "data.product"})
+    customer = {"id": "cus_a"}
+    made = await send(
+        "POST /v1/customers", email="a@example.com", name="A", **{"address[city]": "Porto"}
+    )
+    customer = made["id"]
+    await send("POST /v1/customers/{customer}", customer, description="x", **{"metadata[org]": "o"})
+    await send("GET /v1/customers/{customer}", customer)
+    await send("GET /v1/customers", email="a@example.com")
+    await send("GET /v1/customers/search", query="email:'a@example.com'")
+    method = await send("POST /v1/payment_methods/{payment_method}/attach", "pm_card_visa", customer=customer)
+    await send("GET /v1/payment_methods/{payment_method}", method["id"])
+    await send("GET /v1/customers/{customer}/payment_methods", customer)
+    await send(
+        "GET /v1/customers/{customer}/payment_methods/{payment_method}", customer, method["id"]
+    )
+    await send("POST /v1/payment_methods/{payment_method}/detach", method["id"])
+    entry = await send(
+        "POST /v1/customers/{customer}/balance_transactions", customer, amount=-5, currency="usd"
+    )
+    entries = "/v1/customers/{customer}/balance_transactions"
+    await send(f"POST {entries}/{{transaction}}", customer, entry["id"], description="a gift")
+    await send(f"GET {entries}/{{transaction}}", customer, entry["id"])
+    await send(f"GET {entries}", customer)
+    await send("POST /v1/billing_portal/sessions", customer=customer, return_url="https://x.test")
+    await send("DELETE /v1/customers/{customer}", customer)
+    await send("GET /v1/customers/{customer}", customer)
+
+
+async def _walk_invoices(send: Send) -> None:
+    customer = (await send("POST /v1/customers", email="b@example.com", payment_method="pm_card_visa"))["id"]
+    methods = await send("GET /v1/customers/{customer}/payment_methods", customer)
+    default = {"invoice_settings[default_payment_method]": methods["data"][0]["id"]}
+    await send("POST /v1/customers/{customer}", customer, **default)
+    price = (await send("GET /v1/prices"))["data"][0]["id"]
+    invoice = (await send("POST /v1/invoices", customer=customer))["id"]
+    await send("POST /v1/invoices/{invoice}", invoice, description="March")
+    lines = {
+        "lines[0][pricing][price]": price,
+        "lines[0][quantity_decimal]": "123456.789",
+        "lines[1][amount]": "900",
+        "lines[1][period][start]": "1",
+        "lines[1][period][end]": "2",
+        "lines[2][price_data][currency]": "usd",
+        "lines[2][price_data][product_data][name]": "Inline",
+        "lines[2][price_data][unit_amount]": "7",
+        "invoice_metadata[seq]": "1",
+    }
+    made = (await send("POST /v1/invoices/{invoice}/add_lines", invoice, **lines))["lines"]["data"]
+    first, second, third = (line["id"] for line in made)
+    edit = {"lines[0][id]": first, "lines[0][quantity]": "500000"}
+    await send("POST /v1/invoices/{invoice}/update_lines", invoice, **edit)
+    single = "POST /v1/invoices/{invoice}/lines/{line_item_id}"
+    await send(single, invoice, second, description="better")
+    gone = {"lines[0][id]": third, "lines[0][behavior]": "unassign"}
+    await send("POST /v1/invoices/{invoice}/remove_lines", invoice, **gone)
+    await send("GET /v1/invoices/{invoice}/lines", invoice, limit=1)
+    item = await send("POST /v1/invoiceitems", customer=customer, amount=100)
+    await send("POST /v1/invoiceitems/{invoiceitem}", item["id"], description="pending")
+    await send("GET /v1/invoiceitems/{invoiceitem}", item["id"])
+    await send("GET /v1/invoiceitems", customer=customer)
+    preview = {"invoice_items[0][amount]": "40", "customer": customer}
+    await send("POST /v1/invoices/create_preview", **preview)
+    await send("DELETE /v1/invoiceitems/{invoiceitem}", item["id"])
+    await send("GET /v1/invoices/{invoice}", invoice)
+    await send("POST /v1/invoices/{invoice}/finalize", invoice)
+    await send("POST /v1/invoices/{invoice}/send", invoice)
+    await send("POST /v1/invoices/{invoice}/pay", invoice)
+    await send("GET /v1/invoices/{invoice}", invoice, **{"expand[0]": "payments", "expand[1]": "customer"})
+    await send("GET /v1/invoices", customer=customer, status="paid")
+    await send("GET /v1/invoices/search", query="status:'paid' AND total>1")
+    payment = (await send("GET /v1/invoice_payments", invoice=invoice))["data"][0]["id"]
+    await send("GET /v1/invoice_payments/{invoice_payment}", payment)
+    await send("GET /v1/credit_notes/preview", invoice=invoice, amount=10)
+    note = (await send("POST /v1/credit_notes", invoice=invoice, amount=10, memo="sorry"))["id"]
+    await send("POST /v1/credit_notes/{id}", note, memo="very sorry")
+    await send("GET /v1/credit_notes/{id}", note)
+    await send("GET /v1/credit_notes", invoice=invoice)
+
+
+async def _walk_the_rest(send: Send) -> None:
+    customer = (await send("POST /v1/customers", email="c@example.com"))["id"]
+    await send("POST /v1/invoiceitems", customer=customer, amount=900)
+    empty = (await send("POST /v1/invoices", customer=customer))["id"]
+    await send("DELETE /v1/invoices/{invoice}", empty)
+    including = {"customer": customer, "pending_invoice_items_behavior": "include"}
+    bill = await send("POST /v1/invoices", **including)
+    await send("POST /v1/invoices/{invoice}/finalize", bill["id"])
+    line = {
+        "lines[0][type]": "invoice_line_item",
+        "lines[0][invoice_line_item]": bill["lines"]["data"][0]["id"],
+        "lines[0][amount]": "100",
+    }
+    note = await send("POST /v1/credit_notes", invoice=bill["id"], **line)
+    await send("POST /v1/credit_notes/{id}/void", note["id"])
+    await send("POST /v1/invoices/{invoice}/mark_uncollectible", bill["id"])
+    await send("POST /v1/invoices/{invoice}/void", bill["id"])
+    events = await send("GET /v1/events", limit=100)
+    await send("GET /v1/events/{id}", events["data"][0]["id"])
+    made = await send(
+        "POST /v1/webhook_endpoints", url="http://127.0.0.1:9/x", **{"enabled_events[0]": "invoice.paid"}
+    )
+    endpoint = "/v1/webhook_endpoints/{webhook_endpoint}"
+    await send(f"POST {endpoint}", made["id"], disabled="true")
+    await send(f"GET {endpoint}", made["id"])
+    await send("GET /v1/webhook_endpoints")
+    await send(f"DELETE {endpoint}", made["id"])
