@@ -16,16 +16,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from functools import partial
 from typing import Any
 
 import structlog
 
+from billing.cache_memory import Cached, Memory, Source
 from billing.cache_server import CacheGone, CacheServer, Filling, Look, State, open_cache_server
 from billing.envelopes import opened, sealed
 from billing.errors import Unavailable
-from billing.lru import Lru
 from billing.tags import Entry
 from billing.tick import Tick
 from billing.turns import Turns
@@ -40,7 +39,6 @@ NOTHING = Look(
     State.MISS, (), "", b"", 0, 0
 )  # what is known without Redis; nobody else is told to wait
 LONGEST_PAUSE = 0.1  # seconds between looks at another process's load
-HELD_BYTES = 5  # a held value takes about this much of the process for each byte of its JSON
 
 
 def _as_is(value: Any) -> Any:
@@ -49,27 +47,6 @@ def _as_is(value: Any) -> Any:
 
 def _no_parts(_value: Any) -> Sequence[tuple[Entry, Any]]:
     return ()
-
-
-class Source(StrEnum):
-    """Where a value came from, as the contract's ``FreshnessSource``."""
-
-    STRIPE = "STRIPE"
-    CACHE = "CACHE"
-    STALE = "STALE"
-
-
-@dataclass(frozen=True, slots=True)
-class Cached:
-    """A *value* in its shape (None: known not to exist) and when its load began.
-
-    *generations* is what it is valid under; None when nothing vouches for it after this read.
-    """
-
-    value: Any | None
-    source: Source
-    fetched_at: datetime
-    generations: Mapping[str, bytes] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +79,6 @@ class _Ask:
     parts: Parts
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A value in this process; *fresh_until* by the monotonic clock."""
-
-    cached: Cached
-    generations: tuple[bytes, ...]
-    fresh_until: float
-
-
 @asynccontextmanager
 async def open_cache(url: str, policy: CachePolicy | None = None) -> AsyncIterator["Cache"]:
     """A cache over the Redis at *url*, which may be down now and come later."""
@@ -128,9 +96,9 @@ class Cache:
     def __init__(self, server: CacheServer, policy: CachePolicy) -> None:
         self._server = server
         self._policy = policy
-        self._held: Lru[_Held] = Lru(policy.process_bytes)
+        self._memory = Memory(policy.process_bytes)
         self._turns: Turns[Cached] = Turns()
-        self._standing: Tick[tuple[str, ...], Mapping[str, bytes | None]] = Tick(self._verify)
+        self._standing: Tick[tuple[str, ...], Mapping[str, bytes]] = Tick(self._verify)
         self._looking: Tick[Entry, Look] = Tick(partial(server.look, lease=policy.lease))
 
     async def fetch(
@@ -143,13 +111,9 @@ class Cache:
         generations of *entry* as well. Raises what *load* raises, unless a last known value may stand
         in for an Unavailable.
         """
-        held = self._held.get(entry.key)
-        if (
-            held is not None
-            and time.monotonic() < held.fresh_until
-            and await self._stands(entry, held)
-        ):
-            return held.cached
+        fresh = self._memory.fresh(entry.key)
+        if fresh is not None and await self._stands(entry, fresh):
+            return fresh
         ask = _Ask(entry, load, shape, parts)
         return await self._turns.take(entry.key, partial(self._turn, ask))
 
@@ -187,8 +151,8 @@ class Cache:
         except CacheGone:
             log.warning("cache.written_lost", generations=generations)
 
-    async def generations(self, *names: str) -> tuple[bytes | None, ...]:
-        """The generations standing now, None for one that has lapsed; one command for a loop tick."""
+    async def generations(self, *names: str) -> tuple[bytes, ...]:
+        """The generations standing now; one command for a loop tick. CacheGone: nobody can tell."""
         standing = await self._standing.ask(names)
         return tuple([standing[name] for name in names])
 
@@ -196,18 +160,16 @@ class Cache:
         """Stop loading."""
         await self._turns.close()
 
-    async def _verify(
-        self, asked: Sequence[tuple[str, ...]]
-    ) -> Sequence[Mapping[str, bytes | None]]:
+    async def _verify(self, asked: Sequence[tuple[str, ...]]) -> Sequence[Mapping[str, bytes]]:
         names = list({name for each in asked for name in each})
-        standing = dict(zip(names, await self._server.standing(names), strict=True))
-        return [standing] * len(asked)
+        return [await self._server.standing(names)] * len(asked)
 
-    async def _stands(self, entry: Entry, held: _Held) -> bool:
+    async def _stands(self, entry: Entry, cached: Cached) -> bool:
         try:
-            return await self.generations(*entry.generations) == held.generations
+            standing = await self.generations(*entry.generations)
         except CacheGone:
             return False
+        return cached.generations == dict(zip(entry.generations, standing, strict=True))
 
     async def _turn(self, ask: _Ask) -> Cached:
         try:
@@ -215,14 +177,17 @@ class Cache:
         except CacheGone:
             look = NOTHING
         if look.state in (State.HIT, State.STALE):
-            found = _kept(ask, look, Source.CACHE)
+            found = _kept(ask, look)
             if found is not None:
                 if look.token:
                     self._turns.start(self._loaded(ask, look))
-                return self._hold(ask.entry, look, found)
-        if look.state is State.FAILED:
-            return self._last_known_or_refuse(ask, look)
-        return await self._load(ask, look)
+                return self._remember(ask, look, found)
+        if look.state is not State.FAILED:
+            return await self._load(ask, look)
+        known = self._last_known(ask, look)
+        if known is None:
+            raise Unavailable("Stripe did not answer a moment ago; ask again.", retry_after=1)
+        return known
 
     async def _look(self, ask: _Ask) -> Look:
         """What Redis has, waiting while another process loads it: at the latest until its lease lapses."""
@@ -261,7 +226,7 @@ class Cache:
         if await self._fill(filling):
             standing = replace(look, fresh=filling.fresh)
         found = Cached(None if value is None else ask.shape(value), Source.STRIPE, began, None)
-        return self._hold(ask.entry, replace(standing, kept=filling.value), found)
+        return self._remember(ask, replace(standing, kept=filling.value), found)
 
     async def _give_back(self, entry: Entry, look: Look, error: BaseException) -> None:
         pause = self._policy.failure_pause if isinstance(error, Unavailable) else 0
@@ -288,39 +253,27 @@ class Cache:
             return bool(filling.look.token) and await self._server.fill(filling)
         return False
 
-    def _hold(self, entry: Entry, look: Look, found: Cached) -> Cached:
+    def _remember(self, ask: _Ask, look: Look, found: Cached) -> Cached:
         """Keep *found* in the process: under *look*'s generations, or only as the last one known."""
         if look.generations:
-            standing = dict(zip(entry.generations, look.generations, strict=True))
+            standing = dict(zip(ask.entry.generations, look.generations, strict=True))
             found = replace(found, generations=standing)
-        held = _Held(
-            replace(found, source=Source.CACHE),
-            look.generations,
-            time.monotonic() + look.fresh,
-        )
-        self._held.put(entry.key, held, HELD_BYTES * len(look.kept))
+        self._memory.put(ask.entry.key, found, fresh=look.fresh, json_bytes=len(look.kept))
         return found
 
     def _last_known(self, ask: _Ask, look: Look) -> Cached | None:
         """The newest value from Redis or the process that is not too old to stand in."""
-        held = self._held.get(ask.entry.key)
-        known = [_kept(ask, look, Source.STALE), None if held is None else held.cached]
+        known = [_kept(ask, look), self._memory.get(ask.entry.key)]
         oldest = datetime.now(UTC) - timedelta(seconds=self._policy.on_error)
         young = [each for each in known if each is not None and each.fetched_at > oldest]
         newest = max(young, key=lambda each: each.fetched_at, default=None)
         return newest and replace(newest, source=Source.STALE, generations=None)
 
-    def _last_known_or_refuse(self, ask: _Ask, look: Look) -> Cached:
-        known = self._last_known(ask, look)
-        if known is None:
-            raise Unavailable("Stripe did not answer a moment ago; ask again.", retry_after=1)
-        return known
 
-
-def _kept(ask: _Ask, look: Look, source: Source) -> Cached | None:
+def _kept(ask: _Ask, look: Look) -> Cached | None:
     """What Redis kept, in its shape."""
     found = opened(ask.entry, look.kept)
     if found is None:
         return None
     value, at = found
-    return Cached(None if value is None else ask.shape(value), source, at, None)
+    return Cached(None if value is None else ask.shape(value), Source.CACHE, at, None)

@@ -109,12 +109,16 @@ class CacheServer:
         self._forget = self._script("forget")
         self._intend = self._script("intend")
 
-    async def standing(self, names: Sequence[str]) -> list[bytes | None]:
-        """The values of these generations, None for one that has lapsed."""
-        values: list[bytes | None] = await self._read(
-            lambda prefix: self.redis.mget([f"{prefix}g:{name}" for name in names])
-        )
-        return values
+    async def standing(self, names: Sequence[str]) -> dict[str, bytes]:
+        """The values of these generations; one that has lapsed is made anew, so that it never returns."""
+        values = await self._values(names)
+        lapsed = [name for name, value in values.items() if value is None]
+        if lapsed:
+            await self.forget(lapsed, enough=GENERATION_MS)
+            values |= await self._values(lapsed)
+        if None in values.values():
+            raise CacheGone
+        return cast("dict[str, bytes]", values)
 
     async def look(self, entries: Sequence[Entry], lease: float) -> list[Look]:
         """What is known of *entries*; a token in an answer is good for *lease* seconds."""
@@ -170,6 +174,12 @@ class CacheServer:
                 [f"{prefix}w:{name}" for name in names], [_nonce(), _ms(lifetime)]
             )
         )
+
+    async def _values(self, names: Sequence[str]) -> dict[str, bytes | None]:
+        values = await self._read(
+            lambda prefix: self.redis.mget([f"{prefix}g:{name}" for name in names])
+        )
+        return dict(zip(names, values, strict=True))
 
     async def _read(self, ask: Ask) -> Any:
         if time.monotonic() < self._leave_until:

@@ -4,25 +4,28 @@ Stripe's objects come through the cache, one entry an object or page; the ledger
 Loads of one loop tick go out together, whatever their type: the cache asks Redis once for all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 from functools import cached_property
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from billing.budget import Lane
-from billing.cache import Cached, Source
+from billing.cache_memory import Cached, Source
+from billing.ledger.reading import Dimension
 from billing.pages import Page
 from billing.records import CustomerRecord, InvoiceRecord, LineRecord, PaymentMethodRecord
 from billing.services import Services
-from billing.snapshot import Snapshot
+from billing.snapshot import Hold, Snapshot
 from billing.syncs import Sync
-from billing.usage import CustomerId, Period
+from billing.usage import CustomerId, LineKey, Period
 from resolvers import gets
 from resolvers.loading import Loader
 from resolvers.reading import Cost, Footprint, Reading
 
 T = TypeVar("T")
+Quantities = Mapping[LineKey, Decimal]
 NOTHING: Page[Any] = Page((), has_more=False)
 
 
@@ -130,6 +133,16 @@ class Loaders:
         return Loader.each(self._period)
 
     @cached_property
+    def breakdown(self) -> Loader[tuple[str, Period, Dimension], Mapping[str, Quantities]]:
+        """What a customer used in a period, by value of a dimension, then by line."""
+        return Loader.each(self._breakdown)
+
+    @cached_property
+    def hold(self) -> Loader[str, Hold | None]:
+        """Why a customer's billing is stopped; None when it is not."""
+        return Loader.each(self._hold)
+
+    @cached_property
     def sync(self) -> Loader[str, Sync | None]:
         """A sync by its id."""
         return Loader(self._syncs)
@@ -207,6 +220,15 @@ class Loaders:
         customer, period = key
         await self._reading.of_ledger(customer)
         return await self._services.ledger.peek(CustomerId(customer), period)
+
+    async def _breakdown(self, key: tuple[str, Period, Dimension]) -> Mapping[str, Quantities]:
+        customer, period, dimension = key
+        await self._reading.of_ledger(customer)
+        return await self._services.ledger.breakdown(CustomerId(customer), period, dimension)
+
+    async def _hold(self, customer: str) -> Hold | None:
+        await self._reading.of_ledger(customer)
+        return await self._services.ledger.held(CustomerId(customer))
 
     async def _syncs(self, ids: Sequence[str]) -> Sequence[Sync | None]:
         self.footprint.sound = False  # somebody waits for it to change

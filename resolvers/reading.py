@@ -6,7 +6,7 @@ from typing import Any
 
 from billing import tags
 from billing.budget import Lane
-from billing.cache import Cached, Source
+from billing.cache_memory import Cached, Source
 from billing.cache_server import CacheGone
 from billing.errors import ErrorCode, Refused, StripeRejected
 from billing.services import Services
@@ -47,9 +47,12 @@ class Footprint:
 
     def add(self, generations: Mapping[str, bytes] | None) -> None:
         """Depend on *generations* as well."""
-        for name, value in (generations or {}).items():
-            self.sound = self.sound and self.generations.setdefault(name, value) == value
-        self.sound = self.sound and generations is not None
+        if generations is None:
+            self.sound = False
+            return
+        for name, value in generations.items():
+            if self.generations.setdefault(name, value) != value:
+                self.sound = False
 
 
 class Reading:
@@ -88,12 +91,14 @@ class Reading:
         """Depend on what the ledger knows of *customer*; to be awaited before it is read."""
         self.footprint.ledger = True
         name = tags.usage(customer)
-        if name not in self.footprint.generations:
-            try:
-                standing = await self.services.cache.generations(name)
-            except CacheGone:
-                standing = (None,)
-            self.footprint.add(None if standing[0] is None else {name: standing[0]})
+        if name in self.footprint.generations:
+            return
+        try:
+            (standing,) = await self.services.cache.generations(name)
+        except CacheGone:
+            self.footprint.add(None)
+        else:
+            self.footprint.add({name: standing})
 
     async def _read(self, path: str, params: Mapping[str, Any]) -> Mapping[str, Any] | None:
         try:
