@@ -1,0 +1,119 @@
+"""A key has one result: replayed for its request, refused for another, forgotten after a day."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from tests.support.stripe_sandbox import StripeSandbox
+
+CUSTOMERS = "POST /v1/customers"
+
+
+def keyed(key: str) -> dict[str, str]:
+    """Return the header that carries an idempotency key."""
+    return {"idempotency-key": key}
+
+
+async def test_the_same_request_under_a_key_is_done_once(http: httpx.AsyncClient) -> None:
+    """The second answer is the first one's bytes, and says so."""
+    first = await http.post("/v1/customers", data={"name": "A"}, headers=keyed("k"))
+    again = await http.post("/v1/customers", data={"name": "A"}, headers=keyed("k"))
+
+    assert again.content == first.content
+    assert again.headers["idempotent-replayed"] == "true"
+    assert again.headers["original-request"] == first.headers["request-id"]
+    assert "idempotent-replayed" not in first.headers
+    assert len((await http.get("/v1/customers")).json()["data"]) == 1
+
+
+async def test_another_request_under_the_key_is_refused(http: httpx.AsyncClient) -> None:
+    """A reused key with other parameters is a caller's mistake, not a replay."""
+    await http.post("/v1/customers", data={"name": "A"}, headers=keyed("k"))
+    other = await http.post("/v1/customers", data={"name": "B"}, headers=keyed("k"))
+
+    assert other.status_code == 400
+    assert other.json()["error"]["type"] == "idempotency_error"
+
+
+async def test_a_key_still_at_work_is_a_conflict_and_stores_nothing(
+    sandbox: StripeSandbox, http: httpx.AsyncClient
+) -> None:
+    """Two at once under one key: one is done, the other is told to come back."""
+    await sandbox.settings(latency=True)
+    sent = [http.post("/v1/customers", data={"name": "A"}, headers=keyed("k")) for _ in range(2)]
+    answers = sorted(await asyncio.gather(*sent), key=lambda answer: answer.status_code)
+
+    assert [answer.status_code for answer in answers] == [200, 409]
+    assert answers[1].json()["error"]["code"] == "idempotency_key_in_use"
+    after = await http.post("/v1/customers", data={"name": "A"}, headers=keyed("k"))
+    assert after.content == answers[0].content
+
+
+async def test_an_error_after_execution_began_is_stored(http: httpx.AsyncClient) -> None:
+    """A missing object stays missing for this key, even when it exists by then."""
+    data = {"customer": "cus_none"}
+    first = await http.post("/v1/invoices", data=data, headers=keyed("k"))
+    again = await http.post("/v1/invoices", data=data, headers=keyed("k"))
+
+    assert (first.status_code, again.status_code) == (400, 400)
+    assert again.headers["idempotent-replayed"] == "true"
+
+
+@pytest.mark.parametrize("data", [{"nmae": "A"}, {"balance": "ten"}])
+async def test_a_request_that_fails_validation_is_not_stored(
+    http: httpx.AsyncClient, data: dict[str, str]
+) -> None:
+    """The corrected request may use the same key."""
+    refused = await http.post("/v1/customers", data=data, headers=keyed("k"))
+    corrected = await http.post("/v1/customers", data={"name": "A"}, headers=keyed("k"))
+
+    assert (refused.status_code, corrected.status_code) == (400, 200)
+
+
+@pytest.mark.parametrize("kind", ["rate_limited", "lock_timeout", "error_500_before"])
+async def test_what_was_not_executed_is_not_stored(
+    sandbox: StripeSandbox, http: httpx.AsyncClient, kind: str
+) -> None:
+    """After a limiter, a lock or a stumble before the work the same key is new."""
+    await sandbox.fault(kind, CUSTOMERS)
+    refused = await http.post("/v1/customers", data={"name": "A"}, headers=keyed("k"))
+    done = await http.post("/v1/customers", data={"name": "A"}, headers=keyed("k"))
+
+    assert refused.status_code in (429, 500)
+    assert done.status_code == 200
+    assert "idempotent-replayed" not in done.headers
+
+
+async def test_a_500_after_the_work_replays_for_ever_although_the_work_is_done(
+    sandbox: StripeSandbox, http: httpx.AsyncClient
+) -> None:
+    """The worst answer Stripe can give: done, and never admitted under this key."""
+    await sandbox.fault("error_500_after", CUSTOMERS)
+    answers = [
+        await http.post("/v1/customers", data={"name": "A"}, headers=keyed("k")) for _ in range(2)
+    ]
+
+    assert [answer.status_code for answer in answers] == [500, 500]
+    assert answers[1].headers["idempotent-replayed"] == "true"
+    assert len((await http.get("/v1/customers")).json()["data"]) == 1
+
+
+async def test_after_a_day_a_key_is_new(sandbox: StripeSandbox, http: httpx.AsyncClient) -> None:
+    """Whoever relies on a key for longer than a day does the work twice."""
+    await http.post("/v1/customers", data={"name": "A"}, headers=keyed("k"))
+    await sandbox.advance(24 * 3600 + 1)
+    await http.post("/v1/customers", data={"name": "A"}, headers=keyed("k"))
+
+    assert len((await http.get("/v1/customers")).json()["data"]) == 2
+
+
+async def test_a_get_and_a_delete_ignore_keys(http: httpx.AsyncClient) -> None:
+    """Stripe says keys are for POST only."""
+    customer = (await http.post("/v1/customers")).json()["id"]
+    path = f"/v1/customers/{customer}"
+    await http.get(path, headers=keyed("k"))
+    deleted = await http.delete(path, headers=keyed("k"))
+    again = await http.delete(path, headers=keyed("k"))
+
+    assert (deleted.status_code, again.status_code) == (200, 404)

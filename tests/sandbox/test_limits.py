@@ -1,0 +1,93 @@
+"""The limits bite as Stripe's do, and every call is counted."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from tests.support.stripe_sandbox import StripeSandbox
+
+ADD = "POST /v1/invoices/{invoice}/add_lines"
+
+
+async def burst(http: httpx.AsyncClient, paths: list[str]) -> list[httpx.Response]:
+    """GET all paths at once."""
+    return list(await asyncio.gather(*(http.get(path) for path in paths)))
+
+
+async def test_an_endpoint_takes_25_a_second_and_says_which_limit_it_was(
+    sandbox: StripeSandbox, http: httpx.AsyncClient
+) -> None:
+    """All ids share the template's budget."""
+    await sandbox.settings(limits=True)
+    answers = await burst(http, [f"/v1/customers/cus_{n}" for n in range(40)])
+
+    limited = [answer for answer in answers if answer.status_code == 429]
+    assert 10 <= len(limited) <= 15
+    assert limited[0].headers["stripe-rate-limited-reason"] == "endpoint-rate"
+    assert limited[0].json()["error"]["code"] == "rate_limit"
+
+
+@pytest.mark.parametrize(("mode", "most"), [("live", 100), ("sandbox", 25)])
+async def test_the_account_takes_100_a_second_and_25_in_sandbox_mode(
+    sandbox: StripeSandbox, http: httpx.AsyncClient, mode: str, most: int
+) -> None:
+    """Eight endpoints within their own limits still share the account's."""
+    await sandbox.settings(limits=True, mode=mode, concurrent_lists=1000)
+    kinds = "customers invoices products prices invoiceitems credit_notes events invoice_payments"
+    paths = [f"/v1/{kind}?limit=1" for kind in kinds.split() for _ in range(20)]
+    answers = await burst(http, paths)
+
+    limited = [answer for answer in answers if answer.status_code == 429]
+    assert 160 - most - 40 <= len(limited) <= 160 - most
+    assert "global-rate" in {answer.headers["stripe-rate-limited-reason"] for answer in limited}
+
+
+async def test_too_many_lists_at_once_hit_the_concurrency_limit(
+    sandbox: StripeSandbox, http: httpx.AsyncClient
+) -> None:
+    """Slow calls are limited by how many run, not only by how often they come."""
+    await sandbox.settings(limits=True, latency=True, concurrent_lists=3)
+    answers = await burst(http, ["/v1/invoices"] * 8)
+
+    reasons = [answer.headers.get("stripe-rate-limited-reason") for answer in answers]
+    assert reasons.count("endpoint-concurrency") == 5
+
+
+async def test_one_writer_an_object_others_wait_and_give_up(
+    sandbox: StripeSandbox, http: httpx.AsyncClient
+) -> None:
+    """A lock timeout has no limiter's header and no request id."""
+    await sandbox.settings(lock_wait=0.1)
+    customer = (await http.post("/v1/customers")).json()["id"]
+    invoice = (await http.post("/v1/invoices", data={"customer": customer})).json()["id"]
+    await sandbox.settings(latency=True)
+    path, line = f"/v1/invoices/{invoice}/add_lines", {"lines[0][amount]": "1"}
+    answers = await asyncio.gather(*(http.post(path, data=line) for _ in range(6)))
+
+    timeouts = [answer for answer in answers if answer.status_code == 429]
+    assert timeouts
+    assert timeouts[0].json()["error"]["code"] == "lock_timeout"
+    assert "stripe-rate-limited-reason" not in timeouts[0].headers
+    assert "request-id" not in timeouts[0].headers
+    total = (await http.get(f"/v1/invoices/{invoice}")).json()["total"]
+    assert total == sum(answer.status_code == 200 for answer in answers)
+
+
+async def test_every_call_is_counted_by_endpoint_and_outcome(
+    sandbox: StripeSandbox, http: httpx.AsyncClient
+) -> None:
+    """A benchmark reads here what a design costs in calls."""
+    customer = (await http.post("/v1/customers")).json()["id"]
+    await http.get(f"/v1/customers/{customer}")
+    await http.get("/v1/customers/cus_none")
+    await sandbox.fault("rate_limited", "POST /v1/customers")
+    await http.post("/v1/customers")
+    counted = await sandbox.counters()
+
+    assert (counted["total"], counted["reads"], counted["writes"]) == (4, 2, 2)
+    one = counted["endpoints"]["GET /v1/customers/{customer}"]
+    assert one == {"calls": 2, "ok": 1, "errors": 1}
+    assert counted["endpoints"]["POST /v1/customers"] == {"calls": 2, "ok": 1, "limited": 1}
+    await sandbox.reset_counters()
+    assert (await sandbox.counters())["total"] == 0
