@@ -6,6 +6,7 @@ for twice and a subscriber told twice change nothing.
 """
 
 import asyncio
+import traceback
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -47,8 +48,8 @@ async def _work_on(services: Services, bundle: Bundle, places: asyncio.Semaphore
             await _act(services, bundle.notices)
         except Unavailable as error:
             await services.inbox.postpone(bundle, error.message, error.retry_after)
-        except Exception as error:
-            log.exception("inbox.failed", subject=bundle.subject)
+        except Exception as error:  # noqa: BLE001 one broken event must not hold up the others
+            _log_failure(bundle, error)
             await services.inbox.strike(bundle, _failure(error))
         else:
             await services.inbox.settle(bundle, _status(bundle))
@@ -57,6 +58,17 @@ async def _work_on(services: Services, bundle: Bundle, places: asyncio.Semaphore
 def _status(bundle: Bundle) -> EventStatus:
     needed = any(each.effect is not None for each in bundle.notices)
     return EventStatus.PROCESSED if needed else EventStatus.IGNORED
+
+
+def _log_failure(bundle: Bundle, error: Exception) -> None:
+    """No traceback: its variables may quote an answer of Stripe's."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    log.error(
+        "inbox.failed",
+        subject=bundle.subject,
+        error=type(error).__name__,
+        at=f"{place.name}:{place.lineno}",
+    )
 
 
 def _failure(error: Exception) -> str:

@@ -1,0 +1,165 @@
+"""What was never delivered is found in Stripe's list of events, and taken in once."""
+
+import pytest
+
+from billing import tags
+from billing.budget import Lane
+from billing.errors import Unavailable
+from billing.inbox_events import EventStatus
+from billing.intake import replay
+from billing.snapshot import PeriodState
+from tests.support.hearing import World
+from workers.events_sweep import sweep_events
+
+
+async def edited(world: World, invoice: str, times: int) -> None:
+    """A person edits a draft; each edit is an event."""
+    for n in range(times):
+        await world.sandbox.dashboard("update", invoice, description=f"edit {n}")
+
+
+async def oldest_first(world: World) -> list[str]:
+    """The ids in the inbox in the order of their arrival."""
+    return [each.id for each in (await world.services.inbox.page(1000)).items][::-1]
+
+
+async def at_stripe(world: World, kind: str) -> list[str]:
+    """The ids of Stripe's events of one type, newest first."""
+    found = await world.services.stripe.pages("/v1/events", {"type": kind}, lane=Lane.BACKGROUND)
+    return [each["id"] for each in found]
+
+
+async def test_the_first_sweep_takes_in_nothing(deaf: World) -> None:
+    """A ledger that has just begun has no answer that could be older than Stripe's events."""
+    await deaf.shop.customer()
+
+    assert await sweep_events(deaf.services) == 0
+    assert await oldest_first(deaf) == []
+    assert await deaf.services.inbox.cursor() == (await at_stripe(deaf, "*"))[0]
+
+
+async def test_an_account_without_events_is_no_error(deaf: World) -> None:
+    """The sandbox is as empty as a new Stripe account."""
+    await deaf.sandbox.reset()
+
+    assert await sweep_events(deaf.services) == 0
+    assert await deaf.services.inbox.cursor() is None
+
+
+async def test_what_happened_during_downtime_is_found_and_acted_on(deaf: World) -> None:
+    """The gateway was down while somebody finalized an invoice: the period ends all the same."""
+    customer, draft = await deaf.billed()
+    await sweep_events(deaf.services)
+    assert await _status(deaf, draft["id"]) == "draft"
+    await deaf.sandbox.dashboard("finalize", draft["id"])
+    assert await _status(deaf, draft["id"]) == "draft"  # nobody has told us yet
+
+    assert await sweep_events(deaf.services) > 0
+    assert await _status(deaf, draft["id"]) != "draft"
+    await deaf.worked()
+    await deaf.flushed(customer)
+    assert (await deaf.ledger(customer)).state is PeriodState.SEALED
+
+
+async def _status(world: World, invoice: str) -> str:
+    async def load() -> dict[str, str]:
+        body = await world.services.stripe.read(f"/v1/invoices/{invoice}", lane=Lane.CUSTOMER)
+        return {"status": body["status"]}
+
+    status: str = (await world.services.cache.fetch(tags.invoice(invoice), load)).value["status"]
+    return status
+
+
+async def test_every_event_is_taken_in_once_however_many_pages(deaf: World) -> None:
+    """120 events are two pages; the next sweep finds nothing new."""
+    _, draft = await deaf.billed()
+    await sweep_events(deaf.services)
+    await edited(deaf, draft["id"], 120)
+
+    assert await sweep_events(deaf.services) == 120
+    assert await sweep_events(deaf.services) == 0
+    assert len(await oldest_first(deaf)) == 120
+
+
+async def test_undelivered_events_come_first(world: World) -> None:
+    """What failed to arrive is why we sweep; it does not queue behind what we have had."""
+    _, draft = await world.billed()
+    await world.heard()
+    await sweep_events(world.services)
+    await world.sandbox.fault("webhook_drop", "invoice.updated", after=5)
+    await edited(world, draft["id"], 10)
+    await world.heard()
+    before = await oldest_first(world)
+    [dropped] = set(await at_stripe(world, "invoice.updated")) - set(before)
+    await world.services.stripe.write(
+        f"/v1/customers/{draft['customer']}", {"name": "Acme"}, key="rename", lane=Lane.SUPPORT
+    )
+    await world.sandbox.fault("error_500_before", "GET /v1/events", after=1)
+    with pytest.raises(Unavailable):
+        await sweep_events(world.services)
+
+    assert await oldest_first(world) == [*before, dropped]
+
+
+async def test_an_interrupted_sweep_goes_on_where_it_stopped(deaf: World) -> None:
+    """Stripe went away after the first page: what was taken in is not read again."""
+    _, draft = await deaf.billed()
+    await sweep_events(deaf.services)
+    begun = await deaf.services.inbox.cursor()
+    await edited(deaf, draft["id"], 50)
+    await deaf.sandbox.advance(3600)
+    await edited(deaf, draft["id"], 60)
+    await deaf.sandbox.fault("error_500_before", "GET /v1/events", after=2)
+    with pytest.raises(Unavailable):
+        await sweep_events(deaf.services)
+
+    assert await deaf.services.inbox.cursor() != begun
+    await sweep_events(deaf.services)
+    assert len(await oldest_first(deaf)) == 110
+
+
+async def test_a_cursor_that_stripe_has_forgotten_costs_a_full_walk(deaf: World) -> None:
+    """Down for longer than thirty days: everything that Stripe still lists is taken in."""
+    _, draft = await deaf.billed()
+    await edited(deaf, draft["id"], 105)
+    await deaf.services.inbox.move_cursor("evt_forgotten")
+
+    assert await sweep_events(deaf.services) >= 105
+    assert await deaf.services.inbox.cursor() == (await at_stripe(deaf, "*"))[0]
+    assert await sweep_events(deaf.services) == 0
+
+
+async def test_types_without_effect_are_left_at_stripe(deaf: World) -> None:
+    """Stripe lists every type there is, whatever our endpoint selected."""
+    await deaf.shop.customer()
+    await sweep_events(deaf.services)
+    _, _ = await deaf.billed("second")
+    await sweep_events(deaf.services)
+
+    assert await at_stripe(deaf, "invoiceitem.created")
+    kept = {each.type for each in (await deaf.services.inbox.page(100)).items}
+    assert "invoice.created" in kept
+    assert "invoiceitem.created" not in kept
+
+
+async def test_support_can_replay_an_event_that_never_arrived(deaf: World) -> None:
+    """Support sees an event in the Dashboard and asks us to act on it now."""
+    customer, draft = await deaf.billed()
+    await edited(deaf, draft["id"], 1)
+    event = (await at_stripe(deaf, "invoice.updated"))[0]
+
+    found = await replay(deaf.services, event)
+    assert found is not None
+    assert found.status is EventStatus.PENDING
+    await deaf.worked()
+    assert not (await deaf.ledger(customer)).up_to_date
+    again = await replay(deaf.services, event)
+    assert again is not None
+    assert again.status is EventStatus.PENDING
+
+
+@pytest.mark.parametrize("mistyped", ["evt_none", "in_1", "", "evt_../customers", "evt_1?x=1"])
+async def test_an_event_that_nobody_knows_cannot_be_replayed(deaf: World, mistyped: str) -> None:
+    """A mistyped id is answered with None, and never becomes part of a path at Stripe."""
+    assert await replay(deaf.services, mistyped) is None
+    assert await oldest_first(deaf) == []

@@ -1,0 +1,256 @@
+"""What a worker does about Stripe's events: real deliveries, a real ledger, a real cache."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import structlog
+
+from billing import tags
+from billing.budget import Lane
+from billing.changes import ChangeReason
+from billing.effects import Notice
+from billing.inbox_events import EventStatus
+from billing.ledger import Ledger
+from billing.snapshot import PeriodState
+from billing.syncs import SyncFailure
+from billing.usage import CustomerId
+from tests.support.hearing import World, this_month
+from workers.inbox import process_inbox
+
+
+async def statuses(world: World, kind: str) -> list[EventStatus]:
+    """Where the events of one type stand."""
+    found = (await world.services.inbox.page(100)).items
+    return [each.status for each in found if each.type == kind]
+
+
+async def test_an_invoice_finalized_in_the_dashboard_ends_its_period(world: World) -> None:
+    """Somebody at Stripe was faster than our close; the ledger sees it and seals."""
+    customer, draft = await world.billed()
+    await world.sandbox.dashboard("finalize", draft["id"])
+    await world.heard()
+    await world.flushed(customer)
+
+    assert (await world.ledger(customer)).state is PeriodState.SEALED
+    assert await statuses(world, "invoice.finalized") == [EventStatus.PROCESSED]
+
+
+async def test_an_edited_line_is_put_right_at_the_next_flush(world: World) -> None:
+    """A quantity changed in the Dashboard must not reach the customer's bill unnoticed."""
+    customer, draft = await world.billed()
+    line = draft["lines"]["data"][0]
+    await world.sandbox.dashboard("edit_line", draft["id"], line=line["id"], quantity_decimal="7")
+    await world.heard()
+    assert not (await world.ledger(customer)).up_to_date
+    await world.flushed(customer)
+
+    assert (await world.draft(customer))["total"] == draft["total"]
+    sync = await world.services.syncs.of(customer)
+    assert sync is not None
+    assert sync.trigger == "WEBHOOK"
+
+
+async def test_a_deleted_draft_is_made_anew(world: World) -> None:
+    """Deleting a draft in the Dashboard does not make usage free."""
+    customer, draft = await world.billed()
+    await world.sandbox.dashboard("delete", draft["id"])
+    await world.heard()
+    await world.flushed(customer)
+
+    again = await world.draft(customer)
+    assert again["id"] != draft["id"]
+    assert again["total"] == draft["total"]
+
+
+async def test_echoes_of_our_own_writes_cause_nothing(world: World) -> None:
+    """Every flush makes Stripe send events; acting on them would make every flush cause another."""
+    customer, _ = await world.billed()
+    await world.heard()
+
+    assert set(await statuses(world, "invoice.created")) == {EventStatus.IGNORED}
+    assert set(await statuses(world, "invoice.updated")) == {EventStatus.IGNORED}
+    assert (await world.ledger(customer)).up_to_date
+    assert await world.services.ledger.due_ms(customer, this_month()) is None
+
+
+async def test_a_burst_of_fifty_events_costs_one_look(world: World) -> None:
+    """A script of somebody's edits a draft fifty times; Stripe's reads are rationed."""
+    customer, draft = await world.billed()
+    for n in range(50):
+        await world.sandbox.dashboard("update", draft["id"], description=f"edit {n}")
+    await world.sandbox.reset_counters()
+    await world.heard()
+    await world.flushed(customer)
+
+    assert (await statuses(world, "invoice.updated")).count(EventStatus.PROCESSED) == 50
+    reads = (await world.sandbox.counters())["reads"]
+    assert 1 <= reads <= 2  # the invoice, and the list that shows whether it is the only one
+
+
+async def test_an_invoice_that_is_not_ours_is_left_alone(world: World) -> None:
+    """Fly also sends invoices by hand; they are shown, and have nothing to do with metering."""
+    customer, _ = await world.billed()
+    await world.services.stripe.write(
+        "/v1/invoices", {"customer": customer}, key="by hand", lane=Lane.SUPPORT
+    )
+    [before] = await world.services.cache.generations(customer)
+    await world.heard()
+
+    assert EventStatus.PROCESSED in await statuses(world, "invoice.created")
+    assert (await world.ledger(customer)).up_to_date
+    assert [before] != list(await world.services.cache.generations(customer))
+
+
+async def test_subscribers_hear_of_every_effect(world: World) -> None:
+    """A panel that is open shows the payment without being reloaded."""
+    customer, draft = await world.billed()
+    async with world.services.changes.subscribe(customer) as changes:
+        await world.sandbox.dashboard("update", draft["id"], description="by hand")
+        await world.heard()
+        change = await asyncio.wait_for(anext(aiter(changes)), 5)
+
+    assert (change.reason, change.invoice) == (ChangeReason.WEBHOOK, draft["id"])
+
+
+async def test_an_edit_of_the_customer_wakes_what_was_parked(world: World) -> None:
+    """What parks a customer is cured at the customer; nobody should have to press a button then."""
+    customer, _ = await world.billed()
+    held = await world.services.ledger.acquire(customer, this_month())
+    assert held is not None
+    await world.services.ledger.park(held.lease, SyncFailure("card", "The card was declined."))
+    await world.services.stripe.write(
+        f"/v1/customers/{customer}", {"name": "Acme Inc"}, key="rename", lane=Lane.SUPPORT
+    )
+    assert (await world.ledger(customer)).stuck
+    await world.heard()
+
+    assert (await world.ledger(customer)).stuck is None
+
+
+async def test_a_detached_card_is_forgotten(world: World) -> None:
+    """The panel must not go on offering a card that is gone."""
+    stripe = world.services.stripe
+    customer = await world.shop.customer()
+    attached = await stripe.write(
+        "/v1/payment_methods/pm_card_visa/attach",
+        {"customer": customer},
+        key="attach",
+        lane=Lane.CUSTOMER,
+    )
+    card = attached.body["id"]
+
+    async def cards() -> list[str]:
+        async def load() -> Any:
+            path = f"/v1/customers/{customer}/payment_methods"
+            return await stripe.pages(path, lane=Lane.CUSTOMER)
+
+        entry = tags.payment_methods(customer, 10, None)
+        return [each["id"] for each in (await world.services.cache.fetch(entry, load)).value]
+
+    await world.heard()
+    assert await cards() == [card]
+    await stripe.write(f"/v1/payment_methods/{card}/detach", {}, key="detach", lane=Lane.CUSTOMER)
+    await world.heard()
+
+    assert await cards() == []
+
+
+async def test_whose_an_invoice_is_is_read_when_the_event_does_not_say(deaf: World) -> None:
+    """An event in the shape of another API version is answered by reading, never by guessing."""
+    customer, draft = await deaf.billed()
+    [before] = await deaf.services.cache.generations(customer)
+    await deaf.services.inbox.receive(
+        Notice("evt_old", "invoice.updated", draft["id"], None, draft["id"])
+    )
+    await deaf.worked()
+
+    assert not (await deaf.ledger(customer)).up_to_date
+    assert [before] != list(await deaf.services.cache.generations(customer))
+
+
+async def test_an_event_about_something_gone_is_done_with(deaf: World) -> None:
+    """The invoice was deleted before anybody could ask whose it was."""
+    await deaf.services.inbox.receive(
+        Notice("evt_old", "invoice.updated", "in_gone", None, "in_gone")
+    )
+    await deaf.worked()
+
+    assert await statuses(deaf, "invoice.updated") == [EventStatus.PROCESSED]
+
+
+async def test_events_wait_while_stripe_is_away(deaf: World) -> None:
+    """An outage is nobody's fault; the event is worked on as soon as it is over."""
+    _, draft = await deaf.billed()
+    await deaf.services.inbox.receive(
+        Notice("evt_old", "invoice.updated", draft["id"], None, draft["id"])
+    )
+    await deaf.sandbox.fault("error_500_before", "GET /v1/invoices/{invoice}", times=1)
+    await process_inbox(deaf.services, 10)
+    waiting = await deaf.services.inbox.get("evt_old")
+    assert waiting is not None
+    assert waiting.status is EventStatus.PENDING
+    assert waiting.failure is not None
+
+    await deaf.services.inbox.requeue("evt_old")
+    await deaf.worked()
+
+    assert await statuses(deaf, "invoice.updated") == [EventStatus.PROCESSED]
+
+
+class _Broken(Ledger):
+    """A ledger that breaks over one customer, as a bug of ours would."""
+
+    async def periods(self, customer: CustomerId) -> list[Any]:
+        if customer == "cus_poison":
+            raise KeyError("secret payload")
+        return []
+
+
+async def test_a_poisoned_event_is_parked_and_the_others_go_on(deaf: World) -> None:
+    """One event that breaks our code fails alone, and says no more than what kind of error it was."""
+    services = replace(deaf.services, ledger=object.__new__(_Broken))
+    poison, healthy = (
+        Notice(f"evt_{name}", "customer.updated", f"cus_{name}", CustomerId(f"cus_{name}"))
+        for name in ("poison", "healthy")
+    )
+    await asyncio.gather(services.inbox.receive(poison), services.inbox.receive(healthy))
+    with structlog.testing.capture_logs() as logs:
+        await process_inbox(services, 10)
+
+    done, parked = [await services.inbox.get(each.id) for each in (healthy, poison)]
+    assert done is not None
+    assert parked is not None
+    assert done.status is EventStatus.PROCESSED
+    assert (parked.status, parked.failure) == (EventStatus.PENDING, "KeyError")
+    assert [each["subject"] for each in logs] == ["cus_poison"]
+    assert "secret" not in repr(logs)
+
+
+async def test_two_workers_share_the_inbox_without_doubling(world: World) -> None:
+    """Any number of workers may run; an object is with one of them at a time."""
+    for n in range(20):
+        await world.shop.customer(f"c{n}")
+    assert (await world.sandbox.drain_webhooks())["settled"]
+    counted = await asyncio.gather(*(process_inbox(world.services, 30) for _ in range(4)))
+
+    created = [each for each in (await world.services.inbox.page(100)).items if each.object_id]
+    assert sum(counted) == len([each for each in created if each.status is EventStatus.PROCESSED])
+    assert {each.attempts for each in created if each.status is EventStatus.PROCESSED} == {1}
+
+
+@pytest.mark.parametrize("kind", ["webhook_duplicate", "webhook_forge", "old_api_version"])
+async def test_accidents_of_delivery_change_nothing(world: World, kind: str) -> None:
+    """Doubled, accompanied by forgeries or in another version: the period is sealed all the same."""
+    customer, draft = await world.billed()
+    await world.sandbox.fault(kind, "*", times=100)
+    await world.sandbox.dashboard("finalize", draft["id"])
+    await world.heard()
+    await world.sandbox.no_faults()
+    await world.flushed(customer)
+
+    assert (await world.ledger(customer)).state is PeriodState.SEALED
+    kept = [each.id for each in (await world.services.inbox.page(100)).items]
+    assert not any("forged" in each for each in kept)
+    assert set((await world.sandbox.webhooks())["forged_answers"]) <= {400}
