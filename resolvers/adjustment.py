@@ -5,6 +5,11 @@ from decimal import Decimal
 
 import strawberry
 
+import billing.ledger
+from billing.money import line_amount
+from billing.usage import Price
+from resolvers.context import Context
+from resolvers.moments import moment
 from schema.types.describing import graphql_type
 from schema.types.money import Money
 from schema.types.node import Node
@@ -21,3 +26,27 @@ class Adjustment(Node):
     reason: str = strawberry.field(description="Why.")
     by: str = strawberry.field(description="Who: the subject of the token.")
     at: datetime = strawberry.field(description="When.")
+
+    @classmethod
+    async def find(cls, context: Context, adjustment: str) -> "Adjustment | None":
+        """The correction with this id; whether it may be seen is the caller's to check."""
+        found = await context.services.ledger.adjustment(adjustment)
+        if found is None:
+            return None
+        prices = await context.services.catalogue.by_id([found.price])
+        return cls.of(found, prices[found.price])
+
+    @classmethod
+    def of(cls, adjustment: billing.ledger.Adjustment, price: Price) -> "Adjustment":
+        """*adjustment*, counted by *price*, as clients see it."""
+        amount = line_amount(adjustment.quantity, price.unit_amount)
+        return cls(
+            owner=adjustment.customer,
+            id=strawberry.ID(adjustment.id),
+            sku=adjustment.sku,
+            quantity=adjustment.quantity,
+            amount=Money.of_minor(amount, price.currency),
+            reason=adjustment.reason,
+            by=adjustment.by,
+            at=moment(adjustment.at_ms),
+        )

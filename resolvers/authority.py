@@ -10,7 +10,7 @@ from typing import Any
 
 from graphql import GraphQLField, GraphQLObjectType, GraphQLResolveInfo, GraphQLSchema
 
-from resolvers.context import Role
+from resolvers.context import Context, Role
 
 ANYBODY = frozenset(Role)
 PANEL = frozenset({Role.CUSTOMER, Role.SUPPORT})
@@ -139,7 +139,7 @@ def _guard(field: GraphQLField, roles: Roles) -> None:
 
 
 def _guarded(resolve: Callable[..., Any], roles: Roles) -> Callable[..., Any]:
-    def authorised(source: Any, info: GraphQLResolveInfo, **arguments: Any) -> Any:
+    def authorised(source: Any, info: GraphQLResolveInfo[Context], **arguments: Any) -> Any:
         info.context.viewer.must_be(*roles)
         return resolve(source, info, **arguments)
 

@@ -1,14 +1,14 @@
 """Who asks, and with what an answer is made: one `Context` for each operation."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
 import strawberry
 from graphql import GraphQLError
 
+from billing.budget import Lane
 from billing.services import Services
-from billing.usage import CustomerId
 from resolvers.loaders import Loaders
 from schema.types.describing import graphql_enum
 
@@ -58,6 +58,13 @@ class Viewer:
             return
         raise unauthenticated() if self.role is None else forbidden()
 
+    @property
+    def known_role(self) -> Role:
+        """The role; a GraphQLError (UNAUTHENTICATED) for nobody."""
+        if self.role is None:
+            raise unauthenticated()
+        return self.role
+
     def may_see(self, customer: str) -> bool:
         """Whether *customer* is the viewer's to look at."""
         return self.role is Role.SUPPORT or (
@@ -65,6 +72,12 @@ class Viewer:
         )
 
 
+LANES = {
+    None: Lane.CUSTOMER,
+    Role.CUSTOMER: Lane.CUSTOMER,
+    Role.METERING: Lane.CUSTOMER,
+    Role.SUPPORT: Lane.SUPPORT,
+}
 NOBODY = Viewer(subject="", role=None)
 
 
@@ -83,15 +96,11 @@ class Context:
     @classmethod
     def of(cls, viewer: Viewer, services: Services) -> Self:
         """A context for one operation by *viewer*."""
-        return cls(viewer, services, Loaders(services))
+        return cls(viewer, services, Loaders(services, LANES[viewer.role]))
 
-    def anew(self) -> Self:
-        """The same asker with fresh loaders: nothing loaded before is seen again."""
-        return replace(self, loaders=Loaders(self.services))
-
-    def visible(self, customer: str) -> CustomerId | None:
-        """*customer* if the viewer may see it; None says no more than that there is nothing to see."""
-        return CustomerId(customer) if self.viewer.may_see(customer) else None
+    def renew(self) -> None:
+        """Fresh loaders: what was loaded before is not seen again. For each event of a subscription."""
+        self.loaders = Loaders(self.services, LANES[self.viewer.role])
 
 
 Info = strawberry.Info[Context, None]

@@ -1,5 +1,6 @@
 """A customer: what it owes, what it was billed, how it pays, and what Support knows about it."""
 
+import asyncio
 
 import strawberry
 
@@ -8,26 +9,30 @@ from billing.records import CustomerRecord
 from billing.usage import CustomerId
 from resolvers.adjustment import Adjustment
 from resolvers.audit import AuditEntry
-from resolvers.context import Info
+from resolvers.context import Context, Info
 from resolvers.drift import DriftReport
 from resolvers.hold import BillingHold
 from resolvers.invoice import Invoice, InvoiceStatus
 from resolvers.links import dashboard
-from resolvers.loaders import Loaded
+from resolvers.loaders import Customers, InvoicesOf, Loaded, PageOf
 from resolvers.payment_method import PaymentMethod
-from resolvers.period import BillingPeriod, MonthlySpend
+from resolvers.period import BillingPeriod
+from resolvers.spend import MOST_MONTHS, MonthlySpend, spend_by_month
 from resolvers.sync import SyncState
-from schema.types.connections import After, Connection, First
+from schema.types.connections import After, Connection, First, bad_input, id_of, size_of
 from schema.types.describing import graphql_type
-from schema.types.freshness import Freshness, FreshnessSource
+from schema.types.freshness import Freshness
 from schema.types.money import Money
 from schema.types.node import Node
 
+CUSTOMERS = 20
 PAYMENT_METHODS = 10
 INVOICES = 20
 ADJUSTMENTS = 20
 ENTRIES = 50
 MONTHS = 12
+UNBILLED = "usd"
+"""A customer has no currency before its first invoice, nor a balance other than zero."""
 
 
 @graphql_type
@@ -58,14 +63,18 @@ class Customer(Node):
     @strawberry.field
     async def default_payment_method(self, info: Info) -> PaymentMethod | None:
         """What the next invoice is paid with."""
-        raise NotImplementedError
+        record = await info.context.loaders.default_payment_method.load(self.record.id)
+        return PaymentMethod.of(record) if record else None
 
     @strawberry.field
     async def payment_methods(
         self, info: Info, first: First = PAYMENT_METHODS, after: After = None
     ) -> Connection[PaymentMethod]:
         """The ways to pay that Stripe keeps, newest first."""
-        raise NotImplementedError
+        wanted = PageOf(self.record.id, size_of(first, PAYMENT_METHODS), id_of(after))
+        page = await info.context.loaders.payment_methods.load(wanted)
+        entries = [(record.id, PaymentMethod.of(record)) for record in page.items]
+        return Connection[PaymentMethod].of(entries, has_more=page.has_more, after=after)
 
     @strawberry.field
     async def invoices(
@@ -76,52 +85,84 @@ class Customer(Node):
         status: InvoiceStatus | None = None,
     ) -> Connection[Invoice]:
         """Its invoices, newest first, drafts included."""
-        raise NotImplementedError
+        wanted = InvoicesOf(self.record.id, size_of(first, INVOICES), id_of(after), status)
+        page = await info.context.loaders.invoices.load(wanted)
+        entries = [(loaded.value.id, Invoice.of(loaded)) for loaded in page.items]
+        return Connection[Invoice].of(entries, has_more=page.has_more, after=after)
 
     @strawberry.field
     async def current_period(self, info: Info) -> BillingPeriod:
         """Month to date, to the last recorded delta, whatever Stripe has been told so far."""
-        raise NotImplementedError
+        snapshot = await info.context.loaders.snapshot.load(self.record.id)
+        prices = await info.context.services.catalogue.by_id(snapshot.prices.values())
+        return BillingPeriod.of(snapshot, prices, self.record.currency or UNBILLED)
 
     @strawberry.field
     async def spend_history(self, info: Info, months: int | None = MONTHS) -> list[MonthlySpend]:
         """What was billed, by calendar month, newest first; months without an invoice are left out."""
-        raise NotImplementedError
+        if months is None or not 1 <= months <= MOST_MONTHS:
+            raise bad_input(f"`months` goes from 1 to {MOST_MONTHS}.")
+        return await spend_by_month(info.context, self.record.id, months)
 
     @strawberry.field
     async def sync_state(self, info: Info) -> SyncState:
         """Whether Stripe knows what was recorded, and when it will."""
-        raise NotImplementedError
+        loaders, ledger = info.context.loaders, info.context.services.ledger
+        snapshot = await loaders.snapshot.load(self.record.id)
+        last, due_ms = await asyncio.gather(
+            loaders.last_sync.load(self.record.id),
+            ledger.due_ms(snapshot.customer, snapshot.period),
+        )
+        return SyncState.of(snapshot, last, due_ms)
 
     @strawberry.field
     async def hold(self, info: Info) -> BillingHold | None:
-        """Support only: why billing is stopped; null when it is not."""
-        raise NotImplementedError
+        """Support only: why billing is on hold; null when it is not."""
+        hold = await info.context.loaders.hold.load(self.record.id)
+        return BillingHold.of(hold) if hold else None
 
     @strawberry.field
     async def adjustments(
         self, info: Info, first: First = ADJUSTMENTS, after: After = None
     ) -> Connection[Adjustment]:
         """Support only: corrections made so far, newest first."""
-        raise NotImplementedError
+        services = info.context.services
+        page = await services.ledger.adjustments(
+            self.record.id, size_of(first, ADJUSTMENTS), id_of(after)
+        )
+        prices = await services.catalogue.by_id(each.price for each in page.items)
+        entries = [(each.id, Adjustment.of(each, prices[each.price])) for each in page.items]
+        return Connection[Adjustment].of(entries, has_more=page.has_more, after=after)
 
     @strawberry.field
     async def drift(self, info: Info) -> DriftReport:
         """Support only: this month's ledger against Stripe, line by line; asks Stripe each time."""
-        raise NotImplementedError
+        snapshot = await info.context.loaders.snapshot.load(self.record.id)
+        return await DriftReport.of(info.context, snapshot)
 
     @strawberry.field
     async def audit_log(
         self, info: Info, first: First = ENTRIES, after: After = None
     ) -> Connection[AuditEntry]:
         """Support only: what Support did about this customer, newest first."""
-        raise NotImplementedError
+        page = await info.context.services.audit.page(
+            self.record.id, size_of(first, ENTRIES), id_of(after)
+        )
+        entries = [(entry.id, AuditEntry.of(entry)) for entry in page.items]
+        return Connection[AuditEntry].of(entries, has_more=page.has_more, after=after)
+
+    @classmethod
+    async def find(cls, context: Context, customer: str) -> "Customer | None":
+        """The customer with this id, if Stripe has it; whether it may be seen is the caller's to check."""
+        loaded = await context.loaders.customer.load(customer)
+        return cls.of(loaded) if loaded else None
 
     @classmethod
     def of(cls, loaded: Loaded[CustomerRecord]) -> "Customer":
         """The customer as clients see it."""
         record = loaded.value
         return cls(
+            owner=record.id,
             id=strawberry.ID(record.id),
             record=record,
             organization=record.organization,
@@ -129,17 +170,25 @@ class Customer(Node):
             email=record.email,
             currency=record.currency,
             delinquent=record.delinquent,
-            credit_balance=Money.of_minor(-record.balance, record.currency or "usd"),
-            freshness=Freshness(
-                source=FreshnessSource(loaded.source), fetched_at=loaded.fetched_at
-            ),
+            credit_balance=Money.of_minor(-record.balance, record.currency or UNBILLED),
+            freshness=Freshness(source=loaded.source, fetched_at=loaded.fetched_at),
             stripe_dashboard_url=dashboard("customers", record.id, livemode=record.livemode),
         )
 
 
-async def customer_of_object(info: Info, customer: CustomerId) -> Customer:
-    """The customer whom an object that the viewer may see belongs to."""
-    loaded = await info.context.loaders.customer.load(customer)
-    if loaded is None:
-        raise Refused(ErrorCode.NOT_FOUND, "Stripe no longer has this customer.")
-    return Customer.of(loaded)
+async def customer_of(info: Info, customer: CustomerId) -> Customer:
+    """Whose an object is that the viewer may see; Refused when Stripe has deleted the customer since."""
+    found = await Customer.find(info.context, customer)
+    if found is None:
+        raise Refused(ErrorCode.NOT_FOUND, f"Customer {customer} was deleted in Stripe.")
+    return found
+
+
+async def customers_page(
+    context: Context, first: int | None, after: str | None, email: str | None = None
+) -> Connection[Customer]:
+    """A page of all customers, newest first, or of those with this *email*."""
+    wanted = Customers(size_of(first, CUSTOMERS), id_of(after), email)
+    page = await context.loaders.customers.load(wanted)
+    entries = [(loaded.value.id, Customer.of(loaded)) for loaded in page.items]
+    return Connection[Customer].of(entries, has_more=page.has_more, after=after)

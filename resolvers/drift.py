@@ -1,18 +1,27 @@
 """Where Stripe and the ledger differ."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 
 import strawberry
 
+import billing.bill
+from billing.bill import drift
+from billing.budget import Lane
+from billing.seen import SeenInvoice, lines_are_complete
+from billing.services import Services
+from billing.snapshot import Snapshot
+from resolvers.context import Context
+from resolvers.skus import sku_of
+from resolvers.stripe_reads import read_if_there
 from schema.types.describing import graphql_enum, graphql_type
 from schema.types.money import Money
 
 
 @graphql_enum(
     MISSING="We count it, Stripe does not have it.",
-    EXTRA="Stripe has a line of ours that we do not count.",
+    EXTRA="Stripe has a line that we do not count. One that a person put there (`sku` null) stays.",
     QUANTITY="Stripe has another quantity.",
     PRICE="Stripe counts it by another price.",
 )
@@ -49,3 +58,41 @@ class DriftReport:
         description="The lines that differ; `repairDrift` settles them."
     )
     checked_at: datetime = strawberry.field(description="When Stripe was asked.")
+
+    @classmethod
+    async def of(cls, context: Context, snapshot: Snapshot) -> "DriftReport":
+        """Ask Stripe now how its invoice differs from what *snapshot* says it was told."""
+        checked_at = datetime.now(UTC)
+        prices = await context.services.catalogue.by_id(snapshot.prices.values())
+        return cls(
+            checked_at=checked_at,
+            lines=[
+                DriftLine(
+                    sku=line.key and sku_of(line.key, snapshot, prices),
+                    line_id=strawberry.ID(line.line_id) if line.line_id else None,
+                    kind=DriftKind(line.kind),
+                    expected=line.expected,
+                    found=line.found,
+                    amount=Money.of(line.amount),
+                )
+                for line in await drifted(context.services, snapshot)
+            ],
+        )
+
+
+async def drifted(services: Services, snapshot: Snapshot) -> list[billing.bill.DriftLine]:
+    """The lines that differ; reads the invoice from Stripe, past the cache."""
+    return drift(snapshot, await _seen(services, snapshot.invoice))
+
+
+async def _seen(services: Services, invoice: str | None) -> SeenInvoice | None:
+    if invoice is None:
+        return None
+    path = f"/v1/invoices/{invoice}"
+    body = await read_if_there(services.stripe, path)
+    if body is None:
+        return None
+    if lines_are_complete(body):
+        return SeenInvoice.from_stripe(body)
+    lines = await services.stripe.pages(f"{path}/lines", {}, lane=Lane.SUPPORT)
+    return SeenInvoice.from_stripe(body, lines)

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import strawberry
 
 from billing.records import InvoiceRecord
-from resolvers.context import Info
+from resolvers.actions import InvoiceAction, actions
+from resolvers.context import Context, Info
 from resolvers.invoice_line import InvoiceLine
 from resolvers.links import dashboard
-from resolvers.loaders import Loaded
+from resolvers.loaders import Loaded, PageOf
 from schema.types.connections import After, Connection, First, id_of, size_of
 from schema.types.describing import graphql_enum, graphql_type
-from schema.types.freshness import Freshness, FreshnessSource
+from schema.types.freshness import Freshness
 from schema.types.money import Money
 from schema.types.node import Node
 
@@ -38,52 +39,6 @@ class InvoiceStatus(StrEnum):
     PAID = "paid"
     UNCOLLECTIBLE = "uncollectible"
     VOID = "void"
-
-
-@graphql_enum(
-    SYNC="Bring Stripe up to date now: `syncBilling`.",
-    ADJUST="Correct what is billed: `adjustUsage`.",
-    HOLD="Stop the billing of this customer: `holdBilling`.",
-    RELEASE="Let billing go on: `releaseBilling`.",
-    FINALIZE="Close the draft and send it to the customer: `finalizeInvoice`.",
-)
-class InvoiceActionKind(StrEnum):
-    """What Support can do about an invoice."""
-
-    SYNC = "SYNC"
-    ADJUST = "ADJUST"
-    HOLD = "HOLD"
-    RELEASE = "RELEASE"
-    FINALIZE = "FINALIZE"
-
-
-@graphql_enum(
-    NOT_DRAFT="It is finalized: refunds and credit notes are made in Stripe's Dashboard.",
-    SYNC_IN_PROGRESS="Stripe is being told right now; ask again when that is done.",
-    ON_HOLD="Billing is on hold; `releaseBilling` first.",
-    NOT_ON_HOLD="There is no hold to release.",
-    DRIFT="Stripe shows something else than we count; `repairDrift` first.",
-    PERIOD_OPEN="The month has not ended; usage is still being counted.",
-)
-class InvoiceBlocker(StrEnum):
-    """Why something cannot be done now."""
-
-    NOT_DRAFT = "NOT_DRAFT"
-    SYNC_IN_PROGRESS = "SYNC_IN_PROGRESS"
-    ON_HOLD = "ON_HOLD"
-    NOT_ON_HOLD = "NOT_ON_HOLD"
-    DRIFT = "DRIFT"
-    PERIOD_OPEN = "PERIOD_OPEN"
-
-
-@graphql_type
-class InvoiceAction:
-    """One thing that Support can do, and why not if it cannot be done now."""
-
-    action: InvoiceActionKind = strawberry.field(description="What.")
-    blocked_by: list[InvoiceBlocker] = strawberry.field(
-        description="Empty when it can be done now; else everything that stands in the way.",
-    )
 
 
 @graphql_type
@@ -128,25 +83,30 @@ class Invoice(Node):
         self, info: Info
     ) -> Annotated["Customer", strawberry.lazy("resolvers.customer")]:
         """Whose it is."""
-        from resolvers.customer import customer_of_object  # noqa: PLC0415 customers have invoices
+        from resolvers.customer import customer_of  # noqa: PLC0415 customers have invoices
 
-        return await customer_of_object(info, self.record.customer)
+        return await customer_of(info, self.record.customer)
 
     @strawberry.field
     async def lines(
         self, info: Info, first: First = LINES, after: After = None
     ) -> Connection[InvoiceLine]:
         """Its lines, in Stripe's order."""
-        page = await info.context.loaders.lines.load(
-            (self.record.id, size_of(first, LINES), id_of(after)),
-        )
-        entries = [(line.id, InvoiceLine.of(line)) for line in page.items]
+        wanted = PageOf(self.record.id, size_of(first, LINES), id_of(after))
+        page = await info.context.loaders.lines.load(wanted)
+        entries = [(line.id, InvoiceLine.of(line, self.record.customer)) for line in page.items]
         return Connection[InvoiceLine].of(entries, has_more=page.has_more, after=after)
 
     @strawberry.field
     async def available_actions(self, info: Info) -> list[InvoiceAction]:
         """Support only: what can be done now and, for what cannot, why."""
-        raise NotImplementedError
+        return await actions(info.context, self.record)
+
+    @classmethod
+    async def find(cls, context: Context, invoice: str) -> "Invoice | None":
+        """The invoice with this id, if Stripe has it; whether it may be seen is the caller's to check."""
+        loaded = await context.loaders.invoice.load(invoice)
+        return cls.of(loaded) if loaded else None
 
     @classmethod
     def of(cls, loaded: Loaded[InvoiceRecord]) -> "Invoice":
@@ -158,6 +118,7 @@ class Invoice(Node):
             return Money.of_minor(minor, record.currency)
 
         return cls(
+            owner=record.customer,
             id=strawberry.ID(record.id),
             record=record,
             number=record.number,
@@ -174,8 +135,6 @@ class Invoice(Node):
             amount_paid=money(record.amount_paid),
             hosted_invoice_url=record.hosted_invoice_url,
             invoice_pdf=record.invoice_pdf,
-            freshness=Freshness(
-                source=FreshnessSource(loaded.source), fetched_at=loaded.fetched_at
-            ),
+            freshness=Freshness(source=loaded.source, fetched_at=loaded.fetched_at),
             stripe_dashboard_url=dashboard("invoices", record.id, livemode=record.livemode),
         )

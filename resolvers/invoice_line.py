@@ -35,9 +35,10 @@ class InvoiceLine(Node):
     period_end: datetime | None = strawberry.field(description="Last moment that the line bills.")
 
     @classmethod
-    def of(cls, record: LineRecord) -> "InvoiceLine":
-        """*record* as clients see it."""
+    def of(cls, record: LineRecord, owner: str) -> "InvoiceLine":
+        """*record*, on an invoice of the customer *owner*, as clients see it."""
         return cls(
+            owner=owner,
             id=strawberry.ID(record.id),
             description=record.description,
             sku=record.sku,

@@ -2,16 +2,9 @@
 
 import strawberry
 
-from resolvers.desk import (
-    adjust_usage,
-    finalize_invoice,
-    hold_billing,
-    preview_sync,
-    release_billing,
-    repair_drift,
-    replay_webhook_event,
-    retry_sync,
-)
+from resolvers.adjusting import adjust_usage
+from resolvers.finalizing import finalize_invoice
+from resolvers.holding import hold_billing, release_billing
 from resolvers.payloads import (
     AdjustUsagePayload,
     CreatePortalSessionPayload,
@@ -26,7 +19,8 @@ from resolvers.payloads import (
     SyncBillingPayload,
 )
 from resolvers.portal import create_portal_session
-from resolvers.syncing import sync_billing
+from resolvers.replaying import replay_webhook_event
+from resolvers.syncing import preview_sync, repair_drift, retry_sync, sync_billing
 from resolvers.usage import record_usage
 from schema.types.describing import graphql_type
 

@@ -1,6 +1,5 @@
 """What mutations answer: the outcome, or the refusals in `errors`; never both."""
 
-from decimal import Decimal
 from enum import StrEnum
 
 import strawberry
@@ -9,10 +8,10 @@ from resolvers.adjustment import Adjustment
 from resolvers.customer import Customer
 from resolvers.hold import BillingHold
 from resolvers.invoice import Invoice
+from resolvers.plans import SyncPlan
 from resolvers.sync import Sync
 from resolvers.webhook_event import WebhookEvent
 from schema.types.describing import graphql_enum, graphql_type
-from schema.types.money import Money
 from schema.types.user_error import UserError
 
 
@@ -133,31 +132,6 @@ class FinalizeInvoicePayload:
         description="As it stands now: still a draft while its last sync runs.",
     )
     errors: list[UserError] = refusals()
-
-
-@graphql_type
-class PlannedLine:
-    """A line as it would stand after a sync."""
-
-    sku: str = strawberry.field(description="The SKU that it bills.")
-    quantity: Decimal = strawberry.field(
-        description="The quantity after the sync; 0 for a line that goes."
-    )
-    amount: Money = strawberry.field(description="What it then comes to.")
-    was_quantity: Decimal | None = strawberry.field(
-        description="The quantity at Stripe now; null for a new line."
-    )
-
-
-@graphql_type
-class SyncPlan:
-    """What a sync would tell Stripe; nothing has been written."""
-
-    creates_invoice: bool = strawberry.field(description="Whether it would make the month's draft.")
-    lines_added: list[PlannedLine] = strawberry.field(description="Lines that it would add.")
-    lines_updated: list[PlannedLine] = strawberry.field(description="Lines that it would change.")
-    lines_removed: list[PlannedLine] = strawberry.field(description="Lines that it would remove.")
-    stripe_calls: int = strawberry.field(description="Writes to Stripe that it would take.")
 
 
 @graphql_type

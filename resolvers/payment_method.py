@@ -3,6 +3,8 @@
 import strawberry
 
 from billing.records import PaymentMethodRecord
+from resolvers.context import Context
+from resolvers.stripe_reads import read_if_there
 from schema.types.describing import graphql_type
 from schema.types.node import Node
 
@@ -19,9 +21,16 @@ class PaymentMethod(Node):
     exp_year: int | None = strawberry.field(description="A card's year of expiry, four digits.")
 
     @classmethod
+    async def find(cls, context: Context, payment_method: str) -> "PaymentMethod | None":
+        """The one with this id, asked of Stripe; whether it may be seen is the caller's to check."""
+        body = await read_if_there(context.services.stripe, f"/v1/payment_methods/{payment_method}")
+        return cls.of(PaymentMethodRecord.from_stripe(body)) if body else None
+
+    @classmethod
     def of(cls, record: PaymentMethodRecord) -> "PaymentMethod":
         """*record* as clients see it."""
         return cls(
+            owner=record.customer,
             id=strawberry.ID(record.id),
             type=record.type,
             brand=record.brand,

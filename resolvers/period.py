@@ -1,14 +1,21 @@
 """A month of usage: what is owed for it, and how much of that Stripe knows."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
 import strawberry
 
+import billing.snapshot
+from billing.bill import Usage, bill, usage_by, usage_by_sku
+from billing.ledger.reading import Dimension
 from billing.snapshot import Snapshot
+from billing.usage import Price
 from resolvers.context import Info
 from resolvers.invoice import Invoice
+from resolvers.moments import moment
 from schema.types.describing import graphql_enum, graphql_type
 from schema.types.money import Money
 
@@ -17,7 +24,7 @@ from schema.types.money import Money
     OPEN="Usage is being counted.",
     CLOSING="The month has ended; late usage is let in for a while, then the invoice is finalized.",
     CLOSED="Its invoice is final; later usage goes on the next one.",
-    HELD="Support has put billing on hold: counted, but neither told to Stripe nor finalized.",
+    HELD="Support has put billing on hold: the draft is kept up to date, but not finalized.",
 )
 class PeriodState(StrEnum):
     """Where a month stands."""
@@ -37,10 +44,10 @@ class PeriodState(StrEnum):
 class UsageDimension(StrEnum):
     """What usage is added up by."""
 
-    SKU = "sku"
-    APP = "app"
-    REGION = "region"
-    ORGANIZATION = "organization"
+    SKU = "SKU"
+    APP = "APP"
+    REGION = "REGION"
+    ORGANIZATION = "ORGANIZATION"
 
 
 @graphql_type
@@ -59,14 +66,16 @@ class UsageBreakdown:
     )
     amount: Money = strawberry.field(description="What it comes to.")
 
-
-@graphql_type
-class MonthlySpend:
-    """What was billed for one month."""
-
-    month: str = strawberry.field(description="The month that was billed: `2026-11`.")
-    total: Money = strawberry.field(description="The sum of its finalized invoices.")
-    invoices: int = strawberry.field(description="How many there are.")
+    @classmethod
+    def of(cls, row: Usage) -> "UsageBreakdown":
+        """*row* as clients see it."""
+        return cls(
+            key=row.key,
+            description=row.description,
+            quantity=row.quantity,
+            unit=row.unit,
+            amount=Money.of(row.amount),
+        )
 
 
 @graphql_type
@@ -74,6 +83,7 @@ class BillingPeriod:
     """A month to date, to the last recorded delta. `inStripe` + `claimed` + `pending` = `total`, always."""
 
     snapshot: strawberry.Private[Snapshot]
+    prices: strawberry.Private[Mapping[str, Price]]
     start: datetime = strawberry.field(description="First moment of the month, UTC.")
     end: datetime = strawberry.field(description="First moment of the next month, UTC.")
     state: PeriodState = strawberry.field(description="Where the month stands.")
@@ -86,14 +96,64 @@ class BillingPeriod:
     @strawberry.field
     async def invoice(self, info: Info) -> Invoice | None:
         """The Stripe draft, once there is one."""
-        if self.snapshot.invoice is None:
-            return None
-        loaded = await info.context.loaders.invoice.load(self.snapshot.invoice)
-        return Invoice.of(loaded) if loaded else None
+        invoice = self.snapshot.invoice
+        return await Invoice.find(info.context, invoice) if invoice else None
 
     @strawberry.field
     async def usage(
         self, info: Info, by: UsageDimension | None = UsageDimension.SKU
     ) -> list[UsageBreakdown]:
         """What it is made of, dearest first."""
-        raise NotImplementedError
+        if by is None or by is UsageDimension.SKU:
+            rows = usage_by_sku(self.snapshot, self.prices)
+        else:
+            rows = usage_by(await self._groups(info, DIMENSIONS[by]), self.snapshot, self.prices)
+        return [UsageBreakdown.of(row) for row in rows]
+
+    async def _groups(self, info: Info, by: Dimension) -> dict[str, dict[str, Decimal]]:
+        """Quantities by *by* and line; a line first used after the snapshot is not in its total either."""
+        snapshot = self.snapshot
+        key = (snapshot.customer, snapshot.period, by)
+        groups = await info.context.loaders.breakdown.load(key)
+        return {
+            value: {line: quantity for line, quantity in lines.items() if line in snapshot.prices}
+            for value, lines in groups.items()
+        }
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, prices: Mapping[str, Price], currency: str) -> "BillingPeriod":
+        """The month that *snapshot* is of, in numbers; *prices* by id, every one that it pins.
+
+        *currency* is for a customer whose usage never came, of whom the ledger knows none.
+        """
+        if not snapshot.currency:
+            snapshot = replace(snapshot, currency=currency)
+        amounts = bill(snapshot, prices)
+        return cls(
+            snapshot=snapshot,
+            prices=prices,
+            start=snapshot.period.start,
+            end=snapshot.period.end,
+            state=_state(snapshot),
+            in_stripe=Money.of(amounts.in_stripe),
+            claimed=Money.of(amounts.claimed),
+            pending=Money.of(amounts.pending),
+            total=Money.of(amounts.total),
+            as_of=moment(snapshot.now_ms),
+        )
+
+
+DIMENSIONS: Mapping[UsageDimension, Dimension] = {
+    UsageDimension.APP: "app",
+    UsageDimension.REGION: "region",
+    UsageDimension.ORGANIZATION: "organization",
+}
+STATES = {
+    billing.snapshot.PeriodState.OPEN: PeriodState.OPEN,
+    billing.snapshot.PeriodState.CLOSING: PeriodState.CLOSING,
+    billing.snapshot.PeriodState.SEALED: PeriodState.CLOSED,
+}
+
+
+def _state(snapshot: Snapshot) -> PeriodState:
+    return PeriodState.HELD if snapshot.hold else STATES[snapshot.state]

@@ -1,17 +1,21 @@
 """The questions that can be asked: one entry each, answered in the noun's own file."""
 
+import asyncio
 from typing import Annotated
 
 import strawberry
 
+from billing.inbox_events import EventStatus
+from billing.syncs import SyncStatus
 from resolvers.context import Info
-from resolvers.customer import Customer
+from resolvers.customer import CUSTOMERS, Customer, customers_page
+from resolvers.finding import find, find_customer
 from resolvers.invoice import Invoice
 from resolvers.stripe_budget import StripeBudget
-from resolvers.sync import Sync, SyncStatus
-from resolvers.viewer import CUSTOMERS, Viewer
-from resolvers.webhook_event import WebhookEvent, WebhookEventStatus
-from schema.types.connections import After, Connection, First
+from resolvers.sync import Sync
+from resolvers.viewer import Viewer
+from resolvers.webhook_event import WebhookEvent
+from schema.types.connections import MOST, After, Connection, First, bad_input, id_of, size_of
 from schema.types.describing import graphql_type
 from schema.types.node import Node
 
@@ -29,17 +33,19 @@ class Query:
     @strawberry.field
     async def node(self, info: Info, any_id: AnyId) -> Node | None:
         """Whatever has this id, if the viewer may see it."""
-        raise NotImplementedError
+        return await find(info.context, any_id)
 
     @strawberry.field
     async def nodes(self, info: Info, ids: list[strawberry.ID]) -> list[Node | None]:
         """As `node`, for several ids, in their order; at most 100."""
-        raise NotImplementedError
+        if len(ids) > MOST:
+            raise bad_input(f"`ids` has {len(ids)} entries; at most {MOST} are looked up at once.")
+        return await asyncio.gather(*(find(info.context, each) for each in ids))
 
     @strawberry.field
     def viewer(self, info: Info) -> Viewer:
         """Who is asking."""
-        raise NotImplementedError
+        return Viewer(role=info.context.viewer.known_role)
 
     @strawberry.field
     async def customer(self, info: Info, any_id: AnyId) -> Customer | None:
@@ -47,17 +53,19 @@ class Query:
 
         Null when there is none, or when it is not the viewer's: the two cannot be told apart.
         """
-        raise NotImplementedError
+        return await find_customer(info.context, any_id)
 
     @strawberry.field
     async def invoice(self, info: Info, any_id: AnyId) -> Invoice | None:
         """The invoice with this id; null when there is none, or when it is not the viewer's."""
-        raise NotImplementedError
+        node = await find(info.context, any_id)
+        return node if isinstance(node, Invoice) else None
 
     @strawberry.field
     async def sync(self, info: Info, any_id: AnyId) -> Sync | None:
         """The sync with this id; null when there is none, or when it is not the viewer's."""
-        raise NotImplementedError
+        node = await find(info.context, any_id)
+        return node if isinstance(node, Sync) else None
 
     @strawberry.field
     async def customers(
@@ -68,7 +76,7 @@ class Query:
         email: str | None = None,
     ) -> Connection[Customer]:
         """Support only: all customers, newest first, or those with exactly this e-mail address."""
-        raise NotImplementedError
+        return await customers_page(info.context, first, after, email)
 
     @strawberry.field
     async def syncs(
@@ -79,8 +87,18 @@ class Query:
         status: SyncStatus | None = None,
         customer_id: strawberry.ID | None = None,
     ) -> Connection[Sync]:
-        """Support only: syncs, newest first."""
-        raise NotImplementedError
+        """Support only: syncs, newest first; of one customer, or of the one to whom something belongs."""
+        owner = await find_customer(info.context, customer_id) if customer_id else None
+        if customer_id and owner is None:
+            return Connection[Sync].of([], has_more=False)
+        page = await info.context.services.syncs.page(
+            size_of(first, PAGE),
+            id_of(after),
+            status=status,
+            customer=owner.record.id if owner else None,
+        )
+        entries = [(sync.id, Sync.of(sync)) for sync in page.items]
+        return Connection[Sync].of(entries, has_more=page.has_more, after=after)
 
     @strawberry.field
     async def webhook_events(
@@ -88,12 +106,14 @@ class Query:
         info: Info,
         first: First = PAGE,
         after: After = None,
-        status: WebhookEventStatus | None = None,
+        status: EventStatus | None = None,
     ) -> Connection[WebhookEvent]:
         """Support only: what Stripe announced, newest first."""
-        raise NotImplementedError
+        page = await info.context.services.inbox.page(size_of(first, PAGE), id_of(after), status)
+        entries = [(event.id, WebhookEvent.of(event)) for event in page.items]
+        return Connection[WebhookEvent].of(entries, has_more=page.has_more, after=after)
 
     @strawberry.field
     async def stripe_budget(self, info: Info) -> StripeBudget:
         """Support only: what of Stripe's rate allowance is left, and who is waiting for it."""
-        raise NotImplementedError
+        return StripeBudget.of(await info.context.services.budget.state())

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import strawberry
 
 import billing.syncs
-from resolvers.context import Info
+from billing.snapshot import Snapshot
+from billing.syncs import SyncStatus
+from resolvers.context import Context, Info
 from resolvers.invoice import Invoice
 from resolvers.moments import maybe_moment, moment
 from schema.types.describing import graphql_enum, graphql_type
@@ -17,21 +19,13 @@ if TYPE_CHECKING:
     from resolvers.customer import Customer
 
 
-@graphql_enum(
+graphql_enum(
     QUEUED="Asked for; a worker picks it up within a moment.",
     RUNNING="A worker is telling Stripe.",
     SUCCEEDED="Stripe knows everything that was recorded when it began.",
     RETRYING="Stripe could not be told yet; `nextAttemptAt` says when it is tried again.",
     FAILED="Stripe said no; `failure` says why, `retrySync` tries again.",
-)
-class SyncStatus(StrEnum):
-    """How far a sync has come."""
-
-    QUEUED = "QUEUED"
-    RUNNING = "RUNNING"
-    SUCCEEDED = "SUCCEEDED"
-    RETRYING = "RETRYING"
-    FAILED = "FAILED"
+)(SyncStatus)
 
 
 @graphql_enum(
@@ -60,7 +54,7 @@ class SyncTrigger(StrEnum):
     RUNNING="Stripe is being told right now.",
     RETRYING="Stripe could not be told yet; it is being tried again.",
     FAILED="Stripe said no; Support has to look.",
-    HELD="Support has put billing on hold.",
+    HELD="Support has put billing on hold: the draft is kept up to date, but not finalized.",
 )
 class CustomerSyncStatus(StrEnum):
     """Whether Stripe is up to date for a customer."""
@@ -74,6 +68,9 @@ class CustomerSyncStatus(StrEnum):
     HELD = "HELD"
 
 
+UNDERWAY = frozenset({SyncStatus.QUEUED, SyncStatus.RUNNING, SyncStatus.RETRYING})
+
+
 @graphql_type
 class SyncFailure:
     """Why a sync failed."""
@@ -83,6 +80,11 @@ class SyncFailure:
     request_id: str | None = strawberry.field(
         description="Stripe's id of the request, `req_…`, for a ticket to Stripe.",
     )
+
+    @classmethod
+    def of(cls, failure: billing.syncs.SyncFailure) -> "SyncFailure":
+        """*failure* as clients see it."""
+        return cls(code=failure.code, message=failure.message, request_id=failure.request_id)
 
 
 @graphql_type
@@ -114,26 +116,32 @@ class Sync(Node):
         self, info: Info
     ) -> Annotated["Customer", strawberry.lazy("resolvers.customer")]:
         """Whose bill it brings up to date."""
-        from resolvers.customer import customer_of_object  # noqa: PLC0415 customers have syncs
+        from resolvers.customer import customer_of  # noqa: PLC0415 customers have syncs
 
-        return await customer_of_object(info, self.record.customer)
+        return await customer_of(info, self.record.customer)
 
     @strawberry.field
     async def invoice(self, info: Info) -> Invoice | None:
         """The draft that it wrote to; null while there is none."""
-        if self.record.invoice is None:
-            return None
-        loaded = await info.context.loaders.invoice.load(self.record.invoice)
-        return Invoice.of(loaded) if loaded else None
+        return (
+            await Invoice.find(info.context, self.record.invoice) if self.record.invoice else None
+        )
+
+    @classmethod
+    async def find(cls, context: Context, sync: str) -> "Sync | None":
+        """The sync with this id, if it is still remembered; whether it may be seen is the caller's to check."""
+        record = await context.loaders.sync.load(sync)
+        return cls.of(record) if record else None
 
     @classmethod
     def of(cls, record: billing.syncs.Sync) -> "Sync":
         """*record* as clients see it."""
         failure = record.failure
         return cls(
+            owner=record.customer,
             id=strawberry.ID(record.id),
             record=record,
-            status=SyncStatus[record.status],
+            status=record.status,
             trigger=SyncTrigger[record.trigger],
             requested_at=moment(record.requested_ms),
             started_at=maybe_moment(record.started_ms),
@@ -145,10 +153,7 @@ class Sync(Node):
             stripe_calls=record.stripe_calls,
             attempts=record.attempts,
             next_attempt_at=maybe_moment(record.next_attempt_ms),
-            failure=failure
-            and SyncFailure(
-                code=failure.code, message=failure.message, request_id=failure.request_id
-            ),
+            failure=SyncFailure.of(failure) if failure else None,
         )
 
 
@@ -170,3 +175,27 @@ class SyncState:
         description="When a worker looks at the latest; `syncBilling` is quicker.",
     )
     last_sync: Sync | None = strawberry.field(description="The most recent sync, finished or not.")
+
+    @classmethod
+    def of(
+        cls, snapshot: Snapshot, last: billing.syncs.Sync | None, due_ms: int | None
+    ) -> "SyncState":
+        """What the ledger (*snapshot*, due at *due_ms*) and the *last* sync say together."""
+        return cls(
+            status=_status(snapshot, last),
+            last_synced_at=maybe_moment(snapshot.synced_ms),
+            pending_deltas=snapshot.pending_deltas,
+            oldest_pending_at=maybe_moment(snapshot.oldest_pending_ms),
+            next_sync_at=maybe_moment(due_ms),
+            last_sync=Sync.of(last) if last else None,
+        )
+
+
+def _status(snapshot: Snapshot, last: billing.syncs.Sync | None) -> CustomerSyncStatus:
+    if snapshot.hold is not None:
+        return CustomerSyncStatus.HELD
+    if snapshot.stuck is not None:
+        return CustomerSyncStatus.FAILED
+    if last is not None and last.status in UNDERWAY:
+        return CustomerSyncStatus[last.status]
+    return CustomerSyncStatus.UP_TO_DATE if snapshot.up_to_date else CustomerSyncStatus.PENDING

@@ -1,14 +1,115 @@
-"""Bringing Stripe up to date, for the panel and for Support."""
+"""Bringing Stripe up to date, seeing what that would write, and trying again."""
 
 # ruff: noqa: A002 the contract calls the argument `input`
 
-from resolvers.context import Info
-from resolvers.payloads import SyncBillingPayload
+import asyncio
+import time
+
+import billing.syncs
+from billing.bill import preview
+from billing.budget import Lane
+from billing.changes import Change, ChangeReason
+from billing.errors import ErrorCode, Refused
+from billing.syncs import SyncStatus
+from billing.usage import CustomerId
+from resolvers.announcing import announce
+from resolvers.audit import Act
+from resolvers.context import Context, Info, Role
+from resolvers.drift import drifted
+from resolvers.finding import find, must_find_customer, not_found
+from resolvers.payloads import (
+    PreviewSyncPayload,
+    RepairDriftPayload,
+    RetrySyncPayload,
+    SyncBillingPayload,
+)
+from resolvers.plans import SyncPlan
+from resolvers.reasons import reasoned
 from resolvers.refusing import refusing
-from schema.types.inputs import SyncBillingInput
+from resolvers.sync import Sync, SyncTrigger
+from schema.types.inputs import RepairDriftInput, RetrySyncInput, SyncBillingInput
+
+FINISHED = frozenset({SyncStatus.SUCCEEDED, SyncStatus.FAILED})
+GLANCE = 0.1  # seconds between looks at a sync that is waited for
 
 
 @refusing
 async def sync_billing(info: Info, input: SyncBillingInput) -> SyncBillingPayload:
     """Bring Stripe up to date for this customer now. Calls that find a sync waiting get that one back."""
-    raise NotImplementedError
+    customer = (await must_find_customer(info.context, input.customer_id)).record.id
+    sync, coalesced = await request_sync(info.context, customer, SyncTrigger.ON_DEMAND)
+    return SyncBillingPayload(sync=Sync.of(sync), coalesced=coalesced)
+
+
+@refusing
+async def preview_sync(info: Info, input: SyncBillingInput) -> PreviewSyncPayload:
+    """Support only: what a sync would tell Stripe, without telling it."""
+    customer = (await must_find_customer(info.context, input.customer_id)).record.id
+    snapshot = await info.context.loaders.snapshot.load(customer)
+    prices = await info.context.services.catalogue.by_id(snapshot.prices.values())
+    plan = SyncPlan.of(preview(snapshot, prices), snapshot, prices)
+    await Act(info.context, customer, "previewSync").done(
+        before=None, after={"stripeCalls": plan.stripe_calls}
+    )
+    return PreviewSyncPayload(plan=plan)
+
+
+@refusing
+async def retry_sync(info: Info, input: RetrySyncInput) -> RetrySyncPayload:
+    """Support only: try a sync again that failed or waits for its next attempt."""
+    found = await find(info.context, input.sync_id)
+    if not isinstance(found, Sync):
+        raise not_found("sync", input.sync_id, "syncId")
+    was = found.record
+    if was.status is SyncStatus.RUNNING:
+        raise Refused(
+            ErrorCode.SYNC_IN_PROGRESS, "This sync is running right now; wait for how it ends."
+        )
+    await info.context.services.ledger.wake(was.customer, was.period)
+    sync, _ = await request_sync(info.context, was.customer, SyncTrigger.SUPPORT)
+    await Act(info.context, was.customer, "retrySync").done(
+        before={"sync": was.id, "status": was.status, "failure": was.failure and was.failure.code},
+        after={"sync": sync.id, "status": sync.status},
+        sync=sync.id,
+    )
+    return RetrySyncPayload(sync=Sync.of(sync))
+
+
+@refusing
+async def repair_drift(info: Info, input: RepairDriftInput) -> RepairDriftPayload:
+    """Support only: read what Stripe has, and set our lines right; lines that others made stay."""
+    customer = (await must_find_customer(info.context, input.customer_id)).record.id
+    act = Act(info.context, customer, "repairDrift", reasoned(input.reason))
+    snapshot = await info.context.loaders.snapshot.load(customer)
+    drift = await drifted(info.context.services, snapshot)
+    await info.context.services.ledger.request_verify(customer, snapshot.period)
+    sync, _ = await request_sync(info.context, customer, SyncTrigger.SUPPORT)
+    await act.done(
+        before={"drift": [{"line": each.key or each.line_id, "kind": each.kind} for each in drift]},
+        after={"sync": sync.id},
+        sync=sync.id,
+    )
+    return RepairDriftPayload(sync=Sync.of(sync))
+
+
+async def request_sync(
+    context: Context, customer: CustomerId, trigger: SyncTrigger
+) -> tuple[billing.syncs.Sync, bool]:
+    """A sync that waits for a worker, woken at once, and whether it was waiting before."""
+    services, viewer = context.services, context.viewer
+    sync, joined = await services.ledger.request_sync(customer, trigger, by=viewer.subject)
+    lane = Lane.SUPPORT if viewer.role is Role.SUPPORT else Lane.CUSTOMER
+    await services.wakeups.flush(customer, sync.period, lane)
+    await announce(services, Change(customer, ChangeReason.SYNC, sync=sync.id))
+    return sync, joined
+
+
+async def finished(
+    context: Context, sync: billing.syncs.Sync, patience: float
+) -> billing.syncs.Sync:
+    """*sync* once it has succeeded or failed, or as it stands after *patience* seconds."""
+    until = time.monotonic() + patience
+    while sync.status not in FINISHED and time.monotonic() < until:
+        await asyncio.sleep(GLANCE)
+        sync = await context.services.syncs.get(sync.id) or sync
+    return sync

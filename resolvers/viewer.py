@@ -1,13 +1,13 @@
 """Who is asking."""
 
+import asyncio
+
 import strawberry
 
-from resolvers.context import Info, Role
-from resolvers.customer import Customer
-from schema.types.connections import After, Connection, First
+from resolvers.context import Context, Info, Role
+from resolvers.customer import CUSTOMERS, Customer, customers_page
+from schema.types.connections import After, Connection, First, id_of, size_of
 from schema.types.describing import graphql_type
-
-CUSTOMERS = 20
 
 
 @graphql_type
@@ -21,4 +21,15 @@ class Viewer:
         self, info: Info, first: First = CUSTOMERS, after: After = None
     ) -> Connection[Customer]:
         """The customers that this token may see: those that it names; all of them for Support."""
-        raise NotImplementedError
+        if self.role is Role.SUPPORT:
+            return await customers_page(info.context, first, after)
+        return await _named(info.context, size_of(first, CUSTOMERS), after)
+
+
+async def _named(context: Context, size: int, after: str | None) -> Connection[Customer]:
+    """A page of the customers that the token names, by id; one that Stripe does not know is left out."""
+    start = id_of(after) or ""
+    ids = sorted(each for each in context.viewer.customers if each > start)
+    found = await asyncio.gather(*(Customer.find(context, each) for each in ids[:size]))
+    entries = [(str(customer.id), customer) for customer in found if customer]
+    return Connection[Customer].of(entries, has_more=len(ids) > size, after=after)

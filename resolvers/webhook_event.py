@@ -1,29 +1,22 @@
 """What Stripe announced, and what became of it."""
 
 from datetime import datetime
-from enum import StrEnum
 
 import strawberry
 
-from billing.inbox_events import InboxEvent
+from billing.inbox_events import EventStatus, InboxEvent
+from resolvers.context import Context
 from resolvers.moments import maybe_moment, moment
 from schema.types.describing import graphql_enum, graphql_type
 from schema.types.node import Node
 
-
-@graphql_enum(
+graphql_enum(
+    "WebhookEventStatus",
     PENDING="Received and kept; a worker takes it up within a moment.",
     PROCESSED="Done.",
     IGNORED="Of a kind that changes nothing here.",
     FAILED="Tried and given up; `replayWebhookEvent` tries again.",
-)
-class WebhookEventStatus(StrEnum):
-    """What became of an event."""
-
-    PENDING = "PENDING"
-    PROCESSED = "PROCESSED"
-    IGNORED = "IGNORED"
-    FAILED = "FAILED"
+)(EventStatus)
 
 
 @graphql_type
@@ -32,7 +25,7 @@ class WebhookEvent(Node):
 
     id: strawberry.ID = strawberry.field(description="Stripe's id, `evt_…`.")
     type: str = strawberry.field(description="Stripe's word for what happened: `invoice.paid`.")
-    status: WebhookEventStatus = strawberry.field(description="What became of it.")
+    status: EventStatus = strawberry.field(description="What became of it.")
     received_at: datetime = strawberry.field(description="When it first arrived.")
     processed_at: datetime | None = strawberry.field(description="When it was done with.")
     attempts: int = strawberry.field(description="How often it was tried.")
@@ -43,12 +36,19 @@ class WebhookEvent(Node):
     failure: str | None = strawberry.field(description="What went wrong last.")
 
     @classmethod
+    async def find(cls, context: Context, event: str) -> "WebhookEvent | None":
+        """The event with this id, if it came and is still kept."""
+        found = await context.services.inbox.get(event)
+        return cls.of(found) if found else None
+
+    @classmethod
     def of(cls, event: InboxEvent) -> "WebhookEvent":
         """*event* as clients see it."""
         return cls(
+            owner=event.customer,
             id=strawberry.ID(event.id),
             type=event.type,
-            status=WebhookEventStatus(event.status),
+            status=event.status,
             received_at=moment(event.received_ms),
             processed_at=maybe_moment(event.processed_ms),
             attempts=event.attempts,

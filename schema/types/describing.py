@@ -31,11 +31,14 @@ def graphql_interface(cls: type[T]) -> type[T]:
     return _described(strawberry.interface(cls, description=inspect.getdoc(cls)))
 
 
-def graphql_enum(**descriptions: str) -> Callable[[E], E]:
-    """Make an enum of the decorated class; each of its names is described, no more and no fewer."""
+def graphql_enum(called: str | None = None, /, **descriptions: str) -> Callable[[E], E]:
+    """Make an enum of the decorated class; each of its names is described, no more and no fewer.
+
+    *called* is its name in the schema where the class has another.
+    """
 
     def decorate(cls: E) -> E:
-        strawberry.enum(cls, description=inspect.getdoc(cls))
+        strawberry.enum(cls, name=called, description=inspect.getdoc(cls))
         definition: StrawberryEnumDefinition = cls.__strawberry_definition__  # type: ignore[attr-defined]
         if {value.name for value in definition.values} != set(descriptions):
             raise TypeError(f"{cls.__name__}: its names and the described ones differ")

@@ -7,7 +7,6 @@ import strawberry
 from billing.cache_memory import Source
 from schema.types.describing import graphql_enum, graphql_type
 
-
 graphql_enum(
     "FreshnessSource",
     STRIPE="Asked of Stripe for this very answer.",

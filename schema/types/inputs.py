@@ -91,7 +91,7 @@ class AdjustUsageInput:
 
 @graphql_input
 class HoldBillingInput:
-    """Whose billing to stop."""
+    """Whose bills to hold back."""
 
     customer_id: strawberry.ID = strawberry.field(description=CUSTOMER)
     reason: str = strawberry.field(description=REASON)

@@ -1,4 +1,4 @@
-"""Anything that can be found again by its id alone."""
+"""Anything that can be found again by its id alone; *owner* is the customer to whom it belongs."""
 
 import strawberry
 
@@ -13,6 +13,7 @@ class Node:
     (`sync_…`, `adj_…`), so what is copied out of Stripe's Dashboard can be pasted wherever an id is asked for.
     """
 
+    owner: strawberry.Private[str | None]
     id: strawberry.ID = strawberry.field(
         description="Stripe's id, or ours with a prefix of its own."
     )

@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import strawberry
 from graphql import GraphQLError
+from strawberry.types.scalar import ScalarDefinition
 
 from billing.money import plain
 
@@ -82,4 +83,4 @@ DATE_TIME = strawberry.scalar(
     serialize=write_moment,
     parse_value=read_moment,
 )
-SCALARS: dict[object, object] = {Decimal: DECIMAL, datetime: DATE_TIME}
+SCALARS: dict[object, ScalarDefinition] = {Decimal: DECIMAL, datetime: DATE_TIME}

@@ -1,12 +1,13 @@
 """An expected refusal, inside the payload: what a program reads and what a person is shown."""
 
-from collections.abc import Sequence
 from typing import Self
 
 import strawberry
 
 from billing.errors import ErrorCode, Refused, Unavailable
 from schema.types.describing import graphql_enum, graphql_type
+
+INPUT = "input"
 
 graphql_enum(
     NOT_FOUND="There is no such thing, or it is not yours: the two cannot be told apart.",
@@ -36,8 +37,9 @@ class UserError:
     )
 
     @classmethod
-    def of(cls, error: Refused | Unavailable, path: Sequence[str] | None = None) -> Self:
-        """*error* as the payload says it; *path* where the error itself points nowhere."""
-        own = error.path if isinstance(error, Refused) else None
-        where = own or path
-        return cls(code=error.code, message=error.message, path=list(where) if where else None)
+    def of(cls, error: Refused | Unavailable) -> Self:
+        """*error* as a payload says it; the core's paths begin below `input`, the schema's with it."""
+        path = list(error.path or ()) if isinstance(error, Refused) else []
+        if path and path[0] != INPUT:
+            path = [INPUT, *path]
+        return cls(code=error.code, message=error.message, path=path or None)

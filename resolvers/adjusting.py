@@ -1,0 +1,99 @@
+"""Support corrects what is billed this month."""
+
+# ruff: noqa: A002 the contract calls the argument `input`
+
+import billing.ledger
+from billing.bill import bill
+from billing.errors import ErrorCode, Refused
+from billing.ledger import NewAdjustment
+from billing.money import plain
+from billing.snapshot import Snapshot
+from billing.usage import Price
+from resolvers.adjustment import Adjustment
+from resolvers.audit import Act
+from resolvers.context import Context, Info
+from resolvers.customer import Customer
+from resolvers.finding import must_find_customer
+from resolvers.payloads import AdjustUsagePayload
+from resolvers.reasons import reasoned
+from resolvers.refusing import refusing
+from resolvers.sync import Sync, SyncTrigger
+from resolvers.syncing import request_sync
+from schema.types.inputs import AdjustUsageInput
+
+LONGEST_KEY = 255
+
+
+@refusing
+async def adjust_usage(info: Info, input: AdjustUsageInput) -> AdjustUsagePayload:
+    """Support only: correct this month's usage by a line of its own, and sync."""
+    context, asked = info.context, _checked(input)
+    customer = await must_find_customer(context, asked.customer_id)
+    price = await _price(context, asked.sku)
+    before = await context.loaders.snapshot.load(customer.record.id)
+    made = await _adjust(context, customer, asked, price)
+    sync, _ = await request_sync(context, made.customer, SyncTrigger.SUPPORT)
+    if made.at_ms >= before.now_ms:  # else this key made it earlier, and it is written down already
+        after = await context.services.ledger.peek(made.customer, made.period)
+        await Act(context, made.customer, "adjustUsage", made.reason).done(
+            before={"total": await _total(context, before)},
+            after={"total": await _total(context, after), **_noted(made)},
+            sync=sync.id,
+        )
+    return AdjustUsagePayload(adjustment=Adjustment.of(made, price), sync=Sync.of(sync))
+
+
+def _checked(asked: AdjustUsageInput) -> AdjustUsageInput:
+    if not asked.quantity:
+        raise Refused(
+            ErrorCode.INVALID_INPUT,
+            "A correction by 0 changes nothing; give the quantity to add or, negative, to take off.",
+            ("input", "quantity"),
+        )
+    if not (0 < len(asked.idempotency_key) <= LONGEST_KEY and asked.idempotency_key.isprintable()):
+        raise Refused(
+            ErrorCode.INVALID_INPUT,
+            f"Give the idempotency key 1 to {LONGEST_KEY} printable characters.",
+            ("input", "idempotencyKey"),
+        )
+    reasoned(asked.reason)
+    return asked
+
+
+async def _price(context: Context, sku: str) -> Price:
+    prices = await context.services.catalogue.by_sku([sku])
+    if sku not in prices:
+        raise Refused(
+            ErrorCode.UNKNOWN_SKU,
+            "No active Stripe price has this SKU for its lookup key; look it up in `currentPeriod.usage`.",
+            ("input", "sku"),
+        )
+    return prices[sku]
+
+
+async def _adjust(
+    context: Context, customer: Customer, asked: AdjustUsageInput, price: Price
+) -> billing.ledger.Adjustment:
+    ledger, owner = context.services.ledger, customer.record
+    if owner.id not in await ledger.known([owner.id]):
+        await ledger.register(owner.id, owner.currency or price.currency)
+    return await ledger.adjust(
+        NewAdjustment(
+            customer=owner.id,
+            sku=asked.sku,
+            quantity=asked.quantity,
+            reason=reasoned(asked.reason),
+            by=context.viewer.subject,
+            idempotency_key=asked.idempotency_key,
+        ),
+        price,
+    )
+
+
+async def _total(context: Context, snapshot: Snapshot) -> str:
+    prices = await context.services.catalogue.by_id(snapshot.prices.values())
+    return bill(snapshot, prices).total.formatted
+
+
+def _noted(made: billing.ledger.Adjustment) -> dict[str, str]:
+    return {"adjustment": made.id, "sku": made.sku, "quantity": plain(made.quantity)}

@@ -1,0 +1,69 @@
+"""Finding a thing by its id alone: the prefix tells its kind, and only what the viewer may see is found."""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+
+from billing.errors import ErrorCode, Refused
+from resolvers.adjustment import Adjustment
+from resolvers.context import Context, Role
+from resolvers.customer import Customer
+from resolvers.invoice import Invoice
+from resolvers.payment_method import PaymentMethod
+from resolvers.sync import Sync
+from resolvers.webhook_event import WebhookEvent
+from schema.types.node import Node
+
+# Ids end up in Stripe's paths and in Redis keys: nothing but what Stripe and we ourselves make of them.
+ID_FORM = re.compile(r"([a-z]{2,8})_[A-Za-z0-9_]{1,200}", re.ASCII)
+
+Find = Callable[[Context, str], Awaitable[Node | None]]
+
+FOR_PANEL: Mapping[str, Find] = {
+    "cus": Customer.find,
+    "in": Invoice.find,
+    "pm": PaymentMethod.find,
+    "sync": Sync.find,
+}
+FOR_SUPPORT: Mapping[str, Find] = {
+    **FOR_PANEL,
+    "adj": Adjustment.find,
+    "evt": WebhookEvent.find,
+}
+
+
+async def find(context: Context, any_id: str) -> Node | None:
+    """Whatever has this id, None when there is nothing or nothing that the viewer may see."""
+    finders = FOR_SUPPORT if context.viewer.role is Role.SUPPORT else FOR_PANEL
+    form = ID_FORM.fullmatch(any_id)
+    if form is None or form[1] not in finders:
+        return None
+    if form[1] == "cus" and not context.viewer.may_see(any_id):
+        return None
+    node = await finders[form[1]](context, any_id)
+    if node is None or context.viewer.role is Role.SUPPORT:
+        return node
+    return node if context.viewer.may_see(node.owner or "") else None
+
+
+async def find_customer(context: Context, any_id: str) -> Customer | None:
+    """The customer with this id, or to whom the thing with this id belongs."""
+    node = await find(context, any_id)
+    if node is None or isinstance(node, Customer):
+        return node
+    return await Customer.find(context, node.owner) if node.owner else None
+
+
+async def must_find_customer(context: Context, any_id: str) -> Customer:
+    """As `find_customer`, for a mutation's input; Refused (NOT_FOUND) when there is none to be seen."""
+    customer = await find_customer(context, any_id)
+    if customer is None:
+        raise not_found("customer", any_id, "customerId")
+    return customer
+
+
+def not_found(kind: str, any_id: str, field: str) -> Refused:
+    """The same words for what does not exist and for what is somebody else's."""
+    shown = any_id if ID_FORM.fullmatch(any_id) else "of this id"
+    return Refused(
+        ErrorCode.NOT_FOUND, f"There is no {kind} {shown} for you; check the id.", ("input", field)
+    )

@@ -1,0 +1,36 @@
+"""Support has one of Stripe's events taken up again."""
+
+# ruff: noqa: A002 the contract calls the argument `input`
+
+import structlog
+
+from billing.usage import CustomerId
+from resolvers.audit import Act
+from resolvers.context import Info
+from resolvers.finding import find, not_found
+from resolvers.payloads import ReplayWebhookEventPayload
+from resolvers.refusing import refusing
+from resolvers.webhook_event import WebhookEvent
+from schema.types.inputs import ReplayWebhookEventInput
+
+log = structlog.get_logger(__name__)
+
+
+@refusing
+async def replay_webhook_event(
+    info: Info, input: ReplayWebhookEventInput
+) -> ReplayWebhookEventPayload:
+    """Support only: take up one of Stripe's events again."""
+    context = info.context
+    was = await find(context, input.event_id)
+    event = await context.services.inbox.requeue(input.event_id) if was else None
+    if not isinstance(was, WebhookEvent) or event is None:
+        raise not_found("event", input.event_id, "eventId")
+    if event.customer:
+        await Act(context, CustomerId(event.customer), "replayWebhookEvent").done(
+            before={"event": event.id, "status": was.status, "failure": was.failure},
+            after={"event": event.id, "status": event.status},
+        )
+    else:  # prices and the like belong to nobody's log
+        log.info("support.replayed", event=event.id, by=context.viewer.subject)
+    return ReplayWebhookEventPayload(event=WebhookEvent.of(event))
