@@ -1,53 +1,81 @@
-"""The pages that the gateway serves: Support's GraphiQL, and the example panel in development."""
+"""The pages served from here: the example panel at ``/`` (development) and Support's desk at ``/graphiql``.
 
+Everything comes from this host and no page may load or send anything elsewhere: the policy is strict
+enough that a script injected into an invoice's description would not run.
+"""
+
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from graphql import OperationDefinitionNode, parse
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
 
-GRAPHIQL = Path(__file__).parent / "static" / "graphiql"
-PANEL = Path(__file__).parent.parent / "examples" / "panel"
+HERE = Path(__file__).parent
+DESK = HERE / "desk"
+GRAPHIQL = HERE / "static" / "graphiql"
+PANEL = HERE.parent / "examples" / "panel"
 
 HEADERS = {
-    "Content-Security-Policy": "frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' data:; font-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
 }
-# GraphiQL handles Support's tokens: nothing foreign runs there, and nothing leaves for elsewhere.
-STRICT = {
-    **HEADERS,
-    "Content-Security-Policy": (
-        "default-src 'self'; font-src 'self' data:; img-src 'self' data:; frame-ancestors 'none'"
-    ),
-}
-
-
-class Pages(StaticFiles):
-    """The files of *directory*, each with *headers*."""
-
-    def __init__(self, directory: Path, headers: dict[str, str]) -> None:
-        super().__init__(directory=directory, html=True)
-        self._headers = headers
-
-    async def get_response(self, path: str, scope: Scope) -> Response:
-        """One file."""
-        response = await super().get_response(path, scope)
-        response.headers.update(self._headers)
-        return response
 
 
 def pages(*, panel: bool) -> list[BaseRoute]:
-    """What is built of ``/graphiql``, and with *panel* the example panel at ``/``."""
+    """Routes for whatever pages this installation has, the example *panel* among them or not."""
     routes: list[BaseRoute] = []
-    if GRAPHIQL.is_dir():
-        routes += [Route("/graphiql", _inside), Mount("/graphiql", Pages(GRAPHIQL, STRICT))]
     if panel and PANEL.is_dir():
-        routes.append(Mount("/", Pages(PANEL, HEADERS)))
-    return routes
+        routes += [_page("/", PANEL / "index.html"), Mount("/panel", _Files(directory=PANEL))]
+    return [
+        *routes,
+        _page("/graphiql", DESK / "index.html" if (GRAPHIQL / ".ready").exists() else None),
+        _page("/graphiql/desk.js", DESK / "desk.js"),
+        _page("/graphiql/desk.css", DESK / "desk.css"),
+        Route("/graphiql/operations.json", _operations),
+        Mount("/graphiql/assets", _Files(directory=GRAPHIQL, check_dir=False)),
+    ]
 
 
-async def _inside(_: Request) -> Response:
-    return RedirectResponse("/graphiql/")
+def operations() -> Iterator[dict[str, Any]]:
+    """Support's ready-made operations, in order: the commented text, and its variables, empty, by name.
+
+    ``$customer`` is left out: the desk's bar fills it in.
+    """
+    for file in sorted((DESK / "operations").glob("*.graphql")):
+        text = file.read_text(encoding="utf-8")
+        operation = parse(text).definitions[0]
+        assert isinstance(operation, OperationDefinitionNode)  # noqa: S101 our own files
+        names = [each.variable.name.value for each in operation.variable_definitions or ()]
+        variables = {name: "" for name in names if name != "customer"}
+        yield {"name": file.stem, "query": text, "variables": variables}
+
+
+def _page(path: str, file: Path | None) -> Route:
+    async def page(_: Request) -> Response:
+        if file is None:
+            sentence = "GraphiQL's files are not here yet: run `make up`, or `python ide/build.py gateway/static/graphiql`."
+            return Response(sentence, 503, media_type="text/plain")
+        return FileResponse(file, headers=HEADERS)
+
+    return Route(path, page)
+
+
+async def _operations(_: Request) -> Response:
+    return JSONResponse(list(operations()), headers=HEADERS)
+
+
+class _Files(StaticFiles):
+    """Static files under the same policy as the pages."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers.update(HEADERS)
+        return response
