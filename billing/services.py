@@ -92,7 +92,7 @@ def _durable(url: str) -> Redis:
 
 def _ledger_policy(settings: Settings) -> LedgerPolicy:
     return LedgerPolicy(
-        flush_interval_ms=round(settings.flush_interval * 1000),
+        flush_interval_ms=round(min(settings.flush_interval, settings.flush_pause) * 1000),
         flush_jitter=settings.flush_jitter,
         usage_max_age_ms=settings.usage_max_age * 1000,
         usage_max_future_ms=settings.usage_max_future * 1000,

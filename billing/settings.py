@@ -41,6 +41,11 @@ class Settings(BaseSettings):
     jwks_url: str | None = None
     accept_volatile_ledger: bool = False
 
+    # The GraphQL edge. A JSON file, id (or SHA-256) to document: with it nothing else runs but for
+    # Support. Web origins whose pages may call from the browser, comma-separated.
+    trusted_documents: str = ""
+    allowed_origins: str = ""
+
     host: str = "127.0.0.1"
     port: int = 8000
 
@@ -48,8 +53,12 @@ class Settings(BaseSettings):
     usage_max_age: int = 35 * 86_400
     usage_max_future: int = 300
 
-    # Flushing: how long recorded usage may wait before Stripe is told, in seconds, and its spread.
-    flush_interval: float = 900
+    # Flushing unasked (docs/scheduling.md weighs staleness against calls): how long recorded usage may
+    # wait before Stripe is told, in seconds; the money (minor units) that ends the wait earlier; the
+    # quiet time between two looks at one customer; and the share by which customers are spread.
+    flush_interval: float = 8 * 3600
+    flush_stake: int = 2_000
+    flush_pause: float = 900
     flush_jitter: float = 0.2
     # Closing: how long after the period's end late usage still joins it, and how long nothing may
     # have been in doubt before an invoice is finalized (three times Stripe's longest answer).
@@ -81,6 +90,8 @@ class Settings(BaseSettings):
         for name, secret in self._secrets():
             if len(secret.get_secret_value()) < MIN_SECRET:
                 raise ValueError(f"{name} is empty or shorter than {MIN_SECRET} characters")
+        if "://" not in self.redis_url:
+            raise ValueError("BILLING_REDIS_URL names no server; write redis://host:6379/0")
         if not self.stripe_webhook_secrets:
             raise ValueError("BILLING_STRIPE_WEBHOOK_SECRETS names no secret")
         if not (self.jwt_secret or self.jwks_url):

@@ -112,7 +112,8 @@ class Snapshot:
 
     *version* and *synced* are ``counter:nonce``; Stripe is up to date when they are equal and
     *verify_requested* equals *verify_done*. *totals* are absolute quantities by line, *prices* the
-    Price id pinned for each line at its first usage, *lines* what Stripe last confirmed.
+    Price id pinned for each line at its first usage, *lines* what Stripe last confirmed. *asked*:
+    somebody waits for a sync of it.
     """
 
     customer: CustomerId
@@ -140,6 +141,7 @@ class Snapshot:
     prices: Mapping[LineKey, str]
     lines: Mapping[LineKey, StripeLine]
     flight: Flight | None
+    asked: bool = False
 
     @property
     def up_to_date(self) -> bool:

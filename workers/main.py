@@ -19,6 +19,7 @@ from arq import cron, func
 
 from billing.budget import Lane
 from billing.keys import SHARDS
+from billing.schedule import Schedule
 from billing.services import Services, open_services
 from billing.settings import Settings, load_settings
 from billing.stripe_api import boottime
@@ -162,7 +163,10 @@ def flush_ports(services: Services) -> FlushPorts:
         changes=services.changes,
         clock=boottime,
         random=random.random,
-        policy=FlushPolicy(quiet=round(services.settings.quiet_time * 1000)),
+        policy=FlushPolicy(
+            quiet=round(services.settings.quiet_time * 1000),
+            schedule=Schedule.of(services.settings),
+        ),
     )
 
 

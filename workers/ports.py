@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from billing.budget import Lane
 from billing.changes import Change
+from billing.schedule import AT_ONCE, Schedule
 from billing.snapshot import Flight, Lease, Op, Snapshot, StripeLine
 from billing.stripe_api import Answer
 from billing.syncs import SyncFailure, SyncOutcome
@@ -149,7 +150,8 @@ class FlushPolicy:
 
     *quiet*: nothing may have been in doubt for so long before an invoice is finalized; three times
     Stripe's longest answer at least. *key_life*: Stripe keeps an idempotency key 24 hours, ours are
-    not sent after 20. *intent*: an older intent to finalize is planned anew.
+    not sent after 20. *intent*: an older intent to finalize is planned anew. *schedule*: when usage
+    that nobody asked about is worth a call.
     """
 
     quiet: int = 600_000
@@ -159,6 +161,7 @@ class FlushPolicy:
     retry_base: int = 500
     retry_cap: int = 300_000
     held: int = 3_600_000
+    schedule: Schedule = AT_ONCE
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,12 +99,24 @@ async def _drive(run: Run) -> Ending:
 
 
 async def _steps(run: Run) -> Ending:
+    if wait := await _patience(run):
+        return Ending(Outcome.WAITING, wait)
     for _ in range(MAX_STEPS):
         if ending := await _step(run):
             return ending
         if len(run.rejections) >= MAX_REJECTIONS:
             return rejected(run.rejections[-1])
     return Ending(Outcome.WAITING, run.ports.policy.retry_base)
+
+
+async def _patience(run: Run) -> int:
+    """How long usage may still wait, when there is nothing else to do and nobody asked."""
+    snapshot = run.snapshot
+    unasked = run.lane is Lane.INTERVAL and not snapshot.asked
+    begun = snapshot.flight is not None or snapshot.state is not PeriodState.OPEN
+    if not unasked or begun or snapshot.up_to_date or _unverified(snapshot):
+        return 0
+    return run.ports.policy.schedule.wait(snapshot, await run.prices())
 
 
 async def _step(run: Run) -> Ending | None:

@@ -10,7 +10,7 @@ REMEMBERED_MS = 42 * DAY_MS
 
 @dataclass(frozen=True, slots=True)
 class LedgerPolicy:
-    """Times in ms. Recorded usage waits *flush_interval_ms*, give or take the share *flush_jitter*.
+    """Times in ms. Recorded usage is looked at after *flush_interval_ms*, give or take *flush_jitter*.
 
     A sealed period is kept for *retention_ms*, *sync_history* syncs a customer are remembered, and
     after the server was replaced no period is cut for *replay_window_ms*: producers send again what

@@ -60,6 +60,7 @@ def snapshot_of(customer: CustomerId, period: Period, raw: Sequence[Any]) -> Sna
         prices={line: price for line, (price, _) in counted.items()},
         lines=_lines(lines),
         flight=_flight(dict(_pairs(flight))),
+        asked=bool(head.get("running") or head.get("waiting")),
     )
 
 

@@ -1,0 +1,76 @@
+"""The schedule holds back what nobody asked about, and only that."""
+
+from dataclasses import replace
+
+import pytest
+
+from billing.budget import Lane
+from billing.metering import record_usage
+from billing.schedule import Schedule
+from billing.usage import CustomerId, Period
+from tests.support.hearing import World
+from tests.support.shop import delta
+from workers.main import flush_ports
+from workers.ports import FlushPorts
+from workers.steps import Outcome
+from workers.sync import flush
+
+DAY = 86_400_000
+WRITES = "POST /v1/invoices"
+
+
+@pytest.fixture
+def ports(deaf: World) -> FlushPorts:
+    """A worker's ports with a day's patience for less than ten dollars."""
+    real = flush_ports(deaf.services)
+    patient = replace(real.policy, schedule=Schedule(max_age=DAY, stake=1_000, pause=60_000))
+    return replace(real, policy=patient)
+
+
+async def used(world: World, gigabytes: str) -> tuple[CustomerId, Period]:
+    """A customer who used as much, at two cents each."""
+    customer = CustomerId(await world.shop.customer())
+    report = await record_usage(world.services, [delta(customer, gigabytes, "egress-gb")])
+    assert report.accepted == 1
+    return customer, await world.services.ledger.open_period(customer)
+
+
+async def test_a_little_usage_waits_without_a_call_to_stripe(
+    deaf: World, ports: FlushPorts
+) -> None:
+    """Calls are for money; the panel shows the usage anyway."""
+    customer, period = await used(deaf, "3")
+
+    result = await flush(customer, period, ports)
+
+    assert (result.outcome, result.sent.calls) == (Outcome.WAITING, 0)
+    assert 60_000 <= result.delay_ms <= DAY
+    assert await deaf.sandbox.calls(WRITES) == 0
+
+
+async def test_much_usage_is_told(deaf: World, ports: FlushPorts) -> None:
+    """Ten dollars are enough."""
+    customer, period = await used(deaf, "500")
+
+    assert (await flush(customer, period, ports)).outcome is Outcome.SYNCED
+
+
+async def test_whoever_asks_does_not_wait(deaf: World, ports: FlushPorts) -> None:
+    """A customer about to pay sees a draft that is up to date, also when the wake-up was lost."""
+    asked, period = await used(deaf, "3")
+    waiting, _ = await used(deaf, "3")
+
+    await deaf.services.ledger.request_sync(asked, "ON_DEMAND")
+
+    assert (await flush(asked, period, ports, lane=Lane.INTERVAL)).outcome is Outcome.SYNCED
+    assert (await flush(waiting, period, ports, lane=Lane.CUSTOMER)).outcome is Outcome.SYNCED
+
+
+async def test_an_interrupted_flush_goes_on_at_once(deaf: World, ports: FlushPorts) -> None:
+    """What was written ahead is finished first: its key grows old."""
+    customer, period = await used(deaf, "500")
+    await deaf.sandbox.fault("rate_limited", WRITES, times=1, reason="endpoint-rate")
+    assert (await flush(customer, period, ports)).outcome is Outcome.RETRYING
+    await record_usage(deaf.services, [delta(customer, "-499", "egress-gb")])
+
+    assert (await flush(customer, period, ports)).outcome is Outcome.SYNCED
