@@ -4,7 +4,6 @@ All of it may vanish. While Redis does not answer, everybody's allowance is full
 unknown, which clients answer with the document's text.
 """
 
-from dataclasses import dataclass
 from math import ceil
 
 import structlog
@@ -12,6 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from billing.redis_reply import reply
+from gateway.graphql.admission import Allowance
 
 log = structlog.get_logger()
 
@@ -33,16 +33,6 @@ redis.call('HSET', KEYS[1], 'available', available, 'at', now)
 redis.call('PEXPIRE', KEYS[1], math.ceil((capacity - available) / rate * 1000) + 1)
 return {math.floor(available), math.ceil(wait)}
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Allowance:
-    """A token's bucket after a charge; *wait* is how many seconds it refused for, 0 when it did not."""
-
-    maximum: int
-    available: int
-    restore_rate: int
-    wait: int = 0
 
 
 class EdgeStore:

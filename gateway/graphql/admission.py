@@ -19,13 +19,14 @@ from gateway.graphql.persisted import PersistedDocuments
 MAX_REFUNDS = 10_000
 
 
-class Allowance(Protocol):
+@dataclass(frozen=True, slots=True)
+class Allowance:
     """A caller's bucket after a charge; *wait*: for how many seconds it was refused, 0 if it was not."""
 
     maximum: int
     available: int
     restore_rate: int
-    wait: int
+    wait: int = 0
 
 
 class Allowances(Protocol):
@@ -46,7 +47,7 @@ class Admitted:
 
     def actual(self, data: object) -> int:
         """What the answer *data* came to, never more than what was charged."""
-        return min(self.cost, max(self.least, objects_in(data) - 1))
+        return min(self.cost, max(self.least, objects_in(data)))
 
     def receipt(self, data: object) -> dict[str, Any]:
         """``extensions.cost`` of the answer *data*, in the words that Shopify gave it."""
@@ -95,13 +96,11 @@ class Admission:
             )
         return Admitted(text, cost, operation.price.fixed, await self._charge(caller, cost))
 
-    def settle(self, admitted: Admitted, caller: Caller, data: object) -> dict[str, Any]:
-        """The receipt; what *data* did not use is given back with the caller's next charge."""
-        receipt = admitted.receipt(data)
-        unused = admitted.cost - receipt["actualQueryCost"]
-        if len(self._refunds) < MAX_REFUNDS:
+    def give_back(self, admitted: Admitted, caller: Caller, data: object) -> None:
+        """Return what the answer *data* did not use, with the caller's next charge."""
+        unused = admitted.cost - admitted.actual(data)
+        if unused and len(self._refunds) < MAX_REFUNDS:
             self._refunds[caller.name] = self._refunds.get(caller.name, 0) + unused
-        return receipt
 
     async def _charge(self, caller: Caller, cost: int) -> Allowance:
         refund = self._refunds.pop(caller.name, 0)

@@ -7,7 +7,6 @@ no fault in a resolver, an extension or the edge itself can get past the mask.
 import re
 import secrets
 from collections.abc import Callable, Iterable
-from types import TracebackType
 from typing import Any
 
 import structlog
@@ -16,6 +15,7 @@ from strawberry.types import ExecutionResult
 from strawberry.types.execution import PreExecutionError
 
 from gateway.graphql.errors import request_error
+from gateway.logging import frames
 
 log = structlog.get_logger()
 
@@ -37,12 +37,13 @@ def executed(result: ExecutionResult, explain: Explain, *, suggestions: bool) ->
 
 
 def refused(errors: Iterable[GraphQLError], explain: Explain, *, suggestions: bool) -> Body:
-    """The body for an operation that *errors* kept from running."""
-    told = [_told(error, explain) for error in errors]
-    if not suggestions:
-        for error in told:
-            error.message = SUGGESTION.sub("", error.message)
-    return {"errors": [error.formatted for error in told]}
+    """The body for an operation that *errors* kept from running; each has a code."""
+    told = [_told(error, explain).formatted for error in errors]
+    for error in told:
+        error["extensions"] = {"code": "BAD_USER_INPUT", **error.get("extensions", {})}
+        if not suggestions:
+            error["message"] = SUGGESTION.sub("", error["message"])
+    return {"errors": told}
 
 
 def failed(fault: BaseException, explain: Explain) -> Body:
@@ -79,23 +80,13 @@ def _masked(fault: BaseException, path: list[str | int] | None) -> GraphQLError:
         reference=reference,
         fault=type(fault).__name__,
         path=".".join(map(str, path or ())),
-        at=_frames(fault.__traceback__),
+        at=frames(fault),
     )
     return request_error(
         "INTERNAL_SERVER_ERROR",
         f"Something went wrong on our side; quote {reference} when you ask about it.",
         reference=reference,
     )
-
-
-def _frames(traceback: TracebackType | None) -> list[str]:
-    """Where it happened, innermost last; an exception's text may hold what no log may."""
-    frames = []
-    while traceback is not None:
-        code = traceback.tb_frame.f_code
-        frames.append(f"{code.co_filename.rpartition('site-packages/')[2]}:{traceback.tb_lineno}")
-        traceback = traceback.tb_next
-    return frames[-8:]
 
 
 def _replaced(error: GraphQLError, by: GraphQLError) -> GraphQLError:

@@ -31,6 +31,7 @@ class Operations:
         try:
             admitted = await self._admission.admit(params, caller, kinds)
             result = await self.schema.execute(admitted.text, **_arguments(params, caller))
+            self._admission.give_back(admitted, caller, result.data)
             return self._executed(result, admitted, caller)
         except Exception as error:  # noqa: BLE001 nothing may leave unmasked
             return self._stopped(error, caller)
@@ -50,7 +51,7 @@ class Operations:
 
     def _executed(self, result: Any, admitted: Admitted, caller: Caller) -> Body:
         body = answers.executed(result, self._explain, suggestions=caller.introspects)
-        cost = self._admission.settle(admitted, caller, result.data)
+        cost = admitted.receipt(result.data)
         body["extensions"] = {**body.get("extensions", {}), "cost": cost}
         return body
 
@@ -77,4 +78,6 @@ def _with_prepared_documents(schema: strawberry.Schema, admission: Admission) ->
         *schema.extensions,
         lambda: Prepared(admission.documents, admission.limits.seconds),
     )
+    # Strawberry logs errors with their text and traceback; `answers` logs faults without either.
+    prepared.process_errors = lambda *_: None  # type: ignore[method-assign]
     return prepared

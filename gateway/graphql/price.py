@@ -1,4 +1,4 @@
-"""What an operation costs before it runs: an object is 1, a scalar nothing, a mutation 10 more.
+"""What an operation costs before it runs: an object is 1 (the root, too), a scalar nothing, a mutation 10 more.
 
 A list multiplies the price of its items by its length: the ``first`` or ``last`` asked for (on the
 connection around ``edges`` and ``nodes``), ``months``, the number of ``ids``, else ten. Introspection
@@ -84,7 +84,8 @@ def price_of(
         if each.default_value
     }
     root = cast("GraphQLCompositeType", schema.get_root_type(operation.operation))
-    price = _Pricing(schema, fragments, defaults).selections(operation.selection_set, root, Size())
+    pricing = _Pricing(schema, fragments, defaults)
+    price = Price(1) + pricing.selections(operation.selection_set, root, Size())
     if operation.operation is OperationType.MUTATION:
         price += Price(MUTATION * len(operation.selection_set.selections))
     return price

@@ -7,6 +7,7 @@ only the Authorization header says who asks, and no browser sends that by itself
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -59,6 +60,7 @@ class GraphQLView(GraphQL[Any, None]):
         admission: Admission,
         explain: Explain,
         ending: asyncio.Event,
+        allowed_origins: Sequence[str] = (),
     ) -> None:
         super().__init__(
             schema,
@@ -66,6 +68,7 @@ class GraphQLView(GraphQL[Any, None]):
             subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL],
             connection_init_wait_timeout=INIT_WAIT,
             max_subscriptions_per_connection=MAX_OPERATIONS,
+            allowed_origins=allowed_origins,
         )
         self.authenticate = authenticate
         self.operations = Operations(schema, admission, explain)

@@ -1,0 +1,94 @@
+"""Around every request: an id that answer and log share, figures for Prometheus, and the last net."""
+
+import re
+import secrets
+import time
+
+import structlog
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
+
+from gateway.logging import frames
+from gateway.refusal import HttpRefusal
+
+log = structlog.get_logger()
+
+REQUESTS = Counter("billing_http_requests", "Requests answered.", ["route", "method", "status"])
+SECONDS = Histogram("billing_http_seconds", "Time to an answer, streams to their end.", ["route"])
+SOCKETS = Gauge("billing_websockets", "WebSockets open now.")
+
+# Labels are chosen from these: a path is anybody's to invent.
+ROUTES = ("/graphql", "/usage", "/webhooks/stripe", "/graphiql", "/healthz", "/readyz", "/metrics")
+METHODS = ("GET", "POST")
+REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
+
+
+class Telemetry:
+    """Wraps *app*; outermost, so that whatever goes wrong inside is answered as JSON and logged."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one connection through."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        with bound_contextvars(request_id=request_id):
+            if scope["type"] == "http":
+                await self._observed(scope, receive, _Answer(send, request_id))
+            else:
+                with SOCKETS.track_inprogress():
+                    await self._app(scope, receive, send)
+
+    async def _observed(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        began = time.perf_counter()
+        try:
+            await self._app(scope, receive, answer)
+        except ClientDisconnect:
+            pass
+        except Exception as fault:  # noqa: BLE001 the last net
+            log.error("http.fault", fault=type(fault).__name__, at=frames(fault))  # noqa: TRY400 its text stays here
+            if answer.status is None:
+                await _failure(answer.request_id)(scope, receive, answer)
+        route = next((each for each in ROUTES if scope["path"].startswith(each)), "/")
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        SECONDS.labels(route).observe(time.perf_counter() - began)
+        REQUESTS.labels(route, method, answer.status).inc()
+
+
+class _Answer:
+    """A `send` that names the request in the answer and remembers its status."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self.request_id = request_id
+        self.status: int | None = None
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            MutableHeaders(scope=message)["X-Request-Id"] = self.request_id
+        await self._send(message)
+
+
+async def metrics(request: Request) -> Response:
+    """``GET /metrics``: this process's figures."""
+    del request
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _request_id(scope: Scope) -> str:
+    """The caller's own id for the request, if it is one, so that both sides' logs meet."""
+    given = Headers(scope=scope).get("x-request-id", "")
+    return given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def _failure(request_id: str) -> Response:
+    message = f"Something went wrong on our side; quote {request_id} when you ask about it."
+    return HttpRefusal(500, "INTERNAL_SERVER_ERROR", message).response()

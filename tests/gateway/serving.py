@@ -1,0 +1,85 @@
+"""The view on a real server, in the test's own event loop."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+import uvicorn
+from graphql import GraphQLSchema
+from starlette.applications import Starlette
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp
+
+from gateway.edge_store import EdgeStore
+from gateway.graphql.admission import Admission
+from gateway.graphql.caller import Caller
+from gateway.graphql.limits import Limits
+from gateway.graphql.persisted import PersistedDocuments
+from gateway.graphql.view import GraphQLView
+from gateway.refusal import unauthenticated
+from tests.gateway.small_schema import Context, Events, schema
+
+CORE: GraphQLSchema = schema._schema
+
+
+class Server(uvicorn.Server):
+    """Leaves the signals to pytest."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def serve(app: ASGIApp) -> AsyncIterator[str]:
+    """*app* on a free port of this machine, as ``127.0.0.1:port``."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(app, log_config=None, ws_ping_interval=None, timeout_graceful_shutdown=5)
+    server = Server(config)
+    running = asyncio.create_task(server.serve([listener]))
+    while not server.started:
+        await asyncio.sleep(0.005)
+    try:
+        yield "127.0.0.1:{}".format(listener.getsockname()[1])
+    finally:
+        server.should_exit = True
+        await running
+
+
+@dataclass
+class Edge:
+    """A view over the small schema, and what can be seen behind it."""
+
+    store: EdgeStore
+    limits: Limits = field(default_factory=Limits)
+    trusted: dict[str, str] | None = None
+    caller: Callable[[Caller], Caller] = lambda caller: caller
+    events: Events = field(default_factory=Events)
+    ending: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def authenticate(self, authorization: object) -> Caller:
+        """Everybody who says ``Bearer <name>`` is that name."""
+        if not isinstance(authorization, str) or not authorization.startswith("Bearer "):
+            raise unauthenticated("Say who you are.")
+        name = authorization.removeprefix("Bearer ")
+        return self.caller(Caller(name, lambda: Context(self.events)))
+
+    @property
+    def app(self) -> Starlette:
+        """The view, mounted as the gateway mounts it."""
+        view = GraphQLView(
+            schema,
+            authenticate=self.authenticate,
+            admission=Admission(
+                CORE, self.limits, self.store, PersistedDocuments(self.store, self.trusted)
+            ),
+            explain=lambda _: None,
+            ending=self.ending,
+        )
+        return Starlette(routes=[Route("/graphql", view), WebSocketRoute("/graphql", view)])
+
+
+__all__ = ["Edge", "Server", "replace", "serve"]

@@ -1,0 +1,146 @@
+"""A schema with one of everything that the edge has to handle, so that it is tested without billing."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from enum import Enum
+
+import strawberry
+from graphql import GraphQLError
+
+SECRET = "redis://:hunter2@ledger"
+
+
+class Events:
+    """What happened behind the wire: contexts made, operations cancelled, generators closed."""
+
+    def __init__(self) -> None:
+        self.contexts: list[object] = []
+        self.seen: list[str] = []
+
+
+class Context:
+    """A fresh one for each operation."""
+
+    def __init__(self, events: Events) -> None:
+        self.events = events
+        events.contexts.append(self)
+
+
+Info = strawberry.Info[Context, None]
+
+
+@strawberry.enum
+class Colour(Enum):
+    """Something with suggestions."""
+
+    CRIMSON = "crimson"
+    SCARLET = "scarlet"
+
+
+@strawberry.type
+class Leaf:
+    """An item of a connection."""
+
+    id: strawberry.ID
+    name: str
+
+    @strawberry.field
+    def again(self) -> "Leaf":
+        """Itself, so that queries can nest."""
+        return self
+
+
+@strawberry.type
+class LeafConnection:
+    """A page."""
+
+    nodes: list[Leaf]
+
+
+@strawberry.type
+class Query:
+    """What can be asked."""
+
+    @strawberry.field
+    def hello(self, name: str = "world") -> str:
+        """The simplest field."""
+        return f"hello {name}"
+
+    @strawberry.field
+    def leaf(self) -> Leaf:
+        """One object."""
+        return Leaf(id=strawberry.ID("1"), name="one")
+
+    @strawberry.field
+    def leaves(self, first: int = 20) -> LeafConnection:
+        """A page of objects."""
+        return LeafConnection(nodes=[Leaf(id=strawberry.ID(str(n)), name="n") for n in range(min(first, 3))])
+
+    @strawberry.field
+    def colour(self, of: Colour) -> Colour:
+        """Takes an enum."""
+        return of
+
+    @strawberry.field
+    def fault(self) -> str | None:
+        """Fails as nobody expected."""
+        raise RuntimeError(SECRET)
+
+    @strawberry.field
+    def fatal(self) -> str:
+        """Fails where null cannot stand."""
+        raise RuntimeError(SECRET)
+
+    @strawberry.field
+    def refused(self) -> str | None:
+        """Fails as the schema meant it."""
+        raise GraphQLError("Not today.", extensions={"code": "FORBIDDEN"})
+
+    @strawberry.field
+    async def slow(self, info: Info) -> str:
+        """Never comes back by itself."""
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            info.context.events.seen.append("slow cancelled")
+            raise
+        return "never"
+
+
+@strawberry.type
+class Mutation:
+    """What can be done."""
+
+    @strawberry.mutation
+    def add(self, a: int, b: int) -> int:
+        """Harmless."""
+        return a + b
+
+
+@strawberry.type
+class Subscription:
+    """What can be followed."""
+
+    @strawberry.subscription
+    async def count(self, to: int = 3) -> AsyncGenerator[int, None]:
+        """1, 2, 3, …"""
+        for number in range(1, to + 1):
+            yield number
+
+    @strawberry.subscription
+    async def silence(self, info: Info) -> AsyncGenerator[int, None]:
+        """One event, then nothing until somebody leaves."""
+        try:
+            yield 0
+            await asyncio.Event().wait()
+        finally:
+            info.context.events.seen.append("silence closed")
+
+    @strawberry.subscription
+    async def broken(self) -> AsyncGenerator[int, None]:
+        """Fails in the middle."""
+        yield 1
+        raise RuntimeError(SECRET)
+
+
+schema = strawberry.Schema(query=Query, mutation=Mutation, subscription=Subscription)
