@@ -111,7 +111,9 @@ async def _walk_catalogue_and_customers(send: Send) -> None:
     await send("GET /v1/customers/{customer}", customer)
     await send("GET /v1/customers", email="a@example.com")
     await send("GET /v1/customers/search", query="email:'a@example.com'")
-    method = await send("POST /v1/payment_methods/{payment_method}/attach", "pm_card_visa", customer=customer)
+    method = await send(
+        "POST /v1/payment_methods/{payment_method}/attach", "pm_card_visa", customer=customer
+    )
     await send("GET /v1/payment_methods/{payment_method}", method["id"])
     await send("GET /v1/customers/{customer}/payment_methods", customer)
     await send(
@@ -131,7 +133,9 @@ async def _walk_catalogue_and_customers(send: Send) -> None:
 
 
 async def _walk_invoices(send: Send) -> None:
-    customer = (await send("POST /v1/customers", email="b@example.com", payment_method="pm_card_visa"))["id"]
+    customer = (
+        await send("POST /v1/customers", email="b@example.com", payment_method="pm_card_visa")
+    )["id"]
     methods = await send("GET /v1/customers/{customer}/payment_methods", customer)
     default = {"invoice_settings[default_payment_method]": methods["data"][0]["id"]}
     await send("POST /v1/customers/{customer}", customer, **default)
@@ -169,7 +173,9 @@ async def _walk_invoices(send: Send) -> None:
     await send("POST /v1/invoices/{invoice}/finalize", invoice)
     await send("POST /v1/invoices/{invoice}/send", invoice)
     await send("POST /v1/invoices/{invoice}/pay", invoice)
-    await send("GET /v1/invoices/{invoice}", invoice, **{"expand[0]": "payments", "expand[1]": "customer"})
+    await send(
+        "GET /v1/invoices/{invoice}", invoice, **{"expand[0]": "payments", "expand[1]": "customer"}
+    )
     await send("GET /v1/invoices", customer=customer, status="paid")
     await send("GET /v1/invoices/search", query="status:'paid' AND total>1")
     payment = (await send("GET /v1/invoice_payments", invoice=invoice))["data"][0]["id"]
@@ -201,7 +207,9 @@ async def _walk_the_rest(send: Send) -> None:
     events = await send("GET /v1/events", limit=100)
     await send("GET /v1/events/{id}", events["data"][0]["id"])
     made = await send(
-        "POST /v1/webhook_endpoints", url="http://127.0.0.1:9/x", **{"enabled_events[0]": "invoice.paid"}
+        "POST /v1/webhook_endpoints",
+        url="http://127.0.0.1:9/x",
+        **{"enabled_events[0]": "invoice.paid"},
     )
     endpoint = "/v1/webhook_endpoints/{webhook_endpoint}"
     await send(f"POST {endpoint}", made["id"], disabled="true")
