@@ -19,15 +19,17 @@ if not currency then
     return { string.rep('u', count), {} }
 end
 
--- The ids are a linear hash table: *buckets* grows one at a time, splitting the next bucket in line.
-local generation, buckets, ids, old_buckets = string.match(remembered or '0 0 0 0', '(%d+) (%d+) (%d+) (%d+)')
-generation, buckets, ids = tonumber(generation), tonumber(buckets), tonumber(ids)
-old_buckets = tonumber(old_buckets)
+-- The ids are a linear hash table: *buckets* grows by one at a time, which splits the next one in line.
+local generation, buckets, ids, old_buckets = string.match(remembered or "0 0 0 0", '(%d+) (%d+) (%d+) (%d+)')
+generation, buckets, ids, old_buckets = tonumber(generation), tonumber(buckets), tonumber(ids), tonumber(old_buckets)
 local current = math.floor(now / WINDOW)
 if current > generation then
     old_buckets = current == generation + 1 and buckets or 0
-    generation, buckets, ids = current, 0, 0
+    generation, buckets, ids = current, 1, 0
 end
+local forgotten_in = (generation + 2) * WINDOW - now
+local bucket_key = CUSTOMER .. ':ids:' .. generation .. ':'
+local old_bucket_key = CUSTOMER .. ':ids:' .. generation - 1 .. ':'
 
 local function doubling(n)
     local size = 1
@@ -37,58 +39,63 @@ local function doubling(n)
     return size
 end
 
-local function bucket_of(first, n, size)
-    local bucket = first % (2 * size)
-    return bucket < n and bucket or first % size
-end
+local size, old_size = doubling(buckets), doubling(old_buckets)
 
-local function digest(i)
-    return string.sub(digests, 12 * i - 11, 12 * i)
-end
-
-local function number_of(text, at)
-    local a, b, c, d = string.byte(text, at, at + 3)
+local function number_of(id)
+    local a, b, c, d = string.byte(id, 1, 4)
     return ((a * 256 + b) * 256 + c) * 256 + d
 end
 
-local function bucket_key(of, bucket)
-    return CUSTOMER .. ':ids:' .. of .. ':' .. bucket
+local function bucket_of(number)
+    local bucket = number % (2 * size)
+    return bucket_key .. (bucket < buckets and bucket or number % size)
 end
 
-local function grouped(n, wanted)
-    local size, groups = doubling(n), {}
-    for i = 1, count do
-        if not wanted or wanted[i] then
-            local bucket = bucket_of(number_of(digests, 12 * i - 11), n, size)
-            local group = groups[bucket]
-            if group then
-                group[#group + 1] = i
-            else
-                groups[bucket] = { i }
-            end
-        end
+local function old_content(id, number)
+    if old_buckets == 0 then
+        return false
     end
-    return groups
+    local bucket = number % (2 * old_size)
+    return redis.call('HGET', old_bucket_key .. (bucket < old_buckets and bucket or number % old_size), id)
 end
 
-local known = {}
-local function recall(of, n)
-    if n == 0 then
-        return
+local function split()
+    local from, to = bucket_key .. buckets - size, bucket_key .. buckets
+    local flat, move, leave = redis.call('HGETALL', from), {}, {}
+    for k = 1, #flat, 2 do
+        if number_of(flat[k]) % (2 * size) == buckets then
+            move[#move + 1], move[#move + 2], leave[#leave + 1] = flat[k], flat[k + 1], flat[k]
+        end
     end
-    for bucket, group in pairs(grouped(n)) do
-        local asked = {}
-        for k, i in ipairs(group) do
-            asked[k] = digest(i)
-        end
-        local found = redis.call('HMGET', bucket_key(of, bucket), unpack(asked))
-        for k, i in ipairs(group) do
-            known[i] = found[k] or known[i]
-        end
+    buckets = buckets + 1
+    if buckets == 2 * size then
+        size = buckets
+    end
+    if #leave > 0 then
+        redis.call('HSET', to, unpack(move))
+        redis.call('PEXPIRE', to, forgotten_in)
+        redis.call('HDEL', from, unpack(leave))
     end
 end
-recall(generation, buckets)
-recall(generation - 1, old_buckets)
+
+-- Remember a new id; its content and not true when it is known.
+local function remembered_as(id, number, content)
+    local known = old_content(id, number)
+    if known then
+        return known
+    end
+    local bucket = bucket_of(number)
+    if redis.call('HSETNX', bucket, id, content) == 0 then
+        return redis.call('HGET', bucket, id)
+    end
+    ids = ids + 1
+    if ids == 1 then
+        redis.call('PEXPIRE', bucket, forgotten_in)
+    elseif ids > PER_BUCKET * buckets then
+        split()
+    end
+    return true
+end
 
 -- Where each series is counted, with what stands there; a sum is {hi, lo, changed}.
 local targets = {}
@@ -122,7 +129,7 @@ for s, row in ipairs(series) do
         end
     end
     landed[s] = target.period
-    row.target, row.sums, row.line = target, sums, line
+    row.target, row.sums, row.deltas, row.hi, row.lo = target, sums, 0, 0, 0
     -- Late usage is billed at the price of its own period.
     if line ~= row[2] then
         local origin = redis.call('HGET', part(row[1], 'totals'), row[2])
@@ -160,90 +167,90 @@ for period, target in pairs(targets) do
     end
 end
 
--- Adds to the line and to its dimensions, all or none of them.
-local function counted(sums, hi, lo)
-    local next_hi, next_lo = {}, {}
-    for k = 1, #sums do
-        local sum = sums[k]
-        next_hi[k], next_lo[k] = plus(sum[1], sum[2], hi, lo)
-        if not in_range(next_hi[k], next_lo[k]) then
+-- A batch that cannot take any sum out of range is added up by series and checked no further.
+local largest, moved = 0, 0
+for _, target in pairs(targets) do
+    for _, sums in pairs({ target.lines, target.app, target.region, target.organization }) do
+        for _, sum in pairs(sums) do
+            largest = math.max(largest, math.abs(sum[1]))
+        end
+    end
+end
+for i = 1, count do
+    moved = moved + math.abs(his[i]) + 1
+end
+local roomy = largest + moved + 1 < LIMIT
+
+local function apply(row, hi, lo)
+    for k = 1, #row.sums do
+        local sum = row.sums[k]
+        sum[1], sum[2] = plus(sum[1], sum[2], hi, lo)
+    end
+end
+
+-- Adds to the line and to its dimensions, to all or to none.
+local function counted(row, hi, lo)
+    if roomy then
+        row.hi, row.lo = row.hi + hi, row.lo + lo
+        return true
+    end
+    for k = 1, #row.sums do
+        if not in_range(plus(row.sums[k][1], row.sums[k][2], hi, lo)) then
             return false
         end
     end
-    for k = 1, #sums do
-        local sum = sums[k]
-        sum[1], sum[2], sum[3] = next_hi[k], next_lo[k], true
-    end
+    apply(row, hi, lo)
     return true
 end
 
-local letters, new, added, here = {}, {}, 0, {}
-local function outcome(i)
-    local id, content = digest(i), string.sub(contents, 4 * i - 3, 4 * i)
-    local before = known[i] or here[id]
-    if before then
-        return before == content and 'd' or 'c'
-    elseif ats[i] < oldest_accepted then
-        return 'o'
-    elseif ats[i] > newest_accepted then
-        return 'f'
+local function taken_back(row, hi, lo)
+    if roomy then
+        row.hi, row.lo = row.hi - hi, row.lo - lo
+    else
+        apply(row, minus(0, 0, hi, lo))
     end
-    local row = series[rows[i]]
-    if row[4] ~= currency then
-        return 'w'
-    elseif not counted(row.sums, his[i], los[i]) then
-        return 'r'
-    end
-    row.target.deltas = row.target.deltas + 1
-    here[id], new[i], added = content, content, added + 1
-    return 'a'
 end
+
+-- An id is written as it is checked. What can be refused is refused before, and nothing after it fails.
+local function outcome(i)
+    local id, content = string.sub(digests, 12 * i - 11, 12 * i), string.sub(contents, 4 * i - 3, 4 * i)
+    local number, row = number_of(id), series[rows[i]]
+    local refusal = ats[i] < oldest_accepted and 'o' or ats[i] > newest_accepted and 'f'
+        or row[4] ~= currency and 'w' or not counted(row, his[i], los[i]) and 'r'
+    local known
+    if refusal then
+        known = old_content(id, number) or redis.call('HGET', bucket_of(number), id)
+        if not known then
+            return refusal
+        end
+    else
+        known = remembered_as(id, number, content)
+        if known == true then
+            row.deltas = row.deltas + 1
+            return 'a'
+        end
+        taken_back(row, his[i], los[i])
+    end
+    return known == content and 'd' or 'c'
+end
+
+local letters = {}
 for i = 1, count do
     letters[i] = outcome(i)
 end
-if added == 0 then
-    return { table.concat(letters), landed }
+if ids > 0 then
+    redis.call('HSET', CUSTOMER, 'ids', string.format('%.0f %.0f %.0f %.0f', generation, buckets, ids, old_buckets))
 end
 
--- From here on only writes.
-local function split()
-    local size = doubling(buckets)
-    local from, to = bucket_key(generation, buckets - size), bucket_key(generation, buckets)
-    local flat, stay, move = redis.call('HGETALL', from), 0, {}
-    for k = 1, #flat, 2 do
-        if number_of(flat[k], 1) % (2 * size) == buckets then
-            move[#move + 1], move[#move + 2] = flat[k], flat[k + 1]
-        else
-            stay = stay + 1
+for _, row in ipairs(series) do
+    if row.deltas > 0 then
+        row.target.deltas = row.target.deltas + row.deltas
+        apply(row, row.hi + math.floor(row.lo / UNIT), row.lo % UNIT)
+        for k = 1, #row.sums do
+            row.sums[k][3] = true
         end
     end
-    buckets = buckets + 1
-    if #move == 0 then
-        return
-    end
-    redis.call('HSET', to, unpack(move))
-    redis.call('PEXPIRE', to, (generation + 2) * WINDOW - now)
-    local leave = {}
-    for k = 1, #move, 2 do
-        leave[#leave + 1] = move[k]
-    end
-    redis.call('HDEL', from, unpack(leave))
 end
-
-ids = ids + added
-buckets = math.max(buckets, 1)
-while ids > PER_BUCKET * buckets do
-    split()
-end
-for bucket, group in pairs(grouped(buckets, new)) do
-    local key, pairs_of = bucket_key(generation, bucket), {}
-    for _, i in ipairs(group) do
-        pairs_of[#pairs_of + 1], pairs_of[#pairs_of + 2] = digest(i), new[i]
-    end
-    redis.call('HSET', key, unpack(pairs_of))
-    redis.call('PEXPIRE', key, (generation + 2) * WINDOW - now, 'NX')
-end
-redis.call('HSET', CUSTOMER, 'ids', string.format('%.0f %.0f %.0f %.0f', generation, buckets, ids, old_buckets))
 
 local function store(key, sums, text_of)
     local flat = {}
