@@ -77,10 +77,6 @@ def test_a_change_below_a_cent_waits() -> None:
     [
         ("2000", HOUR, HOUR),  # half of it came in an hour: the rest takes another
         ("3900", HOUR, HOUR // 4),  # nearly there, but no look before the pause is over
-        (
-            HOUR,
-            HOUR // 4,
-        ),  # nearly there, and yet not looked at more often than every pause
         ("1", HOUR, 7 * HOUR),  # at this pace it takes days: its age will end the wait
     ],
 )
