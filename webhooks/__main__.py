@@ -1,0 +1,5 @@
+"""``python -m webhooks``: see ``setup``."""
+
+from webhooks.setup import main
+
+main()
