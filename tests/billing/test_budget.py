@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from billing.budget import Budget, Lane, Outcome
@@ -201,9 +202,10 @@ async def test_no_lane_starves(redis: Redis, starved: Lane) -> None:
 
 async def test_lanes_run_dry_from_below(redis: Redis) -> None:
     """When little is left it is the reconcile that waits, then the interval, then the close."""
-    budget = Budget(redis, POLICY)
+    slow = replace(POLICY, endpoint=Allowance(rate=0.1, burst=20))
+    budget = Budget(redis, slow)
     waits_at: dict[Lane, int] = {}
-    for taken in range(int(POLICY.endpoint.burst)):
+    for taken in range(int(slow.endpoint.burst)):
         for lane in Lane:
             if lane in waits_at:
                 continue
@@ -478,9 +480,17 @@ async def test_every_key_lives_in_one_slot(redis: Redis) -> None:
     assert TAG.startswith("{")
 
 
-def test_the_policy_is_the_operators(settings: Settings) -> None:
+def test_the_policy_is_the_operators() -> None:
     """100 a second and 25 an endpoint are Stripe's published limits; the share is kept below them."""
-    policy = BudgetPolicy.of(settings)
+    secret = "a-secret-for-the-tests-only-0123456789"
+    policy = BudgetPolicy.of(
+        Settings(
+            stripe_api_key=SecretStr(secret),
+            stripe_webhook_secrets=(SecretStr(secret),),
+            jwt_secret=SecretStr(secret),
+            redis_url="redis://127.0.0.1:6379/0",
+        ),
+    )
 
     assert (policy.account.rate, policy.endpoint.rate) == (80, 20)
     assert policy.account.rate + policy.account.burst == pytest.approx(100)
