@@ -85,5 +85,4 @@ def _too_large(limit: int) -> HttpRefusal:
         413,
         "PAYLOAD_TOO_LARGE",
         f"The body exceeds {limit:,} bytes; send less at a time.",
-        {"Connection": "close"},
     )
