@@ -84,7 +84,7 @@ class World:
     async def flushed(self, customer: CustomerId) -> None:
         """The worker's part, as often as it takes."""
         for _ in range(5):
-            await flush(customer, this_month(), flush_ports(self.services))
+            await flush(customer, this_month(), flush_ports(self.services), lane=Lane.CUSTOMER)
 
     async def draft(self, customer: CustomerId) -> dict[str, Any]:
         """The customer's newest invoice at Stripe."""
