@@ -22,7 +22,7 @@ local function number(key, field)
   return tonumber(redis.call('HGET', key, field) or '')
 end
 
--- A clock that stepped back must not leave a bucket shut: nothing lies further ahead than this.
+-- A clock that stepped back must not leave a bucket shut: nothing lies further ahead than *most*.
 local function ahead(moment, most)
   return math.min(math.max((moment or 0) - now, 0), most)
 end
@@ -37,7 +37,7 @@ for i, limit in ipairs({ask.account, ask.endpoint}) do
   local known = redis.call('HMGET', key, 'rate', 'tat', 'cool', 'floor:' .. ask.lane)
   local rate = math.min(tonumber(known[1] or '') or limit.rate, limit.rate)
   local cell = 1000 / rate
-  local spent = ahead(tonumber(known[2] or ''), 10000)
+  local spent = ahead(tonumber(known[2] or ''), limit.burst * cell)
   local owed = ahead(tonumber(known[4] or ''), cell / ask.floor)
   local reach = math.max(1, (limit.burst - 1) * ask.reach) * cell
   local short = spent + cell - reach
