@@ -18,6 +18,7 @@ from billing.changes import Changes, open_changes
 from billing.errors import LedgerUnavailable
 from billing.inbox import Inbox
 from billing.ledger import Ledger, LedgerPolicy
+from billing.line_places import LinePlaces
 from billing.settings import Environment, Settings, SettingsRefused
 from billing.stripe_api import StripeApi
 from billing.syncs import Syncs
@@ -38,6 +39,7 @@ class Services:
     cache: Cache
     changes: Changes
     catalogue: Catalogue
+    line_places: LinePlaces
     wakeups: Wakeups
 
 
@@ -67,6 +69,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             cache=cache,
             changes=await stack.enter_async_context(open_changes(settings.cache, cache)),
             catalogue=Catalogue(stripe, cache),
+            line_places=LinePlaces(quick),
             wakeups=await stack.enter_async_context(open_wakeups(settings.queue)),
         )
 

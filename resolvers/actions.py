@@ -63,10 +63,11 @@ async def actions(context: Context, invoice: InvoiceRecord) -> list[InvoiceActio
     """Everything that can be done about *invoice*, in the order in which it is usually done."""
     held = (await snapshot_of(context, invoice)).hold is not None
     final = [] if invoice.status == DRAFT else [InvoiceBlocker.NOT_DRAFT]
+    on_hold = [InvoiceBlocker.ON_HOLD] if held else []
     standing = {
-        InvoiceActionKind.SYNC: final,
+        InvoiceActionKind.SYNC: final + on_hold,
         InvoiceActionKind.ADJUST: final,
-        InvoiceActionKind.HOLD: [InvoiceBlocker.ON_HOLD] if held else [],
+        InvoiceActionKind.HOLD: on_hold,
         InvoiceActionKind.RELEASE: [] if held else [InvoiceBlocker.NOT_ON_HOLD],
         InvoiceActionKind.FINALIZE: await finalize_blockers(context, invoice),
     }

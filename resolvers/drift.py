@@ -3,18 +3,19 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
+from http import HTTPStatus
 
 import strawberry
 
 import billing.bill
 from billing.bill import drift
 from billing.budget import Lane
+from billing.errors import StripeRejected
 from billing.seen import SeenInvoice, lines_are_complete
 from billing.services import Services
 from billing.snapshot import Snapshot
 from resolvers.context import Context
 from resolvers.skus import sku_of
-from resolvers.stripe_reads import read_if_there
 from schema.types.describing import graphql_enum, graphql_type
 from schema.types.money import Money
 
@@ -89,9 +90,12 @@ async def _seen(services: Services, invoice: str | None) -> SeenInvoice | None:
     if invoice is None:
         return None
     path = f"/v1/invoices/{invoice}"
-    body = await read_if_there(services.stripe, path)
-    if body is None:
-        return None
+    try:
+        body = await services.stripe.read(path, lane=Lane.SUPPORT)
+    except StripeRejected as refusal:
+        if refusal.status == HTTPStatus.NOT_FOUND:
+            return None
+        raise
     if lines_are_complete(body):
         return SeenInvoice.from_stripe(body)
     lines = await services.stripe.pages(f"{path}/lines", {}, lane=Lane.SUPPORT)

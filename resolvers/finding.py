@@ -8,6 +8,7 @@ from resolvers.adjustment import Adjustment
 from resolvers.context import Context, Role
 from resolvers.customer import Customer
 from resolvers.invoice import Invoice
+from resolvers.invoice_line import InvoiceLine
 from resolvers.payment_method import PaymentMethod
 from resolvers.sync import Sync
 from resolvers.webhook_event import WebhookEvent
@@ -21,6 +22,7 @@ Find = Callable[[Context, str], Awaitable[Node | None]]
 FOR_PANEL: Mapping[str, Find] = {
     "cus": Customer.find,
     "in": Invoice.find,
+    "il": InvoiceLine.find,
     "pm": PaymentMethod.find,
     "sync": Sync.find,
 }

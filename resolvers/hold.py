@@ -11,7 +11,7 @@ from schema.types.describing import graphql_type
 
 @graphql_type
 class BillingHold:
-    """No bill goes out: usage is counted and the draft kept up to date, but nothing is finalized."""
+    """Billing is stopped: usage is counted, but Stripe is told nothing and nothing is finalized."""
 
     reason: str = strawberry.field(description="Why.")
     by: str = strawberry.field(description="Who: the subject of the token.")

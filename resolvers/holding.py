@@ -1,4 +1,4 @@
-"""Support holds a customer's bills back, and lets them go."""
+"""Support stops a customer's billing, and lets it go on."""
 
 # ruff: noqa: A002 the contract calls the argument `input`
 
@@ -15,7 +15,7 @@ from schema.types.inputs import HoldBillingInput, ReleaseBillingInput
 
 @refusing
 async def hold_billing(info: Info, input: HoldBillingInput) -> HoldBillingPayload:
-    """Support only: let no bill go out. Usage is still counted, and the draft kept up to date."""
+    """Support only: stop this customer's billing. Usage is still counted; Stripe is told nothing."""
     context = info.context
     customer = await must_find_customer(context, input.customer_id)
     reason, ledger = reasoned(input.reason), context.services.ledger

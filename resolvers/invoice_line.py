@@ -6,6 +6,9 @@ from decimal import Decimal
 import strawberry
 
 from billing.records import LineRecord
+from resolvers.context import Context
+from resolvers.loaders import PageOf
+from schema.types.connections import MOST
 from schema.types.describing import graphql_type
 from schema.types.money import Money
 from schema.types.node import Node
@@ -33,6 +36,20 @@ class InvoiceLine(Node):
         description="First moment that the line bills."
     )
     period_end: datetime | None = strawberry.field(description="Last moment that the line bills.")
+
+    @classmethod
+    async def find(cls, context: Context, line: str) -> "InvoiceLine | None":
+        """The line with this id, if it was ever shown; whether it may be seen is the caller's to check."""
+        place = await context.services.line_places.invoice_of(line)
+        invoice = await context.loaders.invoice.load(place) if place else None
+        after, more = None, invoice is not None
+        while invoice and more:
+            page = await context.loaders.lines.load(PageOf(invoice.value.id, MOST, after))
+            for record in page.items:
+                if record.id == line:
+                    return cls.of(record, invoice.value.customer)
+            after, more = page.items[-1].id if page.items else None, page.has_more
+        return None
 
     @classmethod
     def of(cls, record: LineRecord, owner: str) -> "InvoiceLine":

@@ -4,7 +4,6 @@ import strawberry
 
 from billing.records import PaymentMethodRecord
 from resolvers.context import Context
-from resolvers.stripe_reads import read_if_there
 from schema.types.describing import graphql_type
 from schema.types.node import Node
 
@@ -23,8 +22,8 @@ class PaymentMethod(Node):
     @classmethod
     async def find(cls, context: Context, payment_method: str) -> "PaymentMethod | None":
         """The one with this id, asked of Stripe; whether it may be seen is the caller's to check."""
-        body = await read_if_there(context.services.stripe, f"/v1/payment_methods/{payment_method}")
-        return cls.of(PaymentMethodRecord.from_stripe(body)) if body else None
+        record = await context.loaders.payment_method.load(payment_method)
+        return cls.of(record) if record else None
 
     @classmethod
     def of(cls, record: PaymentMethodRecord) -> "PaymentMethod":

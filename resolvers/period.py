@@ -24,7 +24,7 @@ from schema.types.money import Money
     OPEN="Usage is being counted.",
     CLOSING="The month has ended; late usage is let in for a while, then the invoice is finalized.",
     CLOSED="Its invoice is final; later usage goes on the next one.",
-    HELD="Support has put billing on hold: the draft is kept up to date, but not finalized.",
+    HELD="Support has put billing on hold: usage is counted, Stripe told nothing, nothing finalized.",
 )
 class PeriodState(StrEnum):
     """Where a month stands."""

@@ -58,7 +58,7 @@ def _check_way_back(url: str) -> None:
 async def _synced(context: Context, customer: CustomerId) -> billing.syncs.Sync | None:
     """The sync after which Stripe shows everything, as far as it got in time."""
     snapshot = await context.loaders.snapshot.load(customer)
-    if snapshot.up_to_date:
+    if snapshot.up_to_date or snapshot.hold:
         return await context.loaders.last_sync.load(customer)
     sync, _ = await request_sync(context, customer, SyncTrigger.PORTAL)
     return await finished(context, sync, PATIENCE)

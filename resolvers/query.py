@@ -11,6 +11,7 @@ from resolvers.context import Info
 from resolvers.customer import CUSTOMERS, Customer, customers_page
 from resolvers.finding import find, find_customer
 from resolvers.invoice import Invoice
+from resolvers.searching import search_customers
 from resolvers.stripe_budget import StripeBudget
 from resolvers.sync import Sync
 from resolvers.viewer import Viewer
@@ -73,9 +74,19 @@ class Query:
         info: Info,
         first: First = CUSTOMERS,
         after: After = None,
-        email: str | None = None,
+        email: Annotated[
+            str | None, strawberry.argument(description="Those with exactly this address.")
+        ] = None,
+        search: Annotated[
+            str | None,
+            strawberry.argument(
+                description="What you have at hand: an e-mail address, an organization, a name, or any id.",
+            ),
+        ] = None,
     ) -> Connection[Customer]:
-        """Support only: all customers, newest first, or those with exactly this e-mail address."""
+        """Support only: all customers, newest first, or those that `email` or `search` names."""
+        if search is not None:
+            return await search_customers(info.context, search, first, after)
         return await customers_page(info.context, first, after, email)
 
     @strawberry.field

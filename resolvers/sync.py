@@ -54,7 +54,7 @@ class SyncTrigger(StrEnum):
     RUNNING="Stripe is being told right now.",
     RETRYING="Stripe could not be told yet; it is being tried again.",
     FAILED="Stripe said no; Support has to look.",
-    HELD="Support has put billing on hold: the draft is kept up to date, but not finalized.",
+    HELD="Support has put billing on hold; Stripe is told again once it is released.",
 )
 class CustomerSyncStatus(StrEnum):
     """Whether Stripe is up to date for a customer."""

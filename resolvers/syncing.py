@@ -37,6 +37,7 @@ GLANCE = 0.1  # seconds between looks at a sync that is waited for
 async def sync_billing(info: Info, input: SyncBillingInput) -> SyncBillingPayload:
     """Bring Stripe up to date for this customer now. Calls that find a sync waiting get that one back."""
     customer = (await must_find_customer(info.context, input.customer_id)).record.id
+    await _must_not_be_held(info.context, customer)
     sync, coalesced = await request_sync(info.context, customer, SyncTrigger.ON_DEMAND)
     return SyncBillingPayload(sync=Sync.of(sync), coalesced=coalesced)
 
@@ -65,6 +66,7 @@ async def retry_sync(info: Info, input: RetrySyncInput) -> RetrySyncPayload:
         raise Refused(
             ErrorCode.SYNC_IN_PROGRESS, "This sync is running right now; wait for how it ends."
         )
+    await _must_not_be_held(info.context, was.customer)
     await info.context.services.ledger.wake(was.customer, was.period)
     sync, _ = await request_sync(info.context, was.customer, SyncTrigger.SUPPORT)
     await Act(info.context, was.customer, "retrySync").done(
@@ -80,6 +82,7 @@ async def repair_drift(info: Info, input: RepairDriftInput) -> RepairDriftPayloa
     """Support only: read what Stripe has, and set our lines right; lines that others made stay."""
     customer = (await must_find_customer(info.context, input.customer_id)).record.id
     act = Act(info.context, customer, "repairDrift", reasoned(input.reason))
+    await _must_not_be_held(info.context, customer)
     snapshot = await info.context.loaders.snapshot.load(customer)
     drift = await drifted(info.context.services, snapshot)
     await info.context.services.ledger.request_verify(customer, snapshot.period)
@@ -90,6 +93,14 @@ async def repair_drift(info: Info, input: RepairDriftInput) -> RepairDriftPayloa
         sync=sync.id,
     )
     return RepairDriftPayload(sync=Sync.of(sync))
+
+
+async def _must_not_be_held(context: Context, customer: CustomerId) -> None:
+    if await context.loaders.hold.load(customer):
+        raise Refused(
+            ErrorCode.ON_HOLD,
+            "Support has put this customer's billing on hold; Stripe is told again once it is released.",
+        )
 
 
 async def request_sync(

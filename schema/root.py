@@ -31,7 +31,7 @@ def build_schema() -> strawberry.Schema:
         mutation=Mutation,
         subscription=Subscription,
         types=[Adjustment, InvoiceLine, PaymentMethod, WebhookEvent],
-        config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=True),
+        config=StrawberryConfig(scalar_map=SCALARS),
     )
     core: GraphQLSchema = schema._schema  # noqa: SLF001 Strawberry shows graphql-core's schema nowhere else
     enforce(core)

@@ -91,7 +91,7 @@ class AdjustUsageInput:
 
 @graphql_input
 class HoldBillingInput:
-    """Whose bills to hold back."""
+    """Whose billing to stop."""
 
     customer_id: strawberry.ID = strawberry.field(description=CUSTOMER)
     reason: str = strawberry.field(description=REASON)

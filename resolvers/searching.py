@@ -1,0 +1,55 @@
+"""Finding a customer by whatever a person has at hand: an id, an e-mail address, an organization, a name."""
+
+from datetime import UTC, datetime
+
+from billing.budget import Lane
+from billing.cache import Source
+from billing.records import CustomerRecord
+from resolvers.context import Context
+from resolvers.customer import CUSTOMERS, Customer, customers_page
+from resolvers.finding import ID_FORM, find_customer
+from resolvers.loaders import Loaded
+from schema.types.connections import Connection, bad_input, size_of
+
+SUBSTRING = 3  # Stripe matches parts of a word from this length on
+
+
+async def search_customers(
+    context: Context, text: str, first: int | None, after: str | None
+) -> Connection[Customer]:
+    """The customers that *text* may mean, the best of them; a GraphQLError for a second page."""
+    if after is not None:
+        raise bad_input("A search has one page; search for something more particular.")
+    wanted, size = text.strip(), size_of(first, CUSTOMERS)
+    if ID_FORM.fullmatch(wanted):
+        found = await find_customer(context, wanted)
+        if found is not None:
+            return Connection[Customer].of([(str(found.id), found)], has_more=False)
+    if "@" in wanted:
+        return await customers_page(context, first, None, wanted)
+    return await _by_words(context, wanted, size)
+
+
+async def _by_words(context: Context, words: str, size: int) -> Connection[Customer]:
+    """By organization and name, in Stripe's search, which lags behind its lists by up to a minute."""
+    query = _query(words)
+    if not query or not size:
+        return Connection[Customer].of([], has_more=False)
+    asked_at = datetime.now(UTC)
+    body = await context.services.stripe.read(
+        "/v1/customers/search", {"query": query, "limit": size}, lane=Lane.SUPPORT
+    )
+    records = [CustomerRecord.from_stripe(each) for each in body["data"]]
+    entries = [
+        (str(record.id), Customer.of(Loaded(record, Source.STRIPE, asked_at))) for record in records
+    ]
+    return Connection[Customer].of(entries, has_more=body["has_more"])
+
+
+def _query(words: str) -> str:
+    """*words* in Stripe's search language; what could end its quotes is left out."""
+    safe = "".join(each for each in words if each.isprintable() and each not in "\"\\'")
+    if not safe.strip():
+        return ""
+    match = "~" if len(safe) >= SUBSTRING else ":"
+    return f'metadata["organization"]:"{safe}" OR name{match}"{safe}"'
