@@ -200,6 +200,7 @@ class Budget:
                 "waiter": f"{self._waiter}:{lane}",
                 "waiting": waiting,
                 "lease": LEASE_MS,
+                "pause": BREAKER_PAUSE_MS,
                 "poll": POLL_MS,
             },
         )

@@ -18,43 +18,44 @@ local function hold(ms, reason)
   if ms > wait then wait, why = ms, reason end
 end
 
-local function number(key, field)
-  return tonumber(redis.call('HGET', key, field) or '')
-end
-
--- A clock that stepped back must not leave a bucket shut: nothing lies further ahead than *most*.
-local function ahead(moment, most)
-  return math.min(math.max((moment or 0) - now, 0), most)
-end
-
 local function text(value)
   return string.format('%.3f', value)
 end
 
+-- How far ahead of now a stored moment lies, at most *most*. A clock that stepped back must not leave
+-- anything shut for as long as it stepped, so what lies further ahead is pulled in.
+local function ahead(key, field, most)
+  local left = (tonumber(redis.call('HGET', key, field) or '') or 0) - now
+  if left > most then
+    redis.call('HSET', key, field, text(now + most))
+    return most
+  end
+  return math.max(left, 0)
+end
+
 local buckets = {}
 for i, limit in ipairs({ask.account, ask.endpoint}) do
-  local key = KEYS[i]
-  local known = redis.call('HMGET', key, 'rate', 'tat', 'cool', 'floor:' .. ask.lane)
-  local rate = math.min(tonumber(known[1] or '') or limit.rate, limit.rate)
+  local key, floor = KEYS[i], 'floor:' .. ask.lane
+  local rate = math.min(tonumber(redis.call('HGET', key, 'rate') or '') or limit.rate, limit.rate)
   local cell = 1000 / rate
-  local spent = ahead(tonumber(known[2] or ''), limit.burst * cell)
-  local owed = ahead(tonumber(known[4] or ''), cell / ask.floor)
+  local spent, owed = ahead(key, 'tat', limit.burst * cell), ahead(key, floor, cell / ask.floor)
   local reach = math.max(1, (limit.burst - 1) * ask.reach) * cell
   local short = spent + cell - reach
   local floor_short = math.max(spent + cell - limit.burst * cell, owed)
   local by_floor = short > 0 and floor_short <= short
-  if by_floor then short = floor_short end
-  hold(short, 'rate')
-  if not ask.probes then hold(ahead(tonumber(known[3] or ''), 5000), 'cooling') end
-  buckets[i] = {key = key, tat = now + spent + cell, owed = by_floor and now + cell / ask.floor}
+  hold(by_floor and floor_short or short, 'rate')
+  if not ask.probes then hold(ahead(key, 'cool', 1000), 'cooling') end
+  buckets[i] = {key, 'tat', text(now + spent + cell)}
+  if by_floor then
+    buckets[i][4], buckets[i][5] = floor, text(now + cell / ask.floor)
+  end
 end
 
--- The breaker: shut out after too many failures; then one call at a time tries whether it works again.
-local shut = ahead(number(KEYS[2], 'shut'), 60000)
-local trying = number(KEYS[2], 'trying')
+-- The breaker: shut after too many failures; from then on one call at a time tries whether it works.
+local trying = redis.call('HEXISTS', KEYS[2], 'trying') == 1
 if trying then
-  hold(ahead(trying, 60000), 'failing')
-  if not ask.probes then hold(shut, 'failing') end
+  hold(ahead(KEYS[2], 'trying', 1000), 'failing')
+  if not ask.probes then hold(ahead(KEYS[2], 'shut', ask.pause), 'failing') end
 end
 
 if ask.slots > 0 then
@@ -64,8 +65,8 @@ if ask.slots > 0 then
 end
 
 if ask.object then
-  hold(ahead(number(KEYS[4], 'paused'), 60000), 'object')
-  if ahead(number(KEYS[4], 'held'), ask.lease) > 0 then hold(ask.poll, 'object') end
+  hold(ahead(KEYS[4], 'paused', 60000), 'object')
+  if ahead(KEYS[4], 'held', ask.lease) > 0 then hold(ask.poll, 'object') end
 end
 
 local day = math.floor(now / 86400000)
@@ -92,8 +93,7 @@ end
 if not admitted then return {text(wait), why} end
 
 for _, bucket in ipairs(buckets) do
-  redis.call('HSET', bucket.key, 'tat', text(bucket.tat))
-  if bucket.owed then redis.call('HSET', bucket.key, 'floor:' .. ask.lane, text(bucket.owed)) end
+  redis.call('HSET', unpack(bucket))
 end
 if trying then redis.call('HSET', KEYS[2], 'trying', text(now + 1000)) end
 if ask.slots > 0 then redis.call('ZADD', KEYS[3], now + ask.lease, ask.permit) end

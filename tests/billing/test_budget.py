@@ -146,7 +146,7 @@ async def test_overload_says_when_to_come_back(redis: Redis) -> None:
     with pytest.raises(Overloaded) as raised:
         await spend(budget, any_write())
 
-    assert 9 < raised.value.retry_after <= 10
+    assert 19 < raised.value.retry_after <= 20
 
 
 async def test_a_long_line_refuses_newcomers_at_once(redis: Redis) -> None:
@@ -448,8 +448,8 @@ async def test_a_clock_that_stepped_back_shuts_nobody_out(redis: Redis) -> None:
     with pytest.raises(Overloaded) as raised:
         async with budget.admission(write("in_2"), Lane.SUPPORT, max_wait=0):
             pytest.fail("admitted though the rate was spent")
-    assert raised.value.retry_after <= 5
-    async with budget.admission(write("in_2"), Lane.CUSTOMER, max_wait=0.5):
+    assert raised.value.retry_after <= 1
+    async with budget.admission(write("in_2"), Lane.SUPPORT, max_wait=1.5):
         pass
 
 
