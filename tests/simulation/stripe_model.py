@@ -107,13 +107,16 @@ class StripeModel:
         reply = self._receive(request, fault)
         return Reply(0) if fault is Fault.LOST_REPLY else reply
 
-    def deliver_late(self) -> bool:
+    def next_arrival(self) -> int | None:
+        """When the next late request arrives (ms)."""
+        return min((at for at, _ in self.in_flight), default=None)
+
+    def deliver_late(self) -> None:
         """Requests whose time has come arrive; nobody waits for their answers."""
         due = [each for each in self.in_flight if each[0] <= self.now()]
         self.in_flight = [each for each in self.in_flight if each[0] > self.now()]
-        for _, request in sorted(due, key=lambda each: each[0]):
+        for _, request in due:
             self._receive(request, None)
-        return bool(due)
 
     def undelivered(self, invoice: str) -> list[Request]:
         """Requests about *invoice* that are still on their way and would be executed anew."""

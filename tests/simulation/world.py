@@ -5,6 +5,7 @@ Redis and the code under proof are real.
 """
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -142,9 +143,12 @@ class World:
         await self.rng.choice(deeds)()
 
     async def _pass(self, ms: int) -> None:
-        self.now += ms
-        if self.stripe.deliver_late():
+        until = self.now + ms
+        while (arrival := self.stripe.next_arrival()) is not None and arrival <= until:
+            self.now = max(self.now, arrival)
+            self.stripe.deliver_late()
             self.oracle.look()
+        self.now = until
 
     def _event(self, n: int) -> UsageDelta:
         fine = ["1", "2.5", "0.000000000001", "7", "-3", "120.25", "-0.5"]
@@ -207,7 +211,8 @@ class World:
         if deed == "adjust" and not self.mode.rewinds:
             await self._adjust(customer)
         elif deed == "hold":
-            await self.ledger.hold(customer, "review", "support")
+            with suppress(Refused):  # the gateway holds it already
+                await self.ledger.hold(customer, "review", "support")
         elif deed == "release":
             await self.ledger.release_hold(customer, "reviewed", "support")
         elif deed == "sync":
