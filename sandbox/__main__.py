@@ -1,6 +1,7 @@
 """``python -m sandbox``: serve the double; one JSON line on stdout says where, once it is ready."""
 
 import argparse
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -46,6 +47,8 @@ def main() -> None:
         timeout_graceful_shutdown=2,
         lifespan="on",
     )
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda *_: sys.exit(0))  # uvicorn raises it again when it has finished
     server = Server(config)
     server.url = url
     server.run(sockets=[listener])

@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -57,8 +57,11 @@ class Bucket:
 class Limiter:
     """Counts every call and refuses those beyond the account's limits."""
 
-    def __init__(self, settings: Settings, seed: int) -> None:
+    def __init__(
+        self, settings: Settings, seed: int, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self.settings = settings
+        self._now = now
         self.counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._buckets: dict[str, Bucket] = {}
         self._lists = 0
@@ -71,7 +74,7 @@ class Limiter:
             return
         own = SEARCH_PER_SECOND if endpoint.endswith("/search") else ENDPOINT_PER_SECOND
         total = GLOBAL_PER_SECOND[self.settings.mode]
-        now = time.monotonic()
+        now = self._now()
         taken = []
         for name, rate, reason in (("*", total, "global-rate"), (endpoint, own, "endpoint-rate")):
             bucket = self._buckets.setdefault(f"{name}:{rate}", Bucket(rate))

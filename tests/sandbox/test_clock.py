@@ -50,11 +50,13 @@ async def test_the_hour_begins_when_the_webhook_was_heard(
     sandbox: StripeSandbox, client: StripeClient, receiver: Receiver
 ) -> None:
     """A receiver that was down for a while delays the bill."""
+    await sandbox.settings(retry_scale=1)
     up = False
     receiver.answer = lambda _: 200 if up else 503
     draft = await scheduled(client)
     await sandbox.drain_webhooks()
     await sandbox.advance(2 * HOUR)
+    await sandbox.drain_webhooks()
     assert await status(client, draft.id) == "draft"
     up = True
     await sandbox.advance(12 * HOUR)

@@ -40,7 +40,7 @@ async def test_finalizing_numbers_and_freezes(client: StripeClient) -> None:
 
 
 async def test_every_arrow_has_its_event(client: StripeClient) -> None:
-    """open → uncollectible → paid, open → void, open → paid."""
+    """Open → uncollectible → paid, open → void, open → paid."""
     invoices = client.v1.invoices
     doubtful, unwanted, good = [await finalized(client, 500) for _ in range(3)]
     doubtful = await invoices.mark_uncollectible_async(doubtful.id)
@@ -123,7 +123,7 @@ async def test_a_declined_card_is_an_error_that_is_recorded(client: StripeClient
         (0, 0, "paid", 0, 0),
     ],
 )
-async def test_the_customers_balance_meets_the_bill_at_finalization(  # noqa: PLR0913
+async def test_the_customers_balance_meets_the_bill_at_finalization(
     client: StripeClient, amount: int, balance: int, status: str, due: int, ending: int
 ) -> None:
     """Credit is used, debt is added, what is too small to charge is carried over."""

@@ -1,10 +1,14 @@
 """The limits bite as Stripe's do, and every call is counted."""
 
 import asyncio
+from collections import Counter
 
 import httpx
 import pytest
 
+from sandbox.errors import StripeError
+from sandbox.limits import Limiter, Settings
+from tests.support.polling import until
 from tests.support.stripe_sandbox import StripeSandbox
 
 ADD = "POST /v1/invoices/{invoice}/add_lines"
@@ -15,32 +19,53 @@ async def burst(http: httpx.AsyncClient, paths: list[str]) -> list[httpx.Respons
     return list(await asyncio.gather(*(http.get(path) for path in paths)))
 
 
-async def test_an_endpoint_takes_25_a_second_and_says_which_limit_it_was(
-    sandbox: StripeSandbox, http: httpx.AsyncClient
-) -> None:
-    """All ids share the template's budget."""
-    await sandbox.settings(limits=True)
-    answers = await burst(http, [f"/v1/customers/cus_{n}" for n in range(40)])
+def admitted(limiter: Limiter, endpoints: list[str]) -> Counter[str]:
+    """Ask for each endpoint in turn; count what was admitted and which limits refused."""
+    counted: Counter[str] = Counter()
+    for endpoint in endpoints:
+        try:
+            limiter.admit(endpoint)
+            counted["ok"] += 1
+        except StripeError as error:
+            counted[error.headers["stripe-rate-limited-reason"]] += 1
+    return counted
 
-    limited = [answer for answer in answers if answer.status_code == 429]
-    assert 10 <= len(limited) <= 15
-    assert limited[0].headers["stripe-rate-limited-reason"] == "endpoint-rate"
-    assert limited[0].json()["error"]["code"] == "rate_limit"
+
+def test_an_endpoint_takes_25_a_second_and_search_20() -> None:
+    """All ids share the template's budget; a second refills it."""
+    now = [100.0]
+    limiter = Limiter(Settings(), 0, lambda: now[0])
+
+    assert admitted(limiter, [ADD] * 40) == {"ok": 25, "endpoint-rate": 15}
+    now[0] += 0.4
+    assert admitted(limiter, [ADD] * 40) == {"ok": 10, "endpoint-rate": 30}
+    now[0] += 60
+    searches = ["GET /v1/customers/search"] * 40
+    assert admitted(limiter, searches) == {"ok": 20, "endpoint-rate": 20}
 
 
 @pytest.mark.parametrize(("mode", "most"), [("live", 100), ("sandbox", 25)])
-async def test_the_account_takes_100_a_second_and_25_in_sandbox_mode(
-    sandbox: StripeSandbox, http: httpx.AsyncClient, mode: str, most: int
-) -> None:
-    """Eight endpoints within their own limits still share the account's."""
-    await sandbox.settings(limits=True, mode=mode, concurrent_lists=1000)
-    kinds = "customers invoices products prices invoiceitems credit_notes events invoice_payments"
-    paths = [f"/v1/{kind}?limit=1" for kind in kinds.split() for _ in range(20)]
-    answers = await burst(http, paths)
+def test_the_account_takes_100_a_second_and_25_in_sandbox_mode(mode: str, most: int) -> None:
+    """Endpoints within their own limits still share the account's."""
+    limiter = Limiter(Settings(mode=mode), 0, lambda: 100.0)
+    calls = [f"GET /v1/{n % 8}" for n in range(160)]
 
-    limited = [answer for answer in answers if answer.status_code == 429]
-    assert 160 - most - 40 <= len(limited) <= 160 - most
-    assert "global-rate" in {answer.headers["stripe-rate-limited-reason"] for answer in limited}
+    assert admitted(limiter, calls) == {"ok": most, "global-rate": 160 - most}
+
+
+async def test_a_limited_call_says_which_limit_it_was(
+    sandbox: StripeSandbox, http: httpx.AsyncClient
+) -> None:
+    """A 429 that names its limiter is one to slow down for."""
+    await sandbox.settings(limits=True)
+
+    async def limited() -> bool:
+        answers = await burst(http, [f"/v1/customers/cus_{n}" for n in range(60)])
+        reasons = {a.headers.get("stripe-rate-limited-reason") for a in answers}
+        assert {answer.status_code for answer in answers} <= {404, 429}
+        return "endpoint-rate" in reasons
+
+    await until(limited, wanted=True)
 
 
 async def test_too_many_lists_at_once_hit_the_concurrency_limit(

@@ -49,7 +49,7 @@ async def test_lines_are_added_updated_and_removed_with_their_ids_and_metadata(
 ) -> None:
     """What the gateway does all day: absolute quantities on stable lines, a watermark beside them."""
     price, invoices = await metered(client), client.v1.invoices
-    line = {"pricing": {"price": price}, "quantity_decimal": Decimal("3"), "metadata": {"sku": "a"}}
+    line = {"pricing": {"price": price}, "quantity_decimal": Decimal(3), "metadata": {"sku": "a"}}
     added = await invoices.add_lines_async(
         draft.id, {"lines": [line, {"amount": -5}], "invoice_metadata": {"seq": "1", "keep": "x"}}
     )
@@ -159,7 +159,7 @@ async def test_a_price_must_be_active_and_in_the_invoices_currency(
 async def test_a_line_given_back_waits_for_the_next_invoice(
     client: StripeClient, draft: Any
 ) -> None:
-    """unassign keeps the money, delete does not."""
+    """Unassign keeps the money, delete does not."""
     lines: Any = [{"amount": 1, "description": "a"}, {"amount": 2, "description": "b"}]
     first, second = (
         await client.v1.invoices.add_lines_async(draft.id, {"lines": lines})

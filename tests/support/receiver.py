@@ -29,6 +29,7 @@ class Receiver:
     url: str = ""
     received: list[Received] = field(default_factory=list)
     answer: Callable[[Received], int] = lambda _: 200
+    open: dict[asyncio.Task[None], asyncio.StreamWriter] = field(default_factory=dict)
 
     @property
     def types(self) -> list[str]:
@@ -37,6 +38,9 @@ class Receiver:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer every request of one connection."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.open[task] = writer
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 lines = head.decode("latin-1").split("\r\n")[1:-2]
@@ -51,6 +55,7 @@ class Receiver:
             pass
         finally:
             writer.close()
+            del self.open[task]
 
 
 @asynccontextmanager
@@ -63,3 +68,6 @@ async def receive_webhooks() -> AsyncIterator[Receiver]:
         yield receiver
     finally:
         server.close()
+        for writer in receiver.open.values():
+            writer.close()
+        await asyncio.gather(*receiver.open)

@@ -117,11 +117,7 @@ def _generic(value: Any, annotation: ast.Subscript, scope: Scope, at: str) -> It
         if value not in (allowed if isinstance(allowed, tuple) else (allowed,)):
             yield f"{at}: {value!r} is not one of {allowed}"
     elif outer == "List":
-        if not isinstance(value, list):
-            yield f"{at}: {value!r} is not a list"
-            return
-        for place, each in enumerate(value):
-            yield from problems(each, inner, scope, f"{at}[{place}]")
+        yield from _list(value, inner, scope, at)
     elif outer in ("Dict", "UntypedStripeObject"):
         if not isinstance(value, dict):
             yield f"{at}: {value!r} is not a hash"
@@ -130,10 +126,16 @@ def _generic(value: Any, annotation: ast.Subscript, scope: Scope, at: str) -> It
             yield from problems(value, inner, scope, at)
     elif outer in ("ListObject", "SearchResultObject"):
         yield from _page(value, inner, scope, at, outer)
-    elif outer in ("NotRequired", "Required"):
-        yield from problems(value, inner, scope, at)
     else:
         raise NotImplementedError(outer)
+
+
+def _list(value: Any, inner: ast.expr, scope: Scope, at: str) -> Iterator[str]:
+    if not isinstance(value, list):
+        yield f"{at}: {value!r} is not a list"
+        return
+    for place, each in enumerate(value):
+        yield from problems(each, inner, scope, f"{at}[{place}]")
 
 
 def _page(value: Any, inner: ast.expr, scope: Scope, at: str, outer: str) -> Iterator[str]:

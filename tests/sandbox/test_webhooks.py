@@ -1,0 +1,220 @@
+"""Webhooks: signed each time anew, insistent, unordered, sometimes twice, and faked on request."""
+
+from typing import Any
+
+import stripe
+from stripe import StripeClient
+
+from tests.sandbox.conftest import SECRET
+from tests.support.polling import until
+from tests.support.receiver import Received, Receiver, receive_webhooks
+from tests.support.stripe_sandbox import StripeSandbox
+
+
+def verified(received: Received) -> bool:
+    """Tell whether stripe-python accepts the signature."""
+    try:
+        stripe.WebhookSignature.verify_header(
+            received.body.decode(), received.headers["stripe-signature"], SECRET, 300
+        )
+    except stripe.SignatureVerificationError:
+        return False
+    return True
+
+
+async def test_each_event_arrives_signed_and_as_the_api_shows_it(
+    sandbox: StripeSandbox, client: StripeClient, receiver: Receiver
+) -> None:
+    """The payload is the event, byte for byte what the secret signed."""
+    customer = await client.v1.customers.create_async({"name": "A"}, {"idempotency_key": "k"})
+    report = await sandbox.drain_webhooks()
+
+    assert report["settled"]
+    (received,) = receiver.received
+    assert verified(received)
+    event = received.event
+    assert (event["type"], event["data"]["object"]["id"]) == ("customer.created", customer.id)
+    assert event["request"]["idempotency_key"] == "k"
+    assert event["api_version"] == stripe.api_version
+    listed = await client.v1.events.retrieve_async(event["id"])
+    assert listed.to_dict() | {"pending_webhooks": 1} == event | {"pending_webhooks": 1}
+
+
+async def test_what_is_not_acknowledged_comes_again_with_a_fresh_signature(
+    sandbox: StripeSandbox, client: StripeClient, receiver: Receiver
+) -> None:
+    """Redirects and errors are no acknowledgement; the body stays the same."""
+    answers = iter([500, 302, 200])
+    receiver.answer = lambda _: next(answers)
+    await client.v1.customers.create_async({})
+    await until(lambda: _count(receiver), 3)
+    await sandbox.drain_webhooks()
+
+    bodies = {each.event["id"] for each in receiver.received}
+    assert len(bodies) == 1
+    assert all(verified(each) for each in receiver.received)
+    assert (await sandbox.webhooks())["pending"] == []
+
+
+async def _count(receiver: Receiver) -> int:
+    return len(receiver.received)
+
+
+async def test_in_sandbox_mode_the_third_failure_is_the_last(
+    sandbox: StripeSandbox, client: StripeClient, receiver: Receiver
+) -> None:
+    """Given up deliveries are found with delivery_success=false, and can be sent by hand."""
+    await sandbox.settings(mode="sandbox")
+    receiver.answer = lambda _: 500
+    await client.v1.customers.create_async({})
+    for _ in range(3):
+        await sandbox.drain_webhooks()
+        await sandbox.advance(24 * 3600)
+    await sandbox.drain_webhooks()
+
+    assert len(receiver.received) == 3
+    missed = (await client.v1.events.list_async({"delivery_success": False})).data
+    assert [event.type for event in missed] == ["customer.created"]
+    receiver.answer = lambda _: 200
+    await sandbox.control("POST", "webhooks/resend", {"event": missed[0].id})
+    await sandbox.drain_webhooks()
+    assert len(receiver.received) == 4
+
+
+async def test_endpoints_hear_what_they_selected_and_only_while_enabled(
+    sandbox: StripeSandbox, client: StripeClient
+) -> None:
+    """Several endpoints, each its own secret and selection."""
+    async with receive_webhooks() as one, receive_webhooks() as other:
+        await sandbox.hear(one.url, SECRET, ["customer.created"])
+        second = await sandbox.hear(other.url, "whsec_other_secret", ["customer.updated"])
+        customer = await client.v1.customers.create_async({})
+        await client.v1.customers.update_async(customer.id, {"name": "B"})
+        await sandbox.drain_webhooks()
+        await client.v1.webhook_endpoints.update_async(second, {"disabled": True})
+        await client.v1.customers.update_async(customer.id, {"name": "C"})
+        await sandbox.drain_webhooks()
+
+        assert (one.types, other.types) == (["customer.created"], ["customer.updated"])
+        assert verified(one.received[0])
+        assert not verified(other.received[0])
+
+
+async def test_nobody_promises_an_order(
+    sandbox: StripeSandbox, client: StripeClient, receiver: Receiver
+) -> None:
+    """Events of the same second arrive as they please."""
+    await sandbox.settings(shuffle=0.5)
+    for n in range(12):
+        await client.v1.customers.create_async({"name": str(n)})
+    await sandbox.drain_webhooks()
+
+    names = [each.event["data"]["object"]["name"] for each in receiver.received]
+    assert sorted(names, key=int) == [str(n) for n in range(12)] != names
+
+
+async def test_some_arrive_twice(
+    sandbox: StripeSandbox, client: StripeClient, receiver: Receiver
+) -> None:
+    """By chance, and on order."""
+    await sandbox.settings(duplicates=1)
+    await client.v1.customers.create_async({})
+    await sandbox.drain_webhooks()
+    await sandbox.settings(duplicates=0)
+    await sandbox.fault("webhook_duplicate", "customer.created")
+    await client.v1.customers.create_async({})
+    await client.v1.customers.create_async({})
+    await sandbox.drain_webhooks()
+
+    assert len(receiver.received) == 5
+    assert len({each.event["id"] for each in receiver.received}) == 3
+
+
+async def test_a_dropped_webhook_is_known_to_the_list_of_events(
+    sandbox: StripeSandbox, client: StripeClient, receiver: Receiver
+) -> None:
+    """Recovery is by asking, not by waiting."""
+    await sandbox.fault("webhook_drop", "customer.created")
+    await client.v1.customers.create_async({})
+    await sandbox.drain_webhooks()
+
+    assert receiver.received == []
+    assert len((await client.v1.events.list_async({"delivery_success": False})).data) == 1
+
+
+async def test_a_delayed_webhook_waits_for_the_clock(
+    sandbox: StripeSandbox, client: StripeClient, receiver: Receiver
+) -> None:
+    """Late by an hour, without an hour's wait."""
+    await sandbox.fault("webhook_delay", "customer.created", seconds=3600)
+    await client.v1.customers.create_async({})
+    await sandbox.drain_webhooks()
+    assert receiver.received == []
+    await sandbox.advance(3601)
+    await sandbox.drain_webhooks()
+    assert receiver.types == ["customer.created"]
+
+
+async def test_a_reordered_group_arrives_backwards(
+    sandbox: StripeSandbox, client: StripeClient, receiver: Receiver
+) -> None:
+    """The oldest news comes last."""
+    await sandbox.settings(shuffle=0)
+    await sandbox.fault("webhook_reorder", "customer.created", times=3, gap=0.2)
+    for n in range(3):
+        await client.v1.customers.create_async({"name": str(n)})
+    await until(lambda: _count(receiver), 3)
+
+    names = [each.event["data"]["object"]["name"] for each in receiver.received]
+    assert names == ["2", "1", "0"]
+
+
+async def test_a_forged_webhook_has_a_wrong_signature_and_comes_first(
+    sandbox: StripeSandbox, client: StripeClient, receiver: Receiver
+) -> None:
+    """The receiver's answer to it is reported, so that a test can demand a refusal."""
+    receiver.answer = lambda received: 200 if verified(received) else 400
+    await sandbox.fault("webhook_forge", "customer.created")
+    await client.v1.customers.create_async({})
+    await sandbox.drain_webhooks()
+
+    assert [verified(each) for each in receiver.received] == [False, True]
+    assert (await sandbox.webhooks())["forged_answers"][-1:] == [400]
+
+
+async def test_an_old_endpoint_gets_the_old_shape(
+    sandbox: StripeSandbox, client: StripeClient, receiver: Receiver, draft: Any
+) -> None:
+    """By order, or by the version that the endpoint was made with."""
+    async with receive_webhooks() as old:
+        events: Any = ["invoice.updated"]
+        await client.v1.webhook_endpoints.create_async(
+            {"url": old.url, "enabled_events": events, "api_version": "2024-06-20"}
+        )
+        await sandbox.fault("old_api_version", "invoice.updated", object=draft.id)
+        line: Any = {"lines": [{"amount": 7}]}
+        await client.v1.invoices.add_lines_async(draft.id, line)
+        await sandbox.drain_webhooks()
+        event = old.received[0].event
+
+        assert event["api_version"] in ("2024-06-20", "2022-11-15")
+        shown = event["data"]["object"]
+        assert (shown["paid"], shown["payment_intent"]) == (False, None)
+        assert "parent" not in shown["lines"]["data"][0]
+        assert shown["lines"]["data"][0]["invoice_item"].startswith("ii_")
+
+
+async def test_pending_webhooks_counts_down(
+    sandbox: StripeSandbox, client: StripeClient, receiver: Receiver
+) -> None:
+    """An event knows how many endpoints have not acknowledged it."""
+    receiver.answer = lambda _: 500
+    await sandbox.settings(retry_scale=1)
+    await client.v1.customers.create_async({})
+    await sandbox.drain_webhooks()
+    event = (await client.v1.events.list_async()).data[0]
+    assert event.pending_webhooks == 1
+    receiver.answer = lambda _: 200
+    await sandbox.advance(61)
+    await sandbox.drain_webhooks()
+    assert (await client.v1.events.retrieve_async(event.id)).pending_webhooks == 0
