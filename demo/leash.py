@@ -4,6 +4,7 @@ The owner holds the other end of this process's standard input. When the owner d
 suddenly, the pipe closes and the command is asked to stop; a SIGTERM to the leash does the same.
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -19,7 +20,8 @@ def main(command: list[str]) -> int:
 
 
 def _until_owner_dies(child: "subprocess.Popen[bytes]") -> None:
-    while sys.stdin.buffer.read(1):
+    # Unbuffered: a buffered reader that still waits when the process ends makes Python abort.
+    while os.read(sys.stdin.fileno(), 1):
         pass
     child.terminate()
 

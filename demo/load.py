@@ -139,7 +139,7 @@ def _line(delta: focus.SampleDelta, customers: dict[str, CustomerId]) -> dict[st
 async def _compiled(
     services: Services, customers: Iterable[CustomerId], seconds: float = 120
 ) -> None:
-    """Wait until Stripe has been told everything about *customers*."""
+    """Wait until Stripe has been told everything about *customers* (what was told before may yet be verified)."""
     waiting = list(customers)
     period = Period.containing(datetime.now(UTC))
     async with asyncio.timeout(seconds):
@@ -147,7 +147,7 @@ async def _compiled(
             pictures = await asyncio.gather(
                 *(services.ledger.peek(each, period) for each in waiting)
             )
-            waiting = [each.customer for each in pictures if not each.up_to_date]
+            waiting = [each.customer for each in pictures if each.version != each.synced]
             await asyncio.sleep(POLL_SECONDS)
 
 

@@ -17,9 +17,11 @@ def main(port: int, folder: Path) -> int:
         port=port,
         data_dir=folder,
         persist=True,
-        appendonly="yes",
-        appendfsync="always",
-        maxmemory_policy="noeviction",
+        config={
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "maxmemory-policy": "noeviction",
+        },
     )
     server.start(timeout=60)
     while not stopped.wait(timeout=1):

@@ -214,10 +214,12 @@ function drawUsage(period) {
   const largest = Math.max(...rows.map((row) => Math.abs(Number(row.amount.amount))), 0) || 1;
   $("bars-caption").textContent = `Month to date by ${DIMENSIONS[state.by].toLowerCase()}`;
   $("bars").replaceChildren(...rows.slice(0, state.all ? undefined : ROWS).map((row) => {
+    const label = (state.by === "SKU" && row.description) || row.key || "(not said)";
     const bar = make("i", "", Number(row.amount.amount) < 0 ? "credit" : "");
     bar.style.width = `${(100 * Math.abs(Number(row.amount.amount))) / largest}%`;
-    const cells = [make("td", row.description ?? (row.key || "(none)"), "label"), make("td", "", "bar"), make("td", row.amount.formatted, "number")];
-    cells[0].title = [row.key, row.quantity && `${row.quantity} ${row.unit ?? ""}`].filter(Boolean).join(" · ");
+    const cells = [make("td", label, "label"), make("td", "", "bar"), make("td", rounded(row.amount), "number")];
+    cells[0].title = [label, row.key, `${row.quantity} ${row.unit ?? ""}`].join(" · ");
+    cells[2].title = row.amount.formatted;
     cells[1].append(bar);
     const line = make("tr");
     line.append(...cells);
@@ -263,6 +265,13 @@ function notice(text) {
 }
 
 const make = (tag, text = "", name = "") => Object.assign(document.createElement(tag), { textContent: text, className: name });
+// For the eye: a row's exact amount may have twelve decimals, and stands in its tooltip.
+const rounded = (money) => {
+  const [currency] = money.formatted.split(" ");
+  const number = Number(money.amount);
+  if (number && Math.abs(number) < 0.01) return `${number < 0 ? "> −" : "< "}${currency} 0.01`;
+  return `${currency} ${number.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 })}`;
+};
 const lone = (text) => {
   const row = make("tr");
   row.append(Object.assign(make("td", text, "muted"), { colSpan: 5 }));

@@ -78,6 +78,7 @@ function Desk({ questions, linked }) {
   return createElement(GraphiQL, {
     key: `${given}:${round}`, // another token may see another schema
     fetcher,
+    ...(given ? {} : { schema: null }), // nobody may look at the schema without a token
     storage,
     plugins: [explorer],
     defaultTabs: linked ? [linked, ...questions] : questions,
