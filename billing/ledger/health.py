@@ -46,7 +46,7 @@ class Health(Door):
             return LedgerHealth(ok=False, durability=MEMORY, epoch="", problems=(sentence,))
         problems = tuple(_problems(facts))
         synced = facts.get("appendonly") == "yes" and facts.get("appendfsync") == "always"
-        self._durability = FSYNCED if synced else MEMORY
+        self._durability = REPLICATED if self._policy.replicas else FSYNCED if synced else MEMORY
         return LedgerHealth(not problems, self._durability, self._server.epoch, problems)
 
     async def _facts(self) -> Mapping[str, str]:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from zlib import crc32
 
+from billing.ledger.server import Copies
+
 DAY_MS = 86_400_000
 REMEMBERED_MS = 42 * DAY_MS
 """An id is remembered for at least this long after it came; ``record.lua`` knows the same figure."""
@@ -14,7 +16,8 @@ class LedgerPolicy:
 
     A sealed period is kept for *retention_ms*, *sync_history* syncs a customer are remembered, and
     after the server was replaced no period is cut for *replay_window_ms*: producers send again what
-    it may have lost. With *replicas*, usage is acknowledged once so many replicas have it.
+    it may have lost. With *replicas*, usage is acknowledged once so many replicas have it (or refused after
+    *replica_wait_ms*); that is for one server with replicas, not for a cluster.
     """
 
     flush_interval_ms: int = 900_000
@@ -26,6 +29,7 @@ class LedgerPolicy:
     sync_grace_ms: int = 1_000
     replay_window_ms: int = 900_000
     replicas: int = 0
+    replica_wait_ms: int = 1_000
 
     def __post_init__(self) -> None:
         if self.usage_max_age_ms + self.usage_max_future_ms > REMEMBERED_MS:
@@ -38,6 +42,11 @@ class LedgerPolicy:
                 "a sealed period must be kept two months longer than usage is accepted, or late usage "
                 "would open it anew",
             )
+
+    @property
+    def copies(self) -> Copies | None:
+        """The replicas that an acknowledgement waits for; None for none."""
+        return Copies(self.replicas, self.replica_wait_ms) if self.replicas else None
 
     def interval(self, nonce: str) -> int:
         """How long usage may wait this time: the interval, spread so that customers do not move in step."""

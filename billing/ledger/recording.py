@@ -90,7 +90,7 @@ class Recording(Door):
         interval = self._policy.interval(self._nonce())
         calls = [batch.call(self._policy, interval) for batch in batches]
         for batch, (letters, periods) in zip(
-            batches, await self._server.run_all(calls), strict=True
+            batches, await self._server.run_all(calls, self._policy.copies), strict=True
         ):
             landed = [Period.parse(period.decode()) for period in periods]
             for at, row, letter in zip(batch.places, batch.rows, letters, strict=True):

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from hashlib import blake2b, sha1
 from importlib.resources import files
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import structlog
 from redis.asyncio import Redis, RedisCluster
@@ -28,6 +28,14 @@ Client: TypeAlias = "Redis | RedisCluster"
 Send: TypeAlias = Callable[..., Awaitable[Any]]
 Call: TypeAlias = "tuple[str, keys.Key, tuple[str | bytes | int, ...]]"
 """A script's name, the key it is about, its arguments after time and nonce."""
+
+
+class Copies(NamedTuple):
+    """How many replicas must have a write before it is acknowledged, and how long that may take."""
+
+    replicas: int
+    wait_ms: int
+
 
 SCRIPTS = files("billing") / "ledger_scripts"
 IDENTITY = re.compile(rb"run_id:(\w+)|master_replid:(\w+)")
@@ -82,16 +90,18 @@ class Server:
         """What script *name* answers for *key*."""
         return (await self.run_all([(name, key, args)]))[0]
 
-    async def run_all(self, calls: Sequence[Call]) -> list[Any]:
-        """What each of *calls* answers, sent together; an error of one is raised when all have run."""
+    async def run_all(self, calls: Sequence[Call], copies: Copies | None = None) -> list[Any]:
+        """What each of *calls* answers, sent together; an error of one is raised when all have run.
+
+        With *copies*, the answers are held back until so many replicas have confirmed the writes.
+        """
         try:
-            answers = await self._send_all(calls)
+            answers = await self._send_all(calls, copies)
             again = [at for at, answer in enumerate(answers) if _is_new_here(answer)]
             if again:
                 await self._meet(self._send)
-                for at, answer in zip(
-                    again, await self._send_all([calls[at] for at in again]), strict=True
-                ):
+                anew = await self._send_all([calls[at] for at in again], copies)
+                for at, answer in zip(again, anew, strict=True):
                     answers[at] = answer
         except RedisError as error:
             raise _unavailable(error) from error
@@ -115,8 +125,8 @@ class Server:
             raise _unavailable(error) from error
         return answers
 
-    async def _send_all(self, calls: Sequence[Call]) -> list[Any]:
-        if len(calls) == 1:
+    async def _send_all(self, calls: Sequence[Call], copies: Copies | None = None) -> list[Any]:
+        if len(calls) == 1 and not copies:
             try:
                 return [await self._send("EVALSHA", *self._arguments(calls[0]))]
             except ResponseError as error:
@@ -124,7 +134,12 @@ class Server:
         async with self.redis.pipeline(transaction=False) as pipeline:
             for call in calls:
                 pipeline.execute_command("EVALSHA", *self._arguments(call))
+            if copies:
+                # WAIT speaks of the writes of its own connection, so it rides in the same pipeline.
+                pipeline.execute_command("WAIT", copies.replicas, copies.wait_ms)
             answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        if copies and answers.pop() < copies.replicas:
+            raise LedgerUnavailable("Counted, but too few replicas confirmed it; send it again.")
         return answers
 
     def _arguments(self, call: Call) -> tuple[str | bytes | int, ...]:

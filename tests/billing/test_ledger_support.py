@@ -1,0 +1,141 @@
+"""Corrections and holds."""
+
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+from redis.asyncio import Redis
+
+from billing.errors import ErrorCode, Refused
+from billing.ledger import Ledger, NewAdjustment
+from billing.usage import CustomerId, adjustment_line
+from tests.support.ledger import (
+    CUSTOMER,
+    NOVEMBER,
+    PRICES,
+    Clock,
+    delta,
+    open_ledger,
+    outcomes,
+)
+
+CREDIT = NewAdjustment(CUSTOMER, "cpu", Decimal("-2.50"), "Outage of 3 November", "ann", "key-1")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The middle of November 2026."""
+    return Clock()
+
+
+@pytest.fixture
+async def ledger(redis: Redis, clock: Clock) -> Ledger:
+    """An empty ledger."""
+    return await open_ledger(redis, clock)
+
+
+async def refusal(ledger: Ledger, adjustment: NewAdjustment, sku: str = "cpu") -> ErrorCode:
+    """With what code *adjustment* is refused."""
+    with pytest.raises(Refused) as refused:
+        await ledger.adjust(adjustment, PRICES[sku])
+    return refused.value.code
+
+
+async def test_a_correction_is_a_line_of_its_own(ledger: Ledger, clock: Clock) -> None:
+    """Recorded usage is never rewritten."""
+    await outcomes(ledger, delta("a", "7"))
+    made = await ledger.adjust(CREDIT, PRICES["cpu"])
+
+    found = await ledger.peek(CUSTOMER, NOVEMBER)
+    assert found.totals == {"cpu": Decimal(7), adjustment_line(made.id): Decimal("-2.5")}
+    assert found.prices[made.line] == "price_cpu"
+    assert (made.id, made.period, made.at_ms, made.by) == ("adj_Test1_1", NOVEMBER, clock(), "ann")
+    assert await ledger.due_ms(CUSTOMER, NOVEMBER) is not None
+    assert (await ledger.breakdown(CUSTOMER, NOVEMBER, "app"))[""][made.line] == Decimal("-2.5")
+
+
+async def test_a_correction_repeated_under_its_key_is_made_once(ledger: Ledger) -> None:
+    """A person clicks twice; another correction under the same key is a mistake, and said."""
+    first = await ledger.adjust(CREDIT, PRICES["cpu"])
+
+    assert await ledger.adjust(CREDIT, PRICES["cpu"]) == first
+    assert (
+        await refusal(ledger, replace(CREDIT, quantity=Decimal(-3)))
+        == ErrorCode.IDEMPOTENCY_CONFLICT
+    )
+    assert await refusal(ledger, replace(CREDIT, reason="Other")) == ErrorCode.IDEMPOTENCY_CONFLICT
+    assert (
+        await refusal(ledger, replace(CREDIT, sku="ram"), "ram") == ErrorCode.IDEMPOTENCY_CONFLICT
+    )
+    assert len((await ledger.peek(CUSTOMER, NOVEMBER)).totals) == 1
+
+
+async def test_a_correction_is_refused_once_the_month_is_cut(ledger: Ledger) -> None:
+    """It would silently land on a bill that nobody is looking at yet; made before, it is answered."""
+    first = await ledger.adjust(CREDIT, PRICES["cpu"])
+    await ledger.close(CUSTOMER, NOVEMBER)
+
+    assert (
+        await refusal(ledger, replace(CREDIT, idempotency_key="key-2")) == ErrorCode.PERIOD_CLOSED
+    )
+    assert await ledger.adjust(CREDIT, PRICES["cpu"]) == first
+
+
+@pytest.mark.parametrize("quantity", ["1e15", "0.0000000000001", "NaN", "Infinity"])
+async def test_a_correction_is_exact_or_refused(ledger: Ledger, quantity: str) -> None:
+    """As usage is."""
+    assert (
+        await refusal(ledger, replace(CREDIT, quantity=Decimal(quantity)))
+        == ErrorCode.INVALID_INPUT
+    )
+
+
+async def test_a_correction_fits_its_customer(ledger: Ledger) -> None:
+    """Known, and billed in the price's currency."""
+    assert (
+        await refusal(ledger, replace(CREDIT, customer=CustomerId("cus_Nobody")))
+        == ErrorCode.NOT_FOUND
+    )
+    assert await refusal(ledger, replace(CREDIT, sku="euro"), "euro") == ErrorCode.INVALID_INPUT
+
+
+async def test_corrections_are_listed_newest_first(ledger: Ledger) -> None:
+    """Page by page, each found by its id."""
+    made = [
+        await ledger.adjust(replace(CREDIT, idempotency_key=f"{n}"), PRICES["cpu"])
+        for n in range(5)
+    ]
+    first = await ledger.adjustments(CUSTOMER, 3)
+    second = await ledger.adjustments(CUSTOMER, 3, first.items[-1].id)
+
+    assert (*first.items, *second.items) == tuple(reversed(made))
+    assert (first.has_more, second.has_more) == (True, False)
+    assert await ledger.adjustment(made[2].id) == made[2]
+    assert await ledger.adjustment("adj_Nobody_1") is None
+    assert (await ledger.adjustments(CUSTOMER, 3, "nonsense")).items == ()
+
+
+async def test_a_hold_stands_until_it_is_released(ledger: Ledger, clock: Clock) -> None:
+    """It is seen with the period; what waited is due at once when it ends."""
+    await outcomes(ledger, delta("a"))
+    hold = await ledger.hold(CUSTOMER, "Disputed", "ann")
+
+    assert (await ledger.peek(CUSTOMER, NOVEMBER)).hold == hold == await ledger.held(CUSTOMER)
+    assert (hold.reason, hold.by, hold.since_ms) == ("Disputed", "ann", clock())
+    clock.pass_(seconds=5)
+    assert await ledger.hold(CUSTOMER, "Disputed", "ann") == hold
+    with pytest.raises(Refused) as refused:
+        await ledger.hold(CUSTOMER, "Fraud", "bob")
+    assert refused.value.code is ErrorCode.ON_HOLD
+
+    await ledger.release_hold(CUSTOMER, "Settled", "ann")
+    assert await ledger.held(CUSTOMER) is None
+    assert await ledger.due_ms(CUSTOMER, NOVEMBER) == clock()
+    await ledger.release_hold(CUSTOMER, "Settled", "ann")
+
+
+async def test_usage_is_counted_under_a_hold(ledger: Ledger) -> None:
+    """Holding a bill loses nothing."""
+    await ledger.hold(CUSTOMER, "Disputed", "ann")
+    await outcomes(ledger, delta("a", "7"))
+    assert (await ledger.peek(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal(7)}
