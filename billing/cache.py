@@ -156,6 +156,11 @@ class Cache:
         standing = await self._standing.ask(names)
         return tuple([standing[name] for name in names])
 
+    @property
+    def process_bytes(self) -> int:
+        """How much this process holds, by the weights of ``Memory``."""
+        return self._memory.bytes
+
     async def close(self) -> None:
         """Stop loading."""
         await self._turns.close()

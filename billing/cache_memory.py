@@ -45,6 +45,11 @@ class Memory:
         fresh_until = time.monotonic() + (0 if cached.generations is None else fresh)
         self._held.put(key, (held, fresh_until), HELD_BYTES * json_bytes)
 
+    @property
+    def bytes(self) -> int:
+        """What everything held weighs."""
+        return self._held.bytes
+
     def get(self, key: str) -> Cached | None:
         """The last value held, fresh or not."""
         found = self._held.get(key)
