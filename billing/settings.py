@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     # Flushing unasked (docs/scheduling.md weighs staleness against calls): how long recorded usage may
     # wait before Stripe is told, in seconds; the money (minor units) that ends the wait earlier; the
     # quiet time between two looks at one customer; and the share by which customers are spread.
-    flush_interval: float = 8 * 3600
+    flush_interval: float = 12 * 3600
     flush_stake: int = 2_000
     flush_pause: float = 900
     flush_jitter: float = 0.2
