@@ -77,6 +77,8 @@ class EventStream(Response):
         async with aclosing(self._bodies) as bodies:
             async for body in bodies:
                 await send(_chunk(_event(body)))
+                # Neither a send to somebody who has left nor an eager source gives way by itself.
+                await asyncio.sleep(0)
         await send(_chunk(COMPLETE))
 
     def _left(self) -> float:

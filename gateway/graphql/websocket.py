@@ -184,6 +184,7 @@ class Socket(BaseGraphQLTransportWSHandler[Any, None]):
                         await self._tell(operation, "error", body["errors"])
                         return
                     await self._tell(operation, "next", body)
+                    await asyncio.sleep(0)  # an eager source gives way to nobody by itself
             await self._tell(operation, "complete")
 
     async def _tell(self, operation: Operation[Any, None], kind: str, payload: Any = None) -> None:

@@ -5,7 +5,8 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from datetime import timedelta
 
 import uvicorn
 from graphql import GraphQLSchema
@@ -13,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 
+from gateway.graphql import websocket
 from gateway.edge_store import EdgeStore
 from gateway.graphql.admission import Admission
 from gateway.graphql.caller import Caller
@@ -59,6 +61,7 @@ class Edge:
     caller: Callable[[Caller], Caller] = lambda caller: caller
     events: Events = field(default_factory=Events)
     ending: asyncio.Event = field(default_factory=asyncio.Event)
+    init_wait: timedelta = websocket.INIT_WAIT
 
     async def authenticate(self, authorization: object) -> Caller:
         """Everybody who says ``Bearer <name>`` is that name."""
@@ -79,7 +82,6 @@ class Edge:
             explain=lambda _: None,
             ending=self.ending,
         )
+        view.connection_init_wait_timeout = self.init_wait
         return Starlette(routes=[Route("/graphql", view), WebSocketRoute("/graphql", view)])
 
-
-__all__ = ["Edge", "Server", "replace", "serve"]

@@ -16,6 +16,7 @@ class Events:
     def __init__(self) -> None:
         self.contexts: list[object] = []
         self.seen: list[str] = []
+        self.produced = 0
 
 
 class Context:
@@ -99,6 +100,7 @@ class Query:
     @strawberry.field
     async def slow(self, info: Info) -> str:
         """Never comes back by itself."""
+        info.context.events.seen.append("slow begun")
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -135,6 +137,13 @@ class Subscription:
             await asyncio.Event().wait()
         finally:
             info.context.events.seen.append("silence closed")
+
+    @strawberry.subscription
+    async def flood(self, info: Info) -> AsyncGenerator[str, None]:
+        """As many large events as somebody takes."""
+        while True:
+            info.context.events.produced += 1
+            yield "x" * 10_000
 
     @strawberry.subscription
     async def broken(self) -> AsyncGenerator[int, None]:

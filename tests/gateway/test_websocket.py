@@ -1,0 +1,326 @@
+"""GraphQL over WebSocket: graphql-transport-ws by the letter, and the ends of a socket's life."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import websockets
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from gateway.graphql import websocket
+from tests.gateway.serving import Edge, serve
+from tests.gateway.small_schema import SECRET
+from tests.gateway.waiting import until
+
+PROTOCOL = websockets.Subprotocol("graphql-transport-ws")
+INIT = {"type": "connection_init", "payload": {"Authorization": "Bearer ann"}}
+
+
+class Peer:
+    """A client that speaks frames."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+
+    async def say(self, *frames: Any) -> None:
+        """Send *frames*: JSON-able ones as JSON, text and bytes as they are."""
+        for frame in frames:
+            raw = frame if isinstance(frame, str | bytes) else json.dumps(frame)
+            await self.connection.send(raw)
+
+    async def hear(self) -> dict[str, Any]:
+        """The next frame."""
+        frame: dict[str, Any] = json.loads(await asyncio.wait_for(self.connection.recv(), 5))
+        return frame
+
+    async def begin(self) -> "Peer":
+        """Say who is there, and be welcomed."""
+        await self.say(INIT)
+        assert {"type": "connection_ack"} == await self.hear()
+        return self
+
+    async def run(self, id_: str, query: str, **params: Any) -> list[dict[str, Any]]:
+        """Everything that is said about one operation."""
+        await self.say(subscribe(id_, query, **params))
+        heard = [await self.hear()]
+        while heard[-1]["type"] == "next":
+            heard.append(await self.hear())
+        assert {id_} == {frame["id"] for frame in heard}
+        return heard
+
+    async def ended(self, seconds: float = 5) -> int:
+        """The code with which the other side closes."""
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    await self.connection.recv()
+        except ConnectionClosed as closed:
+            assert closed.rcvd is not None
+            return closed.rcvd.code
+
+
+def subscribe(id_: Any, query: Any, **params: Any) -> dict[str, Any]:
+    """The frame that starts an operation."""
+    return {"type": "subscribe", "id": id_, "payload": {"query": query, **params}}
+
+
+@asynccontextmanager
+async def connected(address: str, **options: Any) -> AsyncIterator[Peer]:
+    """A socket to *address*."""
+    async with websockets.connect(
+        f"ws://{address}/graphql", subprotocols=[PROTOCOL], **options
+    ) as connection:
+        yield Peer(connection)
+
+
+@pytest.fixture
+async def peer(address: str) -> AsyncIterator[Peer]:
+    """A socket that has said nothing yet."""
+    async with connected(address) as somebody:
+        yield somebody
+
+
+async def test_a_subscription_is_answered_event_by_event(peer: Peer) -> None:
+    """next, next, next, complete."""
+    heard = await (await peer.begin()).run("1", "subscription { count(to: 2) }")
+
+    assert [{"count": 1}, {"count": 2}] == [frame["payload"]["data"] for frame in heard[:-1]]
+    assert {"type": "complete", "id": "1"} == heard[-1]
+
+
+async def test_queries_and_mutations_run_over_a_socket(peer: Peer) -> None:
+    """One answer each, in contexts of their own."""
+    await peer.begin()
+
+    query = await peer.run("1", "query A($n: String!) { hello(name: $n) }", variables={"n": "Ann"})
+    mutation = await peer.run("1", "mutation { add(a: 1, b: 2) }")
+
+    assert {"hello": "hello Ann"} == query[0]["payload"]["data"]
+    assert {"add": 3} == mutation[0]["payload"]["data"]
+
+
+async def test_each_operation_has_a_context_of_its_own(peer: Peer, edge: Edge) -> None:
+    """What one operation loaded, another on the same socket must not see."""
+    await peer.begin()
+
+    for id_ in ("1", "2", "3"):
+        await peer.run(id_, "{ hello }")
+
+    assert 3 == len(set(map(id, edge.events.contexts)))
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("{", "GRAPHQL_PARSE_FAILED"),
+        ("{ unknown }", "GRAPHQL_VALIDATION_FAILED"),
+        ("query ($c: Colour!) { colour(of: $c) }", "BAD_USER_INPUT"),
+        ("query A { hello } query B { hello }", "OPERATION_RESOLUTION_FAILURE"),
+        ("", "BAD_REQUEST"),
+    ],
+)
+async def test_a_request_error_ends_the_operation_and_not_the_socket(
+    peer: Peer, query: str, code: str
+) -> None:
+    """One bad document in a tab must not end everything that the tab follows."""
+    await peer.begin()
+
+    [error] = await peer.run("1", query)
+    [answer, _] = await peer.run("1", "{ hello }")
+
+    assert "error" == error["type"]
+    assert code == error["payload"][0]["extensions"]["code"]
+    assert {"hello": "hello world"} == answer["payload"]["data"]
+
+
+async def test_a_fault_in_a_subscription_is_masked(peer: Peer) -> None:
+    """The event before it arrives, the exception's text does not."""
+    heard = await (await peer.begin()).run("1", "subscription { broken }")
+
+    assert [1, "error"] == [heard[0]["payload"]["data"]["broken"], heard[-1]["type"]]
+    assert SECRET not in json.dumps(heard)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "no json", "null", "42", "[]", '"x"', "{}", "[" * 50_000, '{"type": "unknown"}', '{"type": null}', '{"type": 1}',
+        b"\x00\x01", '{"type": "next", "id": "1", "payload": {}}', '{"type": "connection_ack"}',
+        '{"type": "connection_init", "payload": "text"}', '{"type": "connection_init", "payload": []}',
+        '{"type": "ping", "payload": 1}', '{"type": "complete"}', '{"type": "complete", "id": 1}',
+        '{"type": "subscribe"}', '{"type": "subscribe", "id": "1"}', '{"type": "subscribe", "id": "1", "payload": null}',
+        '{"type": "subscribe", "id": "", "payload": {"query": "{ hello }"}}',
+        '{"type": "subscribe", "id": {}, "payload": {"query": "{ hello }"}}',
+        '{"type": "subscribe", "id": "1", "payload": {"query": 1}}',
+        '{"type": "subscribe", "id": "1", "payload": {"query": "{ hello }", "variables": []}}',
+        '{"type": "subscribe", "id": "1", "payload": {"query": "{ hello }", "operationName": 1}}',
+        '{"type": "subscribe", "id": "1", "payload": {"query": "{ hello }", "extensions": "x"}}',
+        '{"type": "ping", "payload": {"long": "' + "x" * 300_000 + '"}}',
+    ],
+)  # fmt: skip
+async def test_a_frame_that_is_none_closes_with_4400(peer: Peer, frame: str | bytes) -> None:
+    """Strictly, with a reason, and never with a traceback's 1006 or 1011."""
+    await peer.begin()
+
+    await peer.say(frame)
+
+    assert 4400 == await peer.ended()
+
+
+@pytest.mark.parametrize("payload", [None, {}, {"Authorization": None}, {"Authorization": 7}, {"Authorization": "x"}])
+async def test_a_socket_without_a_valid_token_is_closed_with_4403(peer: Peer, payload: Any) -> None:
+    """Clients come back from 4403 with a new token."""
+    await peer.say({"type": "connection_init", "payload": payload})
+
+    assert 4403 == await peer.ended()
+
+
+async def test_nothing_runs_before_the_token_was_taken(peer: Peer, edge: Edge) -> None:
+    """4401, and no context was made."""
+    await peer.say(subscribe("1", "{ hello }"))
+
+    assert 4401 == await peer.ended()
+    assert [] == edge.events.contexts
+
+
+async def test_a_second_init_closes_with_4429(peer: Peer) -> None:
+    """A socket has one owner."""
+    await peer.begin()
+
+    await peer.say(INIT)
+
+    assert 4429 == await peer.ended()
+
+
+async def test_an_id_in_use_closes_with_4409(peer: Peer) -> None:
+    """Two operations of one name could not be told apart."""
+    await peer.begin()
+
+    await peer.say(subscribe("1", "subscription { silence }"), subscribe("1", "{ hello }"))
+
+    assert 4409 == await peer.ended()
+
+
+async def test_a_socket_that_never_says_who_it_is_is_closed(edge: Edge) -> None:
+    """4408, so that silent sockets cost nothing for long."""
+    edge.init_wait = timedelta(seconds=0.1)
+
+    async with serve(edge.app) as address, connected(address) as peer:
+        assert 4408 == await peer.ended()
+
+
+async def test_pings_are_answered_at_any_time(peer: Peer) -> None:
+    """Before and after the token."""
+    await peer.say({"type": "ping"})
+    assert {"type": "pong"} == await peer.hear()
+
+    await peer.begin()
+    await peer.say({"type": "pong", "payload": {"unasked": True}}, {"type": "ping", "payload": {"n": 1}})
+
+    assert {"type": "pong"} == await peer.hear()
+
+
+async def test_complete_stops_the_operation_behind_the_wire(peer: Peer, edge: Edge) -> None:
+    """The generator is closed, and the id is free again."""
+    await peer.begin()
+    await peer.say(subscribe("1", "subscription { silence }"))
+    assert {"silence": 0} == (await peer.hear())["payload"]["data"]
+
+    await peer.say({"type": "complete", "id": "1"}, {"type": "complete", "id": "unknown"})
+    await until(lambda: "silence closed" in edge.events.seen)
+
+    [answer, _] = await peer.run("1", "{ hello }")
+    assert {"hello": "hello world"} == answer["payload"]["data"]
+
+
+async def test_leaving_stops_everything_that_ran(address: str, edge: Edge) -> None:
+    """Subscriptions and slow queries alike."""
+    async with connected(address) as peer:
+        await peer.begin()
+        await peer.say(subscribe("1", "subscription { silence }"), subscribe("2", "{ slow }"))
+        await peer.hear()
+        await until(lambda: "slow begun" in edge.events.seen)
+
+    await until(lambda: {"silence closed", "slow cancelled"} <= set(edge.events.seen))
+
+
+async def test_a_socket_ends_with_its_token(edge: Edge, address: str) -> None:
+    """4403 at the moment of expiry, and what ran is stopped."""
+    edge.caller = lambda caller: replace(caller, until=time.time() + 0.3)
+
+    async with connected(address) as peer:
+        await peer.begin()
+        await peer.say(subscribe("1", "subscription { silence }"))
+
+        assert 4403 == await peer.ended()
+    await until(lambda: "silence closed" in edge.events.seen)
+
+
+async def test_sockets_close_when_the_server_ends(peer: Peer, edge: Edge) -> None:
+    """1012 tells clients to connect again, to another process."""
+    await peer.begin()
+
+    edge.ending.set()
+
+    assert 1012 == await peer.ended()
+
+
+async def test_a_socket_runs_so_many_operations_at_a_time(peer: Peer) -> None:
+    """The next one is refused by itself."""
+    await peer.begin()
+    for number in range(websocket.MAX_OPERATIONS):
+        await peer.say(subscribe(f"s{number}", "subscription { silence }"))
+        await peer.hear()
+
+    [error] = await peer.run("one more", "{ hello }")
+
+    assert "TOO_MANY_OPERATIONS" == error["payload"][0]["extensions"]["code"]
+
+
+async def test_a_caller_has_so_many_sockets(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1013, and a closed one makes room."""
+    monkeypatch.setattr(websocket, "MAX_SOCKETS_OF_ONE", 1)
+
+    async with connected(address) as first, connected(address) as second:
+        await first.begin()
+        await second.say(INIT)
+        assert 1013 == await second.ended()
+
+    async with connected(address) as third:
+        await third.begin()
+
+
+async def test_a_socket_that_talks_too_fast_is_read_slowly(peer: Peer) -> None:
+    """It is held back, not cut off."""
+    await peer.begin()
+    began = time.monotonic()
+
+    for _ in range(120):
+        await peer.say({"type": "ping"})
+    for _ in range(120):
+        await peer.hear()
+
+    assert time.monotonic() - began > (120 - websocket.BURST) / websocket.PACE / 2
+
+
+async def test_pages_of_other_sites_cannot_connect(address: str) -> None:
+    """403 before anything is accepted."""
+    with pytest.raises(InvalidStatus) as refused:
+        async with connected(address, origin="https://evil.example"):
+            pass
+
+    assert 403 == refused.value.response.status_code
+
+
+async def test_another_subprotocol_is_not_acceptable(address: str) -> None:
+    """The legacy graphql-ws protocol is not spoken here."""
+    legacy = websockets.Subprotocol("graphql-ws")
+    async with websockets.connect(f"ws://{address}/graphql", subprotocols=[legacy]) as connection:
+        assert 4406 == await Peer(connection).ended()
