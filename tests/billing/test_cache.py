@@ -56,7 +56,7 @@ def stripe() -> Stripe:
 
 @pytest.fixture
 async def process(redis_url: str, redis: Redis) -> AsyncIterator[Open]:
-    """Opens the cache of a process: ``await process(fresh=0)`` with that policy."""
+    """Open one cache a process; keyword arguments are its policy."""
     async with AsyncExitStack() as stack:
 
         async def opened(url: str = redis_url, **policy: Any) -> Cache:
