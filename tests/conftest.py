@@ -62,11 +62,14 @@ def settings(redis_url: str, sandbox_process: StripeSandbox) -> Settings:
         jwt_secret=JWT_SECRET,
         stripe_rate=100_000,  # the sandbox's limits are off; tests of the budget set their own
         stripe_endpoint_rate=100_000,
+        stripe_max_wait=30,  # this machine may be busy with other tests
     )
 
 
 @pytest.fixture
-async def services(settings: Settings, redis: Redis, sandbox: StripeSandbox) -> AsyncIterator[Services]:
+async def services(
+    settings: Settings, redis: Redis, sandbox: StripeSandbox
+) -> AsyncIterator[Services]:
     """The gateway's own objects on an empty ledger and an empty Stripe."""
     async with open_services(settings) as opened:
         yield opened

@@ -80,7 +80,10 @@ async def synced(caller: Caller, customer: str) -> dict[str, Any]:
 async def current_period(caller: Caller, customer: str) -> dict[str, Decimal]:
     """The four numbers of a customer's period."""
     period = (await caller.ask(PERIOD, id=customer))["customer"]["currentPeriod"]
-    return {name: Decimal(period[name]["amount"]) for name in ("inStripe", "claimed", "pending", "total")}
+    return {
+        name: Decimal(period[name]["amount"])
+        for name in ("inStripe", "claimed", "pending", "total")
+    }
 
 
 @pytest.mark.timeout(180)
@@ -92,10 +95,14 @@ async def test_each_draft_is_the_csv_to_the_cent(
     """1,000 real rows, sent twice and out of order while syncs run, come to the sum of the file."""
     ids = await sample.put_into_stripe(services)
     now = datetime.now(UTC)
-    lines = [sample.usage_line(each, ids) for each in focus.deltas(Period.containing(now).start, now)]
+    lines = [
+        sample.usage_line(each, ids) for each in focus.deltas(Period.containing(now).start, now)
+    ]
     twice = lines * 2
     random.Random(20260901).shuffle(twice)  # noqa: S311
-    most = max(ids, key=lambda account: sum(each.account == account for each in focus.deltas(now, now)))
+    most = max(
+        ids, key=lambda account: sum(each.account == account for each in focus.deltas(now, now))
+    )
     watched = ids[most]
 
     async with system.caller("support") as support:
@@ -112,11 +119,15 @@ async def test_each_draft_is_the_csv_to_the_cent(
 
     expected = sample.expected_lines()
     for account, customer in ids.items():
-        drafts = await services.stripe.pages("/v1/invoices", {"customer": customer}, lane="customer")
+        drafts = await services.stripe.pages(
+            "/v1/invoices", {"customer": customer}, lane="customer"
+        )
         found = {}
         for draft in drafts:
             assert draft["status"] == "draft"
-            shown = await services.stripe.pages(f"/v1/invoices/{draft['id']}/lines", lane="customer")
+            shown = await services.stripe.pages(
+                f"/v1/invoices/{draft['id']}/lines", lane="customer"
+            )
             found = sample.shown_lines(shown)
             assert draft["total"] == sum(found.values())
         assert len(drafts) <= 1

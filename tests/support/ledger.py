@@ -34,6 +34,7 @@ class Clock:
     now: datetime = MIDDLE
 
     def __call__(self) -> int:
+        """The time in ms."""
         return (self.now - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
 
     def pass_(self, **times: float) -> None:

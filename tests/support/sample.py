@@ -17,6 +17,7 @@ from demo import focus
 async def put_into_stripe(services: Services) -> dict[str, str]:
     """Create the sample's customers and prices; Stripe ids by sub-account."""
     ids: dict[str, str] = {}
+    few = asyncio.Semaphore(16)
 
     async def customer(each: focus.SampleCustomer) -> None:
         params = {
@@ -24,7 +25,9 @@ async def put_into_stripe(services: Services) -> dict[str, str]:
             "email": f"billing@{each.slug}.example",
             "metadata": {"organization": each.slug},
         }
-        answer = await services.stripe.write("/v1/customers", params, key=each.slug, lane=Lane.CUSTOMER)
+        answer = await services.stripe.write(
+            "/v1/customers", params, key=each.slug, lane=Lane.CUSTOMER
+        )
         ids[each.account] = answer.body["id"]
 
     async def price(each: focus.SamplePrice) -> None:
@@ -34,7 +37,10 @@ async def put_into_stripe(services: Services) -> dict[str, str]:
             "lookup_key": each.sku,
             "product_data": {"name": each.name},
         }
-        await services.stripe.write("/v1/prices", params, key=f"price {each.sku}", lane=Lane.CUSTOMER)
+        async with few:
+            await services.stripe.write(
+                "/v1/prices", params, key=f"price {each.sku}", lane=Lane.CUSTOMER
+            )
 
     await asyncio.gather(*map(customer, focus.customers()), *map(price, focus.prices()))
     return ids

@@ -41,7 +41,10 @@ def free_port() -> int:
 def environment(settings: Settings) -> dict[str, str]:
     """*settings* as the environment that a process of ours reads them from."""
     given = {name: getattr(settings, name) for name in settings.model_fields_set}
-    return {**os.environ, **{f"BILLING_{name.upper()}": _text(value) for name, value in given.items()}}
+    return {
+        **os.environ,
+        **{f"BILLING_{name.upper()}": _text(value) for name, value in given.items()},
+    }
 
 
 def _text(value: object) -> str:
@@ -85,7 +88,14 @@ class System:
     async def start_gateway(self) -> subprocess.Popen[bytes]:
         """Start the gateway and wait until it is ready."""
         process = self.start(
-            *("uvicorn", "--factory", "gateway.app:create_app", "--no-access-log", "--port", str(self.port)),
+            *(
+                "uvicorn",
+                "--factory",
+                "gateway.app:create_app",
+                "--no-access-log",
+                "--port",
+                str(self.port),
+            ),
         )
 
         async def ready() -> bool:
@@ -113,7 +123,12 @@ class System:
     def token(self, role: str, customers: Sequence[str] = (), subject: str = "tester") -> str:
         """A token as Fly's issuer would sign it."""
         assert self.settings.jwt_secret is not None
-        claims = {"sub": subject, "role": role, "aud": "fly-billing", "exp": int(time.time()) + 3600}
+        claims = {
+            "sub": subject,
+            "role": role,
+            "aud": "fly-billing",
+            "exp": int(time.time()) + 3600,
+        }
         if customers:
             claims["customers"] = list(customers)
         return jwt.encode(claims, self.settings.jwt_secret.get_secret_value(), algorithm="HS256")
