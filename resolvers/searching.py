@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from billing.budget import Lane
-from billing.cache import Source
+from billing.cache_memory import Source
 from billing.records import CustomerRecord
 from resolvers.context import Context
 from resolvers.customer import CUSTOMERS, Customer, customers_page

@@ -1,0 +1,283 @@
+"""What the panel and Support see, on a real ledger and the sandbox."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from billing.effects import Notice
+from billing.inbox_events import EventStatus
+from billing.usage import CustomerId
+from tests.resolvers.conftest import SUPPORT, Desk, panel_of
+from tests.support.stripe_sandbox import StripeSandbox
+
+CUSTOMER = """query ($id: ID!) { customer(id: $id) {
+  id organization name email currency delinquent creditBalance { amount currency formatted }
+  defaultPaymentMethod { id brand last4 } paymentMethods { nodes { id } pageInfo { hasNextPage } }
+  spendHistory { month } freshness { source fetchedAt }
+  syncState { status lastSyncedAt pendingDeltas oldestPendingAt nextSyncAt lastSync { id status deltas invoice { id } customer { id } } } } }"""
+PERIOD = """query ($id: ID!) { customer(id: $id) { currentPeriod {
+  start end state asOf invoice { id status }
+  inStripe { amount } claimed { amount } pending { amount } total { amount formatted }
+  sku: usage { ...Row } app: usage(by: APP) { ...Row } region: usage(by: REGION) { ...Row } org: usage(by: ORGANIZATION) { ...Row } } } }
+fragment Row on UsageBreakdown { key description quantity unit amount { amount } }"""
+INVOICES = """query ($id: ID!, $first: Int, $after: String, $status: InvoiceStatus) {
+  customer(id: $id) { invoices(first: $first, after: $after, status: $status) {
+    nodes { id number status periodStart periodEnd total { amount } customer { id } freshness { source }
+      lines { nodes { id sku quantity unitAmount amount { amount } periodStart periodEnd } } }
+    pageInfo { hasNextPage hasPreviousPage endCursor } } } }"""
+
+
+async def test_a_customer_is_shown_whole(desk: Desk) -> None:
+    """One query is the panel's whole page."""
+    customer = await desk.shop.customer("acme")
+    card = await desk.card(customer)
+    await desk.use(customer, "1000000")
+    await desk.flush(customer)
+    await desk.use(customer, "2000000")
+
+    shown = (await desk.ask(panel_of(customer), CUSTOMER, id=customer))["customer"]
+
+    assert (shown["organization"], shown["email"]) == ("acme", "billing@acme.example")
+    assert shown["defaultPaymentMethod"] == {"id": card, "brand": "visa", "last4": "4242"}
+    assert shown["paymentMethods"]["nodes"] == [{"id": card}]
+    assert shown["creditBalance"]["formatted"] == "USD 0.00"
+    state = shown["syncState"]
+    assert (state["status"], state["pendingDeltas"]) == ("PENDING", 1)
+    assert state["lastSyncedAt"] <= state["oldestPendingAt"] < state["nextSyncAt"]
+    assert (state["lastSync"]["status"], state["lastSync"]["deltas"]) == ("SUCCEEDED", 1)
+    assert state["lastSync"]["customer"] == {"id": customer}
+    assert state["lastSync"]["invoice"]["id"].startswith("in_")
+
+
+async def test_a_balance_in_the_customers_favour_is_positive(desk: Desk) -> None:
+    """Stripe counts what a customer owes; a customer asks what it has left."""
+    created = await desk.services.stripe.write(
+        "/v1/customers", {"balance": -1250}, key="credit", lane=desk.lane
+    )
+    customer = created.body["id"]
+
+    shown = (await desk.ask(panel_of(customer), CUSTOMER, id=customer))["customer"]
+
+    assert shown["creditBalance"]["amount"] == "12.5"
+
+
+async def test_the_three_numbers_add_up(desk: Desk) -> None:
+    """What Stripe has, what is on its way and what is still to be told are the whole month."""
+    customer = await desk.shop.customer()
+    await desk.use(customer, "1000000")
+    await desk.flush(customer)
+    await desk.use(customer, "500000")
+
+    period = (await desk.ask(panel_of(customer), PERIOD, id=customer))["customer"]["currentPeriod"]
+
+    amounts = {
+        name: Decimal(period[name]["amount"])
+        for name in ("inStripe", "claimed", "pending", "total")
+    }
+    assert amounts == {
+        "inStripe": Decimal(31),
+        "claimed": Decimal(0),
+        "pending": Decimal("15.5"),
+        "total": Decimal("46.5"),
+    }
+    assert (period["state"], period["invoice"]["status"]) == ("OPEN", "DRAFT")
+    assert period["start"] <= period["asOf"] < period["end"]
+
+
+async def test_usage_is_broken_down_by_whatever_it_was_reported_with(desk: Desk) -> None:
+    """A high line is explained by the app, the region or the organization behind it."""
+    customer = await desk.shop.customer()
+    await desk.use(customer, "1000000", app="web", region="fra", organization="acme-eu")
+    await desk.use(customer, "2000000", app="worker", region="fra")
+    await desk.use(customer, "3", sku="egress-gb")
+
+    period = (await desk.ask(panel_of(customer), PERIOD, id=customer))["customer"]["currentPeriod"]
+
+    def rows(by: str) -> list[tuple[str, str]]:
+        return [(row["key"], row["amount"]["amount"]) for row in period[by]]
+
+    assert rows("sku") == [("machine-seconds", "93"), ("egress-gb", "0.06")]
+    assert rows("app") == [("worker", "62"), ("web", "31"), ("", "0.06")]
+    assert rows("region") == [("fra", "93"), ("", "0.06")]
+    assert rows("org") == [("", "62.06"), ("acme-eu", "31")]
+    assert period["sku"][0]["description"] == "machine seconds"
+
+
+async def test_a_customer_without_usage_has_an_empty_month(desk: Desk) -> None:
+    """A new customer's panel shows zeros and not an error."""
+    customer = await desk.shop.customer()
+
+    period = (await desk.ask(panel_of(customer), PERIOD, id=customer))["customer"]["currentPeriod"]
+
+    assert period["total"] == {"amount": "0", "formatted": "USD 0.00"}
+    assert (period["sku"], period["invoice"]) == ([], None)
+
+
+async def test_invoices_come_with_their_lines(desk: Desk) -> None:
+    """The draft shows what it bills, with the month that it is for."""
+    customer = await desk.shop.customer()
+    await desk.use(customer, "1000000")
+    await desk.flush(customer)
+
+    shown = (await desk.ask(panel_of(customer), INVOICES, id=customer))["customer"]["invoices"]
+
+    [invoice] = shown["nodes"]
+    assert (invoice["status"], invoice["number"]) == ("DRAFT", None)
+    assert invoice["customer"] == {"id": customer}
+    month = f"{datetime.now(UTC):%Y-%m}"
+    assert invoice["periodStart"].startswith(f"{month}-01T00:00:00")
+    [line] = invoice["lines"]["nodes"]
+    assert (line["sku"], line["quantity"], line["unitAmount"]) == (
+        "machine-seconds",
+        "1000000",
+        "0.0031",
+    )
+    assert line["amount"] == {"amount": "31"} == invoice["total"]
+
+
+async def test_invoices_are_paged_and_filtered(desk: Desk) -> None:
+    """A cursor goes on after the invoice itself, newest first."""
+    customer = await desk.shop.customer()
+    made = [await desk.invoice(customer, 100) for _ in range(3)]
+    await desk.finalize(made[0])
+    viewer = panel_of(customer)
+
+    async def page(**how: Any) -> Any:
+        return (await desk.ask(viewer, INVOICES, id=customer, **how))["customer"]["invoices"]
+
+    first = await page(first=2)
+    rest = await page(first=2, after=first["pageInfo"]["endCursor"])
+    none = await page(first=0)
+    open_ones = await page(status="OPEN")
+
+    assert [each["id"] for each in first["nodes"] + rest["nodes"]] == made[::-1]
+    assert (first["pageInfo"]["hasNextPage"], rest["pageInfo"]["hasNextPage"]) == (True, False)
+    assert rest["pageInfo"]["hasPreviousPage"]
+    assert none["nodes"] == []
+    assert [each["id"] for each in open_ones["nodes"]] == [made[0]]
+
+
+async def test_spend_history_adds_up_finalized_invoices_by_month(desk: Desk) -> None:
+    """Drafts and voided invoices are not what was billed."""
+    customer = await desk.shop.customer()
+    for amount in (1000, 250):
+        await desk.finalize(await desk.invoice(customer, amount))
+    await desk.invoice(customer, 99)
+
+    query = "query ($id: ID!, $n: Int) { customer(id: $id) { spendHistory(months: $n) { month total { amount } invoices } } }"
+    shown = await desk.ask(panel_of(customer), query, id=customer, n=3)
+
+    month = f"{datetime.now(UTC):%Y-%m}"
+    assert shown["customer"]["spendHistory"] == [
+        {"month": month, "total": {"amount": "12.5"}, "invoices": 2}
+    ]
+    for beyond in (0, 61):
+        assert await desk.refused(panel_of(customer), query, id=customer, n=beyond) == [
+            "BAD_USER_INPUT"
+        ]
+
+
+async def test_a_viewer_sees_the_customers_of_its_token(desk: Desk) -> None:
+    """The panel starts from the token alone; one that Stripe does not know is left out."""
+    mine = sorted([await desk.shop.customer(f"org{n}") for n in range(3)])
+    await desk.shop.customer("other")
+    query = "query ($after: String) { viewer { role customers(first: 2, after: $after) { nodes { id } pageInfo { hasNextPage endCursor } } } }"
+    viewer = panel_of(*mine, "cus_zzzAbsent")
+
+    first = (await desk.ask(viewer, query))["viewer"]
+    rest = (await desk.ask(viewer, query, after=first["customers"]["pageInfo"]["endCursor"]))[
+        "viewer"
+    ]
+
+    assert first["role"] == "CUSTOMER"
+    assert [each["id"] for each in first["customers"]["nodes"] + rest["customers"]["nodes"]] == mine
+    assert first["customers"]["pageInfo"]["hasNextPage"]
+    assert not rest["customers"]["pageInfo"]["hasNextPage"]
+
+
+async def test_support_pages_through_all_customers(desk: Desk) -> None:
+    """For Support the viewer's customers are everybody's."""
+    made = [await desk.shop.customer(f"org{n}") for n in range(3)]
+
+    shown = await desk.ask(
+        SUPPORT,
+        "{ viewer { customers(first: 2) { nodes { id } pageInfo { hasNextPage } } } customers { nodes { id } } }",
+    )
+
+    assert [each["id"] for each in shown["viewer"]["customers"]["nodes"]] == made[:0:-1]
+    assert [each["id"] for each in shown["customers"]["nodes"]] == made[::-1]
+
+
+SEARCH = "query ($text: String) { customers(search: $text) { nodes { id } } }"
+
+
+async def test_support_finds_a_customer_by_what_it_has_at_hand(
+    desk: Desk, sandbox: StripeSandbox
+) -> None:
+    """An address, an organization, a name or any id, whichever the customer wrote."""
+    await sandbox.settings(search_lag=0)
+    customer = await desk.shop.customer("umbrella")
+    await desk.shop.customer("acme")
+    invoice = await desk.invoice(customer, 100)
+
+    for text in (customer, invoice, "billing@umbrella.example", " umbrella ", "Umbrel"):
+        shown = await desk.ask(SUPPORT, SEARCH, text=text)
+        assert shown == {"customers": {"nodes": [{"id": customer}]}}, text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "  ", '"', "'\\", "cus_absent", "nobody@nowhere.example", '" OR name:"']
+)
+async def test_a_search_for_nothing_finds_nothing(desk: Desk, text: str) -> None:
+    """What a person types never becomes part of Stripe's query language."""
+    await desk.shop.customer()
+
+    assert await desk.ask(SUPPORT, SEARCH, text=text) == {"customers": {"nodes": []}}
+
+
+async def test_support_sees_syncs_and_events(desk: Desk) -> None:
+    """What failed, for whom, newest first."""
+    one, other = [await desk.shop.customer(slug) for slug in ("acme", "other")]
+    for each in (one, other):
+        await desk.use(each)
+        await desk.flush(each)
+    await desk.services.inbox.receive(Notice("evt_1", "customer.updated", one, CustomerId(one)))
+    await desk.services.inbox.receive(Notice("evt_2", "charge.pending", "ch_1"))
+
+    query = """query ($c: ID, $s: SyncStatus, $w: WebhookEventStatus) {
+      syncs(customerId: $c, status: $s) { nodes { customer { id } status } }
+      webhookEvents(status: $w) { nodes { id type status attempts receivedAt objectId customerId } } }"""
+    everything = await desk.ask(SUPPORT, query)
+    some = await desk.ask(SUPPORT, query, c=one, s="SUCCEEDED", w="IGNORED")
+    none = await desk.ask(SUPPORT, query, c="cus_absent", s="FAILED", w="FAILED")
+
+    assert {each["customer"]["id"] for each in everything["syncs"]["nodes"]} == {one, other}
+    assert [each["id"] for each in everything["webhookEvents"]["nodes"]] == ["evt_2", "evt_1"]
+    assert [each["customer"]["id"] for each in some["syncs"]["nodes"]] == [one]
+    assert [each["status"] for each in some["webhookEvents"]["nodes"]] == [EventStatus.IGNORED]
+    assert none == {"syncs": {"nodes": []}, "webhookEvents": {"nodes": []}}
+
+
+async def test_support_sees_what_is_left_of_the_allowance(desk: Desk) -> None:
+    """When Stripe is slow to hear of things, this says why."""
+    shown = await desk.ask(
+        SUPPORT,
+        "{ stripeBudget { lanes { lane waiting } endpoints { endpoint perSecond available throttled } limitedUntil } }",
+    )
+
+    assert shown["stripeBudget"]["lanes"][0]["lane"] == "customer"
+    assert any(each["endpoint"] == "POST /v1/prices" for each in shown["stripeBudget"]["endpoints"])
+
+
+async def test_a_number_says_how_old_it_is(desk: Desk) -> None:
+    """What was kept is shown with the time at which Stripe said it."""
+    customer = await desk.shop.customer()
+    query = "query ($id: ID!) { customer(id: $id) { freshness { source fetchedAt } } }"
+    viewer = panel_of(customer)
+    first = (await desk.ask(viewer, query, id=customer))["customer"]["freshness"]
+    again = (await desk.ask(viewer, query, id=customer))["customer"]["freshness"]
+
+    assert (first["source"], again["source"]) == ("STRIPE", "CACHE")
+    assert first["fetchedAt"] == again["fetchedAt"]
