@@ -30,6 +30,7 @@ An empty draft finalizes to a paid invoice of 0.
 Deleting a draft deletes its items; deleting a customer leaves its drafts.
 Finalizing with auto_advance charges the default payment method at once; without one it is invoice.payment_failed.
 The minimum charge is 0.50 in most currencies and applies to both collection methods.
+An invoice paid out of band shows the amount in amount_paid and amount_paid_off_stripe.
 Voiding gives back the customer balance that was applied.
 A credit note on an open invoice lowers amount_due; on a paid one it credits the balance.
 The portal shows no drafts. Retries of webhooks run 600 times faster than Stripe's.

@@ -27,7 +27,8 @@ def pay(unit: Unit, params: Params, invoice: str) -> Json:
         code = "invoice_already_paid" if record["status"] == "paid" else "invoice_not_open"
         raise StripeError(400, f"Invoice is {record['status']}, not open.", code=code)
     if params.get("paid_out_of_band"):
-        return shape(unit, "invoices", settle(unit, record, paid=0))
+        due = shape(unit, "invoices", record)["amount_remaining"]
+        return shape(unit, "invoices", settle(unit, record, paid=due, amount_paid_off_stripe=due))
     method = params.get("payment_method") or default_method(unit, record)
     if method is None:
         raise StripeError(

@@ -51,7 +51,7 @@ async def http(sandbox: StripeSandbox) -> AsyncIterator[httpx.AsyncClient]:
     """A plain HTTP client with a test key, for what the SDK would not send or would hide."""
     headers = {"authorization": "Bearer sk_test_1"}
     async with httpx.AsyncClient(
-        base_url=sandbox.url, headers=headers, timeout=30, trust_env=False
+        base_url=sandbox.url, headers=headers, timeout=30, trust_env=False, verify=False
     ) as client:
         yield client
 

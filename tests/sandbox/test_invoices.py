@@ -50,7 +50,7 @@ async def test_every_arrow_has_its_event(client: StripeClient) -> None:
     cash = await invoices.pay_async(good.id, {"paid_out_of_band": True})
 
     assert (paid.status, void.status, cash.status) == ("paid", "void", "paid")
-    assert (paid.amount_paid, cash.amount_paid) == (500, 0)
+    assert (paid.amount_paid, cash.amount_paid_off_stripe) == (500, 500)
     assert (await event_types(client, doubtful.id))[-5:] == [
         "invoice.updated",
         "invoice.marked_uncollectible",

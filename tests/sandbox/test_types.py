@@ -83,6 +83,33 @@ async def test_every_answer_is_what_the_sdk_promises(
     await _walk_the_rest(send)
 
     assert set(checked) == set(ROUTES.named)
+    for event in await _all_events(http):
+        operation = sdk_operations()[SHOWS[event["data"]["object"]["object"]]]
+        found = problems(event["data"]["object"], operation.returns, operation.scope)
+        assert list(found) == [], event["type"]
+
+
+# Type of object → the operation that returns one.
+SHOWS = {
+    "customer": "GET /v1/customers/{customer}",
+    "product": "GET /v1/products/{id}",
+    "price": "GET /v1/prices/{price}",
+    "invoice": "GET /v1/invoices/{invoice}",
+    "invoiceitem": "GET /v1/invoiceitems/{invoiceitem}",
+    "invoice_payment": "GET /v1/invoice_payments/{invoice_payment}",
+    "payment_method": "GET /v1/payment_methods/{payment_method}",
+    "credit_note": "GET /v1/credit_notes/{id}",
+}
+
+
+async def _all_events(http: httpx.AsyncClient) -> list[Any]:
+    events: list[Any] = []
+    more = True
+    while more:
+        after = {"starting_after": events[-1]["id"]} if events else {}
+        page = (await http.get("/v1/events", params={"limit": 100, **after})).json()
+        events, more = events + page["data"], page["has_more"]
+    return events
 
 
 async def _walk_catalogue_and_customers(send: Send) -> None:
