@@ -1,5 +1,7 @@
 """Syncs: asked for, run, retried, finished; each says what became of its own flush."""
 
+from decimal import Decimal
+
 import pytest
 from redis.asyncio import Redis
 
@@ -7,7 +9,7 @@ from billing.audit import AuditLog
 from billing.ledger import Held, Ledger, LedgerPolicy
 from billing.snapshot import StripeLine
 from billing.syncs import Sync, SyncFailure, SyncOutcome, Syncs, SyncStatus
-from billing.usage import CustomerId, Decimal, LineKey
+from billing.usage import CustomerId, LineKey
 from tests.support.ledger import (
     CUSTOMER,
     DECEMBER,
@@ -231,9 +233,10 @@ async def test_syncs_are_paged_newest_first_over_all_customers(
         clock.pass_(milliseconds=n // 3)
     waiting, _ = await ledger.request_sync(OTHER, "SUPPORT")
 
-    paged: list[Sync] = []
-    while not paged or page.has_more:
-        page = await syncs.page(5, paged[-1].id if paged else None)
+    page = await syncs.page(5)
+    paged = list(page.items)
+    while page.has_more:
+        page = await syncs.page(5, paged[-1].id)
         paged += page.items
     assert len(paged) == len({each.id for each in paged}) == 13
     assert paged == sorted(paged, key=lambda each: (each.requested_ms, each.id), reverse=True)
