@@ -108,7 +108,10 @@ class Reading:
                 raise _unknown_cursor() from refusal
             if refusal.status == NOT_FOUND:
                 return None
-            raise
+            if "expand" not in params:
+                raise
+        # A deleted object has nothing to expand, and Stripe may say so instead of showing it.
+        return await self._read(path, {name: params[name] for name in params if name != "expand"})
 
 
 def _unknown_cursor() -> Refused:
