@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from graphql import GraphQLSchema, OperationType
+from graphql import DocumentNode, GraphQLSchema, OperationType
 from strawberry.extensions import SchemaExtension
 
 from gateway.graphql.caller import Caller
-from gateway.graphql.documents import Documents, Operation
+from gateway.graphql.documents import Document, Documents, Operation
 from gateway.graphql.errors import request_error
 from gateway.graphql.limits import Limits
 from gateway.graphql.params import Params
@@ -41,6 +42,7 @@ class Admitted:
     """An operation that may run, what it was charged, and the *least* that it costs."""
 
     text: str
+    document: Document
     cost: int
     least: int
     allowance: Allowance
@@ -73,7 +75,7 @@ class Admission:
         persisted: PersistedDocuments,
     ) -> None:
         self.limits = limits
-        self.documents = Documents(schema, limits)
+        self._documents = Documents(schema, limits)
         self._allowances = allowances
         self._persisted = persisted
         self._refunds: dict[str, int] = {}
@@ -83,7 +85,7 @@ class Admission:
     ) -> Admitted:
         """The operation of *params* if *caller* may run it now, as one of *kinds*."""
         text = await self._persisted.text(params, ad_hoc=caller.ad_hoc)
-        document = self.documents.read(text, suggestions=caller.introspects)
+        document = await self._documents.read(text, suggestions=caller.introspects)
         operation = document.operation(params.operation_name)
         _must_be_allowed(operation, caller, kinds)
         await self._persisted.remember(params)
@@ -94,7 +96,9 @@ class Admission:
                 f"This would cost {cost}, and {self.limits.cost} is the most; ask for shorter pages.",
                 cost={"requestedQueryCost": cost, "maximumQueryCost": self.limits.cost},
             )
-        return Admitted(text, cost, operation.price.fixed, await self._charge(caller, cost))
+        return Admitted(
+            text, document, cost, operation.price.fixed, await self._charge(caller, cost)
+        )
 
     def give_back(self, admitted: Admitted, caller: Caller, data: object) -> None:
         """Return what the answer *data* did not use, with the caller's next charge."""
@@ -120,15 +124,15 @@ class Prepared(SchemaExtension):
     A running operation is cancelled, with all of its resolvers, when its time is up.
     """
 
-    def __init__(self, documents: Documents, seconds: float) -> None:
+    document: ContextVar[DocumentNode] = ContextVar("admitted_document")
+
+    def __init__(self, seconds: float) -> None:
         super().__init__()
-        self._documents = documents
         self._seconds = seconds
 
     def on_parse(self) -> Iterator[None]:
         """Hand over the document."""
-        text = self.execution_context.query or ""
-        self.execution_context.graphql_document = self._documents.read(text, suggestions=False).ast
+        self.execution_context.graphql_document = self.document.get()
         yield
 
     def on_validate(self) -> Iterator[None]:

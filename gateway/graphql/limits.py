@@ -133,5 +133,5 @@ class _Walk:
         if found > allowed:
             raise request_error(
                 "QUERY_TOO_COMPLEX",
-                f"The document has more than {allowed} {what}; ask for less at a time.",
+                f"The document passes a limit ({what}: {allowed}); ask for less at a time.",
             )

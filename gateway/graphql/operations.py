@@ -30,6 +30,7 @@ class Operations:
         """The one answer to a query or mutation."""
         try:
             admitted = await self._admission.admit(params, caller, kinds)
+            Prepared.document.set(admitted.document.ast)
             result = await self.schema.execute(admitted.text, **_arguments(params, caller))
             self._admission.give_back(admitted, caller, result.data)
             return self._executed(result, admitted, caller)
@@ -42,6 +43,7 @@ class Operations:
         """Each answer to a subscription, or the one to a query or mutation."""
         try:
             admitted = await self._admission.admit(params, caller, kinds)
+            Prepared.document.set(admitted.document.ast)
             results = await self.schema.stream(admitted.text, **_arguments(params, caller))
             async with aclosing(results):
                 async for result in results:
@@ -76,7 +78,7 @@ def _with_prepared_documents(schema: strawberry.Schema, admission: Admission) ->
     prepared = copy.copy(schema)
     prepared.extensions = (
         *schema.extensions,
-        lambda: Prepared(admission.documents, admission.limits.seconds),
+        lambda: Prepared(admission.limits.seconds),
     )
     # Strawberry logs errors with their text and traceback; `answers` logs faults without either.
     prepared.process_errors = lambda *_: None  # type: ignore[method-assign]

@@ -14,8 +14,8 @@ from starlette.applications import Starlette
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 
-from gateway.graphql import websocket
 from gateway.edge_store import EdgeStore
+from gateway.graphql import websocket
 from gateway.graphql.admission import Admission
 from gateway.graphql.caller import Caller
 from gateway.graphql.limits import Limits
@@ -39,13 +39,15 @@ class Server(uvicorn.Server):
 async def serve(app: ASGIApp) -> AsyncIterator[str]:
     """*app* on a free port of this machine, as ``127.0.0.1:port``."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_config=None, ws_ping_interval=None, timeout_graceful_shutdown=5)
+    config = uvicorn.Config(
+        app, log_config=None, ws_ping_interval=None, timeout_graceful_shutdown=5
+    )
     server = Server(config)
     running = asyncio.create_task(server.serve([listener]))
     while not server.started:
         await asyncio.sleep(0.005)
     try:
-        yield "127.0.0.1:{}".format(listener.getsockname()[1])
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
         await running
@@ -84,4 +86,3 @@ class Edge:
         )
         view.connection_init_wait_timeout = self.init_wait
         return Starlette(routes=[Route("/graphql", view), WebSocketRoute("/graphql", view)])
-

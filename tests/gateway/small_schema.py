@@ -75,7 +75,9 @@ class Query:
     @strawberry.field
     def leaves(self, first: int = 20) -> LeafConnection:
         """A page of objects."""
-        return LeafConnection(nodes=[Leaf(id=strawberry.ID(str(n)), name="n") for n in range(min(first, 3))])
+        return LeafConnection(
+            nodes=[Leaf(id=strawberry.ID(str(n)), name="n") for n in range(min(first, 3))]
+        )
 
     @strawberry.field
     def colour(self, of: Colour) -> Colour:

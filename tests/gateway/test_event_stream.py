@@ -25,7 +25,7 @@ async def followed(
 ) -> AsyncIterator[AsyncIterator[str]]:
     """The blocks of the stream that answers *body*."""
     async with client.stream("POST", "/graphql", json=body, headers=EVENTS) as answer:
-        assert 200 == answer.status_code
+        assert answer.status_code == 200
         yield blocks(answer)
 
 
@@ -48,7 +48,7 @@ async def test_events_are_framed_as_every_client_can_split_them(client: httpx.As
     first, complete, rest = answer.text.split("\n\n")
     assert "\r" not in answer.text
     assert first.startswith('event: next\ndata: {"data":{"count":1}')
-    assert ["event: complete\ndata:", ""] == [complete, rest]
+    assert [complete, rest] == ["event: complete\ndata:", ""]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ async def test_a_stream_without_a_token_is_refused_before_it_begins(
     """401 as JSON, as anywhere else."""
     answer = await client.post("/graphql", json=SILENCE, headers={**EVENTS, "Authorization": ""})
 
-    assert 401 == answer.status_code
+    assert answer.status_code == 401
 
 
 async def test_leaving_closes_the_generator(client: httpx.AsyncClient, edge: Edge) -> None:
@@ -103,7 +103,7 @@ async def test_silence_is_filled_with_comments(
     async with followed(client, SILENCE) as events:
         heard = [await anext(events) for _ in range(3)]
 
-    assert [":", ":"] == heard[1:]
+    assert heard[1:] == [":", ":"]
 
 
 async def test_a_stream_ends_with_its_token(client: httpx.AsyncClient, edge: Edge) -> None:
@@ -114,7 +114,7 @@ async def test_a_stream_ends_with_its_token(client: httpx.AsyncClient, edge: Edg
         heard = [each async for each in events]
 
     assert "UNAUTHENTICATED" in heard[1]
-    assert "event: complete\ndata:" == heard[2]
+    assert heard[2] == "event: complete\ndata:"
     await until(lambda: "silence closed" in edge.events.seen)
 
 
@@ -127,7 +127,7 @@ async def test_a_stream_just_ends_when_the_server_does(
         edge.ending.set()
         rest = [each async for each in events]
 
-    assert [] == rest
+    assert rest == []
     await until(lambda: "silence closed" in edge.events.seen)
 
 

@@ -22,9 +22,7 @@ LEGACY, MODERN = {"Accept": JSON}, {"Accept": GRAPHQL}
 async def post(client: httpx.AsyncClient, body: Any, **headers: str) -> httpx.Response:
     """Send *body* (JSON-able, or bytes as they are) by POST."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return await client.post(
-        "/graphql", content=content, headers={"Content-Type": JSON, **headers}
-    )
+    return await client.post("/graphql", content=content, headers={"Content-Type": JSON, **headers})
 
 
 @pytest.mark.parametrize(
@@ -51,7 +49,7 @@ async def test_the_answer_is_of_the_type_that_was_asked_for(
     """A stream is never forced on a client that takes JSON as gladly."""
     answer = await post(client, {"query": "{ hello }"}, Accept=accept)
 
-    assert 200 == answer.status_code
+    assert answer.status_code == 200
     assert f"{answered}; charset=utf-8" == answer.headers["content-type"]
 
 
@@ -62,7 +60,7 @@ async def test_a_client_that_says_nothing_gets_json(client: httpx.AsyncClient) -
     answer = await post(client, {"query": "{ hello }"})
 
     assert f"{JSON}; charset=utf-8" == answer.headers["content-type"]
-    assert {"hello": "hello world"} == answer.json()["data"]
+    assert answer.json()["data"] == {"hello": "hello world"}
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/xml, image/*", f"{JSON};q=0"])
@@ -72,8 +70,8 @@ async def test_what_cannot_be_written_is_not_acceptable(
     """406, and as JSON all the same."""
     answer = await post(client, {"query": "{ hello }"}, Accept=accept)
 
-    assert 406 == answer.status_code
-    assert "NOT_ACCEPTABLE" == answer.json()["errors"][0]["extensions"]["code"]
+    assert answer.status_code == 406
+    assert answer.json()["errors"][0]["extensions"]["code"] == "NOT_ACCEPTABLE"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +109,7 @@ async def test_an_ill_formed_request_is_a_400_in_json(
     for headers in (LEGACY, MODERN):
         answer = await post(client, body, **headers)
 
-        assert 400 == answer.status_code
+        assert answer.status_code == 400
         assert code == answer.json()["errors"][0]["extensions"]["code"]
         assert "data" not in answer.json()
 
@@ -133,7 +131,7 @@ async def test_every_parameter_may_be_there_or_null(
     for headers in (LEGACY, MODERN):
         answer = await post(client, body, **headers)
 
-        assert 200 == answer.status_code
+        assert answer.status_code == 200
         assert answer.json()["data"]["hello"].startswith("hello ")
 
 
@@ -160,7 +158,7 @@ async def test_a_request_error_is_a_400_without_data(
     """Nothing was executed, and a status says so where nobody in between could have meant it."""
     answer = await post(client, body, **MODERN)
 
-    assert 400 == answer.status_code
+    assert answer.status_code == 400
     assert code == answer.json()["errors"][0]["extensions"]["code"]
     assert "data" not in answer.json()
 
@@ -172,7 +170,7 @@ async def test_a_request_error_is_a_200_for_legacy_clients(
     """Under application/json a 4xx could have come from any box in between."""
     answer = await post(client, body, **LEGACY)
 
-    assert 200 == answer.status_code
+    assert answer.status_code == 200
     assert code == answer.json()["errors"][0]["extensions"]["code"]
     assert "data" not in answer.json()
 
@@ -182,9 +180,9 @@ async def test_a_field_error_is_a_200_with_data(client: httpx.AsyncClient) -> No
     for headers in (LEGACY, MODERN):
         answer = await post(client, {"query": "{ hello refused }"}, **headers)
 
-        assert 200 == answer.status_code
-        assert {"hello": "hello world", "refused": None} == answer.json()["data"]
-        assert "FORBIDDEN" == answer.json()["errors"][0]["extensions"]["code"]
+        assert answer.status_code == 200
+        assert answer.json()["data"] == {"hello": "hello world", "refused": None}
+        assert answer.json()["errors"][0]["extensions"]["code"] == "FORBIDDEN"
 
 
 async def test_data_that_failed_as_a_whole_is_null_and_not_missing(
@@ -193,9 +191,9 @@ async def test_data_that_failed_as_a_whole_is_null_and_not_missing(
     """It was executed: a client must be able to tell that from a request error."""
     answer = await post(client, {"query": "{ fatal }"}, **MODERN)
 
-    assert 200 == answer.status_code
+    assert answer.status_code == 200
     assert answer.json()["data"] is None
-    assert ["fatal"] == answer.json()["errors"][0]["path"]
+    assert answer.json()["errors"][0]["path"] == ["fatal"]
 
 
 @pytest.mark.parametrize(
@@ -203,37 +201,41 @@ async def test_data_that_failed_as_a_whole_is_null_and_not_missing(
     [None, "", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/json-seq",
      "application/json; charset=iso-8859-1"],
 )  # fmt: skip
-async def test_a_body_of_another_type_is_a_415(client: httpx.AsyncClient, type_: str | None) -> None:
+async def test_a_body_of_another_type_is_a_415(
+    client: httpx.AsyncClient, type_: str | None
+) -> None:
     """JSON in UTF-8 is what can be read."""
     headers = {} if type_ is None else {"Content-Type": type_}
 
     answer = await client.post("/graphql", content=b'{"query": "{ hello }"}', headers=headers)
 
-    assert 415 == answer.status_code
-    assert "application/json" == answer.headers["accept-post"]
+    assert answer.status_code == 415
+    assert answer.headers["accept-post"] == "application/json"
 
 
-@pytest.mark.parametrize("type_", ["application/json; charset=utf-8", 'Application/JSON; charset="UTF-8"'])
+@pytest.mark.parametrize(
+    "type_", ["application/json; charset=utf-8", 'Application/JSON; charset="UTF-8"']
+)
 async def test_content_types_are_read_as_http_writes_them(
     client: httpx.AsyncClient, type_: str
 ) -> None:
     """Case and parameters do not matter."""
     answer = await client.post(
-        "/graphql", content='{"query": "{ hello(name: \\"Zoë\\") }"}', headers={"Content-Type": type_}
+        "/graphql",
+        content='{"query": "{ hello(name: \\"Zoë\\") }"}',
+        headers={"Content-Type": type_},
     )
 
-    assert {"hello": "hello Zoë"} == answer.json()["data"]
+    assert answer.json()["data"] == {"hello": "hello Zoë"}
 
 
 async def test_a_query_can_be_sent_by_get(client: httpx.AsyncClient) -> None:
     """URL-encoded, with empty parameters taken as absent."""
     query = {"query": "query A($n: String!) { hello(name: $n) }", "variables": '{"n": "Ann"}'}
 
-    answer = await client.get(
-        "/graphql", params={**query, "operationName": "", "extensions": ""}
-    )
+    answer = await client.get("/graphql", params={**query, "operationName": "", "extensions": ""})
 
-    assert {"hello": "hello Ann"} == answer.json()["data"]
+    assert answer.json()["data"] == {"hello": "hello Ann"}
 
 
 @pytest.mark.parametrize("accept", [JSON, GRAPHQL])
@@ -243,9 +245,9 @@ async def test_a_mutation_by_get_is_a_405(client: httpx.AsyncClient, accept: str
         "/graphql", params={"query": "mutation { add(a: 1, b: 2) }"}, headers={"Accept": accept}
     )
 
-    assert 405 == answer.status_code
-    assert "POST" == answer.headers["allow"]
-    assert "METHOD_NOT_ALLOWED" == answer.json()["errors"][0]["extensions"]["code"]
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "POST"
+    assert answer.json()["errors"][0]["extensions"]["code"] == "METHOD_NOT_ALLOWED"
 
 
 @pytest.mark.parametrize(
@@ -262,7 +264,7 @@ async def test_parameters_in_a_url_are_as_strict(
     """400, as in a body."""
     answer = await client.get("/graphql", params=params)
 
-    assert 400 == answer.status_code
+    assert answer.status_code == 400
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"])
@@ -270,8 +272,8 @@ async def test_other_methods_are_a_405(client: httpx.AsyncClient, method: str) -
     """And the answer says which there are."""
     answer = await client.request(method, "/graphql")
 
-    assert 405 == answer.status_code
-    assert "GET, POST" == answer.headers["allow"]
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "GET, POST"
 
 
 async def test_a_body_that_is_too_long_is_a_413(client: httpx.AsyncClient) -> None:
@@ -283,12 +285,10 @@ async def test_a_body_that_is_too_long_is_a_413(client: httpx.AsyncClient) -> No
             await asyncio.sleep(0)
 
     announced = await post(client, b" " * 600_000)
-    streamed = await client.post(
-        "/graphql", content=endless(), headers={"Content-Type": JSON}
-    )
+    streamed = await client.post("/graphql", content=endless(), headers={"Content-Type": JSON})
 
-    assert [413, 413] == [announced.status_code, streamed.status_code]
-    assert "PAYLOAD_TOO_LARGE" == announced.json()["errors"][0]["extensions"]["code"]
+    assert [announced.status_code, streamed.status_code] == [413, 413]
+    assert announced.json()["errors"][0]["extensions"]["code"] == "PAYLOAD_TOO_LARGE"
 
 
 async def test_nobody_is_answered_without_a_token(client: httpx.AsyncClient) -> None:
@@ -297,9 +297,9 @@ async def test_nobody_is_answered_without_a_token(client: httpx.AsyncClient) -> 
 
     answer = await post(client, b"{nonsense")
 
-    assert 401 == answer.status_code
-    assert "Bearer" == answer.headers["www-authenticate"]
-    assert "UNAUTHENTICATED" == answer.json()["errors"][0]["extensions"]["code"]
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.json()["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
 
 
 async def test_answers_are_nobody_elses(client: httpx.AsyncClient) -> None:
@@ -307,9 +307,9 @@ async def test_answers_are_nobody_elses(client: httpx.AsyncClient) -> None:
     for body in ({"query": "{ hello }"}, {"query": "{"}):
         answer = await post(client, body)
 
-        assert "no-store" == answer.headers["cache-control"]
-        assert "Accept" == answer.headers["vary"]
-        assert "nosniff" == answer.headers["x-content-type-options"]
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["vary"] == "Accept"
+        assert answer.headers["x-content-type-options"] == "nosniff"
 
 
 @pytest.mark.parametrize("query", ["{ fault }", "{ fatal }", "subscription { broken }"])
@@ -322,7 +322,7 @@ async def test_a_fault_is_told_as_a_reference_that_the_log_carries(
     data = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
     error = data[-1]["errors"][0]
     logged = "".join(capfd.readouterr())
-    assert "INTERNAL_SERVER_ERROR" == error["extensions"]["code"]
+    assert error["extensions"]["code"] == "INTERNAL_SERVER_ERROR"
     assert error["extensions"]["reference"] in error["message"]
     assert error["extensions"]["reference"] in logged
     assert SECRET not in answer.text + logged
@@ -332,4 +332,4 @@ async def test_batches_are_refused(client: httpx.AsyncClient) -> None:
     """One request, one operation: limits and allowances count by it."""
     answer = await post(client, [{"query": "{ hello }"}, {"query": "{ hello }"}])
 
-    assert 400 == answer.status_code
+    assert answer.status_code == 400

@@ -43,7 +43,7 @@ class Peer:
     async def begin(self) -> "Peer":
         """Say who is there, and be welcomed."""
         await self.say(INIT)
-        assert {"type": "connection_ack"} == await self.hear()
+        assert await self.hear() == {"type": "connection_ack"}
         return self
 
     async def run(self, id_: str, query: str, **params: Any) -> list[dict[str, Any]]:
@@ -91,8 +91,8 @@ async def test_a_subscription_is_answered_event_by_event(peer: Peer) -> None:
     """next, next, next, complete."""
     heard = await (await peer.begin()).run("1", "subscription { count(to: 2) }")
 
-    assert [{"count": 1}, {"count": 2}] == [frame["payload"]["data"] for frame in heard[:-1]]
-    assert {"type": "complete", "id": "1"} == heard[-1]
+    assert [frame["payload"]["data"] for frame in heard[:-1]] == [{"count": 1}, {"count": 2}]
+    assert heard[-1] == {"type": "complete", "id": "1"}
 
 
 async def test_queries_and_mutations_run_over_a_socket(peer: Peer) -> None:
@@ -102,8 +102,8 @@ async def test_queries_and_mutations_run_over_a_socket(peer: Peer) -> None:
     query = await peer.run("1", "query A($n: String!) { hello(name: $n) }", variables={"n": "Ann"})
     mutation = await peer.run("1", "mutation { add(a: 1, b: 2) }")
 
-    assert {"hello": "hello Ann"} == query[0]["payload"]["data"]
-    assert {"add": 3} == mutation[0]["payload"]["data"]
+    assert query[0]["payload"]["data"] == {"hello": "hello Ann"}
+    assert mutation[0]["payload"]["data"] == {"add": 3}
 
 
 async def test_each_operation_has_a_context_of_its_own(peer: Peer, edge: Edge) -> None:
@@ -113,7 +113,7 @@ async def test_each_operation_has_a_context_of_its_own(peer: Peer, edge: Edge) -
     for id_ in ("1", "2", "3"):
         await peer.run(id_, "{ hello }")
 
-    assert 3 == len(set(map(id, edge.events.contexts)))
+    assert len(set(map(id, edge.events.contexts))) == 3
 
 
 @pytest.mark.parametrize(
@@ -135,16 +135,16 @@ async def test_a_request_error_ends_the_operation_and_not_the_socket(
     [error] = await peer.run("1", query)
     [answer, _] = await peer.run("1", "{ hello }")
 
-    assert "error" == error["type"]
+    assert error["type"] == "error"
     assert code == error["payload"][0]["extensions"]["code"]
-    assert {"hello": "hello world"} == answer["payload"]["data"]
+    assert answer["payload"]["data"] == {"hello": "hello world"}
 
 
 async def test_a_fault_in_a_subscription_is_masked(peer: Peer) -> None:
     """The event before it arrives, the exception's text does not."""
     heard = await (await peer.begin()).run("1", "subscription { broken }")
 
-    assert [1, "error"] == [heard[0]["payload"]["data"]["broken"], heard[-1]["type"]]
+    assert [heard[0]["payload"]["data"]["broken"], heard[-1]["type"]] == [1, "error"]
     assert SECRET not in json.dumps(heard)
 
 
@@ -171,23 +171,25 @@ async def test_a_frame_that_is_none_closes_with_4400(peer: Peer, frame: str | by
 
     await peer.say(frame)
 
-    assert 4400 == await peer.ended()
+    assert await peer.ended() == 4400
 
 
-@pytest.mark.parametrize("payload", [None, {}, {"Authorization": None}, {"Authorization": 7}, {"Authorization": "x"}])
+@pytest.mark.parametrize(
+    "payload", [None, {}, {"Authorization": None}, {"Authorization": 7}, {"Authorization": "x"}]
+)
 async def test_a_socket_without_a_valid_token_is_closed_with_4403(peer: Peer, payload: Any) -> None:
     """Clients come back from 4403 with a new token."""
     await peer.say({"type": "connection_init", "payload": payload})
 
-    assert 4403 == await peer.ended()
+    assert await peer.ended() == 4403
 
 
 async def test_nothing_runs_before_the_token_was_taken(peer: Peer, edge: Edge) -> None:
     """4401, and no context was made."""
     await peer.say(subscribe("1", "{ hello }"))
 
-    assert 4401 == await peer.ended()
-    assert [] == edge.events.contexts
+    assert await peer.ended() == 4401
+    assert edge.events.contexts == []
 
 
 async def test_a_second_init_closes_with_4429(peer: Peer) -> None:
@@ -196,7 +198,7 @@ async def test_a_second_init_closes_with_4429(peer: Peer) -> None:
 
     await peer.say(INIT)
 
-    assert 4429 == await peer.ended()
+    assert await peer.ended() == 4429
 
 
 async def test_an_id_in_use_closes_with_4409(peer: Peer) -> None:
@@ -205,7 +207,7 @@ async def test_an_id_in_use_closes_with_4409(peer: Peer) -> None:
 
     await peer.say(subscribe("1", "subscription { silence }"), subscribe("1", "{ hello }"))
 
-    assert 4409 == await peer.ended()
+    assert await peer.ended() == 4409
 
 
 async def test_a_socket_that_never_says_who_it_is_is_closed(edge: Edge) -> None:
@@ -213,31 +215,33 @@ async def test_a_socket_that_never_says_who_it_is_is_closed(edge: Edge) -> None:
     edge.init_wait = timedelta(seconds=0.1)
 
     async with serve(edge.app) as address, connected(address) as peer:
-        assert 4408 == await peer.ended()
+        assert await peer.ended() == 4408
 
 
 async def test_pings_are_answered_at_any_time(peer: Peer) -> None:
     """Before and after the token."""
     await peer.say({"type": "ping"})
-    assert {"type": "pong"} == await peer.hear()
+    assert await peer.hear() == {"type": "pong"}
 
     await peer.begin()
-    await peer.say({"type": "pong", "payload": {"unasked": True}}, {"type": "ping", "payload": {"n": 1}})
+    await peer.say(
+        {"type": "pong", "payload": {"unasked": True}}, {"type": "ping", "payload": {"n": 1}}
+    )
 
-    assert {"type": "pong"} == await peer.hear()
+    assert await peer.hear() == {"type": "pong"}
 
 
 async def test_complete_stops_the_operation_behind_the_wire(peer: Peer, edge: Edge) -> None:
     """The generator is closed, and the id is free again."""
     await peer.begin()
     await peer.say(subscribe("1", "subscription { silence }"))
-    assert {"silence": 0} == (await peer.hear())["payload"]["data"]
+    assert (await peer.hear())["payload"]["data"] == {"silence": 0}
 
     await peer.say({"type": "complete", "id": "1"}, {"type": "complete", "id": "unknown"})
     await until(lambda: "silence closed" in edge.events.seen)
 
     [answer, _] = await peer.run("1", "{ hello }")
-    assert {"hello": "hello world"} == answer["payload"]["data"]
+    assert answer["payload"]["data"] == {"hello": "hello world"}
 
 
 async def test_leaving_stops_everything_that_ran(address: str, edge: Edge) -> None:
@@ -259,7 +263,7 @@ async def test_a_socket_ends_with_its_token(edge: Edge, address: str) -> None:
         await peer.begin()
         await peer.say(subscribe("1", "subscription { silence }"))
 
-        assert 4403 == await peer.ended()
+        assert await peer.ended() == 4403
     await until(lambda: "silence closed" in edge.events.seen)
 
 
@@ -269,7 +273,7 @@ async def test_sockets_close_when_the_server_ends(peer: Peer, edge: Edge) -> Non
 
     edge.ending.set()
 
-    assert 1012 == await peer.ended()
+    assert await peer.ended() == 1012
 
 
 async def test_a_socket_runs_so_many_operations_at_a_time(peer: Peer) -> None:
@@ -281,7 +285,7 @@ async def test_a_socket_runs_so_many_operations_at_a_time(peer: Peer) -> None:
 
     [error] = await peer.run("one more", "{ hello }")
 
-    assert "TOO_MANY_OPERATIONS" == error["payload"][0]["extensions"]["code"]
+    assert error["payload"][0]["extensions"]["code"] == "TOO_MANY_OPERATIONS"
 
 
 async def test_a_caller_has_so_many_sockets(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,7 +295,7 @@ async def test_a_caller_has_so_many_sockets(address: str, monkeypatch: pytest.Mo
     async with connected(address) as first, connected(address) as second:
         await first.begin()
         await second.say(INIT)
-        assert 1013 == await second.ended()
+        assert await second.ended() == 1013
 
     async with connected(address) as third:
         await third.begin()
@@ -316,11 +320,11 @@ async def test_pages_of_other_sites_cannot_connect(address: str) -> None:
         async with connected(address, origin="https://evil.example"):
             pass
 
-    assert 403 == refused.value.response.status_code
+    assert refused.value.response.status_code == 403
 
 
 async def test_another_subprotocol_is_not_acceptable(address: str) -> None:
     """The legacy graphql-ws protocol is not spoken here."""
     legacy = websockets.Subprotocol("graphql-ws")
     async with websockets.connect(f"ws://{address}/graphql", subprotocols=[legacy]) as connection:
-        assert 4406 == await Peer(connection).ended()
+        assert await Peer(connection).ended() == 4406

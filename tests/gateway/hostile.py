@@ -1,0 +1,123 @@
+"""Documents and bodies of up to 32 KB that were written to hurt."""
+
+import json
+from collections.abc import Iterator
+
+KB_32 = 32_000
+
+
+def _fill(unit: str, around: str = "{%s}", size: int = KB_32) -> str:
+    return around % (unit * ((size - len(around)) // len(unit)))
+
+
+def _tokens(unit: str, tokens_each: int, around: str = "{%s}") -> str:
+    return around % (unit * (1_950 // tokens_each))
+
+
+def _doubling(levels: int, body: str) -> str:
+    """A chain of fragments, each of which spreads the next one twice."""
+    chain = " ".join(
+        f"fragment F{n} on Leaf {{ {body.replace('NEXT', f'F{n + 1}')} }}" for n in range(levels)
+    )
+    return f"{{ leaf {{ ...F0 }} }} {chain} fragment F{levels} on Leaf {{ id }}"
+
+
+def documents() -> Iterator[tuple[str, str]]:
+    """Each document with the name of what it attacks."""
+    yield "fragments doubled 60 times", _doubling(60, "...NEXT ...NEXT")
+    yield "objects doubled 14 times", _doubling(14, "a: again { ...NEXT } b: again { ...NEXT }")
+    yield "fragments doubled through inline ones", _doubling(40, "... { ...NEXT } ... { ...NEXT }")
+    yield (
+        "a cycle of 150 fragments",
+        "{ leaf { ...F0 } }"
+        + "".join(f" fragment F{n} on Leaf {{ ...F{(n + 1) % 150} }}" for n in range(150)),
+    )
+    yield (
+        "fragments nobody spreads",
+        "{ hello }" + "".join(f" fragment F{n} on Leaf {{ again {{ id }} }}" for n in range(200)),
+    )
+    yield (
+        "dense fragments",
+        "{ leaf { ...F0 } }"
+        + "".join(
+            f" fragment F{n} on Leaf {{ id {' '.join(f'...F{m}' for m in range(n + 1, min(60, n + 14)))} }}"
+            for n in range(60)
+        ),
+    )
+    yield (
+        "distinct fragments in one place",
+        "{ leaf {"
+        + "".join(f"...F{n} " for n in range(99))
+        + "} }"
+        + "".join(f" fragment F{n} on Leaf {{ a{n % 50}: id }}" for n in range(99)),
+    )
+    yield "one field over and over", _tokens("hello ", 1)
+    yield "one object over and over", _tokens("leaf{id} ", 4)
+    yield "inline fragments over and over", _tokens("...{leaf{id}} ", 7)
+    yield "inline fragments within each other", "{" + "...{" * 180 + "hello" + "}" * 181
+    yield "nested as deep as tokens go", "{leaf" + "{again" * 600 + "{id}" + "}" * 601
+    yield "nested too deep for a stack", "{a" * 950 + "}" * 950
+    yield "nested and doubled", "{leaf" + "{again{id} again" * 150 + "{id}" + "}" * 151
+    yield "aliases", "{" + " ".join(f"a{n}: hello" for n in range(480)) + "}"
+    yield "directives", "{ hello " + "@skip(if: false) " * 270 + "}"
+    yield "unknown directives", "{ hello " + "@a " * 900 + "}"
+    yield "unknown fields", "{" + " ".join(f"helo{n}" for n in range(1_900)) + "}"
+    yield "unknown long fields", "{" + " ".join(f"{'h' * 20}{n}" for n in range(1_000)) + "}"
+    yield "unknown types", "{" + " ".join(f"... on Leav{n} {{ id }}" for n in range(300)) + "}"
+    yield "operations", " ".join(f"query Q{n} {{ hello }}" for n in range(400))
+    yield "variables", f"query ({' '.join(f'$v{n}: Int' for n in range(480))}) {{ hello }}"
+    yield (
+        "variables nobody defined",
+        "{" + " ".join(f"a{n}: hello(name: $v{n})" for n in range(45)) + "}",
+    )
+    yield "arguments", "{ hello(" + " ".join(f"a{n}: 1" for n in range(600)) + ") }"
+    yield "a list as long as tokens go", "{ hello(name: [" + "1 " * 1_900 + "]) }"
+    yield "lists within each other", "{ hello(name: " + "[" * 900 + "]" * 900 + ") }"
+    yield "objects within each other", "{ hello(name: " + "{a:" * 600 + "1" + "}" * 600 + ") }"
+    yield "a long number", "{ leaves(first: " + "9" * 31_000 + ") { nodes { id } } }"
+    yield "a long fraction", "{ leaves(first: 1." + "9" * 31_000 + ") { nodes { id } } }"
+    yield "a long string", '{ hello(name: "' + "x" * 31_000 + '") }'
+    yield "escapes", '{ hello(name: "' + "\\u0041" * 5_000 + '") }'
+    yield "a block of lines", '{ hello(name: """' + "\n " * 15_000 + '""") }'
+    yield "a block of quotes", '{ hello(name: """' + '\\""" ' * 6_000 + '""") }'
+    yield "a string that never ends", '{ hello(name: "' + "x" * 31_000
+    yield "comments", "#\n" * 16_000 + "{ hello }"
+    yield "commas", "," * 31_000 + "{ hello }"
+    yield "byte order marks", "\ufeff" * 10_000 + "{ hello }"
+    yield "brackets", "{" * 31_000
+    yield "a long name", "{" + "h" * 31_000 + "}"
+    yield (
+        "introspection within itself",
+        "{__schema{types" + "{fields{type" * 90 + "{name}" + "}}" * 90 + "}}",
+    )
+    yield "introspection over and over", "{" + "__schema{types{name}} " * 200 + "}"
+    yield "pages of pages", "{ leaves(first: 100) { nodes { again { again { id } } } } }"
+    yield "a page without end", "{ leaves(first: 2147483647) { nodes { id } } }"
+    yield "deprecated syntax", "{" + "hello(name:$a)" * 200
+
+
+def bodies() -> Iterator[tuple[str, bytes]]:
+    """Whole requests, for what stands beside the document."""
+    for name, document in documents():
+        yield name, json.dumps({"query": document}).encode()[:65_536]
+    query = "query ($c: Colour!, $n: String!, $i: Int!) { hello(name: $n) colour(of: $c) leaves(first: $i) { nodes { id } } }"
+    for name, value in {
+        "a long variable": "x" * 30_000,
+        "a list of variables": [1] * 10_000,
+        "a deep variable": json.loads("[" * 900 + "]" * 900),
+        "a wide variable": {f"k{n}": n for n in range(2_000)},
+        "a number": 10**18,
+    }.items():
+        for variable in ("c", "n", "i"):
+            variables = {"c": "CRIMSON", "n": "n", "i": 1, variable: value}
+            yield (
+                f"{name} as ${variable}",
+                json.dumps({"query": query, "variables": variables}).encode(),
+            )
+    yield "braces", b'{"a":' * 5_000
+    yield "escaped quotes", b'{"query":"' + b'\\"' * 15_000 + b'"}'
+    yield "names over and over", b"{" + b",".join([b'"query":"{ hello }"'] * 1_500) + b"}"
+    yield (
+        "a deep extension",
+        b'{"query":"{ hello }","extensions":' + b'{"a":' * 800 + b"1" + b"}" * 801,
+    )
