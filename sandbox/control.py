@@ -130,8 +130,8 @@ def _endpoint(world: World, body: Body) -> Json:
 
 def tick(world: World) -> None:
     """Do what time has brought: drafts to finalize, things old enough to forget."""
+    invoices.run_timers(world.account)
     unit = Unit(world.account)
-    invoices.run_timers(unit)
     prune_events(unit)
     prune(unit)
     unit.commit()

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from sandbox import payments
-from sandbox.account import Unit
+from sandbox.account import Account, Unit
 from sandbox.balance import move_balance
 from sandbox.errors import StripeError
 from sandbox.forms import Params, merged, required
@@ -13,7 +13,6 @@ from sandbox.shapes import Json, invoice_prefix, shape
 from sandbox.state import Record
 
 HOUR: Final = 3600
-LONGEST_WAIT: Final = 72 * HOUR
 # Below this Stripe charges nothing and carries the amount to the customer's balance.
 MINIMUM_CHARGE: Final = {"usd": 50, "eur": 50, "gbp": 30, "jpy": 50, "chf": 50, "cad": 50}
 AFTER_FINALIZING: Final = {"metadata", "auto_advance", "default_payment_method", "footer"}
@@ -106,8 +105,6 @@ def send(unit: Unit, _params: Params, invoice: str) -> Json:
 
 def list_invoices(unit: Unit, params: Params) -> Json:
     """List invoices, newest first."""
-    if params.get("customer_account") or params.get("subscription"):
-        return {"object": "list", "data": [], "has_more": False, "url": "/v1/invoices"}
     same = equals(params, "status")
     method, due = params.get("collection_method"), params.get("due_date")
     return page(
@@ -144,14 +141,16 @@ def create_preview(unit: Unit, params: Params) -> Json:
     return shown
 
 
-def run_timers(unit: Unit) -> None:
-    """Finalize every scheduled draft whose time has come."""
-    for invoice in sorted(unit.account.state.scheduled):
-        record = unit.get("invoices", invoice)
-        waited = unit.now >= record["created"] + LONGEST_WAIT
-        ready = unit.now >= record["automatically_finalizes_at"] and not record.get("_unheard")
-        if ready or (record.get("_unheard") and waited):
-            finalize(unit, {}, invoice)
+def run_timers(account: Account) -> None:
+    """Finalize every draft whose time has come; one that cannot be says so in an event."""
+    for record in list(account.state.due(account.clock.seconds())):
+        unit = Unit(account)
+        try:
+            finalize(unit, {}, record["id"])
+        except StripeError:
+            unit.discard()
+            unit.emit("invoice.finalization_failed", "invoices", record)
+        unit.commit()
 
 
 def webhooks_delivered(unit: Unit, invoice: str) -> None:

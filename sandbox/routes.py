@@ -98,7 +98,7 @@ POST /v1/invoices invoices.create
     @invoice customer currency pending_invoice_items_behavior customer_account! from_invoice!
     subscription!
 GET /v1/invoices invoices.list_invoices
-    @list customer status collection_method due_date:when customer_account subscription
+    @list customer status collection_method due_date:when customer_account! subscription!
 GET /v1/invoices/search searching.invoices
     query* limit:int page
 POST /v1/invoices/create_preview invoices.create_preview

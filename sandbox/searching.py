@@ -8,6 +8,7 @@ from sandbox.account import Unit
 from sandbox.errors import StripeError
 from sandbox.forms import Params
 from sandbox.shapes import Json, shape
+from sandbox.state import Record
 
 _CLAUSE: Final = re.compile(
     r"""(?P<not>-)?(?P<field>\w+)(?:\[["'](?P<key>[^"']+)["']\])?\s*"""
@@ -44,12 +45,12 @@ def _search(unit: Unit, params: Params, kind: str) -> Json:
     newest = unit.now - unit.account.search_lag
     records = unit.account.state.newest_first(kind)
     visible = (r for r in records if not r.get("deleted") and r["created"] <= newest)
-    found = [shown for shown in (shape(unit, kind, r) for r in visible) if wanted(shown)]
+    found = [record for record in visible if wanted(record)]
     limit, start = params.get("limit") or 10, int(params.get("page") or 0)
     more = start + limit < len(found)
     return {
         "object": "search_result",
-        "data": found[start : start + limit],
+        "data": [shape(unit, kind, record) for record in found[start : start + limit]],
         "has_more": more,
         "next_page": str(start + limit) if more else None,
         "total_count": len(found),
@@ -57,7 +58,7 @@ def _search(unit: Unit, params: Params, kind: str) -> Json:
     }
 
 
-def _parse(kind: str, query: str) -> Callable[[Json], bool]:
+def _parse(kind: str, query: str) -> Callable[[Record], bool]:
     clauses, joins, rest = [], [], query.strip()
     while rest:
         match = _CLAUSE.match(rest)
@@ -76,14 +77,16 @@ def _parse(kind: str, query: str) -> Callable[[Json], bool]:
     if not clauses or len(set(joins)) > 1:
         raise StripeError(400, "You cannot combine AND and OR in one search query.", param="query")
     combine = any if "OR" in joins else all
-    return lambda shown: combine(clause(shown) for clause in clauses)
+    return lambda record: combine(clause(record) for clause in clauses)
 
 
-def _clause(match: re.Match[str]) -> Callable[[Json], bool]:
+def _clause(match: re.Match[str]) -> Callable[[Record], bool]:
     text = next(v for v in (match["text"], match["text2"], match["bare"]) if v is not None)
 
-    def holds(shown: Json) -> bool:
-        value = shown.get(match["field"])
+    def holds(record: Record) -> bool:
+        value = record.get(match["field"])
+        if match["field"] == "total":
+            value = sum(line["amount"] for line in record["_lines"])
         if match["key"] is not None:
             value = (value or {}).get(match["key"])
         return _compared(value, match["op"], text) != bool(match["not"])

@@ -7,6 +7,7 @@ the kernel, so that it survives SIGKILL (not a power cut); a torn last line is i
 rewrites it without its history.
 """
 
+import heapq
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import orjson
 Record = dict[str, Any]
 Change = tuple[str, str, Record | None]
 UNLISTED = {"keys", "deliveries", "meta"}
+LONGEST_WAIT = 72 * 3600
 
 
 class State:
@@ -29,7 +31,7 @@ class State:
         self.owned: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
         self.homes: dict[str, str] = {}
         self.lookups: dict[str, str] = {}
-        self.scheduled: set[str] = set()
+        self.agenda: list[tuple[int, str]] = []
         self.waiting: Counter[str] = Counter()
         self._path = path
         self._journal: int | None = None
@@ -42,6 +44,14 @@ class State:
             self._apply(kind, object_id, record)
         if self._journal is not None:
             os.write(self._journal, orjson.dumps(changes) + b"\n")
+
+    def due(self, now: int) -> Iterator[Record]:
+        """Take the drafts whose time to be finalized has come off the agenda."""
+        while self.agenda and self.agenda[0][0] <= now:
+            at, invoice = heapq.heappop(self.agenda)
+            record = self.rows["invoices"].get(invoice)
+            if record is not None and finalizes_at(record) == at:
+                yield record
 
     def newest_first(self, kind: str, owner: str | None = None) -> Iterator[Record]:
         """Walk a kind's records, or those of one customer, newest first."""
@@ -63,7 +73,7 @@ class State:
         """Forget everything, the journal included."""
         if self._journal is not None:
             os.ftruncate(self._journal, 0)
-        indexes = (self.owned, self.homes, self.lookups, self.scheduled, self.waiting)
+        indexes = (self.owned, self.homes, self.lookups, self.agenda, self.waiting)
         for held in (self.rows, self.orders, *indexes):
             held.clear()
 
@@ -113,10 +123,9 @@ class State:
                 self.homes.pop(line["item"], None)
             for line in lines:
                 self.homes[line["item"]] = invoice
-        if new is not None and new["status"] == "draft" and new.get("auto_advance"):
-            self.scheduled.add(invoice)
-        else:
-            self.scheduled.discard(invoice)
+        due = finalizes_at(new)
+        if due is not None and due != finalizes_at(old):
+            heapq.heappush(self.agenda, (due, invoice))
 
     def _count_waiting(self, event: str, step: int) -> None:
         self.waiting[event] += step
@@ -138,3 +147,15 @@ class State:
                     file.write(orjson.dumps([(kind, object_id, record)]) + b"\n")
         fresh.replace(path)
         self._journal = os.open(path, os.O_WRONLY | os.O_APPEND)
+
+
+def finalizes_at(invoice: Record | None) -> int | None:
+    """Return when a draft finalizes by itself, if it does.
+
+    While an endpoint has not acknowledged ``invoice.created`` that is 72 hours after creation.
+    """
+    if invoice is None or invoice["status"] != "draft" or not invoice.get("auto_advance"):
+        return None
+    if invoice.get("_unheard"):
+        return int(invoice["created"]) + LONGEST_WAIT
+    return int(invoice["automatically_finalizes_at"])

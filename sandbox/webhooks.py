@@ -47,6 +47,8 @@ class Courier:
     def reload(self) -> None:
         """Queue what the state says is still to be delivered."""
         self._queue.clear()
+        self.delivered = 0
+        self.forged.clear()
         for delivery in self.account.state.rows["deliveries"].values():
             self.send(delivery)
 

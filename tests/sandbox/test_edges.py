@@ -1,8 +1,12 @@
 """Who may enter, what is said to those who may not, and what a person sees."""
 
+from pathlib import Path
+
 import httpx
 import pytest
 
+from sandbox.faults import ON_REQUEST, ON_WEBHOOK
+from sandbox.guesses import GUESSES
 from tests.support.stripe_sandbox import StripeSandbox
 
 
@@ -120,3 +124,11 @@ async def test_the_front_page_says_what_this_is_and_is_not(sandbox: StripeSandbo
         "answer_lost_after",
     ):
         assert word in page
+
+
+def test_the_manual_lists_every_guess_and_every_fault() -> None:
+    """A guess that nobody can read is a claim."""
+    manual = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text()
+
+    assert [guess for guess in GUESSES if f"- {guess}\n" not in manual] == []
+    assert [kind for kind in ON_REQUEST | ON_WEBHOOK if f"| `{kind}` |" not in manual] == []
