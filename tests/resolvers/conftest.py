@@ -1,9 +1,10 @@
 """The schema over real services: who asks is given, a worker's steps are taken when a test says so."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any, cast
 
@@ -15,9 +16,10 @@ from billing.budget import Lane
 from billing.keys import SHARDS
 from billing.metering import record_usage
 from billing.services import Services
-from billing.usage import CustomerId
+from billing.usage import CustomerId, Period
 from resolvers.context import Context, Role, Viewer
 from schema.root import build_schema
+from tests.support.polling import until
 from tests.support.shop import Shop, delta
 from workers.main import flush_ports
 from workers.sync import FlushResult, flush
@@ -64,13 +66,13 @@ class Desk:
 
     async def follow(
         self, viewer: Viewer, document: str, **variables: Any
-    ) -> AsyncIterator[ExecutionResult]:
+    ) -> AsyncGenerator[ExecutionResult, None]:
         """The results of a subscription, one an event; a refusal is the only one."""
         context = Context.of(viewer, self.services)
         source = await self.schema.subscribe(document, variables, context_value=context)
         if isinstance(source, ExecutionResult):
             return _only(source)
-        return cast("AsyncIterator[ExecutionResult]", source)
+        return cast("AsyncGenerator[ExecutionResult, None]", source)
 
     async def use(self, customer: str, quantity: str = "1", **changed: str) -> None:
         """Record one delta."""
@@ -104,31 +106,46 @@ class Desk:
         )
         return answer.body
 
-    async def flush(self, customer: str) -> FlushResult:
-        """Do what a worker does when it is woken for *customer*."""
+    async def flush(self, customer: str, period: Period | None = None) -> FlushResult:
+        """Do what a worker does when it is woken for *customer*; the current month unless told."""
         owner = CustomerId(customer)
-        period = await self.services.ledger.open_period(owner)
+        period = period or await self.services.ledger.open_period(owner)
         return await flush(owner, period, flush_ports(self.services), lane=self.lane)
+
+    async def listening(self, customer: str) -> None:
+        """Wait until somebody follows *customer*."""
+
+        async def followers() -> bool:
+            count = await self.services.changes._redis.pubsub_numsub(f"changes:{customer}")
+            return bool(count[0][1])
+
+        await until(followers, wanted=True)
+
+    @staticmethod
+    def now() -> str:
+        """This moment, as metering writes it."""
+        return datetime.now(UTC).isoformat()
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
         """A worker that looks at what is due, for as long as the block lasts."""
-        task = asyncio.create_task(self._work())
+        over = asyncio.Event()
+        task = asyncio.create_task(self._work(over))
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            over.set()
+            await task
 
-    async def _work(self) -> None:
-        while True:
+    async def _work(self, over: asyncio.Event) -> None:
+        while not over.is_set():
             for shard in range(SHARDS):
                 for customer, period in await self.services.ledger.claim(shard, 10, 30_000):
-                    await flush(customer, period, flush_ports(self.services))
+                    await flush(customer, period, flush_ports(self.services), lane=self.lane)
             await asyncio.sleep(0.02)
 
 
-async def _only(result: ExecutionResult) -> AsyncIterator[ExecutionResult]:
+async def _only(result: ExecutionResult) -> AsyncGenerator[ExecutionResult, None]:
     yield result
 
 

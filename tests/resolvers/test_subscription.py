@@ -1,0 +1,70 @@
+"""Following a customer's bill while it changes."""
+
+import asyncio
+
+from billing.changes import Change, ChangeReason
+from tests.resolvers.conftest import SOMEBODY_ELSE, SUPPORT, Desk, panel_of
+
+FOLLOW = """subscription ($id: ID!) { billingChanged(customerId: $id) {
+  reason at customer { id name currentPeriod { total { amount } } } sync { id status } invoice { id } } }"""
+HOLD = """mutation ($id: ID!) { holdBilling(input: {customerId: $id, reason: "why"}) { hold { since } } }"""
+PATIENCE = 10
+
+
+async def test_each_event_shows_what_is_true_then(desk: Desk) -> None:
+    """Nothing that an earlier event loaded is shown again."""
+    customer = await desk.shop.customer()
+    events = await desk.follow(panel_of(customer), FOLLOW, id=customer)
+
+    async with asyncio.timeout(PATIENCE):
+        first = asyncio.create_task(anext(events))
+        await desk.listening(customer)
+        await desk.use(customer, "1000000")
+        used = (await first).data
+        asked = asyncio.create_task(anext(events))
+        await desk.ask(SUPPORT, HOLD, id=customer)
+        held = (await asked).data
+        while held is not None and held["billingChanged"]["reason"] == "USAGE":  # is repeated once
+            held = (await anext(events)).data
+    await events.aclose()
+
+    assert used is not None
+    assert held is not None
+    assert used["billingChanged"]["reason"] == "USAGE"
+    assert used["billingChanged"]["customer"]["currentPeriod"]["total"]["amount"] == "31"
+    assert held["billingChanged"]["reason"] == "SUPPORT"
+    assert used["billingChanged"]["at"] < held["billingChanged"]["at"]
+
+
+async def test_an_event_carries_the_sync_and_the_invoice_it_is_about(desk: Desk) -> None:
+    """A panel that follows a sync needs no second question."""
+    customer = await desk.shop.customer()
+    invoice = await desk.invoice(customer, 100)
+    await desk.use(customer, "1000000")
+    await desk.flush(customer)
+    events = await desk.follow(panel_of(customer), FOLLOW, id=customer)
+    sync = f"sync_{customer.removeprefix('cus_')}_1"
+
+    async with asyncio.timeout(PATIENCE):
+        event = asyncio.create_task(anext(events))
+        await desk.listening(customer)
+        await desk.services.changes.publish(
+            Change(customer, ChangeReason.SYNC, sync=sync, invoice=invoice)
+        )
+        told = (await event).data
+    await events.aclose()
+
+    assert told is not None
+    assert told["billingChanged"]["sync"] == {"id": sync, "status": "SUCCEEDED"}
+    assert told["billingChanged"]["invoice"] == {"id": invoice}
+
+
+async def test_a_foreign_customer_cannot_be_followed(desk: Desk) -> None:
+    """It ends at once, exactly as for a customer who is not there."""
+    customer = await desk.shop.customer()
+
+    async with asyncio.timeout(PATIENCE):
+        foreign = [each async for each in await desk.follow(SOMEBODY_ELSE, FOLLOW, id=customer)]
+        absent = [each async for each in await desk.follow(SUPPORT, FOLLOW, id="cus_absent")]
+
+    assert foreign == absent == []

@@ -1,0 +1,350 @@
+"""What Support can do: correct, hold, release, finalize, preview, retry, repair, replay; all written down."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from billing.effects import Notice
+from billing.inbox_events import EventStatus
+from billing.snapshot import PeriodState
+from billing.syncs import SyncStatus
+from billing.usage import CustomerId, Period
+from tests.resolvers.conftest import SUPPORT, Desk
+from tests.support.stripe_sandbox import StripeSandbox
+
+ADJUST = """mutation ($id: ID!, $sku: String!, $q: Decimal!, $why: String!, $key: String!) {
+  adjustUsage(input: {customerId: $id, sku: $sku, quantity: $q, reason: $why, idempotencyKey: $key}) {
+    adjustment { id sku quantity amount { formatted } reason by at } sync { id status trigger } errors { code message path } } }"""
+HOLD = """mutation ($id: ID!, $why: String!) { holdBilling(input: {customerId: $id, reason: $why}) {
+  hold { reason by since } errors { code message path } } }"""
+RELEASE = """mutation ($id: ID!, $why: String!) { releaseBilling(input: {customerId: $id, reason: $why}) {
+  customer { id hold { reason } currentPeriod { state } syncState { status } } errors { code message } } }"""
+FINALIZE = """mutation ($id: ID!, $why: String!) { finalizeInvoice(input: {invoiceId: $id, reason: $why}) {
+  invoice { id status } errors { code message path } } }"""
+PREVIEW = """mutation ($id: ID!) { previewSync(input: {customerId: $id}) { errors { code } plan { createsInvoice stripeCalls
+  linesAdded { ...Line } linesUpdated { ...Line } linesRemoved { ...Line } } } }
+  fragment Line on PlannedLine { sku quantity wasQuantity amount { amount } }"""
+RETRY = """mutation ($id: ID!) { retrySync(input: {syncId: $id}) { sync { id status trigger } errors { code message path } } }"""
+REPAIR = """mutation ($id: ID!, $why: String!) { repairDrift(input: {customerId: $id, reason: $why}) { sync { id } errors { code message } } }"""
+REPLAY = """mutation ($id: ID!) { replayWebhookEvent(input: {eventId: $id}) { event { id status } errors { code path } } }"""
+DRIFT = """query ($id: ID!) { customer(id: $id) { drift { checkedAt lines { sku lineId kind expected found amount { amount } } } } }"""
+ACTIONS = """query ($id: ID!) { invoice(id: $id) { availableActions { action blockedBy } } }"""
+AUDIT = """query ($id: ID!) { customer(id: $id) { auditLog { nodes { at by action reason detail } } adjustments { nodes { id quantity } } } }"""
+
+
+async def audited(desk: Desk, customer: str) -> list[dict[str, Any]]:
+    """What stands in the audit log, newest first, details parsed."""
+    entries = (await desk.ask(SUPPORT, AUDIT, id=customer))["customer"]["auditLog"]["nodes"]
+    return [{**each, "detail": json.loads(each["detail"])} for each in entries]
+
+
+async def draft_of(desk: Desk, customer: str) -> str:
+    """The draft that the gateway keeps for *customer*."""
+    owner = CustomerId(customer)
+    snapshot = await desk.services.ledger.peek(owner, await desk.services.ledger.open_period(owner))
+    assert snapshot.invoice is not None
+    return snapshot.invoice
+
+
+async def actions(desk: Desk, invoice: str) -> dict[str, list[str]]:
+    """What can be done about *invoice*, and what stands in the way."""
+    shown = await desk.ask(SUPPORT, ACTIONS, id=invoice)
+    return {each["action"]: each["blockedBy"] for each in shown["invoice"]["availableActions"]}
+
+
+async def test_a_correction_reaches_the_draft_and_the_log(desk: Desk) -> None:
+    """Thirty dollars of machine time that never ran come off the bill, and everybody can see who did it."""
+    customer = await desk.shop.customer()
+    await desk.use(customer, "2000000")
+    await desk.flush(customer)
+
+    made = (
+        await desk.ask(
+            SUPPORT,
+            ADJUST,
+            id=customer,
+            sku="machine-seconds",
+            q="-1000000",
+            why="outage",
+            key="k1",
+        )
+    )["adjustUsage"]
+    await desk.flush(customer)
+
+    assert made["errors"] == []
+    assert made["adjustment"]["amount"] == {"formatted": "USD -31.00"}
+    assert (made["adjustment"]["by"], made["sync"]["trigger"]) == (SUPPORT.subject, "SUPPORT")
+    body = await desk.services.stripe.read(
+        f"/v1/invoices/{await draft_of(desk, customer)}", lane=desk.lane
+    )
+    assert body["total"] == 3100
+    [entry] = await audited(desk, customer)
+    assert (entry["action"], entry["reason"], entry["by"]) == (
+        "adjustUsage",
+        "outage",
+        SUPPORT.subject,
+    )
+    assert entry["detail"]["before"] == {"total": "USD 62.00"}
+    assert entry["detail"]["after"]["total"] == "USD 31.00"
+
+
+async def test_a_correction_sent_twice_corrects_once(desk: Desk) -> None:
+    """A button pressed again after a timeout must not take off the money twice."""
+    customer = await desk.shop.customer()
+    again = {"id": customer, "sku": "egress-gb", "q": "5", "why": "missed", "key": "k1"}
+
+    first = (await desk.ask(SUPPORT, ADJUST, **again))["adjustUsage"]
+    second = (await desk.ask(SUPPORT, ADJUST, **again))["adjustUsage"]
+    other = (await desk.ask(SUPPORT, ADJUST, **{**again, "q": "6"}))["adjustUsage"]
+
+    assert first["adjustment"] == second["adjustment"]
+    assert [(each["code"], each["path"]) for each in other["errors"]] == [
+        ("IDEMPOTENCY_CONFLICT", ["input", "idempotencyKey"])
+    ]
+    assert len(await audited(desk, customer)) == 1
+    shown = (await desk.ask(SUPPORT, AUDIT, id=customer))["customer"]["adjustments"]["nodes"]
+    assert shown == [{"id": first["adjustment"]["id"], "quantity": "5"}]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code", "path"),
+    [
+        ({"q": "0"}, "INVALID_INPUT", "quantity"),
+        ({"q": "1" * 16}, "INVALID_INPUT", "quantity"),
+        ({"q": "0.0000000000001"}, "INVALID_INPUT", "quantity"),
+        ({"sku": "unheard-of"}, "UNKNOWN_SKU", "sku"),
+        ({"why": " "}, "INVALID_INPUT", "reason"),
+        ({"key": ""}, "INVALID_INPUT", "idempotencyKey"),
+        ({"id": "cus_absent"}, "NOT_FOUND", "customerId"),
+    ],
+)
+async def test_a_correction_that_makes_no_sense_is_refused(
+    desk: Desk, wrong: dict[str, str], code: str, path: str
+) -> None:
+    """The refusal points at the field, so that GraphiQL's user sees where."""
+    customer = await desk.shop.customer()
+    asked = {"id": customer, "sku": "egress-gb", "q": "1", "why": "because", "key": "k1", **wrong}
+
+    refused = (await desk.ask(SUPPORT, ADJUST, **asked))["adjustUsage"]
+
+    assert [(each["code"], each["path"]) for each in refused["errors"]] == [(code, ["input", path])]
+    assert await audited(desk, customer) == []
+
+
+async def test_a_hold_stands_until_it_is_released(desk: Desk) -> None:
+    """Held billing is seen everywhere, and goes on where it was."""
+    customer = await desk.shop.customer()
+    await desk.use(customer, "2000000")
+
+    held = (await desk.ask(SUPPORT, HOLD, id=customer, why="disputed"))["holdBilling"]
+    again = (await desk.ask(SUPPORT, HOLD, id=customer, why="disputed"))["holdBilling"]
+    other = (await desk.ask(SUPPORT, HOLD, id=customer, why="another reason"))["holdBilling"]
+    released = (await desk.ask(SUPPORT, RELEASE, id=customer, why="settled"))["releaseBilling"]
+    nothing = (await desk.ask(SUPPORT, RELEASE, id=customer, why="twice"))["releaseBilling"]
+
+    assert held["hold"] == again["hold"]
+    assert (held["hold"]["reason"], held["hold"]["by"]) == ("disputed", SUPPORT.subject)
+    assert other["errors"][0]["code"] == "ON_HOLD"
+    assert released["customer"] == nothing["customer"]
+    assert released["customer"]["hold"] is None
+    assert released["customer"]["currentPeriod"] == {"state": "OPEN"}
+    log = await audited(desk, customer)
+    assert [(each["action"], each["reason"]) for each in log] == [
+        ("releaseBilling", "settled"),
+        ("holdBilling", "disputed"),
+    ]
+    assert log[0]["detail"]["before"] == log[1]["detail"]["after"]
+
+
+async def test_a_held_month_says_so(desk: Desk) -> None:
+    """The customer sees that the bill stands still, Support why."""
+    customer = await desk.shop.customer()
+    await desk.use(customer, "2000000")
+    await desk.flush(customer)
+    await desk.ask(SUPPORT, HOLD, id=customer, why="disputed")
+
+    query = "query ($id: ID!) { customer(id: $id) { hold { reason } currentPeriod { state } syncState { status } } }"
+    shown = (await desk.ask(SUPPORT, query, id=customer))["customer"]
+
+    assert shown == {
+        "hold": {"reason": "disputed"},
+        "currentPeriod": {"state": "HELD"},
+        "syncState": {"status": "HELD"},
+    }
+    assert await actions(desk, await draft_of(desk, customer)) == {
+        "SYNC": ["ON_HOLD"],
+        "ADJUST": [],
+        "HOLD": ["ON_HOLD"],
+        "RELEASE": [],
+        "FINALIZE": ["PERIOD_OPEN", "ON_HOLD"],
+    }
+
+
+async def test_a_preview_shows_the_writes_and_makes_none(
+    desk: Desk, sandbox: StripeSandbox
+) -> None:
+    """Support sees a correction's effect on the bill before Stripe does."""
+    customer = await desk.shop.customer()
+    await desk.use(customer, "1000000")
+    first = (await desk.ask(SUPPORT, PREVIEW, id=customer))["previewSync"]["plan"]
+    await desk.flush(customer)
+    await desk.use(customer, "1000000")
+    await desk.use(customer, "4", sku="egress-gb")
+    await sandbox.reset_counters()
+
+    second = (await desk.ask(SUPPORT, PREVIEW, id=customer))["previewSync"]["plan"]
+
+    assert (first["createsInvoice"], second["createsInvoice"]) == (True, False)
+    assert second["linesUpdated"] == [
+        {
+            "sku": "machine-seconds",
+            "quantity": "2000000",
+            "wasQuantity": "1000000",
+            "amount": {"amount": "62"},
+        }
+    ]
+    assert second["linesAdded"] == [
+        {"sku": "egress-gb", "quantity": "4", "wasQuantity": None, "amount": {"amount": "0.08"}}
+    ]
+    assert (second["stripeCalls"], (await sandbox.counters())["writes"]) == (2, 0)
+
+
+async def test_drift_is_shown_and_repaired(desk: Desk, sandbox: StripeSandbox) -> None:
+    """Somebody edited our line in the Dashboard: Support sees it, and sets it right."""
+    customer = await desk.shop.customer()
+    await desk.use(customer, "1000000")
+    await desk.flush(customer)
+    invoice = await draft_of(desk, customer)
+    body = await desk.services.stripe.read(f"/v1/invoices/{invoice}", lane=desk.lane)
+    line = body["lines"]["data"][0]["id"]
+    await sandbox.dashboard("edit_line", invoice, line=line, quantity_decimal="5")
+    await sandbox.dashboard("add_line", invoice, amount=700, description="a favour")
+
+    drift = (await desk.ask(SUPPORT, DRIFT, id=customer))["customer"]["drift"]["lines"]
+    blocked = await actions(desk, invoice)
+    repaired = (await desk.ask(SUPPORT, REPAIR, id=customer, why="edited by mistake"))[
+        "repairDrift"
+    ]
+    await desk.flush(customer)
+    after = (await desk.ask(SUPPORT, DRIFT, id=customer))["customer"]["drift"]["lines"]
+
+    quantity = {
+        "sku": "machine-seconds",
+        "lineId": line,
+        "kind": "QUANTITY",
+        "expected": "1000000",
+        "found": "5",
+    }
+    assert {key: drift[0][key] for key in quantity} == quantity
+    assert blocked["FINALIZE"] == ["PERIOD_OPEN", "DRIFT"]
+    assert repaired["errors"] == []
+    assert [(each["sku"], each["kind"]) for each in after] == [(None, "EXTRA")]
+    [entry] = await audited(desk, customer)
+    assert {"line": "machine-seconds", "kind": "QUANTITY"} in entry["detail"]["before"]["drift"]
+
+
+async def test_a_failed_sync_is_tried_again(desk: Desk, sandbox: StripeSandbox) -> None:
+    """Once Stripe's objection is settled, Support does not wait for the hour to pass."""
+    customer = await desk.shop.customer()
+    await desk.use(customer, "1000000")
+    await sandbox.fault("error_500_before", "POST /v1/invoices", times=100)
+    await desk.flush(customer)
+    last = await desk.services.syncs.of(CustomerId(customer))
+    assert last is not None
+    assert last.status is SyncStatus.RETRYING
+    await sandbox.no_faults()
+
+    retried = (await desk.ask(SUPPORT, RETRY, id=last.id))["retrySync"]
+    await desk.flush(customer)
+
+    assert retried["errors"] == []
+    again = await desk.services.syncs.get(retried["sync"]["id"])
+    assert again is not None
+    assert again.status is SyncStatus.SUCCEEDED
+    assert (await audited(desk, customer))[0]["action"] == "retrySync"
+    absent = (await desk.ask(SUPPORT, RETRY, id="sync_x_1"))["retrySync"]
+    assert absent["errors"][0]["path"] == ["input", "syncId"]
+
+
+async def test_an_event_is_taken_up_again(desk: Desk) -> None:
+    """What failed is replayed from here, whoever fixed the cause."""
+    customer = await desk.shop.customer()
+    notice = Notice("evt_1", "invoice.voided", "in_1", CustomerId(customer), invoice="in_1")
+    await desk.services.inbox.receive(notice)
+    [bundle] = await desk.services.inbox.claim(1)
+    await desk.services.inbox.settle(bundle, EventStatus.FAILED, "broken")
+
+    replayed = (await desk.ask(SUPPORT, REPLAY, id="evt_1"))["replayWebhookEvent"]
+    absent = (await desk.ask(SUPPORT, REPLAY, id="evt_absent"))["replayWebhookEvent"]
+
+    assert replayed == {"event": {"id": "evt_1", "status": "PENDING"}, "errors": []}
+    assert absent["errors"] == [{"code": "NOT_FOUND", "path": ["input", "eventId"]}]
+    [entry] = await audited(desk, customer)
+    assert entry["detail"]["before"] == {"event": "evt_1", "status": "FAILED", "failure": "broken"}
+
+
+async def test_a_draft_made_by_hand_is_finalized(desk: Desk) -> None:
+    """It is not ours to compile, and Support need not leave the page for it."""
+    customer = await desk.shop.customer()
+    invoice = await desk.invoice(customer, 900)
+
+    finalized = (await desk.ask(SUPPORT, FINALIZE, id=invoice, why="agreed by mail"))[
+        "finalizeInvoice"
+    ]
+    again = (await desk.ask(SUPPORT, FINALIZE, id=invoice, why="twice"))["finalizeInvoice"]
+
+    assert finalized["errors"] == []
+    assert finalized["invoice"]["status"] in {"OPEN", "PAID"}
+    assert again["errors"][0]["code"] == "NOT_DRAFT"
+    [entry] = await audited(desk, customer)
+    assert (entry["reason"], entry["detail"]["before"]["status"]) == ("agreed by mail", "draft")
+
+
+async def test_this_months_draft_is_not_finalized(desk: Desk) -> None:
+    """Usage is still being counted on it."""
+    customer = await desk.shop.customer()
+    await desk.use(customer, "1000000")
+    await desk.flush(customer)
+
+    refused = (await desk.ask(SUPPORT, FINALIZE, id=await draft_of(desk, customer), why="now"))[
+        "finalizeInvoice"
+    ]
+
+    assert (refused["invoice"], refused["errors"][0]["code"]) == (None, "INVALID_INPUT")
+    assert refused["errors"][0]["path"] == ["input", "invoiceId"]
+    assert await audited(desk, customer) == []
+
+
+async def test_the_draft_of_a_month_that_has_ended_is_finalized(desk: Desk) -> None:
+    """Support need not wait for the settle window: cut, checked, finalized, sealed."""
+    customer = CustomerId(await desk.shop.customer())
+    last_month = Period.containing(datetime.now(UTC)).previous()
+    late = (last_month.end - timedelta(minutes=1)).isoformat()
+    await desk.use(customer, "1000000", occurred_at=late)
+    await desk.flush(customer, last_month)
+    snapshot = await desk.services.ledger.peek(customer, last_month)
+    assert snapshot.invoice is not None
+    before = await actions(desk, snapshot.invoice)
+
+    done = (await desk.ask(SUPPORT, FINALIZE, id=snapshot.invoice, why="asked for it early"))[
+        "finalizeInvoice"
+    ]
+    await desk.flush(customer, last_month)
+
+    assert (before["FINALIZE"], done["errors"]) == ([], [])
+    body = await desk.services.stripe.read(f"/v1/invoices/{snapshot.invoice}", lane=desk.lane)
+    assert (body["status"] in {"open", "paid"}, body["total"]) == (True, 3100)
+    sealed = await desk.services.ledger.peek(customer, last_month)
+    assert sealed.state is PeriodState.SEALED
+    after = await actions(desk, snapshot.invoice)
+    assert after == {
+        "SYNC": ["NOT_DRAFT"],
+        "ADJUST": ["NOT_DRAFT"],
+        "HOLD": [],
+        "RELEASE": ["NOT_ON_HOLD"],
+        "FINALIZE": ["NOT_DRAFT"],
+    }
+    [entry] = await audited(desk, customer)
+    assert entry["detail"]["before"] == {"invoice": snapshot.invoice, "status": "draft"}

@@ -1,0 +1,70 @@
+"""Metering reports usage over GraphQL; the rules are `billing.metering`'s own."""
+
+from typing import Any
+
+from tests.resolvers.conftest import METERING, Desk
+
+RECORD = """mutation ($deltas: [UsageDeltaInput!]!) { recordUsage(input: {deltas: $deltas}) {
+  accepted duplicates rejected { id error { code message path } } durability ledgerEpoch errors { code path } } }"""
+
+
+def reported(customer: str, delta_id: str = "d1", **changed: str) -> dict[str, str]:
+    """A delta as a metering service sends it."""
+    given = {"id": delta_id, "customerId": customer, "sku": "egress-gb", "quantity": "1.5"}
+    return {**given, "occurredAt": "2026-11-01T02:00:00+01:00", **changed}
+
+
+async def record(desk: Desk, *deltas: dict[str, str]) -> dict[str, Any]:
+    """What metering is answered."""
+    answer: dict[str, Any] = (await desk.ask(METERING, RECORD, deltas=list(deltas)))["recordUsage"]
+    return answer
+
+
+async def test_usage_counts_once_however_often_it_is_sent(desk: Desk) -> None:
+    """Reporters retry; customers must not pay for it."""
+    customer = await desk.shop.customer()
+    now = desk.now()
+
+    first = await record(
+        desk, reported(customer, occurredAt=now), reported(customer, "d2", occurredAt=now)
+    )
+    again = await record(desk, reported(customer, occurredAt=now))
+
+    assert (first["accepted"], first["duplicates"], first["rejected"]) == (2, 0, [])
+    assert (again["accepted"], again["duplicates"]) == (0, 1)
+    assert (first["durability"], first["errors"]) == ("FSYNCED", [])
+    assert first["ledgerEpoch"] == again["ledgerEpoch"] != ""
+
+
+async def test_a_bad_delta_never_fails_its_neighbours(desk: Desk) -> None:
+    """Each is answered on its own, with the field that is wrong."""
+    customer = await desk.shop.customer()
+    now = desk.now()
+
+    answer = await record(
+        desk,
+        reported(customer, "good", occurredAt=now),
+        reported(customer, "sku", sku="unheard-of", occurredAt=now),
+        reported("cus_absent", "who", occurredAt=now),
+        reported(customer, "old", occurredAt="2020-01-01T00:00:00Z"),
+        reported(customer, "long", quantity="0.0000000000001", occurredAt=now),
+    )
+
+    assert answer["accepted"] == 1
+    refused = {
+        each["id"]: (each["error"]["code"], each["error"]["path"]) for each in answer["rejected"]
+    }
+    assert refused == {
+        "sku": ("UNKNOWN_SKU", ["sku"]),
+        "who": ("NOT_FOUND", ["customerId"]),
+        "old": ("INVALID_INPUT", ["occurredAt"]),
+        "long": ("INVALID_INPUT", ["quantity"]),
+    }
+
+
+async def test_a_quantity_that_is_a_float_is_refused_whole(desk: Desk) -> None:
+    """A client that sends floats has rounded already; it must not go unnoticed."""
+    result = await desk.run(METERING, RECORD, deltas=[{**reported("cus_1"), "quantity": 0.1}])
+
+    assert result.errors is not None
+    assert "plain notation" in result.errors[0].message
