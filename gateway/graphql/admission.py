@@ -88,7 +88,6 @@ class Admission:
         document = await self._documents.read(text, suggestions=caller.introspects)
         operation = document.operation(params.operation_name)
         _must_be_allowed(operation, caller, kinds)
-        await self._persisted.remember(params)
         cost = operation.price.of(params.variables or {}, self.limits.page)
         if cost > self.limits.cost:
             raise request_error(
@@ -96,9 +95,9 @@ class Admission:
                 f"This would cost {cost}, and {self.limits.cost} is the most; ask for shorter pages.",
                 cost={"requestedQueryCost": cost, "maximumQueryCost": self.limits.cost},
             )
-        return Admitted(
-            text, document, cost, operation.price.fixed, await self._charge(caller, cost)
-        )
+        allowance = await self._charge(caller, cost)
+        await self._persisted.remember(params)
+        return Admitted(text, document, cost, operation.price.fixed, allowance)
 
     def give_back(self, admitted: Admitted, caller: Caller, data: object) -> None:
         """Return what the answer *data* did not use, with the caller's next charge."""

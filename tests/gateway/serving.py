@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+import httpx
 import uvicorn
 from graphql import GraphQLSchema
 from starlette.applications import Starlette
@@ -32,6 +33,7 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """Hear none."""
         yield
 
 
@@ -44,7 +46,7 @@ async def serve(app: ASGIApp) -> AsyncIterator[str]:
     )
     server = Server(config)
     running = asyncio.create_task(server.serve([listener]))
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110 uvicorn says it in a flag
         await asyncio.sleep(0.005)
     try:
         yield f"127.0.0.1:{listener.getsockname()[1]}"
@@ -86,3 +88,15 @@ class Edge:
         )
         view.connection_init_wait_timeout = self.init_wait
         return Starlette(routes=[Route("/graphql", view), WebSocketRoute("/graphql", view)])
+
+
+@asynccontextmanager
+async def client_of(edge: Edge) -> AsyncIterator[httpx.AsyncClient]:
+    """Somebody with a token, at a server made for one test."""
+    async with (
+        serve(edge.app) as address,
+        httpx.AsyncClient(
+            base_url=f"http://{address}", headers={"Authorization": "Bearer ann"}
+        ) as client,
+    ):
+        yield client

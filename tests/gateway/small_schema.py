@@ -127,7 +127,7 @@ class Subscription:
 
     @strawberry.subscription
     async def count(self, to: int = 3) -> AsyncGenerator[int, None]:
-        """1, 2, 3, …"""
+        """Count from 1."""
         for number in range(1, to + 1):
             yield number
 

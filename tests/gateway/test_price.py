@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from gateway.edge_store import EdgeStore
 from gateway.graphql.documents import Documents
 from gateway.graphql.limits import Limits
-from tests.gateway.serving import CORE, Edge, serve
+from tests.gateway.serving import CORE, Edge, client_of, serve
 from tests.gateway.test_websocket import connected
 from tests.gateway.waiting import until
 
@@ -62,9 +62,11 @@ async def test_every_answer_says_what_it_cost(client: httpx.AsyncClient) -> None
 
     assert cost["requestedQueryCost"] == 52
     assert cost["actualQueryCost"] == 5
-    assert cost[
-        "throttleStatus"
-    ] == {"maximumAvailable": 20_000, "currentlyAvailable": 19_948, "restoreRate": 1_000}
+    assert cost["throttleStatus"] == {
+        "maximumAvailable": 20_000,
+        "currentlyAvailable": 19_948,
+        "restoreRate": 1_000,
+    }
 
 
 async def test_what_was_not_used_is_given_back(edge: Edge) -> None:
@@ -95,29 +97,6 @@ async def test_what_costs_too_much_does_not_run(
     assert body["errors"][0]["extensions"]["code"] == "QUERY_TOO_COMPLEX"
     assert "data" not in body
     assert edge.events.contexts == []
-
-
-def client_of(edge: Edge) -> "ClientOf":
-    """A client of a server made for one test."""
-    return ClientOf(edge)
-
-
-class ClientOf:
-    """Serves an edge and speaks to it, as a context."""
-
-    def __init__(self, edge: Edge) -> None:
-        self._serving = serve(edge.app)
-
-    async def __aenter__(self) -> httpx.AsyncClient:
-        address = await self._serving.__aenter__()
-        self._client = httpx.AsyncClient(
-            base_url=f"http://{address}", headers={"Authorization": "Bearer ann"}
-        )
-        return self._client
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._client.aclose()
-        await self._serving.__aexit__(None, None, None)
 
 
 async def test_a_used_up_allowance_is_a_429_that_says_when_to_come_back(edge: Edge) -> None:
@@ -155,11 +134,8 @@ async def test_an_allowance_comes_back_with_time(redis: Redis) -> None:
     refused = await store.spend("ann", 10)
     assert (emptied.available, emptied.wait, refused.wait) == (0, 0, 1)
 
-    async def returned() -> bool:
-        return (await store.spend("ann", 10)).wait == 0
-
     async with asyncio.timeout(5):
-        while not await returned():
+        while (await store.spend("ann", 10)).wait:
             await asyncio.sleep(0.02)
 
 

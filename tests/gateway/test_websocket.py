@@ -57,13 +57,12 @@ class Peer:
 
     async def ended(self, seconds: float = 5) -> int:
         """The code with which the other side closes."""
-        try:
-            async with asyncio.timeout(seconds):
+        async with asyncio.timeout(seconds):
+            with pytest.raises(ConnectionClosed) as closed:
                 while True:
                     await self.connection.recv()
-        except ConnectionClosed as closed:
-            assert closed.rcvd is not None
-            return closed.rcvd.code
+        assert closed.value.rcvd is not None
+        return closed.value.rcvd.code
 
 
 def subscribe(id_: Any, query: Any, **params: Any) -> dict[str, Any]:
