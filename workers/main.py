@@ -9,8 +9,8 @@ then are the settings read.
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,8 +36,6 @@ SLOTS = 10
 JOB_SECONDS = 90
 GRACE_SECONDS = 25  # for the call in flight when the worker is asked to stop
 PATIENCE = 600  # attempts, about a second apart, before a worker gives its queue up
-# A customer claimed by a worker that dies comes up again after this long.
-VISIBILITY_MS = 30_000
 IDLE_SECONDS = 0.5
 BUSY_SECONDS = 0.05
 INBOX_BATCH = 100
@@ -50,40 +48,44 @@ class Work:
 
     services: Services
     ports: FlushPorts
-    running: int = 0
+    flushes: set[asyncio.Task[None]] = field(default_factory=set)
     next_shard: int = 0
     loops: list[asyncio.Task[None]] = field(default_factory=list)
-
-    @contextmanager
-    def busy(self) -> Iterator[None]:
-        """Take a slot for as long as a flush runs."""
-        self.running += 1
-        try:
-            yield
-        finally:
-            self.running -= 1
 
 
 async def flush_job(ctx: dict[str, Any], customer: str, period: str, lane: str) -> None:
     """Bring Stripe up to date for *customer* and *period* ("2026-11"); harmless when nothing is due."""
     work: Work = ctx["work"]
-    with work.busy():
-        await flush(CustomerId(customer), Period.parse(period), work.ports, lane=Lane(lane))
+    await flush(CustomerId(customer), Period.parse(period), work.ports, lane=Lane(lane))
 
 
 async def dispatch(work: Work) -> bool:
-    """Claim no more due customers than there are free slots, and wake a worker for each."""
-    claimed = 0
+    """Claim no more due customers than there are free slots, and flush them here.
+
+    They do not pass through the queue: what waits there is somebody, and waits behind nobody's turn.
+    """
+    found = False
+    # A customer claimed by a worker that dies comes up again, when its lease may still run.
+    hidden_ms = work.ports.policy.lease // 2
     for shard in range(work.next_shard, work.next_shard + SHARDS):
-        free = SLOTS - work.running - claimed
+        free = SLOTS - len(work.flushes)
         if free <= 0:
             work.next_shard = shard % SHARDS  # go on here: no shard waits behind the others
             break
-        due = await work.services.ledger.claim(shard % SHARDS, free, VISIBILITY_MS)
+        due = await work.services.ledger.claim(shard % SHARDS, free, hidden_ms)
         for customer, period in due:
-            await work.services.wakeups.flush(customer, period, Lane.INTERVAL)
-        claimed += len(due)
-    return claimed > 0
+            flushing = asyncio.create_task(_flush_in_turn(work, customer, period))
+            work.flushes.add(flushing)
+            flushing.add_done_callback(work.flushes.discard)
+        found = found or bool(due)
+    return found
+
+
+async def _flush_in_turn(work: Work, customer: CustomerId, period: Period) -> None:
+    try:
+        await flush(customer, period, work.ports, lane=Lane.INTERVAL)
+    except Exception:
+        log.exception("worker.flush_failed", customer=customer)
 
 
 async def drain_inbox(work: Work) -> bool:
@@ -122,10 +124,14 @@ def worker_settings(settings: Settings) -> type:
         log.info("worker.started")
 
     async def stop(ctx: dict[str, Any]) -> None:
-        loops = ctx["work"].loops
-        for loop in loops:
+        work: Work = ctx["work"]
+        for loop in work.loops:
             loop.cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
+        await asyncio.gather(*work.loops, return_exceptions=True)
+        if work.flushes:
+            _, late = await asyncio.wait(work.flushes, timeout=GRACE_SECONDS)
+            for flushing in late:
+                flushing.cancel()
         await opened.aclose()
         log.info("worker.stopped")
 
@@ -165,6 +171,7 @@ def flush_ports(services: Services) -> FlushPorts:
         random=random.random,
         policy=FlushPolicy(
             quiet=round(services.settings.quiet_time * 1000),
+            lease=round(services.settings.flush_lease * 1000),
             schedule=Schedule.of(services.settings),
         ),
     )

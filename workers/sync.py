@@ -75,7 +75,7 @@ async def flush(
     held = await ports.ledger.acquire(customer, period, lease_ms=ports.policy.lease)
     if held is None:
         return FlushResult(Outcome.BUSY)
-    run = Run(ports, held.lease, held.snapshot, lane, began)
+    run = Run(ports, held.lease, held.snapshot, _urgency(lane, held.snapshot), began)
     try:
         ending = await _drive(run)
         await _let_go(run, held.snapshot, ending)
@@ -83,6 +83,15 @@ async def flush(
         log.info("flush.lease_lost", customer=customer, period=str(period))
         return FlushResult(Outcome.LOST)
     return _result(run, held.snapshot, ending)
+
+
+def _urgency(lane: Lane, snapshot: Snapshot) -> Lane:
+    """What is found due in its turn goes sooner when somebody asked, or when the period closes."""
+    if lane is not Lane.INTERVAL:
+        return lane
+    if snapshot.asked:
+        return Lane.CUSTOMER
+    return Lane.CLOSE if snapshot.state is PeriodState.CLOSING else lane
 
 
 async def _drive(run: Run) -> Ending:
@@ -112,9 +121,8 @@ async def _steps(run: Run) -> Ending:
 async def _patience(run: Run) -> int:
     """How long usage may still wait, when there is nothing else to do and nobody asked."""
     snapshot = run.snapshot
-    unasked = run.lane is Lane.INTERVAL and not snapshot.asked
     begun = snapshot.flight is not None or snapshot.state is not PeriodState.OPEN
-    if not unasked or begun or snapshot.up_to_date or _unverified(snapshot):
+    if run.lane is not Lane.INTERVAL or begun or snapshot.up_to_date or _unverified(snapshot):
         return 0
     return run.ports.policy.schedule.wait(snapshot, await run.prices())
 
