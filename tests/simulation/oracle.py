@@ -1,10 +1,12 @@
 """What is owed, by its own arithmetic: it reads invoices and ledger, and shares no code with the plan."""
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Any
 
 from billing.ledger import Adjustment, NewAdjustment
+from billing.snapshot import PeriodState
 from billing.usage import UsageDelta
 
 if TYPE_CHECKING:
@@ -81,10 +83,29 @@ class Oracle:
         known = {str(each): each for each in await world.ledger.periods(invoice["customer"])}
         snapshot = await world.ledger.peek(invoice["customer"], known[period])
         counted = {key: quantity for key, quantity in snapshot.totals.items() if quantity}
-        billed = {line["metadata"]["gw_line"]: self._quantity(line) for line in invoice["lines"]}
-        self.must(counted == billed, f"{invoice_id} finalized with {billed}, ledger has {counted}")
+        self._must_agree(invoice, counted)
         coming = [each for each in world.stripe.undelivered(invoice_id) if "finalize" not in each.path]
         self.must(not coming, f"{invoice_id} finalized while {coming} may still arrive")
+
+    async def at_rest(self) -> None:
+        """When nothing is due, Stripe has been told everything: each draft says what the ledger says."""
+        world = self._world
+        for customer in {customer for customer, _ in self._owed}:
+            for period in await world.ledger.periods(customer):
+                snapshot = await world.ledger.peek(customer, period)
+                if snapshot.state is PeriodState.SEALED:
+                    continue
+                # After a rewind a period is verified when it is next written, and not before.
+                told = snapshot.up_to_date or (self.rewound and snapshot.version == snapshot.synced)
+                self.must(told and snapshot.flight is None, f"{customer} {period} forgotten")
+                if not world.mode.edits and not world.mode.cramped and snapshot.up_to_date:
+                    invoice = world.stripe.invoices.get(snapshot.invoice or "", {"lines": ()})
+                    counted = {key: quantity for key, quantity in snapshot.totals.items() if quantity}
+                    self._must_agree(invoice, counted)
+
+    def _must_agree(self, invoice: dict[str, Any], counted: Mapping[str, Decimal]) -> None:
+        billed = {line["metadata"]["gw_line"]: self._quantity(line) for line in invoice["lines"]}
+        self.must(counted == billed, f"invoice has {billed}, ledger has {counted}")
 
     async def settle(self) -> None:
         """In the end: every unit counted is billed once, and the ledger remembers the same."""

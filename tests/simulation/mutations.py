@@ -1,0 +1,297 @@
+"""Every protection, switched off one at a time: the oracle has to notice, or it proves nothing.
+
+Python is switched off by replacing a method, Lua by rewriting a line of a script; a line that is no
+longer there is an error, so that no mutation can go stale in silence. ``python -m
+tests.simulation.mutations`` prints after how many schedules each was noticed.
+"""
+
+import argparse
+import asyncio
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from hashlib import sha1
+from typing import Any
+
+import structlog
+
+from billing import carry, plan
+from billing.errors import KeyExpired, OutcomeUnknown
+from billing.ledger import server
+from tests.simulation.run import Figures, Simulation, open_simulation
+from tests.simulation.world import World
+from workers import close, sync
+from workers.run import Run
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One protection off. *modes* are the accidents (see ``run.MODES``) that it protects from."""
+
+    name: str
+    off: Callable[[], Any]
+    modes: tuple[int, ...] = (0,)
+
+
+@contextmanager
+def lua(script: str, line: str, instead: str) -> Iterator[None]:
+    """*line* of the Lua *script* reads *instead*."""
+    before = server._text, server._digest
+    if line not in (server.SCRIPTS / f"{script}.lua").read_text():
+        raise LookupError(f"{line!r} is no longer in {script}.lua")
+
+    @cache
+    def text(name: str) -> str:
+        return before[0](name).replace(line, instead)
+
+    @cache
+    def digest(name: str) -> str:
+        return sha1(text(name).encode(), usedforsecurity=False).hexdigest()
+
+    server._text, server._digest = text, digest  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        server._text, server._digest = before  # type: ignore[assignment]
+
+
+@contextmanager
+def instead_of(owner: Any, name: str, replacement: Any) -> Iterator[None]:
+    """*owner*'s *name* is *replacement*."""
+    before = getattr(owner, name)
+    setattr(owner, name, replacement)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+def _random_keys() -> Any:
+    send = Run._send
+
+    async def sends(self: Run, flight: Any, op: Any) -> Any:
+        key = f"{op.key}:{self.ports.random()}"
+        return await send(self, flight, replace(op, key=key))
+
+    return instead_of(Run, "_send", sends)
+
+
+def _drops_on_timeout() -> Any:
+    send = Run._send
+
+    async def sends(self: Run, flight: Any, op: Any) -> Any:
+        try:
+            return await send(self, flight, op)
+        except OutcomeUnknown as error:
+            raise KeyExpired from error
+
+    return instead_of(Run, "_send", sends)
+
+
+def _no_write_ahead() -> Any:
+    async def prepare(self: Run, flight: Any) -> None:
+        self.snapshot = replace(self.snapshot, flight=flight)
+        self.fresh = True
+
+    return instead_of(Run, "prepare", prepare)
+
+
+def _keys_for_ever() -> Any:
+    send = Run._send
+
+    async def sends(self: Run, flight: Any, op: Any) -> Any:
+        self.began = float("inf")
+        return await send(self, flight, op)
+
+    return instead_of(Run, "_send", sends)
+
+
+def _no_doubt() -> Any:
+    commit = Run.commit
+
+    async def commits(self: Run, **facts: Any) -> None:
+        await commit(self, **{**facts, "doubt": False})
+
+    return instead_of(Run, "commit", commits)
+
+
+def _stored_errors_are_retried() -> Any:
+    def refused(_: Run, error: Any) -> None:
+        if getattr(error, "replayed", False):
+            raise OutcomeUnknown("taken for a passing error")
+
+    return instead_of(Run, "_refused", refused)
+
+
+def _no_listing() -> Any:
+    async def look(self: Run, *, listing: bool = False) -> None:  # noqa: ARG001
+        if self.snapshot.invoice is not None:
+            await self._read()
+        self.others = self.others or ()
+
+    return instead_of(Run, "look", look)
+
+
+def _no_generation() -> Any:
+    commit = Run.commit
+
+    async def commits(self: Run, **facts: Any) -> None:
+        await commit(self, **{**facts, "generation": None})
+
+    return instead_of(Run, "commit", commits)
+
+
+def _doubles_stay() -> Any:
+    difference = plan.difference
+
+    def lenient(lines: Any, standing: Any) -> Any:
+        return difference(lines, list(dict(reversed(list(standing))).items()))
+
+    return instead_of(plan, "difference", lenient)
+
+
+def _room_for_all() -> Any:
+    wanted = plan.wanted
+
+    def roomy(snapshot: Any, prices: Any, *, room: int) -> Any:  # noqa: ARG001
+        return wanted(snapshot, prices, room=plan.MAX_LINES)
+
+    return instead_of(plan, "wanted", roomy)
+
+
+def _unnoticed_rewind() -> Any:
+    async def nothing(self: World) -> None:
+        pass
+
+    return instead_of(World, "_new_epoch", nothing)
+
+
+def _no_quiet_time() -> Any:
+    async def finalizes(a_run: Run, work: Any) -> None:
+        seq = a_run.next_seq()
+        await a_run.prepare(plan.finalize_flight(a_run.snapshot, work.lines, seq=seq))
+
+    return instead_of(close, "_finalize", finalizes)
+
+
+COUNTER = "string.match(%sfence, '^%%d+')"
+def _lists_once(a_run: Run) -> bool:
+    return a_run.snapshot.invoice is None and a_run.others is None
+
+
+CLEAN = "header.version == header.synced"
+LEASED = "header and header.fence == fence and header.epoch == epoch"
+EVERY = (0, 1, 2, 3, 4, 5)
+
+MUTATIONS = (
+    Mutation(
+        "an id counts once",
+        lambda: lua("record", "redis.call('HSETNX', bucket, id, content) == 0", "false"),
+    ),
+    Mutation(
+        "counting marks as due in the same step",
+        lambda: lua("record", "due_within(period, ARGV[9])", ""),
+    ),
+    Mutation(
+        "a cut period takes no usage",
+        lambda: lua("prelude", "while state and state ~= 'open' do", "while false do"),
+    ),
+    Mutation(
+        "clean means: the version that was told is the one recorded",
+        lambda: lua("prelude", CLEAN, "true"),
+    ),
+    Mutation(
+        "what is told is the version that was planned, not the newest",
+        lambda: lua("commit", "set('synced', ARGV[5])", "set('synced', header.version)"),
+    ),
+    Mutation("a lease is fenced", lambda: lua("prelude", LEASED, "header and header.fence"), (0, 2)),
+    Mutation(
+        "a fence is more than a counter",
+        lambda: lua("prelude", LEASED, f"header and {COUNTER % 'header.'} == {COUNTER % ''}"),
+        (2, 3),
+    ),
+    Mutation("requests are written down before they are sent", _no_write_ahead, (4, 5)),
+    Mutation("a request keeps its key", _random_keys),
+    Mutation("a request without an answer is not given up", _drops_on_timeout),
+    Mutation("no key is sent after 20 hours", _keys_for_ever),
+    Mutation("an error that is replayed is final", _stored_errors_are_retried),
+    Mutation(
+        "nothing is added without having looked",
+        lambda: instead_of(sync, "_must_look", _lists_once),
+        (2, 3),
+    ),
+    Mutation("invoices are listed before one is made or a period ends", _no_listing, (2, 3)),
+    Mutation("an invoice that is gone gets a successor of its own key", _no_generation, (1, 3)),
+    Mutation("of a doubled line one goes", _doubles_stay, EVERY),
+    Mutation(
+        "a spare draft is deleted",
+        lambda: instead_of(close, "spare_draft", lambda _: None),
+        EVERY,
+    ),
+    Mutation(
+        "a period is sealed by what its invoice says",
+        lambda: instead_of(carry, "residuals", lambda *_: {}),
+        (1,),
+    ),
+    Mutation(
+        "what is left goes to a period that is open",
+        lambda: lua("seal", "landing(following(period))", "following(period)"),
+        (1, 3),
+    ),
+    Mutation("a dropped request may still arrive", _no_doubt, EVERY),
+    Mutation("nothing is finalized while a request may still arrive", _no_quiet_time, EVERY),
+    Mutation(
+        "an old intent to finalize is decided anew",
+        lambda: instead_of(Run, "_must_not_resume", lambda *_: False),
+        EVERY,
+    ),
+    Mutation("other people's lines take room", _room_for_all, (5,)),
+    Mutation("a rewound server is noticed", _unnoticed_rewind, (2, 3)),
+    Mutation(
+        "a person's early finalization cuts the period",
+        lambda: instead_of(sync, "_must_look", lambda a_run: a_run.seen is None and a_run.others is None),
+        (1,),
+    ),
+)
+
+
+async def noticed_after(simulation: Simulation, mutation: Mutation, limit: int) -> tuple[int, str] | None:
+    """How many schedules it took to notice that the protection is off, and what was seen; None: too many."""
+    tried = 0
+    with mutation.off():
+        for seed in range(10_000_000):
+            if seed % 6 not in mutation.modes:
+                continue
+            figures = Figures()
+            await simulation.schedule(seed, figures)
+            tried += 1
+            if figures.failures:
+                return tried, figures.failures[seed]
+            if tried >= limit:
+                return None
+    return None
+
+
+async def main() -> int:
+    """How many protections could be switched off without anybody noticing."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--limit", type=int, default=400)
+    parser.add_argument("--only", default="")
+    options = parser.parse_args()
+    missed = 0
+    async with open_simulation() as simulation:
+        for mutation in MUTATIONS:
+            if options.only not in mutation.name:
+                continue
+            found = await noticed_after(simulation, mutation, options.limit)
+            missed += found is None
+            print(f"{'MISSED' if found is None else found[0]:>6}  {mutation.name}: {(found or (0, ''))[1][:110]}", flush=True)
+    return missed
+
+
+if __name__ == "__main__":
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    sys.exit(1 if asyncio.run(main()) else 0)
