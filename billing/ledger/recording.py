@@ -3,8 +3,9 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cache
 from hashlib import blake2b
 from zlib import crc32
 
@@ -19,7 +20,6 @@ from billing.usage import CustomerId, Period, Price, UsageDelta
 
 BATCH = 500
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
 
 
 class Outcome(StrEnum):
@@ -35,24 +35,24 @@ class Outcome(StrEnum):
     WRONG_CURRENCY = "WRONG_CURRENCY"
 
 
-LETTERS = {
-    ord("a"): Outcome.ACCEPTED,
-    ord("d"): Outcome.DUPLICATE,
-    ord("c"): Outcome.CONFLICT,
-    ord("o"): Outcome.TOO_OLD,
-    ord("f"): Outcome.IN_FUTURE,
-    ord("u"): Outcome.UNKNOWN_CUSTOMER,
-    ord("r"): Outcome.OUT_OF_RANGE,
-    ord("w"): Outcome.WRONG_CURRENCY,
-}
-
-
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """*period* is where an accepted delta was counted: its own, or the first that was still open."""
 
     outcome: Outcome
     period: Period | None = None
+
+
+REFUSED = {
+    ord("d"): Recorded(Outcome.DUPLICATE),
+    ord("c"): Recorded(Outcome.CONFLICT),
+    ord("o"): Recorded(Outcome.TOO_OLD),
+    ord("f"): Recorded(Outcome.IN_FUTURE),
+    ord("u"): Recorded(Outcome.UNKNOWN_CUSTOMER),
+    ord("r"): Recorded(Outcome.OUT_OF_RANGE),
+    ord("w"): Recorded(Outcome.WRONG_CURRENCY),
+}
+"""By the letter that ``record.lua`` answers; an accepted delta is an ``a``."""
 
 
 class Recording(Door):
@@ -85,21 +85,18 @@ class Recording(Door):
         One script for each customer and each 500 deltas; a delta that is refused leaves its
         neighbours alone. LedgerUnavailable: some may have been counted, send all of them again.
         """
-        answers: list[Recorded] = [Recorded(Outcome.OUT_OF_RANGE)] * len(deltas)
+        answers: list[Recorded] = [REFUSED[ord("r")]] * len(deltas)
         batches = _batches(deltas, prices)
         interval = self._policy.interval(self._nonce())
         calls = [batch.call(self._policy, interval) for batch in batches]
         for batch, (letters, periods) in zip(
             batches, await self._server.run_all(calls, self._policy.copies), strict=True
         ):
-            landed = [Period.parse(period.decode()) for period in periods]
+            accepted = [
+                Recorded(Outcome.ACCEPTED, Period.parse(period.decode())) for period in periods
+            ]
             for at, row, letter in zip(batch.places, batch.rows, letters, strict=True):
-                outcome = LETTERS[letter]
-                answers[at] = (
-                    Recorded(outcome, landed[row - 1])
-                    if outcome is Outcome.ACCEPTED
-                    else Recorded(outcome)
-                )
+                answers[at] = REFUSED.get(letter) or accepted[row - 1]
         return answers
 
 
@@ -118,6 +115,11 @@ def _batches(deltas: Sequence[UsageDelta], prices: Mapping[str, Price]) -> list[
     return [batch for of_customer in batches.values() for batch in of_customer]
 
 
+@cache
+def _month(year: int, month: int) -> str:
+    return str(Period(year, month))
+
+
 class _Batch:
     """Columns for ``record.lua``; *places* are positions in the caller's list, *rows* index the series from 1."""
 
@@ -134,16 +136,12 @@ class _Batch:
 
     def add(self, place: int, delta: UsageDelta, hi: int, lo: int, price: Price) -> None:
         """Put *delta* at the end."""
-        at_us = (delta.occurred_at - EPOCH) // MICROSECOND
+        at = delta.occurred_at.astimezone(UTC)
+        since = at - EPOCH
+        at_us = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
         labels = (delta.app or "", delta.region or "", delta.organization or "")
-        series = (
-            f"{delta.occurred_at.astimezone(UTC):%Y-%m}",
-            delta.sku,
-            price.id,
-            price.currency,
-            *labels,
-        )
-        content = "\0".join((str(hi), str(lo), str(at_us), delta.sku, *labels))
+        series = (_month(at.year, at.month), delta.sku, price.id, price.currency, *labels)
+        content = f"{hi} {lo} {at_us} {delta.sku}\0{labels[0]}\0{labels[1]}\0{labels[2]}"
         self.places.append(place)
         self.rows.append(self._series.setdefault(series, len(self._series) + 1))
         self._hi.append(hi)

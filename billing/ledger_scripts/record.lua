@@ -98,9 +98,10 @@ local function remembered_as(id, number, content)
 end
 
 -- Where each series is counted, with what stands there; a sum is {hi, lo, changed}.
-local targets = {}
+local targets, landings = {}, {}
 local function target_of(period)
-    local landed = landing(period)
+    local landed = landings[period] or landing(period)
+    landings[period] = landed
     local target = targets[landed]
     if not target then
         target = { period = landed, lines = {}, app = {}, region = {}, organization = {}, deltas = 0 }
@@ -268,9 +269,18 @@ local function store(key, sums, text_of)
     end
 end
 
+local function begun_or_found(period)
+    local version, pending, oldest, newer = unpack(
+        redis.call('HMGET', part(period), 'version', 'pending', 'oldest_ms', 'newer_ms'))
+    if not version then
+        return begun(period)
+    end
+    return { version = version, pending = pending, oldest_ms = oldest, newer_ms = newer }
+end
+
 for period, target in pairs(targets) do
     if target.deltas > 0 then
-        local header = header_of(period) or begun(period)
+        local header = begun_or_found(period)
         store(part(period, 'totals'), target.lines, function(sum)
             return sum.price .. ' ' .. written(sum[1], sum[2])
         end)
