@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from billing import plan
+from billing import bill, plan
 from billing.budget import Lane
 from billing.errors import ErrorCode, KeyExpired, OutcomeUnknown, Refused, StripeRejected
 from billing.seen import SeenInvoice, lines_are_complete
@@ -94,6 +94,7 @@ class Run:
             await self._read()
         if self.snapshot.invoice is None or listing:
             await self._list()
+        self._log_drift()
 
     async def prepare(self, flight: Flight) -> None:
         """Write *flight* down; the next step sends it."""
@@ -108,7 +109,8 @@ class Run:
             await self.verify()
             return
         touched = {self.snapshot.customer, *filter(None, [self.snapshot.invoice])}
-        await self.ports.cache.intend_write(*sorted(touched))
+        if unannounced := touched - self.touched:  # `written` ends one intent of each
+            await self.ports.cache.intend_write(*sorted(unannounced))
         self.touched |= touched
         try:
             answer = await self._send_all(flight)
@@ -311,6 +313,20 @@ class Run:
             )
             return
         self.seen = await self._whole(body)
+
+    def _log_drift(self) -> None:
+        """What a person changed on our lines; the plan that follows puts it right."""
+        if self.seen is None:
+            return
+        drifted = [line for line in bill.drift(self.snapshot, self.seen) if line.key is not None]
+        if drifted:
+            log.warning(
+                "drift.found",
+                customer=self.snapshot.customer,
+                invoice=self.seen.id,
+                kinds=sorted({line.kind for line in drifted}),
+                lines=len(drifted),
+            )
 
     async def _list(self) -> None:
         """Find every invoice of this period by its metadata (Search lags, so it is no use here)."""
