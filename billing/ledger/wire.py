@@ -27,6 +27,8 @@ def snapshot_of(customer: CustomerId, period: Period, raw: Sequence[Any]) -> Sna
     known, head = _texts(of_customer), _texts(header)
     counted = {LineKey(line): total.split(" ") for line, total in _texts(totals).items()}
     epoch = epoch.decode()
+    sealed = head.get("state") == PeriodState.SEALED
+    verified = head.get("verified", f"0@{epoch}")
 
     def number(name: str) -> int:
         return int(head.get(name, 0))
@@ -43,8 +45,9 @@ def snapshot_of(customer: CustomerId, period: Period, raw: Sequence[Any]) -> Sna
         epoch=epoch,
         version=head.get("version", "0:0"),
         synced=head.get("synced") if head else "0:0",
-        verify_requested=f"{head.get('verify', '0')}@{epoch}",
-        verify_done=head.get("verified", f"0@{epoch}"),
+        # A new epoch asks for a verify of every period but those that nobody will write to again.
+        verify_requested=verified if sealed else f"{head.get('verify', '0')}@{epoch}",
+        verify_done=verified,
         invoice=head.get("invoice"),
         invoice_generation=number("generation"),
         seq=number("seq"),

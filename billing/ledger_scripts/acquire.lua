@@ -9,12 +9,12 @@ local header = before or begun(period)
 local key = part(period)
 local fence = raised(header.fence or '0')
 
-if header.epoch ~= epoch then
+if header.epoch ~= epoch and header.state ~= 'sealed' then
     -- The server was replaced: what we remember of Stripe may be old, what we sent may be forgotten.
     redis.call('DEL', part(period, 'flight'), part(period, 'lines'))
-    redis.call('HSET', key, 'epoch', epoch, 'ambiguous_ms', now)
+    redis.call('HSET', key, 'ambiguous_ms', now)
 end
-redis.call('HSET', key, 'fence', fence, 'lease_ms', now + ARGV[4], 'crashes', (header.crashes or 0) + 1)
+redis.call('HSET', key, 'epoch', epoch, 'fence', fence, 'lease_ms', now + ARGV[4], 'crashes', (header.crashes or 0) + 1)
 if redis.call('EXISTS', part(period, 'flight')) == 0 then
     redis.call('HSET', key, 'told', header.pending or 0, 'told_version', header.version)
     redis.call('HDEL', key, 'newer_ms')
