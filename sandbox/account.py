@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sandbox.clock import Clock
-from sandbox.errors import StripeError, missing
+from sandbox.errors import missing, refuse
 from sandbox.state import Change, Record, State
 
 API_VERSION: Final = "2026-10-28.endive"
@@ -113,8 +113,8 @@ class Unit:
         """Put a new record, with an id unless it brings one, and its time of creation."""
         object_id = record.pop("id", None) or self.account.new_id(PREFIXES[kind])
         if self.find(kind, object_id) is not None:
-            raise StripeError(
-                400, f"{NOUNS[kind]} already exists.", code="resource_already_exists", param="id"
+            raise refuse(
+                f"{NOUNS[kind]} already exists.", code="resource_already_exists", param="id"
             )
         return self.put(kind, {"id": object_id, "created": self.now, **record})
 

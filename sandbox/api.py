@@ -100,7 +100,7 @@ class Api:
             unit = Unit(self.account, request, key or None)
             fault = self.faults.strike(ON_REQUEST, operation.endpoint, path)
             text = scope["query_string"] if method == "GET" else body
-            sent = decode(text.decode())
+            sent = decode(text)
             call = Call(operation, ids, {}, unit, path, fault)
             answer = await self._faulty(call, lambda: self._once(call, sent))
         except StripeError as error:

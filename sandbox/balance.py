@@ -3,7 +3,7 @@
 from typing import Any
 
 from sandbox.account import Unit
-from sandbox.errors import StripeError, missing
+from sandbox.errors import missing, refuse
 from sandbox.forms import Params, merged
 from sandbox.lists import equals, page
 from sandbox.shapes import Json, shape
@@ -45,7 +45,7 @@ def move_balance(
     """Add *amount* to a customer's balance and keep the entry; there is no event but the customer's."""
     old = unit.get("customers", customer)
     if old.get("currency") not in (None, currency):
-        raise StripeError(400, f"The customer's currency is {old['currency']}.", param="currency")
+        raise refuse(f"The customer's currency is {old['currency']}.", param="currency")
     ending = old.get("balance", 0) + amount
     unit.change("customers", old, balance=ending, currency=currency)
     entry = {"customer": customer, "amount": amount, "currency": currency, "type": kind}

@@ -3,7 +3,7 @@
 from typing import Any
 
 from sandbox.account import Unit
-from sandbox.errors import StripeError
+from sandbox.errors import refuse
 from sandbox.forms import Params, merged
 from sandbox.lists import equals, page
 from sandbox.shapes import Json, shape
@@ -27,7 +27,7 @@ def delete_product(unit: Unit, _params: Params, product: str) -> Json:
     """Delete a product that has no prices."""
     old = unit.get("products", product)
     if any(price["product"] == product for price in unit.account.state.rows["prices"].values()):
-        raise StripeError(400, "This product cannot be deleted because it has one or more prices.")
+        raise refuse("This product cannot be deleted because it has one or more prices.")
     unit.emit("product.deleted", "products", old)
     unit.put("products", {"id": product, "deleted": True})
     return {"id": product, "object": "product", "deleted": True}
@@ -88,12 +88,12 @@ def inline_price(unit: Unit, data: Params, param: str) -> Record:
 def _new_price(unit: Unit, params: Params, param: str) -> Record:
     given = [k for k in ("unit_amount", "unit_amount_decimal") if params.get(k) is not None]
     if len(given) != 1:
-        raise StripeError(
-            400, "Give one of unit_amount and unit_amount_decimal.", param=param or "unit_amount"
+        raise refuse(
+            "Give one of unit_amount and unit_amount_decimal.", param=param or "unit_amount"
         )
     amount = str(params[given[0]])
     if amount.startswith("-"):
-        raise StripeError(400, "Invalid non-negative amount.", param=given[0])
+        raise refuse("Invalid non-negative amount.", param=given[0])
     record: dict[str, Any] = {
         "currency": params["currency"].lower(),
         "product": _product_of(unit, params, param),
@@ -115,7 +115,7 @@ def _product_of(unit: Unit, params: Params, param: str) -> str:
     if params.get("product_data"):
         return str(_product(unit, params["product_data"])["id"])
     if not params.get("product"):
-        raise StripeError(400, "Give one of product and product_data.", param=param or "product")
+        raise refuse("Give one of product and product_data.", param=param or "product")
     return str(unit.get("products", params["product"], "product")["id"])
 
 
@@ -130,8 +130,7 @@ def _take_lookup_key(unit: Unit, params: Params, price: str) -> None:
     if holder is None or holder["id"] == price or holder.get("lookup_key") != params["lookup_key"]:
         return
     if not params.get("transfer_lookup_key"):
-        raise StripeError(
-            400,
+        raise refuse(
             f"A price (`{holder['id']}`) already uses that lookup key.",
             code="resource_already_exists",
             param="lookup_key",

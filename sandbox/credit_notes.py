@@ -2,7 +2,7 @@
 
 from sandbox import payments
 from sandbox.account import Unit
-from sandbox.errors import StripeError, missing
+from sandbox.errors import missing, refuse
 from sandbox.forms import Params, merged
 from sandbox.lines import line_amount
 from sandbox.lists import equals, page
@@ -46,7 +46,7 @@ def void(unit: Unit, _params: Params, note: str) -> Json:
     old = unit.get("credit_notes", note)
     invoice = unit.get("invoices", old["invoice"])
     if old.get("status") == "void" or invoice["status"] != "open":
-        raise StripeError(400, "Only an issued credit note of an open invoice can be voided.")
+        raise refuse("Only an issued credit note of an open invoice can be voided.")
     _reduce(unit, invoice, -old["total"])
     new = unit.put("credit_notes", {**old, "status": "void", "voided_at": unit.now})
     unit.emit("credit_note.voided", "credit_notes", new)
@@ -61,7 +61,7 @@ def list_notes(unit: Unit, params: Params) -> Json:
 
 def _note(unit: Unit, invoice: Record, params: Params) -> Record:
     if invoice["status"] not in ("open", "paid", "uncollectible"):
-        raise StripeError(400, f"Invoice is {invoice['status']}: it takes no credit note.")
+        raise refuse(f"Invoice is {invoice['status']}: it takes no credit note.")
     note_id = unit.account.new_id("cn_1")
     lines = [_line(unit, invoice, sent) for sent in params.get("lines") or []]
     amount = params.get("amount") if not lines else sum(line["amount"] for line in lines)
@@ -71,7 +71,7 @@ def _note(unit: Unit, invoice: Record, params: Params) -> Record:
     given = invoice.get("post_payment_credit_notes_amount", 0)
     left = shown["amount_remaining"] or shown["total"] - given
     if not amount or not 0 < amount <= left:
-        raise StripeError(400, f"The amount must be between 1 and {left}.", param="amount")
+        raise refuse(f"The amount must be between 1 and {left}.", param="amount")
     open_still = invoice["status"] != "paid"
     number = len(unit.account.state.rows["credit_notes"]) + 1
     return {

@@ -5,7 +5,7 @@ from itertools import islice
 from typing import Final
 
 from sandbox.account import API_VERSION, Unit
-from sandbox.errors import StripeError
+from sandbox.errors import refuse
 from sandbox.forms import Params, merged
 from sandbox.lists import page
 from sandbox.shapes import Json, shape
@@ -19,9 +19,7 @@ DAYS_30: Final = 30 * 86400
 def create(unit: Unit, params: Params) -> Json:
     """Register an endpoint; its version is fixed here and its secret is shown only here."""
     if len(unit.account.state.rows["webhook_endpoints"]) >= MAX_ENDPOINTS:
-        raise StripeError(
-            400, f"You have reached the maximum of {MAX_ENDPOINTS} webhook endpoints."
-        )
+        raise refuse(f"You have reached the maximum of {MAX_ENDPOINTS} webhook endpoints.")
     secret = params.pop("secret", None) or unit.account.new_id("whsec_")
     kept = {"url": params["url"], "enabled_events": params["enabled_events"], "secret": secret}
     kept["api_version"] = params.get("api_version") or API_VERSION
@@ -59,7 +57,7 @@ def list_events(unit: Unit, params: Params) -> Json:
     """List events of the last 30 days, by type or by whether they were delivered."""
     kinds = params.get("types") or ([params["type"]] if params.get("type") else [])
     if len(kinds) > MAX_TYPES:
-        raise StripeError(400, f"You may list at most {MAX_TYPES} types.", param="types")
+        raise refuse(f"You may list at most {MAX_TYPES} types.", param="types")
     success, waiting = params.get("delivery_success"), unit.account.state.waiting
 
     def wanted(event: Record) -> bool:

@@ -17,6 +17,11 @@ class StripeError(Exception):
         self.body = {"error": {"type": "invalid_request_error", "message": message} | detail}
 
 
+def refuse(message: str, **detail: Any) -> StripeError:
+    """Answer for a request that cannot be done as it stands: 400."""
+    return StripeError(400, message, **detail)
+
+
 def missing(noun: str, object_id: str, param: str = "id", status: int = 404) -> StripeError:
     """Answer for an id that names nothing: 404 in a path, 400 in a parameter."""
     message = f"No such {noun}: '{object_id}'"

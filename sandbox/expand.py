@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from sandbox.account import Unit
-from sandbox.errors import StripeError
+from sandbox.errors import refuse
 from sandbox.shapes import Json, listed, shape
 
 KINDS: Final = {
@@ -22,7 +22,7 @@ def expand(unit: Unit, body: Json, paths: list[str]) -> Json:
     for path in paths:
         steps = path.split(".")
         if len(steps) > MAX_DEPTH:
-            raise StripeError(400, f"You cannot expand more than 4 levels: {path}", param="expand")
+            raise refuse(f"You cannot expand more than 4 levels: {path}", param="expand")
         body = _expanded(unit, body, steps, path)
     return body
 
@@ -34,7 +34,7 @@ def _expanded(unit: Unit, node: Any, steps: list[str], path: str) -> Any:
         return node
     name, rest = steps[0], steps[1:]
     if not isinstance(node, dict) or (name not in node and name not in ("payments", "total_count")):
-        raise StripeError(400, f"This property cannot be expanded ({path}).", param="expand")
+        raise refuse(f"This property cannot be expanded ({path}).", param="expand")
     return {**node, name: _expanded(unit, _value(unit, node, name, path, rest), rest, path)}
 
 
@@ -53,4 +53,4 @@ def _value(unit: Unit, node: Json, name: str, path: str, rest: list[str]) -> Any
         return value
     if value is None:
         return None
-    raise StripeError(400, f"This property cannot be expanded ({path}).", param="expand")
+    raise refuse(f"This property cannot be expanded ({path}).", param="expand")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-from sandbox.errors import StripeError, unsimulated
+from sandbox.errors import refuse, unsimulated
 
 Params = dict[str, Any]
 
@@ -85,16 +85,19 @@ STRUCTURES: dict[str, Fields] = {
         "unit_amount_decimal:decimal description metadata:map tax_amounts! tax_rates!"
     ),
 }
+MAX_DEPTH = 8
 _SEGMENT = re.compile(r"\[([^\]]*)\]")
 _DECIMAL = re.compile(r"-?\d+(\.\d{1,12})?")
 
 
-def decode(text: str) -> Params:
+def decode(form: bytes) -> Params:
     """Unfold ``lines[0][metadata][app]=x`` into nested dictionaries (lists stay dictionaries)."""
     tree: Params = {}
-    for key, value in parse_qsl(text, keep_blank_values=True):
+    for key, value in parse_qsl(form.decode(errors="replace"), keep_blank_values=True):
         head, bracket, _ = key.partition("[")
         path = [head, *_SEGMENT.findall(key)] if bracket else [head]
+        if len(path) > MAX_DEPTH:
+            raise refuse(f"Invalid parameter: {key[:100]}", param=head)
         node = tree
         for step in path[:-1]:
             node = _child(node, step)
@@ -116,7 +119,7 @@ def as_form(value: Any) -> Any:
 def _child(node: Params, step: str) -> Params:
     child = node.setdefault(step or str(len(node)), {})
     if not isinstance(child, dict):
-        raise StripeError(400, f"Invalid hash: {step}", param=step)
+        raise refuse(f"Invalid hash: {step}", param=step)
     return child
 
 
@@ -127,8 +130,8 @@ def check(sent: Params, known: Fields, inside: str = "") -> Params:
         param = f"{inside}[{name}]" if inside else name
         field = known.get(name)
         if field is None:
-            raise StripeError(
-                400, f"Received unknown parameter: {param}", code="parameter_unknown", param=param
+            raise refuse(
+                f"Received unknown parameter: {param}", code="parameter_unknown", param=param
             )
         if field.known_only:
             raise unsimulated(f"the parameter `{param}`")
@@ -136,9 +139,7 @@ def check(sent: Params, known: Fields, inside: str = "") -> Params:
     for name, field in known.items():
         if field.required and taken.get(name) in (None, ""):
             param = f"{inside}[{name}]" if inside else name
-            raise StripeError(
-                400, f"Missing required param: {param}.", code="parameter_missing", param=param
-            )
+            raise refuse(f"Missing required param: {param}.", code="parameter_missing", param=param)
     return taken
 
 
@@ -148,7 +149,7 @@ def _convert_all(value: Any, field: Field, param: str) -> Any:
     if value == "":
         return []
     if not isinstance(value, dict):
-        raise StripeError(400, f"Invalid array: {param}", param=param)
+        raise refuse(f"Invalid array: {param}", param=param)
     return [
         _convert(each, field.kind, f"{param}[{index}]") for index, each in enumerate(value.values())
     ]
@@ -159,16 +160,16 @@ def _convert(value: Any, kind: str, param: str) -> Any:
         if value == "":
             return None
         if not isinstance(value, dict):
-            raise StripeError(400, "Invalid object", param=param)
+            raise refuse("Invalid object", param=param)
         return check(value, STRUCTURES[kind], param)
     return SCALARS[kind](value, param)
 
 
 def _text(value: Any, param: str) -> str:
     if isinstance(value, dict):
-        raise StripeError(400, f"Invalid string: {param} is a hash", param=param)
+        raise refuse(f"Invalid string: {param} is a hash", param=param)
     if len(value) > 5000:  # noqa: PLR2004
-        raise StripeError(400, f"Invalid string: {param} is too long", param=param)
+        raise refuse(f"Invalid string: {param} is too long", param=param)
     return str(value)
 
 
@@ -177,23 +178,20 @@ def _integer(value: Any, param: str) -> int | None:
     if text == "":
         return None
     if not re.fullmatch(r"[+-]?\d{1,18}", text, re.ASCII):
-        raise StripeError(
-            400, f"Invalid integer: {text}", code="parameter_invalid_integer", param=param
-        )
+        raise refuse(f"Invalid integer: {text}", code="parameter_invalid_integer", param=param)
     return int(text)
 
 
 def _boolean(value: Any, param: str) -> bool:
     if value not in ("true", "false"):
-        raise StripeError(400, f"Invalid boolean: {_text(value, param)}", param=param)
+        raise refuse(f"Invalid boolean: {_text(value, param)}", param=param)
     return bool(value == "true")
 
 
 def _decimal(value: Any, param: str) -> str:
     text = _text(value, param)
     if not _DECIMAL.fullmatch(text):
-        raise StripeError(
-            400,
+        raise refuse(
             f"Invalid decimal: {text}; at most 12 decimal places, no exponent",
             code="parameter_invalid_decimal",
             param=param,
@@ -205,11 +203,10 @@ def _metadata(value: Any, param: str) -> dict[str, str]:
     if value == "":
         return {"": ""}
     if not isinstance(value, dict):
-        raise StripeError(400, "Invalid hash", param=param)
+        raise refuse("Invalid hash", param=param)
     for key, text in value.items():
         if len(key) > 40 or len(_text(text, f"{param}[{key}]")) > 500:  # noqa: PLR2004
-            raise StripeError(
-                400,
+            raise refuse(
                 "Metadata keys have at most 40 characters and values at most 500.",
                 param=f"{param}[{key}]",
             )
@@ -235,9 +232,7 @@ SCALARS: Mapping[str, Callable[[Any, str], Any]] = {
 def required(params: Params, name: str) -> str:
     """Return a parameter that only this double demands; Stripe's 400 without it."""
     if not params.get(name):
-        raise StripeError(
-            400, f"Missing required param: {name}.", code="parameter_missing", param=name
-        )
+        raise refuse(f"Missing required param: {name}.", code="parameter_missing", param=name)
     return str(params[name])
 
 
@@ -247,5 +242,5 @@ def merged(old: Mapping[str, str] | None, new: Mapping[str, str]) -> dict[str, s
         return {}
     result = {key: value for key, value in {**(old or {}), **new}.items() if value != ""}
     if len(result) > 50:  # noqa: PLR2004
-        raise StripeError(400, "You can have at most 50 metadata keys.", param="metadata")
+        raise refuse("You can have at most 50 metadata keys.", param="metadata")
     return result

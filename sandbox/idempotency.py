@@ -9,7 +9,7 @@ from typing import Final
 import orjson
 
 from sandbox.account import Unit
-from sandbox.errors import StripeError
+from sandbox.errors import StripeError, refuse
 from sandbox.forms import Params
 
 DAY: Final = 24 * 3600
@@ -28,7 +28,7 @@ class Keys:
         StripeError 400 if the key belongs to another request, 409 while its request runs.
         """
         if len(key) > MAX_KEY:
-            raise StripeError(400, "Idempotency keys have at most 255 characters.")
+            raise refuse("Idempotency keys have at most 255 characters.")
         if key in self._running:
             raise StripeError(
                 409,
@@ -40,8 +40,7 @@ class Keys:
         if stored is None or stored["at"] + DAY <= unit.now:
             return None
         if stored["request"] != request:
-            raise StripeError(
-                400,
+            raise refuse(
                 "Keys for idempotent requests can only be used with the same parameters they were "
                 f"first used with: {key}.",
                 type="idempotency_error",

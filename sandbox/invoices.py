@@ -5,7 +5,7 @@ from typing import Any, Final
 from sandbox import payments
 from sandbox.account import Account, Unit
 from sandbox.balance import move_balance
-from sandbox.errors import StripeError
+from sandbox.errors import StripeError, refuse
 from sandbox.forms import Params, merged, required
 from sandbox.lines import MAX_LINES, claim_pending, editable, new_line
 from sandbox.lists import equals, page, within
@@ -124,7 +124,7 @@ def create_preview(unit: Unit, params: Params) -> Json:
     """Show what an invoice of these items and the customer's pending ones would be; keep nothing."""
     items = params.get("invoice_items") or []
     if len(items) > MAX_LINES:
-        raise StripeError(400, f"At most {MAX_LINES} items.", param="invoice_items")
+        raise refuse(f"At most {MAX_LINES} items.", param="invoice_items")
     customer = unit.get("customers", required(params, "customer"), "customer")
     currency = params.get("currency") or customer.get("currency") or "usd"
     preview: Record = {
@@ -177,9 +177,8 @@ def _changes(old: Record, params: Params) -> Params:
         changes["_days"] = days
     dated = days is not None or old.get("_days") is not None or {**old, **changes}.get("due_date")
     if (method == "send_invoice") != bool(dated):
-        raise StripeError(
-            400,
-            "due_date or days_until_due go with collection_method=send_invoice, and only there.",
+        raise refuse(
+            "due_date or days_until_due go with collection_method=send_invoice, and only there."
         )
     return changes
 
@@ -187,10 +186,8 @@ def _changes(old: Record, params: Params) -> Params:
 def _schedule(unit: Unit, draft: Record, params: Params) -> Params:
     explicit = params.get("automatically_finalizes_at")
     if explicit is not None and not draft.get("auto_advance"):
-        raise StripeError(
-            400,
-            "automatically_finalizes_at needs auto_advance.",
-            param="automatically_finalizes_at",
+        raise refuse(
+            "automatically_finalizes_at needs auto_advance.", param="automatically_finalizes_at"
         )
     if explicit is not None:
         return {"automatically_finalizes_at": explicit, "_unheard": False}
@@ -266,10 +263,8 @@ def _in_state(unit: Unit, invoice: str, states: tuple[str, ...]) -> Record:
     record = unit.get("invoices", invoice)
     if record["status"] not in states:
         wanted = " or ".join(states)
-        raise StripeError(
-            400,
-            f"This invoice is {record['status']}; it must be {wanted}.",
-            code="invoice_not_open",
+        raise refuse(
+            f"This invoice is {record['status']}; it must be {wanted}.", code="invoice_not_open"
         )
     return record
 

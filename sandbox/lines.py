@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sandbox.account import Unit
 from sandbox.catalogue import inline_price
-from sandbox.errors import StripeError, missing
+from sandbox.errors import missing, refuse
 from sandbox.forms import Params, merged
 from sandbox.lists import page_of
 from sandbox.shapes import Json, line_item, shape
@@ -48,9 +48,7 @@ def remove_lines(unit: Unit, params: Params, invoice: str) -> Json:
     lines = {line["id"]: line for line in draft["_lines"]}
     for n, sent in enumerate(_sent(params)):
         if sent["behavior"] not in ("delete", "unassign"):
-            raise StripeError(
-                400, "Invalid behavior: must be one of delete or unassign", param=f"lines[{n}]"
-            )
+            raise refuse("Invalid behavior: must be one of delete or unassign", param=f"lines[{n}]")
         line = _line(lines, sent["id"], f"lines[{n}][id]")
         del lines[line["id"]]
         _released(unit, draft, line, keep=sent["behavior"] == "unassign")
@@ -83,7 +81,7 @@ def editable(unit: Unit, invoice: str, param: str | None = None) -> Record:
     """Return a draft; StripeError 400 invoice_not_editable for anything later."""
     record = unit.get("invoices", invoice, param)
     if record["status"] != "draft":
-        raise StripeError(400, "This invoice is no longer editable", code="invoice_not_editable")
+        raise refuse("This invoice is no longer editable", code="invoice_not_editable")
     return record
 
 
@@ -135,7 +133,7 @@ def added(unit: Unit, draft: Record, sent: Params, param: str) -> Record:
     if sent.get("invoice_item"):
         item = unit.get("invoiceitems", sent["invoice_item"], f"{param}[invoice_item]")
         if item["customer"] != draft["customer"] or item["currency"] != draft["currency"]:
-            raise StripeError(400, "The item is not for this customer and currency.", param=param)
+            raise refuse("The item is not for this customer and currency.", param=param)
         return edited(unit, _claimed(unit, item), sent, draft["currency"], param)
     line = new_line(unit, sent, draft["currency"], param)
     unit.emit("invoiceitem.created", "invoiceitems", item_of(draft, line))
@@ -148,7 +146,7 @@ def _described(sent: Params) -> Record:
     }
     period = given.get("period")
     if period is not None and period["end"] < period["start"]:
-        raise StripeError(400, "The period's end is before its start.", param="period")
+        raise refuse("The period's end is before its start.", param="period")
     return given
 
 
@@ -157,12 +155,12 @@ def _priced(unit: Unit, sent: Params, currency: str, old: Record, param: str) ->
     quantities = {"quantity", "quantity_decimal"} & sent.keys()
     if len(forms) > 1 or len(quantities) > 1 or ("amount" in forms and quantities):
         names = ", ".join(sorted(forms | quantities))
-        raise StripeError(400, f"You may only specify one of these: {names}.", param=param)
+        raise refuse(f"You may only specify one of these: {names}.", param=param)
     if "amount" in forms and sent["amount"] is not None:
         return {"amount": sent["amount"], "quantity_decimal": "1"}
     quantity = str(next((sent[key] for key in quantities), old.get("quantity_decimal", "1")))
     if quantity.startswith("-") or quantity == "None":
-        raise StripeError(400, "Invalid quantity: must be at least 0.", param=param)
+        raise refuse("Invalid quantity: must be at least 0.", param=param)
     price = _price(unit, sent, currency, old, param)
     return {
         "quantity_decimal": quantity,
@@ -179,20 +177,18 @@ def _price(unit: Unit, sent: Params, currency: str, old: Record, param: str) -> 
     elif (sent.get("pricing") or {}).get("price"):
         price = unit.get("prices", sent["pricing"]["price"], f"{param}[pricing][price]".lstrip("["))
         if not price.get("active", True):
-            raise StripeError(
-                400, f"The price specified is inactive: {price['id']}", param=f"{param}[pricing]"
+            raise refuse(
+                f"The price specified is inactive: {price['id']}", param=f"{param}[pricing]"
             )
     elif "unit" in old:
         return {key: old[key] for key in ("unit", "price", "product") if key in old}
     elif old:
         return {"unit": str(old["amount"])}
     else:
-        raise StripeError(
-            400, "You must give one of amount, pricing or price_data.", param=param or "amount"
-        )
+        raise refuse("You must give one of amount, pricing or price_data.", param=param or "amount")
     if price["currency"] != currency:
-        raise StripeError(
-            400, f"The price is in {price['currency']}, the invoice in {currency}.", param=param
+        raise refuse(
+            f"The price is in {price['currency']}, the invoice in {currency}.", param=param
         )
     return {"unit": price["unit_amount_decimal"], "price": price["id"], "product": price["product"]}
 
@@ -200,7 +196,7 @@ def _price(unit: Unit, sent: Params, currency: str, old: Record, param: str) -> 
 def saved(unit: Unit, draft: Record, lines: list[Record], params: Params) -> Json:
     """Put *draft* with these lines and the call's ``invoice_metadata``."""
     if len(lines) > MAX_LINES:
-        raise StripeError(400, f"An invoice has at most {MAX_LINES} items.", param="lines")
+        raise refuse(f"An invoice has at most {MAX_LINES} items.", param="lines")
     changes: Params = {"_lines": tuple(lines)}
     if "invoice_metadata" in params:
         changes["metadata"] = merged(draft.get("metadata"), params["invoice_metadata"])
@@ -210,7 +206,7 @@ def saved(unit: Unit, draft: Record, lines: list[Record], params: Params) -> Jso
 def _sent(params: Params) -> list[Any]:
     sent: list[Any] = params["lines"]
     if not 1 <= len(sent) <= MAX_LINES:
-        raise StripeError(400, f"Give between 1 and {MAX_LINES} lines.", param="lines")
+        raise refuse(f"Give between 1 and {MAX_LINES} lines.", param="lines")
     return sent
 
 

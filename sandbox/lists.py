@@ -5,7 +5,7 @@ from itertools import islice
 from typing import Any
 
 from sandbox.account import Unit
-from sandbox.errors import StripeError, missing
+from sandbox.errors import missing, refuse
 from sandbox.forms import Params
 from sandbox.shapes import Json, listed, shape
 from sandbox.state import Record
@@ -21,7 +21,7 @@ def page(
     keep: Callable[[Record], bool] = lambda _: True,
 ) -> Json:
     """Return one page of *kind*, of the customer in *params* if there is one, that *keep* accepts."""
-    state, limit, owner = unit.account.state, _limit(params), params.get("customer")
+    state, limit, owner = unit.account.state, page_size(params), params.get("customer")
 
     def accepted(records: Iterable[Record]) -> list[Record]:
         wanted = (r for r in records if not r.get("deleted") and _created(r, params) and keep(r))
@@ -41,7 +41,7 @@ def page(
 
 def page_of(shown: Sequence[Json], params: Params, url: str, noun: str) -> Json:
     """Return one page of objects that are already in their order."""
-    limit, ids = _limit(params), [each["id"] for each in shown]
+    limit, ids = page_size(params), [each["id"] for each in shown]
     if mark := params.get("ending_before"):
         end = _index(ids, mark, noun, "ending_before")
         start = max(end - limit, 0)
@@ -76,14 +76,15 @@ def _created(record: Record, params: Params) -> bool:
     return within(record["created"], params.get("created"))
 
 
-def _limit(params: Params) -> int:
+def page_size(params: Params) -> int:
+    """Return how many a page may hold: 10 unless told, 100 at most."""
     limit: Any = params.get("limit")
     if limit is None:
         limit = 10
     if not 1 <= limit <= 100:  # noqa: PLR2004
-        raise StripeError(400, "Invalid limit: must be between 1 and 100.", param="limit")
+        raise refuse("Invalid limit: must be between 1 and 100.", param="limit")
     if params.get("starting_after") and params.get("ending_before"):
-        raise StripeError(400, "You may only specify one of starting_after, ending_before.")
+        raise refuse("You may only specify one of starting_after, ending_before.")
     return int(limit)
 
 

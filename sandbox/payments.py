@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from sandbox.account import Unit
 from sandbox.balance import move_balance
-from sandbox.errors import StripeError, missing
+from sandbox.errors import StripeError, missing, refuse
 from sandbox.forms import Params, required
 from sandbox.lists import equals, page
 from sandbox.shapes import INVOICE_SETTINGS, Json, shape
@@ -25,15 +25,13 @@ def pay(unit: Unit, params: Params, invoice: str) -> Json:
     record = unit.get("invoices", invoice)
     if record["status"] not in PAYABLE:
         code = "invoice_already_paid" if record["status"] == "paid" else "invoice_not_open"
-        raise StripeError(400, f"Invoice is {record['status']}, not open.", code=code)
+        raise refuse(f"Invoice is {record['status']}, not open.", code=code)
     if params.get("paid_out_of_band"):
         due = shape(unit, "invoices", record)["amount_remaining"]
         return shape(unit, "invoices", settle(unit, record, paid=due, amount_paid_off_stripe=due))
     method = params.get("payment_method") or default_method(unit, record)
     if method is None:
-        raise StripeError(
-            400, "There is no default payment method set on this customer or invoice."
-        )
+        raise refuse("There is no default payment method set on this customer or invoice.")
     return shape(unit, "invoices", charge(unit, record, _usable(unit, record, method)))
 
 
@@ -151,9 +149,7 @@ def _usable(unit: Unit, invoice: Record, method: str) -> Record:
         return _card(method)
     record = unit.get("payment_methods", method, "payment_method")
     if record.get("customer") != invoice["customer"]:
-        raise StripeError(
-            400, "The payment method does not belong to this customer.", param="payment_method"
-        )
+        raise refuse("The payment method does not belong to this customer.", param="payment_method")
     return record
 
 

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from sandbox.account import Unit
-from sandbox.errors import StripeError
+from sandbox.errors import refuse
 from sandbox.forms import Params
+from sandbox.lists import page_size
 from sandbox.shapes import Json, shape
 from sandbox.state import Record
 
@@ -46,7 +47,7 @@ def _search(unit: Unit, params: Params, kind: str) -> Json:
     records = unit.account.state.newest_first(kind)
     visible = (r for r in records if not r.get("deleted") and r["created"] <= newest)
     found = [record for record in visible if wanted(record)]
-    limit, start = params.get("limit") or 10, int(params.get("page") or 0)
+    limit, start = page_size(params), _number(params.get("page") or "0")
     more = start + limit < len(found)
     return {
         "object": "search_result",
@@ -63,9 +64,7 @@ def _parse(kind: str, query: str) -> Callable[[Record], bool]:
     while rest:
         match = _CLAUSE.match(rest)
         if match is None or match["field"] not in SEARCHABLE[kind]:
-            raise StripeError(
-                400, f"We were unable to parse your search query: {rest}", param="query"
-            )
+            raise refuse(f"We were unable to parse your search query: {rest}", param="query")
         clauses.append(_clause(match))
         rest = rest[match.end() :].strip()
         join = re.match(r"(AND|OR)\s+", rest, re.IGNORECASE)
@@ -75,7 +74,7 @@ def _parse(kind: str, query: str) -> Callable[[Record], bool]:
         elif rest:
             joins.append("AND")
     if not clauses or len(set(joins)) > 1:
-        raise StripeError(400, "You cannot combine AND and OR in one search query.", param="query")
+        raise refuse("You cannot combine AND and OR in one search query.", param="query")
     combine = any if "OR" in joins else all
     return lambda record: combine(clause(record) for clause in clauses)
 
@@ -101,7 +100,13 @@ def _compared(value: Any, op: str, text: str) -> bool:
         return text.lower() in str(value).lower()
     if op == ":":
         return str(value).lower() == text.lower()
-    number, bound = int(value), int(text)
+    number, bound = _number(str(value)), _number(text)
     return {">": number > bound, ">=": number >= bound, "<": number < bound, "<=": number <= bound}[
         op
     ]
+
+
+def _number(text: str) -> int:
+    if not re.fullmatch(r"-?\d{1,15}", text, re.ASCII):
+        raise refuse(f"Not a number in a search: {text}", param="query")
+    return int(text)

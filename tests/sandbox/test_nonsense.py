@@ -1,0 +1,119 @@
+"""No request, however odd, is answered by a stumble: a 500 here must mean a fault was ordered."""
+
+import asyncio
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sandbox.app import create_app
+from sandbox.forms import STRUCTURES, Field, Fields
+from sandbox.limits import Settings
+from sandbox.routes import Routes
+from sandbox.world import World, open_world
+
+TABLE = Routes().named
+odd = st.one_of(
+    st.text(max_size=8),
+    st.sampled_from(
+        ["", "0", "1", "-1", "true", "1e5", "9" * 17, "1.000000000001", "usd", "c1", "i1"]
+    ),
+    st.integers(-5, 5).map(str),
+)
+
+
+def values(field: Field, depth: int = 0) -> st.SearchStrategy[Any]:
+    """Return a strategy for one parameter: mostly of its kind, sometimes not."""
+    one: st.SearchStrategy[Any] = odd
+    if field.kind in STRUCTURES and depth < 3:
+        one = st.one_of(structures(STRUCTURES[field.kind], depth + 1), odd)
+    elif field.kind in ("map", "when"):
+        one = st.one_of(st.dictionaries(st.sampled_from(["a", "gte", "x[y"]), odd, max_size=2), odd)
+    return st.one_of(st.lists(one, max_size=3), one) if field.many else one
+
+
+def structures(known: Fields, depth: int = 0) -> st.SearchStrategy[dict[str, Any]]:
+    """Return a strategy for a set of fields, the required ones mostly among them."""
+    usable = {name: values(f, depth) for name, f in known.items() if not f.known_only}
+    needed = {name: usable[name] for name, f in known.items() if f.required}
+    return st.fixed_dictionaries(
+        needed, optional={n: s for n, s in usable.items() if n not in needed}
+    )
+
+
+def encoded(value: Any, name: str = "") -> list[str]:
+    """Write nested parameters as a form."""
+    if isinstance(value, dict):
+        pairs = [(f"{name}[{key}]" if name else key, each) for key, each in value.items()]
+        return [part for key, each in pairs for part in encoded(each, key)]
+    if isinstance(value, list):
+        return [part for n, each in enumerate(value) for part in encoded(each, f"{name}[{n}]")]
+    return [f"{quote(name, safe='')}={quote(value, safe='')}"]
+
+
+def send(world: World, method: str, path: str, form: bytes) -> httpx.Response:
+    """Send one request to the application itself."""
+    content = {} if method == "GET" else {"content": form}
+    url = f"http://x{path}" + (f"?{form.decode('latin-1')}" if method == "GET" else "")
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(create_app(world))
+        async with httpx.AsyncClient(transport=transport) as http:
+            headers = {"authorization": "Bearer sk_test_1"}
+            return await http.request(method, url, headers=headers, **content)
+
+    return asyncio.run(ask())
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    """An account with a customer c1, a draft i1 and a bill i2."""
+    world = open_world(None, 0, Settings(limits=False, latency=False))
+    for path, form in (
+        ("/v1/customers", b"payment_method=pm_card_visa"),
+        ("/v1/products", b"id=p1&name=P"),
+    ):
+        assert send(world, "POST", path, form).status_code == 200
+    return world
+
+
+@settings(max_examples=250, deadline=None)
+@given(data=st.data())
+def test_any_parameters_get_an_answer(world: World, data: st.DataObject) -> None:
+    """Each operation, with parameters of its own in any combination."""
+    operation = data.draw(st.sampled_from(list(TABLE.values())))
+    method, template = operation.endpoint.split(" ")
+    rows = world.account.state.rows
+    names = [i for kind in ("customers", "invoices", "products") for i in rows[kind]] or ["x"]
+    path = template
+    while "{" in path:
+        start, end = path.index("{"), path.index("}")
+        path = (
+            path[:start]
+            + quote(names[data.draw(st.integers(0, 999)) % len(names)], safe="")
+            + path[end + 1 :]
+        )
+    sent = data.draw(structures(operation.fields))
+    if "customer" in sent:
+        sent["customer"] = next(iter(rows["customers"]))
+    answer = send(world, method, path, "&".join(encoded(sent)).encode())
+
+    assert answer.status_code in (200, 400, 402, 404, 501), (answer.text, path, sent)
+
+
+@settings(max_examples=100, deadline=None)
+@given(form=st.binary(max_size=60))
+def test_any_bytes_get_an_answer(world: World, form: bytes) -> None:
+    """Not a form, not even text."""
+    assert send(world, "POST", "/v1/customers", form).status_code in (200, 400, 501)
+
+
+@pytest.mark.parametrize(
+    "form", [b"a" + b"[b]" * 5000 + b"=c", b"metadata[a]=1&metadata=2", b"[]=1", b"=="]
+)
+def test_strange_nesting_is_refused(world: World, form: bytes) -> None:
+    """Depth is no way to hurt."""
+    assert send(world, "POST", "/v1/customers", form).status_code == 400
