@@ -49,7 +49,6 @@ log = structlog.get_logger(__name__)
 
 SCRIPTS = Path(__file__).with_name("budget_scripts")
 FLOOR = 0.05  # of a rate, for each lane, whatever happens in the lanes above
-LEASE_MS = 60_000  # longer than the longest call: what a killed process held comes back
 POLL_MS = 25  # while another call holds a slot or an object: its end cannot be computed
 BREAKER_PAUSE_MS = 30_000
 
@@ -199,7 +198,7 @@ class Budget:
                 "reads": int(policy.reads * READ_SHARE.get(lane, 0)),
                 "waiter": f"{self._waiter}:{lane}",
                 "waiting": waiting,
-                "lease": LEASE_MS,
+                "lease": policy.lease_ms,
                 "pause": BREAKER_PAUSE_MS,
                 "poll": POLL_MS,
             },

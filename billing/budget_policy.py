@@ -21,13 +21,17 @@ class Allowance:
 
 @dataclass(frozen=True, slots=True)
 class BudgetPolicy:
-    """What may be spent; *max_wait* in seconds, *reads* in 30 days, *lists* at the same time."""
+    """What may be spent; *max_wait* in seconds, *reads* in 30 days, *lists* at the same time.
+
+    What a killed process held comes back after *lease_ms*: longer than the longest call.
+    """
 
     account: Allowance
     endpoint: Allowance
     lists: int
     reads: int
     max_wait: float
+    lease_ms: int = 60_000
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -38,4 +42,5 @@ class BudgetPolicy:
             lists=settings.stripe_list_concurrency,
             reads=settings.stripe_read_allowance,
             max_wait=settings.stripe_max_wait,
+            lease_ms=round(settings.flush_lease * 1000),
         )

@@ -60,6 +60,9 @@ class Settings(BaseSettings):
     flush_stake: int = 2_000
     flush_pause: float = 900
     flush_jitter: float = 0.2
+    # How long a worker that died keeps others from its customer, in seconds: well above Stripe's
+    # longest answer (20 s), because a slow worker is not a dead one.
+    flush_lease: float = 60
     # Closing: how long after the period's end late usage still joins it, and how long nothing may
     # have been in doubt before an invoice is finalized (three times Stripe's longest answer).
     settle_window: float = 3600

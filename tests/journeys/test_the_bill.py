@@ -2,50 +2,20 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from billing.services import Services
-from billing.settings import Settings
 from billing.usage import Period
 from demo import focus
 from tests.support import sample
+from tests.support.asking import current_period, synced
 from tests.support.stripe_sandbox import StripeSandbox
-from tests.support.system import Caller, System, until
+from tests.support.system import System
 
-WEBHOOK_SECRET = "whsec_test_0123456789abcdef"
 BATCH = 250
-
-PERIOD = """query Period($id: ID!) { customer(id: $id) {
-  currentPeriod { state inStripe { amount } claimed { amount } pending { amount } total { amount } invoice { id status total { amount } } }
-  syncState { status pendingDeltas }
-  invoices(first: 5) { nodes { id status total { amount } hostedInvoiceUrl } }
-  freshness { source } } }"""
-SYNC = """mutation Sync($id: ID!) { syncBilling(input: {customerId: $id}) { coalesced errors { code message } sync { id status } } }"""
-SYNC_STATUS = """query Status($id: ID!) { sync(id: $id) { status stripeCalls linesAdded linesUpdated linesRemoved failure { code message } } }"""
-
-
-@pytest.fixture
-async def system(
-    settings: Settings,
-    services: Services,
-    sandbox: StripeSandbox,
-    tmp_path: Path,
-) -> AsyncIterator[System]:
-    """The gateway and one worker, with Stripe's webhooks coming in."""
-    started = System(settings, tmp_path)
-    await sandbox.hear(f"{started.url}/webhooks/stripe", WEBHOOK_SECRET)
-    try:
-        await started.start_gateway()
-        started.start_worker()
-        yield started
-    finally:
-        started.stop()
 
 
 async def send(system: System, lines: list[bytes]) -> dict[str, int]:
@@ -63,29 +33,6 @@ async def send(system: System, lines: list[bytes]) -> dict[str, int]:
     return counted
 
 
-async def synced(caller: Caller, customer: str) -> dict[str, Any]:
-    """Ask for a sync and wait until it has finished; the finished Sync."""
-    asked = (await caller.ask(SYNC, id=customer))["syncBilling"]
-    assert asked["errors"] == []
-
-    async def finished() -> Any:
-        sync = (await caller.ask(SYNC_STATUS, id=asked["sync"]["id"]))["sync"]
-        assert sync["status"] != "FAILED", sync
-        return sync if sync["status"] == "SUCCEEDED" else None
-
-    found: dict[str, Any] = await until(finished, "the sync has finished", seconds=60)
-    return found
-
-
-async def current_period(caller: Caller, customer: str) -> dict[str, Decimal]:
-    """The four numbers of a customer's period."""
-    period = (await caller.ask(PERIOD, id=customer))["customer"]["currentPeriod"]
-    return {
-        name: Decimal(period[name]["amount"])
-        for name in ("inStripe", "claimed", "pending", "total")
-    }
-
-
 @pytest.mark.timeout(180)
 async def test_each_draft_is_the_csv_to_the_cent(
     system: System,
@@ -99,7 +46,7 @@ async def test_each_draft_is_the_csv_to_the_cent(
         sample.usage_line(each, ids) for each in focus.deltas(Period.containing(now).start, now)
     ]
     twice = lines * 2
-    random.Random(20260901).shuffle(twice)  # noqa: S311
+    random.Random(20260901).shuffle(twice)
     most = max(
         ids, key=lambda account: sum(each.account == account for each in focus.deltas(now, now))
     )

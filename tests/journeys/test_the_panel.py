@@ -1,0 +1,145 @@
+"""What a customer sees right after something happened: no sleep, no refresh, the new state."""
+
+from decimal import Decimal
+
+import pytest
+
+from billing.services import Services
+from tests.support.asking import PERIOD, SYNC, current_period, synced
+from tests.support.shop import Shop, delta
+from tests.support.stripe_sandbox import StripeSandbox
+from tests.support.system import System, until
+
+RECORD = """mutation Record($deltas: [UsageDeltaInput!]!) { recordUsage(input: {deltas: $deltas}) {
+  accepted duplicates durability ledgerEpoch errors { code } rejected { id error { code message path } } } }"""
+PORTAL = """mutation Portal($id: ID!) { createPortalSession(input: {customerId: $id, returnUrl: "https://fly.io/billing"}) {
+  url sync { status } errors { code message } } }"""
+INVOICE = """query Invoice($id: ID!) { invoice(id: $id) { status total { amount } hostedInvoiceUrl lines { nodes { sku amount { amount } } } } }"""
+
+
+@pytest.fixture
+async def shop(services: Services) -> Shop:
+    """Three prices at Stripe."""
+    opened = Shop(services)
+    await opened.open()
+    return opened
+
+
+async def record(system: System, customer: str, quantity: str, sku: str = "egress-gb") -> None:
+    """Report usage as a metering service does."""
+    raw = delta(customer, quantity, sku)
+    given = {
+        "id": raw.id,
+        "customerId": raw.customer_id,
+        "sku": raw.sku,
+        "quantity": raw.quantity,
+        "occurredAt": raw.occurred_at,
+    }
+    async with system.caller("metering") as metering:
+        report = (await metering.ask(RECORD, deltas=[given]))["recordUsage"]
+        assert report["accepted"] == 1, report
+
+
+async def test_the_panel_shows_new_amounts_once_a_sync_has_finished(
+    system: System, shop: Shop
+) -> None:
+    """A customer who pressed the button must not be told yesterday's number."""
+    customer = await shop.customer()
+    async with system.caller("customer", customer) as panel:
+        for expected in (100, 200, 300):
+            await record(system, customer, "5000")
+            before = await current_period(panel, customer)
+            await synced(panel, customer)
+            after = await current_period(panel, customer)
+            invoices = (await panel.ask(PERIOD, id=customer))["customer"]["invoices"]["nodes"]
+
+            assert before["total"] == after["inStripe"] == expected
+            assert [Decimal(each["total"]["amount"]) for each in invoices] == [expected]
+
+
+async def test_the_panel_shows_what_a_webhook_told(
+    system: System,
+    shop: Shop,
+    sandbox: StripeSandbox,
+) -> None:
+    """Somebody finalizes in the Dashboard; the next look shows an invoice that can be paid."""
+    customer = await shop.customer()
+    await record(system, customer, "5000")
+    async with system.caller("customer", customer) as panel:
+        await synced(panel, customer)
+        invoice = (await panel.ask(PERIOD, id=customer))["customer"]["currentPeriod"]["invoice"][
+            "id"
+        ]
+        assert (await panel.ask(INVOICE, id=invoice))["invoice"]["status"] == "DRAFT"
+
+        await sandbox.dashboard("finalize", invoice)
+        await sandbox.drain_webhooks()
+        found = (await panel.ask(INVOICE, id=invoice))["invoice"]
+
+    assert found["status"] == "OPEN"
+    assert found["hostedInvoiceUrl"].startswith(sandbox.url)
+
+
+async def test_usage_after_a_person_finalized_goes_on_the_next_bill(
+    system: System,
+    shop: Shop,
+    sandbox: StripeSandbox,
+    services: Services,
+) -> None:
+    """What Stripe no longer takes is carried, not lost: 100 dollars billed, 30 on the next draft."""
+    customer = await shop.customer()
+    await record(system, customer, "5000")
+    async with system.caller("support") as support:
+        await synced(support, customer)
+        first = (await support.ask(PERIOD, id=customer))["customer"]["currentPeriod"]["invoice"][
+            "id"
+        ]
+        await sandbox.dashboard("finalize", first)
+        await record(system, customer, "1500")
+        await support.ask(SYNC, id=customer)
+
+        async def carried() -> bool:
+            drafts = await services.stripe.pages(
+                "/v1/invoices", {"customer": customer}, lane="customer"
+            )
+            return sorted(each["total"] for each in drafts) == [3000, 10000]
+
+        await until(carried, "the rest stands on a draft of its own", seconds=60)
+
+
+async def test_a_portal_link_comes_after_a_sync(
+    system: System,
+    shop: Shop,
+    services: Services,
+) -> None:
+    """The portal shows Stripe's side; usage is there before the customer is."""
+    customer = await shop.customer()
+    await record(system, customer, "5000")
+    async with system.caller("customer", customer) as panel:
+        answer = (await panel.ask(PORTAL, id=customer))["createPortalSession"]
+    drafts = await services.stripe.pages("/v1/invoices", {"customer": customer}, lane="customer")
+
+    assert answer["errors"] == []
+    assert answer["sync"]["status"] == "SUCCEEDED"
+    assert answer["url"].startswith(services.settings.stripe_api_base)
+    assert [draft["total"] for draft in drafts] == [10000]
+
+
+async def test_a_customer_cannot_tell_others_from_nobody(system: System, shop: Shop) -> None:
+    """Absence and foreignness look the same, whichever way one asks."""
+    mine, other = await shop.customer("mine"), await shop.customer("other")
+    await record(system, other, "5000")
+    async with system.caller("support") as support:
+        await synced(support, other)
+        foreign = (await support.ask(PERIOD, id=other))["customer"]["currentPeriod"]["invoice"][
+            "id"
+        ]
+    ask = """query Spy($a: ID!, $b: ID!) { a: customer(id: $a) { id } b: customer(id: $b) { id } node(id: $a) { id } invoice(id: $b) { id } }"""
+    async with system.caller("customer", mine) as panel:
+        theirs = await panel.ask(ask, a=other, b=foreign)
+        nobodys = await panel.ask(ask, a="cus_nobody", b="in_nobody")
+        refused = (await panel.ask(SYNC, id=other))["syncBilling"]["errors"]
+        unknown = (await panel.ask(SYNC, id="cus_nobody"))["syncBilling"]["errors"]
+
+    assert theirs == nobodys == {"a": None, "b": None, "node": None, "invoice": None}
+    assert [each["code"] for each in refused] == [each["code"] for each in unknown] == ["NOT_FOUND"]
