@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
 from billing.money import EXACT, QUANTITY_STEP, line_amount
-from billing.plan import Prices, stands_by_amount
+from billing.plan import Prices, is_by_amount
 from billing.seen import REST
 from billing.snapshot import Snapshot, StripeLine
 from billing.usage import LineKey, Price
@@ -42,7 +42,7 @@ def residuals(snapshot: Snapshot, lines: Lines, prices: Prices) -> dict[LineKey,
 def _billed(key: LineKey, line: StripeLine, price: Price) -> Decimal:
     """The quantity that *line* comes to at its pinned price, even if a person changed its amount."""
     unit = price.unit_amount
-    if stands_by_amount(key, line):
+    if is_by_amount(key, line.quantity):
         intact = line.amount == line_amount(line.quantity, unit)
     else:
         intact = line.price == price.id

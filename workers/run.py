@@ -316,7 +316,7 @@ class Run:
 
     def _log_drift(self) -> None:
         """What a person changed on our lines; the plan that follows puts it right."""
-        if self.seen is None:
+        if self.seen is None or not self.snapshot.lines:
             return
         drifted = [line for line in bill.drift(self.snapshot, self.seen) if line.key is not None]
         if drifted:

@@ -127,7 +127,7 @@ def _stored_errors_are_retried() -> Any:
 
 
 def _no_listing() -> Any:
-    async def look(self: Run, *, listing: bool = False) -> None:  # noqa: ARG001
+    async def look(self: Run, *, listing: bool = False) -> None:
         if self.snapshot.invoice is not None:
             await self._read()
         self.others = self.others or ()
@@ -156,7 +156,7 @@ def _doubles_stay() -> Any:
 def _room_for_all() -> Any:
     wanted = plan.wanted
 
-    def roomy(snapshot: Any, prices: Any, *, room: int) -> Any:  # noqa: ARG001
+    def roomy(snapshot: Any, prices: Any, *, room: int) -> Any:
         return wanted(snapshot, prices, room=plan.MAX_LINES)
 
     return instead_of(plan, "wanted", roomy)
@@ -177,7 +177,7 @@ def _no_quiet_time() -> Any:
     return instead_of(close, "_finalize", finalizes)
 
 
-COUNTER = "string.match(%sfence, '^%%d+')"
+COUNTER = "string.match(%sfence or '', '^%%d+')"
 def _lists_once(a_run: Run) -> bool:
     return a_run.snapshot.invoice is None and a_run.others is None
 

@@ -12,6 +12,8 @@ from decimal import Decimal
 from random import Random
 from typing import Any
 
+from redis.asyncio import Redis
+
 from billing import keys
 from billing.errors import Refused
 from billing.ledger import Ledger, LedgerPolicy, NewAdjustment, Outcome
@@ -19,7 +21,6 @@ from billing.ledger.server import _digest
 from billing.redis_reply import reply
 from billing.snapshot import Op, OpKind
 from billing.usage import CustomerId, Period, Price, UsageDelta
-from redis.asyncio import Redis
 from tests.simulation.oracle import Oracle
 from tests.simulation.stripe_model import DAY_MS, HOUR_MS, Fault, StripeModel
 from tests.simulation.workers import Worker

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from billing.seen import SeenInvoice
+from billing.seen import REST, SeenInvoice
 from billing.snapshot import PeriodState, PlannedLine, Snapshot, StripeLine
 from billing.usage import CustomerId, LineKey, Period, Price
 
@@ -67,7 +67,9 @@ def planned(quantity: str, price_id: str, amount: int) -> PlannedLine:
 
 def line_body(line_id: str, amount: int, key: str | None = None, **facts: Any) -> dict[str, Any]:
     """A Stripe ``line_item``: by price when *facts* name one, else a bare amount."""
-    metadata = {"gw_line": key, "gw_price": f"price_{key}"} if key else {}
+    metadata = {"gw_line": key} if key else {}
+    if key and key != REST:
+        metadata["gw_price"] = f"price_{key}"
     if "told" in facts:
         metadata["gw_quantity"] = facts["told"]
     named = facts.get("price")
