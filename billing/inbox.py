@@ -30,7 +30,6 @@ from billing.inbox_events import (
 )
 from billing.pages import Page
 from billing.redis_reply import reply
-from billing.tick import Tick
 
 T = TypeVar("T")
 
@@ -67,7 +66,6 @@ class Inbox:
     def __init__(self, redis: Redis, policy: InboxPolicy | None = None) -> None:
         self._redis = redis
         self._policy = policy or InboxPolicy()
-        self._arrivals: Tick[Notice, bool] = Tick(self._receive_all)
         self._receive = self._script("receive")
         self._claim = self._script("claim")
         self._settle = self._script("settle")
@@ -75,9 +73,11 @@ class Inbox:
         self._requeue = self._script("requeue")
         self._trim = self._script("trim")
 
-    async def receive(self, notice: Notice) -> bool:
-        """Keep the event of *notice*; False when it was here already. Those of one loop tick go together."""
-        return await self._arrivals.ask(notice)
+    async def receive(self, notices: Sequence[Notice]) -> list[bool]:
+        """Keep the events of *notices*, in one step; for each whether it is new."""
+        events = [value for notice in notices for value in to_arguments(notice)]
+        args = [self._policy.keep_ms, RECORDS, LISTS, WAITING, *events]
+        return [bool(new) for new in await _run(self._receive, [COUNTER, DUE], args)]
 
     async def claim(self, subjects: int) -> list[Bundle]:
         """Up to *subjects* bundles that are due; each comes up again unless it is settled in time.
@@ -148,11 +148,6 @@ class Inbox:
     async def move_cursor(self, event_id: str) -> None:
         """Everything up to *event_id* has been taken in."""
         await _answer(self._redis.set(CURSOR, event_id))
-
-    async def _receive_all(self, notices: Sequence[Notice]) -> list[bool]:
-        events = [value for notice in notices for value in to_arguments(notice)]
-        args = [self._policy.keep_ms, RECORDS, LISTS, WAITING, *events]
-        return [bool(new) for new in await _run(self._receive, [COUNTER, DUE], args)]
 
     async def _without_worn(self, bundle: Bundle) -> Bundle:
         worn, rest = bundle.parted(self._policy.max_strikes + 1)

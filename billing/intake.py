@@ -1,6 +1,5 @@
 """The way in for every event of Stripe's, whether it was delivered, swept up or asked for."""
 
-import asyncio
 from collections.abc import Sequence
 
 from billing.budget import Lane
@@ -10,17 +9,17 @@ from billing.inbox_events import InboxEvent
 from billing.services import Services
 
 
-async def take_in(services: Services, notices: Sequence[Notice]) -> int:
-    """Keep the events, then forget what they touch; how many were new.
+async def take_in(services: Services, notices: Sequence[Notice]) -> list[bool]:
+    """Keep the events, then forget what they touch; for each whether it is new.
 
     Duplicates forget too: the first delivery may have died between the two steps. Raises
     LedgerUnavailable or CacheGone: take them in again.
     """
-    new = await asyncio.gather(*(services.inbox.receive(each) for each in notices))
+    new = await services.inbox.receive(notices)
     touched = {name for each in notices for name in each.generations}
     if touched:
         await services.cache.forget(*touched)
-    return sum(new)
+    return new
 
 
 async def replay(services: Services, event_id: str) -> InboxEvent | None:

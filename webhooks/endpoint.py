@@ -7,6 +7,7 @@ which costs nothing. Refusals say why in one sentence; payloads are neither answ
 
 import asyncio
 import time
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -22,6 +23,7 @@ from billing.errors import Unavailable
 from billing.intake import take_in
 from billing.services import Services
 from billing.stripe_api import API_VERSION
+from billing.tick import Tick
 from webhooks.signature import NotSigned, verify
 
 log = structlog.get_logger(__name__)
@@ -39,7 +41,7 @@ DELIVERIES = Counter(
 
 def webhook_route() -> Route:
     """``POST /webhooks/stripe``, for an application that keeps its open Services in ``state.services``."""
-    return Route(PATH, _deliver, methods=["POST"])
+    return Route(PATH, _Door().deliver, methods=["POST"])
 
 
 class _Refused(Exception):
@@ -48,20 +50,38 @@ class _Refused(Exception):
         self.status = status
 
 
-async def _deliver(request: Request) -> Response:
-    services: Services = request.app.state.services
-    try:
-        notice = _notice(await _signed_body(request, services))
-        outcome = await _take_in(services, notice)
-    except _Refused as refusal:
-        log.warning("webhook.refused", reason=str(refusal))
-        DELIVERIES.labels("refused").inc()
-        return PlainTextResponse(str(refusal), refusal.status)
-    except Unavailable as error:
-        DELIVERIES.labels("unavailable").inc()
-        return PlainTextResponse(error.message, HTTPStatus.SERVICE_UNAVAILABLE)
-    DELIVERIES.labels(outcome).inc()
-    return Response(status_code=HTTPStatus.NO_CONTENT)
+class _Door:
+    """Takes deliveries in; those of one turn of the event loop share their round trips."""
+
+    def __init__(self) -> None:
+        self._arrivals: Tick[tuple[Services, Notice], bool] = Tick(_take_in)
+
+    async def deliver(self, request: Request) -> Response:
+        """Answer one delivery."""
+        services: Services = request.app.state.services
+        try:
+            notice = _notice(await _signed_body(request, services))
+            new = await self._arrivals.ask((services, notice))
+        except _Refused as refusal:
+            log.warning("webhook.refused", reason=str(refusal))
+            DELIVERIES.labels("refused").inc()
+            return PlainTextResponse(str(refusal), refusal.status)
+        except Unavailable as error:
+            DELIVERIES.labels("unavailable").inc()
+            return PlainTextResponse(error.message, HTTPStatus.SERVICE_UNAVAILABLE)
+        DELIVERIES.labels(_outcome(notice, new=new)).inc()
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+
+
+async def _take_in(arrived: Sequence[tuple[Services, Notice]]) -> list[bool]:
+    services, _ = arrived[0]
+    return await take_in(services, [notice for _, notice in arrived])
+
+
+def _outcome(notice: Notice, *, new: bool) -> str:
+    if notice.effect is None:
+        return "unknown_type"
+    return "new" if new else "duplicate"
 
 
 async def _signed_body(request: Request, services: Services) -> bytes:
@@ -108,10 +128,3 @@ def _recognise_version(notice: Notice, event: dict[str, Any]) -> None:
     version = event.get("api_version")
     if version != API_VERSION:
         log.warning("webhook.other_version", event_id=notice.id, version=str(version)[:40])
-
-
-async def _take_in(services: Services, notice: Notice) -> str:
-    new = await take_in(services, [notice])
-    if notice.effect is None:
-        return "unknown_type"
-    return "new" if new else "duplicate"

@@ -92,7 +92,7 @@ async def _page(services: Services, query: dict[str, Any]) -> dict[str, Any]:
 async def _take(services: Services, events: list[Event]) -> int:
     """Only types with an effect: Stripe lists every type there is, whatever our endpoint selected."""
     notices = [notice for notice in map(_notice, events) if notice and notice.effect]
-    return await take_in(services, notices)
+    return sum(await take_in(services, notices))
 
 
 def _notice(event: Event) -> Notice | None:

@@ -41,18 +41,20 @@ async def statuses(inbox: Inbox) -> dict[str, EventStatus]:
 async def test_an_event_is_kept_once_however_often_it_arrives(inbox: Inbox) -> None:
     """Stripe delivers at least once; also at the same moment through two processes."""
     again = Inbox(inbox._redis)
-    first = await asyncio.gather(*(box.receive(INVOICE) for box in (inbox, again, inbox, again)))
-    later = await inbox.receive(INVOICE)
+    answers = await asyncio.gather(
+        *(box.receive([INVOICE, INVOICE]) for box in (inbox, again, inbox, again))
+    )
+    later = await inbox.receive([INVOICE])
 
-    assert sorted(first) == [False, False, False, True]
-    assert later is False
+    assert sorted(new for each in answers for new in each) == [*[False] * 7, True]
+    assert later == [False]
     assert await statuses(inbox) == {"evt_1": EventStatus.PENDING}
 
 
 async def test_a_claimed_event_is_what_arrived(inbox: Inbox) -> None:
     """The worker acts on identities; they have to survive the way through Redis."""
     bare = Notice("evt_2", "price.updated")
-    await asyncio.gather(inbox.receive(INVOICE), inbox.receive(bare))
+    await inbox.receive([INVOICE, bare])
 
     claimed = {each.subject: each.notices for each in await inbox.claim(10)}
 
@@ -61,7 +63,7 @@ async def test_a_claimed_event_is_what_arrived(inbox: Inbox) -> None:
 
 async def test_a_burst_for_one_invoice_is_one_bundle(inbox: Inbox) -> None:
     """Fifty events for one invoice cost one look at it."""
-    await asyncio.gather(*(inbox.receive(each) for each in events(50)))
+    await inbox.receive(events(50))
 
     [bundle] = await inbox.claim(10)
 
@@ -70,8 +72,8 @@ async def test_a_burst_for_one_invoice_is_one_bundle(inbox: Inbox) -> None:
 
 async def test_echoes_and_unknown_types_need_no_work(inbox: Inbox) -> None:
     """Most events are caused by our own flushes; they are recorded and done."""
-    await inbox.receive(replace(INVOICE, echo=True))
-    await inbox.receive(Notice("evt_2", "treasury.flow.created", "trf_1"))
+    await inbox.receive([replace(INVOICE, echo=True)])
+    await inbox.receive([Notice("evt_2", "treasury.flow.created", "trf_1")])
 
     assert await inbox.claim(10) == []
     assert set((await statuses(inbox)).values()) == {EventStatus.IGNORED}
@@ -80,7 +82,7 @@ async def test_echoes_and_unknown_types_need_no_work(inbox: Inbox) -> None:
 async def test_a_claimed_subject_is_hidden_until_its_worker_is_late(redis: Redis) -> None:
     """Two workers do not work on one invoice; when one dies, another takes over."""
     inbox = Inbox(redis, InboxPolicy(visibility_ms=50))
-    await inbox.receive(INVOICE)
+    await inbox.receive([INVOICE])
     [bundle] = await inbox.claim(10)
     assert await inbox.claim(10) == []
 
@@ -92,7 +94,7 @@ async def test_a_claimed_subject_is_hidden_until_its_worker_is_late(redis: Redis
 
 async def test_a_settled_event_is_done_and_kept_for_support(inbox: Inbox) -> None:
     """Support sees what became of an event, and a late duplicate is still recognised."""
-    await inbox.receive(INVOICE)
+    await inbox.receive([INVOICE])
     [bundle] = await inbox.claim(10)
     await inbox.settle(bundle, EventStatus.PROCESSED)
 
@@ -102,15 +104,15 @@ async def test_a_settled_event_is_done_and_kept_for_support(inbox: Inbox) -> Non
     assert found.processed_ms >= found.received_ms
     assert (found.status, found.attempts, found.failure) == (EventStatus.PROCESSED, 1, None)
     assert (found.type, found.object_id, found.customer) == ("invoice.updated", "in_1", "cus_1")
-    assert await inbox.receive(INVOICE) is False
+    assert await inbox.receive([INVOICE]) == [False]
     assert await inbox.claim(10) == []
 
 
 async def test_an_event_that_comes_while_its_invoice_is_worked_on_is_not_lost(inbox: Inbox) -> None:
     """The worker may have read Stripe before the change that the new event announces."""
-    await inbox.receive(INVOICE)
+    await inbox.receive([INVOICE])
     [bundle] = await inbox.claim(10)
-    await inbox.receive(replace(INVOICE, id="evt_2"))
+    await inbox.receive([replace(INVOICE, id="evt_2")])
     await inbox.settle(bundle, EventStatus.PROCESSED)
 
     [rest] = await inbox.claim(10)
@@ -121,7 +123,7 @@ async def test_an_event_that_comes_while_its_invoice_is_worked_on_is_not_lost(in
 async def test_a_late_worker_does_not_undo_what_another_has_settled(redis: Redis) -> None:
     """A worker that was frozen wakes up with events that somebody else finished meanwhile."""
     inbox = Inbox(redis, AT_ONCE)
-    await inbox.receive(INVOICE)
+    await inbox.receive([INVOICE])
     [frozen] = await inbox.claim(10)
     [taken_over] = await inbox.claim(10)
     await inbox.settle(taken_over, EventStatus.PROCESSED)
@@ -135,11 +137,11 @@ async def test_a_late_worker_does_not_undo_what_another_has_settled(redis: Redis
 async def test_a_poison_event_fails_after_its_attempts_and_blocks_nobody(redis: Redis) -> None:
     """One event that always breaks its worker's code must not stand in front of the others."""
     inbox = Inbox(redis, AT_ONCE)
-    await inbox.receive(INVOICE)
+    await inbox.receive([INVOICE])
     for _ in range(5):
         [bundle] = await inbox.claim(10)
         await inbox.strike(bundle, "KeyError")
-    await inbox.receive(replace(INVOICE, id="evt_2"))
+    await inbox.receive([replace(INVOICE, id="evt_2")])
 
     [rest] = await inbox.claim(10)
 
@@ -152,7 +154,7 @@ async def test_a_poison_event_fails_after_its_attempts_and_blocks_nobody(redis: 
 async def test_an_event_that_kills_its_workers_fails_without_another_victim(redis: Redis) -> None:
     """A worker that dies cannot say so; the claims are counted instead."""
     inbox = Inbox(redis, AT_ONCE)
-    await inbox.receive(INVOICE)
+    await inbox.receive([INVOICE])
     for _ in range(5):
         [bundle] = await inbox.claim(10)
         assert bundle.events
@@ -167,7 +169,7 @@ async def test_an_event_that_kills_its_workers_fails_without_another_victim(redi
 async def test_what_waits_for_somebody_unavailable_never_fails(redis: Redis) -> None:
     """An outage of Stripe that outlasts every attempt must not turn events into failures."""
     inbox = Inbox(redis, AT_ONCE)
-    await inbox.receive(INVOICE)
+    await inbox.receive([INVOICE])
     for _ in range(20):
         [bundle] = await inbox.claim(10)
         await inbox.postpone(bundle, "Stripe is away.", 0)
@@ -184,7 +186,7 @@ async def test_what_waits_for_somebody_unavailable_never_fails(redis: Redis) -> 
 async def test_pauses_between_attempts_grow(redis: Redis) -> None:
     """What failed a moment ago will most likely fail again right now."""
     inbox = Inbox(redis, InboxPolicy(visibility_ms=0, backoff_ms=10_000))
-    await inbox.receive(INVOICE)
+    await inbox.receive([INVOICE])
     [bundle] = await inbox.claim(10)
     await inbox.strike(bundle, "KeyError")
 
@@ -200,7 +202,7 @@ async def test_support_can_have_any_event_worked_on_again(
     inbox: Inbox, status: EventStatus
 ) -> None:
     """`replayWebhookEvent`: whatever became of the event, it is new again."""
-    await inbox.receive(INVOICE)
+    await inbox.receive([INVOICE])
     [bundle] = await inbox.claim(10)
     await inbox.settle(bundle, status, "because")
 
@@ -224,7 +226,7 @@ async def test_an_event_that_never_came_cannot_be_replayed(inbox: Inbox) -> None
 async def test_pages_walk_every_event_newest_first(inbox: Inbox) -> None:
     """Support reads through all events, of any status or of one."""
     for each in events(7):
-        await inbox.receive(replace(each, object_id=each.id, invoice=None))
+        await inbox.receive([replace(each, object_id=each.id, invoice=None)])
     odd = [each for each in await inbox.claim(10) if int(each.subject[4:]) % 2]
     for bundle in odd:
         await inbox.settle(bundle, EventStatus.PROCESSED)
@@ -247,8 +249,8 @@ async def _walk(inbox: Inbox, status: EventStatus | None) -> list[str]:
 async def test_finished_events_are_bounded_by_number(redis: Redis) -> None:
     """A year of events must not fill the ledger's memory; what still waits is never dropped."""
     inbox = Inbox(redis, InboxPolicy(keep=3))
-    await asyncio.gather(*(inbox.receive(replace(each, echo=True)) for each in events(10)))
-    await inbox.receive(replace(INVOICE, id="evt_waiting"))
+    await inbox.receive([replace(each, echo=True) for each in events(10)])
+    await inbox.receive([replace(INVOICE, id="evt_waiting")])
 
     assert await inbox.trim() == 7
 
@@ -260,7 +262,7 @@ async def test_finished_events_are_bounded_by_number(redis: Redis) -> None:
 async def test_finished_events_are_bounded_by_age(redis: Redis) -> None:
     """Stripe resends nothing after thirty days; neither do we keep it."""
     inbox = Inbox(redis, InboxPolicy(keep_ms=1))
-    await inbox.receive(replace(INVOICE, echo=True))
+    await inbox.receive([replace(INVOICE, echo=True)])
 
     await until(inbox.trim, "the event is past its time")
 
@@ -271,7 +273,7 @@ async def test_an_unreachable_ledger_is_said_to_be_unavailable(redis: Redis) -> 
     """The door answers 503, Stripe delivers again."""
     nowhere = Inbox(Redis.from_url("redis://127.0.0.1:1"))
     with pytest.raises(LedgerUnavailable):
-        await nowhere.receive(INVOICE)
+        await nowhere.receive([INVOICE])
 
 
 async def test_the_cursor_of_the_sweep_is_kept(inbox: Inbox) -> None:
@@ -321,7 +323,7 @@ async def _step(
     inbox: Inbox, step: str, subject: str, event: str, known: set[str], held: list[Bundle]
 ) -> None:
     if step == "receive":
-        assert await inbox.receive(Notice(event, "invoice.paid", subject)) is (event not in known)
+        assert await inbox.receive([Notice(event, "invoice.paid", subject)]) == [event not in known]
         known.add(event)
     elif step == "claim":
         held += await inbox.claim(2)

@@ -162,7 +162,7 @@ async def test_whose_an_invoice_is_is_read_when_the_event_does_not_say(deaf: Wor
     customer, draft = await deaf.billed()
     [before] = await deaf.services.cache.generations(customer)
     await deaf.services.inbox.receive(
-        Notice("evt_old", "invoice.updated", draft["id"], None, draft["id"])
+        [Notice("evt_old", "invoice.updated", draft["id"], None, draft["id"])]
     )
     await deaf.worked()
 
@@ -173,7 +173,7 @@ async def test_whose_an_invoice_is_is_read_when_the_event_does_not_say(deaf: Wor
 async def test_an_event_about_something_gone_is_done_with(deaf: World) -> None:
     """The invoice was deleted before anybody could ask whose it was."""
     await deaf.services.inbox.receive(
-        Notice("evt_old", "invoice.updated", "in_gone", None, "in_gone")
+        [Notice("evt_old", "invoice.updated", "in_gone", None, "in_gone")]
     )
     await deaf.worked()
 
@@ -184,7 +184,7 @@ async def test_events_wait_while_stripe_is_away(deaf: World) -> None:
     """An outage is nobody's fault; the event is worked on as soon as it is over."""
     _, draft = await deaf.billed()
     await deaf.services.inbox.receive(
-        Notice("evt_old", "invoice.updated", draft["id"], None, draft["id"])
+        [Notice("evt_old", "invoice.updated", draft["id"], None, draft["id"])]
     )
     await deaf.sandbox.fault("error_500_before", "GET /v1/invoices/{invoice}", times=1)
     await process_inbox(deaf.services, 10)
@@ -215,7 +215,7 @@ async def test_a_poisoned_event_is_parked_and_the_others_go_on(deaf: World) -> N
         Notice(f"evt_{name}", "customer.updated", f"cus_{name}", CustomerId(f"cus_{name}"))
         for name in ("poison", "healthy")
     )
-    await asyncio.gather(services.inbox.receive(poison), services.inbox.receive(healthy))
+    await services.inbox.receive([poison, healthy])
     with structlog.testing.capture_logs() as logs:
         await process_inbox(services, 10)
 
