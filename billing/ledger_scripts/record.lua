@@ -8,13 +8,14 @@ local DIMENSIONS = { 'app', 'region', 'organization' }
 local WINDOW = 42 * 86400000
 local PER_BUCKET = 40
 
+local call, sub, byte = redis.call, string.sub, string.byte
 local digests, contents, columns = ARGV[3], ARGV[4], cmsgpack.unpack(ARGV[5])
 local his, los, ats, rows = columns[1], columns[2], columns[3], columns[4]
 local series = cmsgpack.unpack(ARGV[6])
 local oldest_accepted, newest_accepted = now - ARGV[7], now + ARGV[8]
 local count = #his
 
-local currency, remembered = unpack(redis.call('HMGET', CUSTOMER, 'currency', 'ids'))
+local currency, remembered = unpack(call('HMGET', CUSTOMER, 'currency', 'ids'))
 if not currency then
     return { string.rep('u', count), {} }
 end
@@ -42,7 +43,7 @@ end
 local size, old_size = doubling(buckets), doubling(old_buckets)
 
 local function number_of(id)
-    local a, b, c, d = string.byte(id, 1, 4)
+    local a, b, c, d = byte(id, 1, 4)
     return ((a * 256 + b) * 256 + c) * 256 + d
 end
 
@@ -52,16 +53,13 @@ local function bucket_of(number)
 end
 
 local function old_content(id, number)
-    if old_buckets == 0 then
-        return false
-    end
     local bucket = number % (2 * old_size)
-    return redis.call('HGET', old_bucket_key .. (bucket < old_buckets and bucket or number % old_size), id)
+    return call('HGET', old_bucket_key .. (bucket < old_buckets and bucket or number % old_size), id)
 end
 
 local function split()
     local from, to = bucket_key .. buckets - size, bucket_key .. buckets
-    local flat, move, leave = redis.call('HGETALL', from), {}, {}
+    local flat, move, leave = call('HGETALL', from), {}, {}
     for k = 1, #flat, 2 do
         if number_of(flat[k]) % (2 * size) == buckets then
             move[#move + 1], move[#move + 2], leave[#leave + 1] = flat[k], flat[k + 1], flat[k]
@@ -72,25 +70,25 @@ local function split()
         size = buckets
     end
     if #leave > 0 then
-        redis.call('HSET', to, unpack(move))
-        redis.call('PEXPIRE', to, forgotten_in)
-        redis.call('HDEL', from, unpack(leave))
+        call('HSET', to, unpack(move))
+        call('PEXPIRE', to, forgotten_in)
+        call('HDEL', from, unpack(leave))
     end
 end
 
 -- Remember a new id; its content and not true when it is known.
 local function remembered_as(id, number, content)
-    local known = old_content(id, number)
+    local known = old_buckets > 0 and old_content(id, number)
     if known then
         return known
     end
     local bucket = bucket_of(number)
-    if redis.call('HSETNX', bucket, id, content) == 0 then
-        return redis.call('HGET', bucket, id)
+    if call('HSETNX', bucket, id, content) == 0 then
+        return call('HGET', bucket, id)
     end
     ids = ids + 1
     if ids == 1 then
-        redis.call('PEXPIRE', bucket, forgotten_in)
+        call('PEXPIRE', bucket, forgotten_in)
     elseif ids > PER_BUCKET * buckets then
         split()
     end
@@ -133,7 +131,7 @@ for s, row in ipairs(series) do
     row.target, row.sums, row.deltas, row.hi, row.lo = target, sums, 0, 0, 0
     -- Late usage is billed at the price of its own period.
     if line ~= row[2] then
-        local origin = redis.call('HGET', part(row[1], 'totals'), row[2])
+        local origin = call('HGET', part(row[1], 'totals'), row[2])
         row[3] = origin and price_and_quantity(origin) or row[3]
     end
     sums[1].price = sums[1].price or row[3]
@@ -146,7 +144,7 @@ local function load(key, sums, understood)
     end
     for from = 1, #fields, 1000 do
         local upto = math.min(from + 999, #fields)
-        local found = redis.call('HMGET', key, unpack(fields, from, upto))
+        local found = call('HMGET', key, unpack(fields, from, upto))
         for k = from, upto do
             if found[k - from + 1] then
                 understood(sums[fields[k]], found[k - from + 1])
@@ -214,13 +212,13 @@ end
 
 -- An id is written as it is checked. What can be refused is refused before, and nothing after it fails.
 local function outcome(i)
-    local id, content = string.sub(digests, 12 * i - 11, 12 * i), string.sub(contents, 4 * i - 3, 4 * i)
+    local id, content = sub(digests, 12 * i - 11, 12 * i), sub(contents, 4 * i - 3, 4 * i)
     local number, row = number_of(id), series[rows[i]]
     local refusal = ats[i] < oldest_accepted and 'o' or ats[i] > newest_accepted and 'f'
         or row[4] ~= currency and 'w' or not counted(row, his[i], los[i]) and 'r'
     local known
     if refusal then
-        known = old_content(id, number) or redis.call('HGET', bucket_of(number), id)
+        known = old_buckets > 0 and old_content(id, number) or call('HGET', bucket_of(number), id)
         if not known then
             return refusal
         end
@@ -240,7 +238,7 @@ for i = 1, count do
     letters[i] = outcome(i)
 end
 if ids > 0 then
-    redis.call('HSET', CUSTOMER, 'ids', string.format('%.0f %.0f %.0f %.0f', generation, buckets, ids, old_buckets))
+    call('HSET', CUSTOMER, 'ids', string.format('%.0f %.0f %.0f %.0f', generation, buckets, ids, old_buckets))
 end
 
 for _, row in ipairs(series) do
@@ -260,18 +258,18 @@ local function store(key, sums, text_of)
             flat[#flat + 1], flat[#flat + 2] = field, text_of(sum)
         end
         if #flat >= 2000 then
-            redis.call('HSET', key, unpack(flat))
+            call('HSET', key, unpack(flat))
             flat = {}
         end
     end
     if #flat > 0 then
-        redis.call('HSET', key, unpack(flat))
+        call('HSET', key, unpack(flat))
     end
 end
 
 local function begun_or_found(period)
     local version, pending, oldest, newer = unpack(
-        redis.call('HMGET', part(period), 'version', 'pending', 'oldest_ms', 'newer_ms'))
+        call('HMGET', part(period), 'version', 'pending', 'oldest_ms', 'newer_ms'))
     if not version then
         return begun(period)
     end
@@ -289,7 +287,7 @@ for period, target in pairs(targets) do
                 return written(sum[1], sum[2])
             end)
         end
-        redis.call('HSET', part(period), 'version', raised(header.version),
+        call('HSET', part(period), 'version', raised(header.version),
             'pending', (header.pending or 0) + target.deltas,
             'oldest_ms', header.oldest_ms or now, 'newer_ms', header.newer_ms or now)
         due_within(period, ARGV[9])
