@@ -31,6 +31,7 @@ from gateway.graphql.limits import Limits
 from gateway.graphql.persisted import PersistedDocuments
 from gateway.graphql.view import GraphQLView
 from gateway.health import health_routes
+from gateway.kept_answers import KeptAnswers
 from gateway.logging import configure_logging
 from gateway.pages import pages
 from gateway.refusal import HttpRefusal
@@ -105,6 +106,7 @@ def _view(
         admission=Admission(core, Limits(), store, persisted),
         explain=explain,
         ending=ending,
+        keeper=KeptAnswers(lambda: app.state.services.cache),
         allowed_origins=_origins(settings),
     )
 

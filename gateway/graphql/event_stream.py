@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from typing import Any
 
 import orjson
 from starlette.responses import Response
@@ -16,6 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from gateway.graphql.accept import MediaType
 from gateway.graphql.answers import Body
+from gateway.graphql.stopping import stop
 
 HEARTBEAT = 15.0
 FOREVER = 86_400.0
@@ -65,13 +65,13 @@ class EventStream(Response):
         rest = [asyncio.ensure_future(each) for each in (_beat(send), self._ending.wait())]
         try:
             await asyncio.wait([writing, gone, expiry, *rest], return_when=asyncio.FIRST_COMPLETED)
-            await _cancelled(writing, *rest)
+            await stop(writing, *rest)
             if gone.done():
                 return
             last = _event(EXPIRED) + COMPLETE if expiry.done() else b""
             await send({"type": "http.response.body", "body": last, "more_body": False})
         finally:
-            await _cancelled(writing, gone, expiry, *rest)
+            await stop(writing, gone, expiry, *rest)
 
     async def _write(self, send: Send) -> None:
         async with aclosing(self._bodies) as bodies:
@@ -95,13 +95,6 @@ async def _beat(send: Send) -> None:
 async def _gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _cancelled(*tasks: asyncio.Future[Any]) -> None:
-    """Cancel *tasks* and let them finish what they have to."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _event(body: Body) -> bytes:

@@ -8,6 +8,7 @@ only the Authorization header says who asks, and no browser sends that by itself
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -20,11 +21,12 @@ from strawberry.asgi import GraphQL
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 
 from gateway.graphql.accept import MediaType, negotiate
-from gateway.graphql.admission import Admission
+from gateway.graphql.admission import Admission, Prepared
 from gateway.graphql.answers import Body, Explain
 from gateway.graphql.caller import Authenticate
 from gateway.graphql.errors import LEGACY_REQUEST_ERROR, REQUEST_ERROR, STATUS
 from gateway.graphql.event_stream import EventStream
+from gateway.graphql.keeping import Keeper, KeptResponse, Key, Watched, begin, only_asks
 from gateway.graphql.operations import Operations
 from gateway.graphql.params import read_params
 from gateway.graphql.websocket import INIT_WAIT, MAX_OPERATIONS, FrameAdapter, Socket
@@ -46,7 +48,8 @@ class GraphQLView(GraphQL[Any, None]):
     """*schema* over HTTP, SSE and WebSocket, for those whom *authenticate* knows.
 
     *explain* gives the words for exceptions that are expected; all others are masked. When *ending* is
-    set, streams end and sockets close, so that their clients connect to another process.
+    set, streams end and sockets close, so that their clients connect to another process. *keeper* has
+    answers that may be given again.
     """
 
     websocket_adapter_class = FrameAdapter
@@ -60,6 +63,7 @@ class GraphQLView(GraphQL[Any, None]):
         admission: Admission,
         explain: Explain,
         ending: asyncio.Event,
+        keeper: Keeper | None = None,
         allowed_origins: Sequence[str] = (),
     ) -> None:
         super().__init__(
@@ -73,6 +77,7 @@ class GraphQLView(GraphQL[Any, None]):
         self.authenticate = authenticate
         self.operations = Operations(schema, admission, explain)
         self.ending = ending
+        self.keeper = keeper
         self.sockets: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,19 +85,31 @@ class GraphQLView(GraphQL[Any, None]):
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
+        key: Key | None = None
+        if self.keeper is not None:
+            key, receive = await begin(scope, receive)
+            kept = await self.keeper.find(key) if key else None
+            if kept is not None:
+                await kept.send(send)
+                return
         try:
-            response = await self._answer(Request(scope, receive))
+            response = await self._answer(Request(scope, receive), key)
         except HttpRefusal as refusal:
             response = refusal.response()
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request, key: Key | None) -> Response:
         media = _negotiated(request)
         caller = await self.authenticate(request.headers.get("authorization"))
         params = await read_params(request, limit=MAX_BODY)
         kinds = KINDS[request.method, media is MediaType.EVENTS]
         if media is not MediaType.EVENTS:
-            return _response(await self.operations.execute(params, caller, kinds), media)
+            watched = Watched(caller.context)
+            body = await self.operations.execute(params, replace(caller, context=watched), kinds)
+            response = _response(body, media)
+            if self.keeper and key and "errors" not in body and only_asks(Prepared.document.get()):
+                self.keeper.keep(key, KeptResponse.of(response), watched.made, caller.until)
+            return response
         bodies = self.operations.stream(params, caller, kinds)
         return EventStream(bodies, until=caller.until, ending=self.ending, headers=HEADERS)
 

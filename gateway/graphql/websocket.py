@@ -29,6 +29,7 @@ from gateway.graphql.frames import (
     frames,
 )
 from gateway.graphql.params import Params
+from gateway.graphql.stopping import stop
 from gateway.refusal import HttpRefusal
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class Socket(BaseGraphQLTransportWSHandler[Any, None]):
         """Serve the socket until either side closes it."""
         self._pace = Pace()
         self._end: asyncio.Task[None] | None = None
+        self._stopping: set[asyncio.Task[None]] = set()
         await super().handle()
 
     async def handle_message(self, message: Any) -> None:
@@ -114,17 +116,26 @@ class Socket(BaseGraphQLTransportWSHandler[Any, None]):
         elif isinstance(message, Subscribe):
             await self._subscribe(message)
         elif isinstance(message, Complete):
-            await self.cleanup_operation(message.id)
+            self._stop(message.id)
         elif isinstance(message, Ping):
             await self.send_message({"type": "pong"})
 
     async def shutdown(self) -> None:
         """Stop everything that runs on the socket."""
-        if self._end:
-            self._end.cancel()
         if self.caller:
             self._leave(self.caller)
-        await super().shutdown()
+        for operation_id in list(self.operations):
+            self._stop(operation_id)
+        timers = (self._end, self.connection_init_timeout_task)
+        await asyncio.gather(stop(*filter(None, timers)), *self._stopping)
+
+    def _stop(self, operation_id: str) -> None:
+        """Let an operation's id be used again at once, and see that its task ends."""
+        operation = self.operations.pop(operation_id, None)
+        if operation and operation.task:
+            stopping = asyncio.create_task(stop(operation.task))
+            self._stopping.add(stopping)
+            stopping.add_done_callback(self._stopping.discard)
 
     async def _open(self, frame: ConnectionInit) -> None:
         if self.connection_init_received:

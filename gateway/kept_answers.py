@@ -1,0 +1,51 @@
+"""Which of the gateway's answers are given again, and for how long: those that only show what stands."""
+
+import sys
+import time
+from collections.abc import Callable
+
+from billing.answers import Answers
+from billing.cache import Cache
+from gateway.graphql.keeping import KeptResponse, Key
+from resolvers.context import Context
+
+LIFETIME = 30.0  # seconds; a webhook that was lost shows by then
+LEDGER_LIFETIME = 1.0  # seconds; usage may be announced that late
+
+
+class KeptAnswers:
+    """Answers kept under the generations that their loaders saw, verified in *cache* at each use.
+
+    Kept are answers that were made without a call to Stripe, from loaders alone, and from values that
+    all still stand; the next who asks is told where they came from as truly as the first was.
+    """
+
+    def __init__(self, cache: Callable[[], Cache]) -> None:
+        self._cache = cache
+        self._answers: Answers[KeptResponse] | None = None
+
+    async def find(self, key: Key) -> KeptResponse | None:
+        """The answer to *key*, if nothing that it shows has changed."""
+        return None if self._answers is None else await self._answers.get(key)
+
+    def keep(self, key: Key, response: KeptResponse, context: Context, until: float) -> None:
+        """Keep *response*, which was made with *context*, at most *until* (seconds since 1970)."""
+        seen, cost = context.loaders.footprint, context.loaders.cost
+        if not (seen.sound and seen.generations) or cost.stripe_calls or cost.cache_misses:
+            return
+        if self._answers is None:
+            self._answers = Answers(self._cache())
+        lifetime = LEDGER_LIFETIME if seen.ledger else LIFETIME
+        self._answers.put(
+            key,
+            response,
+            seen.generations,
+            until=min(seen.began + lifetime, time.monotonic() + until - time.time()),
+            weight=_weight(key, response, seen.generations),
+        )
+
+
+def _weight(key: Key, response: KeptResponse, generations: dict[str, bytes]) -> int:
+    """About how many bytes an entry takes; strings, bytes and tuples know their own sizes."""
+    parts: list[object] = [key, *key, response.body, *generations, *generations.values()]
+    return 1_000 + sum(map(sys.getsizeof, parts))
