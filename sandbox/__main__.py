@@ -10,7 +10,7 @@ import orjson
 import uvicorn
 
 from sandbox.app import CuttingProtocol, create_app
-from sandbox.limits import Settings
+from sandbox.settings import Settings
 from sandbox.world import open_world, register, seed_from
 
 

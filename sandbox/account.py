@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sandbox.clock import Clock
 from sandbox.errors import missing, refuse
+from sandbox.settings import Settings
 from sandbox.state import Change, Record, State
 
 API_VERSION: Final = "2026-10-28.endive"
@@ -50,8 +51,7 @@ class Account:
     clock: Clock
     seed: int = 0
     base_url: str = ""
-    max_events: int = 200_000
-    search_lag: int = 20
+    settings: Settings = field(default_factory=Settings)
     on_delivery: Callable[[Record], None] = lambda _: None
     dice: random.Random = field(init=False)
 

@@ -6,16 +6,14 @@ from dataclasses import asdict
 from typing import Any, Final
 
 import orjson
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sandbox import invoices
+from sandbox import endpoints, invoices
 from sandbox.account import Unit
-from sandbox.endpoints import create as create_endpoint
-from sandbox.endpoints import prune_events
 from sandbox.errors import StripeError
+from sandbox.faults import ON_REQUEST
 from sandbox.idempotency import prune
 from sandbox.shapes import Json
 from sandbox.world import World
@@ -25,56 +23,37 @@ Body = dict[str, Any]
 
 def routes(world: World) -> list[Route]:
     """Return the control routes over *world*."""
-    table: list[tuple[str, str, Callable[[World, Body], Any]]] = [
-        ("POST", "/reset", _reset),
-        ("POST", "/settings", _settings),
-        ("GET", "/settings", lambda w, _: asdict(w.settings)),
-        ("GET", "/counters", lambda w, _: w.limiter.report()),
-        ("POST", "/counters/reset", _reset_counters),
-        ("GET", "/faults", lambda w, _: [asdict(fault) for fault in w.faults.orders]),
-        ("POST", "/faults", _fault),
-        ("DELETE", "/faults", _no_faults),
-        ("POST", "/dashboard", _dashboard),
-        ("GET", "/clock", _clock),
-        ("POST", "/clock", _move_clock),
-        ("GET", "/webhooks", lambda w, _: w.courier.report()),
-        ("POST", "/webhooks/resend", _resend),
-        ("POST", "/webhooks/endpoint", _endpoint),
+    return [
+        Route(f"/_sandbox/{path}", _route(world, act), methods=[method])
+        for (method, path), act in ACTS.items()
     ]
-    found = [Route("/_sandbox" + path, _route(world, act), methods=[m]) for m, path, act in table]
-    return [*found, Route("/_sandbox/webhooks/drain", _drain(world), methods=["POST"])]
+
+
+def tick(world: World) -> None:
+    """Do what time has brought: drafts to finalize, things old enough to forget."""
+    invoices.run_timers(world.account)
+    unit = Unit(world.account)
+    endpoints.prune_events(unit)
+    prune(unit)
+    unit.commit()
 
 
 def _route(world: World, act: Callable[[World, Body], Any]) -> Callable[[Request], Any]:
     async def handle(request: Request) -> Response:
-        return _json(
-            _tried(lambda: act(world, body)) if (body := await _body(request)) is not None else {}
-        )
+        try:
+            answer = act(world, orjson.loads(await request.body() or b"{}"))
+            if callable(answer):
+                answer = await answer()
+        except StripeError as error:
+            return Response(str(error), error.status)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            return Response(f"{type(error).__name__}: {error}", 400)
+        return Response(orjson.dumps(answer), media_type="application/json")
 
     return handle
 
 
-def _drain(world: World) -> Callable[[Request], Any]:
-    async def handle(request: Request) -> Response:
-        timeout = (await _body(request)).get("timeout", 10)
-        settled = await world.courier.drain(timeout)
-        report = world.courier.report()
-        counts = {key: len(report[key]) for key in ("pending", "failed")}
-        return _json({"settled": settled, **counts, "delivered": report["delivered"]})
-
-    return handle
-
-
-def _tried(act: Callable[[], Any]) -> Any:
-    try:
-        return act()
-    except (ValueError, TypeError, KeyError) as error:
-        raise HTTPException(400, str(error)) from error
-    except StripeError as error:
-        raise HTTPException(error.status, str(error)) from error
-
-
-def _reset(world: World, _body: Body) -> Body:
+def _reset(world: World, _: Body) -> Body:
     world.reset()
     return {"reset": True}
 
@@ -82,28 +61,47 @@ def _reset(world: World, _body: Body) -> Body:
 def _settings(world: World, body: Body) -> Body:
     flat = {key: value for key, value in body.items() if key != "webhooks"}
     for name, value in {**flat, **body.get("webhooks", {})}.items():
-        owner = world.account if name in ("search_lag", "max_events") else world.settings
-        if owner is world.settings and name not in asdict(world.settings):
+        if name not in asdict(world.settings):
             raise ValueError(f"unknown setting: {name}")
-        setattr(owner, name, value)
+        setattr(world.settings, name, value)
     return asdict(world.settings)
 
 
-def _reset_counters(world: World, _body: Body) -> Body:
+def _reset_counters(world: World, _: Body) -> Body:
     world.limiter.counts.clear()
     return {"reset": True}
 
 
 def _fault(world: World, body: Body) -> Body:
+    match = body.get("match", "*")
+    if body["kind"] in ON_REQUEST and match != "*" and match not in world.routes.named:
+        raise ValueError(f"no such endpoint: {match}")
     return {"id": world.faults.order(**body)}
 
 
-def _no_faults(world: World, _body: Body) -> Body:
+def _no_faults(world: World, _: Body) -> Body:
     world.faults.orders.clear()
     return {"left": 0}
 
 
-def _clock(world: World, _body: Body) -> Body:
+def _dashboard(world: World, body: Body) -> Json:
+    """Do to an invoice what a person does in Stripe's Dashboard: no idempotency key."""
+    action, invoice = body.pop("action"), body.pop("invoice")
+    if action not in DASHBOARD:
+        raise ValueError(f"unknown action: {action}")
+    if "line" in body:
+        body["id"] = body.pop("line")
+    if action.endswith("_line"):
+        body = {"lines": [body | ({"behavior": "delete"} if action == "delete_line" else {})]}
+    if action == "pay":
+        body.setdefault("payment_method", "pm_card_visa")
+    unit = Unit(world.account, world.account.new_id("req_"))
+    shown = world.perform(unit, DASHBOARD[action], body, ids=[invoice])
+    unit.commit()
+    return shown
+
+
+def _clock(world: World, _: Body) -> Body:
     clock = world.account.clock
     return {"now": clock.now(), "offset": clock.offset, "real": time.time()}
 
@@ -116,6 +114,16 @@ def _move_clock(world: World, body: Body) -> Body:
     return _clock(world, body)
 
 
+def _drain(world: World, body: Body) -> Callable[[], Any]:
+    async def drained() -> Body:
+        settled = await world.courier.drain(body.get("timeout", 10))
+        report = world.courier.report()
+        counts = {key: len(report[key]) for key in ("pending", "failed")}
+        return {"settled": settled, **counts, "delivered": report["delivered"]}
+
+    return drained
+
+
 def _resend(world: World, body: Body) -> Body:
     world.courier.resend(body["event"])
     return {"queued": True}
@@ -123,69 +131,37 @@ def _resend(world: World, body: Body) -> Body:
 
 def _endpoint(world: World, body: Body) -> Json:
     unit = Unit(world.account)
-    shown = create_endpoint(unit, {"enabled_events": ["*"], **body})
+    shown = endpoints.create(unit, {"enabled_events": ["*"], **body})
     unit.commit()
     return shown
 
 
-def tick(world: World) -> None:
-    """Do what time has brought: drafts to finalize, things old enough to forget."""
-    invoices.run_timers(world.account)
-    unit = Unit(world.account)
-    prune_events(unit)
-    prune(unit)
-    unit.commit()
-
-
-def _dashboard(world: World, body: Body) -> Json:
-    """Do to an invoice what a person does in Stripe's Dashboard: no idempotency key."""
-    more = dict(body)
-    action, invoice = more.pop("action"), more.pop("invoice")
-    if action not in DASHBOARD:
-        raise ValueError(f"unknown action: {action}")
-    endpoint, params = DASHBOARD[action](more)
-    unit = Unit(world.account, world.account.new_id("req_"))
-    shown = world.perform(unit, endpoint, params, ids=[invoice])
-    unit.commit()
-    return shown
-
-
-def _edit(more: Body) -> Body:
-    return {("id" if key == "line" else key): value for key, value in more.items()}
-
-
-def _on(verb: str, params: Callable[[Body], Body]) -> Callable[[Body], tuple[str, Body]]:
-    endpoint = verb if " " in verb else f"POST /v1/invoices/{{invoice}}{verb}"
-    return lambda more: (endpoint, params(more))
-
-
-DASHBOARD: Final[Mapping[str, Callable[[Body], tuple[str, Body]]]] = {
-    "finalize": _on("/finalize", lambda more: more),
-    "void": _on("/void", lambda more: more),
-    "pay": _on("/pay", lambda more: {"payment_method": "pm_card_visa", **more}),
-    "mark_uncollectible": _on("/mark_uncollectible", lambda more: more),
-    "update": _on("", lambda more: more),
-    "delete": _on("DELETE /v1/invoices/{invoice}", lambda more: more),
-    "add_line": _on("/add_lines", lambda more: {"lines": [more]}),
-    "edit_line": _on("/update_lines", lambda more: {"lines": [_edit(more)]}),
-    "delete_line": _on(
-        "/remove_lines", lambda more: {"lines": [_edit(more) | {"behavior": "delete"}]}
-    ),
+_INVOICE: Final = "POST /v1/invoices/{invoice}"
+DASHBOARD: Final[Mapping[str, str]] = {
+    "finalize": f"{_INVOICE}/finalize",
+    "void": f"{_INVOICE}/void",
+    "pay": f"{_INVOICE}/pay",
+    "mark_uncollectible": f"{_INVOICE}/mark_uncollectible",
+    "update": _INVOICE,
+    "delete": "DELETE /v1/invoices/{invoice}",
+    "add_line": f"{_INVOICE}/add_lines",
+    "edit_line": f"{_INVOICE}/update_lines",
+    "delete_line": f"{_INVOICE}/remove_lines",
 }
-
-
-async def _body(request: Request) -> Body:
-    raw = await request.body()
-    if not raw:
-        return dict(request.query_params)
-    try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise HTTPException(400, f"not JSON: {error}") from error
-    if not isinstance(body, dict):
-        raise HTTPException(400, "send a JSON object")
-    return body
-
-
-def _json(body: Any) -> Response:
-    return Response(orjson.dumps(body), media_type="application/json")
+ACTS: Final[Mapping[tuple[str, str], Callable[[World, Body], Any]]] = {
+    ("POST", "reset"): _reset,
+    ("GET", "settings"): lambda world, _: asdict(world.settings),
+    ("POST", "settings"): _settings,
+    ("GET", "counters"): lambda world, _: world.limiter.report(),
+    ("POST", "counters/reset"): _reset_counters,
+    ("GET", "faults"): lambda world, _: [asdict(fault) for fault in world.faults.orders],
+    ("POST", "faults"): _fault,
+    ("DELETE", "faults"): _no_faults,
+    ("POST", "dashboard"): _dashboard,
+    ("GET", "clock"): _clock,
+    ("POST", "clock"): _move_clock,
+    ("GET", "webhooks"): lambda world, _: world.courier.report(),
+    ("POST", "webhooks/drain"): _drain,
+    ("POST", "webhooks/resend"): _resend,
+    ("POST", "webhooks/endpoint"): _endpoint,
+}

@@ -4,6 +4,7 @@ from typing import Final
 
 from sandbox.account import Unit
 from sandbox.balance import move_balance
+from sandbox.errors import unsimulated
 from sandbox.forms import Params, merged, required
 from sandbox.lists import equals, page
 from sandbox.payments import attach
@@ -11,6 +12,13 @@ from sandbox.shapes import INVOICE_SETTINGS, Json, shape
 from sandbox.state import Record
 
 PORTAL_SECONDS: Final = 300
+FLOWS: Final = (
+    "customer_update",
+    "subscription_cancel",
+    "subscription_pause",
+    "subscription_update",
+    "subscription_update_confirm",
+)
 
 
 def create(unit: Unit, params: Params) -> Json:
@@ -65,8 +73,20 @@ def create_portal_session(unit: Unit, params: Params) -> Json:
         "url": f"{unit.account.base_url}/p/session/{secret}",
         "_secret": secret,
         "_expires": unit.now + PORTAL_SECONDS,
+        "flow": _flow(params["flow_data"]) if params.get("flow_data") else None,
     }
     return shape(unit, "portal_sessions", unit.new("portal_sessions", session | kept))
+
+
+def _flow(sent: Params) -> Json:
+    if sent["type"] not in ("payment_method_update", "customer_update"):
+        raise unsimulated(f"the portal flow {sent['type']}")
+    after = sent.get("after_completion") or {"type": "portal_homepage"}
+    nothing = ("hosted_confirmation", "redirect")
+    return dict.fromkeys(FLOWS) | {
+        "type": sent["type"],
+        "after_completion": dict.fromkeys(nothing) | after,
+    }
 
 
 def _changes(old: Record, params: Params) -> Params:

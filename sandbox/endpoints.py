@@ -70,7 +70,7 @@ def list_events(unit: Unit, params: Params) -> Json:
 def prune_events(unit: Unit, most: int = 1000) -> None:
     """Forget events older than 30 days, and the oldest beyond the account's cap."""
     rows = unit.account.state.rows["events"]
-    beyond = len(rows) - unit.account.max_events
+    beyond = len(rows) - unit.account.settings.max_events
     if beyond <= 0 and (not rows or next(iter(rows.values()))["created"] + DAYS_30 > unit.now):
         return
     for place, (event, record) in enumerate(list(islice(rows.items(), most))):

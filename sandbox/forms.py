@@ -61,6 +61,13 @@ STRUCTURES: dict[str, Fields] = {
     "invoice_settings": fields(
         "default_payment_method footer custom_fields:[custom_field] rendering_options!"
     ),
+    "flow": fields(
+        "type* after_completion:after_completion subscription_cancel! subscription_pause! "
+        "subscription_update! subscription_update_confirm!"
+    ),
+    "after_completion": fields("type* redirect:redirect hosted_confirmation:confirmation"),
+    "redirect": fields("return_url*"),
+    "confirmation": fields("custom_message"),
     "custom_field": fields("name* value*"),
     "range": fields("gt:int gte:int lt:int lte:int"),
     "recurring": fields("interval usage_type meter"),

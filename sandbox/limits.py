@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sandbox.errors import rate_limited
+from sandbox.settings import Settings
 
 GLOBAL_PER_SECOND: Final = {"live": 100, "sandbox": 25}
 ENDPOINT_PER_SECOND: Final = 25
@@ -22,21 +23,7 @@ DELAYS: Final = {
     "DELETE": (0.12, 0.4),
 }
 DELAY_PER_LINE: Final = 0.001
-
-
-@dataclass(slots=True)
-class Settings:
-    """What the control path can change while we run; seconds where it is a time."""
-
-    limits: bool = True
-    latency: bool = True
-    mode: str = "live"
-    concurrent_lists: int = 10
-    lock_wait: float = 2.0
-    retry_scale: float = 1 / 600
-    duplicates: float = 0.01
-    shuffle: float = 0.05
-    webhook_timeout: float = 10.0
+OUTCOMES: Final = ("calls", "ok", "errors", "limited", "lost", "replayed")
 
 
 @dataclass(slots=True)
@@ -113,7 +100,10 @@ class Limiter:
         calls = {endpoint: counts["calls"] for endpoint, counts in self.counts.items()}
         reads = sum(n for endpoint, n in calls.items() if endpoint.startswith("GET "))
         total = sum(calls.values())
-        endpoints = {endpoint: dict(counts) for endpoint, counts in sorted(self.counts.items())}
+        endpoints = {
+            endpoint: {outcome: counts[outcome] for outcome in OUTCOMES}
+            for endpoint, counts in sorted(self.counts.items())
+        }
         return {"total": total, "reads": reads, "writes": total - reads, "endpoints": endpoints}
 
     @asynccontextmanager

@@ -12,6 +12,7 @@ from sandbox.errors import StripeError
 from sandbox.faults import ON_REQUEST, ON_WEBHOOK
 from sandbox.guesses import GUESSES, MISSING, SIMULATED
 from sandbox.shapes import Json, shape
+from sandbox.state import Record
 from sandbox.world import World
 
 STYLE: Final = """
@@ -28,6 +29,7 @@ button{font:inherit;font-weight:600;padding:.7rem 1.4rem;border:0;border-radius:
 button:focus-visible,a:focus-visible{outline:3px solid var(--act);outline-offset:2px}
 .tag{display:inline-block;padding:.1rem .6rem;border:1px solid var(--line);border-radius:99px;font-size:.85rem;color:var(--soft)}
 """
+ATTACH: Final = "POST /v1/payment_methods/{payment_method}/attach"
 PAY: Final = "POST /v1/invoices/{invoice}/pay"
 _NO_DECIMALS: Final = "bif clp djf gnf jpy kmf krw mga pyg rwf ugx vnd vuv xaf xof xpf"
 NO_DECIMALS: Final = frozenset(_NO_DECIMALS.split())
@@ -35,46 +37,69 @@ NO_DECIMALS: Final = frozenset(_NO_DECIMALS.split())
 
 def routes(world: World) -> list[Route]:
     """Return the pages over *world*."""
+    pages = Pages(world)
+    return [
+        Route("/", pages.front),
+        Route("/i/{invoice}", pages.bill),
+        Route("/i/{invoice}/pay", pages.pay, methods=["POST"]),
+        Route("/i/{invoice}/pdf", pages.pdf),
+        Route("/p/session/{secret}", pages.portal),
+        Route("/p/session/{secret}/card", pages.add_card, methods=["POST"]),
+    ]
 
-    def front(_request: Request) -> Response:
+
+class Pages:
+    """Request handlers; what a person does here has no idempotency key, as in Stripe's pages."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    async def front(self, _: Request) -> Response:
+        """Say what this is."""
         return _page("Stripe sandbox", _front())
 
-    def bill(request: Request) -> Response:
-        unit = Unit(world.account)
-        try:
-            record = unit.get("invoices", request.path_params["invoice"])
-        except StripeError as error:
-            return _page("No such invoice", f"<h1>{escape(str(error))}</h1>", 404)
+    async def bill(self, request: Request) -> Response:
+        """Show an invoice."""
+        unit = Unit(self.world.account)
+        record = unit.find("invoices", request.path_params["invoice"])
+        if record is None:
+            return _page("No such invoice", "<h1>There is no such invoice</h1>", 404)
         return _page(f"Invoice {record.get('number', '')}", _bill(shape(unit, "invoices", record)))
 
-    async def pay(request: Request) -> Response:
+    async def pay(self, request: Request) -> Response:
+        """Pay an invoice with a card that works."""
         invoice = request.path_params["invoice"]
-        unit = Unit(world.account, world.account.new_id("req_"))
+        unit = Unit(self.world.account, self.world.account.new_id("req_"))
         try:
-            world.perform(unit, PAY, {"payment_method": "pm_card_visa"}, ids=[invoice])
+            self.world.perform(unit, PAY, {"payment_method": "pm_card_visa"}, ids=[invoice])
         except StripeError as error:
             return _page("Not payable", f"<h1>{escape(str(error))}</h1>", error.status)
         unit.commit()
         return RedirectResponse(f"/i/{invoice}", 303)
 
-    def pdf(_request: Request) -> Response:
+    async def pdf(self, _: Request) -> Response:
+        """Say that there is none."""
         return _page("No PDF", "<h1>PDFs are not simulated</h1><p>Stripe makes one here.</p>", 501)
 
-    def portal(request: Request) -> Response:
-        unit, secret = Unit(world.account), request.path_params["secret"]
-        sessions = world.account.state.rows["portal_sessions"].values()
-        session = next((s for s in sessions if s["_secret"] == secret), None)
-        if session is None or session["_expires"] < unit.now:
+    async def portal(self, request: Request) -> Response:
+        """Show a customer's invoices and payment methods, while the link lives."""
+        unit = Unit(self.world.account)
+        session = _session(unit, request.path_params["secret"])
+        if session is None:
             return _page("Expired", "<h1>This link has expired</h1><p>Ask for a new one.</p>", 404)
         return _page("Billing", _portal(unit, session))
 
-    return [
-        Route("/", front),
-        Route("/i/{invoice}", bill),
-        Route("/i/{invoice}/pay", pay, methods=["POST"]),
-        Route("/i/{invoice}/pdf", pdf),
-        Route("/p/session/{secret}", portal),
-    ]
+    async def add_card(self, request: Request) -> Response:
+        """Attach a test card and make it the default."""
+        unit, secret = Unit(self.world.account), request.path_params["secret"]
+        if session := _session(unit, secret):
+            customer = session["customer"]
+            attached = {"customer": customer}
+            card = self.world.perform(unit, ATTACH, attached, ids=["pm_card_visa"])
+            default = {"invoice_settings": {"default_payment_method": card["id"]}}
+            self.world.perform(unit, "POST /v1/customers/{customer}", default, ids=[customer])
+            unit.commit()
+        return RedirectResponse(f"/p/session/{secret}", 303)
 
 
 def money(amount: int, currency: str) -> str:
@@ -83,6 +108,12 @@ def money(amount: int, currency: str) -> str:
     if currency in NO_DECIMALS:
         return f"{sign}{currency.upper()} {size:,}"
     return f"{sign}{currency.upper()} {size // 100:,}.{size % 100:02}"
+
+
+def _session(unit: Unit, secret: str) -> Record | None:
+    sessions = unit.account.state.rows["portal_sessions"].values()
+    live = (s for s in sessions if s["_secret"] == secret and s["_expires"] >= unit.now)
+    return next(live, None)
 
 
 def _page(title: str, body: str, status: int = 200) -> Response:
@@ -157,6 +188,8 @@ def _portal(unit: Unit, session: dict[str, Any]) -> str:
     name = escape(customer.get("name") or session["customer"])
     return (
         f"<h1>Billing for {name}</h1>{link}<h2>Payment methods</h2>"
-        f"{_list(methods or ['None yet.'])}<h2>Invoices</h2>"
+        f"{_list(methods or ['None yet.'])}"
+        f'<form method="post" action="/p/session/{session["_secret"]}/card">'
+        "<button>Add a test card and use it from now on</button></form><h2>Invoices</h2>"
         f"<table><tr><th>Number</th><th>Status</th><th>Total</th></tr>{rows}</table>"
     )

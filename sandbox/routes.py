@@ -74,7 +74,7 @@ POST /v1/payment_methods/{payment_method}/attach payments.attach
     customer customer_account!
 POST /v1/payment_methods/{payment_method}/detach payments.detach
 POST /v1/billing_portal/sessions customers.create_portal_session
-    customer return_url locale after_expiration! configuration! customer_account! flow_data!
+    customer return_url locale flow_data:flow after_expiration! configuration! customer_account!
     on_behalf_of!
 
 POST /v1/products catalogue.create_product

@@ -43,7 +43,7 @@ def invoices(unit: Unit, params: Params) -> Json:
 
 def _search(unit: Unit, params: Params, kind: str) -> Json:
     wanted = _parse(kind, params["query"])
-    newest = unit.now - unit.account.search_lag
+    newest = unit.now - unit.account.settings.search_lag
     records = unit.account.state.newest_first(kind)
     visible = (r for r in records if not r.get("deleted") and r["created"] <= newest)
     found = [record for record in visible if wanted(record)]

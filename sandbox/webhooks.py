@@ -16,7 +16,7 @@ from sandbox import invoices
 from sandbox.account import Account, Unit
 from sandbox.errors import missing
 from sandbox.faults import ON_WEBHOOK, Faults
-from sandbox.limits import Settings
+from sandbox.settings import Settings
 from sandbox.shapes import event as event_shape
 from sandbox.state import Record
 

@@ -1,8 +1,9 @@
 """Everything that runs, made in one place and passed in; nothing happens at import."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -12,8 +13,9 @@ from sandbox.clock import Clock
 from sandbox.errors import StripeError
 from sandbox.faults import Faults
 from sandbox.forms import Params, as_form, check
-from sandbox.limits import Limiter, Settings
+from sandbox.limits import Limiter
 from sandbox.routes import Routes
+from sandbox.settings import Settings
 from sandbox.shapes import Json
 from sandbox.state import State
 from sandbox.webhooks import Courier
@@ -29,6 +31,11 @@ class World:
     faults: Faults
     courier: Courier
     routes: Routes = field(default_factory=Routes)
+    at_start: dict[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Remember the settings to come back to."""
+        self.at_start = asdict(self.settings)
 
     def perform(
         self,
@@ -44,7 +51,9 @@ class World:
         return operation.handle(unit, taken | ({"id": new_id} if new_id else {}), *ids)
 
     def reset(self) -> None:
-        """Forget every object, fault and count; endpoints registered at start come back."""
+        """Forget every object, fault and count; what was given at start comes back."""
+        for name, value in self.at_start.items():
+            setattr(self.settings, name, value)
         kept = [
             e for e in self.account.state.rows["webhook_endpoints"].values() if e.get("_lasting")
         ]
@@ -60,7 +69,7 @@ class World:
 
 def open_world(path: Path | None, seed: int, settings: Settings) -> World:
     """Make an account from the file at *path*, or an empty one."""
-    account = Account(State(path), Clock(), seed)
+    account = Account(State(path), Clock(), seed, settings=settings)
     faults = Faults()
     courier = Courier(account, settings, faults)
     return World(account, settings, Limiter(settings, seed), faults, courier)

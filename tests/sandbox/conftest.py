@@ -25,16 +25,7 @@ def process() -> Iterator[StripeSandbox]:
 async def sandbox(process: StripeSandbox) -> StripeSandbox:
     """The same, with nothing left of earlier tests."""
     await process.reset()
-    await process.settings(
-        limits=False,
-        latency=False,
-        mode="live",
-        duplicates=0,
-        shuffle=0.02,
-        search_lag=0,
-        lock_wait=2,
-        retry_scale=1 / 600,
-    )
+    await process.settings(duplicates=0, shuffle=0.02, search_lag=0)
     return process
 
 

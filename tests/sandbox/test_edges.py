@@ -100,6 +100,22 @@ async def test_a_bill_can_be_followed_to_its_end_by_hand(http: httpx.AsyncClient
     assert (await http.get(f"/v1/invoices/{invoice}")).json()["status"] == "paid"
 
 
+async def test_the_portal_can_be_opened_at_the_payment_method(http: httpx.AsyncClient) -> None:
+    """A person adds a card there, and it becomes the default."""
+    customer = (await http.post("/v1/customers")).json()["id"]
+    data = {"customer": customer, "flow_data[type]": "payment_method_update"}
+    session = (await http.post("/v1/billing_portal/sessions", data=data)).json()
+    await http.post(session["url"] + "/card")
+    seen = (await http.get(f"/v1/customers/{customer}")).json()
+    bad = await http.post(
+        "/v1/billing_portal/sessions", data=data | {"flow_data[type]": "subscription_cancel"}
+    )
+
+    assert session["flow"]["after_completion"]["type"] == "portal_homepage"
+    assert seen["invoice_settings"]["default_payment_method"].startswith("pm_")
+    assert bad.status_code == 501
+
+
 async def test_a_portal_link_is_short_lived(
     sandbox: StripeSandbox, http: httpx.AsyncClient
 ) -> None:

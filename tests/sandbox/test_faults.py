@@ -126,3 +126,5 @@ async def test_orders_can_be_cancelled_and_nonsense_is_refused(
     assert (await http.get("/v1/customers")).status_code == 200
     with pytest.raises(httpx.HTTPStatusError, match="unknown fault"):
         await sandbox.fault("rate_limitted")
+    with pytest.raises(httpx.HTTPStatusError, match="no such endpoint"):
+        await sandbox.fault("rate_limited", "POST /v1/invoices/{id}/add_lines")

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from sandbox.app import create_app
 from sandbox.forms import STRUCTURES, Field, Fields
-from sandbox.limits import Settings
 from sandbox.routes import Routes
+from sandbox.settings import Settings
 from sandbox.world import World, open_world
 
 TABLE = Routes().named

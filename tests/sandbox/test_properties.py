@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from sandbox.account import Unit
 from sandbox.errors import StripeError
-from sandbox.limits import Settings
+from sandbox.settings import Settings
 from sandbox.world import open_world
 
 ARROWS = {

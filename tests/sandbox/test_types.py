@@ -154,7 +154,10 @@ async def _walk_catalogue_and_customers(send: Send) -> None:
     await send(f"POST {entries}/{{transaction}}", customer, entry["id"], description="a gift")
     await send(f"GET {entries}/{{transaction}}", customer, entry["id"])
     await send(f"GET {entries}", customer)
-    await send("POST /v1/billing_portal/sessions", customer=customer, return_url="https://x.test")
+    flow = {"flow_data[type]": "payment_method_update"}
+    await send(
+        "POST /v1/billing_portal/sessions", customer=customer, return_url="https://x.test", **flow
+    )
     await send("DELETE /v1/customers/{customer}", customer)
     await send("GET /v1/customers/{customer}", customer)
 
