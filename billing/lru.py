@@ -1,6 +1,7 @@
 """Values kept in the process, the least recently used ones dropped first, bounded in bytes."""
 
 from collections import OrderedDict
+from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 V = TypeVar("V")
@@ -11,10 +12,10 @@ class Lru(Generic[V]):
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._kept: OrderedDict[str, tuple[V, int]] = OrderedDict()
+        self._kept: OrderedDict[Hashable, tuple[V, int]] = OrderedDict()
         self.bytes = 0
 
-    def get(self, key: str) -> V | None:
+    def get(self, key: Hashable) -> V | None:
         """The value of *key*, which thereby becomes the most recently used."""
         found = self._kept.get(key)
         if found is None:
@@ -22,7 +23,7 @@ class Lru(Generic[V]):
         self._kept.move_to_end(key)
         return found[0]
 
-    def put(self, key: str, value: V, weight: int) -> None:
+    def put(self, key: Hashable, value: V, weight: int) -> None:
         """Keep *value*; one that weighs more than everything is not kept."""
         self.drop(key)
         self._kept[key] = (value, weight)
@@ -31,7 +32,7 @@ class Lru(Generic[V]):
             _, (_, freed) = self._kept.popitem(last=False)
             self.bytes -= freed
 
-    def drop(self, key: str) -> None:
+    def drop(self, key: Hashable) -> None:
         """Forget *key*, known or not."""
         found = self._kept.pop(key, None)
         if found is not None:

@@ -89,7 +89,7 @@ class Context:
     """
 
     viewer: Viewer
-    services: Services
+    doors: Services
     loaders: Loaders
     connection_params: dict[str, Any] | None = field(default=None)
 
@@ -98,9 +98,15 @@ class Context:
         """A context for one operation by *viewer*."""
         return cls(viewer, services, Loaders(services, LANES[viewer.role]))
 
+    @property
+    def services(self) -> Services:
+        """What is behind the loaders; nobody can vouch for an answer made with it, so it is not kept."""
+        self.loaders.footprint.sound = False
+        return self.doors
+
     def renew(self) -> None:
         """Fresh loaders: what was loaded before is not seen again. For each event of a subscription."""
-        self.loaders = Loaders(self.services, LANES[self.viewer.role])
+        self.loaders = Loaders(self.doors, LANES[self.viewer.role])
 
 
 Info = strawberry.Info[Context, None]

@@ -94,8 +94,6 @@ class Invoice(Node):
         """Its lines, in Stripe's order."""
         wanted = PageOf(self.record.id, size_of(first, LINES), id_of(after))
         page = await info.context.loaders.lines.load(wanted)
-        shown = [line.id for line in page.items]
-        await info.context.services.line_places.remember(self.record.id, shown)
         entries = [(line.id, InvoiceLine.of(line, self.record.customer)) for line in page.items]
         return Connection[InvoiceLine].of(entries, has_more=page.has_more, after=after)
 

@@ -19,7 +19,7 @@ from billing.records import CustomerRecord, InvoiceRecord, LineRecord, PaymentMe
 from billing.services import Services
 from billing.snapshot import Hold, Snapshot
 from billing.syncs import Sync
-from billing.usage import CustomerId, LineKey, Period
+from billing.usage import CustomerId, LineKey, Period, Price
 from resolvers import gets
 from resolvers.loading import Loader
 from resolvers.reading import Cost, Footprint, Reading
@@ -138,6 +138,11 @@ class Loaders:
         return Loader.each(self._breakdown)
 
     @cached_property
+    def due_ms(self) -> Loader[tuple[str, Period], int | None]:
+        """When a worker looks at a customer's period at the latest; None when nothing is left to say."""
+        return Loader.each(self._due_ms)
+
+    @cached_property
     def hold(self) -> Loader[str, Hold | None]:
         """Why a customer's billing is stopped; None when it is not."""
         return Loader.each(self._hold)
@@ -151,6 +156,10 @@ class Loaders:
     def last_sync(self) -> Loader[str, Sync | None]:
         """A customer's latest sync."""
         return Loader.each(self._last_sync)
+
+    async def prices(self, snapshot: Snapshot) -> Mapping[str, Price]:
+        """The prices that a snapshot pins, by id: they never change."""
+        return await self._services.catalogue.by_id(snapshot.prices.values())
 
     async def _customer(self, customer: str) -> Loaded[CustomerRecord] | None:
         cached = await self._customer_with_card.load(customer)
@@ -194,7 +203,11 @@ class Loaders:
         return _page(cached).map(lambda record: _loaded_invoice(cached, record))
 
     async def _lines(self, key: tuple[str, int, str | None]) -> Page[LineRecord]:
-        invoice, first, after = key
+        page = await self._page_of_lines(*key)
+        await self._services.line_places.remember(key[0], [line.id for line in page.items])
+        return page
+
+    async def _page_of_lines(self, invoice: str, first: int, after: str | None) -> Page[LineRecord]:
         if after is None:
             loaded = await self.invoice.load(invoice)
             if loaded is None:
@@ -202,7 +215,9 @@ class Loaders:
             embedded, more = loaded.value.lines, loaded.value.has_more_lines
             if len(embedded) >= first or not more:
                 return Page(embedded[:first], has_more=more or len(embedded) > first)
-        return _page(await self._reading.get(gets.lines(*key))) if first else NOTHING
+        return (
+            _page(await self._reading.get(gets.lines(invoice, first, after))) if first else NOTHING
+        )
 
     async def _payment_methods(self, key: tuple[str, int, str | None]) -> Page[PaymentMethodRecord]:
         return _page(await self._reading.get(gets.payment_methods(*key))) if key[1] else NOTHING
@@ -225,6 +240,11 @@ class Loaders:
         customer, period, dimension = key
         await self._reading.of_ledger(customer)
         return await self._services.ledger.breakdown(CustomerId(customer), period, dimension)
+
+    async def _due_ms(self, key: tuple[str, Period]) -> int | None:
+        customer, period = key
+        await self._reading.of_ledger(customer)
+        return await self._services.ledger.due_ms(CustomerId(customer), period)
 
     async def _hold(self, customer: str) -> Hold | None:
         await self._reading.of_ledger(customer)

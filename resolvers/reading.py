@@ -1,5 +1,6 @@
 """How an operation reads: through the cache, noting what it cost and what its answer depends on."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,8 +39,11 @@ class Cost:
 class Footprint:
     """The *generations* under which everything read so far is valid; not *sound*: something has none.
 
-    *ledger*: it includes what the ledger knows, which moves without asking the cache.
+    *ledger*: it includes what the ledger knows, whose generation moves once a second at most. *began*
+    by the monotonic clock: nothing was read before.
     """
+
+    began: float = field(default_factory=time.monotonic)
 
     generations: dict[str, bytes] = field(default_factory=dict)
     sound: bool = True
