@@ -15,6 +15,7 @@ from resolvers.context import Context, Info
 from resolvers.customer import Customer
 from resolvers.finding import must_find_customer
 from resolvers.payloads import AdjustUsagePayload
+from resolvers.pricing import price_of
 from resolvers.reasons import reasoned
 from resolvers.refusing import refusing
 from resolvers.sync import Sync, SyncTrigger
@@ -29,7 +30,7 @@ async def adjust_usage(info: Info, input: AdjustUsageInput) -> AdjustUsagePayloa
     """Support only: correct this month's usage by a line of its own, and sync."""
     context, asked = info.context, _checked(input)
     customer = await must_find_customer(context, asked.customer_id)
-    price = await _price(context, asked.sku)
+    price = await price_of(context.services, asked.sku, ("input", "sku"))
     before = await context.loaders.snapshot.load(customer.record.id)
     made = await _adjust(context, customer, asked, price)
     sync, _ = await request_sync(context, made.customer, SyncTrigger.SUPPORT)
@@ -58,17 +59,6 @@ def _checked(asked: AdjustUsageInput) -> AdjustUsageInput:
         )
     reasoned(asked.reason)
     return asked
-
-
-async def _price(context: Context, sku: str) -> Price:
-    prices = await context.services.catalogue.by_sku([sku])
-    if sku not in prices:
-        raise Refused(
-            ErrorCode.UNKNOWN_SKU,
-            "No active Stripe price has this SKU for its lookup key; look it up in `currentPeriod.usage`.",
-            ("input", "sku"),
-        )
-    return prices[sku]
 
 
 async def _adjust(

@@ -69,7 +69,7 @@ _TABLE: Mapping[str, Mapping[Roles, str]] = {
     "ReleaseBillingPayload": {SUPPORT: "customer errors"},
     "FinalizeInvoicePayload": {SUPPORT: "invoice errors"},
     "PreviewSyncPayload": {SUPPORT: "plan errors"},
-    "SyncPlan": {SUPPORT: "createsInvoice linesAdded linesUpdated linesRemoved stripeCalls"},
+    "SyncPlan": {SUPPORT: "createsInvoice linesAdded linesUpdated linesRemoved total stripeCalls"},
     "PlannedLine": {SUPPORT: "sku quantity amount wasQuantity"},
     "RetrySyncPayload": {SUPPORT: "sync errors"},
     "RepairDriftPayload": {SUPPORT: "sync errors"},

@@ -1,6 +1,7 @@
 """A customer: what it owes, what it was billed, how it pays, and what Support knows about it."""
 
 import asyncio
+from typing import Annotated
 
 import strawberry
 
@@ -82,7 +83,9 @@ class Customer(Node):
         info: Info,
         first: First = INVOICES,
         after: After = None,
-        status: InvoiceStatus | None = None,
+        status: Annotated[
+            InvoiceStatus | None, strawberry.argument(description="Only those that stand here.")
+        ] = None,
     ) -> Connection[Invoice]:
         """Its invoices, newest first, drafts included."""
         wanted = InvoicesOf(self.record.id, size_of(first, INVOICES), id_of(after), status)
@@ -94,26 +97,31 @@ class Customer(Node):
     async def current_period(self, info: Info) -> BillingPeriod:
         """Month to date, to the last recorded delta, whatever Stripe has been told so far."""
         snapshot = await info.context.loaders.snapshot.load(self.record.id)
-        prices = await info.context.services.catalogue.by_id(snapshot.prices.values())
+        prices = await info.context.loaders.prices(snapshot)
         return BillingPeriod.of(snapshot, prices, self.record.currency or UNBILLED)
 
     @strawberry.field
-    async def spend_history(self, info: Info, months: int | None = MONTHS) -> list[MonthlySpend]:
+    async def spend_history(
+        self,
+        info: Info,
+        months: Annotated[
+            int | None, strawberry.argument(description="How many months back, 1 to 60.")
+        ] = MONTHS,
+    ) -> list[MonthlySpend]:
         """What was billed, by calendar month, newest first; months without an invoice are left out."""
-        if months is None or not 1 <= months <= MOST_MONTHS:
+        back = MONTHS if months is None else months
+        if not 1 <= back <= MOST_MONTHS:
             raise bad_input(f"`months` goes from 1 to {MOST_MONTHS}.")
-        return await spend_by_month(info.context, self.record.id, months)
+        return await spend_by_month(info.context, self.record.id, back)
 
     @strawberry.field
     async def sync_state(self, info: Info) -> SyncState:
         """Whether Stripe knows what was recorded, and when it will."""
-        loaders, ledger = info.context.loaders, info.context.services.ledger
-        snapshot = await loaders.snapshot.load(self.record.id)
-        last, due_ms = await asyncio.gather(
-            loaders.last_sync.load(self.record.id),
-            ledger.due_ms(snapshot.customer, snapshot.period),
+        snapshot, last = await asyncio.gather(
+            info.context.loaders.snapshot.load(self.record.id),
+            info.context.loaders.last_sync.load(self.record.id),
         )
-        return SyncState.of(snapshot, last, due_ms)
+        return SyncState.of(snapshot, last)
 
     @strawberry.field
     async def hold(self, info: Info) -> BillingHold | None:

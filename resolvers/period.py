@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import Annotated
 
 import strawberry
 
@@ -55,7 +56,8 @@ class UsageBreakdown:
     """What one SKU, app, region or organization has used, and what that comes to."""
 
     key: str = strawberry.field(
-        description="The SKU, app, region or organization; empty for usage reported without one.",
+        description="The SKU, app, region or organization; empty for usage reported without one. "
+        "By SKU, a correction stands by itself under `adj:` and its id.",
     )
     description: str | None = strawberry.field(description="What a SKU is called on the bill.")
     quantity: Decimal = strawberry.field(
@@ -71,7 +73,7 @@ class UsageBreakdown:
         """*row* as clients see it."""
         return cls(
             key=row.key,
-            description=row.description,
+            description=_described(row),
             quantity=row.quantity,
             unit=row.unit,
             amount=Money.of(row.amount),
@@ -101,7 +103,11 @@ class BillingPeriod:
 
     @strawberry.field
     async def usage(
-        self, info: Info, by: UsageDimension | None = UsageDimension.SKU
+        self,
+        info: Info,
+        by: Annotated[
+            UsageDimension | None, strawberry.argument(description="What to add it up by.")
+        ] = UsageDimension.SKU,
     ) -> list[UsageBreakdown]:
         """What it is made of, dearest first."""
         if by is None or by is UsageDimension.SKU:
@@ -141,6 +147,14 @@ class BillingPeriod:
             total=Money.of(amounts.total),
             as_of=moment(snapshot.now_ms),
         )
+
+
+def _described(row: Usage) -> str | None:
+    """What the bill says; a correction and usage of another month say that they are."""
+    sku, carried, origin = row.key.partition("~")
+    if row.description is None or not (carried or sku.startswith("adj:")):
+        return row.description
+    return f"{row.description} ({f'usage of {origin}' if carried else 'correction'})"
 
 
 DIMENSIONS: Mapping[UsageDimension, Dimension] = {

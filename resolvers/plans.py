@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import strawberry
 
-from billing.bill import Preview
+from billing.bill import bill, preview
 from billing.snapshot import PlannedLine as Planned
 from billing.snapshot import Snapshot
 from billing.usage import LineKey, Price
@@ -38,11 +38,12 @@ class SyncPlan:
     lines_added: list[PlannedLine] = strawberry.field(description="Lines that it would add.")
     lines_updated: list[PlannedLine] = strawberry.field(description="Lines that it would change.")
     lines_removed: list[PlannedLine] = strawberry.field(description="Lines that it would remove.")
+    total: Money = strawberry.field(description="What the month then comes to.")
     stripe_calls: int = strawberry.field(description="Writes to Stripe that it would take.")
 
     @classmethod
-    def of(cls, preview: Preview, snapshot: Snapshot, prices: Mapping[str, Price]) -> "SyncPlan":
-        """*preview* as clients see it."""
+    def of(cls, snapshot: Snapshot, prices: Mapping[str, Price]) -> "SyncPlan":
+        """What a sync would make of *snapshot*; *prices* by id, every one that it pins."""
 
         def line(key: LineKey, planned: Planned, was: Decimal | None = None) -> PlannedLine:
             return PlannedLine(
@@ -52,11 +53,13 @@ class SyncPlan:
                 was_quantity=was,
             )
 
-        change = preview.change
+        plan = preview(snapshot, prices)
+        change = plan.change
         return cls(
-            creates_invoice=preview.creates_invoice,
+            creates_invoice=plan.creates_invoice,
             lines_added=[line(each.key, each.line) for each in change.added],
             lines_updated=[line(each.key, each.line, each.was.quantity) for each in change.updated],
             lines_removed=[line(key, NOTHING, was.quantity) for key, was in change.removed],
-            stripe_calls=preview.calls,
+            total=Money.of(bill(snapshot, prices).total),
+            stripe_calls=plan.calls,
         )

@@ -24,6 +24,10 @@ AnyId = Annotated[
     strawberry.ID,
     strawberry.argument(name="id", description="Stripe's id, or one of ours."),
 ]
+Ids = Annotated[
+    list[strawberry.ID],
+    strawberry.argument(description="Stripe's ids, or ours, in any mixture."),
+]
 PAGE = 20
 
 
@@ -37,7 +41,7 @@ class Query:
         return await find(info.context, any_id)
 
     @strawberry.field
-    async def nodes(self, info: Info, ids: list[strawberry.ID]) -> list[Node | None]:
+    async def nodes(self, info: Info, ids: Ids) -> list[Node | None]:
         """As `node`, for several ids, in their order; at most 100."""
         if len(ids) > MOST:
             raise bad_input(f"`ids` has {len(ids)} entries; at most {MOST} are looked up at once.")
@@ -95,8 +99,12 @@ class Query:
         info: Info,
         first: First = PAGE,
         after: After = None,
-        status: SyncStatus | None = None,
-        customer_id: strawberry.ID | None = None,
+        status: Annotated[
+            SyncStatus | None, strawberry.argument(description="Only those that came so far.")
+        ] = None,
+        customer_id: Annotated[
+            strawberry.ID | None, strawberry.argument(description="Only this customer's.")
+        ] = None,
     ) -> Connection[Sync]:
         """Support only: syncs, newest first; of one customer, or of the one to whom something belongs."""
         owner = await find_customer(info.context, customer_id) if customer_id else None
@@ -117,7 +125,9 @@ class Query:
         info: Info,
         first: First = PAGE,
         after: After = None,
-        status: EventStatus | None = None,
+        status: Annotated[
+            EventStatus | None, strawberry.argument(description="Only those that ended so.")
+        ] = None,
     ) -> Connection[WebhookEvent]:
         """Support only: what Stripe announced, newest first."""
         page = await info.context.services.inbox.page(size_of(first, PAGE), id_of(after), status)

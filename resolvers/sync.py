@@ -161,6 +161,7 @@ class Sync(Node):
 class SyncState:
     """Whether Stripe knows what was recorded, and when it will."""
 
+    snapshot: strawberry.Private[Snapshot]
     status: CustomerSyncStatus = strawberry.field(description="In a word.")
     last_synced_at: datetime | None = strawberry.field(
         description="When Stripe last knew everything; null if never this month.",
@@ -171,22 +172,23 @@ class SyncState:
     oldest_pending_at: datetime | None = strawberry.field(
         description="How long the oldest of them has been waiting."
     )
-    next_sync_at: datetime | None = strawberry.field(
-        description="When a worker looks at the latest; `syncBilling` is quicker.",
-    )
     last_sync: Sync | None = strawberry.field(description="The most recent sync, finished or not.")
 
+    @strawberry.field
+    async def next_sync_at(self, info: Info) -> datetime | None:
+        """When a worker looks at the latest; `syncBilling` is quicker. Null when there is nothing to tell."""
+        place = (self.snapshot.customer, self.snapshot.period)
+        return maybe_moment(await info.context.loaders.due_ms.load(place))
+
     @classmethod
-    def of(
-        cls, snapshot: Snapshot, last: billing.syncs.Sync | None, due_ms: int | None
-    ) -> "SyncState":
-        """What the ledger (*snapshot*, due at *due_ms*) and the *last* sync say together."""
+    def of(cls, snapshot: Snapshot, last: billing.syncs.Sync | None) -> "SyncState":
+        """What the ledger (*snapshot*) and the *last* sync say together."""
         return cls(
+            snapshot=snapshot,
             status=_status(snapshot, last),
             last_synced_at=maybe_moment(snapshot.synced_ms),
             pending_deltas=snapshot.pending_deltas,
             oldest_pending_at=maybe_moment(snapshot.oldest_pending_ms),
-            next_sync_at=maybe_moment(due_ms),
             last_sync=Sync.of(last) if last else None,
         )
 

@@ -1,4 +1,4 @@
-"""Bringing Stripe up to date, seeing what that would write, and trying again."""
+"""Bringing Stripe up to date, and trying again."""
 
 # ruff: noqa: A002 the contract calls the argument `input`
 
@@ -6,7 +6,6 @@ import asyncio
 import time
 
 import billing.syncs
-from billing.bill import preview
 from billing.budget import Lane
 from billing.changes import Change, ChangeReason
 from billing.errors import ErrorCode, Refused
@@ -18,12 +17,10 @@ from resolvers.context import Context, Info, Role
 from resolvers.drift import drifted
 from resolvers.finding import find, must_find_customer, not_found
 from resolvers.payloads import (
-    PreviewSyncPayload,
     RepairDriftPayload,
     RetrySyncPayload,
     SyncBillingPayload,
 )
-from resolvers.plans import SyncPlan
 from resolvers.reasons import reasoned
 from resolvers.refusing import refusing
 from resolvers.sync import Sync, SyncTrigger
@@ -40,19 +37,6 @@ async def sync_billing(info: Info, input: SyncBillingInput) -> SyncBillingPayloa
     await _must_not_be_held(info.context, customer)
     sync, coalesced = await request_sync(info.context, customer, SyncTrigger.ON_DEMAND)
     return SyncBillingPayload(sync=Sync.of(sync), coalesced=coalesced)
-
-
-@refusing
-async def preview_sync(info: Info, input: SyncBillingInput) -> PreviewSyncPayload:
-    """Support only: what a sync would tell Stripe, without telling it."""
-    customer = (await must_find_customer(info.context, input.customer_id)).record.id
-    snapshot = await info.context.loaders.snapshot.load(customer)
-    prices = await info.context.services.catalogue.by_id(snapshot.prices.values())
-    plan = SyncPlan.of(preview(snapshot, prices), snapshot, prices)
-    await Act(info.context, customer, "previewSync").done(
-        before=None, after={"stripeCalls": plan.stripe_calls}
-    )
-    return PreviewSyncPayload(plan=plan)
 
 
 @refusing

@@ -10,6 +10,7 @@ from graphql import (
     GraphQLObjectType,
     GraphQLSchema,
     Undefined,
+    get_named_type,
 )
 from strawberry.schema.config import StrawberryConfig
 
@@ -35,21 +36,31 @@ def build_schema() -> strawberry.Schema:
     )
     core: GraphQLSchema = schema._schema  # noqa: SLF001 Strawberry shows graphql-core's schema nowhere else
     enforce(core)
-    _drop_null_defaults(core)
+    _tidy_arguments(core)
     return schema
 
 
-def _drop_null_defaults(schema: GraphQLSchema) -> None:
-    """Print `after: String` where Strawberry prints `after: String = null`; both mean the same."""
+def _tidy_arguments(schema: GraphQLSchema) -> None:
+    """Print `after: String` where Strawberry prints `after: String = null`, which means the same.
+
+    A mutation's `input` is described by its type.
+    """
     for type_ in schema.type_map.values():
         if isinstance(type_, GraphQLInputObjectType):
-            _drop(type_.fields.values())
+            _drop_null_defaults(type_.fields.values())
         elif isinstance(type_, GraphQLObjectType):
             for field in type_.fields.values():
-                _drop(field.args.values())
+                _drop_null_defaults(field.args.values())
+                _describe_inputs(field.args.values())
 
 
-def _drop(arguments: Iterable[GraphQLArgument | GraphQLInputField]) -> None:
+def _drop_null_defaults(arguments: Iterable[GraphQLArgument | GraphQLInputField]) -> None:
     for argument in arguments:
         if argument.default_value is None:
             argument.default_value = Undefined
+
+
+def _describe_inputs(arguments: Iterable[GraphQLArgument]) -> None:
+    for argument in arguments:
+        if argument.description is None:
+            argument.description = get_named_type(argument.type).description

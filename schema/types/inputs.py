@@ -31,6 +31,16 @@ class SyncBillingInput:
 
 
 @graphql_input
+class CorrectionInput:
+    """A correction that might be made."""
+
+    sku: str = strawberry.field(description="The SKU to correct: a Stripe price's `lookup_key`.")
+    quantity: Decimal = strawberry.field(
+        description='By how much, in the unit of its price; "-3" takes three off the bill.',
+    )
+
+
+@graphql_input
 class CreatePortalSessionInput:
     """Whom to send to Stripe's Customer Portal, and where they come back to."""
 

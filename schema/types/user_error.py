@@ -7,7 +7,7 @@ import strawberry
 from billing.errors import ErrorCode, Refused, Unavailable
 from schema.types.describing import graphql_enum, graphql_type
 
-INPUT = "input"
+ARGUMENTS = frozenset({"input", "correction"})
 
 graphql_enum(
     NOT_FOUND="There is no such thing, or it is not yours: the two cannot be told apart.",
@@ -40,6 +40,6 @@ class UserError:
     def of(cls, error: Refused | Unavailable) -> Self:
         """*error* as a payload says it; the core's paths begin below `input`, the schema's with it."""
         path = list(error.path or ()) if isinstance(error, Refused) else []
-        if path and path[0] != INPUT:
-            path = [INPUT, *path]
+        if path and path[0] not in ARGUMENTS:
+            path = ["input", *path]
         return cls(code=error.code, message=error.message, path=path or None)

@@ -27,7 +27,7 @@ async def ids(desk: Desk) -> dict[str, str]:
     shown = await desk.ask(SUPPORT, LINES, id=snapshot.invoice)
     sync = await desk.services.syncs.of(owner)
     assert sync is not None
-    await desk.services.inbox.receive(Notice("evt_1", "customer.updated", customer, owner))
+    await desk.services.inbox.receive([Notice("evt_1", "customer.updated", customer, owner)])
     return {
         "Customer": customer,
         "Invoice": snapshot.invoice,

@@ -243,8 +243,8 @@ async def test_support_sees_syncs_and_events(desk: Desk) -> None:
     for each in (one, other):
         await desk.use(each)
         await desk.flush(each)
-    await desk.services.inbox.receive(Notice("evt_1", "customer.updated", one, CustomerId(one)))
-    await desk.services.inbox.receive(Notice("evt_2", "charge.pending", "ch_1"))
+    await desk.services.inbox.receive([Notice("evt_1", "customer.updated", one, CustomerId(one))])
+    await desk.services.inbox.receive([Notice("evt_2", "charge.pending", "ch_1")])
 
     query = """query ($c: ID, $s: SyncStatus, $w: WebhookEventStatus) {
       syncs(customerId: $c, status: $s) { nodes { customer { id } status } }

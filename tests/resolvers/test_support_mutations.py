@@ -211,6 +211,28 @@ async def test_a_preview_shows_the_writes_and_makes_none(
     assert (second["stripeCalls"], (await sandbox.counters())["writes"]) == (2, 0)
 
 
+async def test_a_correction_shows_its_effect_before_it_is_made(desk: Desk) -> None:
+    """Support sees the new total, decides, and only then corrects."""
+    customer = await desk.shop.customer()
+    await desk.use(customer, "2000000")
+    await desk.flush(customer)
+    query = """mutation ($id: ID!, $sku: String!) { previewSync(input: {customerId: $id}, correction: {sku: $sku, quantity: "-1000000"}) {
+      plan { total { formatted } stripeCalls linesAdded { sku quantity amount { amount } } } errors { code path } } }"""
+
+    shown = (await desk.ask(SUPPORT, query, id=customer, sku="machine-seconds"))["previewSync"]
+    unknown = (await desk.ask(SUPPORT, query, id=customer, sku="unheard-of"))["previewSync"]
+
+    assert shown["plan"] == {
+        "total": {"formatted": "USD 31.00"},
+        "stripeCalls": 1,
+        "linesAdded": [
+            {"sku": "machine-seconds", "quantity": "-1000000", "amount": {"amount": "-31"}}
+        ],
+    }
+    assert unknown["errors"] == [{"code": "UNKNOWN_SKU", "path": ["correction", "sku"]}]
+    assert (await desk.ask(SUPPORT, AUDIT, id=customer))["customer"]["adjustments"]["nodes"] == []
+
+
 async def test_drift_is_shown_and_repaired(desk: Desk, sandbox: StripeSandbox) -> None:
     """Somebody edited our line in the Dashboard: Support sees it, and sets it right."""
     customer = await desk.shop.customer()
@@ -272,7 +294,7 @@ async def test_an_event_is_taken_up_again(desk: Desk) -> None:
     """What failed is replayed from here, whoever fixed the cause."""
     customer = await desk.shop.customer()
     notice = Notice("evt_1", "invoice.voided", "in_1", CustomerId(customer), invoice="in_1")
-    await desk.services.inbox.receive(notice)
+    await desk.services.inbox.receive([notice])
     [bundle] = await desk.services.inbox.claim(1)
     await desk.services.inbox.settle(bundle, EventStatus.FAILED, "broken")
 

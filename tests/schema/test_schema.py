@@ -85,7 +85,10 @@ def descriptions(schema: GraphQLSchema) -> Iterator[tuple[str, str | None]]:
     for type_ in ours(schema):
         yield type_.name, type_.description
         members = getattr(type_, "fields", None) or getattr(type_, "values", None) or {}
-        yield from ((f"{type_.name}.{name}", each.description) for name, each in members.items())
+        for name, member in members.items():
+            yield f"{type_.name}.{name}", member.description
+            for argument, given in getattr(member, "args", {}).items():
+                yield f"{type_.name}.{name}({argument})", given.description
 
 
 def ours(schema: GraphQLSchema) -> list[GraphQLNamedType]:

@@ -1,0 +1,54 @@
+"""Support looks before it leaps: what a sync would write, with a correction or without."""
+
+# ruff: noqa: A002 the contract calls the argument `input`
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated
+
+import strawberry
+
+from billing.snapshot import Snapshot
+from billing.usage import Price, adjustment_line
+from resolvers.audit import Act
+from resolvers.context import Info
+from resolvers.customer import UNBILLED
+from resolvers.finding import must_find_customer
+from resolvers.payloads import PreviewSyncPayload
+from resolvers.plans import SyncPlan
+from resolvers.pricing import price_of
+from resolvers.refusing import refusing
+from schema.types.inputs import CorrectionInput, SyncBillingInput
+
+Correction = Annotated[
+    CorrectionInput | None,
+    strawberry.argument(description="As if `adjustUsage` had been called with this."),
+]
+IMAGINED = adjustment_line("preview")
+
+
+@refusing
+async def preview_sync(
+    info: Info, input: SyncBillingInput, correction: Correction = None
+) -> PreviewSyncPayload:
+    """Support only: what a sync would tell Stripe, without telling it; with a correction, its effect."""
+    context = info.context
+    customer = (await must_find_customer(context, input.customer_id)).record
+    snapshot = await context.loaders.snapshot.load(customer.id)
+    prices: Mapping[str, Price] = await context.services.catalogue.by_id(snapshot.prices.values())
+    snapshot = replace(snapshot, currency=snapshot.currency or customer.currency or UNBILLED)
+    if correction is not None:
+        price = await price_of(context.services, correction.sku, ("correction", "sku"))
+        snapshot, prices = _corrected(snapshot, correction, price), {**prices, price.id: price}
+    plan = SyncPlan.of(snapshot, prices)
+    after = {"total": plan.total.formatted, "stripeCalls": plan.stripe_calls}
+    await Act(context, customer.id, "previewSync").done(before=None, after=after)
+    return PreviewSyncPayload(plan=plan)
+
+
+def _corrected(snapshot: Snapshot, correction: CorrectionInput, price: Price) -> Snapshot:
+    return replace(
+        snapshot,
+        totals={**snapshot.totals, IMAGINED: correction.quantity},
+        prices={**snapshot.prices, IMAGINED: price.id},
+    )
