@@ -28,6 +28,7 @@ from gateway.drain import heard
 from gateway.edge_store import EdgeStore
 from gateway.graphql.admission import Admission
 from gateway.graphql.limits import Limits
+from gateway.graphql.operations import Operations
 from gateway.graphql.persisted import PersistedDocuments
 from gateway.graphql.view import GraphQLView
 from gateway.health import health_routes
@@ -101,10 +102,8 @@ def _view(
     persisted = PersistedDocuments(store, _manifest(settings.trusted_documents))
     core = schema._schema  # noqa: SLF001 Strawberry shows graphql-core's schema nowhere else
     return GraphQLView(
-        schema,
-        authenticate=authority(app, tokens, settings),
-        admission=Admission(core, Limits(), store, persisted),
-        explain=explain,
+        Operations(schema, Admission(core, Limits(), store, persisted), explain),
+        authority(app, tokens, settings),
         ending=ending,
         keeper=KeptAnswers(lambda: app.state.services.cache),
         allowed_origins=_origins(settings),

@@ -17,7 +17,10 @@ from gateway.graphql.params import Params
 
 
 class Operations:
-    """Operations on *schema*, as *admission* lets them in; *explain* tells expected exceptions apart."""
+    """Operations on *schema*, as *admission* lets them in.
+
+    *explain* has the words for exceptions that are expected; all others are masked.
+    """
 
     def __init__(self, schema: strawberry.Schema, admission: Admission, explain: Explain) -> None:
         self.schema = _with_prepared_documents(schema, admission)

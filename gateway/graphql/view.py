@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
-import strawberry
 from graphql import OperationType
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,8 +20,8 @@ from strawberry.asgi import GraphQL
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 
 from gateway.graphql.accept import MediaType, negotiate
-from gateway.graphql.admission import Admission, Prepared
-from gateway.graphql.answers import Body, Explain
+from gateway.graphql.admission import Prepared
+from gateway.graphql.answers import Body
 from gateway.graphql.caller import Authenticate
 from gateway.graphql.errors import LEGACY_REQUEST_ERROR, REQUEST_ERROR, STATUS
 from gateway.graphql.event_stream import EventStream
@@ -45,11 +44,11 @@ KINDS = {
 
 
 class GraphQLView(GraphQL[Any, None]):
-    """*schema* over HTTP, SSE and WebSocket, for those whom *authenticate* knows.
+    """*operations* over HTTP, SSE and WebSocket, for those whom *authenticate* knows.
 
-    *explain* gives the words for exceptions that are expected; all others are masked. When *ending* is
-    set, streams end and sockets close, so that their clients connect to another process. *keeper* has
-    answers that may be given again.
+    When *ending* is set, streams end and sockets close, so that their clients connect elsewhere.
+    *keeper* has answers that may be given again. Pages on *allowed_origins* may open sockets beside
+    those on our own.
     """
 
     websocket_adapter_class = FrameAdapter
@@ -57,25 +56,23 @@ class GraphQLView(GraphQL[Any, None]):
 
     def __init__(
         self,
-        schema: strawberry.Schema,
-        *,
+        operations: Operations,
         authenticate: Authenticate,
-        admission: Admission,
-        explain: Explain,
+        *,
         ending: asyncio.Event,
         keeper: Keeper | None = None,
         allowed_origins: Sequence[str] = (),
     ) -> None:
         super().__init__(
-            schema,
+            operations.schema,
             graphql_ide=None,
             subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL],
             connection_init_wait_timeout=INIT_WAIT,
             max_subscriptions_per_connection=MAX_OPERATIONS,
             allowed_origins=allowed_origins,
         )
+        self.operations = operations
         self.authenticate = authenticate
-        self.operations = Operations(schema, admission, explain)
         self.ending = ending
         self.keeper = keeper
         self.sockets: Counter[str] = Counter()

@@ -20,6 +20,7 @@ from gateway.graphql import websocket
 from gateway.graphql.admission import Admission
 from gateway.graphql.caller import Caller
 from gateway.graphql.limits import Limits
+from gateway.graphql.operations import Operations
 from gateway.graphql.persisted import PersistedDocuments
 from gateway.graphql.view import GraphQLView
 from gateway.refusal import unauthenticated
@@ -77,15 +78,10 @@ class Edge:
     @property
     def app(self) -> Starlette:
         """The view, mounted as the gateway mounts it."""
-        view = GraphQLView(
-            schema,
-            authenticate=self.authenticate,
-            admission=Admission(
-                CORE, self.limits, self.store, PersistedDocuments(self.store, self.trusted)
-            ),
-            explain=lambda _: None,
-            ending=self.ending,
-        )
+        persisted = PersistedDocuments(self.store, self.trusted)
+        admission = Admission(CORE, self.limits, self.store, persisted)
+        operations = Operations(schema, admission, lambda _: None)
+        view = GraphQLView(operations, self.authenticate, ending=self.ending)
         view.connection_init_wait_timeout = self.init_wait
         return Starlette(routes=[Route("/graphql", view), WebSocketRoute("/graphql", view)])
 

@@ -101,9 +101,9 @@ async def test_silence_is_filled_with_comments(
     monkeypatch.setattr(event_stream, "HEARTBEAT", 0.05)
 
     async with followed(client, SILENCE) as events:
-        heard = [await anext(events) for _ in range(3)]
+        heard = [await anext(events) for _ in range(4)]
 
-    assert heard[1:] == [":", ":"]
+    assert heard.count(":") >= 3
 
 
 async def test_a_stream_ends_with_its_token(client: httpx.AsyncClient, edge: Edge) -> None:

@@ -40,6 +40,10 @@ class Peer:
         frame: dict[str, Any] = json.loads(await asyncio.wait_for(self.connection.recv(), 5))
         return frame
 
+    async def within(self, seconds: float) -> str:
+        """The next frame's text, or TimeoutError."""
+        return str(await asyncio.wait_for(self.connection.recv(), seconds))
+
     async def begin(self) -> "Peer":
         """Say who is there, and be welcomed."""
         await self.say(INIT)

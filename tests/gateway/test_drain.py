@@ -1,0 +1,89 @@
+"""SIGTERM to a real process: streams end so that clients go elsewhere, requests are finished."""
+
+import asyncio
+import json
+import signal
+import time
+from pathlib import Path
+
+import httpx
+import jwt
+
+from billing.services import Services
+from billing.settings import Settings
+from tests.gateway.test_app import put_customer
+from tests.gateway.test_websocket import connected
+from tests.support.system import System
+
+SECONDS = 5
+
+
+async def test_a_process_that_is_told_to_go_leaves_nothing_hanging(
+    settings: Settings, services: Services, tmp_path: Path
+) -> None:
+    """A socket gets 1012, a stream ends without complete, a half-sent request is still answered."""
+    customer = await put_customer(services)
+    headers = {"Authorization": _support(settings)}
+    query = f'subscription {{ billingChanged(customerId: "{customer}") {{ reason }} }}'
+    system = System(settings, tmp_path)
+    process = await system.start_gateway()
+    try:
+        async with connected(f"127.0.0.1:{system.port}") as peer:
+            await peer.say({"type": "connection_init", "payload": headers})
+            await peer.hear()
+            stream = asyncio.create_task(_stream(system.url, query, headers))
+            reader, writer = await _half_a_request(system.port, headers)
+            await asyncio.wait_for(_streaming.wait(), SECONDS)
+
+            process.send_signal(signal.SIGTERM)
+
+            assert await peer.ended(SECONDS) == 1012
+            assert "complete" not in await asyncio.wait_for(stream, SECONDS)
+            writer.write(b" }")
+            answer = await asyncio.wait_for(reader.read(), SECONDS)
+            assert b'"role":"SUPPORT"' in answer
+            writer.close()
+        assert await asyncio.to_thread(process.wait, SECONDS) in (0, -signal.SIGTERM)
+    finally:
+        system.stop()
+
+
+_streaming = asyncio.Event()
+
+
+async def _stream(url: str, query: str, headers: dict[str, str]) -> str:
+    async with (
+        httpx.AsyncClient(timeout=30) as client,
+        client.stream(
+            "POST",
+            f"{url}/graphql",
+            json={"query": query},
+            headers={**headers, "Accept": "text/event-stream"},
+        ) as answer,
+    ):
+        _streaming.set()
+        return "".join([each async for each in answer.aiter_text()])
+
+
+async def _half_a_request(
+    port: int, headers: dict[str, str]
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection on which all of a request but its last two bytes was sent."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    body = json.dumps({"query": "{ viewer { role } }"})[:-1] + " }"
+    lines = [
+        "POST /graphql HTTP/1.1",
+        "Host: localhost",
+        f"Authorization: {headers['Authorization']}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+    ]
+    writer.write("\r\n".join([*lines, "", body[:-2]]).encode())
+    await writer.drain()
+    return reader, writer
+
+
+def _support(settings: Settings) -> str:
+    assert settings.jwt_secret
+    claims = {"sub": "s", "role": "support", "aud": "fly-billing", "exp": int(time.time()) + 60}
+    return "Bearer " + jwt.encode(claims, settings.jwt_secret.get_secret_value(), "HS256")
