@@ -94,7 +94,7 @@ STRUCTURES: dict[str, Fields] = {
 }
 MAX_DEPTH = 8
 _SEGMENT = re.compile(r"\[([^\]]*)\]")
-_DECIMAL = re.compile(r"-?\d+(\.\d{1,12})?")
+_DECIMAL = re.compile(r"-?\d{1,15}(\.\d{1,12})?", re.ASCII)
 
 
 def decode(form: bytes) -> Params:
@@ -199,7 +199,7 @@ def _decimal(value: Any, param: str) -> str:
     text = _text(value, param)
     if not _DECIMAL.fullmatch(text):
         raise refuse(
-            f"Invalid decimal: {text}; at most 12 decimal places, no exponent",
+            f"Invalid decimal: {text}; at most 15 digits, 12 places, no exponent",
             code="parameter_invalid_decimal",
             param=param,
         )

@@ -17,7 +17,7 @@ The monthly allocation of reads: GET /_sandbox/counters counts them, nothing ref
 """.strip().splitlines()
 GUESSES: Final = """
 A line's amount is quantity times unit amount, rounded half away from zero to the minor unit.
-Decimals take at most 12 places and no exponent.
+Decimals take at most 15 digits before the point, 12 after it, and no exponent.
 A bulk call takes at most 250 lines and happens whole or not at all.
 add_lines emits one invoice.updated and one invoiceitem.created a line; update_lines only the former.
 update_lines keeps what it does not name; a new quantity alone keeps the price; an amount replaces price and quantity. Line ids stay. invoice_metadata merges.

@@ -17,7 +17,7 @@ from sandbox.world import World
 
 STYLE: Final = """
 :root{color-scheme:light dark;--ink:#1a1f36;--soft:#5b6478;--line:#dfe3ea;--paper:#fff;--back:#f5f7fa;--act:#4f46e5}
-@media(prefers-color-scheme:dark){:root{--ink:#e6e9f0;--soft:#98a1b3;--line:#2c3342;--paper:#171b24;--back:#0e1117;--act:#7c78ff}}
+@media(prefers-color-scheme:dark){:root{--ink:#e6e9f0;--soft:#98a1b3;--line:#2c3342;--paper:#171b24;--back:#0e1117;--act:#a5a2ff}}
 *{box-sizing:border-box}body{margin:0;background:var(--back);color:var(--ink);font:16px/1.55 system-ui,sans-serif}
 main{max-width:44rem;margin:3rem auto;padding:2rem;background:var(--paper);border:1px solid var(--line);border-radius:12px}
 @media(max-width:46rem){main{margin:0;border:0;border-radius:0;padding:1.25rem}}
@@ -25,7 +25,7 @@ h1{font-size:1.5rem;margin:0 0 .25rem}h2{font-size:1.05rem;margin:2rem 0 .5rem}p
 a{color:var(--act)}code{font-size:.9em}table{width:100%;border-collapse:collapse;margin:1rem 0}
 td,th{padding:.5rem .25rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
 td:last-child,th:last-child{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-button{font:inherit;font-weight:600;padding:.7rem 1.4rem;border:0;border-radius:8px;background:var(--act);color:#fff;cursor:pointer}
+button{font:inherit;font-weight:600;padding:.7rem 1.4rem;border:0;border-radius:8px;background:var(--act);color:var(--paper);cursor:pointer}
 button:focus-visible,a:focus-visible{outline:3px solid var(--act);outline-offset:2px}
 .tag{display:inline-block;padding:.1rem .6rem;border:1px solid var(--line);border-radius:99px;font-size:.85rem;color:var(--soft)}
 """
@@ -118,7 +118,7 @@ def _session(unit: Unit, secret: str) -> Record | None:
 
 def _page(title: str, body: str, status: int = 200) -> Response:
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
-    html = f'<!doctype html><html lang="en">{head}<style>{STYLE}</style><main>{body}</main></html>'
+    html = f'<!doctype html><html lang="en">{head}<style>{STYLE}</style><main>{body}<p><small>Stripe sandbox: a double, no real money.</small></p></main></html>'
     policy = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'"
     return HTMLResponse(html, status, {"content-security-policy": policy})
 
@@ -190,6 +190,6 @@ def _portal(unit: Unit, session: dict[str, Any]) -> str:
         f"<h1>Billing for {name}</h1>{link}<h2>Payment methods</h2>"
         f"{_list(methods or ['None yet.'])}"
         f'<form method="post" action="/p/session/{session["_secret"]}/card">'
-        "<button>Add a test card and use it from now on</button></form><h2>Invoices</h2>"
+        "<button>Add a test card</button></form><h2>Invoices</h2>"
         f"<table><tr><th>Number</th><th>Status</th><th>Total</th></tr>{rows}</table>"
     )

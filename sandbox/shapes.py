@@ -145,7 +145,8 @@ def _invoice(unit: Unit, record: Record) -> Json:
     customer = record.get("_customer") or unit.find("customers", record["customer"]) or {}
     lines = record["_lines"]
     total = sum(line["amount"] for line in lines)
-    starting = record.get("starting_balance", customer.get("balance", 0))
+    balance = customer.get("balance", 0) if customer.get("currency") == record["currency"] else 0
+    starting = record.get("starting_balance", balance)
     due = max(total + starting, 0) if total > 0 else 0
     out.update(
         customer_address=customer.get("address"),

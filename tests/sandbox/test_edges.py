@@ -1,5 +1,7 @@
 """Who may enter, what is said to those who may not, and what a person sees."""
 
+import ast
+import sys
 from pathlib import Path
 
 import httpx
@@ -148,3 +150,17 @@ def test_the_manual_lists_every_guess_and_every_fault() -> None:
 
     assert [guess for guess in GUESSES if f"- {guess}\n" not in manual] == []
     assert [kind for kind in ON_REQUEST | ON_WEBHOOK if f"| `{kind}` |" not in manual] == []
+
+
+def test_the_double_stands_on_its_own() -> None:
+    """It imports nothing of the gateway, so that neither can lean on the other's mistakes."""
+    allowed = {"sandbox", "starlette", "uvicorn", "orjson", "httpx"} | sys.stdlib_module_names
+    imported = set()
+    for path in (Path(__file__).parents[2] / "sandbox").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                imported.add(str(node.module).partition(".")[0])
+            elif isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+
+    assert imported - allowed == set()

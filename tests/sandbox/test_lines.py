@@ -95,6 +95,7 @@ async def test_an_empty_value_deletes_a_metadata_key_and_an_empty_hash_all(
         ({"lines[1][amount]": "1.5"}, 400),
         ({"lines[1][quantity_decimal]": "1E-7"}, 400),
         ({"lines[1][quantity_decimal]": "-1"}, 400),
+        ({"lines[1][quantity_decimal]": "9" * 16}, 400),
         ({"lines[1][price]": "price_1"}, 400),
         ({"lines[1][amount]": "1", "lines[1][tax_rates][0]": "txr_1"}, 501),
     ],
