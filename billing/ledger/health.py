@@ -1,5 +1,6 @@
 """What an acknowledgement of the ledger is worth, and what is wrong with its server."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from billing.errors import LedgerUnavailable
 from billing.ledger.door import Door
 from billing.redis_reply import reply
 
+ASK_AGAIN_SECONDS = 60
 MEMORY, FSYNCED, REPLICATED = "MEMORY", "FSYNCED", "REPLICATED"
 
 
@@ -16,7 +18,8 @@ MEMORY, FSYNCED, REPLICATED = "MEMORY", "FSYNCED", "REPLICATED"
 class LedgerHealth:
     """*ok*: money may be trusted to this server. *problems* are sentences, each with its cure.
 
-    *durability* is MEMORY, FSYNCED or REPLICATED; *epoch* changes when the server was replaced.
+        *durability* is ASK_AGAIN_SECONDS = 60
+    MEMORY, FSYNCED or REPLICATED; *epoch* changes when the server was replaced.
     """
 
     ok: bool
@@ -26,28 +29,32 @@ class LedgerHealth:
 
 
 class Health(Door):
-    """Asks the server; assumes nothing."""
+    """Asks the server; assumes nothing for long."""
 
-    _durability: str | None = None
+    _asked: tuple[str, str, float] | None = None
 
     async def durability(self) -> tuple[str, str]:
-        """What an acknowledgement is worth now, and the ledger's epoch; cheap after the first time."""
-        if self._durability is None:
-            await self.health()
-        return self._durability or MEMORY, self._server.epoch
+        """What an acknowledgement is worth now, and the ledger's epoch.
+
+        The server is asked again after a minute, and when it was replaced.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._asked is None or self._asked[1] != self._server.epoch or self._asked[2] < now:
+            found = await self.health()
+            self._asked = (found.durability, self._server.epoch, now + ASK_AGAIN_SECONDS)
+        return self._asked[0], self._server.epoch
 
     async def health(self) -> LedgerHealth:
         """A fresh look at the server; an unreachable one is a problem, not an error."""
         try:
             facts = await self._facts()
         except (RedisError, OSError, LedgerUnavailable) as error:
-            self._durability = None
             sentence = f"The ledger's Redis cannot be reached ({type(error).__name__}); start it."
             return LedgerHealth(ok=False, durability=MEMORY, epoch="", problems=(sentence,))
         problems = tuple(_problems(facts))
         synced = facts.get("appendonly") == "yes" and facts.get("appendfsync") == "always"
-        self._durability = REPLICATED if self._policy.replicas else FSYNCED if synced else MEMORY
-        return LedgerHealth(not problems, self._durability, self._server.epoch, problems)
+        durability = REPLICATED if self._policy.replicas else FSYNCED if synced else MEMORY
+        return LedgerHealth(not problems, durability, self._server.epoch, problems)
 
     async def _facts(self) -> Mapping[str, str]:
         """Configuration and state by name, as text."""
@@ -66,10 +73,13 @@ def _problems(facts: Mapping[str, str]) -> list[str]:
         "It is a replica; point BILLING_REDIS_URL at the primary.": facts["role"] != "master",
         "It keeps no append-only file; set appendonly yes.": facts["appendonly"] != "yes",
         "It acknowledges before the disk has it; set appendfsync always.": (
-            facts.get("appendfsync", "unknown") == "everysec" or facts.get("appendfsync") == "no"
+            facts.get("appendfsync", "always") != "always"
         ),
         "It does not say when it writes to disk (CONFIG is forbidden); what an acknowledgement is "
         "worth cannot be verified.": "appendfsync" not in facts,
+        "It stops syncing while it rewrites the file; set no-appendfsync-on-rewrite no.": (
+            facts.get("no-appendfsync-on-rewrite", "no") != "no"
+        ),
         "It may evict keys when memory is full; set maxmemory-policy noeviction.": (
             policy != "noeviction"
         ),

@@ -1,12 +1,14 @@
 """Reading the ledger, and asking for a sync."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Literal
 
 from billing import keys
 from billing.errors import LedgerUnavailable
 from billing.ledger.door import Door
+from billing.ledger.server import Call
 from billing.ledger.wire import snapshot_of
 from billing.snapshot import Snapshot
 from billing.syncs import Sync, Syncs, sync_id
@@ -22,6 +24,16 @@ class Reading(Door):
         """A period as it stands, without a lease; empty and open when nothing was ever recorded."""
         raw = await self._server.run("peek", keys.customer(customer), str(period))
         return snapshot_of(customer, period, raw)
+
+    async def currents(self, customers: Sequence[CustomerId]) -> list[Snapshot]:
+        """For each of *customers*, the period in which usage of this moment is counted; one round trip."""
+        calls: list[Call] = [("current", keys.customer(customer), ()) for customer in customers]
+        return [
+            snapshot_of(customer, Period.parse(period.decode()), raw)
+            for customer, (period, raw) in zip(
+                customers, await self._server.run_all(calls), strict=True
+            )
+        ]
 
     async def open_period(self, customer: CustomerId) -> Period:
         """Where usage of this moment is counted: this month, or the first after it that is open."""

@@ -38,11 +38,15 @@ class Copies(NamedTuple):
 
 
 SCRIPTS = files("billing") / "ledger_scripts"
+UNREACHABLE = (RedisError, OSError)
 IDENTITY = re.compile(rb"run_id:(\w+)|master_replid:(\w+)")
 
 
 class Server:
-    """Runs scripts on *redis*; *clock* (ms) stands in for the server's own time where one is given."""
+    """Runs scripts on *redis*; *clock* (ms) stands in for the server's own time where one is given.
+
+    *epoch* changes whenever any part of the ledger was replaced or rewound.
+    """
 
     def __init__(
         self,
@@ -53,6 +57,7 @@ class Server:
         self.redis = redis
         self._nonce = nonce
         self._clock = clock
+        self.epoch = ""
         self._epochs: dict[int, bytes] = {}
         self._met: set[bytes] = set()
         options = (
@@ -61,12 +66,6 @@ class Server:
             else redis.connection_pool.connection_kwargs
         )
         options["redis_connect_func"] = self._greet
-
-    @property
-    def epoch(self) -> str:
-        """Changes whenever any part of the ledger was replaced or rewound; as of this process's last look."""
-        known = b" ".join(self._epochs[shard] for shard in sorted(self._epochs))
-        return blake2b(known, digest_size=6).hexdigest()
 
     async def open(self) -> None:
         """Look at the server; LedgerUnavailable when it cannot be reached or was sharded otherwise."""
@@ -79,7 +78,7 @@ class Server:
                     f"{keys.SHARDS}; run the program that it was begun with.",
                 )
             await self._meet(self._send)
-        except RedisError as error:
+        except UNREACHABLE as error:
             raise _unavailable(error) from error
 
     async def begin_epoch(self) -> None:
@@ -103,7 +102,7 @@ class Server:
                 anew = await self._send_all([calls[at] for at in again], copies)
                 for at, answer in zip(again, anew, strict=True):
                     answers[at] = answer
-        except RedisError as error:
+        except UNREACHABLE as error:
             raise _unavailable(error) from error
         for answer in answers:
             if isinstance(answer, Exception):
@@ -114,14 +113,14 @@ class Server:
         """The answer of one plain command."""
         try:
             return await self._send(*command)
-        except RedisError as error:
+        except UNREACHABLE as error:
             raise _unavailable(error) from error
 
     async def execute(self, pipeline: Any) -> list[Any]:
         """The answers of a pipeline of plain reads."""
         try:
             answers: list[Any] = await pipeline.execute()
-        except RedisError as error:
+        except UNREACHABLE as error:
             raise _unavailable(error) from error
         return answers
 
@@ -180,7 +179,9 @@ class Server:
         for name in _names():
             await send("SCRIPT LOAD", _text(name))
         if known != self._epochs:
-            log.warning("ledger.epoch", epoch=self.epoch, first=not known)
+            all_of_them = b" ".join(self._epochs[shard] for shard in sorted(self._epochs))
+            self.epoch = blake2b(all_of_them, digest_size=6).hexdigest()
+            log.info("ledger.epoch", epoch=self.epoch, first=not known)
 
 
 @cache
@@ -214,4 +215,6 @@ def _translated(error: Exception) -> Exception:
 
 
 def _unavailable(error: Exception) -> LedgerUnavailable:
-    return LedgerUnavailable(f"The ledger's Redis did not take this: {error}")
+    # The text may name addresses; the message may reach a customer.
+    log.error("ledger.unavailable", error=type(error).__name__, reason=str(error))
+    return LedgerUnavailable("The ledger cannot be reached or refuses to write; nothing is lost.")

@@ -19,7 +19,7 @@ local function carried_as(line)
     return line .. '~' .. period
 end
 
-local left, arrived = {}, {}
+local moved = {}
 for i = 7, #ARGV, 2 do
     local line, hi, lo = ARGV[i], parsed(ARGV[i + 1])
     local here = redis.call('HGET', part(period, 'totals'), line)
@@ -42,15 +42,18 @@ for i = 7, #ARGV, 2 do
     if not (in_range(have_hi, have_lo) and in_range(hi, lo)) then
         return redis.error_reply('OUTOFRANGE ' .. line)
     end
-    left[#left + 1], left[#left + 2] = line, price .. ' ' .. written(have_hi, have_lo)
-    arrived[#arrived + 1], arrived[#arrived + 2] = carried_as(line), price .. ' ' .. written(hi, lo)
+    moved[#moved + 1] = {
+        line, price .. ' ' .. written(have_hi, have_lo), carried_as(line), price .. ' ' .. written(hi, lo),
+    }
 end
 
-if #left > 0 then
-    local next_header = header_of(target) or begun(target)
-    redis.call('HSET', part(period, 'totals'), unpack(left))
-    redis.call('HSET', part(target, 'totals'), unpack(arrived))
-    redis.call('HSET', part(target), 'version', raised(next_header.version))
+if #moved > 0 then
+    local following_header = header_of(target) or begun(target)
+    for _, each in ipairs(moved) do
+        redis.call('HSET', part(period, 'totals'), each[1], each[2])
+        redis.call('HSET', part(target, 'totals'), each[3], each[4])
+    end
+    redis.call('HSET', part(target), 'version', raised(following_header.version))
     due_now(target)
 end
 redis.call('HSET', key, 'state', 'sealed', 'synced', header.version, 'verified', verify_asked(header),
@@ -58,6 +61,7 @@ redis.call('HSET', key, 'state', 'sealed', 'synced', header.version, 'verified',
 redis.call('HDEL', key, 'oldest_ms', 'newer_ms')
 redis.call('DEL', part(period, 'flight'))
 redis.call('ZREM', SHARD .. ':due', member(period))
+redis.call('ZREMRANGEBYSCORE', CUSTOMER .. ':periods', '-inf', now)
 redis.call('ZADD', CUSTOMER .. ':periods', now + ARGV[6], period)
 for _, name in ipairs({ 'totals', 'lines', 'app', 'region', 'organization' }) do
     redis.call('PEXPIRE', part(period, name), ARGV[6])

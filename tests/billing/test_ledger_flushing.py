@@ -391,7 +391,7 @@ async def test_a_line_the_ledger_lost_is_carried_at_stripes_price(ledger: Ledger
     await tell(ledger, held, {**LINES, RAM: lost})
     version = held.snapshot.version
 
-    with pytest.raises(LedgerUnavailable, match="NOPRICE egress"):
+    with pytest.raises(LedgerUnavailable):
         await ledger.seal(
             held.lease, version=version, residuals={RAM: Decimal(-2), LineKey("egress"): Decimal(1)}
         )
@@ -400,6 +400,19 @@ async def test_a_line_the_ledger_lost_is_carried_at_stripes_price(ledger: Ledger
     following = await ledger.peek(CUSTOMER, DECEMBER)
     assert following.totals == {carried("ram", NOVEMBER): Decimal(-2)}
     assert following.prices == {carried("ram", NOVEMBER): "price_ram"}
+
+
+async def test_a_seal_that_would_leave_the_range_moves_nothing(ledger: Ledger) -> None:
+    """It is all or nothing, like everything here."""
+    held = await close_and_tell(ledger)
+    await outcomes(ledger, delta("late", "999999999999999"), delta("ram", "1", "ram"))
+    before = await ledger.peek(CUSTOMER, DECEMBER)
+
+    with pytest.raises(LedgerUnavailable):
+        await ledger.seal(held.lease, version=held.snapshot.version, residuals={CPU: Decimal(1)})
+
+    assert (await ledger.peek(CUSTOMER, NOVEMBER)).state is PeriodState.CLOSING
+    assert await ledger.peek(CUSTOMER, DECEMBER) == before
 
 
 async def test_a_sealed_period_goes_after_its_tail(

@@ -283,6 +283,16 @@ async def test_nothing_recorded_is_an_empty_open_period(ledger: Ledger) -> None:
     assert await ledger.periods(CUSTOMER) == []
 
 
+async def test_the_current_periods_of_many_are_read_at_once(ledger: Ledger) -> None:
+    """Each where its usage of this moment is counted."""
+    await outcomes(ledger, delta("a"), delta("b", customer=OTHER))
+    await ledger.close(CUSTOMER, NOVEMBER)
+
+    found = await ledger.currents([CUSTOMER, OTHER])
+    assert found == [await ledger.peek(CUSTOMER, DECEMBER), await ledger.peek(OTHER, NOVEMBER)]
+    assert await ledger.currents([]) == []
+
+
 async def test_the_first_currency_stands(ledger: Ledger) -> None:
     """A customer's invoices are in one currency."""
     await ledger.register(CUSTOMER, "EUR")

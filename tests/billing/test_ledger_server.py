@@ -190,6 +190,11 @@ async def test_each_weakness_is_said(tmp_path: Path, clock: Clock) -> None:
                 "maxmemory-policy noeviction.",
             ]
             assert (await ledger.durability())[0] == "MEMORY"
+            await redis.config_set("appendonly", "yes")
+            await redis.config_set("appendfsync", "always")
+            assert (await ledger.durability())[0] == "MEMORY"
+            await ledger.begin_epoch()
+            assert (await ledger.durability())[0] == "FSYNCED"
     gone = await ledger.health()
     assert not gone.ok
     assert "reached" in gone.problems[0]
