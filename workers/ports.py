@@ -146,7 +146,7 @@ class ChangesPort(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FlushPolicy:
-    """Durations in milliseconds, but for *key_life* (seconds).
+    """Durations in milliseconds.
 
     *quiet*: nothing may have been in doubt for so long before an invoice is finalized; three times
     Stripe's longest answer at least. *key_life*: Stripe keeps an idempotency key 24 hours, ours are
@@ -156,7 +156,7 @@ class FlushPolicy:
 
     quiet: int = 600_000
     intent: int = 300_000
-    key_life: float = 72_000
+    key_life: int = 72_000_000
     lease: int = 60_000
     retry_base: int = 500
     retry_cap: int = 300_000

@@ -105,9 +105,6 @@ class Run:
     async def execute(self) -> None:
         """Send the requests of the flight that are not done yet, then remember what they left."""
         flight = self._flight()
-        if self._must_not_resume(flight):
-            await self.verify()
-            return
         touched = {self.snapshot.customer, *filter(None, [self.snapshot.invoice])}
         if unannounced := touched - self.touched:  # `written` ends one intent of each
             await self.ports.cache.intend_write(*sorted(unannounced))
@@ -195,11 +192,6 @@ class Run:
             raise RuntimeError("no flight is prepared")
         return self.snapshot.flight
 
-    def _must_not_resume(self, flight: Flight) -> bool:
-        """An old intent to finalize is decided anew."""
-        age = self.snapshot.now_ms - flight.first_ms
-        return flight.ops[0].kind is OpKind.FINALIZE and age > self.ports.policy.intent
-
     async def _send_all(self, flight: Flight) -> Answer | None:
         """The last answer; None when a key turns out to have been used by somebody else."""
         answer = None
@@ -217,8 +209,7 @@ class Run:
 
     async def _send(self, flight: Flight, op: Op) -> Answer:
         await self.ports.ledger.renew(self.lease, self.ports.policy.lease)
-        age = (self.snapshot.now_ms - flight.first_ms) / 1000
-        not_after = self.began - age + self.ports.policy.key_life
+        not_after = self.began + (flight.first_ms + self._life(op) - self.snapshot.now_ms) / 1000
         self.sent.calls += 1
         try:
             return await self.ports.stripe.send(op, lane=self.lane, not_after=not_after)
@@ -229,6 +220,14 @@ class Run:
             if op.kind is OpKind.DELETE and error.status == GONE:
                 return Answer({"id": op.path.rpartition("/")[2]}, False, error.request_id)
             raise
+
+    def _life(self, op: Op) -> int:
+        """How long (ms) after it was decided a request may be sent; finalizing is decided anew sooner.
+
+        The door looks at the clock when the first byte leaves, so that a worker that froze sends nothing.
+        """
+        policy = self.ports.policy
+        return policy.intent if op.kind is OpKind.FINALIZE else policy.key_life
 
     def _refused(self, error: StripeRejected | KeyExpired) -> None:
         if isinstance(error, StripeRejected):

@@ -24,6 +24,7 @@ MODES = (
     Mode(edits=True, rewinds=True),
     Mode(cramped=True),
     Mode(edits=True, cramped=True),
+    Mode(refusals=True),
 )
 
 
@@ -55,7 +56,7 @@ class Simulation:
         figures.schedules += 1
         figures.counts += Counter(world.stripe.faults) + world.counts
         figures.counts["stripe calls"] += world.stripe.calls
-        figures.counts["momentary doubles after a rewind"] += world.oracle.doubles_seen
+        figures.counts["moments with a doubled draft"] += world.oracle.doubles_seen
         figures.counts.update({f"flush {name}": count for name, count in world.endings.items()})
 
 

@@ -30,6 +30,7 @@ class Fault(StrEnum):
     ERROR_BEFORE = "500 before effect"
     ERROR_AFTER = "500 after effect"
     ERROR_PARTIAL = "500 after part of the effect"
+    REFUSED = "400, not stored"
     READ_FAILED = "failed read"
 
 
@@ -98,6 +99,8 @@ class StripeModel:
             return Reply(409, {"error": {"code": "idempotency_key_in_use"}})
         if fault is Fault.BAD_GATEWAY:
             return Reply(502)
+        if fault is Fault.REFUSED:
+            return Reply(400, {"error": {"code": "price_inactive"}})
         if fault is Fault.LOST_REQUEST:
             return Reply(0)
         if fault is Fault.LATE:
@@ -128,7 +131,9 @@ class StripeModel:
         self.calls += 1
         parts = path.split("/")[3:]
         if not parts:
-            found = [each for each in self.invoices.values() if each["customer"] == params["customer"]]
+            found = [
+                each for each in self.invoices.values() if each["customer"] == params["customer"]
+            ]
             newest = sorted(found, key=lambda each: (each["created"], each["id"]), reverse=True)
             return _page([_shown(each) for each in newest], params)
         invoice = self._invoice(parts[0])
@@ -205,7 +210,13 @@ class StripeModel:
             sent = sent[: self.rng.randrange(len(sent))]
         for each in sent:
             if verb == "add_lines":
-                lines.append({"id": self._id("il"), **self._figures(each), "description": each["description"]})
+                lines.append(
+                    {
+                        "id": self._id("il"),
+                        **self._figures(each),
+                        "description": each["description"],
+                    }
+                )
             else:
                 at = next((n for n, line in enumerate(lines) if line["id"] == each["id"]), None)
                 if at is None:
@@ -223,7 +234,12 @@ class StripeModel:
     def _figures(self, sent: Mapping[str, Any]) -> dict[str, Any]:
         metadata = dict(sent["metadata"])
         if "amount" in sent:
-            return {"amount": sent["amount"], "quantity_decimal": "1", "pricing": None, "metadata": metadata}
+            return {
+                "amount": sent["amount"],
+                "quantity_decimal": "1",
+                "pricing": None,
+                "metadata": metadata,
+            }
         price, quantity = sent["pricing"]["price"], sent["quantity_decimal"]
         if Decimal(quantity) < 0:
             raise Refusal(400, "invalid_quantity")
@@ -246,7 +262,13 @@ class StripeModel:
 
     def foreign_line(self, amount: int) -> dict[str, Any]:
         """A line as a person would add it."""
-        return {"id": self._id("il"), "amount": amount, "quantity_decimal": "1", "pricing": None, "metadata": {}}
+        return {
+            "id": self._id("il"),
+            "amount": amount,
+            "quantity_decimal": "1",
+            "pricing": None,
+            "metadata": {},
+        }
 
     def _invoice(self, invoice: str) -> dict[str, Any]:
         if invoice not in self.invoices:
@@ -273,7 +295,9 @@ def _shown(invoice: Mapping[str, Any]) -> dict[str, Any]:
 
 def _page(items: list[dict[str, Any]], params: Mapping[str, Any]) -> dict[str, Any]:
     after = params.get("starting_after")
-    start = 0 if after is None else next(n for n, each in enumerate(items) if each["id"] == after) + 1
+    start = (
+        0 if after is None else next(n for n, each in enumerate(items) if each["id"] == after) + 1
+    )
     limit = int(params.get("limit", 10))
     return {"data": items[start : start + limit], "has_more": len(items) > start + limit}
 

@@ -140,7 +140,9 @@ class GatedStripe:
         await self._worker.gate()  # the effect is there, the answer is not
         return _translated(reply)
 
-    async def read(self, path: str, params: Mapping[str, Any] | None = None, *, lane: object) -> Any:
+    async def read(
+        self, path: str, params: Mapping[str, Any] | None = None, *, lane: object
+    ) -> Any:
         await self._worker.gate()
         if self._world.next_read_fails():
             raise OutcomeUnknown("read timed out")
@@ -177,5 +179,3 @@ def _translated(reply: Reply) -> Answer:
     if not reply.replayed and not 400 <= reply.status < 500:
         raise OutcomeUnknown("no usable answer")
     raise StripeRejected(str(code), status=reply.status, stripe_code=code, replayed=reply.replayed)
-
-

@@ -44,6 +44,7 @@ class Mode:
     edits: bool = False
     rewinds: bool = False
     cramped: bool = False
+    refusals: bool = False
 
 
 class World:
@@ -95,7 +96,8 @@ class World:
         """What happens to the next write."""
         if self.healed or self.rng.random() >= self.fault_rate:
             return None
-        return self.rng.choice([each for each in Fault if each is not Fault.READ_FAILED])
+        out = {Fault.READ_FAILED} if self.mode.refusals else {Fault.READ_FAILED, Fault.REFUSED}
+        return self.rng.choice([each for each in Fault if each not in out])
 
     def next_read_fails(self) -> bool:
         """What happens to the next read."""
@@ -138,7 +140,7 @@ class World:
         """Crons, webhooks, Support, people in the Dashboard, and the machine that Redis runs on."""
         deeds = [self._cron, self._cron, self._webhook, self._support]
         if self.mode.edits:
-            deeds += [self._edit, self._edit, self._edit]
+            deeds += [self._edit] * 6
         if self.mode.rewinds:
             deeds += [self._back_up, self._rewind]
         await self.rng.choice(deeds)()
@@ -180,7 +182,8 @@ class World:
         recorded = await self.ledger.record(batch, self.prices)
         for delta, answer in zip(batch, recorded, strict=True):
             self.oracle.must(
-                answer.outcome in (Outcome.ACCEPTED, Outcome.DUPLICATE), f"{delta.id}: {answer.outcome}"
+                answer.outcome in (Outcome.ACCEPTED, Outcome.DUPLICATE),
+                f"{delta.id}: {answer.outcome}",
             )
             if delta not in self.sent:
                 self.sent.append(delta)
@@ -223,7 +226,9 @@ class World:
 
     async def _adjust(self, customer: CustomerId) -> None:
         n = self.counts["adjust"]
-        asked = NewAdjustment(customer, "b", Decimal(self.rng.randrange(-3, 4) or 1), "r", "s", f"k{n}")
+        asked = NewAdjustment(
+            customer, "b", Decimal(self.rng.randrange(-3, 4) or 1), "r", "s", f"k{n}"
+        )
         try:
             made = await self.ledger.adjust(asked, self.prices["b"])
         except Refused:
@@ -239,12 +244,16 @@ class World:
             self.counts["edit: void"] += 1
             self._tell(self.rng.choice(finalized), "void")
         elif drafts:
-            self._edit_draft(self.rng.choice(drafts))
+            draft = self.rng.choice(drafts)
+            self.oracle.edited[draft["id"]] = self.now
+            self._edit_draft(draft)
         self.oracle.look()
 
     def _edit_draft(self, draft: dict[str, Any]) -> None:
         ours = [line for line in draft["lines"] if line["metadata"].get("gw_line")]
-        deed = self.rng.choice(["quantity", "amount", "drop", "foreign", "foreign", "finalize", "delete"])
+        deed = self.rng.choice(
+            ["quantity", "amount", "drop", "foreign", "foreign", "finalize", "delete"]
+        )
         self.counts[f"edit: {deed}"] += 1
         if deed == "foreign":
             line = self.stripe.foreign_line(self.rng.randrange(-500, 500))
@@ -360,7 +369,9 @@ class World:
         await self.ledger.wake(customer, period)
 
     async def _due(self) -> list[bytes]:
-        return [each for shard in SHARDS for each in await self.redis.zrange(keys.due(shard), 0, -1)]
+        return [
+            each for shard in SHARDS for each in await self.redis.zrange(keys.due(shard), 0, -1)
+        ]
 
     def _moment(self) -> datetime:
         return datetime.fromtimestamp(self.now / 1000, UTC)

@@ -1,0 +1,69 @@
+"""A customer at the local Stripe, with everything a test does to one and wants to know of one."""
+
+from decimal import Decimal
+from typing import Any
+
+from billing.budget import Lane
+from billing.ledger import NewAdjustment
+from billing.metering import record_usage
+from billing.snapshot import Snapshot
+from billing.usage import CustomerId, Period
+from tests.support.hearing import World
+from tests.support.shop import delta
+from workers.main import flush_ports
+from workers.sync import FlushResult, flush
+
+
+class Account:
+    """One customer: use something, flush, look at Stripe."""
+
+    def __init__(self, world: World, customer: CustomerId, period: Period) -> None:
+        self.world = world
+        self.customer = customer
+        self.period = period
+        self.ports = flush_ports(world.services)
+
+    async def use(self, quantity: str, sku: str = "egress-gb", **facts: str) -> None:
+        """Report some usage."""
+        report = await record_usage(
+            self.world.services, [delta(self.customer, quantity, sku, **facts)]
+        )
+        assert report.accepted == 1, report
+
+    async def flush(self) -> FlushResult:
+        """What a worker does."""
+        return await flush(self.customer, self.period, self.ports, lane=Lane.CUSTOMER)
+
+    async def peek(self) -> Snapshot:
+        """What the ledger knows."""
+        return await self.world.services.ledger.peek(self.customer, self.period)
+
+    async def invoices(self) -> list[dict[str, Any]]:
+        """What Stripe has."""
+        query = {"customer": self.customer}
+        return await self.world.services.stripe.pages("/v1/invoices", query, lane=Lane.SUPPORT)
+
+    async def lines(self) -> dict[str, tuple[str, int]]:
+        """Our lines on the only invoice: quantity told and amount; others' by their description."""
+        (invoice,) = await self.invoices()
+        path = f"/v1/invoices/{invoice['id']}/lines"
+        found = await self.world.services.stripe.pages(path, lane=Lane.SUPPORT)
+        return {
+            line["metadata"].get("gw_line", line["description"]): (
+                line["metadata"].get("gw_quantity", ""),
+                line["amount"],
+            )
+            for line in found
+        }
+
+    async def calls(self, endpoint: str) -> int:
+        """How often Stripe was asked."""
+        return await self.world.sandbox.calls(endpoint)
+
+    async def adjust(self, quantity: str, key: str) -> None:
+        """Support corrects the bill."""
+        price = (await self.world.services.catalogue.by_sku(["egress-gb"]))["egress-gb"]
+        asked = NewAdjustment(
+            self.customer, "egress-gb", Decimal(quantity), "goodwill", "agent", key
+        )
+        await self.world.services.ledger.adjust(asked, price)
