@@ -61,12 +61,14 @@ class Peer:
 
     async def ended(self, seconds: float = 5) -> int:
         """The code with which the other side closes."""
-        async with asyncio.timeout(seconds):
-            with pytest.raises(ConnectionClosed) as closed:
-                while True:
-                    await self.connection.recv()
+        with pytest.raises(ConnectionClosed) as closed:
+            await asyncio.wait_for(self._hear_all(), seconds)
         assert closed.value.rcvd is not None
         return closed.value.rcvd.code
+
+    async def _hear_all(self) -> None:
+        while True:
+            await self.connection.recv()
 
 
 def subscribe(id_: Any, query: Any, **params: Any) -> dict[str, Any]:
