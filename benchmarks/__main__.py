@@ -4,7 +4,7 @@ import runpy
 import sys
 from pathlib import Path
 
-NOT_BENCHMARKS = {"__init__", "__main__", "capacity", "http_load"}
+NOT_BENCHMARKS = {"__init__", "__main__", "capacity", "http_load", "svg"}
 
 
 def main(only: str | None) -> None:

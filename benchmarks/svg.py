@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 760, 440
-LEFT, RIGHT, TOP, BOTTOM = 70, 190, 50, 60
+LEFT, RIGHT, TOP, BOTTOM = 70, 40, 50, 60
 COLOURS = ("#1b6ca8", "#c25b12", "#3a7d44", "#7b3fa0")
 
 Point = tuple[float, float]
@@ -81,8 +81,8 @@ def _lines(x: Axis, y: Axis, lines: Mapping[str, Sequence[Point]]) -> list[str]:
             f'<circle cx="{across:.1f}" cy="{up:.1f}" r="3" fill="{colour}"/>'
             for across, up in pixels
         ]
-        last = pixels[-1]
+        first = pixels[0]
         parts.append(
-            f'<text x="{last[0] + 10:.1f}" y="{last[1] + 4:.1f}" fill="{colour}">{name}</text>',
+            f'<text x="{first[0] + 8:.1f}" y="{first[1] - 8:.1f}" fill="{colour}">{name}</text>',
         )
     return parts
