@@ -7,8 +7,9 @@ from typing import Annotated
 import strawberry
 
 from billing.changes import Change, ChangeReason
-from resolvers.context import Context, Info
-from resolvers.customer import Customer
+from billing.usage import CustomerId
+from resolvers.context import Info
+from resolvers.customer import Customer, customer_of
 from resolvers.finding import find_customer
 from resolvers.invoice import Invoice
 from resolvers.sync import Sync
@@ -31,25 +32,25 @@ graphql_enum(
 class BillingChange:
     """Something that a panel shows may have changed: ask for what you show, it is read anew."""
 
+    change: strawberry.Private[Change]
     reason: ChangeReason = strawberry.field(description="Why.")
-    customer: Customer = strawberry.field(description="The customer, as of now.")
-    sync: Sync | None = strawberry.field(description="The sync that took a step.")
-    invoice: Invoice | None = strawberry.field(description="The invoice that changed.")
     at: datetime = strawberry.field(description="When.")
 
-    @classmethod
-    async def of(cls, context: Context, change: Change) -> "BillingChange | None":
-        """*change* with what it is about, read now; None when the customer is gone."""
-        customer = await Customer.find(context, change.customer)
-        if customer is None:
-            return None
-        return cls(
-            reason=change.reason,
-            customer=customer,
-            sync=await Sync.find(context, change.sync) if change.sync else None,
-            invoice=await Invoice.find(context, change.invoice) if change.invoice else None,
-            at=change.at,
-        )
+    @strawberry.field
+    async def customer(self, info: Info) -> Customer:
+        """The customer, as of now."""
+        return await customer_of(info, CustomerId(self.change.customer))
+
+    @strawberry.field
+    async def sync(self, info: Info) -> Sync | None:
+        """The sync that took a step."""
+        return await Sync.find(info.context, self.change.sync) if self.change.sync else None
+
+    @strawberry.field
+    async def invoice(self, info: Info) -> Invoice | None:
+        """The invoice that changed."""
+        found = self.change.invoice
+        return await Invoice.find(info.context, found) if found else None
 
 
 @graphql_type
@@ -72,6 +73,4 @@ class Subscription:
         async with context.services.changes.subscribe(customer.record.id) as changes:
             async for change in changes:
                 context.renew()
-                event = await BillingChange.of(context, change)
-                if event is not None:
-                    yield event
+                yield BillingChange(change=change, reason=change.reason, at=change.at)

@@ -4,6 +4,7 @@ import asyncio
 
 from billing.changes import Change, ChangeReason
 from tests.resolvers.conftest import SOMEBODY_ELSE, SUPPORT, Desk, panel_of
+from tests.support.stripe_sandbox import StripeSandbox
 
 FOLLOW = """subscription ($id: ID!) { billingChanged(customerId: $id) {
   reason at customer { id name currentPeriod { total { amount } } } sync { id status } invoice { id } } }"""
@@ -68,3 +69,30 @@ async def test_a_foreign_customer_cannot_be_followed(desk: Desk) -> None:
         absent = [each async for each in await desk.follow(SUPPORT, FOLLOW, id="cus_absent")]
 
     assert foreign == absent == []
+
+
+async def test_an_event_that_cannot_be_answered_is_not_the_last_one(
+    desk: Desk, sandbox: StripeSandbox
+) -> None:
+    """Stripe is away for a moment; the panel is told so, and goes on following."""
+    customer = await desk.shop.customer()
+    invoice = await desk.invoice(customer, 100)
+    events = await desk.follow(panel_of(customer), FOLLOW, id=customer)
+    changed = Change(customer, ChangeReason.WEBHOOK, invoice=invoice)
+
+    async with asyncio.timeout(PATIENCE):
+        first = asyncio.create_task(anext(events))
+        await desk.listening(customer)
+        await sandbox.fault("error_500_before", "GET /v1/invoices/{invoice}", times=20)
+        await desk.services.changes.publish(changed)
+        failed = await first
+        await sandbox.no_faults()
+        await desk.services.cache.forget(invoice)
+        second = asyncio.create_task(anext(events))
+        await desk.services.changes.publish(changed)
+        shown = await second
+    await events.aclose()
+
+    assert failed.errors
+    assert shown.data is not None
+    assert shown.data["billingChanged"]["invoice"] == {"id": invoice}
