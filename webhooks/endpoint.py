@@ -7,7 +7,6 @@ which costs nothing. Refusals say why in one sentence; payloads are neither answ
 
 import asyncio
 import time
-from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -20,10 +19,9 @@ from starlette.routing import Route
 
 from billing.effects import NotAnEvent, Notice
 from billing.errors import Unavailable
-from billing.intake import take_in
 from billing.services import Services
 from billing.stripe_api import API_VERSION
-from billing.tick import Tick
+from webhooks.arrivals import Arrivals
 from webhooks.signature import NotSigned, verify
 
 log = structlog.get_logger(__name__)
@@ -51,17 +49,15 @@ class _Refused(Exception):
 
 
 class _Door:
-    """Takes deliveries in; those of one turn of the event loop share their round trips."""
-
     def __init__(self) -> None:
-        self._arrivals: Tick[tuple[Services, Notice], bool] = Tick(_take_in)
+        self._arrivals = Arrivals()
 
     async def deliver(self, request: Request) -> Response:
         """Answer one delivery."""
         services: Services = request.app.state.services
         try:
             notice = _notice(await _signed_body(request, services))
-            new = await self._arrivals.ask((services, notice))
+            new = await self._arrivals.take_in(services, notice)
         except _Refused as refusal:
             log.warning("webhook.refused", reason=str(refusal))
             DELIVERIES.labels("refused").inc()
@@ -71,11 +67,6 @@ class _Door:
             return PlainTextResponse(error.message, HTTPStatus.SERVICE_UNAVAILABLE)
         DELIVERIES.labels(_outcome(notice, new=new)).inc()
         return Response(status_code=HTTPStatus.NO_CONTENT)
-
-
-async def _take_in(arrived: Sequence[tuple[Services, Notice]]) -> list[bool]:
-    services, _ = arrived[0]
-    return await take_in(services, [notice for _, notice in arrived])
 
 
 def _outcome(notice: Notice, *, new: bool) -> str:

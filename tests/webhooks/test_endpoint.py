@@ -280,6 +280,32 @@ async def test_many_at_once_are_all_kept(door: Door) -> None:
     assert len(await door.kept()) == 80
 
 
+async def test_a_flood_costs_few_round_trips(door: Door, redis: Redis) -> None:
+    """What arrives while the ledger works is kept with one script and forgotten with another."""
+
+    async def scripts() -> int:
+        calls: int = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
+        return calls
+
+    await door.deliver(invoice_event("evt_first"))
+    before = await scripts()
+    await asyncio.gather(*(door.deliver(invoice_event(f"evt_{i}")) for i in range(60)))
+
+    assert await scripts() - before < 60
+
+
+async def test_a_client_that_hangs_up_takes_nobody_else_along(door: Door) -> None:
+    """Deliveries share a round trip, not their fate."""
+    gone = asyncio.create_task(door.deliver(invoice_event("evt_gone")))
+    stays = asyncio.create_task(door.deliver(invoice_event("evt_stays")))
+    await asyncio.sleep(0)
+    gone.cancel()
+
+    assert (await stays).status_code == 204
+    assert gone.cancelled()
+    assert "evt_stays" in await door.kept()
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=8),
     lambda inner: (
