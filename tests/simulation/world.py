@@ -46,6 +46,9 @@ class Mode:
     cramped: bool = False
     refusals: bool = False
 
+    def __str__(self) -> str:
+        return ", ".join(name for name, on in vars(self).items() if on) or "plain"
+
 
 class World:
     """One schedule. ``await run()`` raises Violation at the first thing that must never be."""
