@@ -1,5 +1,6 @@
 """Finding a customer by whatever a person has at hand: an id, an e-mail address, an organization, a name."""
 
+import asyncio
 from datetime import UTC, datetime
 
 from billing.budget import Lane
@@ -8,8 +9,8 @@ from billing.records import CustomerRecord
 from resolvers.context import Context
 from resolvers.customer import CUSTOMERS, Customer, customers_page
 from resolvers.finding import ID_FORM, find_customer
-from resolvers.loaders import Loaded
-from schema.types.connections import Connection, bad_input, size_of
+from resolvers.loaders import Customers, Loaded
+from schema.types.connections import MOST, Connection, bad_input, size_of
 
 SUBSTRING = 3  # Stripe matches parts of a word from this length on
 
@@ -31,19 +32,36 @@ async def search_customers(
 
 
 async def _by_words(context: Context, words: str, size: int) -> Connection[Customer]:
-    """By organization and name, in Stripe's search, which lags behind its lists by up to a minute."""
-    query = _query(words)
-    if not query or not size:
+    """By organization and name: the newest customers, whom Stripe's search does not know yet, and its search."""
+    if not _query(words) or not size:
         return Connection[Customer].of([], has_more=False)
+    recent, (searched, more) = await asyncio.gather(
+        _recent(context, words.lower()), _searched(context, words, size)
+    )
+    found = {each.value.id: Customer.of(each) for each in (*recent, *searched)}
+    return Connection[Customer].of(list(found.items())[:size], has_more=more or len(found) > size)
+
+
+async def _recent(context: Context, words: str) -> list[Loaded[CustomerRecord]]:
+    page = await context.loaders.customers.load(Customers(MOST, None, None))
+    return [
+        each
+        for each in page.items
+        if words == (each.value.organization or "").lower()
+        or words in (each.value.name or "").lower()
+    ]
+
+
+async def _searched(
+    context: Context, words: str, size: int
+) -> tuple[list[Loaded[CustomerRecord]], bool]:
+    """Stripe's search lags behind its lists by up to a minute, and longer when it is troubled."""
     asked_at = datetime.now(UTC)
     body = await context.services.stripe.read(
-        "/v1/customers/search", {"query": query, "limit": size}, lane=Lane.SUPPORT
+        "/v1/customers/search", {"query": _query(words), "limit": size}, lane=Lane.SUPPORT
     )
     records = [CustomerRecord.from_stripe(each) for each in body["data"]]
-    entries = [
-        (str(record.id), Customer.of(Loaded(record, Source.STRIPE, asked_at))) for record in records
-    ]
-    return Connection[Customer].of(entries, has_more=body["has_more"])
+    return [Loaded(record, Source.STRIPE, asked_at) for record in records], body["has_more"]
 
 
 def _query(words: str) -> str:

@@ -227,6 +227,16 @@ async def test_support_finds_a_customer_by_what_it_has_at_hand(
         assert shown == {"customers": {"nodes": [{"id": customer}]}}, text
 
 
+async def test_a_customer_made_a_moment_ago_is_found(desk: Desk, sandbox: StripeSandbox) -> None:
+    """Stripe's search is a minute behind; the person on the phone is not."""
+    await sandbox.settings(search_lag=3600)
+    customer = await desk.shop.customer("umbrella")
+
+    for text in ("umbrella", "UMBR"):
+        shown = await desk.ask(SUPPORT, SEARCH, text=text)
+        assert shown == {"customers": {"nodes": [{"id": customer}]}}, text
+
+
 @pytest.mark.parametrize(
     "text", ["", "  ", '"', "'\\", "cus_absent", "nobody@nowhere.example", '" OR name:"']
 )
