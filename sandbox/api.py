@@ -17,7 +17,8 @@ from sandbox.faults import ON_REQUEST, Fault, Faults
 from sandbox.forms import Params, check, decode
 from sandbox.idempotency import Keys, fingerprint
 from sandbox.limits import Limiter
-from sandbox.routes import Operation, Routes
+from sandbox.operations import Operation
+from sandbox.routes import Routes
 
 Headers = dict[bytes, bytes]
 KEYS = ("sk_test_", "rk_test_")
@@ -93,14 +94,13 @@ class Api:
         counts["calls"] += 1
         try:
             self.limiter.admit(operation.endpoint)
-            version = headers.get(b"stripe-version", API_VERSION.encode()).decode()
+            version = headers.get(b"stripe-version", API_VERSION.encode()).decode("latin-1")
             if version != API_VERSION:
                 raise unsimulated(f"API version {version} (only {API_VERSION})")
-            key = headers.get(b"idempotency-key", b"").decode() if method == "POST" else ""
+            key = headers.get(b"idempotency-key", b"").decode("latin-1") if method == "POST" else ""
             unit = Unit(self.account, request, key or None)
             fault = self.faults.strike(ON_REQUEST, operation.endpoint, path)
-            text = scope["query_string"] if method == "GET" else body
-            sent = decode(text)
+            sent = decode(scope["query_string"] if method == "GET" else body)
             call = Call(operation, ids, {}, unit, path, fault)
             answer = await self._faulty(call, lambda: self._once(call, sent))
         except StripeError as error:
@@ -194,7 +194,10 @@ class Api:
 def _authenticate(headers: Headers) -> None:
     scheme, _, given = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
     if scheme.lower() == "basic":
-        given = base64.b64decode(given + "==").decode("latin-1").partition(":")[0]
+        try:
+            given = base64.b64decode(given + "==").decode("latin-1").partition(":")[0]
+        except ValueError:
+            given = ""
     if not given:
         raise StripeError(
             401,

@@ -3,10 +3,11 @@
 from typing import Any
 
 from sandbox.account import Unit
+from sandbox.defaults import Json
 from sandbox.errors import missing, refuse
 from sandbox.forms import Params, merged
 from sandbox.lists import equals, page
-from sandbox.shapes import Json, shape
+from sandbox.shapes import shape
 from sandbox.state import Record
 
 

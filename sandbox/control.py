@@ -10,12 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sandbox import endpoints, invoices
+from sandbox import endpoints, finalization
 from sandbox.account import Unit
+from sandbox.defaults import Json
 from sandbox.errors import StripeError
 from sandbox.faults import ON_REQUEST
 from sandbox.idempotency import prune
-from sandbox.shapes import Json
 from sandbox.world import World
 
 Body = dict[str, Any]
@@ -31,7 +31,7 @@ def routes(world: World) -> list[Route]:
 
 def tick(world: World) -> None:
     """Do what time has brought: drafts to finalize, things old enough to forget."""
-    invoices.run_timers(world.account)
+    finalization.run_timers(world.account)
     unit = Unit(world.account)
     endpoints.prune_events(unit)
     prune(unit)

@@ -2,11 +2,12 @@
 
 from sandbox import payments
 from sandbox.account import Unit
+from sandbox.defaults import DEFAULTS, Json
 from sandbox.errors import missing, refuse
 from sandbox.forms import Params, merged
 from sandbox.lines import line_amount
 from sandbox.lists import equals, page
-from sandbox.shapes import DEFAULTS, Json, listed, shape
+from sandbox.shapes import listed, shape
 from sandbox.state import Record
 
 

@@ -4,11 +4,12 @@ from typing import Final
 
 from sandbox.account import Unit
 from sandbox.balance import move_balance
+from sandbox.defaults import INVOICE_SETTINGS, Json
 from sandbox.errors import unsimulated
 from sandbox.forms import Params, merged, required
 from sandbox.lists import equals, page
 from sandbox.payments import attach
-from sandbox.shapes import INVOICE_SETTINGS, Json, shape
+from sandbox.shapes import shape
 from sandbox.state import Record
 
 PORTAL_SECONDS: Final = 300

@@ -5,10 +5,11 @@ from itertools import islice
 from typing import Final
 
 from sandbox.account import API_VERSION, Unit
+from sandbox.defaults import Json
 from sandbox.errors import refuse
 from sandbox.forms import Params, merged
 from sandbox.lists import page
-from sandbox.shapes import Json, shape
+from sandbox.shapes import shape
 from sandbox.state import Record
 
 MAX_ENDPOINTS: Final = 16

@@ -3,8 +3,9 @@
 from typing import Any, Final
 
 from sandbox.account import Unit
+from sandbox.defaults import Json
 from sandbox.errors import refuse
-from sandbox.shapes import Json, listed, shape
+from sandbox.shapes import listed, shape
 
 KINDS: Final = {
     "customer": "customers",

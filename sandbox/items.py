@@ -1,6 +1,7 @@
 """Invoice items: the records behind lines, or waiting for the customer's next invoice."""
 
 from sandbox.account import Unit
+from sandbox.defaults import Json
 from sandbox.errors import missing
 from sandbox.forms import Params, required
 from sandbox.lines import (
@@ -14,7 +15,7 @@ from sandbox.lines import (
     update_lines,
 )
 from sandbox.lists import page_of
-from sandbox.shapes import Json, shape
+from sandbox.shapes import shape
 from sandbox.state import Record
 
 

@@ -112,7 +112,9 @@ class Limiter:
         self._locks[name] = (lock, users + 1)
         try:
             try:
-                await asyncio.wait_for(lock.acquire(), self.settings.lock_wait)
+                # A free lock needs no timer: this is the hot path of every write.
+                patience = self.settings.lock_wait if lock.locked() else None
+                await asyncio.wait_for(lock.acquire(), patience)
             except TimeoutError:
                 raise rate_limited(None) from None
             try:

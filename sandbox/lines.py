@@ -8,10 +8,11 @@ from typing import Any, Final
 
 from sandbox.account import Unit
 from sandbox.catalogue import inline_price
+from sandbox.defaults import Json
 from sandbox.errors import missing, refuse
 from sandbox.forms import Params, merged
 from sandbox.lists import page_of
-from sandbox.shapes import Json, line_item, shape
+from sandbox.shapes import line_item, shape
 from sandbox.state import Record
 
 MAX_LINES: Final = 250

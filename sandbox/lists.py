@@ -5,9 +5,10 @@ from itertools import islice
 from typing import Any
 
 from sandbox.account import Unit
+from sandbox.defaults import Json
 from sandbox.errors import missing, refuse
 from sandbox.forms import Params
-from sandbox.shapes import Json, listed, shape
+from sandbox.shapes import listed, shape
 from sandbox.state import Record
 
 PAGING = "limit:int starting_after ending_before "

@@ -8,10 +8,11 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from sandbox.account import API_VERSION, Unit
+from sandbox.defaults import Json
 from sandbox.errors import StripeError
 from sandbox.faults import ON_REQUEST, ON_WEBHOOK
 from sandbox.guesses import GUESSES, MISSING, SIMULATED
-from sandbox.shapes import Json, shape
+from sandbox.shapes import shape
 from sandbox.state import Record
 from sandbox.world import World
 

@@ -4,10 +4,11 @@ from typing import Any, Final
 
 from sandbox.account import Unit
 from sandbox.balance import move_balance
+from sandbox.defaults import INVOICE_SETTINGS, Json
 from sandbox.errors import StripeError, missing, refuse
 from sandbox.forms import Params, required
 from sandbox.lists import equals, page
-from sandbox.shapes import INVOICE_SETTINGS, Json, shape
+from sandbox.shapes import shape
 from sandbox.state import Record
 
 # Test card → brand, last four digits, whether it can be charged.

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from sandbox.account import Unit
+from sandbox.defaults import Json
 from sandbox.errors import refuse
 from sandbox.forms import Params
 from sandbox.lists import page_size
-from sandbox.shapes import Json, shape
+from sandbox.shapes import shape
 from sandbox.state import Record
 
 _CLAUSE: Final = re.compile(

@@ -12,10 +12,10 @@ from typing import Any, Final
 import httpx
 import orjson
 
-from sandbox import invoices
 from sandbox.account import Account, Unit
 from sandbox.errors import missing
 from sandbox.faults import ON_WEBHOOK, Faults
+from sandbox.finalization import webhooks_delivered
 from sandbox.settings import Settings
 from sandbox.shapes import event as event_shape
 from sandbox.state import Record
@@ -181,7 +181,7 @@ class Courier:
             unit.drop("deliveries", delivery["id"])
             last = self.account.state.waiting.get(event["id"], 0) <= 1
             if event["type"] == "invoice.created" and last:
-                invoices.webhooks_delivered(unit, event["_after"]["id"])
+                webhooks_delivered(unit, event["_after"]["id"])
         elif attempts > len(gaps):
             unit.put("deliveries", {**delivery, "attempts": attempts, "failed": True})
         else:

@@ -10,13 +10,13 @@ import orjson
 from sandbox import endpoints
 from sandbox.account import Account, Unit
 from sandbox.clock import Clock
+from sandbox.defaults import Json
 from sandbox.errors import StripeError
 from sandbox.faults import Faults
 from sandbox.forms import Params, as_form, check
 from sandbox.limits import Limiter
 from sandbox.routes import Routes
 from sandbox.settings import Settings
-from sandbox.shapes import Json
 from sandbox.state import State
 from sandbox.webhooks import Courier
 

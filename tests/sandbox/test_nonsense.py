@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandbox.app import create_app
-from sandbox.forms import STRUCTURES, Field, Fields
+from sandbox.fields import STRUCTURES, Field, Fields
 from sandbox.routes import Routes
 from sandbox.settings import Settings
 from sandbox.world import World, open_world

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from sandbox.errors import StripeError
-from sandbox.forms import STRUCTURES, Fields
+from sandbox.fields import STRUCTURES, Fields
 from sandbox.routes import Routes
 from tests.support.stripe_sandbox import StripeSandbox
 from tests.support.stripe_types import Param, problems, sdk_operations, sdk_params
