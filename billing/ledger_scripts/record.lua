@@ -21,12 +21,16 @@ if not currency then
 end
 
 -- The ids are a linear hash table: *buckets* grows by one at a time, which splits the next one in line.
-local generation, buckets, ids, old_buckets = string.match(remembered or "0 0 0 0", '(%d+) (%d+) (%d+) (%d+)')
-generation, buckets, ids, old_buckets = tonumber(generation), tonumber(buckets), tonumber(ids), tonumber(old_buckets)
+local shape = {}
+for n in string.gmatch(remembered or '0 0 0 0', '%d+') do
+    shape[#shape + 1] = tonumber(n)
+end
+local generation, buckets, ids, old_buckets = unpack(shape)
+local before = ids
 local current = math.floor(now / WINDOW)
 if current > generation then
     old_buckets = current == generation + 1 and buckets or 0
-    generation, buckets, ids = current, 1, 0
+    generation, buckets, ids, before = current, 1, 0, 0
 end
 local forgotten_in = (generation + 2) * WINDOW - now
 local bucket_key = CUSTOMER .. ':ids:' .. generation .. ':'
@@ -237,7 +241,7 @@ local letters = {}
 for i = 1, count do
     letters[i] = outcome(i)
 end
-if ids > 0 then
+if ids > before then
     call('HSET', CUSTOMER, 'ids', string.format('%.0f %.0f %.0f %.0f', generation, buckets, ids, old_buckets))
 end
 

@@ -370,7 +370,7 @@ def test_the_ledger_is_a_dictionary_that_survives(tmp_path: Path) -> None:
         run_state_machine_as_test(
             machine,
             settings=settings(
-                max_examples=int(os.environ.get("LEDGER_HISTORIES", "25")),
+                max_examples=int(os.environ.get("LEDGER_HISTORIES", "50")),
                 stateful_step_count=25,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),

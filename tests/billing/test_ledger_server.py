@@ -1,9 +1,12 @@
 """The ledger and its server: noticed when replaced, honest about what an acknowledgement is worth."""
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -17,8 +20,8 @@ from billing import keys
 from billing.errors import LeaseLost, LedgerUnavailable
 from billing.ledger import Ledger, LedgerPolicy, Outcome
 from billing.snapshot import Flight, Lease, StripeLine
-from billing.usage import line_of
-from tests.support.ledger import CUSTOMER, NOVEMBER, Clock, delta, open_ledger, outcomes
+from billing.usage import UsageDelta, line_of
+from tests.support.ledger import CUSTOMER, NOVEMBER, PRICES, Clock, delta, open_ledger, outcomes
 
 LINES = {line_of("cpu"): StripeLine("il_1", Decimal(1), "price_cpu", 1)}
 NO_DELAY = {"repl-diskless-sync-delay": "0"}
@@ -127,6 +130,33 @@ async def test_a_running_process_notices_the_replacement(tmp_path: Path, clock: 
         await redis.aclose()
     with pytest.raises(LedgerUnavailable):
         await ledger.peek(CUSTOMER, NOVEMBER)
+
+
+async def test_what_was_acknowledged_survives_a_kill(tmp_path: Path, clock: Clock) -> None:
+    """At any moment, under load; and no batch is half there."""
+    durable = {"appendonly": "yes", "appendfsync": "always"}
+    acknowledged: list[UsageDelta] = []
+    with server(tmp_path, **durable) as first, contextlib.suppress(LedgerUnavailable):
+        async with Redis.from_url(first.connection_url) as redis:
+            ledger = await open_ledger(redis, clock)
+
+            async def produce(name: int) -> None:
+                for n in count():
+                    batch = [delta(f"{name}-{n}-{each}") for each in range(10)]
+                    await ledger.record(batch, PRICES)
+                    acknowledged.extend(batch)
+                    if len(acknowledged) > 500 and name == 0:
+                        assert first._process is not None
+                        first._process.kill()
+
+            await asyncio.gather(*(produce(name) for name in range(4)))
+    with server(tmp_path, **durable) as second:
+        async with Redis.from_url(second.connection_url) as redis:
+            ledger = await open_ledger(redis, clock)
+            counted = (await ledger.peek(CUSTOMER, NOVEMBER)).totals[line_of("cpu")]
+            assert counted >= len(acknowledged) > 500
+            assert counted % 10 == 0
+            assert set(await outcomes(ledger, *acknowledged)) == {Outcome.DUPLICATE}
 
 
 async def test_scripts_that_the_server_forgot_are_loaded_again(
