@@ -25,6 +25,8 @@ from pathlib import Path
 
 import orjson
 import structlog
+from prometheus_client import Counter as Count
+from prometheus_client import Histogram
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -53,6 +55,12 @@ POLL_MS = 25  # while another call holds a slot or an object: its end cannot be 
 BREAKER_PAUSE_MS = 30_000
 
 
+WAITED = Histogram(
+    "billing_stripe_wait_seconds", "Waiting for room within Stripe's limits.", ["lane"]
+)
+CALLS = Count("billing_stripe_calls", "Calls that asked for room.", ["endpoint", "lane", "outcome"])
+
+
 class Lane(StrEnum):
     """Who goes first; earlier members before later ones."""
 
@@ -77,7 +85,7 @@ READ_SHARE: Mapping[Lane, float] = {Lane.INTERVAL: 1.0, Lane.BACKGROUND: 0.8}
 
 
 class Outcome(StrEnum):
-    """How an admitted call ended, as far as the budget cares."""
+    """How a call ended, as far as the budget cares; ABANDONED when it was not made, or never answered."""
 
     ABANDONED = "abandoned"
     OK = "ok"
@@ -128,9 +136,11 @@ class Budget:
         passage = Passage(call, lane)
         patience = self._policy.max_wait if max_wait is None else max_wait
         try:
-            await self._wait_in_line(passage, patience)
+            with WAITED.labels(lane).time():
+                await self._wait_in_line(passage, patience)
             yield passage
         finally:
+            CALLS.labels(call.endpoint, lane, passage.outcome).inc()
             if passage.held:
                 await self._settle(passage)
 

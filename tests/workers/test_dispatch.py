@@ -1,0 +1,75 @@
+"""A worker takes what is due, no more than it has slots for, and keeps the queue for those who wait."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+from redis.asyncio import Redis
+
+from billing.ledger import Ledger
+from billing.metering import record_usage
+from billing.redis_reply import reply
+from billing.usage import CustomerId
+from billing.wakeups import QUEUE
+from tests.support.hearing import World
+from tests.support.shop import delta
+from workers.main import SLOTS, Work, dispatch, flush_ports
+
+DRAFTS = "POST /v1/invoices"
+
+
+class GatedLedger:
+    """The real ledger behind a gate: no flush begins before it opens."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self.gate = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger, name)
+
+    async def acquire(self, *args: Any, **options: Any) -> Any:
+        """As the ledger, once the gate is open."""
+        await self.gate.wait()
+        return await self._ledger.acquire(*args, **options)
+
+
+async def due(world: World, customers: int) -> None:
+    """As many customers with thirty dollars of usage that is due now."""
+    for _ in range(customers):
+        customer = CustomerId(await world.shop.customer())
+        await record_usage(world.services, [delta(customer, "1500", "egress-gb")])
+        period = await world.services.ledger.open_period(customer)
+        await world.services.ledger.wake(customer, period)
+
+
+async def test_a_worker_takes_no_more_than_it_has_slots_for(deaf: World) -> None:
+    """What it cannot flush now stays due, for itself or for another worker."""
+    ledger = GatedLedger(deaf.services.ledger)
+    work = Work(deaf.services, replace(flush_ports(deaf.services), ledger=ledger))
+    await due(deaf, SLOTS + 3)
+
+    assert await dispatch(work)
+    assert len(work.flushes) == SLOTS
+    assert not await dispatch(work)
+    ledger.gate.set()
+    await asyncio.gather(*work.flushes)
+    assert await deaf.sandbox.calls(DRAFTS) == SLOTS
+
+    assert await dispatch(work)
+    await asyncio.gather(*work.flushes)
+    assert await deaf.sandbox.calls(DRAFTS) == SLOTS + 3
+
+
+async def test_what_is_due_in_its_turn_fills_no_queue(deaf: World, redis: Redis) -> None:
+    """A wake-up in the queue is somebody who waits; nobody's turn may stand before it."""
+    ledger = GatedLedger(deaf.services.ledger)
+    work = Work(deaf.services, replace(flush_ports(deaf.services), ledger=ledger))
+    await due(deaf, 3)
+
+    await dispatch(work)
+
+    assert len(work.flushes) == 3
+    assert await reply(redis.zcard(QUEUE)) == 0
+    ledger.gate.set()
+    await asyncio.gather(*work.flushes)
