@@ -12,6 +12,7 @@ LEGACY_REQUEST_ERROR = 200
 
 # Codes whose status says more than "request error", under either media type.
 STATUS = {
+    "BAD_REQUEST": 400,
     "PERSISTED_QUERY_NOT_FOUND": 200,
     "PERSISTED_QUERY_NOT_SUPPORTED": 200,
     "METHOD_NOT_ALLOWED": 405,

@@ -14,6 +14,7 @@ from gateway.graphql.answers import Body, Explain
 from gateway.graphql.caller import Caller
 from gateway.graphql.documents import Invalid
 from gateway.graphql.params import Params
+from gateway.graphql.plain_fields import executor_of
 
 
 class Operations:
@@ -83,6 +84,7 @@ def _with_prepared_documents(schema: strawberry.Schema, admission: Admission) ->
         *schema.extensions,
         lambda: Prepared(admission.limits.seconds),
     )
+    prepared.execution_context_class = executor_of(prepared._schema)  # noqa: SLF001 shown nowhere else
     # Strawberry logs errors with their text and traceback; `answers` logs faults without either.
     prepared.process_errors = lambda *_: None  # type: ignore[method-assign]
     return prepared
