@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
+from billing import keys
 from billing.effects import Notice
 from billing.errors import LedgerUnavailable
 from billing.inbox_events import (
@@ -33,13 +34,11 @@ from billing.redis_reply import reply
 
 T = TypeVar("T")
 
-COUNTER = "{inbox}:n"  # STRING: receipts so far; the order of the lists
-DUE = "{inbox}:due"  # ZSET of subjects by when they may be claimed (ms)
-CURSOR = "{inbox}:cursor"  # STRING: the event up to which the sweep has taken in everything
-RECORDS = "{inbox}:e:"  # + event id: HASH, expires once the event is finished
-LISTS = "{inbox}:s:"  # + status: ZSET of event ids by receipt
-WAITING = "{inbox}:w:"  # + subject: SET of event ids
-PENDING = LISTS + EventStatus.PENDING
+# The scripts take these and put the name of an event, a status or a subject behind them.
+RECORDS, LISTS, WAITING = keys.inbox_record(""), keys.inbox_list(""), keys.inbox_waiting("")
+DUE = keys.inbox_due()
+PENDING = keys.inbox_list(EventStatus.PENDING)
+FINISHED_LISTS = [keys.inbox_list(status) for status in FINISHED]
 
 BURST = 1000  # events of one subject that one claim hands out
 TRIM = 2000  # finished events of one status that one step forgets
@@ -77,7 +76,7 @@ class Inbox:
         """Keep the events of *notices*, in one step; for each whether it is new."""
         events = [value for notice in notices for value in to_arguments(notice)]
         args = [self._policy.keep_ms, RECORDS, LISTS, WAITING, *events]
-        return [bool(new) for new in await _run(self._receive, [COUNTER, DUE], args)]
+        return [bool(new) for new in await _run(self._receive, [keys.inbox_counter(), DUE], args)]
 
     async def claim(self, subjects: int) -> list[Bundle]:
         """Up to *subjects* bundles that are due; each comes up again unless it is settled in time.
@@ -92,9 +91,9 @@ class Inbox:
 
     async def settle(self, bundle: Bundle, status: EventStatus, failure: str = "") -> None:
         """Finish the events of *bundle*; what came for its subject meanwhile is due at once."""
-        keys = [DUE, WAITING + bundle.subject, PENDING, LISTS + status]
+        touched = [DUE, keys.inbox_waiting(bundle.subject), PENDING, keys.inbox_list(status)]
         kept = [bundle.subject, status, failure, self._policy.keep_ms, RECORDS]
-        await _run(self._settle, keys, [*kept, *bundle.ids])
+        await _run(self._settle, touched, [*kept, *bundle.ids])
 
     async def postpone(self, bundle: Bundle, failure: str, delay: float) -> None:
         """Try again in *delay* seconds, without end: something that the effect needs is away."""
@@ -111,16 +110,15 @@ class Inbox:
 
     async def requeue(self, event_id: str) -> InboxEvent | None:
         """Have an event worked on again, whatever became of it; None when it is not here."""
-        values = await _answer(self._redis.hmget(RECORDS + event_id, [*NOTICE_FIELDS]))
+        values = await _answer(self._redis.hmget(keys.inbox_record(event_id), [*NOTICE_FIELDS]))
         subject = to_notice(event_id, values).subject
-        keys = [RECORDS + event_id, PENDING, DUE, WAITING + subject]
-        lists = [LISTS + status for status in FINISHED]
-        await _run(self._requeue, [*keys, *lists], [event_id, subject])
+        needed = [keys.inbox_record(event_id), PENDING, DUE, keys.inbox_waiting(subject)]
+        await _run(self._requeue, [*needed, *FINISHED_LISTS], [event_id, subject])
         return await self.get(event_id)
 
     async def get(self, event_id: str) -> InboxEvent | None:
         """One event; None when it never came or is no longer kept."""
-        record = await _answer(self._redis.hgetall(RECORDS + event_id))
+        record = await _answer(self._redis.hgetall(keys.inbox_record(event_id)))
         return InboxEvent.from_record(event_id, record) if record else None
 
     async def page(
@@ -137,17 +135,16 @@ class Inbox:
 
     async def trim(self) -> int:
         """Forget finished events past their time or their number, a bounded many; how many went."""
-        lists = [LISTS + status for status in FINISHED]
-        return int(await _run(self._trim, lists, [self._policy.keep, TRIM, RECORDS]))
+        return int(await _run(self._trim, FINISHED_LISTS, [self._policy.keep, TRIM, RECORDS]))
 
     async def cursor(self) -> str | None:
         """The event up to which the sweep has taken in everything; None before the first sweep."""
-        found: bytes | None = await _answer(self._redis.get(CURSOR))
+        found: bytes | None = await _answer(self._redis.get(keys.inbox_cursor()))
         return None if found is None else found.decode()
 
     async def move_cursor(self, event_id: str) -> None:
         """Everything up to *event_id* has been taken in."""
-        await _answer(self._redis.set(CURSOR, event_id))
+        await _answer(self._redis.set(keys.inbox_cursor(), event_id))
 
     async def _without_worn(self, bundle: Bundle) -> Bundle:
         worn, rest = bundle.parted(self._policy.max_strikes + 1)
@@ -163,14 +160,14 @@ class Inbox:
         """The upper bound of a page, as ZREVRANGEBYSCORE takes it."""
         if after is None:
             return "+inf"
-        place: Any = await _answer(self._redis.hget(RECORDS + after, "n"))
+        place: Any = await _answer(self._redis.hget(keys.inbox_record(after), "n"))
         return "-inf" if place is None else f"({place.decode()}"
 
     async def _newest(self, statuses: Sequence[EventStatus], below: str, most: int) -> list[str]:
         ranges = [
             _answer(
                 self._redis.zrevrangebyscore(
-                    LISTS + status, below, "-inf", start=0, num=most, withscores=True
+                    keys.inbox_list(status), below, "-inf", start=0, num=most, withscores=True
                 )
             )
             for status in statuses
@@ -184,8 +181,8 @@ class Inbox:
         return self._redis.register_script(source)
 
 
-async def _run(script: AsyncScript, keys: Sequence[str], args: Sequence[Any]) -> Any:
-    return await _answer(script(keys, args))
+async def _run(script: AsyncScript, touched: Sequence[str], args: Sequence[Any]) -> Any:
+    return await _answer(script(touched, args))
 
 
 async def _answer(command: Awaitable[T] | T) -> T:

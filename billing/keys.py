@@ -110,5 +110,35 @@ def flight(customer_id: CustomerId, month: Period) -> Key:
     return Key(f"{period(customer_id, month)}:flight")
 
 
+def inbox_counter() -> Key:
+    """STRING, for ever: how many of Stripe's events were received; the order of the lists."""
+    return Key("{inbox}:n")
+
+
+def inbox_due() -> Key:
+    """ZSET, for ever: subject (the object that events are about) → ms from which it may be claimed."""
+    return Key("{inbox}:due")
+
+
+def inbox_cursor() -> Key:
+    """STRING, for ever: the event up to which the sweep has taken in everything."""
+    return Key("{inbox}:cursor")
+
+
+def inbox_record(event: str) -> Key:
+    """HASH: one event; expires a configurable time after it is done."""
+    return Key("{inbox}:e:" + event)
+
+
+def inbox_list(status: str) -> Key:
+    """ZSET, bounded but for PENDING: id → number of receipt, of the events in *status*."""
+    return Key("{inbox}:s:" + status)
+
+
+def inbox_waiting(subject: str) -> Key:
+    """SET, until they are done: the events of *subject*."""
+    return Key("{inbox}:w:" + subject)
+
+
 def _tag(shard: int) -> str:
     return f"{{b{shard:02}}}"

@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import count
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
@@ -294,11 +294,11 @@ STEPS = st.lists(
 )
 
 
-@pytest.mark.timeout(300)
 def test_whatever_happens_in_whatever_order_nothing_is_lost(redis_url: str) -> None:
     """Random lives of eight events on four objects: each is in exactly one list, and waits iff pending."""
     runs = count()
 
+    @settings(deadline=None, max_examples=60)
     @given(STEPS)
     def lives(steps: list[tuple[str, int, int]]) -> None:
         next(runs)
