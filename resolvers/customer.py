@@ -144,9 +144,8 @@ class Customer(Node):
 
     @strawberry.field
     async def drift(self, info: Info) -> DriftReport:
-        """Support only: this month's ledger against Stripe, line by line; asks Stripe each time."""
-        snapshot = await info.context.loaders.snapshot.load(self.record.id)
-        return await DriftReport.of(info.context, snapshot)
+        """Support only: the ledger against Stripe's drafts, line by line; asks Stripe each time."""
+        return await DriftReport.of(info.context.services, self.record.id)
 
     @strawberry.field
     async def audit_log(

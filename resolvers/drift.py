@@ -1,5 +1,6 @@
 """Where Stripe and the ledger differ."""
 
+import asyncio
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -13,8 +14,8 @@ from billing.budget import Lane
 from billing.errors import StripeRejected
 from billing.seen import SeenInvoice, lines_are_complete
 from billing.services import Services
-from billing.snapshot import Snapshot
-from resolvers.context import Context
+from billing.snapshot import PeriodState, Snapshot
+from billing.usage import CustomerId
 from resolvers.skus import sku_of
 from schema.types.describing import graphql_enum, graphql_type
 from schema.types.money import Money
@@ -61,13 +62,13 @@ class DriftReport:
     checked_at: datetime = strawberry.field(description="When Stripe was asked.")
 
     @classmethod
-    async def of(cls, context: Context, snapshot: Snapshot) -> "DriftReport":
-        """Ask Stripe now how its invoice differs from what *snapshot* says it was told."""
+    async def of(cls, services: Services, customer: CustomerId) -> "DriftReport":
+        """Ask Stripe now how *customer*'s drafts differ from what it was told."""
         checked_at = datetime.now(UTC)
-        prices = await context.services.catalogue.by_id(snapshot.prices.values())
-        return cls(
-            checked_at=checked_at,
-            lines=[
+        lines: list[DriftLine] = []
+        for snapshot in await unsealed(services, customer):
+            prices = await services.catalogue.by_id(snapshot.prices.values())
+            lines += [
                 DriftLine(
                     sku=line.key and sku_of(line.key, snapshot, prices),
                     line_id=strawberry.ID(line.line_id) if line.line_id else None,
@@ -76,14 +77,26 @@ class DriftReport:
                     found=line.found,
                     amount=Money.of(line.amount),
                 )
-                for line in await drifted(context.services, snapshot)
-            ],
-        )
+                for line in await drifted(services, snapshot)
+            ]
+        return cls(lines=lines, checked_at=checked_at)
+
+
+async def unsealed(services: Services, customer: CustomerId) -> list[Snapshot]:
+    """The months whose bills can still change: the current one, and those that are being closed."""
+    periods = await services.ledger.periods(customer)
+    found = await asyncio.gather(*(services.ledger.peek(customer, each) for each in periods))
+    return [each for each in found if each.state is not PeriodState.SEALED]
 
 
 async def drifted(services: Services, snapshot: Snapshot) -> list[billing.bill.DriftLine]:
-    """The lines that differ; reads the invoice from Stripe, past the cache."""
-    return drift(snapshot, await _seen(services, snapshot.invoice))
+    """The lines that differ; reads the invoice from Stripe, past the cache.
+
+    What a sync is writing right now stands neither as it was nor as it will be.
+    """
+    busy = {line for op in snapshot.flight.ops for line in op.lines} if snapshot.flight else set()
+    found = drift(snapshot, await _seen(services, snapshot.invoice))
+    return [line for line in found if line.key not in busy]
 
 
 async def _seen(services: Services, invoice: str | None) -> SeenInvoice | None:

@@ -20,8 +20,9 @@ from resolvers.payloads import (
 )
 from resolvers.portal import create_portal_session
 from resolvers.previewing import preview_sync
+from resolvers.repairing import repair_drift
 from resolvers.replaying import replay_webhook_event
-from resolvers.syncing import repair_drift, retry_sync, sync_billing
+from resolvers.syncing import retry_sync, sync_billing
 from resolvers.usage import record_usage
 from schema.types.describing import graphql_type
 

@@ -14,17 +14,14 @@ from billing.usage import CustomerId
 from resolvers.announcing import announce
 from resolvers.audit import Act
 from resolvers.context import Context, Info, Role
-from resolvers.drift import drifted
 from resolvers.finding import find, must_find_customer, not_found
 from resolvers.payloads import (
-    RepairDriftPayload,
     RetrySyncPayload,
     SyncBillingPayload,
 )
-from resolvers.reasons import reasoned
 from resolvers.refusing import refusing
 from resolvers.sync import Sync, SyncTrigger
-from schema.types.inputs import RepairDriftInput, RetrySyncInput, SyncBillingInput
+from schema.types.inputs import RetrySyncInput, SyncBillingInput
 
 FINISHED = frozenset({SyncStatus.SUCCEEDED, SyncStatus.FAILED})
 GLANCE = 0.1  # seconds between looks at a sync that is waited for
@@ -34,7 +31,7 @@ GLANCE = 0.1  # seconds between looks at a sync that is waited for
 async def sync_billing(info: Info, input: SyncBillingInput) -> SyncBillingPayload:
     """Bring Stripe up to date for this customer now. Calls that find a sync waiting get that one back."""
     customer = (await must_find_customer(info.context, input.customer_id)).record.id
-    await _must_not_be_held(info.context, customer)
+    await must_not_be_held(info.context, customer)
     sync, coalesced = await request_sync(info.context, customer, SyncTrigger.ON_DEMAND)
     return SyncBillingPayload(sync=Sync.of(sync), coalesced=coalesced)
 
@@ -50,9 +47,8 @@ async def retry_sync(info: Info, input: RetrySyncInput) -> RetrySyncPayload:
         raise Refused(
             ErrorCode.SYNC_IN_PROGRESS, "This sync is running right now; wait for how it ends."
         )
-    await _must_not_be_held(info.context, was.customer)
-    await info.context.services.ledger.wake(was.customer, was.period)
-    sync, _ = await request_sync(info.context, was.customer, SyncTrigger.SUPPORT)
+    await must_not_be_held(info.context, was.customer)
+    sync = await _woken(info.context, was)
     await Act(info.context, was.customer, "retrySync").done(
         before={"sync": was.id, "status": was.status, "failure": was.failure and was.failure.code},
         after={"sync": sync.id, "status": sync.status},
@@ -61,25 +57,18 @@ async def retry_sync(info: Info, input: RetrySyncInput) -> RetrySyncPayload:
     return RetrySyncPayload(sync=Sync.of(sync))
 
 
-@refusing
-async def repair_drift(info: Info, input: RepairDriftInput) -> RepairDriftPayload:
-    """Support only: read what Stripe has, and set our lines right; lines that others made stay."""
-    customer = (await must_find_customer(info.context, input.customer_id)).record.id
-    act = Act(info.context, customer, "repairDrift", reasoned(input.reason))
-    await _must_not_be_held(info.context, customer)
-    snapshot = await info.context.loaders.snapshot.load(customer)
-    drift = await drifted(info.context.services, snapshot)
-    await info.context.services.ledger.request_verify(customer, snapshot.period)
-    sync, _ = await request_sync(info.context, customer, SyncTrigger.SUPPORT)
-    await act.done(
-        before={"drift": [{"line": each.key or each.line_id, "kind": each.kind} for each in drift]},
-        after={"sync": sync.id},
-        sync=sync.id,
-    )
-    return RepairDriftPayload(sync=Sync.of(sync))
+async def _woken(context: Context, was: billing.syncs.Sync) -> billing.syncs.Sync:
+    """The sync that goes on where *was* stopped; that of a month being closed is its closing's own."""
+    ledger = context.services.ledger
+    await ledger.wake(was.customer, was.period)
+    if was.period == await ledger.open_period(was.customer):
+        return (await request_sync(context, was.customer, SyncTrigger.SUPPORT))[0]
+    await context.services.wakeups.flush(was.customer, was.period, Lane.SUPPORT)
+    return was
 
 
-async def _must_not_be_held(context: Context, customer: CustomerId) -> None:
+async def must_not_be_held(context: Context, customer: CustomerId) -> None:
+    """Refused (ON_HOLD) while Support has stopped *customer*'s billing."""
     if await context.loaders.hold.load(customer):
         raise Refused(
             ErrorCode.ON_HOLD,

@@ -267,6 +267,35 @@ async def test_drift_is_shown_and_repaired(desk: Desk, sandbox: StripeSandbox) -
     assert {"line": "machine-seconds", "kind": "QUANTITY"} in entry["detail"]["before"]["drift"]
 
 
+async def test_drift_on_a_month_that_is_being_closed_is_repaired_too(
+    desk: Desk, sandbox: StripeSandbox
+) -> None:
+    """The bill that goes out next is the one that matters most."""
+    customer = CustomerId(await desk.shop.customer())
+    last_month = Period.containing(datetime.now(UTC)).previous()
+    late = (last_month.end - timedelta(minutes=1)).isoformat()
+    await desk.use(customer, "1000000", occurred_at=late)
+    await desk.flush(customer, last_month)
+    snapshot = await desk.services.ledger.peek(customer, last_month)
+    assert snapshot.invoice is not None
+    [line] = snapshot.lines.values()
+    await sandbox.dashboard("delete_line", snapshot.invoice, line=line.id)
+
+    drift = (await desk.ask(SUPPORT, DRIFT, id=customer))["customer"]["drift"]["lines"]
+    finalized = (await desk.ask(SUPPORT, FINALIZE, id=snapshot.invoice, why="now"))[
+        "finalizeInvoice"
+    ]
+    await desk.ask(SUPPORT, REPAIR, id=customer, why="deleted by mistake")
+    await desk.flush(customer, last_month)
+    after = (await desk.ask(SUPPORT, DRIFT, id=customer))["customer"]["drift"]["lines"]
+
+    assert [(each["kind"], each["expected"], each["found"]) for each in drift] == [
+        ("MISSING", "1000000", None)
+    ]
+    assert finalized["errors"][0]["code"] == "DRIFT"
+    assert after == []
+
+
 async def test_a_failed_sync_is_tried_again(desk: Desk, sandbox: StripeSandbox) -> None:
     """Once Stripe's objection is settled, Support does not wait for the hour to pass."""
     customer = await desk.shop.customer()
