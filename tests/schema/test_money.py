@@ -1,0 +1,32 @@
+"""Amounts as clients see them."""
+
+from decimal import Decimal
+
+import pytest
+
+from schema.types.money import Money
+from schema.types.scalars import write_decimal
+
+
+@pytest.mark.parametrize(
+    ("minor", "currency", "amount", "formatted"),
+    [
+        (123450, "usd", "1234.5", "USD 1,234.50"),
+        (500, "jpy", "500", "JPY 500"),
+        (1234, "kwd", "1.234", "KWD 1.234"),
+        (-1, "USD", "-0.01", "USD -0.01"),
+        (Decimal("0.0031"), "usd", "0.000031", "USD 0.000031"),
+        (2**63, "usd", "92233720368547758.08", "USD 92,233,720,368,547,758.08"),
+    ],
+)
+def test_an_amount_knows_its_currencys_decimals(
+    minor: int | Decimal, currency: str, amount: str, formatted: str
+) -> None:
+    """Cents do not fit GraphQL's Int, yen have none, dinars have thousandths."""
+    money = Money.of_minor(minor, currency)
+
+    assert (write_decimal(money.amount), money.currency, money.formatted) == (
+        amount,
+        currency.lower(),
+        formatted,
+    )
