@@ -11,7 +11,14 @@ import structlog
 
 from billing import bill, plan
 from billing.budget import Lane
-from billing.errors import ErrorCode, KeyExpired, OutcomeUnknown, Refused, StripeRejected
+from billing.errors import (
+    ErrorCode,
+    KeyExpired,
+    OutcomeUnknown,
+    Refused,
+    StripeBusy,
+    StripeRejected,
+)
 from billing.seen import SeenInvoice, lines_are_complete
 from billing.snapshot import Flight, Lease, Op, OpKind, Snapshot, StripeLine
 from billing.stripe_api import Answer
@@ -215,6 +222,13 @@ class Run:
             return await self.ports.stripe.send(op, lane=self.lane, not_after=not_after)
         except OutcomeUnknown:
             await self.ports.ledger.in_doubt(self.lease)
+            raise
+        except KeyExpired as error:
+            if self.snapshot.now_ms <= flight.first_ms + self._life(op):
+                # Only this worker froze; another may still send the request in time.
+                raise StripeBusy(
+                    "This worker stood still for too long; nothing was sent."
+                ) from error
             raise
         except StripeRejected as error:
             if op.kind is OpKind.DELETE and error.status == GONE:

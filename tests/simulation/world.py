@@ -118,7 +118,7 @@ class World:
 
     async def _accident(self) -> None:
         chance = self.rng.random()
-        if self.workers and chance < 0.60:
+        if self.workers and chance < 0.58:
             worker = self.rng.choice(self.workers)
             if self.rng.random() < self.crash_rate:
                 self.counts["worker deaths"] += 1
@@ -126,15 +126,15 @@ class World:
             else:
                 await worker.step()
             self.workers = [each for each in self.workers if not each.done]
-        elif chance < 0.72:
+        elif chance < 0.70:
             await self._produce()
-        elif chance < 0.84:
+        elif chance < 0.82:
             await self._dispatch()
-        elif chance < 0.93:
+        elif chance < 0.90:
             await self._pass(self.rng.randrange(20_000))
-        elif chance < 0.955:
+        elif chance < 0.925:
             await self._pass(self.rng.choice([2, 30, 90]) * MINUTE_MS)
-        elif chance < 0.965:
+        elif chance < 0.935:
             await self._pass(self.rng.randrange(2 * HOUR_MS, 26 * HOUR_MS))
         else:
             await self._somebody()
@@ -145,7 +145,7 @@ class World:
         if self.mode.edits:
             deeds += [self._edit] * 6
         if self.mode.rewinds:
-            deeds += [self._back_up, self._rewind]
+            deeds += [self._back_up, self._rewind, self._rewind]
         await self.rng.choice(deeds)()
 
     async def _pass(self, ms: int) -> None:
