@@ -55,5 +55,5 @@ class Act:
         services, by = self.context.services, self.context.viewer.subject
         detail = orjson.dumps({"before": before, "after": after}).decode()
         await services.audit.append(self.customer, by, self.action, self.reason, detail)
-        log.info("support.acted", customer=self.customer, action=self.action, by=by)
+        log.info("support.acted", customer=self.customer, action=self.action)
         await announce(services, Change(self.customer, ChangeReason.SUPPORT, sync=sync))

@@ -55,7 +55,7 @@ class Edge(Generic[N]):
 
 @graphql_type
 class Connection(Generic[N]):
-    """A page of a longer list, newest first."""
+    """A page of a longer list."""
 
     edges: list[Edge[N]] = strawberry.field(description="The entries, each with its cursor.")
     nodes: list[N] = strawberry.field(description="The entries without their cursors.")
