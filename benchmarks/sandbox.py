@@ -194,4 +194,4 @@ def _resident(pid: int) -> int:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*(int(argument) for argument in sys.argv[1:])))
+    asyncio.run(main(*(int(word) for word in sys.argv[1:] if word.isdigit())))
