@@ -86,12 +86,17 @@ async def flush(
 
 
 def _urgency(lane: Lane, snapshot: Snapshot) -> Lane:
-    """What is found due in its turn goes sooner when somebody asked, or when the period closes."""
+    """What is found due in its turn goes sooner when somebody asked, or when the period closes.
+
+    A mere comparison with Stripe goes last.
+    """
     if lane is not Lane.INTERVAL:
         return lane
     if snapshot.asked:
         return Lane.CUSTOMER
-    return Lane.CLOSE if snapshot.state is PeriodState.CLOSING else lane
+    if snapshot.state is PeriodState.CLOSING:
+        return Lane.CLOSE
+    return Lane.BACKGROUND if snapshot.version == snapshot.synced else lane
 
 
 async def _drive(run: Run) -> Ending:

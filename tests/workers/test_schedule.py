@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from prometheus_client import REGISTRY
 
 from billing.budget import Lane
 from billing.metering import record_usage
@@ -64,6 +65,45 @@ async def test_whoever_asks_does_not_wait(deaf: World, ports: FlushPorts) -> Non
 
     assert (await flush(asked, period, ports, lane=Lane.INTERVAL)).outcome is Outcome.SYNCED
     assert (await flush(waiting, period, ports, lane=Lane.CUSTOMER)).outcome is Outcome.SYNCED
+
+
+def calls_of(lane: Lane) -> float:
+    """How many calls of *lane* have been admitted by this process."""
+    found = [
+        sample.value
+        for family in REGISTRY.collect()
+        for sample in family.samples
+        if sample.name == "billing_stripe_calls_total" and sample.labels["lane"] == lane
+    ]
+    return sum(found)
+
+
+async def test_a_closing_period_goes_before_those_that_are_open(
+    deaf: World,
+    ports: FlushPorts,
+) -> None:
+    """A month must not close late because everybody else's turn came first; nor does it wait for money."""
+    customer, period = await used(deaf, "3")
+    await deaf.services.ledger.close(customer, period)
+    before = calls_of(Lane.CLOSE), calls_of(Lane.INTERVAL)
+
+    await flush(customer, period, ports)
+
+    assert await deaf.sandbox.calls(WRITES) == 1
+    assert calls_of(Lane.CLOSE) > before[0]
+    assert calls_of(Lane.INTERVAL) == before[1]
+
+
+async def test_a_comparison_goes_last(deaf: World, ports: FlushPorts) -> None:
+    """Reconciling everybody once a week must not keep anybody's usage from Stripe."""
+    customer, period = await used(deaf, "500")
+    await flush(customer, period, ports)
+    await deaf.services.ledger.request_verify(customer, period)
+    before = calls_of(Lane.BACKGROUND)
+
+    assert (await flush(customer, period, ports)).outcome is Outcome.SYNCED
+
+    assert calls_of(Lane.BACKGROUND) > before
 
 
 async def test_an_interrupted_flush_goes_on_at_once(deaf: World, ports: FlushPorts) -> None:
