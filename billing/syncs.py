@@ -98,7 +98,9 @@ class Syncs:
             for place in filter(None, places):
                 pipeline.hgetall(keys.sync(*place))
             found = iter(await pipeline.execute())
-        return [_sync(*place, next(found)) if place else None for place in places]
+        return [
+            sync_of(*place, raw) if place and (raw := next(found)) else None for place in places
+        ]
 
     async def of(self, customer: CustomerId) -> Sync | None:
         """The last sync of *customer*."""
@@ -186,9 +188,8 @@ def _id_of(member: bytes) -> str:
     return sync_id(CustomerId(customer), int(number))
 
 
-def _sync(customer: CustomerId, number: int, raw: Mapping[bytes, bytes]) -> Sync | None:
-    if b"status" not in raw:
-        return None
+def sync_of(customer: CustomerId, number: int, raw: Mapping[bytes, bytes]) -> Sync:
+    """The sync that the ledger's scripts keep as *raw*."""
     fields = {name.decode(): value.decode() for name, value in raw.items()}
 
     def count(name: str) -> int:

@@ -6,12 +6,11 @@ from decimal import Decimal
 from typing import Literal
 
 from billing import keys
-from billing.errors import LedgerUnavailable
 from billing.ledger.door import Door
 from billing.ledger.server import Call
 from billing.ledger.wire import snapshot_of
 from billing.snapshot import Snapshot
-from billing.syncs import Sync, Syncs, sync_id
+from billing.syncs import Sync, sync_of
 from billing.usage import CustomerId, LineKey, Period
 
 Dimension = Literal["app", "region", "organization"]
@@ -88,7 +87,7 @@ class Reading(Door):
         One that runs now may have read the ledger before this request, so it is not joined. Workers
         look within a second; a wake-up makes that at once.
         """
-        number, joined = await self._server.run(
+        number, joined, raw = await self._server.run(
             "request_sync",
             keys.customer(customer),
             trigger,
@@ -96,7 +95,5 @@ class Reading(Door):
             self._policy.sync_grace_ms,
             self._policy.sync_history,
         )
-        sync = await Syncs(self._server.redis).get(sync_id(customer, int(number)))
-        if sync is None:
-            raise LedgerUnavailable("The ledger was emptied while a sync was asked for; ask again.")
-        return sync, bool(joined)
+        fields = dict(zip(raw[::2], raw[1::2], strict=True))
+        return sync_of(customer, int(number), fields), bool(joined)

@@ -20,7 +20,7 @@ if redis.call('EXISTS', part(period, 'flight')) == 0 then
     redis.call('HDEL', key, 'newer_ms')
 end
 
-local running = numbers((header.running or '') .. ' ' .. (header.waiting or ''))
+local running = syncs_in((header.running or '') .. ' ' .. (header.waiting or ''))
 for _, n in ipairs(running) do
     set_status(n, 'RUNNING')
     redis.call('HSETNX', sync_key(n), 'started_ms', now)

@@ -27,7 +27,7 @@ if ARGV[5] ~= '' and ARGV[5] ~= '*' then
     redis.call('HSET', key, 'synced_ms', now)
     local told = ARGV[5] == header.version and header.pending
         or ARGV[5] == header.told_version and header.told or 0
-    for _, n in ipairs(numbers(header.running)) do
+    for _, n in ipairs(syncs_in(header.running)) do
         redis.call('HINCRBY', sync_key(n), 'deltas', told)
     end
     redis.call('HSET', key, 'pending', (header.pending or 0) - told, 'told', 0,

@@ -185,31 +185,30 @@ end
 
 local LEASE_LOST = 'LEASELOST another worker has taken over'
 
--- Lists of sync numbers, as text: `4 5`.
-local function numbers(text)
-    local found = {}
-    for n in string.gmatch(text or '', '%d+') do
-        found[#found + 1] = n
-    end
-    return found
-end
-
 local SYNC_STATUSES = { 'QUEUED', 'RUNNING', 'RETRYING', 'SUCCEEDED', 'FAILED' }
 
 local function sync_key(n)
     return CUSTOMER .. ':sync:' .. n
 end
 
+-- The syncs of a list like `4 5` that are still remembered.
+local function syncs_in(text)
+    local found = {}
+    for n in string.gmatch(text or '', '%d+') do
+        if redis.call('EXISTS', sync_key(n)) == 1 then
+            found[#found + 1] = n
+        end
+    end
+    return found
+end
+
 local function set_status(n, status)
     local was, requested = unpack(redis.call('HMGET', sync_key(n), 'status', 'requested_ms'))
-    if not requested then
-        return
-    end
     if was ~= status then
         redis.call('ZREM', SHARD .. ':syncs:' .. was, NAME .. '|' .. n)
         redis.call('ZADD', SHARD .. ':syncs:' .. status, requested, NAME .. '|' .. n)
+        redis.call('HSET', sync_key(n), 'status', status)
     end
-    redis.call('HSET', sync_key(n), 'status', status)
 end
 
 -- A new sync of the period; the oldest beyond *history* is forgotten.

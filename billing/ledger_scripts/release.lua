@@ -14,11 +14,11 @@ if status == '' then
 end
 local finished = status == 'SUCCEEDED' or status == 'FAILED'
 local delay = tonumber(ARGV[5])
-local running, waiting = numbers(header.running), numbers(header.waiting)
+local running, waiting = syncs_in(header.running), syncs_in(header.waiting)
 local asked_meanwhile = #waiting > 0
 
 local wrote = ARGV[9] + ARGV[10] + ARGV[11] > 0
-if #running == 0 and (wrote or ARGV[14] ~= '') then
+if header.running == '' and (wrote or ARGV[14] ~= '') then
     local trigger = header.state == 'open' and 'INTERVAL' or 'PERIOD_CLOSE'
     local n = new_sync(period, header, 'RUNNING', trigger, '', tonumber(ARGV[7]))
     redis.call('HSET', sync_key(n), 'started_ms', now, 'attempts', 1, 'deltas', header.just_told or 0)

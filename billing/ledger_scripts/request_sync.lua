@@ -1,14 +1,16 @@
 -- Ask for a sync. ARGV[3]: trigger, [4]: by whom, [5]: ms within which a worker looks unbidden, [6]:
--- syncs remembered. A request that finds one waiting joins it. Answers its number and whether it joined.
+-- syncs remembered. A request that finds one waiting joins it. Answers its number, whether it joined,
+-- and the sync.
 local current = landing(month_of(now))
 local header = header_of(current) or begun(current)
 for _, period in ipairs(redis.call('ZRANGEBYSCORE', CUSTOMER .. ':periods', 'inf', 'inf')) do
     redis.call('ZADD', SHARD .. ':due', 'LT', now + ARGV[5], member(period))
 end
-local waiting = numbers(header.waiting)
+local waiting = syncs_in(header.waiting)
 if #waiting > 0 then
-    return { waiting[#waiting], 1 }
+    local n = waiting[#waiting]
+    return { n, 1, redis.call('HGETALL', sync_key(n)) }
 end
 local n = new_sync(current, header, 'QUEUED', ARGV[3], ARGV[4], tonumber(ARGV[6]))
 redis.call('HSET', part(current), 'waiting', n)
-return { n, 0 }
+return { n, 0, redis.call('HGETALL', sync_key(n)) }

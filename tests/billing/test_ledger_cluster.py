@@ -40,8 +40,9 @@ async def cluster(tmp_path: Path) -> AsyncIterator[RedisCluster]:
                 )
 
             await until(joined, "the cluster is whole")
-        async with RedisCluster(host="127.0.0.1", port=one.port) as client:
-            yield client
+        client = RedisCluster(host="127.0.0.1", port=one.port)
+        yield client
+        await client.aclose()
 
 
 def node(data: Path) -> ValkeyServer:

@@ -128,8 +128,9 @@ async def test_a_running_process_notices_the_replacement(tmp_path: Path, clock: 
         assert (await ledger.durability())[1] != epoch
         assert (await ledger.peek(CUSTOMER, NOVEMBER)).totals == {"cpu": 1}
         await redis.aclose()
-    with pytest.raises(LedgerUnavailable):
-        await ledger.peek(CUSTOMER, NOVEMBER)
+    for read in (ledger.peek(CUSTOMER, NOVEMBER), ledger.known([CUSTOMER]), ledger.held(CUSTOMER)):
+        with pytest.raises(LedgerUnavailable):
+            await read
 
 
 async def test_what_was_acknowledged_survives_a_kill(tmp_path: Path, clock: Clock) -> None:

@@ -5,6 +5,7 @@ from decimal import Decimal
 import pytest
 from redis.asyncio import Redis
 
+from billing import keys
 from billing.audit import AuditLog
 from billing.ledger import Held, Ledger, LedgerPolicy
 from billing.snapshot import StripeLine
@@ -270,6 +271,24 @@ async def test_only_the_last_syncs_of_a_customer_are_remembered(
     assert [each.id for each in page.items] == ["sync_Test1_5", "sync_Test1_4", "sync_Test1_3"]
     assert (await syncs.page(10)).items == page.items
     assert not page.has_more
+
+
+async def test_a_sync_that_was_forgotten_while_it_ran_stays_forgotten(
+    redis: Redis, clock: Clock, syncs: Syncs
+) -> None:
+    """It comes back in no half."""
+    ledger = await open_ledger(redis, clock, LedgerPolicy(sync_history=1))
+    first, _ = await ledger.request_sync(CUSTOMER, "ON_DEMAND")
+    held = await taken(ledger)
+    second, _ = await ledger.request_sync(CUSTOMER, "SUPPORT")
+    await tell(ledger, held)
+    await ledger.release(held.lease, sync=DONE)
+
+    assert [each and each.id for each in await syncs.many([first.id, second.id])] == [
+        None,
+        second.id,
+    ]
+    assert not await redis.exists(keys.sync(CUSTOMER, 1))
 
 
 @pytest.mark.parametrize("wrong", ["sync_x", "sync__1", "il_1", "sync_Test1_x", "sync_Test1_²", ""])
