@@ -48,6 +48,8 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = 8000
+    # Where a worker answers Prometheus (the gateway's figures are at /metrics); 0 is nowhere.
+    metrics_port: int = 0
 
     # Metering: what is still accepted, in seconds before and after now.
     usage_max_age: int = 35 * 86_400

@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 from arq import cron, func
+from prometheus_client import start_http_server
 
 from billing.budget import Lane
 from billing.keys import SHARDS
@@ -121,6 +122,10 @@ def worker_settings(settings: Settings) -> type:
         work = ctx["work"] = Work(services, flush_ports(services))
         for step in (dispatch, drain_inbox):
             work.loops.append(asyncio.create_task(_forever(work, step), name=step.__name__))
+        if settings.metrics_port:
+            figures, _ = start_http_server(settings.metrics_port, settings.host)
+            opened.callback(figures.server_close)
+            opened.callback(figures.shutdown)
         log.info("worker.started")
 
     async def stop(ctx: dict[str, Any]) -> None:
