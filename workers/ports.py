@@ -91,6 +91,12 @@ class LedgerPort(Protocol):
     async def park(self, lease: Lease, failure: SyncFailure) -> None:
         """Set the period aside until somebody acts, or an hour has passed."""
 
+    async def peek(self, customer: CustomerId, period: Period) -> Snapshot:
+        """A period as it stands, without a lease."""
+
+    async def request_verify(self, customer: CustomerId, period: Period) -> None:
+        """Have the period's next flush, due now, read Stripe's side before it writes."""
+
     async def hold(self, customer: CustomerId, reason: str, by: str) -> object:
         """Stop finalizing for *customer*."""
 

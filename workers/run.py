@@ -6,6 +6,7 @@ Stripe shows is believed for the length of the lease only.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import structlog
 
@@ -20,14 +21,17 @@ from billing.errors import (
     StripeRejected,
 )
 from billing.seen import SeenInvoice, lines_are_complete
-from billing.snapshot import Flight, Lease, Op, OpKind, Snapshot, StripeLine
+from billing.snapshot import Flight, Lease, Op, OpKind, PeriodState, Snapshot, StripeLine
 from billing.stripe_api import Answer
-from billing.usage import LineKey, Price
+from billing.usage import LineKey, Period, Price
 from workers.ports import FlushPorts
 
 log = structlog.get_logger(__name__)
 
 GONE = 404
+
+REMEMBERED_MS = 45 * 86_400_000
+"""Every period that ended since is still in the ledger, sealed ones included."""
 
 REPLAN = ("", None)
 """Stripe is not known to be up to any version of the ledger: plan again."""
@@ -350,8 +354,8 @@ class Run:
             {"customer": self.snapshot.customer},
             lane=self.lane,
         )
-        period = str(self.snapshot.period)
-        ours = [body for body in bodies if (body.get("metadata") or {}).get("gw_period") == period]
+        ours = [body for body in bodies if _period_of(body) == self.snapshot.period]
+        await self._remind([body for body in bodies if body not in ours])
         found = sorted(
             [await self._whole(body) for body in ours], key=lambda each: (each.created, each.id)
         )
@@ -362,9 +366,32 @@ class Run:
             self.seen = adopted
         self.others = tuple(each for each in found if each.id != self.snapshot.invoice)
 
-    async def _whole(self, body: dict[str, object]) -> SeenInvoice:
+    async def _remind(self, bodies: list[dict[str, Any]]) -> None:
+        """A ledger that was rewound may have lost a whole period: Stripe's invoice reminds it.
+
+        A period that ended long ago was sealed and forgotten in good order.
+        """
+        customer, now = self.snapshot.customer, self.snapshot.now_ms
+        for body in bodies:
+            period = _period_of(body)
+            if period is None or period.end.timestamp() * 1000 < now - REMEMBERED_MS:
+                continue
+            known = await self.ports.ledger.peek(customer, period)
+            if known.invoice is None and known.state is not PeriodState.SEALED:
+                log.warning("flush.period_lost", customer=customer, period=str(period))
+                await self.ports.ledger.request_verify(customer, period)
+
+    async def _whole(self, body: dict[str, Any]) -> SeenInvoice:
         if lines_are_complete(body):
             return SeenInvoice.from_stripe(body)
         self.sent.calls += 1
         lines = await self.ports.stripe.pages(f"/v1/invoices/{body['id']}/lines", lane=self.lane)
         return SeenInvoice.from_stripe(body, lines)
+
+
+def _period_of(body: Mapping[str, Any]) -> Period | None:
+    """The period that our metadata names; None for other people's invoices."""
+    try:
+        return Period.parse((body.get("metadata") or {}).get("gw_period", ""))
+    except ValueError:
+        return None

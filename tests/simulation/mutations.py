@@ -78,7 +78,7 @@ def _every_id_is_new() -> Any:
 
     def salted(data: bytes, *, digest_size: int) -> Any:
         is_id = digest_size == ID_BYTES
-        return blake2b(data + b"%d" % next(salt) * is_id, digest_size=digest_size)
+        return blake2b(data + b"|%d" % next(salt) * is_id, digest_size=digest_size)
 
     return instead_of(recording, "blake2b", salted)
 
@@ -193,6 +193,13 @@ def _no_hold() -> Any:
     return instead_of(sync, "_step", steps)
 
 
+def _no_reminder() -> Any:
+    async def nothing(*_: Any) -> None:
+        pass
+
+    return instead_of(Run, "_remind", nothing)
+
+
 def _no_quiet_time() -> Any:
     async def finalizes(a_run: Run, work: Any) -> None:
         seq = a_run.next_seq()
@@ -270,6 +277,7 @@ MUTATIONS = (
         (1,),
     ),
     Mutation("a hold stops the flush", _no_hold),
+    Mutation("Stripe reminds the ledger of a period it has lost", _no_reminder, (2, 3)),
     Mutation("other people's lines take room", _room_for_all, (5,)),
     Mutation("a rewound server is noticed", _unnoticed_rewind, (2, 3)),
     Mutation(

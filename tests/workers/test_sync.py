@@ -1,5 +1,7 @@
 """A flush against the real ledger and the local Stripe: what it sends, and what it does when refused."""
 
+from datetime import timedelta
+
 import pytest
 from redis.asyncio import Redis
 
@@ -198,6 +200,28 @@ async def test_a_draft_that_the_ledger_forgot_is_adopted(account: Account, redis
 
     assert len(await account.invoices()) == 1
     assert await account.lines() == {"egress-gb": ("4", 8)}
+
+
+async def test_a_month_that_the_ledger_lost_is_found_again(
+    account: Account, redis_url: str
+) -> None:
+    """A server that came back from an old copy: nobody may be left with a draft that we forgot."""
+    await account.use("3")
+    await account.flush()
+    async with Redis.from_url(redis_url) as redis:
+        lost = str(keys.period(account.customer, account.period))
+        await redis.delete(*[key async for key in redis.scan_iter(f"{lost}*")])
+    before = account.period.previous()
+    last_moment = (before.end - timedelta(seconds=1)).isoformat()
+    await account.use("1", occurred_at=last_moment)
+    await Account(account.world, account.customer, before).flush()
+    result = await account.flush()
+
+    assert result.sent.lines_removed == 1
+    assert {str(each["metadata"]["gw_period"]) for each in await account.invoices()} == {
+        str(account.period),
+        str(before),
+    }
 
 
 async def test_many_lines_need_no_reading_to_be_updated(account: Account) -> None:
