@@ -45,6 +45,9 @@ from tests.support.system import System, until
 T = TypeVar("T")
 
 EVENTS = int(os.environ.get("FLOOD_EVENTS", "100000"))
+DATA = os.environ.get(
+    "FLOOD_DATA"
+)  # where the ledger's file is; a shared disk measures its neighbours
 CUSTOMERS = 300
 CONNECTIONS = 24
 READS_A_SECOND = 5
@@ -69,7 +72,7 @@ KINDS = [
 async def main() -> None:
     """Run the floor and the flood, and say what was seen."""
     async with AsyncExitStack() as stack:
-        logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        logs = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=DATA)))
         valkey = stack.enter_context(
             ValkeyServer(data_dir=logs / "ledger", appendonly="yes", appendfsync="always")
         )

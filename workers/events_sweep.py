@@ -2,9 +2,12 @@
 
 Undelivered events come first, because they are why anybody sweeps; then all others, because a delivery
 that was answered may have been lost with the ledger's last second, and an endpoint that was switched
-off has none. Known events cost a page of a hundred one read and one script.
+off has none. A hundred known events cost one read and one script.
+
+A cron sweeps, and so does a worker that starts; ``python -m workers.events_sweep`` does when asked.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,7 +17,8 @@ from billing.budget import Lane
 from billing.effects import NotAnEvent, Notice
 from billing.errors import StripeRejected
 from billing.intake import take_in
-from billing.services import Services
+from billing.services import Services, open_services
+from billing.settings import load_settings
 
 log = structlog.get_logger(__name__)
 
@@ -109,3 +113,12 @@ async def _remember(
     behind = [e["id"] for e in events if e["created"] <= events[0]["created"] - overlap]
     if behind:
         await services.inbox.move_cursor(behind[0])
+
+
+async def _main() -> None:
+    async with open_services(load_settings()) as services:
+        await sweep_events(services)
+
+
+if __name__ == "__main__":
+    asyncio.run(_main())

@@ -1,5 +1,8 @@
 """What was never delivered is found in Stripe's list of events, and taken in once."""
 
+import asyncio
+import sys
+
 import pytest
 
 from billing import tags
@@ -9,6 +12,7 @@ from billing.inbox_events import EventStatus
 from billing.intake import replay
 from billing.snapshot import PeriodState
 from tests.support.hearing import World
+from tests.support.system import environment
 from workers.events_sweep import sweep_events
 
 
@@ -140,6 +144,19 @@ async def test_types_without_effect_are_left_at_stripe(deaf: World) -> None:
     kept = {each.type for each in (await deaf.services.inbox.page(100)).items}
     assert "invoice.created" in kept
     assert "invoiceitem.created" not in kept
+
+
+async def test_an_operator_can_sweep_now(deaf: World) -> None:
+    """After an outage nobody wants to wait for the next turn of the cron."""
+    customer, _ = await deaf.billed()
+    await deaf.services.inbox.move_cursor("evt_forgotten")
+    command = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "workers.events_sweep"), env=environment(deaf.services.settings)
+    )
+    assert await command.wait() == 0
+
+    found = (await deaf.services.inbox.page(100)).items
+    assert customer in {each.customer for each in found}
 
 
 async def test_support_can_replay_an_event_that_never_arrived(deaf: World) -> None:
