@@ -85,8 +85,9 @@ READ_SHARE: Mapping[Lane, float] = {Lane.INTERVAL: 1.0, Lane.BACKGROUND: 0.8}
 
 
 class Outcome(StrEnum):
-    """How a call ended, as far as the budget cares; ABANDONED when it was not made, or never answered."""
+    """How a call ended, as far as the budget cares: not admitted, given up by its caller, or answered."""
 
+    OVERLOADED = "overloaded"
     ABANDONED = "abandoned"
     OK = "ok"
     LIMITED = "limited"
@@ -102,7 +103,7 @@ class Passage:
     call: Call
     lane: Lane
     permit: str = field(default_factory=lambda: secrets.token_hex(8))
-    outcome: Outcome = Outcome.ABANDONED
+    outcome: Outcome = Outcome.OVERLOADED
     held: bool = False
 
 
@@ -138,6 +139,7 @@ class Budget:
         try:
             with WAITED.labels(lane).time():
                 await self._wait_in_line(passage, patience)
+            passage.outcome = Outcome.ABANDONED
             yield passage
         finally:
             CALLS.labels(call.endpoint, lane, passage.outcome).inc()
