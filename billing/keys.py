@@ -106,7 +106,7 @@ def lines(customer_id: CustomerId, month: Period) -> Key:
 
 
 def flight(customer_id: CustomerId, month: Period) -> Key:
-    """HASH, while a flush is under way: ``flight`` → JSON, index of each request done → what came of it."""
+    """HASH, while a flush is under way: ``flight`` → JSON, index of each request that is done → 1."""
     return Key(f"{period(customer_id, month)}:flight")
 
 
