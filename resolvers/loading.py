@@ -32,6 +32,8 @@ class Loader(Generic[K, V]):
         """A loader whose batch runs *one* for each key, side by side."""
 
         async def batch(keys: Sequence[K]) -> Sequence[V | BaseException]:
+            if len(keys) == 1:  # the usual case needs no task of its own
+                return [await one(keys[0])]
             return await asyncio.gather(*(one(key) for key in keys), return_exceptions=True)
 
         return cls(batch)

@@ -6,9 +6,9 @@ alone. Whatever is not as plain as it should be (a null where there may be none,
 refuses) is executed again in full, so that errors come out as graphql-core words them.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from graphql import (
     GraphQLField,
@@ -27,86 +27,103 @@ from strawberry.types.field import StrawberryField
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """A field that is an attribute: a leaf to *coerce*, or else an object of type *of*, all *fields* plain."""
+    """A field that is an attribute: a leaf to *coerce*, or an object of type *of*, whose *fields* all are plain."""
 
     attribute: str
     nullable: bool
-    coerce: Callable[[Any], Any] | None
-    of: GraphQLObjectType | None
-    fields: Mapping[str, "Plain"]
+    coerce: Callable[[Any], Any]
+    of: GraphQLObjectType | None = None
+    fields: Mapping[str, "Plain"] = field(default_factory=dict)
 
 
 class NotPlain(Exception):
     """The value has to be executed in full."""
 
 
-def executor_of(schema: GraphQLSchema) -> type[StrawberryGraphQLCoreExecutionContext]:
-    """Strawberry's executor for *schema*, with a short way for its plain fields."""
-    found: dict[str, Mapping[str, Plain]] = {}
-    for type_ in schema.type_map.values():
-        if isinstance(type_, GraphQLObjectType):
-            found[type_.name] = _plain_fields(type_)
+class PlainFieldsExecutor(StrawberryGraphQLCoreExecutionContext):
+    """Reads the *plain* fields (by the names of type and field) and executes the others."""
 
-    class PlainFieldsExecutor(StrawberryGraphQLCoreExecutionContext):
-        """Executes what is not plain."""
+    plain: ClassVar[Mapping[str, Mapping[str, Plain]]]
 
-        def execute_fields(
-            self,
-            parent_type: GraphQLObjectType,
-            source_value: Any,
-            path: Path | None,
-            grouped_field_set: GroupedFieldSet,
-            position_context: Any,
-        ) -> AwaitableOrValue[dict[str, Any]]:
-            """Read the plain fields, execute the others."""
-            plain, read, others = found[parent_type.name], {}, {}
-            for name, details in grouped_field_set.items():
-                field = plain.get(details[0].node.name.value)
-                if field is None:
-                    others[name] = details
-                    continue
-                try:
-                    read[name] = self._read(field, source_value, details)
-                except Exception:  # noqa: BLE001 executing it says what is wrong
-                    others[name] = details
-            if not others:
-                return read
-            executed = super().execute_fields(
-                parent_type, source_value, path, others, position_context
-            )
-            if not read:
-                return executed
-            if isinstance(executed, dict):
-                return _in_order(grouped_field_set, read, executed)
-            return self._merged(grouped_field_set, read, executed)
+    def execute_fields(
+        self,
+        parent_type: GraphQLObjectType,
+        source_value: Any,
+        path: Path | None,
+        grouped_field_set: GroupedFieldSet,
+        position_context: Any,
+    ) -> AwaitableOrValue[dict[str, Any]]:
+        """The values of the fields chosen of *source_value*."""
+        read, others = self._read_plain(parent_type, source_value, grouped_field_set)
+        if not others:
+            return read
+        executed = super().execute_fields(parent_type, source_value, path, others, position_context)
+        if not read:
+            return executed
+        if isinstance(executed, dict):
+            return _in_order(grouped_field_set, read, executed)
+        return _merged(grouped_field_set, read, executed)
 
-        async def _merged(self, order: GroupedFieldSet, read: dict[str, Any], executed: Any) -> Any:
-            return _in_order(order, read, await executed)
+    def _read_plain(
+        self, parent_type: GraphQLObjectType, source: Any, chosen: GroupedFieldSet
+    ) -> tuple[dict[str, Any], GroupedFieldSet]:
+        """The values that could be read, and the fields that have to be executed."""
+        plain = self.plain[parent_type.name]
+        read: dict[str, Any] = {}
+        others: GroupedFieldSet = {}
+        for name, details in chosen.items():
+            known = plain.get(details[0].node.name.value)
+            if known is None:
+                others[name] = details
+                continue
+            try:
+                read[name] = self._read(known, source, details)
+            except Exception:  # noqa: BLE001 executing it says what is wrong
+                others[name] = details
+        return read, others
 
-        def _read(self, field: Plain, source: Any, details: FieldDetailsList) -> Any:
-            value = getattr(source, field.attribute)
-            if value is None:
-                if field.nullable:
-                    return None
-                raise NotPlain
-            if field.coerce is not None:
-                value = field.coerce(value)
-                if value is None or value is Undefined:
-                    raise NotPlain
-                return value
-            chosen = self.collect_subfields(field.of, details).grouped_field_set  # type: ignore[arg-type]
+    def _read(self, known: Plain, source: Any, details: FieldDetailsList) -> Any:
+        value = getattr(source, known.attribute)
+        if value is None:
+            if known.nullable:
+                return None
+            raise NotPlain
+        if known.of is not None:
+            chosen = self.collect_subfields(known.of, details).grouped_field_set
             return {
-                name: self._read(field.fields[each[0].node.name.value], value, each)
+                name: self._read(known.fields[each[0].node.name.value], value, each)
                 for name, each in chosen.items()
             }
+        value = known.coerce(value)
+        if value is None or value is Undefined:
+            raise NotPlain
+        return value
 
-    return PlainFieldsExecutor
+
+def executor_of(schema: GraphQLSchema) -> type[PlainFieldsExecutor]:
+    """Strawberry's executor for *schema*, with a short way for its plain fields."""
+    plain = {
+        type_.name: _plain_fields(type_)
+        for type_ in schema.type_map.values()
+        if isinstance(type_, GraphQLObjectType)
+    }
+    return type("SchemaExecutor", (PlainFieldsExecutor,), {"plain": plain})
+
+
+async def _merged(
+    order: GroupedFieldSet, read: dict[str, Any], executed: Awaitable[dict[str, Any]]
+) -> dict[str, Any]:
+    return _in_order(order, read, await executed)
 
 
 def _in_order(
     order: GroupedFieldSet, read: dict[str, Any], executed: dict[str, Any]
 ) -> dict[str, Any]:
     return {name: read[name] if name in read else executed[name] for name in order}
+
+
+def _object(value: Any) -> Any:
+    return value
 
 
 def _plain_fields(type_: GraphQLObjectType) -> Mapping[str, Plain]:
@@ -126,9 +143,9 @@ def _plain(field: GraphQLField) -> Plain | None:
     type_ = field.type.of_type if isinstance(field.type, GraphQLNonNull) else field.type
     name = definition.python_name
     if is_leaf_type(type_):
-        return Plain(name, nullable, type_.coerce_output_value, None, {})
+        return Plain(name, nullable, type_.coerce_output_value)
     if is_object_type(type_) and type_.is_type_of is None:
         fields = _plain_fields(type_)
         if len(fields) == len(type_.fields):
-            return Plain(name, nullable, None, type_, fields)
+            return Plain(name, nullable, _object, type_, fields)
     return None
