@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 
+from billing.logs import configure_logging
 from billing.services import open_services
 from billing.settings import Environment, Settings, SettingsRefused, load_settings
 from gateway.auth import KeySet, Tokens
@@ -33,7 +34,6 @@ from gateway.graphql.persisted import PersistedDocuments
 from gateway.graphql.view import GraphQLView
 from gateway.health import health_routes
 from gateway.kept_answers import KeptAnswers
-from gateway.logging import configure_logging
 from gateway.pages import pages
 from gateway.refusal import HttpRefusal
 from gateway.telemetry import Telemetry, metrics

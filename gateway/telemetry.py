@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
-from gateway.logging import frames
+from billing.logs import frames
 from gateway.refusal import HttpRefusal
 
 log = structlog.get_logger()

@@ -7,6 +7,7 @@ then are the settings read.
 """
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -20,6 +21,7 @@ from prometheus_client import start_http_server
 
 from billing.budget import Lane
 from billing.keys import SHARDS
+from billing.logs import configure_logging
 from billing.schedule import Schedule
 from billing.services import Services, open_services
 from billing.settings import Settings, load_settings
@@ -27,8 +29,10 @@ from billing.stripe_api import boottime
 from billing.usage import CustomerId, Period
 from billing.wakeups import FLUSH, QUEUE, deserialize, queue_pool, serialize
 from workers.close import close_ended
+from workers.events_sweep import sweep_events
 from workers.inbox import process_inbox
 from workers.ports import FlushPolicy, FlushPorts
+from workers.reconcile import reconcile
 from workers.sync import flush
 
 log = structlog.get_logger(__name__)
@@ -52,6 +56,7 @@ class Work:
     flushes: set[asyncio.Task[None]] = field(default_factory=set)
     next_shard: int = 0
     loops: list[asyncio.Task[None]] = field(default_factory=list)
+    ending: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 async def flush_job(ctx: dict[str, Any], customer: str, period: str, lane: str) -> None:
@@ -102,15 +107,28 @@ async def close_job(ctx: dict[str, Any]) -> None:
     await close_ended(work.services.ledger, range(SHARDS), now_ms=now_ms, settle_ms=settle_ms)
 
 
+async def sweep_job(ctx: dict[str, Any]) -> None:
+    """Take in the events that Stripe could not deliver; at the start of a worker and every ten minutes."""
+    work: Work = ctx["work"]
+    await sweep_events(work.services)
+
+
+async def reconcile_job(ctx: dict[str, Any]) -> None:
+    """Have a seventh of the open periods compared with Stripe; once a day."""
+    work: Work = ctx["work"]
+    await reconcile(work.services.ledger, range(SHARDS), now_ms=round(time.time() * 1000))
+
+
 async def _forever(work: Work, step: Callable[[Work], Awaitable[bool]]) -> None:
     """Do *step* again and again: at once while there is work, at leisure when not, whatever fails."""
-    while True:
+    while not work.ending.is_set():
         try:
             pause = BUSY_SECONDS if await step(work) else IDLE_SECONDS
         except Exception:
             log.exception("worker.step_failed", step=step.__name__)
             pause = FAILED_SECONDS
-        await asyncio.sleep(pause)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(work.ending.wait(), pause)
 
 
 def worker_settings(settings: Settings) -> type:
@@ -118,6 +136,7 @@ def worker_settings(settings: Settings) -> type:
     opened = AsyncExitStack()
 
     async def start(ctx: dict[str, Any]) -> None:
+        configure_logging()
         services = await opened.enter_async_context(open_services(settings))
         work = ctx["work"] = Work(services, flush_ports(services))
         for step in (dispatch, drain_inbox):
@@ -130,9 +149,9 @@ def worker_settings(settings: Settings) -> type:
 
     async def stop(ctx: dict[str, Any]) -> None:
         work: Work = ctx["work"]
-        for loop in work.loops:
-            loop.cancel()
-        await asyncio.gather(*work.loops, return_exceptions=True)
+        # Told, not cancelled: redis-py may swallow a cancellation on Python 3.11, and the loop would go on.
+        work.ending.set()
+        await asyncio.gather(*work.loops)
         if work.flushes:
             _, late = await asyncio.wait(work.flushes, timeout=GRACE_SECONDS)
             for flushing in late:
@@ -144,7 +163,15 @@ def worker_settings(settings: Settings) -> type:
     given = {
         "functions": [func(flush_job, name=FLUSH, timeout=JOB_SECONDS, max_tries=3)],
         "cron_jobs": [
-            cron(close_job, name="close", minute=None, second=5, unique=True, keep_result=0),
+            cron(close_job, name="close", minute=None, second=5, keep_result=0),
+            cron(
+                sweep_job,
+                name="sweep",
+                minute=set(range(0, 60, 10)),
+                run_at_startup=True,
+                keep_result=0,
+            ),
+            cron(reconcile_job, name="reconcile", hour=3, minute=17, keep_result=0),
         ],
         "redis_pool": pool,
         "queue_name": QUEUE,

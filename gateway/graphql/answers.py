@@ -14,8 +14,8 @@ from graphql import GraphQLError
 from strawberry.types import ExecutionResult
 from strawberry.types.execution import PreExecutionError
 
+from billing.logs import frames
 from gateway.graphql.errors import request_error
-from gateway.logging import frames
 
 log = structlog.get_logger()
 

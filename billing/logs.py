@@ -43,7 +43,7 @@ def _take_over(handler: logging.Handler) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.INFO)
-    for name in ("uvicorn", "uvicorn.error", *SILENCED):
+    for name in ("uvicorn", "uvicorn.error", "arq", "arq.worker", *SILENCED):
         logger = logging.getLogger(name)
         logger.handlers = []
         logger.propagate = name != "uvicorn.access"
