@@ -1,8 +1,7 @@
 """How to answer: the media type that the Accept header asks for (RFC 9110 §12.5.1)."""
 
 from enum import StrEnum
-
-from starlette.datastructures import Headers
+from functools import lru_cache
 
 
 class MediaType(StrEnum):
@@ -23,12 +22,13 @@ _CARELESS = (MediaType.JSON, MediaType.GRAPHQL)
 _CAREFUL = (MediaType.GRAPHQL, MediaType.JSON)
 
 
-def negotiate(headers: Headers) -> MediaType | None:
-    """The answer's media type; None when nothing that we write is acceptable.
+@lru_cache(maxsize=128)
+def negotiate(accept: str) -> MediaType | None:
+    """The media type for an Accept header's value; None when nothing that we write is acceptable.
 
     A stream is chosen only when it outranks JSON: urql names ``text/event-stream`` last on every query.
     """
-    ranges = _ranges(",".join(headers.getlist("accept")) or "*/*")
+    ranges = _ranges(accept or "*/*")
     named = {name for name, _ in ranges}
     single = max(
         _CAREFUL if MediaType.GRAPHQL in named else _CARELESS,

@@ -32,7 +32,7 @@ class Limits:
     """
 
     characters: int = 32_768
-    tokens: int = 2_000
+    tokens: int = 1_500
     operations: int = 10
     fragments: int = 100
     depth: int = 16
@@ -41,7 +41,7 @@ class Limits:
     aliases: int = 50
     directives: int = 50
     overlaps: int = 1_500
-    errors: int = 10
+    errors: int = 5
     cost: int = 5_000
     page: int = 100
     seconds: float = 15.0

@@ -116,7 +116,7 @@ def _negotiated(request: Request) -> MediaType:
         raise HttpRefusal(
             405, "METHOD_NOT_ALLOWED", "Send GraphQL by GET or POST.", {"Allow": "GET, POST"}
         )
-    media = negotiate(request.headers)
+    media = negotiate(",".join(request.headers.getlist("accept")))
     if media is None:
         offered = ", ".join(MediaType)
         raise HttpRefusal(406, "NOT_ACCEPTABLE", f"Answers are written as one of {offered}.")

@@ -11,7 +11,7 @@ def _fill(unit: str, around: str = "{%s}", size: int = KB_32) -> str:
 
 
 def _tokens(unit: str, tokens_each: int, around: str = "{%s}") -> str:
-    return around % (unit * (1_950 // tokens_each))
+    return around % (unit * (1_450 // tokens_each))
 
 
 def _doubling(levels: int, body: str) -> str:
@@ -61,7 +61,7 @@ def documents() -> Iterator[tuple[str, str]]:
     yield "aliases", "{" + " ".join(f"a{n}: hello" for n in range(480)) + "}"
     yield "directives", "{ hello " + "@skip(if: false) " * 270 + "}"
     yield "unknown directives", "{ hello " + "@a " * 900 + "}"
-    yield "unknown fields", "{" + " ".join(f"helo{n}" for n in range(1_900)) + "}"
+    yield "unknown fields", "{" + " ".join(f"helo{n}" for n in range(1_450)) + "}"
     yield "unknown long fields", "{" + " ".join(f"{'h' * 20}{n}" for n in range(1_000)) + "}"
     yield "unknown types", "{" + " ".join(f"... on Leav{n} {{ id }}" for n in range(300)) + "}"
     yield "operations", " ".join(f"query Q{n} {{ hello }}" for n in range(400))
@@ -71,7 +71,7 @@ def documents() -> Iterator[tuple[str, str]]:
         "{" + " ".join(f"a{n}: hello(name: $v{n})" for n in range(45)) + "}",
     )
     yield "arguments", "{ hello(" + " ".join(f"a{n}: 1" for n in range(600)) + ") }"
-    yield "a list as long as tokens go", "{ hello(name: [" + "1 " * 1_900 + "]) }"
+    yield "a list as long as tokens go", "{ hello(name: [" + "1 " * 1_450 + "]) }"
     yield "lists within each other", "{ hello(name: " + "[" * 900 + "]" * 900 + ") }"
     yield "objects within each other", "{ hello(name: " + "{a:" * 600 + "1" + "}" * 600 + ") }"
     yield "a long number", "{ leaves(first: " + "9" * 31_000 + ") { nodes { id } } }"
