@@ -143,7 +143,7 @@ def _stored_errors_are_retried() -> Any:
 def _no_listing() -> Any:
     async def look(self: Run, *, listing: bool = False) -> None:
         if self.snapshot.invoice is not None:
-            await self._read()
+            await self.read_invoice()
         self.others = self.others or ()
 
     return instead_of(Run, "look", look)
