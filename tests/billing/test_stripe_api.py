@@ -23,9 +23,11 @@ from billing.budget import Budget, Lane
 from billing.budget_policy import Allowance, BudgetPolicy
 from billing.errors import BillingError, KeyExpired, OutcomeUnknown, StripeBusy, StripeRejected
 from billing.money import plain
+from billing.services import Services
 from billing.snapshot import Op, OpKind
 from billing.stripe_api import API_VERSION, StripeApi, tally
 from billing.stripe_endpoints import Call
+from tests.support.stripe_sandbox import StripeSandbox
 
 POLICY = BudgetPolicy(
     account=Allowance(1000, 100),
@@ -377,3 +379,69 @@ def test_calls_of_one_endpoint_share_a_name(
     call = Call.of(method, path, {"customer": "cus_1"})
 
     assert (call.endpoint, call.object, call.lists) == (endpoint, locked, lists)
+
+
+CUSTOMERS = "POST /v1/customers"
+
+
+def a_customer(key: str) -> Op:
+    """An op that creates something, so that doing it twice shows."""
+    return Op(OpKind.CREATE, "POST", "/v1/customers", {"name": "Ada"}, key=key)
+
+
+async def test_a_lost_answer_is_had_again_under_the_same_key(
+    services: Services,
+    sandbox: StripeSandbox,
+) -> None:
+    """The write was done; sent again, it is answered and not done twice."""
+    await sandbox.fault("answer_lost_after", CUSTOMERS)
+    with pytest.raises(OutcomeUnknown):
+        await services.stripe.send(a_customer("k1"), lane=Lane.CUSTOMER)
+
+    answer = await services.stripe.send(a_customer("k1"), lane=Lane.CUSTOMER)
+
+    everybody = await services.stripe.pages("/v1/customers", lane=Lane.CUSTOMER)
+    assert answer.replayed
+    assert [each["id"] for each in everybody] == [answer.body["id"]]
+
+
+async def test_a_stored_failure_is_for_good_under_its_key(
+    services: Services,
+    sandbox: StripeSandbox,
+) -> None:
+    """Stripe repeats a stored 500 for as long as the key lives: the second answer is a rejection."""
+    await sandbox.fault("error_500_after", CUSTOMERS)
+    with pytest.raises(OutcomeUnknown):
+        await services.stripe.send(a_customer("k2"), lane=Lane.CUSTOMER)
+
+    with pytest.raises(StripeRejected) as raised:
+        await services.stripe.send(a_customer("k2"), lane=Lane.CUSTOMER)
+
+    assert (raised.value.status, raised.value.replayed) == (500, True)
+
+
+async def test_a_limiters_refusal_reaches_the_budget(
+    services: Services,
+    sandbox: StripeSandbox,
+) -> None:
+    """What Stripe's limiter says to one call slows all of them, and only on that endpoint."""
+    await sandbox.fault("rate_limited", CUSTOMERS, reason="endpoint-rate")
+    with pytest.raises(StripeBusy):
+        await services.stripe.send(a_customer("k3"), lane=Lane.CUSTOMER)
+    await services.stripe.pages("/v1/invoices", lane=Lane.CUSTOMER)
+
+    throttled = {
+        each.endpoint: each.throttled for each in (await services.budget.state()).endpoints
+    }
+    assert throttled == {CUSTOMERS: 1, "GET /v1/invoices": 0}
+
+
+async def test_keys_of_different_bodies_are_refused(services: Services) -> None:
+    """The key is a compare-and-set: a zombie's other body must not slip in under it."""
+    await services.stripe.send(a_customer("k4"), lane=Lane.CUSTOMER)
+    other = Op(OpKind.CREATE, "POST", "/v1/customers", {"name": "Eve"}, key="k4")
+
+    with pytest.raises(StripeRejected) as raised:
+        await services.stripe.send(other, lane=Lane.CUSTOMER)
+
+    assert raised.value.stripe_code == "idempotency_error"
