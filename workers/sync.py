@@ -16,8 +16,9 @@ from billing.snapshot import PeriodState, Snapshot
 from billing.syncs import SyncFailure, SyncOutcome, SyncStatus
 from billing.usage import CustomerId, Period
 from workers.close import closing_step
+from workers.picture import PriceMissing, Sent
 from workers.ports import FlushPorts
-from workers.run import PriceMissing, Run, Sent
+from workers.run import Run
 from workers.steps import (
     AGAIN,
     Ending,
