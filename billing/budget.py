@@ -41,6 +41,7 @@ from billing.budget_state import (
     endpoint_key,
     object_key,
     read_state,
+    read_waiting,
     slots_key,
 )
 from billing.errors import Overloaded
@@ -231,6 +232,17 @@ class Budget:
             await reply(self._settle_script(keys=_keys(passage)[:4], args=[orjson.dumps(told)]))
         except (RedisError, OSError) as error:
             self._alone.begin(error)
+
+    async def backlog(self, lane: Lane) -> float:
+        """Seconds of one endpoint's rate that wait in *lane*, over all processes; 0 without Redis.
+
+        Whoever would add calls of that lane had better leave them where they are durable.
+        """
+        try:
+            waiting = await read_waiting(self._redis)
+        except (RedisError, OSError):
+            return 0.0
+        return waiting[lane] / self._policy.endpoint.rate
 
     async def state(self) -> BudgetState:
         """Who waits, and what each endpoint used so far has left; RedisError when Redis is away."""

@@ -87,6 +87,15 @@ async def read_state(
     )
 
 
+async def read_waiting(redis: Redis) -> Counter[str]:
+    """How many calls wait in each lane, over all processes."""
+    async with redis.pipeline(transaction=False) as pipe:
+        pipe.time()
+        pipe.hgetall(WAITING)
+        (seconds, micros), waiting = await pipe.execute()
+    return _waiting(waiting, seconds * 1000 + micros / 1000)
+
+
 def _waiting(told: Mapping[bytes, bytes], now: float) -> Counter[str]:
     counts: Counter[str] = Counter()
     for waiter, value in told.items():

@@ -38,6 +38,9 @@ from workers.sync import flush
 log = structlog.get_logger(__name__)
 
 SLOTS = 10
+LINE_SECONDS = (
+    2.0  # waiting for Stripe in the whole fleet; more would only wait with a lease in hand
+)
 JOB_SECONDS = 90
 GRACE_SECONDS = 25  # for the call in flight when the worker is asked to stop
 PATIENCE = 600  # attempts, about a second apart, before a worker gives its queue up
@@ -66,11 +69,13 @@ async def flush_job(ctx: dict[str, Any], customer: str, period: str, lane: str) 
 
 
 async def dispatch(work: Work) -> bool:
-    """Claim no more due customers than there are free slots, and flush them here.
+    """Claim no more due customers than there are free slots and room at Stripe, and flush them here.
 
     They do not pass through the queue: what waits there is somebody, and waits behind nobody's turn.
     """
     found = False
+    if await work.services.budget.backlog(Lane.INTERVAL) > LINE_SECONDS:
+        return found
     # A customer claimed by a worker that dies comes up again, when its lease may still run.
     hidden_ms = work.ports.policy.lease // 2
     for shard in range(work.next_shard, work.next_shard + SHARDS):

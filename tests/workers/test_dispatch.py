@@ -6,14 +6,18 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from billing.budget import Budget, Lane
+from billing.budget_policy import Allowance, BudgetPolicy
 from billing.ledger import Ledger
 from billing.metering import record_usage
 from billing.redis_reply import reply
+from billing.stripe_endpoints import Call
 from billing.usage import CustomerId
 from billing.wakeups import QUEUE
 from tests.support.hearing import World
 from tests.support.shop import delta
-from workers.main import SLOTS, Work, dispatch, flush_ports
+from tests.support.system import until
+from workers.main import LINE_SECONDS, SLOTS, Work, dispatch, flush_ports
 
 DRAFTS = "POST /v1/invoices"
 
@@ -73,3 +77,30 @@ async def test_what_is_due_in_its_turn_fills_no_queue(deaf: World, redis: Redis)
     assert await reply(redis.zcard(QUEUE)) == 0
     ledger.gate.set()
     await asyncio.gather(*work.flushes)
+
+
+async def test_a_worker_leaves_due_what_stripe_has_no_room_for(deaf: World, redis: Redis) -> None:
+    """Ten workers with ten leases each, all waiting for the same limit, would only time out."""
+    policy = replace(BudgetPolicy.of(deaf.services.settings), endpoint=Allowance(1, 2))
+    budget = Budget(redis, policy)
+    services = replace(deaf.services, budget=budget)
+    work = Work(services, flush_ports(services))
+    await due(deaf, 1)
+    line = [asyncio.create_task(_wait(budget, f"in_{n}")) for n in range(5)]
+
+    async def crowded() -> bool:
+        return await budget.backlog(Lane.INTERVAL) > LINE_SECONDS
+
+    await until(crowded, "calls wait")
+
+    assert not await dispatch(work)
+    assert not work.flushes
+
+    for waiting in line:
+        waiting.cancel()
+    await asyncio.gather(*line, return_exceptions=True)
+
+
+async def _wait(budget: Budget, invoice: str) -> None:
+    async with budget.admission(Call.of("POST", f"/v1/invoices/{invoice}/pay"), Lane.INTERVAL):
+        await asyncio.Event().wait()
