@@ -104,11 +104,15 @@ async def test_one_bad_line_spoils_the_whole_call(
     http: httpx.AsyncClient, draft: Any, bad: dict[str, str], status: int
 ) -> None:
     """A bulk call never leaves half of itself behind."""
-    data = {"lines[0][amount]": "1"} | bad
-    answer = await http.post(ADD.format(draft.id), data=data)
+    inline = {"currency": "usd", "unit_amount": "1", "product_data][name": "Inline"}
+    good = {f"lines[0][price_data][{name}]": value for name, value in inline.items()}
+    events = (await http.get("/v1/events")).json()
+    answer = await http.post(ADD.format(draft.id), data=good | bad)
 
     assert answer.status_code == status
     assert (await http.get(f"/v1/invoices/{draft.id}")).json()["lines"]["data"] == []
+    assert (await http.get("/v1/prices")).json()["data"] == []
+    assert (await http.get("/v1/events")).json() == events
 
 
 async def test_an_invoice_holds_250_lines_and_shows_the_first_ten(

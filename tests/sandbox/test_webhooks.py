@@ -73,6 +73,8 @@ async def test_in_sandbox_mode_the_third_failure_is_the_last(
     await sandbox.drain_webhooks()
 
     assert len(receiver.received) == 3
+    report = await sandbox.webhooks()
+    assert (len(report["pending"]), len(report["failed"])) == (0, 1)
     missed = (await client.v1.events.list_async({"delivery_success": False})).data
     assert [event.type for event in missed] == ["customer.created"]
     receiver.answer = lambda _: 200
