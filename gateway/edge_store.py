@@ -4,7 +4,10 @@ All of it may vanish. While Redis does not answer, everybody's allowance is full
 unknown, which clients answer with the document's text.
 """
 
+import time
+from collections.abc import Callable
 from math import ceil
+from typing import Any
 
 import structlog
 from redis.asyncio import Redis
@@ -16,6 +19,8 @@ from gateway.graphql.admission import Allowance
 log = structlog.get_logger()
 
 DAY = 86_400
+# So that a server that does not answer costs one request in a while, and not every one.
+REST = 5.0
 
 # A bucket that refills by itself. Times are Redis's own, in milliseconds; nothing is stored that
 # the passing of time would not restore, so a full bucket's key has expired.
@@ -43,29 +48,31 @@ class EdgeStore:
         self._spend = redis.register_script(_SPEND)
         self._capacity = capacity
         self._rate = rate
+        self._rest_until = 0.0
 
     async def spend(self, bucket: str, cost: int, refund: int = 0) -> Allowance:
         """Take *cost* from *bucket*, after giving *refund* back."""
         arguments = [self._capacity, self._rate, cost, refund]
-        try:
-            available, wait = await self._spend([f"gw:allowance:{bucket}"], arguments)
-        except RedisError as error:
-            log.warning("allowance.unreachable", fault=type(error).__name__)
-            available, wait = self._capacity, 0
+        answer = await self._asked(lambda: self._spend([f"gw:allowance:{bucket}"], arguments))
+        available, wait = answer or (self._capacity, 0)
         return Allowance(self._capacity, available, self._rate, ceil(wait / 1000))
 
     async def document(self, sha: str) -> str | None:
         """The persisted document of *sha*, whose day begins anew."""
-        try:
-            text: bytes | None = await reply(self._redis.getex(f"gw:document:{sha}", ex=DAY))
-        except RedisError as error:
-            log.warning("documents.unreachable", fault=type(error).__name__)
-            return None
+        text = await self._asked(lambda: self._redis.getex(f"gw:document:{sha}", ex=DAY))
         return None if text is None else text.decode()
 
     async def keep_document(self, sha: str, text: str) -> None:
         """Keep *text* under its *sha* for a day."""
+        await self._asked(lambda: self._redis.set(f"gw:document:{sha}", text, ex=DAY))
+
+    async def _asked(self, command: Callable[[], Any]) -> Any:
+        """What Redis answers; None without asking for `REST` seconds after it failed to."""
+        if time.monotonic() < self._rest_until:
+            return None
         try:
-            await reply(self._redis.set(f"gw:document:{sha}", text, ex=DAY))
+            return await reply(command())
         except RedisError as error:
-            log.warning("documents.unreachable", fault=type(error).__name__)
+            self._rest_until = time.monotonic() + REST
+            log.warning("edge_store.unreachable", fault=type(error).__name__)
+            return None

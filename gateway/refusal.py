@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import orjson
 from starlette.responses import Response
 
+UNAUTHENTICATED = 401
+
 
 class HttpRefusal(Exception):
     """The request goes no further: *status*, a *code* for programs, a *message* that names the cure."""
@@ -31,4 +33,4 @@ class HttpRefusal(Exception):
 
 def unauthenticated(message: str) -> HttpRefusal:
     """401: nobody is known to ask."""
-    return HttpRefusal(401, "UNAUTHENTICATED", message, {"WWW-Authenticate": "Bearer"})
+    return HttpRefusal(UNAUTHENTICATED, "UNAUTHENTICATED", message, {"WWW-Authenticate": "Bearer"})

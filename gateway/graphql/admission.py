@@ -148,9 +148,11 @@ class Prepared(SchemaExtension):
 def objects_in(data: object) -> int:
     """How many objects an answer holds, which is what it cost."""
     if isinstance(data, dict):
-        return 1 + sum(objects_in(each) for each in data.values())
+        return 1 + sum(
+            [objects_in(each) for each in data.values() if isinstance(each, dict | list)]
+        )
     if isinstance(data, list):
-        return sum(objects_in(each) for each in data)
+        return sum([objects_in(each) for each in data])
     return 0
 
 

@@ -63,7 +63,7 @@ def _told(error: GraphQLError, explain: Explain) -> GraphQLError:
     fault = error.original_error
     if fault is None or isinstance(fault, GraphQLError):
         return error
-    if error.nodes and error.path is None:
+    if isinstance(fault, ValueError) and error.nodes and error.path is None:
         # A scalar's own words on a literal or a variable that it does not take.
         return _replaced(error, request_error("BAD_USER_INPUT", error.message))
     if isinstance(fault, TimeoutError) and error.path is None:

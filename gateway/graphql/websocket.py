@@ -8,8 +8,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
+import structlog
 from graphql import OperationType
-from starlette.websockets import WebSocketState
+from starlette.websockets import WebSocketDisconnect, WebSocketState
 from strawberry.asgi import ASGIWebSocketAdapter
 from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
@@ -18,6 +19,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
 )
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message
 
+from billing.logs import frames as where
 from gateway.graphql.caller import Caller
 from gateway.graphql.errors import request_error
 from gateway.graphql.frames import (
@@ -30,10 +32,12 @@ from gateway.graphql.frames import (
 )
 from gateway.graphql.params import Params
 from gateway.graphql.stopping import stop
-from gateway.refusal import HttpRefusal
+from gateway.refusal import UNAUTHENTICATED, HttpRefusal
 
 if TYPE_CHECKING:
     from gateway.graphql.view import GraphQLView
+
+log = structlog.get_logger()
 
 INIT_WAIT = timedelta(seconds=10)
 MAX_FRAME = 262_144
@@ -54,6 +58,7 @@ SUBSCRIBER_EXISTS = 4409
 TOO_MANY_INITS = 4429
 SERVICE_RESTART = 1012
 TRY_AGAIN_LATER = 1013
+INTERNAL_ERROR = 4500
 
 
 class FrameAdapter(ASGIWebSocketAdapter):
@@ -78,7 +83,10 @@ class FrameAdapter(ASGIWebSocketAdapter):
         """Send *message* as text."""
         if not self._open:
             raise WebSocketDisconnected
-        await self.ws.send_text(orjson.dumps(message).decode())
+        try:
+            await self.ws.send_text(orjson.dumps(message).decode())
+        except WebSocketDisconnect as gone:
+            raise WebSocketDisconnected from gone
 
     async def close(self, code: int, reason: str) -> None:
         """Close with *code*; a reason may have 123 bytes."""
@@ -106,7 +114,11 @@ class Socket(BaseGraphQLTransportWSHandler[Any, None]):
         self._pace = Pace()
         self._end: asyncio.Task[None] | None = None
         self._stopping: set[asyncio.Task[None]] = set()
-        await super().handle()
+        try:
+            await super().handle()
+        except Exception as fault:  # noqa: BLE001 the last net
+            log.error("websocket.fault", fault=type(fault).__name__, at=where(fault))  # noqa: TRY400 its text stays here
+            await self.websocket.close(INTERNAL_ERROR, "Something went wrong on our side")
 
     async def handle_message(self, message: Any) -> None:
         """Act on one frame."""
@@ -148,7 +160,8 @@ class Socket(BaseGraphQLTransportWSHandler[Any, None]):
                 payload.get("Authorization") or payload.get("authorization")
             )
         except HttpRefusal as refusal:
-            await self.websocket.close(FORBIDDEN, refusal.message)
+            code = FORBIDDEN if refusal.status == UNAUTHENTICATED else TRY_AGAIN_LATER
+            await self.websocket.close(code, refusal.message)
             return
         await self._acknowledge(caller)
 
@@ -199,6 +212,8 @@ class Socket(BaseGraphQLTransportWSHandler[Any, None]):
             await self._tell(operation, "complete")
 
     async def _tell(self, operation: Operation[Any, None], kind: str, payload: Any = None) -> None:
+        if self.operations.get(operation.id) is not operation:
+            return  # stopped meanwhile; the id may be another one's by now
         content = {} if payload is None else {"payload": payload}
         message = {"id": operation.id, "type": kind, **content}
         await operation.send_operation_message(cast("Message", message))

@@ -15,6 +15,8 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from gateway.graphql import websocket
+from gateway.graphql.caller import Caller
+from gateway.refusal import HttpRefusal
 from tests.gateway.serving import Edge, serve
 from tests.gateway.small_schema import SECRET
 from tests.gateway.waiting import until
@@ -187,6 +189,39 @@ async def test_a_socket_without_a_valid_token_is_closed_with_4403(peer: Peer, pa
     await peer.say({"type": "connection_init", "payload": payload})
 
     assert await peer.ended() == 4403
+
+
+async def test_a_socket_is_told_to_come_back_when_tokens_cannot_be_verified(
+    edge: Edge, peer: Peer
+) -> None:
+    """Its token may be good; 4403 would have the client throw it away."""
+
+    def unknown(_: Caller) -> Caller:
+        raise HttpRefusal(503, "KEYS_UNAVAILABLE", "Later.")
+
+    edge.caller = unknown
+
+    await peer.say(INIT)
+
+    assert await peer.ended() == 1013
+
+
+async def test_a_fault_of_ours_closes_with_4500(
+    edge: Edge, peer: Peer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Not with a traceback's 1006; the log knows where it was, and not what it said."""
+
+    def broken(_: Caller) -> Caller:
+        raise RuntimeError(SECRET)
+
+    edge.caller = broken
+
+    await peer.say(INIT)
+
+    assert await peer.ended() == 4500
+    logged = "".join(capfd.readouterr())
+    assert "websocket.fault" in logged
+    assert SECRET not in logged
 
 
 async def test_nothing_runs_before_the_token_was_taken(peer: Peer, edge: Edge) -> None:
