@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 PATH = "/webhooks/stripe"
 MAX_BYTES = 256 * 1024
-READ_SECONDS = 10  # for the whole body; Stripe sends it in a few packets
+READ_SECONDS = 10.0  # Stripe sends a body in a few packets
 
 DELIVERIES = Counter(
     "billing_webhook_deliveries",
@@ -37,9 +37,12 @@ DELIVERIES = Counter(
 )
 
 
-def webhook_route() -> Route:
-    """``POST /webhooks/stripe``, for an application that keeps its open Services in ``state.services``."""
-    return Route(PATH, _Door().deliver, methods=["POST"])
+def webhook_route(read_seconds: float = READ_SECONDS) -> Route:
+    """``POST /webhooks/stripe``, for an application that keeps its open Services in ``state.services``.
+
+    A body may take *read_seconds* to arrive.
+    """
+    return Route(PATH, _Door(read_seconds).deliver, methods=["POST"])
 
 
 class _Refused(Exception):
@@ -49,14 +52,17 @@ class _Refused(Exception):
 
 
 class _Door:
-    def __init__(self) -> None:
+    def __init__(self, read_seconds: float) -> None:
+        self._read_seconds = read_seconds
         self._arrivals = Arrivals()
 
     async def deliver(self, request: Request) -> Response:
         """Answer one delivery."""
         services: Services = request.app.state.services
         try:
-            notice = _notice(await _signed_body(request, services))
+            body = await _body(request, self._read_seconds)
+            _must_be_signed(request, body, services)
+            notice = _notice(body)
             new = await self._arrivals.take_in(services, notice)
         except _Refused as refusal:
             log.warning("webhook.refused", reason=str(refusal))
@@ -75,21 +81,10 @@ def _outcome(notice: Notice, *, new: bool) -> str:
     return "new" if new else "duplicate"
 
 
-async def _signed_body(request: Request, services: Services) -> bytes:
-    body = await _body(request)
-    header = request.headers.get("stripe-signature", "").encode("latin-1")
-    secrets = services.settings.stripe_webhook_secrets
-    try:
-        verify(body, header, [each.get_secret_value().encode() for each in secrets], time.time())
-    except NotSigned as error:
-        raise _Refused(HTTPStatus.BAD_REQUEST, str(error)) from error
-    return body
-
-
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, seconds: float) -> bytes:
     body = bytearray()
     try:
-        async with asyncio.timeout(READ_SECONDS):
+        async with asyncio.timeout(seconds):
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > MAX_BYTES:
@@ -100,6 +95,15 @@ async def _body(request: Request) -> bytes:
     except ClientDisconnect as error:
         raise _Refused(HTTPStatus.BAD_REQUEST, "The body was cut short.") from error
     return bytes(body)
+
+
+def _must_be_signed(request: Request, body: bytes, services: Services) -> None:
+    header = request.headers.get("stripe-signature", "").encode("latin-1")
+    secrets = services.settings.stripe_webhook_secrets
+    try:
+        verify(body, header, [each.get_secret_value().encode() for each in secrets], time.time())
+    except NotSigned as error:
+        raise _Refused(HTTPStatus.BAD_REQUEST, str(error)) from error
 
 
 def _notice(body: bytes) -> Notice:

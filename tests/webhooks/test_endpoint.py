@@ -231,6 +231,21 @@ async def test_a_delivery_that_breaks_off_is_refused(door: Door) -> None:
     assert await door.kept() == []
 
 
+async def test_a_body_that_never_ends_is_given_up(door: Door) -> None:
+    """Whoever sends a byte a minute must not hold a place for ever."""
+    app = Starlette(routes=[webhook_route(read_seconds=0.05)])
+    app.state.services = door.http._transport.app.state.services  # type: ignore[attr-defined]
+
+    async def dripping() -> Any:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    async with _client(app) as http:
+        answer = await http.post(PATH, content=dripping())
+
+    assert (answer.status_code, answer.text) == (408, "The body took too long.")
+
+
 async def test_without_the_ledger_stripe_is_asked_to_deliver_again(
     door: Door, redis_url: str
 ) -> None:

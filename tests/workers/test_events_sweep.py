@@ -2,6 +2,8 @@
 
 import asyncio
 import sys
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
@@ -10,7 +12,9 @@ from billing.budget import Lane
 from billing.errors import Unavailable
 from billing.inbox_events import EventStatus
 from billing.intake import replay
+from billing.services import Services
 from billing.snapshot import PeriodState
+from billing.stripe_api import StripeApi
 from tests.support.hearing import World
 from tests.support.system import environment
 from workers.events_sweep import sweep_events
@@ -144,6 +148,25 @@ async def test_types_without_effect_are_left_at_stripe(deaf: World) -> None:
     kept = {each.type for each in (await deaf.services.inbox.page(100)).items}
     assert "invoice.created" in kept
     assert "invoiceitem.created" not in kept
+
+
+class _Odd:
+    """A Stripe that lists an event in a shape of its own, and a good one."""
+
+    async def read(self, path: str, params: object, *, lane: Lane) -> dict[str, Any]:
+        assert path == "/v1/events"
+        good = {"id": "evt_2", "type": "customer.updated", "data": {"object": {"id": "cus_1"}}}
+        odd = {"id": "evt_1", "type": "customer.updated", "data": None}
+        listed = [each | {"created": 1} for each in (good, odd)]
+        return {"data": listed, "has_more": False}
+
+
+async def test_an_event_in_an_unknown_shape_does_not_stop_the_sweep(services: Services) -> None:
+    """What cannot be understood is logged by its flaw; the events around it are taken in."""
+    await services.inbox.move_cursor("evt_0")
+
+    assert await sweep_events(replace(services, stripe=cast("StripeApi", _Odd()))) == 1
+    assert await services.inbox.get("evt_2") is not None
 
 
 async def test_an_operator_can_sweep_now(deaf: World) -> None:
