@@ -9,7 +9,6 @@ from typing import Any
 import httpx
 import jwt
 
-from billing.lru import Lru
 from gateway.refusal import HttpRefusal, unauthenticated
 from resolvers.context import Role, Viewer
 
@@ -20,8 +19,6 @@ ASYMMETRIC = frozenset(
     ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 )
 MAX_TOKEN = 8192
-VERIFIED_FOR = 60.0
-MOST_VERIFIED = 5_000
 
 
 class KeySet:
@@ -69,15 +66,11 @@ class KeySet:
 
 
 class Tokens:
-    """Verifies tokens by a shared *secret* (HS256), by *keys* (asymmetric), or both, told apart by ``alg``.
-
-    One that was verified is taken again for a minute, so a key that is withdrawn may count that long.
-    """
+    """Verifies tokens by a shared *secret* (HS256), by *keys* (asymmetric), or both, told apart by ``alg``."""
 
     def __init__(self, secret: str | None, keys: KeySet | None) -> None:
         self._secret = secret
         self._keys = keys
-        self._verified: Lru[tuple[Viewer, float]] = Lru(MOST_VERIFIED)
 
     async def viewer(self, authorization: object) -> Viewer:
         """The bearer of *authorization* (``Bearer <JWT>``); HttpRefusal 401 when it proves nobody."""
@@ -86,20 +79,13 @@ class Tokens:
         )
         if scheme.lower() != "bearer" or not 0 < len(token) <= MAX_TOKEN:
             raise unauthenticated("Send a token: `Authorization: Bearer <JWT>`.")
-        known = self._verified.get(token)
-        if known is not None and time.time() < known[1]:
-            return known[0]
         try:
             claims = await self._claims(token.strip())
         except jwt.ExpiredSignatureError:
             raise unauthenticated("The token has expired; get a new one.") from None
         except jwt.PyJWTError:
             raise unauthenticated("The token is not valid here; get a new one.") from None
-        viewer = _viewer(claims, token)
-        self._verified.put(
-            token, (viewer, min(float(claims["exp"]), time.time() + VERIFIED_FOR)), 1
-        )
-        return viewer
+        return _viewer(claims, token)
 
     async def _claims(self, token: str) -> dict[str, Any]:
         header = jwt.get_unverified_header(token)
