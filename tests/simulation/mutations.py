@@ -106,7 +106,18 @@ def _drops_on_timeout() -> Any:
 
 
 def _no_write_ahead() -> Any:
+    class Unwritten:
+        def __init__(self, ledger: Any) -> None:
+            self._ledger = ledger
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._ledger, name)
+
+        async def mark(self, *_: Any) -> None:
+            pass
+
     async def prepare(self: Run, flight: Any) -> None:
+        self.ports = replace(self.ports, ledger=Unwritten(self.ports.ledger))
         self.snapshot = replace(self.snapshot, flight=flight)
         self.fresh = True
 

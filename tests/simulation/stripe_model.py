@@ -114,12 +114,13 @@ class StripeModel:
         """When the next late request arrives (ms)."""
         return min((at for at, _ in self.in_flight), default=None)
 
-    def deliver_late(self) -> None:
-        """Requests whose time has come arrive; nobody waits for their answers."""
+    def deliver_late(self) -> set[str]:
+        """Requests whose time has come arrive, nobody waits for their answers; the invoices they changed."""
         due = [each for each in self.in_flight if each[0] <= self.now()]
         self.in_flight = [each for each in self.in_flight if each[0] > self.now()]
         for _, request in due:
             self._receive(request, None)
+        return {request.path.split("/")[3] for _, request in due if "/in_" in request.path}
 
     def undelivered(self, invoice: str) -> list[Request]:
         """Requests about *invoice* that are still on their way and would be executed anew."""

@@ -21,6 +21,7 @@ class Worker:
 
     def __init__(self, world: "World", customer: CustomerId, period: Period) -> None:
         self.world = world
+        self.began_after = world.counts["rewinds"]
         self._gate: asyncio.Future[None] | None = None
         self._idle = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._flush(customer, period))
@@ -136,7 +137,7 @@ class GatedStripe:
             raise KeyExpired
         request = Request(op.method, op.path, op.params, op.key)
         reply = self._world.stripe.post(request, self._world.next_fault())
-        await self._world.look_at_invoices(op)
+        await self._world.look_at_invoices(op, since=self._worker.began_after)
         await self._worker.gate()  # the effect is there, the answer is not
         return _translated(reply)
 

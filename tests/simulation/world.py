@@ -77,7 +77,7 @@ class World:
         self.fault_rate = self.rng.choice([0.05, 0.15, 0.4])
         self.crash_rate = self.rng.choice([0, 0.01, 0.03, 0.08])
         self.healed = False
-        self.unsent = [self._event(n) for n in range(40)]
+        self.unsent = [self._event(n) for n in range(100)]
         self.sent: list[UsageDelta] = []
         self.webhooks: list[tuple[CustomerId, Period]] = []
         self._backup: dict[bytes, bytes] | None = None
@@ -99,7 +99,10 @@ class World:
         """What happens to the next write."""
         if self.healed or self.rng.random() >= self.fault_rate:
             return None
-        out = {Fault.READ_FAILED} if self.mode.refusals else {Fault.READ_FAILED, Fault.REFUSED}
+        if self.mode.refusals and self.rng.random() < 0.5:
+            # The worst pair: a request that comes late, and its repetition refused.
+            return self.rng.choice([Fault.LATE, Fault.REFUSED])
+        out = (Fault.READ_FAILED, Fault.REFUSED)
         return self.rng.choice([each for each in Fault if each not in out])
 
     def next_read_fails(self) -> bool:
@@ -108,9 +111,9 @@ class World:
         self.counts[Fault.READ_FAILED] += fails
         return fails
 
-    async def look_at_invoices(self, op: Op) -> None:
-        """Right after a write reached Stripe."""
-        self.oracle.look()
+    async def look_at_invoices(self, op: Op, *, since: int) -> None:
+        """Right after a write reached Stripe, by a worker that began after *since* rewinds."""
+        self.oracle.look(knowing=since == self.counts["rewinds"])
         if op.kind is OpKind.FINALIZE:
             await self.oracle.finalized(op.path.split("/")[3])
 
@@ -152,7 +155,7 @@ class World:
         until = self.now + ms
         while (arrival := self.stripe.next_arrival()) is not None and arrival <= until:
             self.now = max(self.now, arrival)
-            self.stripe.deliver_late()
+            self.oracle.arrived_late |= self.stripe.deliver_late()
             self.oracle.look()
         self.now = until
 
@@ -173,7 +176,7 @@ class World:
     async def _produce(self) -> None:
         """A batch of new and repeated reports; one whose answer is lost is sent again."""
         happened = [each for each in self.unsent if self._moment() >= each.occurred_at]
-        fresh = self.rng.sample(happened, min(len(happened), self.rng.randrange(1, 5)))
+        fresh = self.rng.sample(happened, min(len(happened), self.rng.randrange(1, 4)))
         again = self.rng.sample(self.sent, min(len(self.sent), self.rng.randrange(3)))
         batch = fresh + again
         self.rng.shuffle(batch)
@@ -299,6 +302,7 @@ class World:
             return
         self.counts["rewinds"] += 1
         self.oracle.rewound = True
+        self.oracle.arrived_late.clear()
         await self.redis.flushdb()
         for key, value in self._backup.items():
             await self.redis.restore(key, 0, value)
