@@ -6,7 +6,7 @@ for: nothing is queued here.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 
 import orjson
@@ -34,7 +34,7 @@ class EventStream(Response):
     """Each of *bodies* as an event, until the *until* of the token, or until the server is *ending*.
 
     An expired token ends the stream with an error; an ending server just ends it, which is what makes
-    clients connect again.
+    clients connect again. *leave* gives its place back when it is over.
     """
 
     media_type = MediaType.EVENTS.content_type
@@ -45,6 +45,7 @@ class EventStream(Response):
         *,
         until: float,
         ending: asyncio.Event,
+        leave: Callable[[], None],
         headers: Mapping[str, str],
     ) -> None:
         super().__init__(headers={**headers, "X-Accel-Buffering": "no"})
@@ -52,13 +53,24 @@ class EventStream(Response):
         self._bodies = bodies
         self._until = until
         self._ending = ending
+        self._leave = leave
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Write events until the first reason to stop."""
         del scope
-        await send(
-            {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-        )
+        try:
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": self.status_code,
+                    "headers": self.raw_headers,
+                }
+            )
+            await self._stream(receive, send)
+        finally:
+            self._leave()
+
+    async def _stream(self, receive: Receive, send: Send) -> None:
         writing = asyncio.ensure_future(self._write(send))
         gone = asyncio.ensure_future(_gone(receive))
         expiry = asyncio.ensure_future(asyncio.sleep(self._left()))

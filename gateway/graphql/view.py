@@ -6,7 +6,6 @@ only the Authorization header says who asks, and no browser sends that by itself
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -28,6 +27,7 @@ from gateway.graphql.event_stream import EventStream
 from gateway.graphql.keeping import Keeper, KeptResponse, Key, Watched, begin, only_asks
 from gateway.graphql.operations import Operations
 from gateway.graphql.params import read_params
+from gateway.graphql.places import Places
 from gateway.graphql.websocket import INIT_WAIT, MAX_OPERATIONS, FrameAdapter, Socket
 from gateway.refusal import HttpRefusal
 
@@ -75,7 +75,7 @@ class GraphQLView(GraphQL[Any, None]):
         self.authenticate = authenticate
         self.ending = ending
         self.keeper = keeper
-        self.sockets: Counter[str] = Counter()
+        self.places = Places()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or serve one WebSocket."""
@@ -107,8 +107,17 @@ class GraphQLView(GraphQL[Any, None]):
             if self.keeper and key and "errors" not in body and only_asks(Prepared.document.get()):
                 self.keeper.keep(key, KeptResponse.of(response), watched.made, caller.until)
             return response
-        bodies = self.operations.stream(params, caller, kinds)
-        return EventStream(bodies, until=caller.until, ending=self.ending, headers=HEADERS)
+        if not self.places.take(caller.name):
+            raise HttpRefusal(
+                429, "TOO_MANY_STREAMS", "End some of your streams first.", {"Retry-After": "10"}
+            )
+        return EventStream(
+            self.operations.stream(params, caller, kinds),
+            until=caller.until,
+            ending=self.ending,
+            leave=lambda: self.places.leave(caller.name),
+            headers=HEADERS,
+        )
 
 
 def _negotiated(request: Request) -> MediaType:

@@ -42,8 +42,6 @@ log = structlog.get_logger()
 INIT_WAIT = timedelta(seconds=10)
 MAX_FRAME = 262_144
 MAX_OPERATIONS = 100
-MAX_SOCKETS = 10_000
-MAX_SOCKETS_OF_ONE = 500
 # Frames a second that a socket may send for long, and at once.
 PACE = 50.0
 BURST = 100.0
@@ -135,7 +133,7 @@ class Socket(BaseGraphQLTransportWSHandler[Any, None]):
     async def shutdown(self) -> None:
         """Stop everything that runs on the socket."""
         if self.caller:
-            self._leave(self.caller)
+            self.view.places.leave(self.caller.name)
         for operation_id in list(self.operations):
             self._stop(operation_id)
         timers = (self._end, self.connection_init_timeout_task)
@@ -166,19 +164,12 @@ class Socket(BaseGraphQLTransportWSHandler[Any, None]):
         await self._acknowledge(caller)
 
     async def _acknowledge(self, caller: Caller) -> None:
-        sockets = self.view.sockets
-        if sockets[caller.name] >= MAX_SOCKETS_OF_ONE or sockets.total() >= MAX_SOCKETS:
+        if not self.view.places.take(caller.name):
             await self.websocket.close(TRY_AGAIN_LATER, "Too many sockets")
             return
-        sockets[caller.name] += 1
         self.caller = caller
         self._end = asyncio.create_task(self._close_in_time(caller.until))
         await self.send_message({"type": "connection_ack"})
-
-    def _leave(self, caller: Caller) -> None:
-        self.view.sockets[caller.name] -= 1
-        if not self.view.sockets[caller.name]:
-            del self.view.sockets[caller.name]
 
     async def _subscribe(self, frame: Subscribe) -> None:
         if self.caller is None:

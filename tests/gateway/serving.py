@@ -22,6 +22,7 @@ from gateway.graphql.caller import Caller
 from gateway.graphql.limits import Limits
 from gateway.graphql.operations import Operations
 from gateway.graphql.persisted import PersistedDocuments
+from gateway.graphql.places import Places
 from gateway.graphql.view import GraphQLView
 from gateway.refusal import unauthenticated
 from tests.gateway.small_schema import Context, Events, schema
@@ -67,6 +68,7 @@ class Edge:
     events: Events = field(default_factory=Events)
     ending: asyncio.Event = field(default_factory=asyncio.Event)
     init_wait: timedelta = websocket.INIT_WAIT
+    places: Places = field(default_factory=Places)
 
     async def authenticate(self, authorization: object) -> Caller:
         """Everybody who says ``Bearer <name>`` is that name."""
@@ -82,6 +84,7 @@ class Edge:
         admission = Admission(CORE, self.limits, self.store, persisted)
         operations = Operations(schema, admission, lambda _: None)
         view = GraphQLView(operations, self.authenticate, ending=self.ending)
+        view.places = self.places
         view.connection_init_wait_timeout = self.init_wait
         return Starlette(routes=[Route("/graphql", view), WebSocketRoute("/graphql", view)])
 

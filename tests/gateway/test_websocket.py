@@ -16,8 +16,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from gateway.graphql import websocket
 from gateway.graphql.caller import Caller
+from gateway.graphql.places import Places
 from gateway.refusal import HttpRefusal
-from tests.gateway.serving import Edge, serve
+from tests.gateway.serving import Edge, client_of, serve
 from tests.gateway.small_schema import SECRET
 from tests.gateway.waiting import until
 
@@ -328,17 +329,42 @@ async def test_a_socket_runs_so_many_operations_at_a_time(peer: Peer) -> None:
     assert error["payload"][0]["extensions"]["code"] == "TOO_MANY_OPERATIONS"
 
 
-async def test_a_caller_has_so_many_sockets(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """1013, and a closed one makes room."""
-    monkeypatch.setattr(websocket, "MAX_SOCKETS_OF_ONE", 1)
+async def test_a_caller_has_so_many_sockets_and_streams(edge: Edge) -> None:
+    """1013 and 429; whoever leaves makes room, and others have places of their own."""
+    edge.places = Places(of_one=1)
+    stream = {
+        "json": {"query": "subscription { silence }"},
+        "headers": {"Accept": "text/event-stream"},
+    }
+    bob = {"type": "connection_init", "payload": {"Authorization": "Bearer bob"}}
+    async with client_of(edge) as client:
+        address = client.base_url.netloc.decode()
+        async with (
+            connected(address) as first,
+            connected(address) as second,
+            connected(address) as third,
+        ):
+            await first.begin()
+            await second.say(INIT)
+            await third.say(bob)
+            assert await second.ended() == 1013
+            assert await third.hear() == {"type": "connection_ack"}
+            assert (await client.post("/graphql", **stream)).status_code == 429
 
-    async with connected(address) as first, connected(address) as second:
-        await first.begin()
-        await second.say(INIT)
-        assert await second.ended() == 1013
+        await until(lambda: edge.places.take("ann"))
+        edge.places.leave("ann")
+        async with client.stream("POST", "/graphql", **stream) as answer:
+            assert answer.status_code == 200
+        await until(lambda: edge.places.take("ann"))
 
-    async with connected(address) as third:
-        await third.begin()
+
+def test_there_are_so_many_places_in_all() -> None:
+    """Whoever holds them."""
+    places = Places(in_all=2)
+
+    assert [places.take(name) for name in ("ann", "bob", "cid")] == [True, True, False]
+    places.leave("ann")
+    assert places.take("cid")
 
 
 async def test_a_socket_that_talks_too_fast_is_read_slowly(peer: Peer) -> None:
