@@ -74,8 +74,8 @@ class World:
         self.workers: list[Worker] = []
         self.endings: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
-        self.fault_rate = self.rng.choice([0.05, 0.15, 0.4])
-        self.crash_rate = self.rng.choice([0, 0.01, 0.03, 0.08])
+        self.fault_rate = self.rng.choice([0.1, 0.3, 0.5])
+        self.crash_rate = self.rng.choice([0, 0.01, 0.02, 0.05])
         self.healed = False
         self.unsent = [self._event(n) for n in range(100)]
         self.sent: list[UsageDelta] = []
@@ -86,7 +86,7 @@ class World:
         """Trouble first, then peace; the oracle looks on all the time."""
         await self._begin()
         try:
-            for _ in range(self.rng.randrange(200, 900)):
+            for _ in range(self.rng.randrange(200, 700)):
                 await self._accident()
         finally:
             for worker in self.workers:
@@ -122,12 +122,7 @@ class World:
     async def _accident(self) -> None:
         chance = self.rng.random()
         if self.workers and chance < 0.58:
-            worker = self.rng.choice(self.workers)
-            if self.rng.random() < self.crash_rate:
-                self.counts["worker deaths"] += 1
-                await worker.die()
-            else:
-                await worker.step()
+            await self._work(self.rng.choice(self.workers), self.rng.choice([1, 1, 2, 4, 12]))
             self.workers = [each for each in self.workers if not each.done]
         elif chance < 0.70:
             await self._produce()
@@ -141,6 +136,17 @@ class World:
             await self._pass(self.rng.randrange(2 * HOUR_MS, 26 * HOUR_MS))
         else:
             await self._somebody()
+
+    async def _work(self, worker: Worker, steps: int) -> None:
+        """A worker gets some way, or dies on it."""
+        for _ in range(steps):
+            if worker.done:
+                return
+            if self.rng.random() < self.crash_rate:
+                self.counts["worker deaths"] += 1
+                await worker.die()
+            else:
+                await worker.step()
 
     async def _somebody(self) -> None:
         """Crons, webhooks, Support, people in the Dashboard, and the machine that Redis runs on."""
