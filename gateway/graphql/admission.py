@@ -16,6 +16,7 @@ from gateway.graphql.limits import Limits
 from gateway.graphql.params import Params
 from gateway.graphql.persisted import PersistedDocuments
 
+NESTED = (dict, list)
 # Callers whose refunds are remembered; they are a courtesy.
 MAX_REFUNDS = 10_000
 
