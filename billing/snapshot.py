@@ -144,6 +144,11 @@ class Snapshot:
     asked: bool = False
 
     @property
-    def up_to_date(self) -> bool:
+    def told(self) -> bool:
         """Whether Stripe has been told everything that the ledger knows."""
-        return self.version == self.synced and self.verify_requested == self.verify_done
+        return self.version == self.synced
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether nothing is left to do: all is told, and Stripe's side was looked at since it was asked for."""
+        return self.told and self.verify_requested == self.verify_done

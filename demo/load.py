@@ -147,7 +147,7 @@ async def _compiled(
             pictures = await asyncio.gather(
                 *(services.ledger.peek(each, period) for each in waiting)
             )
-            waiting = [each.customer for each in pictures if each.version != each.synced]
+            waiting = [each.customer for each in pictures if not each.told]
             await asyncio.sleep(POLL_SECONDS)
 
 

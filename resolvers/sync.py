@@ -200,4 +200,4 @@ def _status(snapshot: Snapshot, last: billing.syncs.Sync | None) -> CustomerSync
         return CustomerSyncStatus.FAILED
     if last is not None and last.status in UNDERWAY:
         return CustomerSyncStatus[last.status]
-    return CustomerSyncStatus.UP_TO_DATE if snapshot.up_to_date else CustomerSyncStatus.PENDING
+    return CustomerSyncStatus.UP_TO_DATE if snapshot.told else CustomerSyncStatus.PENDING
