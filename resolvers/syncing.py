@@ -83,7 +83,8 @@ async def request_sync(
     services, viewer = context.services, context.viewer
     sync, joined = await services.ledger.request_sync(customer, trigger, by=viewer.subject)
     lane = Lane.SUPPORT if viewer.role is Role.SUPPORT else Lane.CUSTOMER
-    await services.wakeups.flush(customer, sync.period, lane)
+    if not joined:  # whoever asked first has woken a worker
+        await services.wakeups.flush(customer, sync.period, lane)
     await announce(services, Change(customer, ChangeReason.SYNC, sync=sync.id))
     return sync, joined
 
