@@ -1,3 +1,4 @@
+# ruff: noqa: T201 - it speaks to a person on a terminal
 """``python -m tests.simulation --schedules 10000 --seed 1``: progress, figures, failing seeds."""
 
 import argparse

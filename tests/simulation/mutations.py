@@ -1,3 +1,4 @@
+# ruff: noqa: T201 - it speaks to a person on a terminal
 """Every protection, switched off one at a time: the oracle has to notice, or it proves nothing.
 
 Python is switched off by replacing a method, Lua by rewriting a line of a script; a line that is no
@@ -22,8 +23,8 @@ import structlog
 from billing import carry, plan
 from billing.errors import KeyExpired, OutcomeUnknown
 from billing.ledger import recording, server
+from tests.simulation.machine import Machine
 from tests.simulation.run import MODES, Figures, Simulation, open_simulation
-from tests.simulation.world import World
 from workers import close, sync
 from workers.run import Run
 
@@ -188,10 +189,10 @@ def _room_for_all() -> Any:
 
 
 def _unnoticed_rewind() -> Any:
-    async def nothing(self: World) -> None:
+    async def nothing(self: Machine) -> None:
         pass
 
-    return instead_of(World, "_new_epoch", nothing)
+    return instead_of(Machine, "new_epoch", nothing)
 
 
 def _no_hold() -> Any:

@@ -15,7 +15,8 @@ from billing import keys, plan
 from billing.ledger import Ledger
 from billing.redis_reply import reply
 from tests.simulation import stripe_model
-from tests.simulation.world import SHARDS, Mode, World
+from tests.simulation.machine import SHARDS
+from tests.simulation.world import Mode, World
 
 MODES = (
     Mode(),

@@ -34,6 +34,16 @@ class Fault(StrEnum):
     READ_FAILED = "failed read"
 
 
+AT_THE_DOOR = {
+    Fault.LIMITED: (429, "rate_limit"),
+    Fault.CONFLICT: (409, "idempotency_key_in_use"),
+    Fault.BAD_GATEWAY: (502, "none"),
+    Fault.LOST_REQUEST: (0, "none"),
+    Fault.REFUSED: (400, "price_inactive"),
+}
+"""What ends before Stripe has looked at the request."""
+
+
 @dataclass(frozen=True)
 class Request:
     """One HTTP request on its way."""
@@ -93,16 +103,9 @@ class StripeModel:
         self.calls += 1
         if fault is not None:
             self.faults[fault] = self.faults.get(fault, 0) + 1
-        if fault is Fault.LIMITED:
-            return Reply(429, {"error": {"code": "rate_limit"}})
-        if fault is Fault.CONFLICT:
-            return Reply(409, {"error": {"code": "idempotency_key_in_use"}})
-        if fault is Fault.BAD_GATEWAY:
-            return Reply(502)
-        if fault is Fault.REFUSED:
-            return Reply(400, {"error": {"code": "price_inactive"}})
-        if fault is Fault.LOST_REQUEST:
-            return Reply(0)
+        if fault in AT_THE_DOOR:
+            status, code = AT_THE_DOOR[fault]
+            return Reply(status, {"error": {"code": code}})
         if fault is Fault.LATE:
             delay = self.rng.randrange(1, LATEST_DELIVERY_MS)
             self.in_flight.append((self.now() + delay, request))

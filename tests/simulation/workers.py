@@ -108,6 +108,7 @@ class GatedCatalogue:
         self._worker = worker
 
     async def by_id(self, ids: Iterable[str]) -> Mapping[str, Price]:
+        """Prices by id."""
         return {each: self._worker.world.prices_by_id[each] for each in ids}
 
 
@@ -115,13 +116,13 @@ class Silent:
     """Cache and listeners: told, and without consequence for money."""
 
     async def intend_write(self, *generations: str) -> None:
-        pass
+        """Told before a write."""
 
     async def written(self, *generations: str) -> None:
-        pass
+        """Told after it."""
 
     async def publish(self, change: object) -> None:
-        pass
+        """Told of the outcome."""
 
 
 class GatedStripe:
@@ -132,6 +133,7 @@ class GatedStripe:
         self._world = worker.world
 
     async def send(self, op: Op, *, lane: object, not_after: float | None = None) -> Answer:
+        """A write: it may die before, on the way, and before the answer is read."""
         await self._worker.gate()
         if not_after is not None and self._world.now / 1000 > not_after:
             raise KeyExpired
@@ -144,6 +146,7 @@ class GatedStripe:
     async def read(
         self, path: str, params: Mapping[str, Any] | None = None, *, lane: object
     ) -> Any:
+        """One object or page."""
         await self._worker.gate()
         if self._world.next_read_fails():
             raise OutcomeUnknown("read timed out")
@@ -161,6 +164,7 @@ class GatedStripe:
         *,
         lane: object,
     ) -> list[dict[str, Any]]:
+        """All pages."""
         found: list[dict[str, Any]] = []
         query = {**(params or {}), "limit": 100}
         while True:

@@ -5,30 +5,25 @@ Redis and the code under proof are real.
 """
 
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from random import Random
-from typing import Any
 
 from redis.asyncio import Redis
 
 from billing import keys
-from billing.errors import Refused
-from billing.ledger import Ledger, LedgerPolicy, NewAdjustment, Outcome
-from billing.ledger.server import _digest
-from billing.redis_reply import reply
+from billing.ledger import Ledger, LedgerPolicy, Outcome
 from billing.snapshot import Op, OpKind
 from billing.usage import CustomerId, Period, Price, UsageDelta
+from tests.simulation.machine import SHARDS, Machine
 from tests.simulation.oracle import Oracle
+from tests.simulation.people import CUSTOMERS, People
 from tests.simulation.stripe_model import DAY_MS, HOUR_MS, Fault, StripeModel
 from tests.simulation.workers import Worker
 from workers.close import close_ended
 from workers.sync import FlushResult
 
-CUSTOMERS = (CustomerId("cus_a"), CustomerId("cus_b"))
-SHARDS = tuple(sorted({keys.shard_of(customer) for customer in CUSTOMERS}))
 START = datetime(2026, 10, 30, tzinfo=UTC)
 MINUTE_MS = 60_000
 SPREAD_S = 3 * 86_400
@@ -62,7 +57,7 @@ class World:
         self.now = int(START.timestamp() * 1000)
         self.quiet_ms = QUIET_MS
         policy = LedgerPolicy(flush_interval_ms=60_000, retention_ms=400 * DAY_MS)
-        self.ledger = Ledger(redis, policy=policy, nonce=self._nonce, clock=lambda: self.now)
+        self.ledger = Ledger(redis, policy=policy, nonce=self.nonce, clock=lambda: self.now)
         self.prices = {
             sku: Price(f"price_{sku}", sku, "usd", Decimal(unit), f"prod_{sku}")
             for sku, unit in (("a", "0.5"), ("b", "25"), ("c", "4"), ("d", "12.5"))
@@ -79,8 +74,8 @@ class World:
         self.healed = False
         self.unsent = [self._event(n) for n in range(100)]
         self.sent: list[UsageDelta] = []
-        self.webhooks: list[tuple[CustomerId, Period]] = []
-        self._backup: dict[bytes, bytes] | None = None
+        self.people = People(self)
+        self.machine = Machine(self, redis)
 
     async def run(self) -> None:
         """Trouble first, then peace; the oracle looks on all the time."""
@@ -150,11 +145,11 @@ class World:
 
     async def _somebody(self) -> None:
         """Crons, webhooks, Support, people in the Dashboard, and the machine that Redis runs on."""
-        deeds = [self._cron, self._cron, self._webhook, self._support]
+        deeds = [self._cron, self._cron, self.people.webhook, self.people.support]
         if self.mode.edits:
-            deeds += [self._edit] * 6
+            deeds += [self.people.edit] * 6
         if self.mode.rewinds:
-            deeds += [self._back_up, self._rewind, self._rewind]
+            deeds += [self.machine.back_up, self.machine.rewind, self.machine.rewind]
         await self.rng.choice(deeds)()
 
     async def _pass(self, ms: int) -> None:
@@ -181,16 +176,17 @@ class World:
 
     async def _produce(self) -> None:
         """A batch of new and repeated reports; one whose answer is lost is sent again."""
-        happened = [each for each in self.unsent if self._moment() >= each.occurred_at]
+        happened = [each for each in self.unsent if self.moment() >= each.occurred_at]
         fresh = self.rng.sample(happened, min(len(happened), self.rng.randrange(1, 4)))
         again = self.rng.sample(self.sent, min(len(self.sent), self.rng.randrange(3)))
         batch = fresh + again
         self.rng.shuffle(batch)
-        await self._report(batch)
+        await self.report(batch)
         if self.rng.random() < 0.8:
             self.unsent = [each for each in self.unsent if each not in fresh]
 
-    async def _report(self, batch: list[UsageDelta]) -> None:
+    async def report(self, batch: list[UsageDelta]) -> None:
+        """Record usage; the books of the oracle follow what was acknowledged."""
         recorded = await self.ledger.record(batch, self.prices)
         for delta, answer in zip(batch, recorded, strict=True):
             self.oracle.must(
@@ -215,114 +211,6 @@ class World:
             self.ledger, SHARDS, now_ms=self.now, settle_ms=SETTLE_MS
         )
 
-    async def _webhook(self) -> None:
-        if self.webhooks:
-            customer, period = self.webhooks.pop(self.rng.randrange(len(self.webhooks)))
-            await self.ledger.request_verify(customer, period)
-
-    async def _support(self) -> None:
-        customer = self.rng.choice(CUSTOMERS)
-        deed = self.rng.choice(["adjust", "hold", "release", "release", "sync", "verify"])
-        self.counts[deed] += 1
-        if deed == "adjust" and not self.mode.rewinds:
-            await self._adjust(customer)
-        elif deed == "hold":
-            with suppress(Refused):  # the gateway holds it already
-                await self.ledger.hold(customer, "review", "support")
-        elif deed == "release":
-            await self.ledger.release_hold(customer, "reviewed", "support")
-        elif deed == "sync":
-            await self.ledger.request_sync(customer, "ON_DEMAND")
-        else:
-            await self.ledger.request_verify(customer, Period.containing(self._moment()))
-
-    async def _adjust(self, customer: CustomerId) -> None:
-        n = self.counts["adjust"]
-        asked = NewAdjustment(
-            customer, "b", Decimal(self.rng.randrange(-3, 4) or 1), "r", "s", f"k{n}"
-        )
-        try:
-            made = await self.ledger.adjust(asked, self.prices["b"])
-        except Refused:
-            return
-        self.oracle.adjusted(made, asked)
-
-    async def _edit(self) -> None:
-        """A person in the Dashboard; the webhook of it comes late or never."""
-        invoices = sorted(self.stripe.invoices.values(), key=lambda each: each["id"])
-        drafts = [each for each in invoices if each["status"] == "draft"]
-        finalized = [each for each in invoices if each["status"] == "open"]
-        if finalized and self.rng.random() < 0.1:
-            self.counts["edit: void"] += 1
-            self._tell(self.rng.choice(finalized), "void")
-        elif drafts:
-            draft = self.rng.choice(drafts)
-            self.oracle.edited[draft["id"]] = self.now
-            self._edit_draft(draft)
-        self.oracle.look()
-
-    def _edit_draft(self, draft: dict[str, Any]) -> None:
-        ours = [line for line in draft["lines"] if line["metadata"].get("gw_line")]
-        deed = self.rng.choice(
-            ["quantity", "amount", "drop", "foreign", "foreign", "finalize", "delete"]
-        )
-        self.counts[f"edit: {deed}"] += 1
-        if deed == "foreign":
-            line = self.stripe.foreign_line(self.rng.randrange(-500, 500))
-            draft["lines"].append(line)
-            self.oracle.somebody_added(draft["id"], line)
-        elif deed == "finalize" and draft["lines"]:
-            self._tell(draft, "open")
-        elif deed == "delete":
-            del self.stripe.invoices[draft["id"]]
-            self.oracle.somebody_deleted(draft["id"])
-            self._tell(draft, "deleted")
-        elif ours:
-            self._edit_line(draft, self.rng.choice(ours), deed)
-
-    def _edit_line(self, draft: dict[str, Any], line: dict[str, Any], deed: str) -> None:
-        if deed == "drop":
-            draft["lines"].remove(line)
-        elif deed == "amount" or line["pricing"] is None:
-            line.update(amount=self.rng.randrange(-400, 400), pricing=None, quantity_decimal="1")
-        else:
-            price = line["pricing"]["price_details"]["price"]
-            line.update(self.stripe.priced(price, str(self.rng.randrange(0, 9, 2))))
-        self._tell(draft, "draft")
-
-    def _tell(self, invoice: dict[str, Any], status: str) -> None:
-        invoice["status"] = status
-        if self.rng.random() < 0.7:
-            period = Period.parse(invoice["metadata"]["gw_period"])
-            self.webhooks.append((invoice["customer"], period))
-
-    # The machine under Redis
-
-    async def _back_up(self) -> None:
-        found = [key async for key in self.redis.scan_iter(count=1000)]
-        self._backup = {key: await reply(self.redis.dump(key)) for key in sorted(found)}
-
-    async def _rewind(self) -> None:
-        """The server comes back as it was; producers send again what they know."""
-        if self._backup is None:
-            return
-        self.counts["rewinds"] += 1
-        self.oracle.rewound = True
-        self.oracle.arrived_late.clear()
-        await self.redis.flushdb()
-        for key, value in self._backup.items():
-            await self.redis.restore(key, 0, value)
-        await self._new_epoch()
-        replayed = list(self.sent)
-        self.rng.shuffle(replayed)
-        for at in range(0, len(replayed), 10):
-            await self._report(replayed[at : at + 10])
-
-    async def _new_epoch(self) -> None:
-        for shard in SHARDS:
-            settle = (_digest("epoch"), 1, keys.epoch(shard), self.now, self._nonce(), "always")
-            await reply(self.redis.execute_command("EVALSHA", *settle))
-
     # Peace
 
     async def _begin(self) -> None:
@@ -337,7 +225,7 @@ class World:
         self.healed = True
         self.workers = []
         await self._pass(max(0, int(START.timestamp() * 1000) + SPREAD_S * 1000 - self.now))
-        await self._report(self.unsent)
+        await self.report(self.unsent)
         await self._drain("after the trouble")
         period = Period(2026, 10)
         while period <= await self._last_period():
@@ -386,8 +274,10 @@ class World:
             each for shard in SHARDS for each in await self.redis.zrange(keys.due(shard), 0, -1)
         ]
 
-    def _moment(self) -> datetime:
+    def moment(self) -> datetime:
+        """What time it is."""
         return datetime.fromtimestamp(self.now / 1000, UTC)
 
-    def _nonce(self) -> str:
+    def nonce(self) -> str:
+        """As random as a seed allows, and never the same again, also after a rewind."""
         return f"{self._nonces.getrandbits(64):016x}"

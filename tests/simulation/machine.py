@@ -1,0 +1,58 @@
+"""The machine that Redis runs on: it may come back as it was some time ago."""
+
+from typing import TYPE_CHECKING
+
+from redis.asyncio import Redis
+
+from billing import keys
+from billing.ledger.server import _digest
+from billing.redis_reply import reply
+from tests.simulation.people import CUSTOMERS
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+SHARDS = tuple(sorted({keys.shard_of(customer) for customer in CUSTOMERS}))
+
+
+class Machine:
+    """Copies of the ledger, and what a restored one asks of everybody."""
+
+    def __init__(self, world: "World", redis: Redis) -> None:
+        self._world = world
+        self._redis = redis
+        self._backup: dict[bytes, bytes] | None = None
+
+    async def back_up(self) -> None:
+        """Copy everything."""
+        found = [key async for key in self._redis.scan_iter(count=1000)]
+        self._backup = {key: await reply(self._redis.dump(key)) for key in sorted(found)}
+
+    async def rewind(self) -> None:
+        """The server comes back as it was; producers send again what they know."""
+        if self._backup is None:
+            return
+        self._world.counts["rewinds"] += 1
+        self._world.oracle.rewound = True
+        self._world.oracle.arrived_late.clear()
+        await self._redis.flushdb()
+        for key, value in self._backup.items():
+            await self._redis.restore(key, 0, value)
+        await self.new_epoch()
+        replayed = list(self._world.sent)
+        self._world.rng.shuffle(replayed)
+        for at in range(0, len(replayed), 10):
+            await self._world.report(replayed[at : at + 10])
+
+    async def new_epoch(self) -> None:
+        """As the ledger does when it meets a server that is not the one it was."""
+        for shard in SHARDS:
+            settle = (
+                _digest("epoch"),
+                1,
+                keys.epoch(shard),
+                self._world.now,
+                self._world.nonce(),
+                "always",
+            )
+            await reply(self._redis.execute_command("EVALSHA", *settle))
