@@ -53,7 +53,7 @@ class KeySet:
             answer = await self._client.get(self._url)
             answer.raise_for_status()
             found = jwt.PyJWKSet.from_dict(answer.json()).keys
-        except (httpx.HTTPError, ValueError, jwt.PyJWTError) as error:
+        except (httpx.HTTPError, ValueError, AttributeError, TypeError, jwt.PyJWTError) as error:
             if not self._keys:
                 raise HttpRefusal(
                     503,

@@ -137,6 +137,7 @@ class Issuer:
         self.keys: dict[str, PrivateKeyTypes] = {}
         self.asked = 0
         self.up = True
+        self.nonsense: str | None = None
         self.extra: list[dict[str, Any]] = []
         self.app = Starlette(routes=[Route("/jwks", self._answer)])
         self.address = ""
@@ -148,6 +149,8 @@ class Issuer:
 
     async def _answer(self, _: Request) -> Response:
         self.asked += 1
+        if self.nonsense is not None:
+            return Response(self.nonsense)
         listed = [self._jwk(kid, key) for kid, key in self.keys.items()]
         return JSONResponse({"keys": [*listed, *self.extra]}, 200 if self.up else 503)
 
@@ -209,6 +212,19 @@ async def test_known_keys_hold_while_the_issuer_is_down(issuer: Issuer) -> None:
     tokens = issuer.tokens(lifetime=0, patience=0)
     await tokens.viewer(bearer(RSA, "RS256", "rsa-1"))
     issuer.up = False
+
+    assert (await tokens.viewer(bearer(RSA, "RS256", "rsa-1"))).subject == "user-1"
+    assert await refusal(issuer.tokens(), bearer(RSA, "RS256", "rsa-1")) == 503
+
+
+@pytest.mark.parametrize(
+    "nonsense", ["", "<html>", "[]", "{}", '{"keys": 1}', '{"keys": [1]}', '{"keys": [{}]}']
+)
+async def test_what_is_no_jwks_takes_no_key_away(issuer: Issuer, nonsense: str) -> None:
+    """An issuer that answers a maintenance page is down, whatever its status says."""
+    tokens = issuer.tokens(lifetime=0, patience=0)
+    await tokens.viewer(bearer(RSA, "RS256", "rsa-1"))
+    issuer.nonsense = nonsense
 
     assert (await tokens.viewer(bearer(RSA, "RS256", "rsa-1"))).subject == "user-1"
     assert await refusal(issuer.tokens(), bearer(RSA, "RS256", "rsa-1")) == 503
