@@ -50,10 +50,11 @@ DATA = os.environ.get(
 )  # where the ledger's file is; a shared disk measures its neighbours
 CUSTOMERS = 300
 CONNECTIONS = 24
-READS_A_SECOND = 5
-CALM_SECONDS = 10.0
-FLOOR_SECONDS = 10.0
-SECRET = "whsec_bench_0123456789abcdef"
+READS_A_SECOND = 20
+STEADY_SECONDS = 10.0
+STEADY_RATE = 300  # Stripe lets us make 100 writes a second
+FLOOR_SECONDS = 5.0
+SECRET = "whsec_flood_0123456789abcdef"
 PATH = "/webhooks/stripe"
 PANEL = """query Panel($id: ID!) { customer(id: $id) { name
   invoices(first: 1) { nodes { id status total { amount } } } } }"""
@@ -281,11 +282,13 @@ class Flood:
     over: bool = False
     _changed: deque[bytes] = field(default_factory=deque)
 
-    async def deliveries(self) -> AsyncIterator[bytes]:
-        """Everything that is sent, in the order in which it is."""
+    async def deliveries(self, events: int, pace: float) -> AsyncIterator[bytes]:
+        """What is sent about *events* events, in that order; one event each *pace* seconds at most."""
         late: deque[bytes] = deque()
         recent: deque[bytes] = deque(maxlen=5000)
-        while self.genuine < EVENTS:
+        began, first = time.perf_counter(), self.genuine
+        while self.genuine < first + events:
+            await asyncio.sleep(began + (self.genuine - first) * pace - time.perf_counter())
             body = self._next()
             recent.append(body)
             if self._happens("late"):
@@ -415,30 +418,30 @@ async def _flood(
     flood, load = Flood(services, sandbox, shop), Load(ports)
     async with Panels(system, ports, shop).open() as panels:
         reading = asyncio.create_task(panels.keep_reading())
-        await asyncio.sleep(CALM_SECONDS)
-        calm = panels.percentiles()
         people = asyncio.create_task(flood.people())
-        before = _cpu_seconds(gateways)
-        seconds = await load.send(flood.deliveries())
-        cpu = (_cpu_seconds(gateways) - before) / sum(load.statuses.values()) * 1e6
-        busy = panels.percentiles()
+        await asyncio.sleep(STEADY_SECONDS)
+        calm = panels.percentiles()
+        await load.send(flood.deliveries(round(STEADY_SECONDS * STEADY_RATE), 1 / STEADY_RATE))
+        steady = panels.percentiles()
+        load.statuses, before = {}, _cpu_seconds(gateways)
+        seconds = await load.send(flood.deliveries(EVENTS, 0))
+        sent = sum(load.statuses.values())
+        cpu = (_cpu_seconds(gateways) - before) / sent * 1e6
+        full = panels.percentiles()
         flood.over = True
         reading.cancel()
         await asyncio.wait([reading, people])
-        seconds += await load.send(flood.finale())
-        sent = sum(load.statuses.values())
+        print(f"\n{sent:,} deliveries of {EVENTS:,} events in {seconds:.0f} s: {load.statuses}")
+        await load.send(flood.finale())
         print(
-            f"\n{EVENTS:,} events, {flood.changes} of them real changes at Stripe, in {seconds:.0f} s"
-        )
-        print(
-            f"  {sent:,} deliveries: {flood.sent - flood.genuine:,} duplicates, {flood.forged:,} "
-            f"forgeries, {flood.garbage} garbage; answered {load.statuses}"
+            f"  in all {flood.genuine:,} events, {flood.changes} of them changes at Stripe; beside them "
+            f"{flood.sent - flood.genuine:,} duplicates, {flood.forged:,} forgeries, {flood.garbage} garbage"
         )
         print(
             f"  {sent / seconds:,.0f}/s, the bare route {floor.per_second:,.0f}/s; CPU a delivery "
             f"{cpu:.0f} µs (panels included), the bare route {floor.cpu:.0f} µs: {cpu / floor.cpu:.1f} floors"
         )
-        print(f"  panels in calm {calm}; during the flood {busy}")
+        print(f"  panels: {calm} in calm; {steady} at {STEADY_RATE} events/s; {full} at full speed")
         differing = await _settled(services, panels)
     await _count(services, system.settings, flood, differing)
 
