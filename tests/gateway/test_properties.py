@@ -1,0 +1,107 @@
+"""Whatever somebody sends, the answer is well-formed, and never our fault."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tests.gateway.serving import Edge
+
+ANYTHING = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+WORDS = [
+    *"{}()[]:=!$@|&", "...", "query", "mutation", "subscription", "fragment", "on", "F", "Leaf", "Query", "hello", "leaf",
+    "leaves", "again", "nodes", "id", "first", "name", "colour", "of", "CRIMSON", "fault", "fatal", "refused", "add", "a",
+    "1", "-1", "1.5", "1e9", '"x"', '"""x"""', "$v", "true", "null", "skip", "include", "if", "__typename", "__schema",
+    "__type", "# c\n", "\u0000", "é", "\ufeff",
+]  # fmt: skip
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+documents = st.lists(st.sampled_from(WORDS), max_size=40).map(" ".join)
+requests = st.fixed_dictionaries(
+    {},
+    optional={
+        "query": documents | json_values,
+        "variables": st.dictionaries(st.sampled_from(["v", "c"]), json_values) | json_values,
+        "operationName": st.sampled_from(["F", "A", ""]) | json_values,
+        "extensions": st.dictionaries(st.just("persistedQuery"), json_values) | json_values,
+        "documentId": json_values,
+    },
+)
+
+
+@pytest.fixture
+async def client(edge: Edge) -> AsyncIterator[httpx.AsyncClient]:
+    """Somebody with a token."""
+    transport = httpx.ASGITransport(edge.app)
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://edge", headers={"Authorization": "Bearer ann"}
+    ) as somebody:
+        yield somebody
+
+
+def must_be_well_formed(answer: httpx.Response) -> None:
+    """A JSON object with data or errors, each with a message and a code; a fault only where one was asked for."""
+    body = answer.json()
+    assert answer.headers["content-type"].startswith("application/")
+    assert "data" in body or body["errors"]
+    for error in body.get("errors", []):
+        assert error["message"]
+        assert error["extensions"]["code"]
+        if error["extensions"]["code"] == "INTERNAL_SERVER_ERROR":
+            assert error["path"]
+    assert answer.status_code in (200, 400, 405, 429)
+
+
+@ANYTHING
+@given(body=st.binary(max_size=200) | json_values.map(lambda v: json.dumps(v).encode()))
+async def test_any_bytes_are_answered(client: httpx.AsyncClient, body: bytes) -> None:
+    """As JSON, by a status that fits."""
+    answer = await client.post(
+        "/graphql", content=body, headers={"Content-Type": "application/json"}
+    )
+
+    must_be_well_formed(answer)
+
+
+@ANYTHING
+@given(request=requests)
+@example(request={"query": "{ hello }", "variables": {"v": float("nan")}})
+async def test_any_request_is_answered(client: httpx.AsyncClient, request: dict[str, Any]) -> None:
+    """By POST, and by GET as far as a URL can carry it."""
+    posted = await client.post(
+        "/graphql",
+        content=json.dumps(request).encode(),
+        headers={"Content-Type": "application/json", "Accept": "application/graphql-response+json"},
+    )
+    params = {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in request.items()
+    }
+    got = await client.get("/graphql", params=params)
+
+    must_be_well_formed(posted)
+    must_be_well_formed(got)
+
+
+@ANYTHING
+@given(accept=st.text(st.characters(codec="latin-1", exclude_categories=["Cc"]), max_size=60))
+@example(accept="application/json;q=1e400, */*;q=-1")
+@example(accept=",;q=,*/*;;q=0.5;q=nan")
+async def test_any_accept_header_is_answered(client: httpx.AsyncClient, accept: str) -> None:
+    """Or refused as not acceptable."""
+    answer = await client.post(
+        "/graphql", json={"query": "{ hello }"}, headers={"Accept": accept.encode("latin-1")}
+    )
+
+    assert answer.status_code in (200, 406)
