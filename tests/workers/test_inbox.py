@@ -11,12 +11,15 @@ from billing import tags
 from billing.budget import Lane
 from billing.changes import ChangeReason
 from billing.effects import Notice
+from billing.errors import StripeRejected
 from billing.inbox_events import EventStatus
 from billing.ledger import Ledger
+from billing.metering import record_usage
 from billing.snapshot import PeriodState
 from billing.syncs import SyncFailure
 from billing.usage import CustomerId
 from tests.support.hearing import World, this_month
+from tests.support.shop import delta
 from workers.inbox import process_inbox
 
 
@@ -62,6 +65,75 @@ async def test_a_deleted_draft_is_made_anew(world: World) -> None:
     again = await world.draft(customer)
     assert again["id"] != draft["id"]
     assert again["total"] == draft["total"]
+
+
+async def test_a_draft_that_bears_our_period_is_claimed(world: World) -> None:
+    """A draft whose creation the ledger has forgotten is taken over instead of a second one being made."""
+    customer = CustomerId(await world.shop.customer())
+    await world.services.stripe.write(
+        "/v1/invoices",
+        {"customer": customer, "metadata": {"gw_period": str(this_month())}},
+        key="made before the ledger was restored",
+        lane=Lane.CLOSE,
+    )
+    await record_usage(world.services, [delta(customer, "1000")])
+    await world.heard()
+    await world.flushed(customer)
+
+    [draft] = await world.services.stripe.pages(
+        "/v1/invoices", {"customer": customer}, lane=Lane.CUSTOMER
+    )
+    assert draft["total"] == 3
+    assert (await world.ledger(customer)).invoice == draft["id"]
+
+
+@pytest.mark.parametrize(
+    "actions",
+    [
+        ["finalize"],
+        ["finalize", "pay"],
+        ["finalize", "void"],
+        ["finalize", "mark_uncollectible"],
+        ["finalize", "mark_uncollectible", "pay"],
+        ["update"],
+        ["delete"],
+    ],
+    ids=" then ".join,
+)
+async def test_whatever_happens_to_an_invoice_is_what_a_panel_shows(
+    world: World, actions: list[str]
+) -> None:
+    """After Stripe's last word about an invoice nobody is shown an earlier state, worker or no worker."""
+    customer = await world.shop.customer()
+    made = await world.services.stripe.write(
+        "/v1/invoices",
+        {"customer": customer, "collection_method": "send_invoice", "days_until_due": 30},
+        key="by hand",
+        lane=Lane.SUPPORT,
+    )
+    invoice = made.body["id"]
+    await world.sandbox.dashboard("add_line", invoice, amount=5000, description="By hand")
+    await world.sandbox.drain_webhooks()
+    for action in actions:
+        await _shown(world, invoice)
+        changes = {"description": "changed"} if action == "update" else {}
+        await world.sandbox.dashboard(action, invoice, **changes)
+        await world.sandbox.drain_webhooks()
+
+        assert await _shown(world, invoice) == await _read(world, invoice)
+
+
+async def _shown(world: World, invoice: str) -> Any:
+    found = await world.services.cache.fetch(tags.invoice(invoice), lambda: _read(world, invoice))
+    return found.value
+
+
+async def _read(world: World, invoice: str) -> Any:
+    try:
+        body = await world.services.stripe.read(f"/v1/invoices/{invoice}", lane=Lane.CUSTOMER)
+    except StripeRejected:
+        return None
+    return [body["status"], body["description"], body["amount_paid"], body["amount_remaining"]]
 
 
 async def test_echoes_of_our_own_writes_cause_nothing(world: World) -> None:

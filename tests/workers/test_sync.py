@@ -288,3 +288,64 @@ async def test_a_lease_that_is_held_is_left_alone(account: Account) -> None:
     await account.world.services.ledger.acquire(account.customer, account.period)
 
     assert (await account.flush()).outcome is Outcome.BUSY
+
+
+async def test_a_worker_that_stood_still_sends_nothing(account: Account) -> None:
+    """Its picture is old, and Stripe may have forgotten the key; but another may still send it."""
+    await account.use("3")
+    times = iter([0.0])
+    frozen = replace(account.ports, clock=lambda: next(times, boottime()) - 100_000_000)
+    account.ports, ports = frozen, account.ports
+    first = await account.flush()
+    account.ports = ports
+
+    assert first.outcome is Outcome.RETRYING
+    assert await account.invoices() == []
+    assert (await account.flush()).outcome is Outcome.SYNCED
+
+
+async def test_workers_that_die_on_a_period_leave_it_to_a_person(account: Account) -> None:
+    """Whatever it is that kills them; an hour later it is tried again."""
+    await account.use("3")
+    services = account.world.services
+    for _ in range(MAX_CRASHES):
+        await services.ledger.acquire(account.customer, account.period, lease_ms=0)
+    result = await account.flush()
+
+    assert result.failure is not None
+    assert (result.outcome, result.failure.code) == (Outcome.PARKED, "crash_loop")
+    assert await account.invoices() == []
+
+
+async def test_usage_whose_price_is_gone_is_set_aside(account: Account) -> None:
+    """It cannot be billed; the failure names the price."""
+
+    class Forgetful:
+        async def by_id(self, _: object) -> dict[str, Price]:
+            return {}
+
+    await account.use("3")
+    account.ports = replace(account.ports, catalogue=Forgetful())
+    result = await account.flush()
+
+    assert result.failure is not None
+    assert (result.outcome, result.failure.code) == (Outcome.PARKED, "UNKNOWN_SKU")
+
+
+async def test_an_invoice_full_of_other_peoples_lines_waits_for_room(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """We remove nothing that is not ours."""
+    await account.use("3")
+    await account.flush()
+    (invoice,) = await account.invoices()
+    for _ in range(2):
+        await account.world.sandbox.dashboard(
+            "add_line", invoice["id"], amount=1, description="Gift"
+        )
+    monkeypatch.setattr(plan, "MAX_LINES", 2)
+    await account.world.services.ledger.request_verify(account.customer, account.period)
+    result = await account.flush()
+
+    assert result.failure is not None
+    assert (result.outcome, result.failure.code) == (Outcome.PARKED, "no_room")
