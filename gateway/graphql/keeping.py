@@ -4,6 +4,7 @@ It is looked for before anything else is done with a request, because only then 
 cost what a static page does. Whether an answer may be given again is the `Keeper`'s to know.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,6 +12,8 @@ from typing import Any, Protocol
 from graphql import DocumentNode, OperationDefinitionNode, OperationType
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
+
+from gateway.graphql.params import READ_SECONDS, too_slow
 
 TELLING = frozenset({b"authorization", b"accept", b"content-type"})
 """The request headers that an answer depends on."""
@@ -64,8 +67,13 @@ async def begin(scope: Scope, receive: Receive) -> tuple[Key | None, Receive]:
     """The key of a POST that comes in one piece, None for others; and a *receive* that begins anew."""
     if scope["method"] != "POST":
         return None, receive
-    unread: list[Message] = [await receive()]
-    first, key = unread[0], None
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            first = await receive()
+    except TimeoutError:
+        raise too_slow() from None
+    unread: list[Message] = [first]
+    key = None
     if first["type"] == "http.request" and not first.get("more_body"):
         key = (*[each for each in scope["headers"] if each[0] in TELLING], first.get("body"))
 

@@ -1,5 +1,6 @@
 """What a request asks for: strict JSON, strict shapes, the same over HTTP and WebSocket."""
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -8,6 +9,8 @@ from starlette.requests import Request
 
 from gateway.refusal import HttpRefusal
 
+# For a whole body to arrive.
+READ_SECONDS = 20.0
 _OBJECTS = ("variables", "extensions")
 
 
@@ -38,15 +41,19 @@ async def read_params(request: Request, *, limit: int) -> Params:
 
 
 async def read_body(request: Request, *, limit: int) -> bytes:
-    """The body, or a 413 as soon as it is known to be longer than *limit* bytes."""
+    """The body; a 413 as soon as it is known to exceed *limit* bytes, a 408 when it takes too long."""
     announced = request.headers.get("content-length", "")
-    body = bytearray()
     if announced.isdecimal() and int(announced[:16]) > limit:
         raise _too_large(limit)
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise _too_large(limit)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise _too_large(limit)
+    except TimeoutError:
+        raise too_slow() from None
     return bytes(body)
 
 
@@ -78,6 +85,11 @@ def _ill_formed(error: Exception) -> HttpRefusal:
     return HttpRefusal(
         400, "BAD_REQUEST", f"The request is no well-formed GraphQL request: {reason}."
     )
+
+
+def too_slow() -> HttpRefusal:
+    """408: who sends a byte a minute holds a connection, and an ending server, for hours."""
+    return HttpRefusal(408, "REQUEST_TIMEOUT", f"The body took more than {READ_SECONDS:.0f} s.")
 
 
 def _too_large(limit: int) -> HttpRefusal:

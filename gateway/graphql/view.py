@@ -83,13 +83,13 @@ class GraphQLView(GraphQL[Any, None]):
             await super().__call__(scope, receive, send)
             return
         key: Key | None = None
-        if self.keeper is not None:
-            key, receive = await begin(scope, receive)
-            kept = await self.keeper.find(key) if key else None
-            if kept is not None:
-                await kept.send(send)
-                return
         try:
+            if self.keeper is not None:
+                key, receive = await begin(scope, receive)
+                kept = await self.keeper.find(key) if key else None
+                if kept is not None:
+                    await kept.send(send)
+                    return
             response = await self._answer(Request(scope, receive), key)
         except HttpRefusal as refusal:
             response = refusal.response()

@@ -1,5 +1,6 @@
 """The gateway's process as it is deployed: every route, over a real ledger and the sandbox."""
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +17,7 @@ from billing.services import Services
 from billing.settings import Environment, Settings
 from gateway import usage_door
 from gateway.app import create_app
+from gateway.graphql import keeping, params
 from tests.gateway.serving import serve
 from tests.gateway.test_websocket import connected
 
@@ -319,3 +321,25 @@ async def test_in_production_customers_do_not_see_the_schema(
 
     assert customer["errors"][0]["extensions"]["code"] == "INTROSPECTION_DISABLED"
     assert support["data"] == {"__schema": {"queryType": {"name": "Query"}}}
+
+
+async def test_a_body_that_never_ends_is_given_up(
+    gateway: httpx.AsyncClient,
+    token: Callable[..., dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """408, whether nothing of it comes or half; else a shutdown would wait for it."""
+    monkeypatch.setattr(params, "READ_SECONDS", 0.2)
+    monkeypatch.setattr(keeping, "READ_SECONDS", 0.2)
+    for path, role, sent in [
+        ("/graphql", "support", b""),
+        ("/graphql", "support", b'{"query"'),
+        ("/usage", "metering", b'{"id"'),
+    ]:
+        reader, writer = await asyncio.open_connection(gateway.base_url.host, gateway.base_url.port)
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n"
+        writer.write(f"{head}Authorization: {token(role)['Authorization']}\r\n\r\n".encode() + sent)
+        answer = await asyncio.wait_for(reader.readuntil(b"}"), 5)
+        writer.close()
+
+        assert b" 408 " in answer.splitlines()[0]
