@@ -1,6 +1,6 @@
 """How long a customer waits for ``syncBilling`` while everybody is flushed: ``python -m benchmarks on_demand``.
 
-Gateway and two workers against the sandbox with Stripe's limits and delays. First alone; then while 200
+Gateway and two workers against the sandbox with Stripe's limits and delays. First alone; then while 100
 customers with new usage every second are always due, which asks for many times what Stripe's limits
 grant. Timed from the call until its Sync has succeeded.
 """
@@ -29,10 +29,10 @@ from billing.usage import CustomerId, Price, UsageDelta
 from tests.support.stripe_sandbox import start_sandbox
 from tests.support.system import Caller, System
 
-BACKGROUND = 200
+BACKGROUND = 100
 CALLERS = 20
-CALLS = int(os.environ.get("ON_DEMAND_CALLS", "100"))
-PAUSE = 0.2  # seconds between two calls
+CALLS = int(os.environ.get("ON_DEMAND_CALLS", "60"))
+PAUSE = 0.1  # seconds between two calls
 SKU = "machine-seconds"
 SYNC = "mutation($id: ID!) { syncBilling(input: {customerId: $id}) { sync { id } errors { message } } }"
 
