@@ -34,6 +34,9 @@ class Duty(StrEnum):
     LOOK = "look"
     """Have the period's invoice read again under its lease: one finalized elsewhere is sealed, an
     edited one verified against the ledger, a deleted one made anew."""
+    HOLD = "hold"
+    """As LOOK; and when the period is sealed already, bill nothing more until a person has decided
+    what becomes of the usage that the invoice asked for."""
     WAKE = "wake"
     """Try again what was parked: what parks a customer is often cured by an edit of that customer."""
 
@@ -50,6 +53,7 @@ class Effect:
 
 
 _LIFE = Effect(Duty.LOOK)
+_VOID = Effect(Duty.HOLD)
 _SHOWN = Effect()
 _CUSTOMER = Effect(Duty.WAKE, (tags.CUSTOMERS,))
 _CATALOGUE = Effect(generations=(tags.CATALOGUE,))
@@ -64,7 +68,7 @@ EFFECTS: Mapping[str, Effect] = {
     "invoice.finalized": _LIFE,
     "invoice.finalization_failed": _LIFE,
     "invoice.paid": _LIFE,
-    "invoice.voided": _LIFE,
+    "invoice.voided": _VOID,
     "invoice.marked_uncollectible": _LIFE,
     "invoice.payment_failed": _SHOWN,
     "invoice.payment_action_required": _SHOWN,

@@ -8,6 +8,7 @@ for twice and a subscriber told twice change nothing.
 import asyncio
 import traceback
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 
 import structlog
@@ -20,12 +21,11 @@ from billing.inbox_events import Bundle, EventStatus
 from billing.services import Services
 from billing.snapshot import PeriodState, Snapshot
 from billing.usage import CustomerId
+from workers.close import GATEWAY
 
 log = structlog.get_logger(__name__)
 
-AT_ONCE = (
-    16  # objects worked on side by side: enough for their commands to share the ledger's fsyncs
-)
+AT_ONCE = 16  # objects side by side: enough for their commands to share the ledger's fsyncs
 TRIGGER = "WEBHOOK"
 
 
@@ -103,21 +103,35 @@ async def _with_owner(services: Services, notices: list[Notice]) -> list[Notice]
 async def _do_duties(services: Services, customer: CustomerId, notices: list[Notice]) -> None:
     duties = {each.effect.duty for each in notices if each.effect is not None}
     looked = False
-    for snapshot in await _unsealed(services, customer) if duties - {Duty.NOTHING} else ():
-        look = Duty.LOOK in duties and any(_is_about(each, snapshot) for each in notices)
-        if look:
+    for snapshot in await _periods(services, customer) if duties - {Duty.NOTHING} else ():
+        about = any(_is_about(each, snapshot) for each in notices)
+        if snapshot.state is PeriodState.SEALED:
+            if about and Duty.HOLD in duties:
+                await _hold(services, snapshot)
+            continue
+        if about and duties & {Duty.LOOK, Duty.HOLD}:
             await services.ledger.request_verify(customer, snapshot.period)
             looked = True
-        if snapshot.stuck and (look or Duty.WAKE in duties):
+        if snapshot.stuck and (about or Duty.WAKE in duties):
             await services.ledger.wake(customer, snapshot.period)
     if looked:
         await services.ledger.request_sync(customer, TRIGGER)
 
 
-async def _unsealed(services: Services, customer: CustomerId) -> list[Snapshot]:
+async def _periods(services: Services, customer: CustomerId) -> list[Snapshot]:
     periods = await services.ledger.periods(customer)
-    found = [await services.ledger.peek(customer, period) for period in periods]
-    return [each for each in found if each.state is not PeriodState.SEALED]
+    return [await services.ledger.peek(customer, period) for period in periods]
+
+
+async def _hold(services: Services, snapshot: Snapshot) -> None:
+    """Whether what a voided invoice billed is asked for again is a person's decision."""
+    reason = (
+        f"Invoice {snapshot.invoice} was voided in Stripe after {snapshot.period} had ended. Adjust the"
+        " next bill if that usage is still owed, then release."
+    )
+    with suppress(Refused):  # held already, which is all we want
+        await services.ledger.hold(snapshot.customer, reason, GATEWAY)
+    log.warning("invoice.voided", customer=snapshot.customer, invoice=snapshot.invoice)
 
 
 def _is_about(notice: Notice, snapshot: Snapshot) -> bool:

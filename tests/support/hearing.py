@@ -73,10 +73,12 @@ class World:
         while await process_inbox(self.services, 100):
             pass
 
-    async def billed(self, slug: str = "acme") -> tuple[CustomerId, dict[str, Any]]:
+    async def billed(
+        self, slug: str = "acme", quantity: str = "1000"
+    ) -> tuple[CustomerId, dict[str, Any]]:
         """A new customer with some usage, told to Stripe: the customer and the draft."""
         customer = CustomerId(await self.shop.customer(slug))
-        report = await record_usage(self.services, [delta(customer, "1000")])
+        report = await record_usage(self.services, [delta(customer, quantity)])
         assert report.accepted == 1
         await self.flushed(customer)
         return customer, await self.draft(customer)

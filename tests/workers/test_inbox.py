@@ -40,6 +40,22 @@ async def test_an_invoice_finalized_in_the_dashboard_ends_its_period(world: Worl
     assert await statuses(world, "invoice.finalized") == [EventStatus.PROCESSED]
 
 
+async def test_an_invoice_voided_after_its_period_ended_holds_the_customer(world: World) -> None:
+    """Whether its usage is still owed is a person's decision; until then nothing more is billed."""
+    customer, draft = await world.billed(quantity="30000000")
+    await world.sandbox.dashboard("finalize", draft["id"])
+    await world.heard()
+    await world.flushed(customer)
+    assert (await world.ledger(customer)).state is PeriodState.SEALED
+    assert await world.services.ledger.held(customer) is None
+    await world.sandbox.dashboard("void", draft["id"])
+    await world.heard()
+
+    held = await world.services.ledger.held(customer)
+    assert held is not None
+    assert draft["id"] in held.reason
+
+
 async def test_an_edited_line_is_put_right_at_the_next_flush(world: World) -> None:
     """A quantity changed in the Dashboard must not reach the customer's bill unnoticed."""
     customer, draft = await world.billed()
