@@ -22,7 +22,7 @@ import structlog
 
 from billing import carry, plan
 from billing.errors import KeyExpired, OutcomeUnknown
-from billing.ledger import recording, server
+from billing.ledger import Ledger, recording, server
 from tests.simulation.machine import Machine
 from tests.simulation.run import MODES, Figures, Simulation, open_simulation
 from workers import close, sync
@@ -135,13 +135,18 @@ def _keys_for_ever() -> Any:
     return instead_of(Run, "_send", sends)
 
 
-def _no_doubt() -> Any:
+@contextmanager
+def _no_doubt() -> Iterator[None]:
     commit = Run.commit
 
     async def commits(self: Run, **facts: Any) -> None:
         await commit(self, **{**facts, "doubt": False})
 
-    return instead_of(Run, "commit", commits)
+    async def certain(*_: Any) -> None:
+        pass
+
+    with instead_of(Run, "commit", commits), instead_of(Ledger, "in_doubt", certain):
+        yield
 
 
 def _stored_errors_are_retried() -> Any:
@@ -281,7 +286,7 @@ MUTATIONS = (
         lambda: lua("seal", "landing(following(period))", "following(period)"),
         (1, 3),
     ),
-    Mutation("a dropped request may still arrive", _no_doubt, (6,)),
+    Mutation("a request without an answer may still arrive", _no_doubt, (6,)),
     Mutation("nothing is finalized while a request may still arrive", _no_quiet_time, (6,)),
     Mutation(
         "an old intent to finalize is decided anew",

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from billing import keys, plan
 from billing.budget import Lane
 from billing.metering import record_usage
-from billing.snapshot import Op, OpKind
+from billing.snapshot import Flight, Lease, Op, OpKind
 from billing.stripe_api import boottime
 from billing.usage import CustomerId, Price
 from tests.support.account import Account
@@ -351,3 +351,27 @@ async def test_an_invoice_full_of_other_peoples_lines_waits_for_room(
 
     assert result.failure is not None
     assert (result.outcome, result.failure.code) == (Outcome.PARKED, "no_room")
+
+
+async def test_a_worker_that_was_overtaken_stops(account: Account) -> None:
+    """The server was replaced under it: nothing that it knows can be trusted, so nothing is sent."""
+
+    class Replaced:
+        """The ledger, on a server that is replaced when the flight is written down."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(account.world.services.ledger, name)
+
+        async def prepare(self, lease: Lease, flight: Flight) -> None:
+            await account.world.services.ledger.begin_epoch()
+            await account.world.services.ledger.prepare(lease, flight)
+
+    await account.use("3")
+    ports = account.ports
+    account.ports = replace(ports, ledger=Replaced())
+    overtaken = await account.flush()
+    account.ports = ports
+
+    assert overtaken.outcome is Outcome.LOST
+    assert await account.invoices() == []
+    assert (await account.flush()).outcome is Outcome.SYNCED
