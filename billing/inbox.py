@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
@@ -62,7 +62,7 @@ class InboxPolicy:
 class Inbox:
     """The durable store of events, in the ledger's Redis; every method may raise LedgerUnavailable."""
 
-    def __init__(self, redis: Redis, policy: InboxPolicy | None = None) -> None:
+    def __init__(self, redis: Redis | RedisCluster, policy: InboxPolicy | None = None) -> None:
         self._redis = redis
         self._policy = policy or InboxPolicy()
         self._receive = self._script("receive")
@@ -178,7 +178,8 @@ class Inbox:
 
     def _script(self, name: str) -> AsyncScript:
         source = files("billing").joinpath(f"inbox_scripts/{name}.lua").read_text()
-        return self._redis.register_script(source)
+        # A cluster's client can do this too, but is not typed so.
+        return cast("Redis", self._redis).register_script(source)
 
 
 async def _run(script: AsyncScript, touched: Sequence[str], args: Sequence[Any]) -> Any:
