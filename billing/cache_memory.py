@@ -9,7 +9,9 @@ from typing import Any
 
 from billing.lru import Lru
 
-HELD_BYTES = 5  # a held value takes about this much of the process for each byte of its JSON
+HELD_BYTES = (
+    3  # records take 2.5 bytes of the process for each byte of their JSON (benchmarks/reads.py)
+)
 
 
 class Source(StrEnum):

@@ -178,7 +178,7 @@ async def processes(
         for _ in range(2):
             server = SteppedServer(url)
             server.schedule = schedule
-            stack.push_async_callback(server.redis.aclose)
+            stack.push_async_callback(server.aclose)
             caches.append(Cache(server, policy or CachePolicy()))
             stack.push_async_callback(caches[-1].close)
         yield caches[0], caches[1]
