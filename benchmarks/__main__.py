@@ -12,7 +12,9 @@ def main(only: str | None) -> None:
     names = sorted(file.stem for file in Path(__file__).parent.glob("*.py"))
     chosen = [name for name in names if name not in NOT_BENCHMARKS and only in (None, name)]
     if not chosen:
-        raise SystemExit(f"There is no benchmark {only!r}; there are: {', '.join(set(names) - NOT_BENCHMARKS)}")
+        raise SystemExit(
+            f"There is no benchmark {only!r}; there are: {', '.join(set(names) - NOT_BENCHMARKS)}"
+        )
     for name in chosen:
         print(f"\n== {name}", flush=True)
         runpy.run_module(f"benchmarks.{name}", run_name="__main__")

@@ -54,7 +54,9 @@ class Catalogue:
     async def by_id(self, ids: Iterable[str]) -> dict[str, Price]:
         """The prices with these Stripe ids, sold or not; unknown ones are left out."""
         wanted = set(ids)
-        if not wanted <= self._prices.by_id.keys():  # a price never changes, so what is known is true
+        if (
+            not wanted <= self._prices.by_id.keys()
+        ):  # a price never changes, so what is known is true
             await self._look(urgent=True)
         return {each: self._prices.by_id[each] for each in wanted if each in self._prices.by_id}
 
@@ -97,7 +99,9 @@ def _parsed(kept: Iterable[Mapping[str, Any]]) -> _Prices:
     by_id: dict[str, Price] = {}
     by_sku: dict[str, Price] = {}
     for each in kept:
-        if each["unit_amount"] is None:  # tiered prices have no unit amount; usage cannot be counted by one
+        if (
+            each["unit_amount"] is None
+        ):  # tiered prices have no unit amount; usage cannot be counted by one
             continue
         price = Price(
             id=each["id"],

@@ -22,7 +22,9 @@ from billing.usage import CustomerId, Price, UsageDelta
 MAX_TEXT = 255
 MAX_BATCH = 10_000
 QUANTITY = re.compile(r"-?\d{1,15}(?:\.\d{1,12})?", re.ASCII)
-RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
+RFC_3339 = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII
+)
 CUSTOMER = re.compile(r"cus_[A-Za-z0-9]{1,64}", re.ASCII)
 NOT_FOUND = 404
 
@@ -123,14 +125,26 @@ def _checked(raw: ReportedDelta) -> UsageDelta | Rejection:
 def _wrong_text(raw: ReportedDelta) -> Rejection | None:
     for field, text in (("id", raw.id), ("sku", raw.sku)):
         if not 0 < len(text) <= MAX_TEXT or not text.isprintable() or "~" in text:
-            return _invalid(raw.id[:MAX_TEXT], field, f"Give {field} 1 to {MAX_TEXT} printable characters, none of them '~'.")
-    for field, label in (("app", raw.app), ("region", raw.region), ("organization", raw.organization)):
+            return _invalid(
+                raw.id[:MAX_TEXT],
+                field,
+                f"Give {field} 1 to {MAX_TEXT} printable characters, none of them '~'.",
+            )
+    for field, label in (
+        ("app", raw.app),
+        ("region", raw.region),
+        ("organization", raw.organization),
+    ):
         if label is not None and (len(label) > MAX_TEXT or not label.isprintable()):
             return _invalid(raw.id, field, f"Give {field} at most {MAX_TEXT} printable characters.")
     if raw.sku.startswith("adj:"):
-        return _invalid(raw.id, "sku", "No SKU starts with 'adj:'; corrections are made with adjustUsage.")
+        return _invalid(
+            raw.id, "sku", "No SKU starts with 'adj:'; corrections are made with adjustUsage."
+        )
     if not CUSTOMER.fullmatch(raw.customer_id):
-        return _invalid(raw.id, "customerId", "Give the Stripe customer id, which starts with cus_.")
+        return _invalid(
+            raw.id, "customerId", "Give the Stripe customer id, which starts with cus_."
+        )
     return None
 
 
@@ -170,7 +184,9 @@ async def _customer(services: Services, customer: CustomerId) -> Mapping[str, An
                 return None
             raise
 
-    found: Mapping[str, Any] | None = (await services.cache.fetch(tags.customer(customer), read)).value
+    found: Mapping[str, Any] | None = (
+        await services.cache.fetch(tags.customer(customer), read)
+    ).value
     return found
 
 

@@ -50,12 +50,23 @@ def _npm(folder: Path, *arguments: str) -> None:
 def _npm_from_pypi(path: str) -> str:
     print("There is no npm here; taking Node from PyPI (60 MB, once) …", flush=True)
     subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", str(HERE / "requirements.txt")],
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--require-hashes",
+            "-r",
+            str(HERE / "requirements.txt"),
+        ],
         check=True,
     )
     found = shutil.which("npm", path=path)
     if found is None:
-        raise SystemExit("PyPI's nodejs wheel brought no npm; install Node.js 20 or newer and try again.")
+        raise SystemExit(
+            "PyPI's nodejs wheel brought no npm; install Node.js 20 or newer and try again."
+        )
     return found
 
 
