@@ -52,7 +52,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         ledger = Ledger(durable, policy=_ledger_policy(settings))
         await _trust(ledger, settings)
         # Beside the queue: losing the budget costs a few refused calls, keeping it is not worth an fsync.
-        quick = await stack.enter_async_context(Redis.from_url(settings.queue, socket_timeout=5, retry=Retry(NoBackoff(), 1))
+        quick = await stack.enter_async_context(
+            Redis.from_url(settings.queue, socket_timeout=5, retry=Retry(NoBackoff(), 1)),
+        )
         budget = Budget(quick, BudgetPolicy.of(settings))
         stripe = StripeApi(
             settings.stripe_api_key.get_secret_value(), settings.stripe_api_base, budget
