@@ -56,8 +56,8 @@ class Change:
 class ChangeStream:
     """The changes of one customer for one subscriber, until the subscription or the process ends.
 
-    Usage is announced at most once a second; since reporters announce only the first of a second, each
-    announcement is repeated a second later, for what came after it.
+    Usage is announced at most once a second, and not at all in the second after any change was; so
+    each change, and the subscription's beginning, is followed a second later by one for what came since.
     """
 
     def __init__(self, customer: str) -> None:
@@ -66,13 +66,13 @@ class ChangeStream:
         self._woken = asyncio.Event()
         self._closed = False
         self._usage_from = -math.inf
-        self._repeat_at: float | None = None
+        # Somebody else may just have been told, and nobody is again within the second.
+        self._repeat_at: float | None = asyncio.get_running_loop().time() + USAGE_SPACING
 
     def put(self, change: Change) -> None:
         """Replace what has not been read yet."""
         now = asyncio.get_running_loop().time()
-        if change.reason is ChangeReason.USAGE:
-            self._repeat_at = now + USAGE_SPACING
+        self._repeat_at = now + USAGE_SPACING
         if change.reason is not ChangeReason.USAGE or now >= self._usage_from:
             self._newest = change
         self._woken.set()

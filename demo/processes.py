@@ -9,7 +9,7 @@ from typing import Self
 
 from demo.home import DemoRefused
 
-STOP_SECONDS = 40  # longer than a worker may need to finish the call it is in
+STOP_SECONDS = 60  # longer than a worker may need to finish the call it is in
 
 
 class Processes:

@@ -89,6 +89,29 @@ async def test_usage_is_told_of_at_once_then_once_a_second(
         assert time.monotonic() - began >= 2
 
 
+async def test_usage_right_after_another_change_is_told_of(
+    processes: tuple[Process, Process],
+) -> None:
+    """What a sync announced forgot the same ledger, so usage in the second after it announces nothing."""
+    one, other = processes
+    async with one.changes.subscribe("cus_1") as stream:
+        await other.changes.publish(SYNC)
+        assert await _next(stream) == SYNC
+        await other.changes.publish(USAGE)
+        assert (await _next(stream)).reason is ChangeReason.USAGE
+
+
+async def test_who_comes_between_two_usages_of_a_second_hears_of_the_later(
+    processes: tuple[Process, Process],
+) -> None:
+    """The first was announced to nobody, and the second is not announced."""
+    one, other = processes
+    await other.changes.publish(USAGE)
+    async with one.changes.subscribe("cus_1") as stream:
+        await other.changes.publish(USAGE)
+        assert (await _next(stream)).reason is ChangeReason.USAGE
+
+
 async def test_other_changes_do_not_wait_for_usage(processes: tuple[Process, Process]) -> None:
     """A paid invoice shows at once, however busy the customer's machines are."""
     one, other = processes

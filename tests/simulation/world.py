@@ -54,7 +54,8 @@ class World:
         self.mode = mode
         self.redis = redis
         self._epochs = epochs
-        self.now = int(START.timestamp() * 1000)
+        # October ends two days in, or soon, or now.
+        self.now = int(START.timestamp() * 1000) + self.rng.choice([0, 40, 47]) * HOUR_MS
         self.quiet_ms = QUIET_MS
         policy = LedgerPolicy(flush_interval_ms=60_000, retention_ms=400 * DAY_MS)
         self.ledger = Ledger(redis, policy=policy, nonce=self.nonce, clock=lambda: self.now)

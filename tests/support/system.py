@@ -115,7 +115,7 @@ class System:
                 process.send_signal(signal.SIGTERM)
         for process in self.running:
             try:
-                process.wait(40)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
