@@ -45,8 +45,8 @@ from tests.support.system import System, until
 
 ROUNDS = int(os.environ.get("READS_ROUNDS", "5"))
 SECONDS = float(os.environ.get("READS_SECONDS", "3"))
-CONNECTIONS = (16, 64)
-NEW_CUSTOMERS = 300
+CONNECTIONS = tuple(map(int, os.environ.get("READS_CONNECTIONS", "16 64").split()))
+NEW_CUSTOMERS = int(os.environ.get("READS_CUSTOMERS", "300"))
 INVOICES = 10
 CARDS = 5
 DELTAS_A_SECOND = 100

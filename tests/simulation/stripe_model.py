@@ -12,6 +12,8 @@ from enum import StrEnum
 from random import Random
 from typing import Any
 
+from billing import plan
+
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 LATEST_DELIVERY_MS = HOUR_MS
@@ -229,7 +231,7 @@ class StripeModel:
                     del lines[at]
                 else:
                     lines[at] = {**lines[at], **self._figures(each)}
-        if len(lines) > 250:
+        if len(lines) > max(plan.MAX_LINES, len(invoice["lines"])):
             raise Refusal(400, "too_many_lines")
         invoice["lines"] = lines
         if not partial:

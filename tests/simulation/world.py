@@ -95,7 +95,7 @@ class World:
         """What happens to the next write."""
         if self.healed or self.rng.random() >= self.fault_rate:
             return None
-        if self.mode.refusals and self.rng.random() < 0.5:
+        if self.mode.refusals and self.rng.random() < 0.85:
             # The worst pair: a request that comes late, and its repetition refused.
             return self.rng.choice([Fault.LATE, Fault.REFUSED])
         out = (Fault.READ_FAILED, Fault.REFUSED)
