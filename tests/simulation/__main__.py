@@ -9,7 +9,9 @@ import time
 
 import structlog
 
-from tests.simulation.run import Figures, fresh_seed, open_simulation
+from tests.simulation.run import Figures, Simulation, fresh_seed, open_simulation
+
+PROGRESS_SECONDS = 10
 
 
 async def main() -> int:
@@ -17,22 +19,28 @@ async def main() -> int:
     options = _options()
     first = fresh_seed() if options.seed is None else options.seed
     print(f"seed {first}, {options.schedules} schedules")
-    figures, began, shown = Figures(), time.monotonic(), time.monotonic()
-    async with open_simulation() as simulation:
-        for seed in range(first, first + options.schedules):
-            failed = len(figures.failures)
-            await simulation.schedule(seed, figures)
-            if len(figures.failures) > failed:
-                print(f"FAILED seed {seed}: {figures.failures[seed]}", flush=True)
-            if time.monotonic() - shown > 10:
-                shown = time.monotonic()
-                print(f"{figures.schedules} schedules, {len(figures.failures)} failed", flush=True)
-    print(f"{figures.schedules} schedules in {time.monotonic() - began:.0f} s")
-    for name, count in sorted(figures.counts.items()):
-        print(f"  {count:>9,} {name}")
-    for seed in figures.failures:
-        print(f"again: python -m tests.simulation --schedules 1 --seed {seed}")
+    figures, began = Figures(), time.monotonic()
+    try:
+        async with open_simulation() as simulation:
+            await _run(simulation, range(first, first + options.schedules), figures)
+    finally:
+        print(f"{figures.schedules} schedules in {time.monotonic() - began:.0f} s")
+        for name, count in sorted(figures.counts.items()):
+            print(f"  {count:>9,} {name}")
+        for seed in figures.failures:
+            print(f"again: python -m tests.simulation --schedules 1 --seed {seed}")
     return len(figures.failures)
+
+
+async def _run(simulation: Simulation, seeds: range, figures: Figures) -> None:
+    shown = time.monotonic()
+    for seed in seeds:
+        await simulation.schedule(seed, figures)
+        if seed in figures.failures:
+            print(f"FAILED seed {seed}: {figures.failures[seed]}", flush=True)
+        if time.monotonic() - shown > PROGRESS_SECONDS:
+            shown = time.monotonic()
+            print(f"{figures.schedules} schedules, {len(figures.failures)} failed", flush=True)
 
 
 def _options() -> argparse.Namespace:
