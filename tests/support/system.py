@@ -105,7 +105,7 @@ class System:
                     return (await client.get(f"{self.url}/readyz")).is_success
             return False
 
-        await until(ready, "the gateway is ready")
+        await until(ready, "the gateway is ready", seconds=90)
         return process
 
     def stop(self) -> None:
