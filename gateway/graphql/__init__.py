@@ -1,7 +1,8 @@
 """GraphQL over HTTP, WebSocket and SSE for a Strawberry schema, strict in what it takes and tells.
 
 Read in a request's order: ``view`` takes it in, ``accept`` chooses how to answer, ``params`` reads
-it, ``persisted`` finds its text, ``admission`` lets the operation in (``documents`` parses and
-validates, ``limits`` bounds it, ``price`` says what it costs), ``answers`` shapes what came out and
-masks what may not be told. ``event_stream`` and ``websocket`` do the same for what lasts.
+it, ``operations`` runs it. ``admission`` lets it in: ``persisted`` finds its text, ``documents`` parses
+and validates, ``limits`` bounds it, ``price`` says what it costs. ``plain_fields`` executes what needs
+no resolver, ``answers`` shapes what came out and masks what may not be told, ``keeping`` gives it again.
+``event_stream`` and ``websocket`` do the same for what lasts, as long as there are ``places``.
 """
