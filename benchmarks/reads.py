@@ -110,6 +110,7 @@ class Bench:
         if run.failures:
             raise RuntimeError(f"{name}: {run.failures} of {run.answers} answers were not good")
         self.runs[f"{name} {connections}"].append(run)
+        print(f"{TITLES[name]:50} {connections:3} connections {run.rate:7.0f}/s", flush=True)
 
 
 async def main() -> None:
