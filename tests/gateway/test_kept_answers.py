@@ -157,7 +157,7 @@ async def test_a_step_of_ours_ends_it_at_once(panel: Panel) -> None:
     """A hold, a sync, a correction: announced, hence seen."""
     token = panel.token("customer", panel.customer)
     await panel.warm(TOTAL, token)
-    await panel.services.ledger.hold(panel.customer, "dispute", "agent")  # type: ignore[arg-type]
+    await panel.services.ledger.hold(panel.customer, "dispute", "ada")  # type: ignore[arg-type]
     await panel.services.changes.publish(Change(panel.customer, ChangeReason.SUPPORT))
     shown = (await panel.ask(TOTAL, token)).json()["data"]["customer"]["currentPeriod"]
     assert shown["state"] == "HELD"
