@@ -131,7 +131,8 @@ class Oracle:
                 # After a rewind a period is verified when it is next written, and not before.
                 told = snapshot.up_to_date or (self.rewound and snapshot.version == snapshot.synced)
                 self.must(told and snapshot.flight is None, f"{customer} {period} forgotten")
-                if not world.mode.edits and not world.mode.cramped and snapshot.up_to_date:
+                meddled = world.mode.edits or world.mode.cramped
+                if not meddled and snapshot.up_to_date:
                     invoice = world.stripe.invoices.get(snapshot.invoice or "", {"lines": ()})
                     counted = {
                         key: quantity for key, quantity in snapshot.totals.items() if quantity
@@ -140,6 +141,8 @@ class Oracle:
 
     def _must_agree(self, invoice: dict[str, Any], counted: Mapping[str, Decimal]) -> None:
         ours = [line for line in invoice["lines"] if line["metadata"]]
+        if len(ours) > len({line["metadata"]["gw_line"] for line in ours}):
+            return  # doubled, and judged by `look`
         billed = {line["metadata"]["gw_line"]: self._quantity(line) for line in ours}
         self.must(counted == billed, f"invoice has {billed}, ledger has {counted}")
 
