@@ -31,9 +31,7 @@ log = structlog.get_logger(__name__)
 Ask = Callable[[str], Awaitable[Any] | Any]
 """A command, given the prefix of every key."""
 
-ANSWER_SECONDS = (
-    1.0  # longer than any script takes; reading from Stripe instead is slower, not wrong
-)
+ANSWER_SECONDS = 2.0  # longer than any script takes, also on a starved machine
 PAUSE_SECONDS = 0.5  # how long reads leave a lost server alone
 GENERATION_MS = 86_400_000  # a lapsed generation is a miss, no more
 
