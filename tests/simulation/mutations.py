@@ -263,7 +263,7 @@ MUTATIONS = (
         lambda: lua("prelude", LEASED, f"header and {COUNTER % 'header.'} == {COUNTER % ''}"),
         (2, 3),
     ),
-    Mutation("requests are written down before they are sent", _no_write_ahead, (4, 5)),
+    Mutation("requests are written down before they are sent", _no_write_ahead),
     Mutation("a request keeps its key", _random_keys),
     Mutation("a request without an answer is not given up", _drops_on_timeout),
     Mutation("no key is sent after 20 hours", _keys_for_ever),
@@ -297,13 +297,6 @@ MUTATIONS = (
     Mutation("Stripe reminds the ledger of a period it has lost", _no_reminder, (2, 3)),
     Mutation("other people's lines take room", _room_for_all, (5,)),
     Mutation("a rewound server is noticed", _unnoticed_rewind, (2, 3)),
-    Mutation(
-        "a person's early finalization cuts the period",
-        lambda: instead_of(
-            sync, "_must_look", lambda a_run: a_run.seen is None and a_run.others is None
-        ),
-        (1,),
-    ),
 )
 
 

@@ -49,7 +49,7 @@ class Simulation:
         """Run the schedule of *seed*; a violation or a surprise is noted, not raised."""
         mode = MODES[seed % len(MODES)]
         world = World(seed, mode, self._redis, self._epochs)
-        with _cramped(mode):
+        with _small(mode):
             try:
                 await world.run()
             except Exception as error:  # noqa: BLE001 whatever it is, it is the finding
@@ -75,13 +75,12 @@ async def open_simulation() -> AsyncIterator[Simulation]:
 
 
 @contextmanager
-def _cramped(mode: Mode) -> Iterator[None]:
-    """Invoices of three lines, calls of two, answers that show one: all seams are used."""
-    if not mode.cramped:
-        yield
-        return
+def _small(mode: Mode) -> Iterator[None]:
+    """Calls of two lines and answers that show one; cramped, invoices of three: all seams are used."""
     before = plan.MAX_LINES, plan.LINES_PER_CALL, stripe_model.INLINE_LINES
-    plan.MAX_LINES, plan.LINES_PER_CALL, stripe_model.INLINE_LINES = 3, 2, 1
+    plan.LINES_PER_CALL, stripe_model.INLINE_LINES = 2, 1
+    if mode.cramped:
+        plan.MAX_LINES = 3
     try:
         yield
     finally:

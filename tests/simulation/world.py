@@ -110,7 +110,10 @@ class World:
 
     async def look_at_invoices(self, op: Op, *, since: int) -> None:
         """Right after a write reached Stripe, by a worker that began after *since* rewinds."""
-        self.oracle.look(knowing=since == self.counts["rewinds"])
+        knowing = since == self.counts["rewinds"]
+        if not knowing:
+            self.oracle.arrived_late |= set(op.path.split("/")[3:4])
+        self.oracle.look(knowing=knowing)
         if op.kind is OpKind.FINALIZE:
             await self.oracle.finalized(op.path.split("/")[3])
 
@@ -128,7 +131,7 @@ class World:
         elif chance < 0.90:
             await self._pass(self.rng.randrange(20_000))
         elif chance < 0.925:
-            await self._pass(self.rng.choice([2, 30, 90]) * MINUTE_MS)
+            await self._pass(self.rng.choice([2, 10, 40]) * MINUTE_MS)
         elif chance < 0.935:
             await self._pass(self.rng.randrange(2 * HOUR_MS, 26 * HOUR_MS))
         else:
