@@ -23,6 +23,7 @@ from billing.errors import Overloaded
 from billing.redis_reply import reply
 from billing.settings import Settings
 from billing.stripe_endpoints import Call
+from tests.support.system import free_port
 
 POLICY = BudgetPolicy(
     account=Allowance(rate=1000, burst=200),
@@ -36,7 +37,7 @@ POLICY = BudgetPolicy(
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
     """A Valkey that writes nothing to disk: the budget lives beside the queue, not in the ledger."""
-    with ValkeyServer(data_dir=tmp_path_factory.mktemp("quick")) as server:
+    with ValkeyServer(free_port(), data_dir=tmp_path_factory.mktemp("quick")) as server:
         yield server
 
 

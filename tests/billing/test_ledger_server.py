@@ -22,6 +22,7 @@ from billing.ledger import Ledger, LedgerPolicy, Outcome
 from billing.snapshot import Flight, Lease, StripeLine
 from billing.usage import UsageDelta, line_of
 from tests.support.ledger import CUSTOMER, NOVEMBER, PRICES, Clock, delta, open_ledger, outcomes
+from tests.support.system import free_port
 
 LINES = {line_of("cpu"): StripeLine("il_1", Decimal(1), "price_cpu", 1)}
 NO_DELAY = {"repl-diskless-sync-delay": "0"}
@@ -42,7 +43,7 @@ async def ledger(redis: Redis, clock: Clock) -> Ledger:
 @contextmanager
 def server(data: Path, **config: str) -> Iterator[ValkeyServer]:
     """A Valkey of the test's own, on its own data."""
-    with ValkeyServer(data_dir=data, persist=True, **config) as started:
+    with ValkeyServer(free_port(), data_dir=data, persist=True, **config) as started:
         yield started
 
 

@@ -20,6 +20,7 @@ from gateway.app import create_app
 from gateway.graphql import keeping, params
 from tests.gateway.serving import serve
 from tests.gateway.test_websocket import connected
+from tests.support.system import free_port
 
 NOW = datetime.now(UTC).isoformat()
 
@@ -228,7 +229,7 @@ async def test_a_process_is_not_ready_without_its_ledger(
     settings: Settings, services: Services
 ) -> None:
     """503 once it is gone; alive all the same."""
-    own = ValkeyServer()
+    own = ValkeyServer(free_port())
     own.start()
     lost = settings.model_copy(
         update={"redis_url": own.connection_url, "accept_volatile_ledger": True}

@@ -66,7 +66,7 @@ async def open_simulation() -> AsyncIterator[Simulation]:
     """A simulation on a Valkey in memory: durability has tests of its own."""
     with TemporaryDirectory() as directory:
         socket = Path(directory) / "valkey.sock"
-        with ValkeyServer(data_dir=Path(directory), unix_socket_path=socket):
+        with ValkeyServer(0, data_dir=Path(directory), unix_socket_path=socket):
             async with Redis(unix_socket_path=str(socket)) as redis:
                 await redis.flushall()
                 await Ledger(redis).open()
