@@ -28,10 +28,17 @@ function fetcherFor(given) {
       lazy: true,
     }),
   });
-  return (operation, options) => send(
-    operation.operationName === "IntrospectionQuery" ? operation : { ...operation, variables: only(operation.query, withCustomer(operation.variables)) },
-    options,
-  );
+  return (operation, options) => send({
+    ...operation,
+    operationName: named(operation),
+    variables: only(operation.query, withCustomer(operation.variables)),
+  }, options);
+}
+
+// Right after a change of tabs GraphiQL still names the operation of the tab before.
+function named({ query, operationName }) {
+  const names = [...query.matchAll(/^\s*(?:query|mutation|subscription)\s+(\w+)/gm)].map((found) => found[1]);
+  return names.length === 1 ? names[0] : operationName;
 }
 
 // A variable that the document does not declare is left out: GraphQL refuses it otherwise.

@@ -43,7 +43,7 @@ async def ledger(redis: Redis, clock: Clock) -> Ledger:
 @contextmanager
 def server(data: Path, **config: str) -> Iterator[ValkeyServer]:
     """A Valkey of the test's own, on its own data."""
-    with ValkeyServer(free_port(), data_dir=data, persist=True, **config) as started:
+    with ValkeyServer(data_dir=data, persist=True, **{"port": free_port(), **config}) as started:
         yield started
 
 

@@ -1,6 +1,7 @@
 """Support's desk, used as Support uses it: paste a token, pick a tab, press play."""
 
 import json
+import re
 import sys
 import time
 from typing import Any
@@ -14,21 +15,30 @@ from tests.support.system import until
 
 ANSWER = "document.querySelector('.result-window .CodeMirror')?.CodeMirror.getValue() ?? ''"
 VARIABLES = "document.querySelector('.graphiql-editor-tool .CodeMirror').CodeMirror.getValue()"
+WHOLE_BILL = re.compile(r'"inStripe": \{\s*"formatted": "USD 223\.73"')
 
 
 async def sit_down(scene: Scene, customer: str | None = None) -> None:
     """Open the desk with a Support token, and say whom it is about."""
     await scene.page.goto(f"{scene.system.url}/graphiql")
+    await expect(scene.page.locator("#who")).to_have_text("Paste a token to begin")
     await scene.page.fill("#token", scene.system.token("support", subject="ada@fly.io"))
     await scene.page.fill("#customer", customer or scene.customer)
     await scene.page.press("#customer", "Tab")
     await expect(scene.page.locator("#who")).to_contain_text("ada@fly.io, support")
 
 
+async def choose(scene: Scene, tab: str) -> None:
+    """Bring *tab* to the front, and wait until the editor shows it."""
+    await scene.page.get_by_role("tab", name=tab, exact=True).click()
+    operation = re.compile(rf"(query|mutation|subscription) {tab}\b")
+    await expect(scene.page.locator(".graphiql-query-editor")).to_contain_text(operation)
+
+
 async def ask(scene: Scene, tab: str, **variables: str) -> Any:
     """Press play on *tab* with *variables* filled in; the answer's ``data``."""
     page = scene.page
-    await page.get_by_role("tab", name=tab, exact=True).click()
+    await choose(scene, tab)
     if variables:
         given = {**json.loads(await page.evaluate(VARIABLES)), **variables}
         await page.locator(".graphiql-editor-tool .CodeMirror").first.click()
@@ -127,7 +137,7 @@ async def test_a_draft_is_followed_live(scene: Scene) -> None:
     """The subscription runs over a WebSocket of this host and shows each step."""
     await sit_down(scene)
     page = scene.page
-    await page.get_by_role("tab", name="Follow", exact=True).click()
+    await choose(scene, "Follow")
     await page.click(".graphiql-execute-button")
     async with scene.system.caller("support") as support:
         asked = (
@@ -160,11 +170,12 @@ async def test_a_link_carries_a_question_and_never_a_token(scene: Scene) -> None
     """Colleagues share what they look at, not who they are."""
     await sit_down(scene)
     await scene.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    await scene.page.get_by_role("tab", name="Why", exact=True).click()
+    await choose(scene, "Why")
     await scene.page.get_by_role("button", name="Copy link").click()
     link = await scene.page.evaluate("navigator.clipboard.readText()")
 
-    colleague = await scene.page.context.new_page()
+    context = await scene.page.context.browser.new_context()  # type: ignore[union-attr]
+    colleague = await context.new_page()
     await colleague.goto(link)
 
     await expect(colleague.locator("#customer")).to_have_value(scene.customer)
