@@ -41,6 +41,7 @@ async def adjust_usage(info: Info, input: AdjustUsageInput) -> AdjustUsagePayloa
             after={"total": await _total(context, after), **_noted(made)},
             sync=sync.id,
         )
+    context.renew()  # the payload shows the bill with the correction
     return AdjustUsagePayload(adjustment=Adjustment.of(made, price), sync=Sync.of(sync))
 
 

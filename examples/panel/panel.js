@@ -16,7 +16,7 @@ const PANEL = `query Panel($id: ID!, $by: UsageDimension!) {
       claimed { amount formatted } pending { amount formatted }
       usage(by: $by) { key description quantity unit amount { amount formatted } }
     }
-    syncState { status lastSyncedAt pendingDeltas nextSyncAt lastSync { id failure { message } } }
+    syncState { status lastSyncedAt pendingDeltas nextSyncAt lastSync { id status stripeCalls linesAdded linesUpdated linesRemoved failure { message } } }
     invoices(first: 12) {
       nodes {
         id number status periodStart periodEnd total { formatted } amountDue { formatted }
@@ -180,6 +180,8 @@ const SYNC_WORDS = {
 
 function drawSync(sync) {
   if (!sync) return;
+  // A change that says how our sync ended may have been overtaken by a newer one.
+  if (state.sync && sync.lastSync?.id === state.sync) drawProgress(sync.lastSync);
   $("sync-state").textContent = SYNC_WORDS[sync.status] ?? sync.status;
   const waiting = sync.pendingDeltas ? `${sync.pendingDeltas.toLocaleString("en")} usage records waiting` : "Nothing waiting";
   const next = sync.nextSyncAt && sync.pendingDeltas ? `, next sync ${clock(sync.nextSyncAt)}` : "";

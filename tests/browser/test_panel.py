@@ -46,6 +46,9 @@ async def test_the_sync_button_tells_stripe_and_says_so(scene: Scene) -> None:
         "In Stripe's draft invoiceUSD 223.73"
     )
     await expect(scene.page.locator("#bills")).to_contain_text("draft")
+    await expect(scene.page.locator("#sync-progress")).to_have_text(
+        "Done: 3 lines in 3 Stripe calls."
+    )
     await scene.shoot("panel")
     await scene.page.emulate_media(color_scheme="dark")
     await scene.shoot("panel-dark")
