@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 
+GRACE_SECONDS = 30
+
 
 def main(command: list[str]) -> int:
     """Run *command* until it ends or the owner is gone; its exit code."""
@@ -24,6 +26,10 @@ def _until_owner_dies(child: "subprocess.Popen[bytes]") -> None:
     while os.read(sys.stdin.fileno(), 1):
         pass
     child.terminate()
+    try:
+        child.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()  # a worker whose ledger died with its owner would wait for it; nobody waits for the worker
 
 
 if __name__ == "__main__":
