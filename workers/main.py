@@ -49,6 +49,21 @@ BUSY_SECONDS = 0.05
 INBOX_BATCH = 100
 FAILED_SECONDS = 2.0
 
+# How arq runs; docs/decisions/arq.md explains each.
+ARQ: dict[str, Any] = {
+    "queue_name": QUEUE,
+    "max_jobs": SLOTS,
+    "job_timeout": JOB_SECONDS,
+    "job_completion_wait": GRACE_SECONDS,
+    "keep_result": 0,
+    "poll_delay": 0.05,
+    "queue_read_limit": 1000,
+    "allow_abort_jobs": False,
+    "job_serializer": serialize,
+    "job_deserializer": deserialize,
+    "log_results": False,
+}
+
 
 @dataclass
 class Work:
@@ -137,7 +152,7 @@ async def _forever(work: Work, step: Callable[[Work], Awaitable[bool]]) -> None:
 
 
 def worker_settings(settings: Settings) -> type:
-    """What arq needs to know; the figures are explained in docs/decisions/arq.md."""
+    """What arq needs to know of this process."""
     opened = AsyncExitStack()
 
     async def start(ctx: dict[str, Any]) -> None:
@@ -179,19 +194,9 @@ def worker_settings(settings: Settings) -> type:
             cron(reconcile_job, name="reconcile", hour=3, minute=17, keep_result=0),
         ],
         "redis_pool": pool,
-        "queue_name": QUEUE,
         "on_startup": start,
         "on_shutdown": stop,
-        "max_jobs": SLOTS,
-        "job_timeout": JOB_SECONDS,
-        "job_completion_wait": GRACE_SECONDS,
-        "keep_result": 0,
-        "poll_delay": 0.05,
-        "queue_read_limit": 1000,
-        "allow_abort_jobs": False,
-        "job_serializer": serialize,
-        "job_deserializer": deserialize,
-        "log_results": False,
+        **ARQ,
     }
     return type("WorkerSettings", (), given)
 
