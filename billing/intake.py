@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from billing.budget import Lane
 from billing.effects import EVENT_ID, NotAnEvent, Notice
 from billing.errors import StripeRejected
-from billing.inbox_events import InboxEvent
+from billing.inbox.events import InboxEvent
 from billing.services import Services
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from billing.lru import Lru
+from billing.cache.lru import Lru
 from billing.redis_reply import reply
 
 PLACE = "line:"  # + line id: STRING, the invoice's id

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from billing import tags
 from billing.budget import Lane
+from billing.cache import tags
 from billing.changes import Change, ChangeReason
 from billing.errors import ErrorCode, StripeRejected
 from billing.ledger import Outcome

@@ -11,7 +11,7 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 
 from billing.audit import AuditLog
 from billing.budget import Budget
-from billing.budget_policy import BudgetPolicy
+from billing.budget.policy import BudgetPolicy
 from billing.cache import Cache, open_cache
 from billing.catalogue import Catalogue
 from billing.changes import Changes, open_changes

@@ -4,8 +4,8 @@ import sys
 import time
 from collections.abc import Callable
 
-from billing.answers import Answers
 from billing.cache import Cache
+from billing.cache.answers import Answers
 from gateway.graphql.keeping import KeptResponse, Key
 from resolvers.context import Context
 

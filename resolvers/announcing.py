@@ -2,8 +2,8 @@
 
 from contextlib import suppress
 
-from billing import tags
-from billing.cache_server import CacheGone
+from billing.cache import tags
+from billing.cache.server import CacheGone
 from billing.changes import Change
 from billing.services import Services
 

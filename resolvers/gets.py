@@ -4,11 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from billing import kept, tags
-from billing.cache import Shape
+from billing.cache import Shape, kept, tags
+from billing.cache.tags import Entry
 from billing.pages import Page
 from billing.records import CustomerRecord, InvoiceRecord, LineRecord, PaymentMethodRecord
-from billing.tags import Entry
 
 Body = Mapping[str, Any]
 Keep = Callable[[Body], Any]

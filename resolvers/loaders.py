@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from billing.budget import Lane
-from billing.cache_memory import Cached, Source
+from billing.cache.memory import Cached, Source
 from billing.ledger.reading import Dimension
 from billing.pages import Page
 from billing.records import CustomerRecord, InvoiceRecord, LineRecord, PaymentMethodRecord

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import strawberry
 
-from billing.inbox_events import EventStatus
+from billing.inbox.events import EventStatus
 from billing.syncs import SyncStatus
 from resolvers.context import Info
 from resolvers.customer import CUSTOMERS, Customer, customers_page

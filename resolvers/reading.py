@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from billing import tags
 from billing.budget import Lane
-from billing.cache_memory import Cached, Source
-from billing.cache_server import CacheGone
+from billing.cache import tags
+from billing.cache.memory import Cached, Source
+from billing.cache.server import CacheGone
 from billing.errors import ErrorCode, Refused, StripeRejected
 from billing.services import Services
 from billing.stripe_api import tally

@@ -4,7 +4,7 @@ import asyncio
 from datetime import UTC, datetime
 
 from billing.budget import Lane
-from billing.cache_memory import Source
+from billing.cache.memory import Source
 from billing.records import CustomerRecord
 from resolvers.context import Context
 from resolvers.customer import CUSTOMERS, Customer, customers_page

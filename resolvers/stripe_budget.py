@@ -4,7 +4,7 @@ from datetime import datetime
 
 import strawberry
 
-from billing.budget_state import BudgetState
+from billing.budget.state import BudgetState
 from schema.types.describing import graphql_type
 
 

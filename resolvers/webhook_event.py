@@ -4,7 +4,7 @@ from datetime import datetime
 
 import strawberry
 
-from billing.inbox_events import EventStatus, InboxEvent
+from billing.inbox.events import EventStatus, InboxEvent
 from resolvers.context import Context
 from resolvers.moments import maybe_moment, moment
 from schema.types.describing import graphql_enum, graphql_type

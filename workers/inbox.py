@@ -17,7 +17,7 @@ from billing.budget import Lane
 from billing.changes import Change, ChangeReason
 from billing.effects import Duty, Notice, customer_of, period_of
 from billing.errors import Refused, StripeRejected, Unavailable
-from billing.inbox_events import Bundle, EventStatus
+from billing.inbox.events import Bundle, EventStatus
 from billing.services import Services
 from billing.snapshot import PeriodState, Snapshot
 from billing.usage import CustomerId

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from billing import plan, tags
+from billing import plan
 from billing.budget import Lane
+from billing.cache import tags
 from billing.changes import Change, ChangeReason
 from billing.errors import LeaseLost, StripeRejected, Unavailable
 from billing.snapshot import PeriodState, Snapshot

@@ -2,7 +2,7 @@
 
 ``Ledger`` is one object with four doors: ``recording`` (usage comes in), ``flushing`` (workers tell
 Stripe), ``support`` (corrections and holds) and ``reading``. Each change of state is one Lua script in
-``billing/ledger_scripts``; ``server`` runs them, ``wire`` turns what they keep into snapshots,
+``scripts``; ``server`` runs them, ``wire`` turns what they keep into snapshots,
 ``health`` says what an acknowledgement is worth.
 """
 

@@ -37,7 +37,7 @@ class Copies(NamedTuple):
     wait_ms: int
 
 
-SCRIPTS = files("billing") / "ledger_scripts"
+SCRIPTS = files("billing.ledger") / "scripts"
 UNREACHABLE = (RedisError, OSError)
 IDENTITY = re.compile(rb"run_id:(\w+)|master_replid:(\w+)")
 

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import strawberry
 
-from billing.cache_memory import Source
+from billing.cache.memory import Source
 from schema.types.describing import graphql_enum, graphql_type
 
 graphql_enum(

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from billing.answers import Answers
 from billing.cache import Cache, open_cache
+from billing.cache.answers import Answers
 
 LATER = 60.0
 

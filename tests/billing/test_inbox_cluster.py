@@ -4,7 +4,7 @@ from redis.asyncio import RedisCluster
 
 from billing.effects import Notice
 from billing.inbox import Inbox
-from billing.inbox_events import EventStatus
+from billing.inbox.events import EventStatus
 from tests.billing.test_ledger_cluster import cluster  # noqa: F401 the fixture
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import orjson
 import pytest
 
-from billing import kept
 from billing.budget import Lane
+from billing.cache import kept
 from billing.records import CustomerRecord, InvoiceRecord, LineRecord, PaymentMethodRecord
 from billing.services import Services
 from tests.support.shop import CENTS, Shop

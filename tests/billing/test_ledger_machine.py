@@ -42,6 +42,7 @@ OPEN, CLOSING, SEALED = PeriodState.OPEN, PeriodState.CLOSING, PeriodState.SEALE
 STEP = 10**12
 LIMIT = 10**15 * STEP
 MAX_AGE, MAX_AHEAD = timedelta(days=35), timedelta(minutes=5)
+SIX_WEEKS = 42 * 86_400  # an id is remembered in the window in which it came and in the next one
 
 QUANTITIES = st.one_of(
     st.sampled_from(["0", "1", "-1", "0.000000000001", "-0.000000000001"]),
@@ -81,7 +82,7 @@ class Bill(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.clock = Clock()
         self.months: dict[Period, Month] = {}
-        self.known: dict[str, tuple[object, ...]] = {}
+        self.known: dict[str, tuple[float, tuple[object, ...]]] = {}
         self.accepted: dict[tuple[str, Period], int] = defaultdict(int)
         self.corrections: dict[str, tuple[Decimal, Period]] = {}
         self.held: Held | None = None
@@ -136,8 +137,10 @@ class Bill(RuleBasedStateMachine):
     def counted(self, each: UsageDelta) -> tuple[Outcome, Period | None]:
         """What should become of a delta; the model counts it."""
         content = (each.quantity, each.sku, each.occurred_at, each.app)
-        if each.id in self.known:
-            same = self.known[each.id] == content
+        window = self.clock.now.timestamp() // SIX_WEEKS
+        received, before = self.known.get(each.id, (None, ()))
+        if received is not None and window <= received + 1:
+            same = before == content
             return (Outcome.DUPLICATE if same else Outcome.CONFLICT), None
         if each.occurred_at < self.clock.now - MAX_AGE:
             return Outcome.TOO_OLD, None
@@ -157,7 +160,7 @@ class Bill(RuleBasedStateMachine):
             month.apps[line, each.app] = of_app
         month.pending += 1
         month.dirty = True
-        self.known[each.id] = content
+        self.known[each.id] = (window, content)
         self.accepted[each.sku, origin] += steps(each.quantity)
         return Outcome.ACCEPTED, landed
 

@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from billing.budget import Budget, Lane
-from billing.budget_policy import Allowance, BudgetPolicy
+from billing.budget.policy import Allowance, BudgetPolicy
 from billing.errors import BillingError, KeyExpired, OutcomeUnknown, StripeBusy, StripeRejected
 from billing.money import plain
 from billing.services import Services

@@ -8,7 +8,7 @@ import pytest
 
 from billing.budget import Lane
 from billing.cache import open_cache
-from billing.cache_memory import Source
+from billing.cache.memory import Source
 from billing.changes import Change, ChangeReason
 from billing.errors import ErrorCode, Refused, Unavailable
 from billing.services import Services

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from billing.effects import Notice
-from billing.inbox_events import EventStatus
+from billing.inbox.events import EventStatus
 from billing.snapshot import PeriodState
 from billing.syncs import SyncStatus
 from billing.usage import CustomerId, Period

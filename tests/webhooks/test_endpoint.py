@@ -17,10 +17,9 @@ from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 from starlette.applications import Starlette
 
-from billing import tags
-from billing.cache import open_cache
+from billing.cache import open_cache, tags
 from billing.inbox import Inbox
-from billing.inbox_events import EventStatus
+from billing.inbox.events import EventStatus
 from tests.webhooks.conftest import OLD_SECRET, SECRET, Door, invoice_event, signature
 from webhooks.endpoint import MAX_BYTES, PATH, webhook_route
 

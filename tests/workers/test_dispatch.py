@@ -7,7 +7,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from billing.budget import Budget, Lane
-from billing.budget_policy import Allowance, BudgetPolicy
+from billing.budget.policy import Allowance, BudgetPolicy
 from billing.ledger import Ledger
 from billing.metering import record_usage
 from billing.redis_reply import reply

@@ -7,10 +7,10 @@ from typing import Any, cast
 
 import pytest
 
-from billing import tags
 from billing.budget import Lane
+from billing.cache import tags
 from billing.errors import Unavailable
-from billing.inbox_events import EventStatus
+from billing.inbox.events import EventStatus
 from billing.intake import replay
 from billing.services import Services
 from billing.snapshot import PeriodState

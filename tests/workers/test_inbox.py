@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import structlog
 
-from billing import tags
 from billing.budget import Lane
+from billing.cache import tags
 from billing.changes import ChangeReason
 from billing.effects import Notice
 from billing.errors import StripeRejected
-from billing.inbox_events import EventStatus
+from billing.inbox.events import EventStatus
 from billing.ledger import Ledger
 from billing.metering import record_usage
 from billing.snapshot import PeriodState

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from billing import keys
 from billing.effects import Notice
 from billing.errors import LedgerUnavailable
-from billing.inbox_events import (
+from billing.inbox.events import (
     FINISHED,
     NOTICE_FIELDS,
     Bundle,
@@ -177,7 +177,7 @@ class Inbox:
         return [event_id.decode() for event_id, _ in found[:most]]
 
     def _script(self, name: str) -> AsyncScript:
-        source = files("billing").joinpath(f"inbox_scripts/{name}.lua").read_text()
+        source = files("billing.inbox").joinpath(f"scripts/{name}.lua").read_text()
         # A cluster's client can do this too, but is not typed so.
         return cast("Redis", self._redis).register_script(source)
 

@@ -1,6 +1,6 @@
 """One allowance of Stripe calls, shared by every process: who may call now, and who waits how long.
 
-Admission is one script and one round trip (``budget_scripts/admit.lua``), all or nothing, over
+Admission is one script and one round trip (``scripts/admit.lua``), all or nothing, over
 
 - a rate for the account and a rate for each endpoint, which shrink and recover with Stripe's answers,
 - slots for list calls, because Stripe limits slow calls by concurrency,
@@ -10,7 +10,7 @@ Admission is one script and one round trip (``budget_scripts/admit.lua``), all o
 
 Lanes share the rates by priority, each with a floor that nobody above can take. Within a process a
 lane's calls to one endpoint wait in line, so that only the first of them asks Redis. When Redis
-cannot be reached each process goes on alone (``budget_alone``).
+cannot be reached each process goes on alone (``alone``).
 """
 
 import asyncio
@@ -30,9 +30,9 @@ from prometheus_client import Histogram
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from billing.budget_alone import Alone
-from billing.budget_policy import Allowance, BudgetPolicy
-from billing.budget_state import (
+from billing.budget.alone import Alone
+from billing.budget.policy import Allowance, BudgetPolicy
+from billing.budget.state import (
     ACCOUNT,
     ENDPOINTS,
     READS,
@@ -50,7 +50,7 @@ from billing.stripe_endpoints import Call
 
 log = structlog.get_logger(__name__)
 
-SCRIPTS = Path(__file__).with_name("budget_scripts")
+SCRIPTS = Path(__file__).with_name("scripts")
 FLOOR = 0.05  # of a rate, for each lane, whatever happens in the lanes above
 POLL_MS = 25  # while another call holds a slot or an object: its end cannot be computed
 BREAKER_PAUSE_MS = 30_000

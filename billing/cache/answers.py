@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from billing.cache import Cache
-from billing.cache_server import CacheGone
-from billing.lru import Lru
+from billing.cache.lru import Lru
+from billing.cache.server import CacheGone
 
 A = TypeVar("A")
 

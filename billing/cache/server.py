@@ -1,7 +1,7 @@
 """The read cache's side of Redis: its keys, its scripts, and what is made of losing it.
 
 Entries are hashes, generations strings, write intents sorted sets; every change of them is one script
-in ``cache_scripts``. All keys begin with the server's run id: a failover may bring old generations
+in ``scripts``. All keys begin with the server's run id: a failover may bring old generations
 back to life, and under another run id nobody looks at them. One server, no cluster: nothing here is
 worth more than the time it saves.
 """
@@ -23,9 +23,9 @@ from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError, RedisError  # noqa: A004 redis's own, not the builtin
 
+from billing.cache.tags import Entry
 from billing.errors import Unavailable
 from billing.redis_reply import reply
-from billing.tags import Entry
 
 log = structlog.get_logger(__name__)
 Ask = Callable[[str], Awaitable[Any] | Any]
@@ -225,7 +225,7 @@ class CacheServer:
         self._prefix = f"rc:{run_id[7:23].decode()}:"
 
     def _script(self, name: str) -> AsyncScript:
-        source = files("billing").joinpath(f"cache_scripts/{name}.lua").read_text()
+        source = files("billing.cache").joinpath(f"scripts/{name}.lua").read_text()
         return cast("AsyncScript", self.redis.register_script(source))
 
 

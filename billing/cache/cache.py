@@ -21,13 +21,13 @@ from typing import Any
 
 import structlog
 
-from billing.cache_memory import Cached, Memory, Source
-from billing.cache_server import CacheGone, CacheServer, Filling, Look, State, open_cache_server
-from billing.envelopes import opened, sealed
+from billing.cache.envelopes import opened, sealed
+from billing.cache.memory import Cached, Memory, Source
+from billing.cache.server import CacheGone, CacheServer, Filling, Look, State, open_cache_server
+from billing.cache.tags import Entry
+from billing.cache.tick import Tick
+from billing.cache.turns import Turns
 from billing.errors import Unavailable
-from billing.tags import Entry
-from billing.tick import Tick
-from billing.turns import Turns
 
 log = structlog.get_logger(__name__)
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from billing.lru import Lru
+from billing.cache.lru import Lru
 
 HELD_BYTES = (
     3  # records take 2.5 bytes of the process for each byte of their JSON (benchmarks/reads.py)
