@@ -28,6 +28,7 @@ from gateway.cost_report import BillingReport
 from gateway.drain import heard
 from gateway.edge_store import EdgeStore
 from gateway.graphql.admission import Admission
+from gateway.graphql.keeping import Again
 from gateway.graphql.limits import Limits
 from gateway.graphql.operations import Operations
 from gateway.graphql.persisted import PersistedDocuments
@@ -51,13 +52,18 @@ def create_app(settings: Settings | None = None) -> Starlette:
     ending = asyncio.Event()
     disposable = Redis.from_url(settings.cache, socket_timeout=1, socket_connect_timeout=1)
     keys = httpx.AsyncClient(timeout=3)
+    kept = KeptAnswers(lambda: app.state.services.cache)
     app = Starlette(
         lifespan=_lifespan(settings, ending, [disposable.aclose, keys.aclose]),
-        middleware=[Middleware(Telemetry), *_cors(_origins(settings))],
+        middleware=[
+            Middleware(Telemetry),
+            *_cors(_origins(settings)),
+            Middleware(Again, kept, "/graphql"),
+        ],
         exception_handlers={HttpRefusal: _refused, HTTPException: _not_served},
     )
     tokens = _tokens(settings, keys)
-    view = _view(app, settings, tokens, EdgeStore(disposable), ending)
+    view = _view(app, settings, tokens, EdgeStore(disposable), ending, kept)
     app.router.routes += [
         Route("/graphql", view),
         WebSocketRoute("/graphql", view),
@@ -95,7 +101,12 @@ def _tokens(settings: Settings, client: httpx.AsyncClient) -> Tokens:
 
 
 def _view(
-    app: Starlette, settings: Settings, tokens: Tokens, store: EdgeStore, ending: asyncio.Event
+    app: Starlette,
+    settings: Settings,
+    tokens: Tokens,
+    store: EdgeStore,
+    ending: asyncio.Event,
+    kept: KeptAnswers,
 ) -> GraphQLView:
     schema = build_schema()
     schema.extensions = (*schema.extensions, BillingReport)
@@ -105,7 +116,7 @@ def _view(
         Operations(schema, Admission(core, Limits(), store, persisted), explain),
         authority(app, tokens, settings),
         ending=ending,
-        keeper=KeptAnswers(lambda: app.state.services.cache),
+        keeper=kept,
         allowed_origins=_origins(settings),
     )
 

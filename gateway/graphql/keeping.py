@@ -5,20 +5,23 @@ cost what a static page does. Whether an answer may be given again is the `Keepe
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from graphql import DocumentNode, OperationDefinitionNode, OperationType
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.graphql.params import READ_SECONDS, too_slow
+from gateway.refusal import HttpRefusal
 
 TELLING = frozenset({b"authorization", b"accept", b"content-type"})
 """The request headers that an answer depends on."""
 
 Key = tuple[object, ...]
+
+KEY = "gateway.kept_answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +35,6 @@ class KeptResponse:
     def of(cls, response: Response) -> "KeptResponse":
         """What *response* sends."""
         return cls(tuple(response.raw_headers), bytes(response.body))
-
-    async def send(self, send: Send) -> None:
-        """Send it again."""
-        headers = list(self.headers)  # middleware adds to it
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": self.body})
 
 
 class Keeper(Protocol):
@@ -63,24 +60,66 @@ class Watched:
         return self.made
 
 
-async def begin(scope: Scope, receive: Receive) -> tuple[Key | None, Receive]:
-    """The key of a POST that comes in one piece, None for others; and a *receive* that begins anew."""
-    if scope["method"] != "POST":
-        return None, receive
+class Again:
+    """ASGI middleware: gives *keeper*'s answers again, before anything else is done with a request.
+
+    A request at *path* that it cannot answer goes on to *app*, which finds the key in ``scope[KEY]``.
+    """
+
+    def __init__(self, app: ASGIApp, keeper: Keeper, path: str) -> None:
+        self._app = app
+        self._keeper = keeper
+        self._path = path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or pass it on."""
+        if scope["type"] != "http" or scope["path"] != self._path or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        try:
+            first = await _first(receive)
+        except HttpRefusal as refusal:
+            await refusal.response()(scope, receive, send)
+            return
+        key = _key(scope, first)
+        kept = await self._keeper.find(key) if key else None
+        if kept is None:
+            scope[KEY] = key
+            await self._app(scope, _anew(first, receive), send)
+        else:
+            await send({"type": "http.response.start", "status": 200, "headers": [*kept.headers]})
+            await send({"type": "http.response.body", "body": kept.body})
+
+
+async def _first(receive: Receive) -> Message:
+    """The first message, within the time that a body may take."""
+    receiving = cast("Coroutine[Any, Any, Message]", receive())
+    try:
+        receiving.send(None)
+    except StopIteration as arrived:  # nearly always; a clock would cost more than all else here
+        return cast("Message", arrived.value)
+    receiving.close()
     try:
         async with asyncio.timeout(READ_SECONDS):
-            first = await receive()
+            return await receive()
     except TimeoutError:
         raise too_slow() from None
-    unread: list[Message] = [first]
-    key = None
-    if first["type"] == "http.request" and not first.get("more_body"):
-        key = (*[each for each in scope["headers"] if each[0] in TELLING], first.get("body"))
+
+
+def _key(scope: Scope, first: Message) -> Key | None:
+    """What a request that came in one piece depends on; None for another."""
+    if first["type"] != "http.request" or first.get("more_body"):
+        return None
+    return (*[each for each in scope["headers"] if each[0] in TELLING], first.get("body"))
+
+
+def _anew(first: Message, receive: Receive) -> Receive:
+    unread = [first]
 
     async def again() -> Message:
         return unread.pop() if unread else await receive()
 
-    return key, again
+    return again
 
 
 def only_asks(document: DocumentNode | None) -> bool:

@@ -24,7 +24,7 @@ from gateway.graphql.answers import Body
 from gateway.graphql.caller import Authenticate
 from gateway.graphql.errors import LEGACY_REQUEST_ERROR, REQUEST_ERROR, STATUS
 from gateway.graphql.event_stream import EventStream
-from gateway.graphql.keeping import Keeper, KeptResponse, Key, Watched, begin, only_asks
+from gateway.graphql.keeping import KEY, Keeper, KeptResponse, Watched, only_asks
 from gateway.graphql.operations import Operations
 from gateway.graphql.params import read_params
 from gateway.graphql.places import Places
@@ -47,7 +47,7 @@ class GraphQLView(GraphQL[Any, None]):
     """*operations* over HTTP, SSE and WebSocket, for those whom *authenticate* knows.
 
     When *ending* is set, streams end and sockets close, so that their clients connect elsewhere.
-    *keeper* has answers that may be given again. Pages on *allowed_origins* may open sockets beside
+    *keeper* keeps answers that `Again` may give again. Pages on *allowed_origins* may open sockets beside
     those on our own.
     """
 
@@ -82,20 +82,13 @@ class GraphQLView(GraphQL[Any, None]):
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
-        key: Key | None = None
         try:
-            if self.keeper is not None:
-                key, receive = await begin(scope, receive)
-                kept = await self.keeper.find(key) if key else None
-                if kept is not None:
-                    await kept.send(send)
-                    return
-            response = await self._answer(Request(scope, receive), key)
+            response = await self._answer(Request(scope, receive))
         except HttpRefusal as refusal:
             response = refusal.response()
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request, key: Key | None) -> Response:
+    async def _answer(self, request: Request) -> Response:
         media = _negotiated(request)
         caller = await self.authenticate(request.headers.get("authorization"))
         params = await read_params(request, limit=MAX_BODY)
@@ -104,6 +97,7 @@ class GraphQLView(GraphQL[Any, None]):
             watched = Watched(caller.context)
             body = await self.operations.execute(params, replace(caller, context=watched), kinds)
             response = _response(body, media)
+            key = request.scope.get(KEY)
             if self.keeper and key and "errors" not in body and only_asks(Prepared.document.get()):
                 self.keeper.keep(key, KeptResponse.of(response), watched.made, caller.until)
             return response
