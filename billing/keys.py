@@ -37,6 +37,16 @@ def due(shard: int) -> Key:
     return Key(f"{_tag(shard)}:due")
 
 
+def first(shard: int) -> Key:
+    """ZSET, for ever: ``customer|period`` of those due before the others → ms at which to look; a hint."""
+    return Key(f"{_tag(shard)}:first")
+
+
+def untold(shard: int) -> Key:
+    """ZSET, for ever: ``customer|period`` → ms since when it has usage that Stripe has not been told of."""
+    return Key(f"{_tag(shard)}:untold")
+
+
 def open_periods(shard: int) -> Key:
     """ZSET, for ever: ``customer|period`` of every open period → ms at which it ends."""
     return Key(f"{_tag(shard)}:open")
@@ -80,9 +90,19 @@ def adjusted(customer_id: CustomerId) -> Key:
     return Key(f"{customer(customer_id)}:adjusted")
 
 
-def audit(customer_id: CustomerId) -> Key:
-    """STREAM, for ever: what Support did."""
-    return Key(f"{customer(customer_id)}:audit")
+def audit(customer_id: CustomerId | None) -> Key:
+    """STREAM, for ever: what Support did about a customer; None: about nobody in particular."""
+    return Key(f"{customer(customer_id) if customer_id else '{audit}'}:audit")
+
+
+def audit_ends(customer_id: CustomerId | None) -> Key:
+    """HASH, for ever: id of an entry in the audit log → how that act ended, as JSON."""
+    return Key(f"{audit(customer_id)}:ends")
+
+
+def audit_keys(customer_id: CustomerId | None) -> Key:
+    """HASH, for ever: a caller's idempotency key → ``entry digest`` of the act it began."""
+    return Key(f"{audit(customer_id)}:keys")
 
 
 def period(customer_id: CustomerId, month: Period) -> Key:

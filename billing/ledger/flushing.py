@@ -40,6 +40,13 @@ class Flushing(Door):
         found = await self._server.run("claim", keys.due(shard), limit, visibility_ms)
         return [_member(each) for each in found]
 
+    async def claim_first(
+        self, shard: int, limit: int, visibility_ms: int
+    ) -> list[tuple[CustomerId, Period]]:
+        """As `claim`, of those that everybody else's turn must not delay: closing, or asked for."""
+        found = await self._server.run("claim_first", keys.due(shard), limit, visibility_ms)
+        return [_member(each) for each in found]
+
     async def acquire(
         self,
         customer: CustomerId,

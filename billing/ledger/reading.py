@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
@@ -16,8 +17,26 @@ from billing.usage import CustomerId, LineKey, Period
 Dimension = Literal["app", "region", "organization"]
 
 
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """How long the foremost in each line of a shard has waited (ms); None where nobody is.
+
+    *first* and *due* wait for a worker, and are negative until their time has come; *untold* is the
+    oldest usage that Stripe has not been told of, whatever holds it back.
+    """
+
+    first: int | None
+    due: int | None
+    untold: int | None
+
+
 class Reading(Door):
     """Nothing here changes a bill."""
+
+    async def waits(self) -> list[Waits]:
+        """Who has waited longest, by shard; one round trip, however many customers there are."""
+        calls: list[Call] = [("waits", keys.due(shard), ()) for shard in range(keys.SHARDS)]
+        return [Waits(*found) for found in await self._server.run_all(calls)]
 
     async def peek(self, customer: CustomerId, period: Period) -> Snapshot:
         """A period as it stands, without a lease; empty and open when nothing was ever recorded."""

@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from billing import keys
 from billing.errors import LeaseLost, LedgerUnavailable
 from billing.ledger import Held, Ledger, Outcome
+from billing.ledger.reading import Waits
 from billing.snapshot import Flight, Lease, Op, OpKind, PeriodState, PlannedLine, StripeLine
 from billing.syncs import SyncFailure, SyncOutcome, SyncStatus
 from billing.usage import CustomerId, LineKey, Period, carried, line_of
@@ -107,6 +108,61 @@ async def test_a_claimed_member_is_hidden_until_its_visibility_ends(
     assert await ledger.claim(shard, 10, 90_000) == []
     clock.pass_(seconds=90)
     assert await ledger.claim(shard, 10, 90_000) == [(CUSTOMER, NOVEMBER)]
+
+
+async def test_what_closes_or_was_asked_for_is_claimed_before_the_others(
+    ledger: Ledger, clock: Clock
+) -> None:
+    """A month that ends must not wait behind everybody's turn, however long that line has grown."""
+    shard = keys.shard_of(CUSTOMER)
+    clock.pass_(hours=5)
+    assert await ledger.claim_first(shard, 10, 90_000) == []
+
+    await ledger.request_sync(CUSTOMER, "ON_DEMAND")
+    clock.pass_(seconds=1)
+    assert await ledger.claim_first(shard, 10, 90_000) == [(CUSTOMER, NOVEMBER)]
+    assert await ledger.claim_first(shard, 10, 90_000) == []
+    held = await taken(ledger)
+    await tell(ledger, held)
+    await ledger.release(held.lease, sync=SyncOutcome(SyncStatus.SUCCEEDED))
+    clock.pass_(seconds=90)
+    assert await ledger.claim_first(shard, 10, 90_000) == []
+
+    await ledger.close(CUSTOMER, NOVEMBER)
+    assert await ledger.claim_first(shard, 0, 90_000) == []
+    assert await ledger.claim_first(shard, 10, 90_000) == [(CUSTOMER, NOVEMBER)]
+    held = await taken(ledger)
+    await ledger.release(held.lease, delay_ms=600_000)
+    clock.pass_(seconds=599)
+    assert await ledger.claim_first(shard, 10, 90_000) == []
+    clock.pass_(seconds=1)
+    assert await ledger.claim_first(shard, 10, 90_000) == [(CUSTOMER, NOVEMBER)]
+    assert await ledger.claim(shard, 10, 90_000) == []
+
+
+async def test_who_has_waited_longest_is_known_without_looking_at_everybody(
+    ledger: Ledger, clock: Clock
+) -> None:
+    """An operator's first question; what is held back for any reason counts as well."""
+    shard = keys.shard_of(CUSTOMER)
+    clock.pass_(minutes=20)
+    waits = await ledger.waits()
+    assert len(waits) == keys.SHARDS
+    assert waits[shard] == Waits(first=None, due=5 * 60_000, untold=20 * 60_000)
+
+    held = await taken(ledger)
+    clock.pass_(minutes=1)
+    await outcomes(ledger, delta("meanwhile"))
+    clock.pass_(minutes=1)
+    await tell(ledger, held)
+    assert (await ledger.waits())[shard].untold == 60_000
+    await ledger.release(held.lease, sync=SyncOutcome(SyncStatus.SUCCEEDED))
+    assert (await ledger.waits())[shard] == Waits(first=None, due=-14 * 60_000, untold=60_000)
+
+    held = await taken(ledger)
+    await tell(ledger, held)
+    await ledger.release(held.lease)
+    assert (await ledger.waits())[shard] == Waits(None, None, None)
 
 
 async def test_one_worker_at_a_time(ledger: Ledger, clock: Clock) -> None:

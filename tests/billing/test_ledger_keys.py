@@ -30,6 +30,8 @@ async def test_every_key_is_listed_and_in_its_customers_slot(redis: Redis) -> No
     shard = keys.shard_of(CUSTOMER)
     listed = {
         keys.due(shard),
+        keys.first(shard),
+        keys.untold(shard),
         keys.open_periods(shard),
         keys.epoch(shard),
         keys.syncs(shard, SyncStatus.RUNNING),

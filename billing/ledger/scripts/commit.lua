@@ -32,7 +32,13 @@ if ARGV[5] ~= '' and ARGV[5] ~= '*' then
     end
     redis.call('HSET', key, 'pending', (header.pending or 0) - told, 'told', 0,
         'just_told', (header.just_told or 0) + told)
-    set('oldest_ms', ARGV[5] == header.version and '' or header.newer_ms or '*')
+    if ARGV[5] == header.version then
+        redis.call('HDEL', key, 'oldest_ms')
+        redis.call('ZREM', SHARD .. ':untold', member(period))
+    elseif header.newer_ms then
+        redis.call('HSET', key, 'oldest_ms', header.newer_ms)
+        redis.call('ZADD', SHARD .. ':untold', header.newer_ms, member(period))
+    end
 end
 
 -- The due mark goes only when nothing is left to say, seen in the same step as it goes.

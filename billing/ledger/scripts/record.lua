@@ -294,6 +294,9 @@ for period, target in pairs(targets) do
         call('HSET', part(period), 'version', raised(header.version),
             'pending', (header.pending or 0) + target.deltas,
             'oldest_ms', header.oldest_ms or now, 'newer_ms', header.newer_ms or now)
+        if not header.oldest_ms then
+            call('ZADD', SHARD .. ':untold', now, member(period))
+        end
         due_within(period, ARGV[9])
     end
 end

@@ -11,6 +11,7 @@ if #waiting > 0 then
     local n = waiting[#waiting]
     return { n, 1, redis.call('HGETALL', sync_key(n)) }
 end
+redis.call('ZADD', SHARD .. ':first', now + ARGV[5], member(current))
 local n = new_sync(current, header, 'QUEUED', ARGV[3], ARGV[4], tonumber(ARGV[6]))
 redis.call('HSET', part(current), 'waiting', n)
 return { n, 0, redis.call('HGETALL', sync_key(n)) }

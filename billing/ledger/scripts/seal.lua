@@ -61,6 +61,7 @@ redis.call('HSET', key, 'state', 'sealed', 'synced', header.version, 'verified',
 redis.call('HDEL', key, 'oldest_ms', 'newer_ms')
 redis.call('DEL', part(period, 'flight'))
 redis.call('ZREM', SHARD .. ':due', member(period))
+redis.call('ZREM', SHARD .. ':untold', member(period))
 redis.call('ZREMRANGEBYSCORE', CUSTOMER .. ':periods', '-inf', now)
 redis.call('ZADD', CUSTOMER .. ':periods', now + ARGV[6], period)
 for _, name in ipairs({ 'totals', 'lines', 'app', 'region', 'organization' }) do
