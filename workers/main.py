@@ -48,6 +48,7 @@ IDLE_SECONDS = 0.5
 BUSY_SECONDS = 0.05
 INBOX_BATCH = 100
 FAILED_SECONDS = 2.0
+INSIST_SECONDS, INSIST_AFTER = 0.1, 10
 
 # How arq runs; docs/decisions/arq.md explains each.
 ARQ: dict[str, Any] = {
@@ -151,6 +152,21 @@ async def _forever(work: Work, step: Callable[[Work], Awaitable[bool]]) -> None:
             await asyncio.wait_for(work.ending.wait(), pause)
 
 
+async def insist(task: "asyncio.Task[Any] | None") -> None:
+    """Cancel *task*, arq's own loop, again until it ends, once somebody has cancelled it.
+
+    `asyncio.wait_for`, in which redis-py sends each command, swallows a cancellation that meets its
+    result (Python before 3.12). arq cancels once, and would go on for ever. A timeout cancels too, for
+    a moment; so only a cancellation that stands at several looks in a row is meant.
+    """
+    looks = 0
+    while task is not None and not task.done():
+        looks = looks + 1 if task.cancelling() else 0
+        if looks >= INSIST_AFTER:
+            task.cancel()
+        await asyncio.sleep(INSIST_SECONDS)
+
+
 def worker_settings(settings: Settings) -> type:
     """What arq needs to know of this process."""
     opened = AsyncExitStack()
@@ -159,6 +175,7 @@ def worker_settings(settings: Settings) -> type:
         configure_logging()
         services = await opened.enter_async_context(open_services(settings))
         work = ctx["work"] = Work(services, flush_ports(services))
+        work.loops.append(asyncio.create_task(insist(asyncio.current_task()), name="insist"))
         for step in (dispatch, drain_inbox):
             work.loops.append(asyncio.create_task(_forever(work, step), name=step.__name__))
         if settings.metrics_port:
@@ -168,7 +185,9 @@ def worker_settings(settings: Settings) -> type:
         log.info("worker.started")
 
     async def stop(ctx: dict[str, Any]) -> None:
-        work: Work = ctx["work"]
+        work: Work | None = ctx.get("work")
+        if work is None:
+            return  # told to stop before it had started
         # Told, not cancelled: redis-py may swallow a cancellation on Python 3.11, and the loop would go on.
         work.ending.set()
         await asyncio.gather(*work.loops)
