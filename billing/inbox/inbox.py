@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, TypeVar, cast
 
+import orjson
 from redis.asyncio import Redis, RedisCluster
 from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
@@ -40,7 +41,7 @@ DUE = keys.inbox_due()
 PENDING = keys.inbox_list(EventStatus.PENDING)
 FINISHED_LISTS = [keys.inbox_list(status) for status in FINISHED]
 
-BURST = 1000  # events of one subject that one claim hands out
+BURST = 1000  # events that one claim hands out: the ledger stands still while it looks for them
 TRIM = 2000  # finished events of one status that one step forgets
 
 
@@ -74,8 +75,8 @@ class Inbox:
 
     async def receive(self, notices: Sequence[Notice]) -> list[bool]:
         """Keep the events of *notices*, in one step; for each whether it is new."""
-        events = [value for notice in notices for value in to_arguments(notice)]
-        args = [self._policy.keep_ms, RECORDS, LISTS, WAITING, *events]
+        events = orjson.dumps([to_arguments(notice) for notice in notices])
+        args = [self._policy.keep_ms, RECORDS, LISTS, WAITING, events]
         return [bool(new) for new in await _run(self._receive, [keys.inbox_counter(), DUE], args)]
 
     async def claim(self, subjects: int) -> list[Bundle]:
@@ -91,9 +92,15 @@ class Inbox:
 
     async def settle(self, bundle: Bundle, status: EventStatus, failure: str = "") -> None:
         """Finish the events of *bundle*; what came for its subject meanwhile is due at once."""
-        touched = [DUE, keys.inbox_waiting(bundle.subject), PENDING, keys.inbox_list(status)]
-        kept = [bundle.subject, status, failure, self._policy.keep_ms, RECORDS]
-        await _run(self._settle, touched, [*kept, *bundle.ids])
+        await self.settle_all([bundle], status, failure)
+
+    async def settle_all(
+        self, bundles: Sequence[Bundle], status: EventStatus, failure: str = ""
+    ) -> None:
+        """Finish the events of all *bundles*, in one step."""
+        events = orjson.dumps([(bundle.subject, bundle.ids) for bundle in bundles])
+        args = [status, failure, self._policy.keep_ms, RECORDS, WAITING, events]
+        await _run(self._settle, [DUE, PENDING, keys.inbox_list(status)], args)
 
     async def postpone(self, bundle: Bundle, failure: str, delay: float) -> None:
         """Try again in *delay* seconds, without end: something that the effect needs is away."""

@@ -1,6 +1,6 @@
 -- Keep events, each once. KEYS: counter of receipts, due.
--- ARGV: ms that a finished record is kept, prefixes of records, lists and waiting, then for each event
---       its id, status, subject, type, object, customer, invoice and period ('' for none).
+-- ARGV: ms that a finished record is kept, prefixes of records, lists and waiting, then as JSON for each
+--       event its id, status, subject, type, object, customer, invoice and period ('' for none).
 -- Answers for each event 1 when it is new, 0 when it was here already.
 local now = redis.call('TIME')
 local ms = now[1] * 1000 + math.floor(now[2] / 1000)
@@ -25,7 +25,7 @@ local function keep(id, status, subject, ...)
     return 1
 end
 
-for i = 5, #ARGV, 8 do
-    answers[#answers + 1] = keep(unpack(ARGV, i, i + 7))
+for _, event in ipairs(cjson.decode(ARGV[5])) do
+    answers[#answers + 1] = keep(unpack(event))
 end
 return answers
