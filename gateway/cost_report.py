@@ -17,11 +17,12 @@ class BillingReport(SchemaExtension):
             yield
 
     def get_results(self) -> dict[str, Any]:
-        """The figures so far."""
+        """The figures of this answer, or of this event."""
         cost = self.execution_context.context.loaders.cost
+        calls, self._calls.calls = self._calls.calls, 0
         return {
             "billing": {
-                "stripeCalls": self._calls.calls,
+                "stripeCalls": calls,
                 "cacheHits": cost.cache_hits,
                 "cacheMisses": cost.cache_misses,
                 "stale": cost.stale,

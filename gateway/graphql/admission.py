@@ -1,7 +1,7 @@
 """Lets an operation in: its text found, parsed, bounded and validated; allowed, priced, paid for."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,7 +16,6 @@ from gateway.graphql.limits import Limits
 from gateway.graphql.params import Params
 from gateway.graphql.persisted import PersistedDocuments
 
-NESTED = (dict, list)
 # Callers whose refunds are remembered; they are a courtesy.
 MAX_REFUNDS = 10_000
 
@@ -44,6 +43,7 @@ class Admitted:
 
     text: str
     document: Document
+    kind: OperationType
     cost: int
     least: int
     allowance: Allowance
@@ -98,13 +98,22 @@ class Admission:
             )
         allowance = await self._charge(caller, cost)
         await self._persisted.remember(params)
-        return Admitted(text, document, cost, operation.price.fixed, allowance)
+        return Admitted(text, document, operation.kind, cost, operation.price.fixed, allowance)
 
     def give_back(self, admitted: Admitted, caller: Caller, data: object) -> None:
         """Return what the answer *data* did not use, with the caller's next charge."""
         unused = admitted.cost - admitted.actual(data)
         if unused and len(self._refunds) < MAX_REFUNDS:
             self._refunds[caller.name] = self._refunds.get(caller.name, 0) + unused
+
+    async def pay_event(self, admitted: Admitted, caller: Caller, data: object) -> None:
+        """Charge an event that was sent with *data*; return once the allowance covered it."""
+        cost = admitted.actual(data)
+        while True:
+            allowance = await self._allowances.spend(caller.name, cost)
+            if not allowance.wait:
+                return
+            await asyncio.sleep(allowance.wait)
 
     async def _charge(self, caller: Caller, cost: int) -> Allowance:
         refund = self._refunds.pop(caller.name, 0)
@@ -119,16 +128,9 @@ class Admission:
 
 
 class Prepared(SchemaExtension):
-    """Gives Strawberry the document that was admitted, instead of parsing and validating it again.
-
-    A running operation is cancelled, with all of its resolvers, when its time is up.
-    """
+    """Gives Strawberry the document that was admitted, instead of parsing and validating it again."""
 
     document: ContextVar[DocumentNode] = ContextVar("admitted_document")
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__()
-        self._seconds = seconds
 
     def on_parse(self) -> Iterator[None]:
         """Hand over the document."""
@@ -139,11 +141,6 @@ class Prepared(SchemaExtension):
         """Say that it is valid."""
         self.execution_context.pre_execution_errors = []
         yield
-
-    async def on_execute(self) -> AsyncIterator[None]:
-        """Bound the time."""
-        async with asyncio.timeout(self._seconds):
-            yield
 
 
 def objects_in(data: object) -> int:

@@ -27,11 +27,11 @@ SUGGESTION = re.compile(r" ?Did you mean [^?]*\?")
 
 
 def executed(result: ExecutionResult, explain: Explain, *, suggestions: bool) -> Body:
-    """The body for an execution's *result*; without ``data`` when nothing was executed."""
+    """The body for an execution's *result*; without ``data``, or figures, when nothing was executed."""
     errors = result.errors or []
-    extensions = {"extensions": result.extensions} if result.extensions else {}
     if not _was_executed(result):
-        return {**refused(errors, explain, suggestions=suggestions), **extensions}
+        return refused(errors, explain, suggestions=suggestions)
+    extensions = {"extensions": result.extensions} if result.extensions else {}
     told = {"errors": [_told(error, explain).formatted for error in errors]} if errors else {}
     return {**told, "data": result.data, **extensions}
 
@@ -66,10 +66,6 @@ def _told(error: GraphQLError, explain: Explain) -> GraphQLError:
     if isinstance(fault, ValueError) and error.nodes and error.path is None:
         # A scalar's own words on a literal or a variable that it does not take.
         return _replaced(error, request_error("BAD_USER_INPUT", error.message))
-    if isinstance(fault, TimeoutError) and error.path is None:
-        return request_error(
-            "TIMEOUT", "The operation took too long and was stopped; ask for less."
-        )
     return _replaced(error, explain(fault) or _masked(fault, error.path))
 
 

@@ -13,6 +13,7 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from gateway.graphql import leaving
 from gateway.graphql.accept import MediaType
 from gateway.graphql.answers import Body
 from gateway.graphql.stopping import stop
@@ -72,7 +73,7 @@ class EventStream(Response):
 
     async def _stream(self, receive: Receive, send: Send) -> None:
         writing = asyncio.ensure_future(self._write(send))
-        gone = asyncio.ensure_future(_gone(receive))
+        gone = asyncio.ensure_future(leaving.gone(receive))
         expiry = asyncio.ensure_future(asyncio.sleep(self._left()))
         rest = [asyncio.ensure_future(each) for each in (_beat(send), self._ending.wait())]
         try:
@@ -102,11 +103,6 @@ async def _beat(send: Send) -> None:
     while True:
         await asyncio.sleep(HEARTBEAT)
         await send(_chunk(b":\n\n"))
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def _event(body: Body) -> bytes:

@@ -13,8 +13,9 @@ from gateway.graphql.admission import Admission, Admitted, Prepared
 from gateway.graphql.answers import Body, Explain
 from gateway.graphql.caller import Caller
 from gateway.graphql.documents import Invalid
+from gateway.graphql.executor import executor_of
 from gateway.graphql.params import Params
-from gateway.graphql.plain_fields import executor_of
+from gateway.graphql.stopping import finish
 
 
 class Operations:
@@ -31,13 +32,10 @@ class Operations:
     async def execute(
         self, params: Params, caller: Caller, kinds: Collection[OperationType]
     ) -> Body:
-        """The one answer to a query or mutation."""
+        """The one answer to a query or mutation; a mutation is done to its end even if nobody waits."""
         try:
             admitted = await self._admission.admit(params, caller, kinds)
-            Prepared.document.set(admitted.document.ast)
-            result = await self.schema.execute(admitted.text, **_arguments(params, caller))
-            self._admission.give_back(admitted, caller, result.data)
-            return self._executed(result, admitted, caller)
+            return await self._answer(admitted, params, caller)
         except Exception as error:  # noqa: BLE001 nothing may leave unmasked
             return self._stopped(error, caller)
 
@@ -47,18 +45,30 @@ class Operations:
         """Each answer to a subscription, or the one to a query or mutation."""
         try:
             admitted = await self._admission.admit(params, caller, kinds)
+            if admitted.kind is not OperationType.SUBSCRIPTION:
+                yield await self._answer(admitted, params, caller)
+                return
             Prepared.document.set(admitted.document.ast)
-            results = await self.schema.stream(admitted.text, **_arguments(params, caller))
+            results: Any = await self.schema.stream(admitted.text, **_arguments(params, caller))
             async with aclosing(results):
                 async for result in results:
                     yield self._executed(result, admitted, caller)
+                    await self._admission.pay_event(admitted, caller, result.data)
         except Exception as error:  # noqa: BLE001 nothing may leave unmasked
             yield self._stopped(error, caller)
 
+    async def _answer(self, admitted: Admitted, params: Params, caller: Caller) -> Body:
+        Prepared.document.set(admitted.document.ast)
+        executing = self.schema.execute(admitted.text, **_arguments(params, caller))
+        result = await (finish(executing) if admitted.kind is OperationType.MUTATION else executing)
+        self._admission.give_back(admitted, caller, result.data)
+        return self._executed(result, admitted, caller)
+
     def _executed(self, result: Any, admitted: Admitted, caller: Caller) -> Body:
         body = answers.executed(result, self._explain, suggestions=caller.introspects)
-        cost = admitted.receipt(result.data)
-        body["extensions"] = {**body.get("extensions", {}), "cost": cost}
+        if "data" in body:
+            cost = admitted.receipt(result.data)
+            body["extensions"] = {**body.get("extensions", {}), "cost": cost}
         return body
 
     def _stopped(self, error: Exception, caller: Caller) -> Body:
@@ -80,11 +90,9 @@ def _arguments(params: Params, caller: Caller) -> dict[str, Any]:
 def _with_prepared_documents(schema: strawberry.Schema, admission: Admission) -> strawberry.Schema:
     """A copy of *schema*, which may serve elsewhere as it is, that runs what *admission* prepared."""
     prepared = copy.copy(schema)
-    prepared.extensions = (
-        *schema.extensions,
-        lambda: Prepared(admission.limits.seconds),
-    )
-    prepared.execution_context_class = executor_of(prepared._schema)  # noqa: SLF001 shown nowhere else
+    prepared.extensions = (*schema.extensions, Prepared)
+    core = prepared._schema  # noqa: SLF001 shown nowhere else
+    prepared.execution_context_class = executor_of(core, admission.limits.seconds)
     # Strawberry logs errors with their text and traceback; `answers` logs faults without either.
     prepared.process_errors = lambda *_: None  # type: ignore[method-assign]
     return prepared

@@ -100,14 +100,13 @@ class PlainFieldsExecutor(StrawberryGraphQLCoreExecutionContext):
         return value
 
 
-def executor_of(schema: GraphQLSchema) -> type[PlainFieldsExecutor]:
-    """Strawberry's executor for *schema*, with a short way for its plain fields."""
-    plain = {
+def plain_of(schema: GraphQLSchema) -> Mapping[str, Mapping[str, Plain]]:
+    """The plain fields of *schema*, by the names of type and field."""
+    return {
         type_.name: _plain_fields(type_)
         for type_ in schema.type_map.values()
         if isinstance(type_, GraphQLObjectType)
     }
-    return type("SchemaExecutor", (PlainFieldsExecutor,), {"plain": plain})
 
 
 async def _merged(

@@ -25,6 +25,7 @@ from gateway.graphql.caller import Authenticate
 from gateway.graphql.errors import LEGACY_REQUEST_ERROR, REQUEST_ERROR, STATUS
 from gateway.graphql.event_stream import EventStream
 from gateway.graphql.keeping import KEY, Keeper, KeptResponse, Watched, only_asks
+from gateway.graphql.leaving import while_awaited
 from gateway.graphql.operations import Operations
 from gateway.graphql.params import read_params
 from gateway.graphql.places import Places
@@ -95,7 +96,8 @@ class GraphQLView(GraphQL[Any, None]):
         kinds = KINDS[request.method, media is MediaType.EVENTS]
         if media is not MediaType.EVENTS:
             watched = Watched(caller.context)
-            body = await self.operations.execute(params, replace(caller, context=watched), kinds)
+            answer = self.operations.execute(params, replace(caller, context=watched), kinds)
+            body = await while_awaited(answer, request.receive)
             response = _response(body, media)
             key = request.scope.get(KEY)
             if self.keeper and key and "errors" not in body and only_asks(Prepared.document.get()):

@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 import orjson
 import structlog
@@ -20,7 +20,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message
 
 from billing.logs import frames as where
-from gateway.graphql.caller import Caller
+from gateway.graphql.caller import Authenticate, Caller
 from gateway.graphql.errors import request_error
 from gateway.graphql.frames import (
     Complete,
@@ -30,12 +30,11 @@ from gateway.graphql.frames import (
     Subscribe,
     frames,
 )
+from gateway.graphql.operations import Operations
 from gateway.graphql.params import Params
+from gateway.graphql.places import Places
 from gateway.graphql.stopping import stop
 from gateway.refusal import UNAUTHENTICATED, HttpRefusal
-
-if TYPE_CHECKING:
-    from gateway.graphql.view import GraphQLView
 
 log = structlog.get_logger()
 
@@ -96,6 +95,15 @@ class FrameAdapter(ASGIWebSocketAdapter):
         return self.ws.application_state is WebSocketState.CONNECTED
 
 
+class Server(Protocol):
+    """What a socket needs of the view that it belongs to."""
+
+    operations: Operations
+    authenticate: Authenticate
+    ending: asyncio.Event
+    places: Places
+
+
 class Socket(BaseGraphQLTransportWSHandler[Any, None]):
     """One socket: whose it is, how long it may last, and the operations that run on it.
 
@@ -103,7 +111,7 @@ class Socket(BaseGraphQLTransportWSHandler[Any, None]):
     slowly. It ends with its token, and when the server does.
     """
 
-    view: "GraphQLView"
+    view: Server  # type: ignore[assignment]  # Strawberry's is a whole view
     websocket: FrameAdapter
     caller: Caller | None = None
 

@@ -17,6 +17,7 @@ class Events:
         self.contexts: list[object] = []
         self.seen: list[str] = []
         self.produced = 0
+        self.released = asyncio.Event()
 
 
 class Context:
@@ -120,6 +121,28 @@ class Mutation:
         """Harmless."""
         return a + b
 
+    @strawberry.mutation
+    async def work(self, info: Info) -> str:
+        """Is done in two steps."""
+        info.context.events.seen.append("work begun")
+        await info.context.events.released.wait()
+        info.context.events.seen.append("work done")
+        return "done"
+
+
+@strawberry.type
+class Tick:
+    """An event of which a part can take for ever."""
+
+    number: int
+
+    @strawberry.field
+    async def late(self) -> int:
+        """Comes back for every event but the first."""
+        if self.number == 1:
+            await asyncio.Event().wait()
+        return self.number
+
 
 @strawberry.type
 class Subscription:
@@ -130,6 +153,12 @@ class Subscription:
         """Count from 1."""
         for number in range(1, to + 1):
             yield number
+
+    @strawberry.subscription
+    async def ticks(self) -> AsyncGenerator[Tick, None]:
+        """Two ticks."""
+        for number in (1, 2):
+            yield Tick(number=number)
 
     @strawberry.subscription
     async def silence(self, info: Info) -> AsyncGenerator[int, None]:

@@ -182,7 +182,7 @@ async def test_a_request_error_is_a_400_without_data(
 
     assert answer.status_code == 400
     assert code == answer.json()["errors"][0]["extensions"]["code"]
-    assert "data" not in answer.json()
+    assert list(answer.json()) == ["errors"]
 
 
 @pytest.mark.parametrize(("body", "code"), REQUEST_ERRORS)

@@ -7,7 +7,8 @@ import pytest
 import strawberry
 from strawberry.types import ExecutionResult
 
-from gateway.graphql.plain_fields import Plain, executor_of
+from gateway.graphql.executor import executor_of
+from gateway.graphql.plain_fields import Plain, plain_of
 
 
 @strawberry.type
@@ -101,7 +102,7 @@ def schema() -> strawberry.Schema:
 
 async def _both(schema: strawberry.Schema, document: str) -> list[tuple[Any, Any]]:
     results = []
-    for executor in (schema.execution_context_class, executor_of(schema._schema)):
+    for executor in (schema.execution_context_class, executor_of(schema._schema, 5)):
         schema.execution_context_class = executor
         result = await schema.execute(document)
         assert isinstance(result, ExecutionResult)
@@ -137,7 +138,7 @@ def test_what_has_something_in_front_of_it_is_not_plain(schema: strawberry.Schem
     amount = money.fields["amount"]  # type: ignore[attr-defined]
     read = amount.resolve
     amount.resolve = partial(read)
-    plain = executor_of(core).plain
+    plain = plain_of(core)
     assert set(plain["Money"]) == {"currency"}
     assert set(plain["Invoice"]) == {"id"}
     assert isinstance(plain["Invoice"]["id"], Plain)

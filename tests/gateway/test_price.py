@@ -12,7 +12,7 @@ from gateway.edge_store import EdgeStore
 from gateway.graphql.documents import Documents
 from gateway.graphql.limits import Limits
 from tests.gateway.serving import CORE, Edge, client_of, serve
-from tests.gateway.test_websocket import connected
+from tests.gateway.test_websocket import connected, subscribe
 from tests.gateway.waiting import until
 
 
@@ -159,3 +159,32 @@ async def test_a_slow_operation_is_stopped_with_all_of_its_resolvers(edge: Edge)
     assert answer.status_code == 504
     assert answer.json()["errors"][0]["extensions"]["code"] == "TIMEOUT"
     await until(lambda: "slow cancelled" in edge.events.seen)
+
+
+async def test_a_late_event_is_null_and_the_next_one_comes(edge: Edge) -> None:
+    """One slow moment must not end what a page follows."""
+    edge.limits = replace(Limits(), seconds=0.1)
+    async with serve(edge.app) as address, connected(address) as peer:
+        await peer.begin()
+        late, next_, end = await peer.run("1", "subscription { tick: ticks { late } }")
+
+    assert late["payload"]["data"] is None
+    assert late["payload"]["errors"][0]["path"] == ["tick"]
+    assert late["payload"]["errors"][0]["extensions"] == {"code": "TIMEOUT"}
+    assert next_["payload"]["data"] == {"tick": {"late": 2}}
+    assert end["type"] == "complete"
+
+
+async def test_events_are_paid_for_like_answers(edge: Edge) -> None:
+    """Whoever follows a great deal waits for the next event, and for everything else."""
+    edge.store = EdgeStore(edge.store._redis, capacity=30, rate=1)
+    async with serve(edge.app) as address, connected(address) as peer:
+        await peer.begin()
+        await peer.say(subscribe("1", "subscription { count(to: 1000) }"))
+        for _ in range(30):
+            await peer.hear()
+        await peer.say(subscribe("2", "mutation { add(a: 1, b: 2) }"))
+        while (refused := await peer.hear())["id"] != "2":
+            pass
+
+    assert refused["payload"][0]["extensions"]["code"] == "RATE_LIMITED"
