@@ -21,9 +21,10 @@ import stripe
 import structlog
 
 from billing.budget import Budget, Lane, Outcome
-from billing.errors import BillingError, KeyExpired, OutcomeUnknown, StripeBusy, StripeRejected
+from billing.errors import BillingError, KeyExpired, OutcomeUnknown, StripeBusy
 from billing.snapshot import Op
 from billing.stripe_endpoints import Call
+from billing.stripe_failures import REPLAYED, outcome, translated
 from billing.stripe_wire import NOT_SENT, Wire
 
 log = structlog.get_logger(__name__)
@@ -32,9 +33,6 @@ API_VERSION = "2026-10-28.endive"
 TIMEOUT = httpx.Timeout(20, connect=3, pool=3)
 PAUSES = (0.1, 0.4)  # seconds, give or take half, before a read is tried again
 PAGE = 100  # Stripe's largest page
-
-REPLAYED = "idempotent-replayed"
-LIMITED_BY = "stripe-rate-limited-reason"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +183,8 @@ class StripeApi:
                     **options,
                 )
             except stripe.StripeError as error:
-                failure = _translated(error)
-                passage.outcome = _outcome(failure, sent=error.code != NOT_SENT)
+                failure = translated(error)
+                passage.outcome = outcome(failure, sent=error.code != NOT_SENT)
                 _log_failure(call, failure, error)
                 raise failure from error
             passage.outcome = Outcome.OK
@@ -205,45 +203,6 @@ def _answer(response: stripe.StripeResponse) -> Answer:
         raise OutcomeUnknown("Stripe's answer was no JSON object.")
     headers = response.headers
     return Answer(response.data, headers.get(REPLAYED) == "true", headers.get("request-id"))
-
-
-def _translated(error: stripe.StripeError) -> BillingError:
-    """What happened at Stripe, in our words.
-
-    The SDK fills ``code`` on two of its classes only, hence the body is read.
-    """
-    status, headers = error.http_status or 0, error.headers or {}
-    if error.code == NOT_SENT:
-        return StripeBusy("Stripe cannot be reached; nothing was sent.")
-    details = error.json_body.get("error") if isinstance(error.json_body, dict) else None
-    details = details if isinstance(details, dict) else {}
-    code = details.get("code") or details.get("type")
-    message = str(details.get("message") or f"Stripe answered {status}.")
-    replayed = headers.get(REPLAYED) == "true"
-    if not replayed and status in (409, 429):
-        return StripeBusy(f"Stripe is busy ({code}).", reason=headers.get(LIMITED_BY))
-    if not replayed and status // 100 != 4:  # noqa: PLR2004 anything but a 4xx
-        return OutcomeUnknown("Stripe gave no usable answer; the request may have been executed.")
-    return StripeRejected(
-        message,
-        status=status,
-        stripe_code=code,
-        request_id=headers.get("request-id"),
-        replayed=replayed,
-    )
-
-
-def _outcome(failure: BillingError, *, sent: bool) -> Outcome:
-    """What the budget learns: whose limit was met, or that the endpoint fails."""
-    if isinstance(failure, StripeRejected):
-        return Outcome.OK  # an answer like any other: the endpoint works
-    if not (sent and isinstance(failure, StripeBusy)):
-        return Outcome.FAILED
-    scope = (failure.reason or "").partition("-")[0]
-    return {"global": Outcome.LIMITED_GLOBALLY, "endpoint": Outcome.LIMITED}.get(
-        scope,
-        Outcome.LOCKED,
-    )
 
 
 def _log_failure(call: Call, failure: BillingError, error: stripe.StripeError) -> None:

@@ -9,10 +9,11 @@ then are the settings read.
 import asyncio
 import contextlib
 import random
+import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import structlog
@@ -29,6 +30,7 @@ from billing.stripe_api import boottime
 from billing.usage import CustomerId, Period
 from billing.wakeups import FLUSH, QUEUE, deserialize, queue_pool, serialize
 from workers.close import close_ended
+from workers.dispatch import SLOTS, Work, dispatch
 from workers.events_sweep import sweep_events
 from workers.inbox import process_inbox
 from workers.ports import FlushPolicy, FlushPorts
@@ -37,12 +39,10 @@ from workers.sync import flush
 
 log = structlog.get_logger(__name__)
 
-SLOTS = 10
-LINE_SECONDS = (
-    2.0  # waiting for Stripe in the whole fleet; more would only wait with a lease in hand
-)
 JOB_SECONDS = 90
-GRACE_SECONDS = 25  # for the call in flight when the worker is asked to stop
+GRACE_SECONDS = (
+    25  # for the call in flight when the worker must go: Stripe's longest answer and a bit
+)
 PATIENCE = 600  # attempts, about a second apart, before a worker gives its queue up
 IDLE_SECONDS = 0.5
 BUSY_SECONDS = 0.05
@@ -66,53 +66,10 @@ ARQ: dict[str, Any] = {
 }
 
 
-@dataclass
-class Work:
-    """What this process is doing: its services, the flushes that run, the loops."""
-
-    services: Services
-    ports: FlushPorts
-    flushes: set[asyncio.Task[None]] = field(default_factory=set)
-    next_shard: int = 0
-    loops: list[asyncio.Task[None]] = field(default_factory=list)
-    ending: asyncio.Event = field(default_factory=asyncio.Event)
-
-
 async def flush_job(ctx: dict[str, Any], customer: str, period: str, lane: str) -> None:
     """Bring Stripe up to date for *customer* and *period* ("2026-11"); harmless when nothing is due."""
     work: Work = ctx["work"]
     await flush(CustomerId(customer), Period.parse(period), work.ports, lane=Lane(lane))
-
-
-async def dispatch(work: Work) -> bool:
-    """Claim no more due customers than there are free slots and room at Stripe, and flush them here.
-
-    They do not pass through the queue: what waits there is somebody, and waits behind nobody's turn.
-    """
-    found = False
-    if await work.services.budget.backlog(Lane.INTERVAL) > LINE_SECONDS:
-        return found
-    # A customer claimed by a worker that dies comes up again, when its lease may still run.
-    hidden_ms = work.ports.policy.lease // 2
-    for shard in range(work.next_shard, work.next_shard + SHARDS):
-        free = SLOTS - len(work.flushes)
-        if free <= 0:
-            work.next_shard = shard % SHARDS  # go on here: no shard waits behind the others
-            break
-        due = await work.services.ledger.claim(shard % SHARDS, free, hidden_ms)
-        for customer, period in due:
-            flushing = asyncio.create_task(_flush_in_turn(work, customer, period))
-            work.flushes.add(flushing)
-            flushing.add_done_callback(work.flushes.discard)
-        found = found or bool(due)
-    return found
-
-
-async def _flush_in_turn(work: Work, customer: CustomerId, period: Period) -> None:
-    try:
-        await flush(customer, period, work.ports, lane=Lane.INTERVAL)
-    except Exception:
-        log.exception("worker.flush_failed", customer=customer)
 
 
 async def drain_inbox(work: Work) -> bool:
@@ -182,6 +139,7 @@ def worker_settings(settings: Settings) -> type:
             figures, _ = start_http_server(settings.metrics_port, settings.host)
             opened.callback(figures.server_close)
             opened.callback(figures.shutdown)
+        opened.enter_context(_heard(work.end))
         log.info("worker.started")
 
     async def stop(ctx: dict[str, Any]) -> None:
@@ -189,10 +147,11 @@ def worker_settings(settings: Settings) -> type:
         if work is None:
             return  # told to stop before it had started
         # Told, not cancelled: redis-py may swallow a cancellation on Python 3.11, and the loop would go on.
-        work.ending.set()
+        work.end()
         await asyncio.gather(*work.loops)
         if work.flushes:
-            _, late = await asyncio.wait(work.flushes, timeout=GRACE_SECONDS)
+            left = max(0, work.ended + GRACE_SECONDS - time.monotonic())
+            _, late = await asyncio.wait(work.flushes, timeout=left)
             for flushing in late:
                 flushing.cancel()
         await opened.aclose()
@@ -218,6 +177,22 @@ def worker_settings(settings: Settings) -> type:
         **ARQ,
     }
     return type("WorkerSettings", (), given)
+
+
+@contextlib.contextmanager
+def _heard(tell: Callable[[], None]) -> Iterator[None]:
+    """*tell* at once when the process must go; arq, which hears it as well, tells only when its jobs are done."""
+    loop = asyncio.get_running_loop()
+
+    def hear(_number: int, _frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(tell)
+
+    before = {number: signal.signal(number, hear) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def flush_ports(services: Services) -> FlushPorts:

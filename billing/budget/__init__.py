@@ -1,9 +1,11 @@
 """The Stripe budget: one allowance of calls, shared by every process.
 
-``Budget`` (in ``budget``) admits, over the scripts in ``scripts`` and the keys that ``state`` names and
-reads; ``policy`` is what it may admit; ``alone`` is what a process does when Redis cannot be reached.
+``Budget`` (in ``budget``) admits; ``passage`` says in whose lane and how it ended, ``policy`` what may
+be admitted, ``shared`` asks the scripts in ``scripts`` over the keys that ``state`` names and reads, and
+``alone`` is what a process does when Redis cannot be reached.
 """
 
-from billing.budget.budget import Budget, Lane, Outcome
+from billing.budget.budget import Budget
+from billing.budget.passage import Lane, Outcome
 
 __all__ = ["Budget", "Lane", "Outcome"]

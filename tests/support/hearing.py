@@ -101,6 +101,18 @@ class World:
         return await self.services.ledger.peek(customer, this_month())
 
 
+async def due(world: World, customers: int) -> list[CustomerId]:
+    """As many customers with thirty dollars of usage that is due now."""
+    found = []
+    for _ in range(customers):
+        customer = CustomerId(await world.shop.customer())
+        await record_usage(world.services, [delta(customer, "1500", "egress-gb")])
+        period = await world.services.ledger.open_period(customer)
+        await world.services.ledger.wake(customer, period)
+        found.append(customer)
+    return found
+
+
 def this_month() -> Period:
     """The period that usage of now falls in."""
     return Period.containing(datetime.now(UTC))

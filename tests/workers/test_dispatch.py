@@ -9,15 +9,13 @@ from redis.asyncio import Redis
 from billing.budget import Budget, Lane
 from billing.budget.policy import Allowance, BudgetPolicy
 from billing.ledger import Ledger
-from billing.metering import record_usage
 from billing.redis_reply import reply
 from billing.stripe_endpoints import Call
-from billing.usage import CustomerId
 from billing.wakeups import QUEUE
-from tests.support.hearing import World
-from tests.support.shop import delta
+from tests.support.hearing import World, due
 from tests.support.system import until
-from workers.main import LINE_SECONDS, SLOTS, Work, dispatch, flush_ports
+from workers.dispatch import LINE_SECONDS, SLOTS, Work, dispatch
+from workers.main import flush_ports
 
 DRAFTS = "POST /v1/invoices"
 
@@ -36,15 +34,6 @@ class GatedLedger:
         """As the ledger, once the gate is open."""
         await self.gate.wait()
         return await self._ledger.acquire(*args, **options)
-
-
-async def due(world: World, customers: int) -> None:
-    """As many customers with thirty dollars of usage that is due now."""
-    for _ in range(customers):
-        customer = CustomerId(await world.shop.customer())
-        await record_usage(world.services, [delta(customer, "1500", "egress-gb")])
-        period = await world.services.ledger.open_period(customer)
-        await world.services.ledger.wake(customer, period)
 
 
 async def test_a_worker_takes_no_more_than_it_has_slots_for(deaf: World) -> None:
@@ -89,7 +78,7 @@ async def test_a_worker_leaves_due_what_stripe_has_no_room_for(deaf: World, redi
     line = [asyncio.create_task(_wait(budget, f"in_{n}")) for n in range(5)]
 
     async def crowded() -> bool:
-        return await budget.backlog(Lane.INTERVAL) > LINE_SECONDS
+        return (await budget.backlog())[Lane.INTERVAL] > LINE_SECONDS
 
     await until(crowded, "calls wait")
 

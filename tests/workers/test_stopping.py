@@ -2,8 +2,54 @@
 
 import asyncio
 import contextlib
+import signal
+import time
+from pathlib import Path
 
-from workers.main import insist
+from billing.budget import Lane
+from tests.support.hearing import World, due
+from tests.support.system import System, until
+from workers.main import GRACE_SECONDS, insist
+
+DRAFTS = "POST /v1/invoices"
+IN_FLIGHT = 1.5  # seconds that Stripe takes for the call in flight
+
+
+async def test_a_worker_that_is_told_to_stop_finishes_its_call_and_gives_everything_back(
+    deaf: World, tmp_path: Path
+) -> None:
+    """A deploy waits for Stripe's answer to what was sent, not for everybody who stood in line."""
+    ledger, stripe = deaf.services.ledger, deaf.services.stripe
+    customers = await due(deaf, 12)
+    period = await ledger.open_period(customers[0])
+    slow = {"stripe_endpoint_rate": 2.5, "stripe_max_wait": 60}
+    system = System(deaf.services.settings.model_copy(update=slow), tmp_path)
+    await deaf.sandbox.fault("slow", DRAFTS, times=100, seconds=IN_FLIGHT)
+    worker = system.start_worker()
+
+    async def called() -> bool:
+        return await deaf.sandbox.calls(DRAFTS) > 0
+
+    try:
+        await until(called, "a draft is being made")
+        told = time.monotonic()
+        worker.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(worker.wait, GRACE_SECONDS) == 0
+        assert time.monotonic() - told < 3 * IN_FLIGHT
+    finally:
+        system.stop()
+
+    waiting = 0
+    for customer in customers:
+        drafts = await stripe.pages("/v1/invoices", {"customer": customer}, lane=Lane.CUSTOMER)
+        held = await ledger.acquire(customer, period)
+        assert held is not None, "the lease was not given back"
+        assert [each["id"] for each in drafts] == list(filter(None, [held.snapshot.invoice]))
+        waiting += not drafts
+        due_ms = await ledger.due_ms(customer, period)
+        assert due_ms is not None
+        assert due_ms < held.snapshot.now_ms + 1000
+    assert waiting >= 10
 
 
 async def test_a_cancellation_that_was_swallowed_is_repeated() -> None:

@@ -1,7 +1,7 @@
 -- Admits one call to Stripe, or says how long until it may ask again. All or nothing.
 --
 -- KEYS  global bucket, endpoint bucket, endpoint's list slots, object, reads of 30 days, waiting, endpoints
--- ARGV  one JSON object, see Budget._ask
+-- ARGV  one JSON object, see Shared._question
 -- Returns {milliseconds to wait, what stands in the way}; {"0", ""} is admission.
 --
 -- A bucket counts by the generic cell rate algorithm: `tat` is the moment up to which its rate is

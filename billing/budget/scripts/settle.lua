@@ -1,7 +1,7 @@
 -- Gives back what a call held, and learns from how it ended.
 --
 -- KEYS  global bucket, endpoint bucket, endpoint's list slots, object
--- ARGV  one JSON object, see Budget._settle
+-- ARGV  one JSON object, see Shared.settle
 --
 -- Rates move by additive increase and multiplicative decrease: +2/s for each second of good answers,
 -- x0.7 on a limiter's 429, at most once a second, with a pause of half a second that only the first
