@@ -29,11 +29,17 @@ async def replay(services: Services, event_id: str) -> InboxEvent | None:
     """
     if found := await services.inbox.requeue(event_id):
         return found
+    if notice := await fetch_event(services, event_id):
+        await take_in(services, [notice])
+    return await services.inbox.get(event_id)
+
+
+async def fetch_event(services: Services, event_id: str) -> Notice | None:
+    """What Stripe says of an event; None when it knows none of this id. Raises Unavailable."""
     if not EVENT_ID.fullmatch(event_id):
         return None
     try:
         body = await services.stripe.read(f"/v1/events/{event_id}", lane=Lane.SUPPORT)
-        await take_in(services, [Notice.of(body)])
+        return Notice.of(body)
     except (StripeRejected, NotAnEvent):
         return None
-    return await services.inbox.get(event_id)

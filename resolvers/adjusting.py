@@ -7,8 +7,7 @@ from billing.bill import bill
 from billing.errors import ErrorCode, Refused
 from billing.ledger import NewAdjustment
 from billing.money import plain
-from billing.snapshot import Snapshot
-from billing.usage import Price
+from billing.usage import CustomerId, Price
 from resolvers.adjustment import Adjustment
 from resolvers.audit import Act
 from resolvers.context import Context, Info
@@ -31,16 +30,20 @@ async def adjust_usage(info: Info, input: AdjustUsageInput) -> AdjustUsagePayloa
     context, asked = info.context, _checked(input)
     customer = await must_find_customer(context, asked.customer_id)
     price = await price_of(context.services, asked.sku, ("input", "sku"))
-    before = await context.loaders.snapshot.load(customer.record.id)
-    made = await _adjust(context, customer, asked, price)
-    sync, _ = await request_sync(context, made.customer, SyncTrigger.SUPPORT)
-    if made.at_ms >= before.now_ms:  # else this key made it earlier, and it is written down already
-        after = await context.services.ledger.peek(made.customer, made.period)
-        await Act(context, made.customer, "adjustUsage", made.reason).done(
-            before={"total": await _total(context, before)},
-            after={"total": await _total(context, after), **_noted(made)},
-            sync=sync.id,
-        )
+    before = await _total(context, customer.record.id)
+    act = Act(
+        context,
+        customer.record.id,
+        "adjustUsage",
+        reasoned(asked.reason),
+        key=asked.idempotency_key,
+        about=f"{asked.sku} {plain(asked.quantity)}",
+    )
+    async with act.noted({"total": before}) as noted:
+        made = await _adjust(context, customer, asked, price)
+        sync, _ = await request_sync(context, made.customer, SyncTrigger.SUPPORT)
+        noted.after = {"total": await _total(context, made.customer), **_noted(made)}
+        noted.sync = sync.id
     context.renew()  # the payload shows the bill with the correction
     return AdjustUsagePayload(adjustment=Adjustment.of(made, price), sync=Sync.of(sync))
 
@@ -81,7 +84,9 @@ async def _adjust(
     )
 
 
-async def _total(context: Context, snapshot: Snapshot) -> str:
+async def _total(context: Context, customer: CustomerId) -> str:
+    ledger = context.services.ledger
+    snapshot = await ledger.peek(customer, await ledger.open_period(customer))
     prices = await context.services.catalogue.by_id(snapshot.prices.values())
     return bill(snapshot, prices).total.formatted
 

@@ -82,7 +82,8 @@ _TABLE: Mapping[str, Mapping[Roles, str]] = {
     "StripeBudget": {SUPPORT: "lanes endpoints limitedUntil"},
     "BudgetLane": {SUPPORT: "lane waiting"},
     "EndpointBudget": {SUPPORT: "endpoint perSecond available throttled"},
-    "AuditEntry": {SUPPORT: "at by action reason detail"},
+    "AuditEntry": {SUPPORT: "at by action reason outcome changes detail"},
+    "AuditChange": {SUPPORT: "what before after"},
     "BillingChange": {PANEL: "reason customer sync invoice at"},
     **{
         f"{node}{shape}": {roles: fields}

@@ -57,16 +57,14 @@ async def finalize_invoice(info: Info, input: FinalizeInvoiceInput) -> FinalizeI
     for blocker in await finalize_blockers(context, invoice):
         code, message = REFUSALS[blocker]
         raise Refused(code, message, ("input", "invoiceId"))
-    if invoice.period is None:
-        await _finalize_foreign(context, invoice)
-    else:
-        await _close(context, invoice.customer, invoice.period)
-    context.renew()
-    now = await Invoice.find(context, invoice.id)
-    await act.done(
-        before={"invoice": invoice.id, "status": invoice.status},
-        after={"invoice": invoice.id, "status": now and now.status},
-    )
+    async with act.noted({"invoice": invoice.id, "status": invoice.status}) as noted:
+        if invoice.period is None:
+            await _finalize_foreign(context, invoice)
+        else:
+            await _close(context, invoice.customer, invoice.period)
+        context.renew()
+        now = await Invoice.find(context, invoice.id)
+        noted.after = {"invoice": invoice.id, "status": now.status.value if now else None}
     return FinalizeInvoicePayload(invoice=now)
 
 

@@ -2,9 +2,11 @@
 
 # ruff: noqa: A002 the contract calls the argument `input`
 
+from billing.budget import Lane
 from billing.snapshot import Hold
 from resolvers.audit import Act
 from resolvers.context import Info
+from resolvers.drift import unsealed
 from resolvers.finding import must_find_customer
 from resolvers.hold import BillingHold
 from resolvers.payloads import HoldBillingPayload, ReleaseBillingPayload
@@ -18,13 +20,18 @@ async def hold_billing(info: Info, input: HoldBillingInput) -> HoldBillingPayloa
     """Support only: stop this customer's billing. Usage is still counted; Stripe is told nothing."""
     context = info.context
     customer = await must_find_customer(context, input.customer_id)
-    reason, ledger = reasoned(input.reason), context.services.ledger
-    before = await ledger.held(customer.record.id)
-    hold = await ledger.hold(customer.record.id, reason, context.viewer.subject)
-    if before is None:
-        await Act(context, customer.record.id, "holdBilling", reason).done(
-            before={"hold": None}, after={"hold": _noted(hold)}
-        )
+    owner, reason, ledger = customer.record.id, reasoned(input.reason), context.services.ledger
+    if await ledger.held(owner):  # for this very reason, or it is refused
+        hold = await ledger.hold(owner, reason, context.viewer.subject)
+        return HoldBillingPayload(hold=BillingHold.of(hold))
+    act = Act(context, owner, "holdBilling", reason, key=input.idempotency_key)
+    async with act.noted({"hold": None}) as noted:
+        if noted.done:  # and released since
+            return HoldBillingPayload()
+        hold = await ledger.hold(owner, reason, context.viewer.subject)
+        noted.after = {"hold": _words(hold)}
+    for month in await unsealed(context.services, owner):  # Stripe's own timer may run on a draft
+        await context.services.wakeups.flush(owner, month.period, Lane.SUPPORT)
     return HoldBillingPayload(hold=BillingHold.of(hold))
 
 
@@ -33,16 +40,16 @@ async def release_billing(info: Info, input: ReleaseBillingInput) -> ReleaseBill
     """Support only: let billing go on where it was stopped; without a hold nothing changes."""
     context = info.context
     customer = await must_find_customer(context, input.customer_id)
-    reason, ledger = reasoned(input.reason), context.services.ledger
-    before = await ledger.held(customer.record.id)
-    await ledger.release_hold(customer.record.id, reason, context.viewer.subject)
-    if before is not None:
-        await Act(context, customer.record.id, "releaseBilling", reason).done(
-            before={"hold": _noted(before)}, after={"hold": None}
-        )
+    owner, reason, ledger = customer.record.id, reasoned(input.reason), context.services.ledger
+    act = Act(context, owner, "releaseBilling", reason, key=input.idempotency_key)
+    if before := await ledger.held(owner):
+        async with act.noted({"hold": _words(before)}) as noted:
+            if not noted.done:  # else it is another hold that stands now
+                await ledger.release_hold(owner, reason, context.viewer.subject)
+            noted.after = {"hold": None}
     context.renew()
     return ReleaseBillingPayload(customer=customer)
 
 
-def _noted(hold: Hold) -> dict[str, str]:
-    return {"reason": hold.reason, "by": hold.by}
+def _words(hold: Hold) -> str:
+    return f"{hold.reason} ({hold.by})"

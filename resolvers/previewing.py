@@ -8,6 +8,7 @@ from typing import Annotated
 
 import strawberry
 
+from billing.money import plain
 from billing.snapshot import Snapshot
 from billing.usage import Price, adjustment_line
 from resolvers.audit import Act
@@ -22,7 +23,9 @@ from schema.types.inputs import CorrectionInput, SyncBillingInput
 
 Correction = Annotated[
     CorrectionInput | None,
-    strawberry.argument(description="As if `adjustUsage` had been called with this."),
+    strawberry.argument(
+        description="As if `adjustUsage` had been called with this; a quantity of 0 corrects nothing."
+    ),
 ]
 IMAGINED = adjustment_line("preview")
 
@@ -37,12 +40,13 @@ async def preview_sync(
     snapshot = await context.loaders.snapshot.load(customer.id)
     prices: Mapping[str, Price] = await context.services.catalogue.by_id(snapshot.prices.values())
     snapshot = replace(snapshot, currency=snapshot.currency or customer.currency or UNBILLED)
-    if correction is not None:
+    if correction is not None and correction.quantity:
         price = await price_of(context.services, correction.sku, ("correction", "sku"))
         snapshot, prices = _corrected(snapshot, correction, price), {**prices, price.id: price}
     plan = SyncPlan.of(snapshot, prices)
-    after = {"total": plan.total.formatted, "stripeCalls": plan.stripe_calls}
-    await Act(context, customer.id, "previewSync").done(before=None, after=after)
+    asked = f"{correction.sku} {plain(correction.quantity)}" if correction else None
+    async with Act(context, customer.id, "previewSync").noted({}) as noted:
+        noted.after = {"correction": asked, "total": plan.total.formatted}
     return PreviewSyncPayload(plan=plan)
 
 

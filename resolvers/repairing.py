@@ -2,6 +2,8 @@
 
 # ruff: noqa: A002 the contract calls the argument `input`
 
+from collections.abc import Sequence
+
 from billing.budget import Lane
 from billing.services import Services
 from billing.snapshot import Snapshot
@@ -24,17 +26,17 @@ async def repair_drift(info: Info, input: RepairDriftInput) -> RepairDriftPayloa
     customer = (await must_find_customer(context, input.customer_id)).record.id
     act = Act(context, customer, "repairDrift", reasoned(input.reason))
     await must_not_be_held(context, customer)
-    drift: list[dict[str, str | None]] = []
-    for snapshot in await unsealed(context.services, customer):
-        drift += await _repaired(context.services, snapshot)
-    sync, _ = await request_sync(context, customer, SyncTrigger.SUPPORT)
-    await act.done(before={"drift": drift}, after={"sync": sync.id}, sync=sync.id)
+    months = await unsealed(context.services, customer)
+    async with act.noted(await _drift(context.services, months)) as noted:
+        for month in months:  # a worker reads the draft before it writes
+            await context.services.ledger.request_verify(customer, month.period)
+            await context.services.wakeups.flush(customer, month.period, Lane.SUPPORT)
+        sync, _ = await request_sync(context, customer, SyncTrigger.SUPPORT)
+        noted.after, noted.sync = {"sync": sync.id}, sync.id
     return RepairDriftPayload(sync=Sync.of(sync))
 
 
-async def _repaired(services: Services, snapshot: Snapshot) -> list[dict[str, str | None]]:
-    """Have a worker read the month's draft before it writes; what it will find, for the log."""
-    found = await drifted(services, snapshot)
-    await services.ledger.request_verify(snapshot.customer, snapshot.period)
-    await services.wakeups.flush(snapshot.customer, snapshot.period, Lane.SUPPORT)
-    return [{"line": each.key or each.line_id, "kind": each.kind} for each in found]
+async def _drift(services: Services, months: Sequence[Snapshot]) -> dict[str, str | None]:
+    """How each line differs, by its name."""
+    found = [line for month in months for line in await drifted(services, month)]
+    return {each.key or each.line_id or "": str(each.kind) for each in found}

@@ -2,19 +2,17 @@
 
 # ruff: noqa: A002 the contract calls the argument `input`
 
-import structlog
-
-from billing.intake import replay
+from billing.inbox.events import InboxEvent
+from billing.intake import fetch_event, replay
 from billing.usage import CustomerId
 from resolvers.audit import Act
 from resolvers.context import Info
 from resolvers.finding import not_found
 from resolvers.payloads import ReplayWebhookEventPayload
+from resolvers.reasons import reasoned
 from resolvers.refusing import refusing
 from resolvers.webhook_event import WebhookEvent
 from schema.types.inputs import ReplayWebhookEventInput
-
-log = structlog.get_logger(__name__)
 
 
 @refusing
@@ -23,15 +21,19 @@ async def replay_webhook_event(
 ) -> ReplayWebhookEventPayload:
     """Support only: take up one of Stripe's events again, or for the first time when it never arrived."""
     context = info.context
-    was = await context.services.inbox.get(input.event_id)
-    event = await replay(context.services, input.event_id)
-    if event is None:
+    known = await context.services.inbox.get(input.event_id)
+    found = known or await fetch_event(context.services, input.event_id)
+    if found is None:
         raise not_found("event", input.event_id, "eventId")
-    if event.customer:
-        await Act(context, CustomerId(event.customer), "replayWebhookEvent").done(
-            before=was and {"event": was.id, "status": was.status, "failure": was.failure},
-            after={"event": event.id, "status": event.status},
-        )
-    else:  # prices and the like belong to nobody's log
-        log.info("support.replayed", event=event.id, by=context.viewer.subject)
+    owner = CustomerId(found.customer) if found.customer else None
+    act = Act(context, owner, "replayWebhookEvent", input.reason and reasoned(input.reason))
+    async with act.noted(_words(known) if known else {"event": found.id, "status": None}) as noted:
+        event = await replay(context.services, found.id)
+        if event is None:  # forgotten this moment, here and at Stripe
+            raise not_found("event", input.event_id, "eventId")
+        noted.after = _words(event)
     return ReplayWebhookEventPayload(event=WebhookEvent.of(event))
+
+
+def _words(event: InboxEvent) -> dict[str, str | None]:
+    return {"event": event.id, "status": event.status, "failure": event.failure}

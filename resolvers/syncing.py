@@ -11,7 +11,6 @@ from billing.changes import Change, ChangeReason
 from billing.errors import ErrorCode, Refused
 from billing.syncs import SyncStatus
 from billing.usage import CustomerId
-from resolvers.announcing import announce
 from resolvers.audit import Act
 from resolvers.context import Context, Info, Role
 from resolvers.finding import find, must_find_customer, not_found
@@ -19,6 +18,7 @@ from resolvers.payloads import (
     RetrySyncPayload,
     SyncBillingPayload,
 )
+from resolvers.reasons import reasoned
 from resolvers.refusing import refusing
 from resolvers.sync import Sync, SyncTrigger
 from schema.types.inputs import RetrySyncInput, SyncBillingInput
@@ -30,9 +30,16 @@ GLANCE = 0.1  # seconds between looks at a sync that is waited for
 @refusing
 async def sync_billing(info: Info, input: SyncBillingInput) -> SyncBillingPayload:
     """Bring Stripe up to date for this customer now. Calls that find a sync waiting get that one back."""
-    customer = (await must_find_customer(info.context, input.customer_id)).record.id
-    await must_not_be_held(info.context, customer)
-    sync, coalesced = await request_sync(info.context, customer, SyncTrigger.ON_DEMAND)
+    context = info.context
+    customer = (await must_find_customer(context, input.customer_id)).record.id
+    await must_not_be_held(context, customer)
+    if context.viewer.role is not Role.SUPPORT:  # customers' own clicks are no acts of Support's
+        sync, coalesced = await request_sync(context, customer, SyncTrigger.ON_DEMAND)
+        return SyncBillingPayload(sync=Sync.of(sync), coalesced=coalesced)
+    was = await context.loaders.last_sync.load(customer)
+    async with Act(context, customer, "syncBilling").noted({"sync": was.id if was else None}) as noted:
+        sync, coalesced = await request_sync(context, customer, SyncTrigger.ON_DEMAND)
+        noted.after, noted.sync = {"sync": sync.id}, sync.id
     return SyncBillingPayload(sync=Sync.of(sync), coalesced=coalesced)
 
 
@@ -48,13 +55,16 @@ async def retry_sync(info: Info, input: RetrySyncInput) -> RetrySyncPayload:
             ErrorCode.SYNC_IN_PROGRESS, "This sync is running right now; wait for how it ends."
         )
     await must_not_be_held(info.context, was.customer)
-    sync = await _woken(info.context, was)
-    await Act(info.context, was.customer, "retrySync").done(
-        before={"sync": was.id, "status": was.status, "failure": was.failure and was.failure.code},
-        after={"sync": sync.id, "status": sync.status},
-        sync=sync.id,
-    )
+    act = Act(info.context, was.customer, "retrySync", input.reason and reasoned(input.reason))
+    async with act.noted(_words(was)) as noted:
+        sync = await _woken(info.context, was)
+        noted.after, noted.sync = _words(sync), sync.id
     return RetrySyncPayload(sync=Sync.of(sync))
+
+
+def _words(sync: billing.syncs.Sync) -> dict[str, str | None]:
+    failure = sync.failure.code if sync.failure else None
+    return {"sync": sync.id, "status": sync.status, "failure": failure}
 
 
 async def _woken(context: Context, was: billing.syncs.Sync) -> billing.syncs.Sync:
@@ -85,7 +95,7 @@ async def request_sync(
     lane = Lane.SUPPORT if viewer.role is Role.SUPPORT else Lane.CUSTOMER
     if not joined:  # whoever asked first has woken a worker
         await services.wakeups.flush(customer, sync.period, lane)
-    await announce(services, Change(customer, ChangeReason.SYNC, sync=sync.id))
+    await services.changes.publish(Change(customer, ChangeReason.SYNC, sync=sync.id))
     return sync, joined
 
 

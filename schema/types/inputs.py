@@ -10,6 +10,7 @@ from schema.types.describing import graphql_enum, graphql_input
 
 CUSTOMER = "Stripe's customer id, `cus_…`."
 REASON = "Why, in a sentence: it stands in the audit log under your name."
+ONCE = "Yours, the same on every retry: a retry that comes late undoes nobody's later decision."
 
 
 @graphql_enum(
@@ -105,6 +106,7 @@ class HoldBillingInput:
 
     customer_id: strawberry.ID = strawberry.field(description=CUSTOMER)
     reason: str = strawberry.field(description=REASON)
+    idempotency_key: str | None = strawberry.field(default=None, description=ONCE)
 
 
 @graphql_input
@@ -113,6 +115,7 @@ class ReleaseBillingInput:
 
     customer_id: strawberry.ID = strawberry.field(description=CUSTOMER)
     reason: str = strawberry.field(description=REASON)
+    idempotency_key: str | None = strawberry.field(default=None, description=ONCE)
 
 
 @graphql_input
@@ -128,6 +131,7 @@ class RetrySyncInput:
     """Which sync to try again."""
 
     sync_id: strawberry.ID = strawberry.field(description="Ours: `sync_…`.")
+    reason: str | None = strawberry.field(default=None, description=REASON)
 
 
 @graphql_input
@@ -143,3 +147,4 @@ class ReplayWebhookEventInput:
     """Which of Stripe's events to take up again."""
 
     event_id: strawberry.ID = strawberry.field(description="Stripe's id, `evt_…`.")
+    reason: str | None = strawberry.field(default=None, description=REASON)

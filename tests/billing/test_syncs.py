@@ -6,7 +6,6 @@ import pytest
 from redis.asyncio import Redis
 
 from billing import keys
-from billing.audit import AuditLog
 from billing.ledger import Held, Ledger, LedgerPolicy
 from billing.snapshot import StripeLine
 from billing.syncs import Sync, SyncFailure, SyncOutcome, Syncs, SyncStatus
@@ -295,25 +294,3 @@ async def test_a_sync_that_was_forgotten_while_it_ran_stays_forgotten(
 async def test_an_id_of_nothing_finds_nothing(syncs: Syncs, wrong: str) -> None:
     """People paste anything."""
     assert await syncs.get(wrong) is None
-
-
-async def test_what_support_did_is_written_down(redis: Redis) -> None:
-    """Newest first, page by page."""
-    audit = AuditLog(redis)
-    await audit.append(CUSTOMER, "ann", "holdBilling", "Disputed")
-    await audit.append(CUSTOMER, "bob", "adjustUsage", "Outage", '{"sku":"cpu"}')
-    await audit.append(CUSTOMER, "ann", "releaseBilling", None)
-
-    first = await audit.page(CUSTOMER, 2)
-    second = await audit.page(CUSTOMER, 2, first.items[-1].id)
-
-    told = [
-        (each.by, each.action, each.reason, each.detail) for each in (*first.items, *second.items)
-    ]
-    assert told == [
-        ("ann", "releaseBilling", None, None),
-        ("bob", "adjustUsage", "Outage", '{"sku":"cpu"}'),
-        ("ann", "holdBilling", "Disputed", None),
-    ]
-    assert (first.has_more, second.has_more) == (True, False)
-    assert (await audit.page(CUSTOMER, 2, "nonsense")).items == ()

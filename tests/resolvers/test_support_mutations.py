@@ -11,7 +11,7 @@ from billing.inbox.events import EventStatus
 from billing.snapshot import PeriodState
 from billing.syncs import SyncStatus
 from billing.usage import CustomerId, Period
-from tests.resolvers.conftest import SUPPORT, Desk
+from tests.resolvers.conftest import SUPPORT, Desk, panel_of
 from tests.support.stripe_sandbox import StripeSandbox
 
 ADJUST = """mutation ($id: ID!, $sku: String!, $q: Decimal!, $why: String!, $key: String!) {
@@ -31,7 +31,7 @@ REPAIR = """mutation ($id: ID!, $why: String!) { repairDrift(input: {customerId:
 REPLAY = """mutation ($id: ID!) { replayWebhookEvent(input: {eventId: $id}) { event { id status } errors { code path } } }"""
 DRIFT = """query ($id: ID!) { customer(id: $id) { drift { checkedAt lines { sku lineId kind expected found amount { amount } } } } }"""
 ACTIONS = """query ($id: ID!) { invoice(id: $id) { availableActions { action blockedBy } } }"""
-AUDIT = """query ($id: ID!) { customer(id: $id) { auditLog { nodes { at by action reason detail } } adjustments { nodes { id quantity } } } }"""
+AUDIT = """query ($id: ID!) { customer(id: $id) { auditLog { nodes { at by action reason outcome detail changes { what before after } } } adjustments { nodes { id quantity } } } }"""
 
 
 async def audited(desk: Desk, customer: str) -> list[dict[str, Any]]:
@@ -87,7 +87,7 @@ async def test_a_correction_reaches_the_draft_and_the_log(desk: Desk) -> None:
         SUPPORT.subject,
     )
     assert entry["detail"]["before"] == {"total": "USD 62.00"}
-    assert entry["detail"]["after"]["total"] == "USD 31.00"
+    assert entry["changes"][0] == {"what": "total", "before": "USD 62.00", "after": "USD 31.00"}
 
 
 async def test_a_correction_sent_twice_corrects_once(desk: Desk) -> None:
@@ -130,7 +130,7 @@ async def test_a_correction_that_makes_no_sense_is_refused(
     refused = (await desk.ask(SUPPORT, ADJUST, **asked))["adjustUsage"]
 
     assert [(each["code"], each["path"]) for each in refused["errors"]] == [(code, ["input", path])]
-    assert await audited(desk, customer) == []
+    assert "DONE" not in {each["outcome"] for each in await audited(desk, customer)}
 
 
 async def test_a_hold_stands_until_it_is_released(desk: Desk) -> None:
@@ -264,7 +264,7 @@ async def test_drift_is_shown_and_repaired(desk: Desk, sandbox: StripeSandbox) -
     assert repaired["errors"] == []
     assert [(each["sku"], each["kind"]) for each in after] == [(None, "EXTRA")]
     [entry] = await audited(desk, customer)
-    assert {"line": "machine-seconds", "kind": "QUANTITY"} in entry["detail"]["before"]["drift"]
+    assert entry["detail"]["before"]["machine-seconds"] == "QUANTITY"
 
 
 async def test_drift_on_a_month_that_is_being_closed_is_repaired_too(
@@ -399,3 +399,62 @@ async def test_the_draft_of_a_month_that_has_ended_is_finalized(desk: Desk) -> N
     }
     [entry] = await audited(desk, customer)
     assert entry["detail"]["before"] == {"invoice": snapshot.invoice, "status": "draft"}
+
+
+async def test_an_act_whose_end_nobody_saw_stands_in_the_log(
+    desk: Desk, sandbox: StripeSandbox
+) -> None:
+    """Whatever dies between the act and its end: that it was begun is known, and by whom."""
+    customer = await desk.shop.customer()
+    invoice = await desk.invoice(customer, 900)
+    await sandbox.fault("answer_lost_after", "POST /v1/invoices/{invoice}/finalize")
+
+    broken = (await desk.ask(SUPPORT, FINALIZE, id=invoice, why="agreed"))["finalizeInvoice"]
+
+    assert [each["code"] for each in broken["errors"]] == ["STRIPE_UNAVAILABLE"]
+    [entry] = await audited(desk, customer)
+    assert (entry["outcome"], entry["by"], entry["reason"]) == (
+        "UNKNOWN",
+        SUPPORT.subject,
+        "agreed",
+    )
+
+
+async def test_what_the_ledger_refuses_stands_in_the_log_as_refused(desk: Desk) -> None:
+    """Nobody has to guess whether a correction that was tried is on the bill."""
+    customer = await desk.shop.customer()
+    asked = {"id": customer, "sku": "egress-gb", "q": "1" * 16, "why": "typo", "key": "k1"}
+    await desk.ask(SUPPORT, ADJUST, **asked)
+    made = (await desk.ask(SUPPORT, ADJUST, **{**asked, "q": "1"}))["adjustUsage"]
+
+    assert made["errors"] == []  # the refused one left its key free
+    assert [each["outcome"] for each in await audited(desk, customer)] == ["DONE", "REFUSED"]
+
+
+async def test_a_late_retry_undoes_nobodys_decision(desk: Desk) -> None:
+    """A release whose answer was lost is sent again after a colleague has held the bill anew."""
+    customer = await desk.shop.customer()
+    hold = HOLD.replace("reason: $why", 'reason: $why, idempotencyKey: "h1"')
+    release = RELEASE.replace("reason: $why", 'reason: $why, idempotencyKey: "r1"')
+    await desk.ask(SUPPORT, hold, id=customer, why="disputed")
+    await desk.ask(SUPPORT, release, id=customer, why="settled")
+    late = (await desk.ask(SUPPORT, hold, id=customer, why="disputed"))["holdBilling"]
+    await desk.ask(SUPPORT, HOLD, id=customer, why="disputed again")
+
+    again = (await desk.ask(SUPPORT, release, id=customer, why="settled"))["releaseBilling"]
+
+    assert late == {"hold": None, "errors": []}
+    assert again["customer"]["hold"] == {"reason": "disputed again"}
+    assert len(await audited(desk, customer)) == 3
+
+
+async def test_supports_own_syncs_stand_in_the_log(desk: Desk) -> None:
+    """And a customer's click on the same button does not."""
+    customer = await desk.shop.customer()
+    sync = """mutation ($id: ID!) { syncBilling(input: {customerId: $id}) { sync { id } } }"""
+    await desk.use(customer)
+    await desk.ask(panel_of(customer), sync, id=customer)
+    mine = (await desk.ask(SUPPORT, sync, id=customer))["syncBilling"]["sync"]["id"]
+
+    [entry] = await audited(desk, customer)
+    assert (entry["action"], entry["detail"]["after"]) == ("syncBilling", {"sync": mine})
