@@ -87,8 +87,7 @@ async def flood(budget: Budget, lane: Lane, until: float, width: int = 10) -> in
     async def one() -> int:
         admitted = 0
         while time.monotonic() < until:
-            await spend(budget, any_write(), lane)
-            admitted += 1
+            admitted += await spend(budget, any_write(), lane) < until
         return admitted
 
     return sum(await asyncio.gather(*(one() for _ in range(width))))
@@ -209,6 +208,20 @@ async def test_no_lane_starves(redis: Redis, starved: Lane) -> None:
 
     assert below >= 5  # 5 % of 100/s for 1.5 s are 7.5
     assert above >= 4 * below  # and the floor is all that the flood loses
+
+
+async def test_closing_takes_all_but_the_floors_from_the_lanes_below(redis: Redis) -> None:
+    """Flushes in their turn and comparisons, however many, never make a period close late."""
+    closer, worker = Budget(redis, POLICY), Budget(redis, POLICY)
+    until = time.monotonic() + 1.5
+
+    closed, *below = await asyncio.gather(
+        flood(closer, Lane.CLOSE, until),
+        flood(worker, Lane.INTERVAL, until),
+        flood(worker, Lane.BACKGROUND, until),
+    )
+
+    assert closed >= 4 * sum(below)
 
 
 async def test_lanes_run_dry_from_below(redis: Redis) -> None:

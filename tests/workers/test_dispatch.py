@@ -68,13 +68,32 @@ async def test_what_is_due_in_its_turn_fills_no_queue(deaf: World, redis: Redis)
     await asyncio.gather(*work.flushes)
 
 
+async def test_a_month_closes_beside_everybodys_turn(deaf: World) -> None:
+    """Ten thousand flushes that are due sooner must not make it late, nor it them: each has slots."""
+    ledger = GatedLedger(deaf.services.ledger)
+    work = Work(deaf.services, replace(flush_ports(deaf.services), ledger=ledger))
+    last = (await due(deaf, SLOTS + 1))[-1]
+    period = await deaf.services.ledger.open_period(last)
+    await deaf.services.ledger.close(last, period)
+
+    await dispatch(work)
+
+    assert (len(work.first), len(work.in_turn)) == (1, SLOTS)
+    ledger.gate.set()
+    await asyncio.gather(*work.flushes)
+    assert (await deaf.services.ledger.peek(last, period)).invoice is not None
+
+
 async def test_a_worker_leaves_due_what_stripe_has_no_room_for(deaf: World, redis: Redis) -> None:
-    """Ten workers with ten leases each, all waiting for the same limit, would only time out."""
+    """Ten workers with ten leases each, all waiting for the same limit, would only time out.
+
+    A period that closes waits in another lane, and is taken.
+    """
     policy = replace(BudgetPolicy.of(deaf.services.settings), endpoint=Allowance(1, 2))
     budget = Budget(redis, policy)
     services = replace(deaf.services, budget=budget)
     work = Work(services, flush_ports(services))
-    await due(deaf, 1)
+    _, closing = await due(deaf, 2)
     line = [asyncio.create_task(_wait(budget, f"in_{n}")) for n in range(5)]
 
     async def crowded() -> bool:
@@ -84,6 +103,10 @@ async def test_a_worker_leaves_due_what_stripe_has_no_room_for(deaf: World, redi
 
     assert not await dispatch(work)
     assert not work.flushes
+    await deaf.services.ledger.close(closing, await deaf.services.ledger.open_period(closing))
+    assert await dispatch(work)
+    assert (len(work.first), len(work.in_turn)) == (1, 0)
+    await asyncio.gather(*work.flushes)
 
     for waiting in line:
         waiting.cancel()
