@@ -35,6 +35,7 @@ from billing.budget import Lane
 from billing.cache import open_cache
 from billing.errors import Unavailable
 from billing.metering import record_usage
+from billing.pages import Window
 from billing.services import Services, open_services
 from billing.settings import Settings
 from billing.stripe_api import StripeApi
@@ -302,8 +303,8 @@ async def _panel(services: Services, customer: str) -> None:
     await asyncio.gather(
         loaders.customer.load(customer),
         loaders.default_payment_method.load(customer),
-        loaders.payment_methods.load(PageOf(customer, CARDS)),
-        loaders.invoices.load(InvoicesOf(customer, INVOICES)),
+        loaders.payment_methods.load(PageOf(customer, Window(CARDS))),
+        loaders.invoices.load(InvoicesOf(customer, Window(INVOICES))),
     )
 
 

@@ -56,6 +56,7 @@ _LIFE = Effect(Duty.LOOK)
 _VOID = Effect(Duty.HOLD)
 _SHOWN = Effect()
 _CUSTOMER = Effect(Duty.WAKE, (tags.CUSTOMERS,))
+_CARD = Effect(generations=(tags.CUSTOMERS,))  # a list of customers may show how each pays
 _CATALOGUE = Effect(generations=(tags.CATALOGUE,))
 
 # Left out on purpose: `invoiceitem.*` and `invoice_payment.*` (an `invoice.updated` comes with
@@ -92,10 +93,10 @@ EFFECTS: Mapping[str, Effect] = {
     "customer.source.created": _SHOWN,
     "customer.source.updated": _SHOWN,
     "customer.source.deleted": _SHOWN,
-    "payment_method.attached": _SHOWN,
-    "payment_method.updated": _SHOWN,
-    "payment_method.automatically_updated": _SHOWN,
-    "payment_method.detached": _SHOWN,
+    "payment_method.attached": _CARD,
+    "payment_method.updated": _CARD,
+    "payment_method.automatically_updated": _CARD,
+    "payment_method.detached": _CARD,
     "price.created": _CATALOGUE,
     "price.updated": _CATALOGUE,
     "price.deleted": _CATALOGUE,

@@ -12,10 +12,11 @@ from decimal import Decimal
 from typing import Any
 
 from billing.budget import Lane
-from billing.cache import tags
+from billing.cache import kept, tags
 from billing.changes import Change, ChangeReason
 from billing.errors import ErrorCode, StripeRejected
 from billing.ledger import Outcome
+from billing.records import CustomerRecord
 from billing.services import Services
 from billing.usage import CustomerId, Price, UsageDelta
 
@@ -169,24 +170,25 @@ async def _introduce(
     for customer, delta in first.items():
         if customer in known:
             continue
-        body = await _customer(services, customer)
-        if body is not None and not body.get("deleted"):
-            currency = body.get("currency") or prices[delta.sku].currency
+        found = await _customer(services, customer)
+        if found is not None and not found.deleted:
+            currency = found.currency or prices[delta.sku].currency
             await services.ledger.register(customer, currency)
 
 
-async def _customer(services: Services, customer: CustomerId) -> Mapping[str, Any] | None:
+async def _customer(services: Services, customer: CustomerId) -> CustomerRecord | None:
     async def read() -> dict[str, Any] | None:
+        path = f"/v1/customers/{customer}"
         try:
-            return await services.stripe.read(f"/v1/customers/{customer}", lane=Lane.CUSTOMER)
+            return kept.customer(await services.stripe.read(path, lane=Lane.CUSTOMER))
         except StripeRejected as refusal:
             if refusal.status == NOT_FOUND:
                 return None
             raise
 
-    found: Mapping[str, Any] | None = (
-        await services.cache.fetch(tags.customer(customer), read)
-    ).value
+    entry = tags.customer(customer)
+    cached = await services.cache.fetch(entry, read, shape=CustomerRecord.from_stripe)
+    found: CustomerRecord | None = cached.value
     return found
 
 

@@ -10,6 +10,7 @@ from graphql import GraphQLError
 from billing.budget import Lane
 from billing.services import Services
 from resolvers.loaders import Loaders
+from resolvers.selection import asks_for
 from schema.types.describing import graphql_enum
 
 
@@ -103,6 +104,10 @@ class Context:
         """What is behind the loaders; nobody can vouch for an answer made with it, so it is not kept."""
         self.loaders.footprint.sound = False
         return self.doors
+
+    def look_ahead(self, info: "Info") -> None:
+        """Note what is asked for below this field that one GET of Stripe's can bring along."""
+        self.loaders.with_cards |= asks_for(info, "defaultPaymentMethod")
 
     def renew(self) -> None:
         """Fresh loaders: what was loaded before is not seen again. For each event of a subscription."""

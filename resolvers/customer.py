@@ -6,6 +6,7 @@ from typing import Annotated
 import strawberry
 
 from billing.errors import ErrorCode, Refused
+from billing.pages import Window
 from billing.records import CustomerRecord
 from billing.usage import CustomerId
 from resolvers.adjustment import Adjustment
@@ -20,7 +21,15 @@ from resolvers.payment_method import PaymentMethod
 from resolvers.period import BillingPeriod
 from resolvers.spend import MOST_MONTHS, MonthlySpend, spend_by_month
 from resolvers.sync import SyncState
-from schema.types.connections import After, Connection, First, bad_input, id_of, size_of
+from schema.types.connections import (
+    After,
+    Before,
+    Connection,
+    First,
+    Last,
+    bad_input,
+    window_of,
+)
 from schema.types.describing import graphql_type
 from schema.types.freshness import Freshness
 from schema.types.money import Money
@@ -69,13 +78,18 @@ class Customer(Node):
 
     @strawberry.field
     async def payment_methods(
-        self, info: Info, first: First = PAYMENT_METHODS, after: After = None
+        self,
+        info: Info,
+        first: First = PAYMENT_METHODS,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
     ) -> Connection[PaymentMethod]:
         """The ways to pay that Stripe keeps, newest first."""
-        wanted = PageOf(self.record.id, size_of(first, PAYMENT_METHODS), id_of(after))
-        page = await info.context.loaders.payment_methods.load(wanted)
+        window = window_of(first, after, last, before, default=PAYMENT_METHODS)
+        page = await info.context.loaders.payment_methods.load(PageOf(self.record.id, window))
         entries = [(record.id, PaymentMethod.of(record)) for record in page.items]
-        return Connection[PaymentMethod].of(entries, has_more=page.has_more, after=after)
+        return Connection[PaymentMethod].of(entries, has_more=page.has_more, window=window)
 
     @strawberry.field
     async def invoices(
@@ -83,15 +97,18 @@ class Customer(Node):
         info: Info,
         first: First = INVOICES,
         after: After = None,
+        last: Last = None,
+        before: Before = None,
         status: Annotated[
             InvoiceStatus | None, strawberry.argument(description="Only those that stand here.")
         ] = None,
     ) -> Connection[Invoice]:
         """Its invoices, newest first, drafts included."""
-        wanted = InvoicesOf(self.record.id, size_of(first, INVOICES), id_of(after), status)
+        window = window_of(first, after, last, before, default=INVOICES)
+        wanted = InvoicesOf(self.record.id, window, status)
         page = await info.context.loaders.invoices.load(wanted)
         entries = [(loaded.value.id, Invoice.of(loaded)) for loaded in page.items]
-        return Connection[Invoice].of(entries, has_more=page.has_more, after=after)
+        return Connection[Invoice].of(entries, has_more=page.has_more, window=window)
 
     @strawberry.field
     async def current_period(self, info: Info) -> BillingPeriod:
@@ -134,13 +151,11 @@ class Customer(Node):
         self, info: Info, first: First = ADJUSTMENTS, after: After = None
     ) -> Connection[Adjustment]:
         """Support only: corrections made so far, newest first."""
-        services = info.context.services
-        page = await services.ledger.adjustments(
-            self.record.id, size_of(first, ADJUSTMENTS), id_of(after)
-        )
+        services, window = info.context.services, window_of(first, after, default=ADJUSTMENTS)
+        page = await services.ledger.adjustments(self.record.id, window.size, window.after)
         prices = await services.catalogue.by_id(each.price for each in page.items)
         entries = [(each.id, Adjustment.of(each, prices[each.price])) for each in page.items]
-        return Connection[Adjustment].of(entries, has_more=page.has_more, after=after)
+        return Connection[Adjustment].of(entries, has_more=page.has_more, window=window)
 
     @strawberry.field
     async def drift(self, info: Info) -> DriftReport:
@@ -152,11 +167,10 @@ class Customer(Node):
         self, info: Info, first: First = ENTRIES, after: After = None
     ) -> Connection[AuditEntry]:
         """Support only: what Support did about this customer, newest first."""
-        page = await info.context.services.audit.page(
-            self.record.id, size_of(first, ENTRIES), id_of(after)
-        )
+        window = window_of(first, after, default=ENTRIES)
+        page = await info.context.services.audit.page(self.record.id, window.size, window.after)
         entries = [(entry.id, AuditEntry.of(entry)) for entry in page.items]
-        return Connection[AuditEntry].of(entries, has_more=page.has_more, after=after)
+        return Connection[AuditEntry].of(entries, has_more=page.has_more, window=window)
 
     @classmethod
     async def find(cls, context: Context, customer: str) -> "Customer | None":
@@ -185,6 +199,7 @@ class Customer(Node):
 
 async def customer_of(info: Info, customer: CustomerId) -> Customer:
     """Whose an object is that the viewer may see; Refused when Stripe has deleted the customer since."""
+    info.context.look_ahead(info)
     found = await Customer.find(info.context, customer)
     if found is None:
         raise Refused(ErrorCode.NOT_FOUND, f"Customer {customer} was deleted in Stripe.")
@@ -192,10 +207,9 @@ async def customer_of(info: Info, customer: CustomerId) -> Customer:
 
 
 async def customers_page(
-    context: Context, first: int | None, after: str | None, email: str | None = None
+    context: Context, window: Window, email: str | None = None
 ) -> Connection[Customer]:
     """A page of all customers, newest first, or of those with this *email*."""
-    wanted = Customers(size_of(first, CUSTOMERS), id_of(after), email)
-    page = await context.loaders.customers.load(wanted)
+    page = await context.loaders.customers.load(Customers(window, email))
     entries = [(loaded.value.id, Customer.of(loaded)) for loaded in page.items]
-    return Connection[Customer].of(entries, has_more=page.has_more, after=after)
+    return Connection[Customer].of(entries, has_more=page.has_more, window=window)

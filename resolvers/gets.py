@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from billing.cache import Shape, kept, tags
 from billing.cache.tags import Entry
-from billing.pages import Page
+from billing.pages import Page, Window
 from billing.records import CustomerRecord, InvoiceRecord, LineRecord, PaymentMethodRecord
 
 Body = Mapping[str, Any]
@@ -35,22 +35,32 @@ class CustomerWithCard(NamedTuple):
     card: PaymentMethodRecord | None
 
 
+CARD = "invoice_settings.default_payment_method"
+
+
 def customer(customer: str) -> Get:
+    """A customer."""
+    path = f"/v1/customers/{customer}"
+    return Get(tags.customer(customer), path, kept.customer, CustomerRecord.from_stripe)
+
+
+def customer_with_card(customer: str) -> Get:
     """A customer with its default payment method: one read answers both."""
-    return Get(
-        tags.customer_with_card(customer),
-        f"/v1/customers/{customer}",
-        kept.customer,
-        _customer_with_card,
-        {"expand": ["invoice_settings.default_payment_method"]},
-    )
+    entry, path = tags.customer_with_card(customer), f"/v1/customers/{customer}"
+    return Get(entry, path, kept.customer, _customer_with_card, {"expand": [CARD]})
 
 
-def customers(first: int, after: str | None, email: str | None) -> Get:
+def customers(window: Window, email: str | None) -> Get:
     """A page of all customers."""
-    entry = tags.customers(first, after, email)
-    params = _params(first, after, email=email)
+    entry, params = tags.customers(window, email), _params(window, email=email)
     return _page(entry, "/v1/customers", params, kept.customer, CustomerRecord.from_stripe)
+
+
+def customers_with_cards(window: Window, email: str | None) -> Get:
+    """The same page with each one's default payment method: one read instead of one for each."""
+    entry = tags.customers_with_cards(window, email)
+    params = {**_params(window, email=email), "expand": [f"data.{CARD}"]}
+    return _page(entry, "/v1/customers", params, kept.customer, _customer_with_card)
 
 
 def invoice(invoice: str) -> Get:
@@ -59,7 +69,7 @@ def invoice(invoice: str) -> Get:
     return Get(tags.invoice(invoice), path, kept.invoice, InvoiceRecord.from_stripe)
 
 
-def invoices(customer: str, first: int, after: str | None, status: str | None) -> Get:
+def invoices(customer: str, window: Window, status: str | None) -> Get:
     """A page of a customer's invoices without their lines; each whole invoice fills its own entry."""
     whole: list[tuple[Entry, Any]] = []
 
@@ -68,28 +78,27 @@ def invoices(customer: str, first: int, after: str | None, status: str | None) -
         return _kept_page(kept.invoice_head)(body)
 
     return Get(
-        tags.invoices(customer, first, after, status),
+        tags.invoices(customer, window, status),
         "/v1/invoices",
         keep,
         _shaped_page(InvoiceRecord.from_stripe),
-        _params(first, after, customer=customer, status=status),
+        _params(window, customer=customer, status=status),
         whole,
     )
 
 
-def lines(invoice: str, first: int, after: str | None) -> Get:
+def lines(invoice: str, window: Window) -> Get:
     """A page of an invoice's lines."""
-    entry = tags.lines(invoice, first, after)
-    path = f"/v1/invoices/{invoice}/lines"
-    return _page(entry, path, _params(first, after), kept.line, LineRecord.from_stripe)
+    entry, path = tags.lines(invoice, window), f"/v1/invoices/{invoice}/lines"
+    return _page(entry, path, _params(window), kept.line, LineRecord.from_stripe)
 
 
-def payment_methods(customer: str, first: int, after: str | None) -> Get:
+def payment_methods(customer: str, window: Window) -> Get:
     """A page of a customer's payment methods."""
-    entry = tags.payment_methods(customer, first, after)
+    entry = tags.payment_methods(customer, window)
     path = f"/v1/customers/{customer}/payment_methods"
     read = PaymentMethodRecord.from_stripe
-    return _page(entry, path, _params(first, after), kept.payment_method, read)
+    return _page(entry, path, _params(window), kept.payment_method, read)
 
 
 def _customer_with_card(body: Body) -> CustomerWithCard:
@@ -99,9 +108,13 @@ def _customer_with_card(body: Body) -> CustomerWithCard:
     return CustomerWithCard(record, PaymentMethodRecord.from_stripe(card) if expanded else None)
 
 
-def _params(first: int, after: str | None, **filters: str | None) -> dict[str, Any]:
-    found = {"limit": first, "starting_after": after, **filters}
-    return {name: value for name, value in found.items() if value is not None}
+def _params(window: Window, **filters: str | None) -> dict[str, Any]:
+    part = {
+        "limit": window.size,
+        "starting_after": window.after,
+        "ending_before": window.before,
+    }
+    return {name: value for name, value in {**part, **filters}.items() if value is not None}
 
 
 def _page(

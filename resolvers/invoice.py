@@ -12,7 +12,7 @@ from resolvers.context import Context, Info
 from resolvers.invoice_line import InvoiceLine
 from resolvers.links import dashboard
 from resolvers.loaders import Loaded, PageOf
-from schema.types.connections import After, Connection, First, id_of, size_of
+from schema.types.connections import After, Before, Connection, First, Last, window_of
 from schema.types.describing import graphql_enum, graphql_type
 from schema.types.freshness import Freshness
 from schema.types.money import Money
@@ -89,13 +89,18 @@ class Invoice(Node):
 
     @strawberry.field
     async def lines(
-        self, info: Info, first: First = LINES, after: After = None
+        self,
+        info: Info,
+        first: First = LINES,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
     ) -> Connection[InvoiceLine]:
         """Its lines, in Stripe's order."""
-        wanted = PageOf(self.record.id, size_of(first, LINES), id_of(after))
-        page = await info.context.loaders.lines.load(wanted)
+        window = window_of(first, after, last, before, default=LINES)
+        page = await info.context.loaders.lines.load(PageOf(self.record.id, window))
         entries = [(line.id, InvoiceLine.of(line, self.record.customer)) for line in page.items]
-        return Connection[InvoiceLine].of(entries, has_more=page.has_more, after=after)
+        return Connection[InvoiceLine].of(entries, has_more=page.has_more, window=window)
 
     @strawberry.field
     async def available_actions(self, info: Info) -> list[InvoiceAction]:

@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import strawberry
 
+from billing.pages import Window
 from billing.records import LineRecord
 from resolvers.context import Context
 from resolvers.loaders import PageOf
@@ -44,7 +45,7 @@ class InvoiceLine(Node):
         invoice = await context.loaders.invoice.load(place) if place else None
         after, more = None, invoice is not None
         while invoice and more:
-            page = await context.loaders.lines.load(PageOf(invoice.value.id, MOST, after))
+            page = await context.loaders.lines.load(PageOf(invoice.value.id, Window(MOST, after)))
             for record in page.items:
                 if record.id == line:
                     return cls.of(record, invoice.value.customer)

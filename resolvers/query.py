@@ -16,7 +16,16 @@ from resolvers.stripe_budget import StripeBudget
 from resolvers.sync import Sync
 from resolvers.viewer import Viewer
 from resolvers.webhook_event import WebhookEvent
-from schema.types.connections import MOST, After, Connection, First, bad_input, id_of, size_of
+from schema.types.connections import (
+    MOST,
+    After,
+    Before,
+    Connection,
+    First,
+    Last,
+    bad_input,
+    window_of,
+)
 from schema.types.describing import graphql_type
 from schema.types.node import Node
 
@@ -38,6 +47,7 @@ class Query:
     @strawberry.field
     async def node(self, info: Info, any_id: AnyId) -> Node | None:
         """Whatever has this id, if the viewer may see it."""
+        info.context.look_ahead(info)
         return await find(info.context, any_id)
 
     @strawberry.field
@@ -45,6 +55,7 @@ class Query:
         """As `node`, for several ids, in their order; at most 100."""
         if len(ids) > MOST:
             raise bad_input(f"`ids` has {len(ids)} entries; at most {MOST} are looked up at once.")
+        info.context.look_ahead(info)
         return await asyncio.gather(*(find(info.context, each) for each in ids))
 
     @strawberry.field
@@ -58,6 +69,7 @@ class Query:
 
         Null when there is none, or when it is not the viewer's: the two cannot be told apart.
         """
+        info.context.look_ahead(info)
         return await find_customer(info.context, any_id)
 
     @strawberry.field
@@ -73,11 +85,14 @@ class Query:
         return node if isinstance(node, Sync) else None
 
     @strawberry.field
-    async def customers(
+    async def customers(  # noqa: PLR0913 the contract's arguments
         self,
         info: Info,
+        *,
         first: First = CUSTOMERS,
         after: After = None,
+        last: Last = None,
+        before: Before = None,
         email: Annotated[
             str | None, strawberry.argument(description="Those with exactly this address.")
         ] = None,
@@ -89,9 +104,11 @@ class Query:
         ] = None,
     ) -> Connection[Customer]:
         """Support only: all customers, newest first, or those that `email` or `search` names."""
+        info.context.look_ahead(info)
+        window = window_of(first, after, last, before, default=CUSTOMERS)
         if search is not None:
-            return await search_customers(info.context, search, first, after)
-        return await customers_page(info.context, first, after, email)
+            return await search_customers(info.context, search, window)
+        return await customers_page(info.context, window, email)
 
     @strawberry.field
     async def syncs(
@@ -110,14 +127,12 @@ class Query:
         owner = await find_customer(info.context, customer_id) if customer_id else None
         if customer_id and owner is None:
             return Connection[Sync].of([], has_more=False)
+        window = window_of(first, after, default=PAGE)
         page = await info.context.services.syncs.page(
-            size_of(first, PAGE),
-            id_of(after),
-            status=status,
-            customer=owner.record.id if owner else None,
+            window.size, window.after, status=status, customer=owner.record.id if owner else None
         )
         entries = [(sync.id, Sync.of(sync)) for sync in page.items]
-        return Connection[Sync].of(entries, has_more=page.has_more, after=after)
+        return Connection[Sync].of(entries, has_more=page.has_more, window=window)
 
     @strawberry.field
     async def webhook_events(
@@ -130,9 +145,10 @@ class Query:
         ] = None,
     ) -> Connection[WebhookEvent]:
         """Support only: what Stripe announced, newest first."""
-        page = await info.context.services.inbox.page(size_of(first, PAGE), id_of(after), status)
+        window = window_of(first, after, default=PAGE)
+        page = await info.context.services.inbox.page(window.size, window.after, status)
         entries = [(event.id, WebhookEvent.of(event)) for event in page.items]
-        return Connection[WebhookEvent].of(entries, has_more=page.has_more, after=after)
+        return Connection[WebhookEvent].of(entries, has_more=page.has_more, window=window)
 
     @strawberry.field
     async def stripe_budget(self, info: Info) -> StripeBudget:

@@ -16,6 +16,7 @@ from resolvers.gets import Get
 
 GONE = frozenset({400, 404})  # Stripe's answers to an id, or a cursor, that it does not know
 NOT_FOUND = 404
+CURSORS = {"starting_after": "after", "ending_before": "before"}
 
 
 @dataclass(slots=True)
@@ -44,7 +45,6 @@ class Footprint:
     """
 
     began: float = field(default_factory=time.monotonic)
-
     generations: dict[str, bytes] = field(default_factory=dict)
     sound: bool = True
     ledger: bool = False
@@ -91,25 +91,25 @@ class Reading:
         self.cost.stripe_calls += sent.calls
         return body
 
-    async def of_ledger(self, customer: str) -> None:
-        """Depend on what the ledger knows of *customer*; to be awaited before it is read."""
+    async def of_ledger(self, *customers: str) -> None:
+        """Depend on what the ledger knows of *customers*; to be awaited before it is read."""
         self.footprint.ledger = True
-        name = tags.usage(customer)
-        if name in self.footprint.generations:
+        names = {tags.usage(customer) for customer in customers} - self.footprint.generations.keys()
+        if not names:
             return
         try:
-            (standing,) = await self.services.cache.generations(name)
+            standing = await self.services.cache.generations(*names)
         except CacheGone:
             self.footprint.add(None)
         else:
-            self.footprint.add({name: standing})
+            self.footprint.add(dict(zip(names, standing, strict=True)))
 
     async def _read(self, path: str, params: Mapping[str, Any]) -> Mapping[str, Any] | None:
         try:
             return await self.services.stripe.read(path, params, lane=self._lane)
         except StripeRejected as refusal:
-            if "starting_after" in params and refusal.status in GONE:
-                raise _unknown_cursor() from refusal
+            if refusal.status in GONE and (cursor := CURSORS.keys() & params.keys()):
+                raise _unknown_cursor(CURSORS[cursor.pop()]) from refusal
             if refusal.status == NOT_FOUND:
                 return None
             if "expand" not in params:
@@ -118,9 +118,9 @@ class Reading:
         return await self._read(path, {name: params[name] for name in params if name != "expand"})
 
 
-def _unknown_cursor() -> Refused:
+def _unknown_cursor(argument: str) -> Refused:
     return Refused(
         ErrorCode.INVALID_INPUT,
-        "Stripe no longer has what `after` points at; begin with the first page.",
-        ("after",),
+        f"Stripe no longer has what `{argument}` points at; begin with the first page.",
+        (argument,),
     )

@@ -5,30 +5,29 @@ from datetime import UTC, datetime
 
 from billing.budget import Lane
 from billing.cache.memory import Source
+from billing.pages import Window
 from billing.records import CustomerRecord
 from resolvers.context import Context
-from resolvers.customer import CUSTOMERS, Customer, customers_page
+from resolvers.customer import Customer, customers_page
 from resolvers.finding import ID_FORM, find_customer
 from resolvers.loaders import Customers, Loaded
-from schema.types.connections import MOST, Connection, bad_input, size_of
+from schema.types.connections import MOST, Connection, bad_input
 
 SUBSTRING = 3  # Stripe matches parts of a word from this length on
 
 
-async def search_customers(
-    context: Context, text: str, first: int | None, after: str | None
-) -> Connection[Customer]:
+async def search_customers(context: Context, text: str, window: Window) -> Connection[Customer]:
     """The customers that *text* may mean, the best of them; a GraphQLError for a second page."""
-    if after is not None:
+    if window.after is not None or window.before is not None:
         raise bad_input("A search has one page; search for something more particular.")
-    wanted, size = text.strip(), size_of(first, CUSTOMERS)
+    wanted = text.strip()
     if ID_FORM.fullmatch(wanted):
         found = await find_customer(context, wanted)
         if found is not None:
             return Connection[Customer].of([(str(found.id), found)], has_more=False)
     if "@" in wanted:
-        return await customers_page(context, first, None, wanted)
-    return await _by_words(context, wanted, size)
+        return await customers_page(context, window, wanted)
+    return await _by_words(context, wanted, window.size)
 
 
 async def _by_words(context: Context, words: str, size: int) -> Connection[Customer]:
@@ -43,7 +42,7 @@ async def _by_words(context: Context, words: str, size: int) -> Connection[Custo
 
 
 async def _recent(context: Context, words: str) -> list[Loaded[CustomerRecord]]:
-    page = await context.loaders.customers.load(Customers(MOST, None, None))
+    page = await context.loaders.customers.load(Customers(Window(MOST)))
     return [
         each
         for each in page.items

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import strawberry
 
+from billing.pages import Window
 from billing.records import InvoiceRecord
 from billing.usage import CustomerId, Period
 from resolvers.context import Context
@@ -52,7 +53,7 @@ async def _invoices_since(
     found: list[InvoiceRecord] = []
     while True:
         after = found[-1].id if found else None
-        page = await context.loaders.invoices.load(InvoicesOf(customer, MOST, after, None))
+        page = await context.loaders.invoices.load(InvoicesOf(customer, Window(MOST, after)))
         found += [loaded.value for loaded in page.items]
         if not page.has_more or found[-1].created < oldest.start:
             return found

@@ -8,11 +8,13 @@ stale panel.
 
 from dataclasses import dataclass
 
+from billing.pages import Window
+
 CATALOGUE = "catalogue"
 """Generation of all prices and products."""
 
 CUSTOMERS = "customers"
-"""Generation of every list of customers: replaced when any customer is made, changed or deleted."""
+"""Generation of every list of customers: replaced when any customer, or a way to pay of one, is changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,14 @@ def customer_with_card(customer: str) -> Entry:
     return Entry(f"customer+card:{customer}", (customer,))
 
 
-def customers(first: int, after: str | None, email: str | None) -> Entry:
+def customers(window: Window, email: str | None) -> Entry:
     """A page of all customers, or of those with one e-mail address."""
-    return Entry(f"customers:{first}:{after or ''}:{email or ''}", (CUSTOMERS,))
+    return Entry(f"customers:{_part(window)}:{email or ''}", (CUSTOMERS,))
+
+
+def customers_with_cards(window: Window, email: str | None) -> Entry:
+    """The same with their default payment methods expanded."""
+    return Entry(f"customers+cards:{_part(window)}:{email or ''}", (CUSTOMERS,))
 
 
 def invoice(invoice: str) -> Entry:
@@ -53,16 +60,20 @@ def invoice(invoice: str) -> Entry:
     return Entry(f"invoice:{invoice}", (invoice,))
 
 
-def invoices(customer: str, first: int, after: str | None, status: str | None) -> Entry:
+def invoices(customer: str, window: Window, status: str | None) -> Entry:
     """A page of a customer's invoices, newest first."""
-    return Entry(f"invoices:{customer}:{first}:{after or ''}:{status or ''}", (customer,))
+    return Entry(f"invoices:{customer}:{_part(window)}:{status or ''}", (customer,))
 
 
-def lines(invoice: str, first: int, after: str | None) -> Entry:
+def lines(invoice: str, window: Window) -> Entry:
     """A page of an invoice's lines."""
-    return Entry(f"lines:{invoice}:{first}:{after or ''}", (invoice,))
+    return Entry(f"lines:{invoice}:{_part(window)}", (invoice,))
 
 
-def payment_methods(customer: str, first: int, after: str | None) -> Entry:
+def payment_methods(customer: str, window: Window) -> Entry:
     """A page of a customer's payment methods."""
-    return Entry(f"payment_methods:{customer}:{first}:{after or ''}", (customer,))
+    return Entry(f"payment_methods:{customer}:{_part(window)}", (customer,))
+
+
+def _part(window: Window) -> str:
+    return f"{window.size}:{window.after or ''}:{window.before or ''}"

@@ -34,22 +34,23 @@ from gateway.graphql.errors import request_error
 MUTATION = 10
 INTROSPECTION = 50
 UNSIZED = 10
-SIZED_BY = ("first", "last", "months", "ids")
+SIZED_BY = ("first", "last", "months", "ids")  # a later one that is given counts
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How long a list gets: what *variable* says, or else *value*."""
+    """How long a list gets: what *variable* says, or else *value*; null is for *otherwise* to say."""
 
     value: Any = UNSIZED
     variable: str | None = None
+    otherwise: "Size | None" = None
 
     def of(self, variables: Mapping[str, Any], page: int) -> int:
         """The length under *variables*; QUERY_TOO_COMPLEX when it is more than *page*."""
         given = variables.get(self.variable, self.value) if self.variable else self.value
         length = len(given) if isinstance(given, list) else given
         if not isinstance(length, (int, float)):  # null is the resolver's to fill in
-            return UNSIZED
+            return self.otherwise.of(variables, page) if self.otherwise else UNSIZED
         if length > page:
             raise request_error("QUERY_TOO_COMPLEX", f"Ask for at most {page} items at a time.")
         return max(int(length), 0)
@@ -133,6 +134,7 @@ class _Pricing:
 
     def _size(self, node: FieldNode, definition: GraphQLField) -> Size | None:
         """The length that the field's arguments ask for; None when none of them is about length."""
+        size: Size | None = None
         for name in SIZED_BY:
             argument = definition.args.get(name)
             if argument is None:
@@ -142,9 +144,9 @@ class _Pricing:
             )
             if isinstance(given, VariableNode):
                 variable = given.name.value
-                return Size(self.defaults.get(variable, argument.default_value), variable)
-            if given is not None:
-                return Size(value_from_ast_untyped(given))
-            if isinstance(argument.default_value, int):
-                return Size(argument.default_value)
-        return None
+                size = Size(self.defaults.get(variable, argument.default_value), variable, size)
+            elif given is not None:
+                size = Size(value_from_ast_untyped(given), otherwise=size)
+            elif isinstance(argument.default_value, int):
+                size = Size(argument.default_value, otherwise=size)
+        return size

@@ -11,6 +11,7 @@ from typing import Annotated, Generic, Self, TypeVar
 import strawberry
 from graphql import GraphQLError
 
+from billing.pages import Window
 from schema.types.describing import graphql_type
 
 MOST = 100
@@ -27,6 +28,16 @@ After = Annotated[
         description="The cursor after which to go on: the last page's `endCursor`."
     ),
 ]
+Last = Annotated[
+    int | None,
+    strawberry.argument(description="How many at most, 0 to 100, of those just before `before`."),
+]
+Before = Annotated[
+    str | None,
+    strawberry.argument(
+        description="The cursor to go back from: the page's `startCursor`. With `last`, not with `after`."
+    ),
+]
 
 
 @graphql_type
@@ -35,10 +46,10 @@ class PageInfo:
 
     has_next_page: bool = strawberry.field(description="Whether something follows.")
     has_previous_page: bool = strawberry.field(
-        description="Whether this page began after a cursor."
+        description="Whether something comes before; going forward, whether this page began after a cursor.",
     )
     start_cursor: str | None = strawberry.field(
-        description="The first one's cursor; null when empty."
+        description="The first one's cursor, null when empty; pass it as `before` for the page before.",
     )
     end_cursor: str | None = strawberry.field(
         description="The last one's cursor; pass it as `after` for the next page.",
@@ -63,9 +74,10 @@ class Connection(Generic[N]):
 
     @classmethod
     def of(
-        cls, entries: Sequence[tuple[str, N]], *, has_more: bool, after: str | None = None
+        cls, entries: Sequence[tuple[str, N]], *, has_more: bool, window: Window | None = None
     ) -> Self:
-        """The page of *entries* (id, node), that began after the cursor *after*."""
+        """The page of *entries* (id, node); *has_more* in the direction of the *window* asked for."""
+        after, before = (window.after, window.before) if window else (None, None)
         cursors = [cursor_of(entry_id) for entry_id, _ in entries]
         nodes = [node for _, node in entries]
         return cls(
@@ -74,8 +86,8 @@ class Connection(Generic[N]):
             ],
             nodes=nodes,
             page_info=PageInfo(
-                has_next_page=has_more,
-                has_previous_page=after is not None,
+                has_next_page=has_more if before is None else True,
+                has_previous_page=after is not None if before is None else has_more,
                 start_cursor=cursors[0] if cursors else None,
                 end_cursor=cursors[-1] if cursors else None,
             ),
@@ -87,7 +99,26 @@ def cursor_of(entry_id: str) -> str:
     return urlsafe_b64encode(f"{VERSION}{entry_id}".encode()).decode().rstrip("=")
 
 
-def id_of(cursor: str | None) -> str | None:
+def window_of(
+    first: int | None,
+    after: str | None,
+    last: int | None = None,
+    before: str | None = None,
+    *,
+    default: int,
+) -> Window:
+    """What Relay's four arguments ask for; a GraphQLError (BAD_USER_INPUT) when they contradict each other.
+
+    The schema fills `first` in with its *default*, so that much is no contradiction of `last`.
+    """
+    if last is None and before is None:
+        return Window(size_of(first, default), id_of(after))
+    if last is None or before is None or after is not None or first not in (None, default):
+        raise bad_input("Go on with `first` and `after`, or back with both `last` and `before`.")
+    return Window(size_of(last, default, "last"), before=id_of(before, "before"))
+
+
+def id_of(cursor: str | None, argument: str = "after") -> str | None:
     """The id that *cursor* points at; a GraphQLError (BAD_USER_INPUT) for what no page of ours gave out."""
     if cursor is None:
         return None
@@ -98,15 +129,15 @@ def id_of(cursor: str | None) -> str | None:
     entry_id = text.removeprefix(VERSION)
     # Decoders forgive stray characters; only what we would write ourselves is taken.
     if not text.startswith(VERSION) or not entry_id or cursor_of(entry_id) != cursor:
-        raise bad_input("`after` is no cursor of this list; pass a page's `endCursor`.")
+        raise bad_input(f"`{argument}` is no cursor; pass the one that a page of this list gave.")
     return entry_id
 
 
-def size_of(first: int | None, default: int) -> int:
-    """How many to load: *first* if given, within 0 to 100; a GraphQLError (BAD_USER_INPUT) outside."""
-    size = default if first is None else first
+def size_of(asked: int | None, default: int, argument: str = "first") -> int:
+    """How many to load: *asked* if given, within 0 to 100; a GraphQLError (BAD_USER_INPUT) outside."""
+    size = default if asked is None else asked
     if not 0 <= size <= MOST:
-        raise bad_input(f"`first` is {size}; a page has 0 to {MOST} entries.")
+        raise bad_input(f"`{argument}` is {size}; a page has 0 to {MOST} entries.")
     return size
 
 

@@ -46,11 +46,11 @@ def test_a_write_of_ours_is_recognised_by_its_idempotency_key() -> None:
 
 
 def test_a_detached_payment_method_still_names_its_customer() -> None:
-    """Stripe shows the customer as null then; the panel of that customer has to forget the card."""
+    """Stripe shows the customer as null then; its panel, and lists with its card, have to forget that."""
     detached = event("payment_method.detached", {"id": "pm_1", "customer": None})
     detached["data"]["previous_attributes"] = {"customer": "cus_1"}
 
-    assert Notice.of(detached).generations == ("cus_1",)
+    assert Notice.of(detached).generations == ("cus_1", "customers")
 
 
 def test_a_credit_note_touches_its_invoice() -> None:

@@ -74,7 +74,7 @@ class Query:
         return Leaf(id=strawberry.ID("1"), name="one")
 
     @strawberry.field
-    def leaves(self, first: int = 20) -> LeafConnection:
+    def leaves(self, first: int = 20, last: int | None = None) -> LeafConnection:
         """A page of objects."""
         return LeafConnection(
             nodes=[Leaf(id=strawberry.ID(str(n)), name="n") for n in range(min(first, 3))]

@@ -11,6 +11,7 @@ from billing.cache import open_cache
 from billing.cache.memory import Source
 from billing.changes import Change, ChangeReason
 from billing.errors import ErrorCode, Refused, Unavailable
+from billing.pages import Page, Window
 from billing.services import Services
 from billing.usage import Period
 from resolvers.loaders import Customers, InvoicesOf, Loaders, PageOf
@@ -33,16 +34,17 @@ class Account:
     async def panel(self, services: Services | None = None) -> Loaders:
         """Load what a panel page shows; the loaders that did it."""
         loaders = Loaders(services or self.services)
+        loaders.with_cards = True
 
         async def some_lines() -> None:
-            page = await loaders.invoices.load(InvoicesOf(self.customer, 20))
-            keys = [PageOf(each.value.id, 5) for each in page.items]
+            page = await loaders.invoices.load(InvoicesOf(self.customer, Window(20)))
+            keys = [PageOf(each.value.id, Window(5)) for each in page.items]
             await asyncio.gather(*map(loaders.lines.load, keys))
 
         await asyncio.gather(
             loaders.customer.load(self.customer),
             loaders.default_payment_method.load(self.customer),
-            loaders.payment_methods.load(PageOf(self.customer, 10)),
+            loaders.payment_methods.load(PageOf(self.customer, Window(10))),
             loaders.snapshot.load(self.customer),
             loaders.last_sync.load(self.customer),
             some_lines(),
@@ -79,6 +81,23 @@ async def account(services: Services, sandbox: StripeSandbox) -> Account:
     return Account(services, sandbox, customer, card, invoices)
 
 
+async def test_only_what_is_asked_for_comes_along(account: Account) -> None:
+    """A card costs a customer's read nothing more, and a list of customers one read instead of twenty."""
+    plain, carded = Loaders(account.services), Loaders(account.services)
+    carded.with_cards = True
+    for loaders in (plain, carded, carded):
+        page = await loaders.customers.load(Customers(Window(5)))
+        assert [each.value.id for each in page.items] == [account.customer]
+        card = await loaders.default_payment_method.load(account.customer)
+        assert card is not None
+        assert card.id == account.card
+    assert (plain.cost.stripe_calls, carded.cost.stripe_calls) == (2, 1)
+    found = await plain.customer.load(account.customer)
+    assert found is not None
+    assert found.value.default_payment_method == account.card
+    assert plain.cost.stripe_calls == 3
+
+
 async def test_a_cold_panel_costs_at_most_four_reads_and_a_warm_one_none(account: Account) -> None:
     """The customer with its card, the invoices with their lines, the payment methods."""
     cold, warm = await account.panel(), await account.panel()
@@ -96,35 +115,65 @@ async def test_a_crowd_of_cold_panels_costs_the_reads_of_one(account: Account) -
 async def test_pages_follow_each_other_without_gap_or_overlap(account: Account) -> None:
     """A cursor is an id, and Stripe goes on after it."""
     loaders = Loaders(account.services)
-    first = await loaders.invoices.load(InvoicesOf(account.customer, 2))
-    last = await loaders.invoices.load(InvoicesOf(account.customer, 2, first.items[-1].value.id))
+    first = await loaders.invoices.load(InvoicesOf(account.customer, Window(2)))
+    end = first.items[-1].value.id
+    last = await loaders.invoices.load(InvoicesOf(account.customer, Window(2, end)))
     assert [each.value.id for each in (*first.items, *last.items)] == account.invoices
     assert (first.has_more, last.has_more) == (True, False)
-    drafts = await loaders.invoices.load(InvoicesOf(account.customer, 1, None, "draft"))
-    paid = await loaders.invoices.load(InvoicesOf(account.customer, 1, None, "paid"))
+    drafts = await loaders.invoices.load(InvoicesOf(account.customer, Window(1), "draft"))
+    paid = await loaders.invoices.load(InvoicesOf(account.customer, Window(1), "paid"))
     assert (len(drafts.items), len(paid.items)) == (1, 0)
+
+
+async def test_pages_are_turned_back(account: Account) -> None:
+    """What came before a cursor, in the same order, and whether there is more before it."""
+    loaders = Loaders(account.services)
+    whole = await loaders.invoices.load(InvoicesOf(account.customer, Window(INVOICES)))
+    last = whole.items[-1].value.id
+    for size, more in ((1, True), (2, False)):
+        window = Window(size, before=last)
+        page = await loaders.invoices.load(InvoicesOf(account.customer, window))
+        assert [each.value.id for each in page.items] == account.invoices[-1 - size : -1]
+        assert page.has_more is more
+    lines = await loaders.lines.load(PageOf(last, Window(100)))
+    back = await loaders.lines.load(PageOf(last, Window(5, before=lines.items[-1].id)))
+    assert back == Page(lines.items[-6:-1], has_more=True)
+    with pytest.raises(Refused, match="`before`"):
+        await loaders.invoices.load(InvoicesOf(account.customer, Window(1, before="in_gone")))
 
 
 async def test_lines_beyond_those_that_come_along_are_read(account: Account) -> None:
     """Stripe embeds ten; a month of usage has more."""
     loaders = Loaders(account.services)
     invoice = account.invoices[0]
-    embedded = await loaders.lines.load(PageOf(invoice, 4))
+    embedded = await loaders.lines.load(PageOf(invoice, Window(4)))
     assert (len(embedded.items), embedded.has_more, loaders.cost.stripe_calls) == (4, True, 1)
-    whole = await loaders.lines.load(PageOf(invoice, 100))
+    whole = await loaders.lines.load(PageOf(invoice, Window(100)))
     assert [each.amount for each in whole.items] == [100 + number for number in range(LINES)]
     assert (whole.has_more, loaders.cost.stripe_calls) == (False, 2)
-    rest = await loaders.lines.load(PageOf(invoice, 100, embedded.items[-1].id))
+    rest = await loaders.lines.load(PageOf(invoice, Window(100, embedded.items[-1].id)))
     assert rest.items == whole.items[4:]
+
+
+async def test_lines_that_came_along_are_not_asked_for_again(account: Account) -> None:
+    """Pages within the ten that Stripe embeds cost nothing, whichever way they are turned."""
+    loaders = Loaders(account.services)
+    first = await loaders.lines.load(PageOf(account.invoices[0], Window(4)))
+    second = await loaders.lines.load(PageOf(account.invoices[0], Window(4, first.items[-1].id)))
+    back = Window(3, before=second.items[0].id)
+    before = await loaders.lines.load(PageOf(account.invoices[0], back))
+    assert [each.amount for each in second.items] == [104, 105, 106, 107]
+    assert before == Page(first.items[1:], has_more=True)
+    assert loaders.cost.stripe_calls == 1
 
 
 async def test_an_empty_page_costs_no_call(account: Account) -> None:
     """`first: 0` is a question about nothing."""
     loaders = Loaders(account.services)
-    assert not (await loaders.invoices.load(InvoicesOf(account.customer, 0))).items
-    assert not (await loaders.payment_methods.load(PageOf(account.customer, 0))).items
-    assert not (await loaders.customers.load(Customers(0))).items
-    assert not (await loaders.lines.load(PageOf("in_1", 0, "il_1"))).items
+    assert not (await loaders.invoices.load(InvoicesOf(account.customer, Window(0)))).items
+    assert not (await loaders.payment_methods.load(PageOf(account.customer, Window(0)))).items
+    assert not (await loaders.customers.load(Customers(Window(0)))).items
+    assert not (await loaders.lines.load(PageOf("in_1", Window(0, "il_1")))).items
     assert await account.reads() == 0
 
 
@@ -132,7 +181,7 @@ async def test_a_cursor_of_something_deleted_is_refused_with_the_cure(account: A
     """Stripe's error would blame the gateway."""
     loaders = Loaders(account.services)
     with pytest.raises(Refused, match="first page") as refused:
-        await loaders.invoices.load(InvoicesOf(account.customer, 2, "in_gone"))
+        await loaders.invoices.load(InvoicesOf(account.customer, Window(2, "in_gone")))
     assert (refused.value.code, refused.value.path) == (ErrorCode.INVALID_INPUT, ("after",))
 
 
@@ -140,10 +189,11 @@ async def test_what_stripe_does_not_know_is_none(account: Account) -> None:
     """And costs one call, however often it is asked for."""
     for _ in range(2):
         loaders = Loaders(account.services)
+        loaders.with_cards = True
         assert await loaders.customer.load("cus_none") is None
         assert await loaders.default_payment_method.load("cus_none") is None
         assert await loaders.invoice.load("in_none") is None
-        assert (await loaders.lines.load(PageOf("in_none", 5))).items == ()
+        assert (await loaders.lines.load(PageOf("in_none", Window(5)))).items == ()
     assert await account.reads() == 2
 
 
@@ -161,8 +211,8 @@ async def test_a_deleted_customer_is_none(account: Account) -> None:
 async def test_support_finds_customers_by_email(account: Account) -> None:
     """A ticket comes from an address."""
     loaders = Loaders(account.services, Lane.SUPPORT)
-    found = await loaders.customers.load(Customers(10, None, "billing@acme.example"))
-    none = await loaders.customers.load(Customers(10, None, "nobody@acme.example"))
+    found = await loaders.customers.load(Customers(Window(10), "billing@acme.example"))
+    none = await loaders.customers.load(Customers(Window(10), "nobody@acme.example"))
     assert [each.value.id for each in found.items] == [account.customer]
     assert none.items == ()
 
@@ -222,7 +272,7 @@ async def test_an_operation_that_saw_two_states_is_not_sound(account: Account) -
     await loaders.customer.load(account.customer)
     assert loaders.footprint.sound
     await account.services.cache.forget(account.customer)
-    await loaders.payment_methods.load(PageOf(account.customer, 10))
+    await loaders.payment_methods.load(PageOf(account.customer, Window(10)))
     assert not loaders.footprint.sound
 
 

@@ -22,11 +22,11 @@ PERIOD = """query ($id: ID!) { customer(id: $id) { currentPeriod {
   inStripe { amount } claimed { amount } pending { amount } total { amount formatted }
   sku: usage { ...Row } app: usage(by: APP) { ...Row } region: usage(by: REGION) { ...Row } org: usage(by: ORGANIZATION) { ...Row } } } }
 fragment Row on UsageBreakdown { key description quantity unit amount { amount } }"""
-INVOICES = """query ($id: ID!, $first: Int, $after: String, $status: InvoiceStatus) {
-  customer(id: $id) { invoices(first: $first, after: $after, status: $status) {
+INVOICES = """query ($id: ID!, $first: Int, $after: String, $last: Int, $before: String, $status: InvoiceStatus) {
+  customer(id: $id) { invoices(first: $first, after: $after, last: $last, before: $before, status: $status) {
     nodes { id number status periodStart periodEnd total { amount } customer { id } freshness { source }
       lines { nodes { id sku quantity unitAmount amount { amount } periodStart periodEnd } } }
-    pageInfo { hasNextPage hasPreviousPage endCursor } } } }"""
+    pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } } }"""
 
 
 async def test_a_customer_is_shown_whole(desk: Desk) -> None:
@@ -149,14 +149,62 @@ async def test_invoices_are_paged_and_filtered(desk: Desk) -> None:
 
     first = await page(first=2)
     rest = await page(first=2, after=first["pageInfo"]["endCursor"])
+    back = await page(last=2, before=rest["pageInfo"]["startCursor"])
     none = await page(first=0)
     open_ones = await page(status="OPEN")
 
     assert [each["id"] for each in first["nodes"] + rest["nodes"]] == made[::-1]
     assert (first["pageInfo"]["hasNextPage"], rest["pageInfo"]["hasNextPage"]) == (True, False)
     assert rest["pageInfo"]["hasPreviousPage"]
+    assert back["nodes"] == first["nodes"]
+    assert (back["pageInfo"]["hasPreviousPage"], back["pageInfo"]["hasNextPage"]) == (False, True)
     assert none["nodes"] == []
     assert [each["id"] for each in open_ones["nodes"]] == [made[0]]
+
+
+CARD = "defaultPaymentMethod { id }"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "query ($id: ID!) { customer(id: $id) { name } }",
+        f"query ($id: ID!) {{ customer(id: $id) {{ {CARD} }} }}",
+        f"query ($id: ID!) {{ node(id: $id) {{ ...C }} }} fragment C on Customer {{ {CARD} }}",
+        f"{{ customers {{ edges {{ node {{ {CARD} }} }} }} }}",
+        f"{{ viewer {{ customers {{ nodes {{ {CARD} }} }} }} }}",
+    ],
+)
+async def test_a_card_comes_along_with_its_customer(
+    desk: Desk, sandbox: StripeSandbox, document: str
+) -> None:
+    """One read, also of many customers; none when it is asked again."""
+    customers = [await desk.shop.customer(slug) for slug in ("acme", "other")]
+    for customer in customers:
+        await desk.card(customer)
+    await sandbox.reset_counters()
+    variables = {"id": customers[0]} if "$id" in document else {}
+
+    shown = [await desk.ask(SUPPORT, document, **variables) for _ in range(2)]
+
+    assert shown[0] == shown[1]
+    assert (await sandbox.counters())["reads"] == 1
+
+
+async def test_a_card_that_is_left_out_does_not_come_along(
+    desk: Desk, sandbox: StripeSandbox
+) -> None:
+    """What `@include` takes out of the query is not asked of Stripe: showing it takes another read."""
+    customer = await desk.shop.customer()
+    await desk.card(customer)
+    await sandbox.reset_counters()
+    query = f"query ($id: ID!, $shown: Boolean!) {{ customer(id: $id) {{ name {CARD.replace('{', '@include(if: $shown) {')} }} }}"
+
+    plain = (await desk.ask(SUPPORT, query, id=customer, shown=False))["customer"]
+    whole = (await desk.ask(SUPPORT, query, id=customer, shown=True))["customer"]
+
+    assert "defaultPaymentMethod" in {*whole} - {*plain}
+    assert (await sandbox.counters())["reads"] == 2
 
 
 async def test_spend_history_adds_up_finalized_invoices_by_month(desk: Desk) -> None:

@@ -1,11 +1,14 @@
 """Pages by cursor: stable under inserts, strict in what they take."""
 
+from typing import Any
+
 import pytest
 from graphql import GraphQLError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schema.types.connections import Connection, cursor_of, id_of, size_of
+from billing.pages import Window
+from schema.types.connections import Connection, cursor_of, id_of, size_of, window_of
 
 
 @given(st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126), min_size=1))
@@ -42,7 +45,7 @@ def test_a_page_beyond_reason_is_refused(first: int) -> None:
 def test_a_page_tells_where_to_go_on() -> None:
     """`endCursor` is all that a client needs for the next page."""
     page = Connection[str].of(
-        [("in_2", "b"), ("in_1", "a")], has_more=True, after=cursor_of("in_3")
+        [("in_2", "b"), ("in_1", "a")], has_more=True, window=Window(2, after="in_3")
     )
 
     assert page.nodes == ["b", "a"]
@@ -50,6 +53,48 @@ def test_a_page_tells_where_to_go_on() -> None:
     assert page.page_info.has_next_page
     assert page.page_info.has_previous_page
     assert id_of(page.page_info.end_cursor) == "in_1"
+
+
+@pytest.mark.parametrize(
+    ("asked", "window"),
+    [
+        ((None, None, None, None), Window(20)),
+        ((5, cursor_of("in_1"), None, None), Window(5, after="in_1")),
+        ((20, None, 5, cursor_of("in_1")), Window(5, before="in_1")),
+        ((None, None, 0, cursor_of("in_1")), Window(0, before="in_1")),
+    ],
+)
+def test_a_list_is_walked_either_way(asked: tuple[Any, ...], window: Window) -> None:
+    """The schema's own `first: 20` does not stand in the way of `last`."""
+    assert window_of(*asked, default=20) == window
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        (5, None, 5, cursor_of("in_1")),
+        (None, cursor_of("in_2"), 5, cursor_of("in_1")),
+        (None, None, 5, None),
+        (20, None, None, cursor_of("in_1")),
+        (None, cursor_of("in_2"), 5, None),
+        (None, None, 101, cursor_of("in_1")),
+        (None, None, 5, "in_1"),
+    ],
+)
+def test_both_ways_at_once_is_neither(asked: tuple[Any, ...]) -> None:
+    """Stripe walks from one cursor in one direction."""
+    with pytest.raises(GraphQLError, match=r"last|before") as refused:
+        window_of(*asked, default=20)
+
+    assert refused.value.extensions == {"code": "BAD_USER_INPUT"}
+
+
+@pytest.mark.parametrize(("has_more", "window"), [(True, Window(1, before="in_1")), (False, None)])
+def test_a_page_knows_what_lies_on_either_side(has_more: bool, window: Window | None) -> None:
+    """Going back, there is something after: what the cursor points at."""
+    info = Connection[str].of([("in_2", "b")], has_more=has_more, window=window).page_info
+
+    assert (info.has_previous_page, info.has_next_page) == (has_more, window is not None)
 
 
 def test_an_empty_page_points_nowhere() -> None:
