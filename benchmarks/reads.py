@@ -300,6 +300,7 @@ def _chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 async def _panel(services: Services, customer: str) -> None:
     """Load what the panel's query loads."""
     loaders = Loaders(services)
+    loaders.with_cards = True
     await asyncio.gather(
         loaders.customer.load(customer),
         loaders.default_payment_method.load(customer),
