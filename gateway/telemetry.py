@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
 from billing.logs import frames
+from gateway.fleet import fleet_figures
 from gateway.refusal import HttpRefusal
 
 log = structlog.get_logger()
@@ -95,9 +96,9 @@ class _Answer:
 
 
 async def metrics(request: Request) -> Response:
-    """``GET /metrics``: this process's figures."""
-    del request
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    """``GET /metrics``: this process's figures, and those that all processes share."""
+    shared = await fleet_figures(request.app.state.services)
+    return Response(generate_latest() + shared, media_type=CONTENT_TYPE_LATEST)
 
 
 def _request_id(scope: Scope) -> str:

@@ -1,0 +1,69 @@
+"""Figures that all processes share, for Prometheus: how old unsynced usage is, and what Stripe's limits leave."""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from redis.exceptions import RedisError
+
+from billing.budget.state import BudgetState
+from billing.errors import LedgerUnavailable
+from billing.ledger.reading import Waits
+from billing.services import Services
+
+PATIENCE = 2.0  # seconds; Prometheus asks again
+AWAY = (RedisError, OSError, TimeoutError, LedgerUnavailable)
+
+
+async def fleet_figures(services: Services) -> bytes:
+    """The figures as text; those whose server does not answer are missing, which is worth an alert."""
+    registry = CollectorRegistry()
+    waits, state = await asyncio.gather(
+        asyncio.wait_for(services.ledger.waits(), PATIENCE),
+        asyncio.wait_for(services.budget.state(), PATIENCE),
+        return_exceptions=True,
+    )
+    for found in (waits, state):
+        if isinstance(found, BaseException) and not isinstance(found, AWAY):
+            raise found
+    if not isinstance(waits, BaseException):
+        _tell_waits(waits, registry)
+    if not isinstance(state, BaseException):
+        _tell_budget(state, registry)
+    return generate_latest(registry)
+
+
+def _tell_waits(waits: list[Waits], registry: CollectorRegistry) -> None:
+    Gauge(
+        "billing_unsynced_oldest_seconds",
+        "Age of the oldest usage that Stripe has not been told of, whatever holds it back.",
+        registry=registry,
+    ).set(_longest(each.untold for each in waits))
+    late = Gauge(
+        "billing_due_late_seconds",
+        "How long a worker has been due to look at somebody: first, or in its turn.",
+        ["line"],
+        registry=registry,
+    )
+    late.labels("first").set(_longest(each.first for each in waits))
+    late.labels("in_turn").set(_longest(each.due for each in waits))
+
+
+def _longest(waited: Iterator[int | None]) -> float:
+    return max(0, *(each or 0 for each in waited)) / 1000
+
+
+def _tell_budget(state: BudgetState, registry: CollectorRegistry) -> None:
+    def told(name: str, help_: str, label: str, values: Mapping[str, float]) -> None:
+        gauge = Gauge(f"billing_stripe_{name}", help_, [label], registry=registry)
+        for each, value in values.items():
+            gauge.labels(each).set(value)
+
+    told("waiting", "Calls that wait for room.", "lane", dict(state.lanes))
+    ends = state.endpoints
+    rates = {each.endpoint: each.per_second for each in ends}
+    told("rate", "Calls per second allowed for now.", "endpoint", rates)
+    refused = {each.endpoint: each.throttled for each in ends}
+    told("refused", "Refusals by Stripe's limiter so far.", "endpoint", refused)
+    reads = Gauge("billing_stripe_reads", "Reads in 30 days.", registry=registry)
+    reads.set(state.reads)
