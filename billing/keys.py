@@ -58,7 +58,7 @@ def syncs(shard: int, status: str) -> Key:
 
 
 def customer(customer: CustomerId) -> Key:
-    """HASH, for ever: ``currency``, ``hold``, ``ids`` (shape of the id table), counters of syncs and adjustments."""
+    """HASH, for ever: ``currency``, ``hold``, ``held:<about>``, ``ids`` (shape of the id table), counters of syncs and adjustments."""
     return Key(f"{_tag(shard_of(customer))}:{customer}")
 
 

@@ -53,6 +53,7 @@ class OpKind(StrEnum):
     ADD_LINES = "add_lines"
     DELETE = "delete"
     FINALIZE = "finalize"
+    STOP_TIMER = "stop_timer"
 
 
 @dataclass(frozen=True, slots=True)

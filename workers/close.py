@@ -5,13 +5,11 @@ next open period. Who finalized them, and what they had edited before, makes no 
 """
 
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Protocol
 
 import structlog
 
 from billing import carry, plan
-from billing.errors import Refused
 from billing.seen import VOID
 from billing.snapshot import Snapshot
 from billing.usage import CustomerId, Period
@@ -121,14 +119,17 @@ async def _seal(run: Run) -> Ending:
 
 async def _hold_if_voided(run: Run) -> None:
     """Whether what a voided invoice billed is asked for again is a person's decision."""
-    voided = [each.id for each in run.invoices if each.status == VOID]
-    if voided and run.snapshot.hold is None:
+    for invoice in [each.id for each in run.invoices if each.status == VOID]:
         reason = (
-            f"Invoice {voided[0]} for {run.snapshot.period} was voided in Stripe. Correct the next bill"
+            f"Invoice {invoice} for {run.snapshot.period} was voided in Stripe. Correct the next bill"
             " if its usage is still owed, then release."
         )
-        with suppress(Refused):  # somebody was quicker; a hold stands, which is all we want
-            await run.ports.ledger.hold(run.snapshot.customer, reason, GATEWAY)
+        await run.ports.ledger.hold_once(run.snapshot.customer, reason, GATEWAY, voided(invoice))
+
+
+def voided(invoice: str) -> str:
+    """What a hold is about that is made because *invoice* was voided."""
+    return f"void of {invoice}"
 
 
 def _log_sealed(snapshot: Snapshot, carried: int) -> None:

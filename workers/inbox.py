@@ -8,7 +8,6 @@ for twice and a subscriber told twice change nothing.
 import asyncio
 import traceback
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import replace
 
 import structlog
@@ -21,7 +20,7 @@ from billing.inbox.events import Bundle, EventStatus
 from billing.services import Services
 from billing.snapshot import PeriodState, Snapshot
 from billing.usage import CustomerId
-from workers.close import GATEWAY
+from workers.close import GATEWAY, voided
 
 log = structlog.get_logger(__name__)
 
@@ -129,8 +128,8 @@ async def _hold(services: Services, snapshot: Snapshot) -> None:
         f"Invoice {snapshot.invoice} was voided in Stripe after {snapshot.period} had ended. Adjust the"
         " next bill if that usage is still owed, then release."
     )
-    with suppress(Refused):  # held already, which is all we want
-        await services.ledger.hold(snapshot.customer, reason, GATEWAY)
+    about = voided(str(snapshot.invoice))  # a person who has decided is not asked again
+    await services.ledger.hold_once(snapshot.customer, reason, GATEWAY, about)
     log.warning("invoice.voided", customer=snapshot.customer, invoice=snapshot.invoice)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from billing.budget import Lane
 from billing.changes import Change
 from billing.schedule import AT_ONCE, Schedule
-from billing.snapshot import Flight, Lease, Op, Snapshot, StripeLine
+from billing.snapshot import Flight, Hold, Lease, Op, Snapshot, StripeLine
 from billing.stripe_api import Answer
 from billing.syncs import SyncFailure, SyncOutcome
 from billing.usage import CustomerId, LineKey, Period, Price
@@ -97,8 +97,11 @@ class LedgerPort(Protocol):
     async def request_verify(self, customer: CustomerId, period: Period) -> None:
         """Have the period's next flush, due now, read Stripe's side before it writes."""
 
-    async def hold(self, customer: CustomerId, reason: str, by: str) -> object:
-        """Stop finalizing for *customer*."""
+    async def hold_once(self, customer: CustomerId, reason: str, by: str, about: str) -> None:
+        """Stop billing *customer* because of *about*, unless that was ever done."""
+
+    async def held(self, customer: CustomerId) -> Hold | None:
+        """The hold that stands now, which may be younger than the snapshot."""
 
 
 class StripePort(Protocol):

@@ -17,6 +17,7 @@ from billing.snapshot import PeriodState, Snapshot
 from billing.syncs import SyncFailure, SyncOutcome, SyncStatus
 from billing.usage import CustomerId, Period
 from workers.close import closing_step
+from workers.held import held_step, is_held
 from workers.picture import PriceMissing, Sent
 from workers.ports import FlushPorts
 from workers.run import Run
@@ -135,8 +136,8 @@ async def _patience(run: Run) -> int:
 
 
 async def _step(run: Run) -> Ending | None:
-    if run.snapshot.hold is not None:
-        return Ending(Outcome.WAITING, run.ports.policy.held)
+    if await is_held(run):
+        return await held_step(run)
     if run.snapshot.flight is not None:
         await run.execute()
         return None

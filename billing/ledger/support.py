@@ -125,7 +125,7 @@ class Support(Door):
     async def hold(self, customer: CustomerId, reason: str, by: str) -> Hold:
         """Stop billing *customer*; Refused ON_HOLD when it is held for another reason already."""
         said = orjson.dumps({"reason": reason, "by": by})
-        made, text = await self._server.run("hold", keys.customer(customer), said)
+        made, text = await self._server.run("hold", keys.customer(customer), said, "")
         hold = hold_of(text.decode())
         if not made and (hold.reason, hold.by) != (reason, by):
             raise Refused(
@@ -133,6 +133,11 @@ class Support(Door):
                 f"{hold.by} holds this customer's billing already ({hold.reason}); release it first.",
             )
         return hold
+
+    async def hold_once(self, customer: CustomerId, reason: str, by: str, about: str) -> None:
+        """Stop billing *customer* because of *about*, unless that was ever done or a hold stands."""
+        said = orjson.dumps({"reason": reason, "by": by})
+        await self._server.run("hold", keys.customer(customer), said, about)
 
     async def release_hold(self, customer: CustomerId, reason: str, by: str) -> None:  # noqa: ARG002
         """Bill *customer* again; what waited is due now."""

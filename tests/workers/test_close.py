@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from billing.budget import Lane
+from billing.effects import Notice
 from billing.metering import record_usage
 from billing.snapshot import PeriodState
 from billing.usage import CustomerId, LineKey, Period
@@ -116,19 +117,6 @@ async def test_nothing_is_finalized_while_a_request_is_in_doubt(account: Account
     assert await account.lines() == {"egress-gb": ("4", 8)}
 
 
-async def test_a_hold_stops_the_end_of_the_month(account: Account) -> None:
-    """Until Support has looked."""
-    ledger = account.world.services.ledger
-    await use(account, "30")
-    await ledger.hold(account.customer, "review", "agent")
-    await cut(account)
-    held = await account.flush()
-    await ledger.release_hold(account.customer, "reviewed", "agent")
-
-    assert held.outcome is Outcome.WAITING
-    assert (await account.flush()).outcome is Outcome.SEALED
-
-
 async def test_a_finalization_without_an_answer_is_looked_into(account: Account) -> None:
     """The invoice says whether it is final."""
     await use(account, "30")
@@ -170,6 +158,13 @@ async def test_a_voided_invoice_waits_for_a_person(account: Account) -> None:
     assert hold is not None
     assert (hold.by, invoice["id"] in hold.reason) == ("gateway", True)
     assert (await account.peek()).state is PeriodState.SEALED
+
+    ledger = account.world.services.ledger
+    await ledger.release_hold(account.customer, "credited by hand", "ann")
+    late = Notice("evt_1", "invoice.voided", invoice["id"], account.customer, invoice["id"])
+    await account.world.services.inbox.receive([late])
+    await account.world.worked()
+    assert await ledger.held(account.customer) is None  # told late, of what a person has decided
 
 
 async def test_a_second_draft_of_a_month_is_deleted(account: Account) -> None:

@@ -55,6 +55,13 @@ async def test_an_invoice_voided_after_its_period_ended_holds_the_customer(world
     assert held is not None
     assert draft["id"] in held.reason
 
+    await world.services.ledger.release_hold(customer, "credited by hand", "ann")
+    events = (await world.services.inbox.page(100)).items
+    [voided] = [each.id for each in events if each.type == "invoice.voided"]
+    await world.services.inbox.requeue(voided)
+    await world.worked()
+    assert await world.services.ledger.held(customer) is None  # a person has decided
+
 
 async def test_an_edited_line_is_put_right_at_the_next_flush(world: World) -> None:
     """A quantity changed in the Dashboard must not reach the customer's bill unnoticed."""

@@ -1,0 +1,44 @@
+"""While a hold stands nothing is told to Stripe, and nothing there may become final by itself."""
+
+from contextlib import suppress
+
+from billing.effects import OUR_KEYS
+from billing.errors import OutcomeUnknown, StripeRejected
+from billing.seen import DRAFT
+from billing.snapshot import Op, OpKind, PeriodState
+from workers.run import Run
+from workers.steps import Ending, Outcome
+
+
+async def is_held(run: Run) -> bool:
+    """Whether a hold stands; asked once more before a bill becomes final, because minutes may have gone by."""
+    flight = run.snapshot.flight
+    if run.snapshot.hold is None and flight is not None and flight.ops[0].kind is OpKind.FINALIZE:
+        return await run.ports.ledger.held(run.snapshot.customer) is not None
+    return run.snapshot.hold is not None
+
+
+async def held_step(run: Run) -> Ending:
+    """Wait. Our drafts have no timer of Stripe's; one that a person set would finalize within the hour."""
+    if run.snapshot.invoice is not None and run.snapshot.state is not PeriodState.SEALED:
+        with suppress(StripeRejected):  # gone or final already: the look after the hold sees to it
+            await _stop_timer(run, run.snapshot.invoice)
+    return Ending(Outcome.WAITING, run.ports.policy.held)
+
+
+async def _stop_timer(run: Run, invoice: str) -> None:
+    path, touched = f"/v1/invoices/{invoice}", (run.snapshot.customer, invoice)
+    run.sent.calls += 1
+    body = await run.ports.stripe.read(path, lane=run.lane)
+    if body["status"] != DRAFT or not body.get("auto_advance"):
+        return
+    await run.ports.cache.intend_write(*touched)
+    run.touched |= set(touched)
+    run.sent.calls += 1
+    key = f"{OUR_KEYS}timer:{invoice}:{run.lease.fence}"
+    try:
+        op = Op(OpKind.STOP_TIMER, "POST", path, {"auto_advance": False}, key)
+        await run.ports.stripe.send(op, lane=run.lane)
+    except OutcomeUnknown:
+        await run.ports.ledger.in_doubt(run.lease)
+        raise
