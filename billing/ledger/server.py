@@ -25,7 +25,9 @@ from billing.redis_reply import reply
 log = structlog.get_logger()
 
 Client: TypeAlias = "Redis | RedisCluster"
-Send: TypeAlias = Callable[..., Awaitable[Any]]
+Command: TypeAlias = "tuple[str | bytes | int, ...]"
+Send: TypeAlias = "Callable[[Sequence[Command]], Awaitable[list[Any]]]"
+"""Sends commands, and gives their answers; one on a server that refers it elsewhere is a MovedError."""
 Call: TypeAlias = "tuple[str, keys.Key, tuple[str | bytes | int, ...]]"
 """A script's name, the key it is about, its arguments after time and nonce."""
 
@@ -77,13 +79,16 @@ class Server:
                     f"This ledger was begun with {begun_with!r} shards and this program uses "
                     f"{keys.SHARDS}; run the program that it was begun with.",
                 )
-            await self._meet(self._send)
+            if (
+                len(self._epochs) < keys.SHARDS
+            ):  # a cluster has servers that this has not connected to
+                await self._meet(self._send_each)
         except UNREACHABLE as error:
             raise _unavailable(error) from error
 
     async def begin_epoch(self) -> None:
         """Distrust everything since the last backup: after a repair of the append-only file, say."""
-        await self._meet(self._send, always=True)
+        await self._meet(self._send_each, always=True)
 
     async def run(self, name: str, key: keys.Key, *args: str | bytes | int) -> Any:
         """What script *name* answers for *key*."""
@@ -98,7 +103,7 @@ class Server:
             answers = await self._send_all(calls, copies)
             again = [at for at, answer in enumerate(answers) if _is_new_here(answer)]
             if again:
-                await self._meet(self._send)
+                await self._meet(self._send_each)
                 anew = await self._send_all([calls[at] for at in again], copies)
                 for at, answer in zip(again, anew, strict=True):
                     answers[at] = answer
@@ -151,15 +156,18 @@ class Server:
     async def _send(self, *command: str | bytes | int) -> Any:
         return await reply(self.redis.execute_command(*command))
 
+    async def _send_each(self, commands: Sequence[Command]) -> list[Any]:
+        return [await self._send(*command) for command in commands]
+
     async def _greet(self, connection: AbstractConnection) -> None:
         """On each new connection, before anybody uses it."""
         await connection.on_connect()
 
-        async def send(*command: str | bytes | int) -> Any:
-            await connection.send_command(*command)
-            return await connection.read_response()
+        async def send(commands: Sequence[Command]) -> list[Any]:
+            await connection.send_packed_command(connection.pack_commands(commands))
+            return [await _answer(connection) for _ in commands]
 
-        facts = await send("INFO", "server") + await send("INFO", "replication")
+        facts = b"".join(await send([("INFO", "server"), ("INFO", "replication")]))
         identity = b" ".join(found.group() for found in IDENTITY.finditer(facts))
         if identity not in self._met:
             await self._meet(send)
@@ -169,19 +177,27 @@ class Server:
         """Settle the epoch of each shard that *send* reaches, and only then load the scripts there."""
         known = dict(self._epochs)
         nonce, force = self._nonce(), "always" if always else ""
-        await send("SCRIPT LOAD", _text("epoch"))
-        for shard in range(keys.SHARDS):
-            settle = (_digest("epoch"), 1, keys.epoch(shard), self._now(), nonce, force)
-            try:
-                self._epochs[shard] = await send("EVALSHA", *settle)
-            except MovedError:  # the shard is on another server of the cluster
-                continue
-        for name in _names():
-            await send("SCRIPT LOAD", _text(name))
+        await send([("SCRIPT LOAD", _text("epoch"))])
+        settle = (_digest("epoch"), 1)
+        shards = range(keys.SHARDS)
+        epochs = await send(
+            [("EVALSHA", *settle, keys.epoch(shard), self._now(), nonce, force) for shard in shards]
+        )
+        for shard, epoch in zip(shards, epochs, strict=True):
+            if not isinstance(epoch, MovedError):
+                self._epochs[shard] = epoch
+        await send([("SCRIPT LOAD", _text(name)) for name in _names()])
         if known != self._epochs:
             all_of_them = b" ".join(self._epochs[shard] for shard in sorted(self._epochs))
             self.epoch = blake2b(all_of_them, digest_size=6).hexdigest()
             log.info("ledger.epoch", epoch=self.epoch, first=not known)
+
+
+async def _answer(connection: AbstractConnection) -> Any:
+    try:
+        return await connection.read_response()
+    except MovedError as elsewhere:  # the shard is on another server of the cluster
+        return elsewhere
 
 
 @cache
