@@ -22,6 +22,7 @@ from starlette.routing import Route, WebSocketRoute
 from billing.logs import configure_logging
 from billing.services import open_services
 from billing.settings import Environment, Settings, SettingsRefused, load_settings
+from gateway.ahead import Ahead
 from gateway.auth import KeySet, Tokens
 from gateway.authority import authority, explain
 from gateway.cost_report import BillingReport
@@ -53,10 +54,12 @@ def create_app(settings: Settings | None = None) -> Starlette:
     disposable = Redis.from_url(settings.cache, socket_timeout=1, socket_connect_timeout=1)
     keys = httpx.AsyncClient(timeout=3)
     kept = KeptAnswers(lambda: app.state.services.cache)
+    webhooks = webhook_route()
     app = Starlette(
         lifespan=_lifespan(settings, ending, [disposable.aclose, keys.aclose]),
         middleware=[
             Middleware(Telemetry),
+            Middleware(Ahead, webhooks),
             *_cors(_origins(settings)),
             Middleware(Again, kept, "/graphql"),
         ],
@@ -68,7 +71,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         Route("/graphql", view),
         WebSocketRoute("/graphql", view),
         usage_route(tokens),
-        webhook_route(),
+        webhooks,
         *health_routes(ending),
         Route("/metrics", metrics),
         *pages(panel=settings.environment is Environment.DEVELOPMENT),
