@@ -88,8 +88,8 @@ class LedgerPort(Protocol):
     ) -> bool:
         """End the period and carry *residuals* on; False when the ledger has moved past *version*."""
 
-    async def park(self, lease: Lease, failure: SyncFailure) -> None:
-        """Set the period aside until somebody acts, or an hour has passed."""
+    async def park(self, lease: Lease, failure: SyncFailure, sync: SyncOutcome) -> None:
+        """Set the period aside until somebody acts, or an hour has passed; *sync*: what was done."""
 
     async def peek(self, customer: CustomerId, period: Period) -> Snapshot:
         """A period as it stands, without a lease."""

@@ -46,6 +46,7 @@ STATUS = {
     Outcome.SEALED: SyncStatus.SUCCEEDED,
     Outcome.WAITING: SyncStatus.QUEUED,
     Outcome.RETRYING: SyncStatus.RETRYING,
+    Outcome.PARKED: SyncStatus.FAILED,
 }
 
 
@@ -197,10 +198,10 @@ async def _let_go(run: Run, found: Snapshot, ending: Ending) -> None:
     ports, customer = run.ports, found.customer
     if run.touched:
         await ports.cache.written(*sorted(run.touched), tags.usage(customer))
+    sync = _sync_outcome(run, ending)
     if ending.outcome is Outcome.PARKED and ending.failure is not None:
-        await ports.ledger.park(run.lease, ending.failure)
+        await ports.ledger.park(run.lease, ending.failure, sync)
     else:
-        sync = _sync_outcome(run, ending)
         await ports.ledger.release(run.lease, delay_ms=ending.delay_ms, sync=sync)
     if run.touched or ending.failure:
         change = Change(customer, ChangeReason.SYNC, invoice=run.snapshot.invoice)

@@ -4,7 +4,7 @@ Every write names the lease's fence and is refused (LeaseLost) once another work
 the server was replaced.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
@@ -19,6 +19,7 @@ from billing.usage import CustomerId, LineKey, Period
 
 LEASE_MS = 60_000
 PARKED_MS = 3_600_000
+PAGE = 1_000
 KEEP = "*"
 
 
@@ -55,7 +56,9 @@ class Flushing(Door):
         lease_ms: int = LEASE_MS,
     ) -> Held | None:
         """The lease of a period and all of it at that moment; None while somebody else holds it."""
-        answer = await self._server.run("acquire", keys.customer(customer), str(period), lease_ms)
+        answer = await self._server.run(
+            "acquire", keys.customer(customer), str(period), lease_ms, self._policy.quiet_ms
+        )
         if answer is None:
             return None
         fence, raw = answer
@@ -93,8 +96,9 @@ class Flushing(Door):
         """Stripe has confirmed *lines* on *invoice* (None: there is none); the flight is over.
 
         *version* is what Stripe now knows of (None: as before, "": nothing, so plan anew), *verify*
-        the verify request that was answered. *doubt*: a dropped request may still arrive. The due
-        mark goes only if the ledger sees, in the same step, that nothing is left to say.
+        the verify request that was answered. *doubt*: a dropped request may still arrive, so an open
+        draft is verified once more after the quiet time. The due mark goes only if the ledger sees,
+        in the same step, that nothing is left to say.
         """
         await self._fenced(
             "commit",
@@ -105,7 +109,7 @@ class Flushing(Door):
             lines_json(lines),
             KEEP if seq is None else seq,
             KEEP if invoice_generation is None else invoice_generation,
-            int(doubt),
+            self._policy.quiet_ms if doubt else 0,
         )
 
     async def release(
@@ -176,6 +180,15 @@ class Flushing(Door):
             "ended", keys.due(shard), now_ms, limit, self._policy.replay_window_ms
         )
         return [_member(each) for each in found]
+
+    async def open_periods(self, shard: int) -> AsyncIterator[tuple[CustomerId, Period]]:
+        """Every period of *shard* that is open all the while, a page at a time, some perhaps twice."""
+        cursor: int | None = None
+        while cursor != 0:
+            asked = ("ZSCAN", keys.open_periods(shard), cursor or 0, "COUNT", PAGE)
+            cursor, page = await self._server.ask(*asked)
+            for member, _ in page:
+                yield _member(member)
 
     async def _release(
         self, lease: Lease, delay_ms: int, sync: SyncOutcome | None, *, stuck: str

@@ -16,8 +16,9 @@ class LedgerPolicy:
 
     A sealed period is kept for *retention_ms*, *sync_history* syncs a customer are remembered, and
     after the server was replaced no period is cut for *replay_window_ms*: producers send again what
-    it may have lost. With *replicas*, usage is acknowledged once so many replicas have it (or refused after
-    *replica_wait_ms*); that is for one server with replicas, not for a cluster.
+    it may have lost. A request that was given up may still arrive for *quiet_ms*. With *replicas*, usage is
+    acknowledged once so many replicas have it (or refused after *replica_wait_ms*); that is for one
+    server with replicas, not for a cluster.
     """
 
     flush_interval_ms: int = 900_000
@@ -28,6 +29,7 @@ class LedgerPolicy:
     sync_history: int = 100
     sync_grace_ms: int = 1_000
     replay_window_ms: int = 900_000
+    quiet_ms: int = 600_000
     replicas: int = 0
     replica_wait_ms: int = 1_000
 

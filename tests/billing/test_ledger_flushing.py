@@ -301,6 +301,29 @@ async def test_a_version_can_be_forgotten_and_left(ledger: Ledger) -> None:
     assert forgotten.ambiguous_ms == forgotten.now_ms
 
 
+async def test_a_request_that_was_given_up_has_its_draft_looked_at_once_more(
+    ledger: Ledger, clock: Clock
+) -> None:
+    """It may arrive late and double a line; without anything new to tell nobody would look for a week."""
+    held = await taken(ledger)
+    await ledger.commit(held.lease, version="", verify=None, invoice=None, lines={}, doubt=True)
+    await tell(ledger, held)
+    await ledger.release(held.lease)
+    early = await taken(ledger)
+    await ledger.release(early.lease)
+    due = await ledger.due_ms(CUSTOMER, NOVEMBER)
+    clock.pass_(minutes=10)
+    late = await taken(ledger)
+    await tell(ledger, late)
+    await ledger.release(late.lease)
+
+    assert early.snapshot.up_to_date
+    assert due == clock()
+    assert late.snapshot.told
+    assert not late.snapshot.up_to_date
+    assert await ledger.due_ms(CUSTOMER, NOVEMBER) is None
+
+
 async def test_a_doubt_is_remembered(ledger: Ledger, clock: Clock) -> None:
     """Nothing is finalized for a while after it."""
     held = await taken(ledger)

@@ -292,6 +292,11 @@ MUTATIONS = (
     ),
     Mutation("a hold stops the flush", _no_hold),
     Mutation("Stripe reminds the ledger of a period it has lost", _no_reminder, (2, 3)),
+    Mutation(
+        "a draft is looked at once more when a request was given up",
+        lambda: lua("prelude", ", 'look_again_ms', now + ms", ""),
+        (6,),
+    ),
     Mutation("other people's lines take room", _room_for_all, (5,)),
     Mutation("a rewound server is noticed", _unnoticed_rewind, (2, 3)),
 )

@@ -58,7 +58,9 @@ class World:
         self.now = int(START.timestamp() * 1000) + self.rng.choice([0, 40, 47]) * HOUR_MS
         self.quiet_ms = QUIET_MS
         interval = self.rng.choice([MINUTE_MS, 6 * HOUR_MS])
-        policy = LedgerPolicy(flush_interval_ms=interval, retention_ms=400 * DAY_MS)
+        policy = LedgerPolicy(
+            flush_interval_ms=interval, retention_ms=400 * DAY_MS, quiet_ms=QUIET_MS
+        )
         self.ledger = Ledger(redis, policy=policy, nonce=self.nonce, clock=lambda: self.now)
         self.prices = {
             sku: Price(f"price_{sku}", sku, "usd", Decimal(unit), f"prod_{sku}")

@@ -8,12 +8,14 @@ from redis.asyncio import Redis
 
 from billing import keys, plan
 from billing.budget import Lane
+from billing.ledger import Ledger, LedgerPolicy
 from billing.metering import record_usage
 from billing.snapshot import Flight, Lease, Op, OpKind
 from billing.stripe_api import boottime
 from billing.usage import CustomerId, Price
 from tests.support.account import Account
 from tests.support.hearing import World
+from tests.support.polling import until
 from tests.support.shop import delta
 from workers.steps import Outcome
 from workers.sync import MAX_CRASHES
@@ -191,6 +193,32 @@ async def test_a_stored_error_is_looked_into(account: Account, accident: str) ->
     assert await account.lines() == {"egress-gb": ("3", 6), "volume-hours": ("2", 0)}
 
 
+async def test_a_line_that_a_late_request_doubles_is_billed_once(
+    account: Account, redis_url: str
+) -> None:
+    """Its ledger was replaced while it was under way, so it was sent anew, and both arrived."""
+    async with Redis.from_url(redis_url) as redis:
+        ledger = Ledger(redis, policy=LedgerPolicy(quiet_ms=1))
+        await ledger.open()
+        account.ports = replace(account.ports, ledger=ledger)
+        await account.use("3")
+        await account.world.sandbox.fault("late_delivery", ADD, seconds=0.5)
+        lost = await account.flush()
+        await ledger.begin_epoch()
+        sent = await account.flush()
+
+        async def standing() -> int:
+            (invoice,) = await account.invoices()
+            return len(invoice["lines"]["data"])
+
+        await until(standing, 2)
+        await account.flush()
+
+    assert (lost.outcome, sent.outcome) == (Outcome.RETRYING, Outcome.SYNCED)
+    assert await account.lines() == {"egress-gb": ("3", 6)}
+    assert await standing() == 1
+
+
 async def test_a_draft_that_the_ledger_forgot_is_adopted(account: Account, redis_url: str) -> None:
     """Its metadata names the period: a rewound ledger makes no second one."""
     await account.use("3")
@@ -283,6 +311,9 @@ async def test_a_deleted_customer_is_set_aside_with_stripes_reason(account: Acco
     assert result.failure is not None
     assert result.failure.code == "resource_missing"
     assert (await account.peek()).stuck == "resource_missing"
+    sync = await account.world.services.syncs.of(account.customer)
+    assert sync is not None
+    assert sync.stripe_calls == result.sent.calls > 0
 
 
 async def test_a_lease_that_is_held_is_left_alone(account: Account) -> None:

@@ -1,4 +1,5 @@
--- Take the lease of a period and see all of it. ARGV[3]: period, [4]: lease in ms.
+-- Take the lease of a period and see all of it. ARGV[3]: period, [4]: lease in ms, [5]: ms in which a
+-- request that is given up may still arrive.
 -- Answers the fence and the snapshot, or false when somebody else holds the lease.
 local period = ARGV[3]
 local before = header_of(period)
@@ -9,9 +10,16 @@ local header = before or begun(period)
 local key = part(period)
 local fence = raised(header.fence or '0')
 
+if header.state == 'open' and header.look_again_ms and tonumber(header.look_again_ms) <= now then
+    redis.call('HSET', key, 'verify', raised(string.match(header.verify, '^%d+')))
+    redis.call('HDEL', key, 'look_again_ms')
+end
 if header.epoch ~= epoch and header.state ~= 'sealed' then
     -- The server was replaced: what we remember of Stripe may be old, what we sent may be forgotten.
-    redis.call('DEL', part(period, 'flight'), part(period, 'lines'))
+    if redis.call('DEL', part(period, 'flight')) == 1 then
+        given_up(period, ARGV[5])
+    end
+    redis.call('DEL', part(period, 'lines'))
     redis.call('HSET', key, 'ambiguous_ms', now)
 end
 redis.call('HSET', key, 'epoch', epoch, 'fence', fence, 'lease_ms', now + ARGV[4], 'crashes', (header.crashes or 0) + 1)

@@ -1,6 +1,7 @@
 -- What Stripe has confirmed. ARGV[3]: period, [4]: fence, [5]: synced version ('*' leaves it, '' forgets
 -- it), [6]: verify answered ('*' leaves it), [7]: invoice or '', [8]: lines as JSON, [9]: seq, [10]:
--- invoice generation (both '*' to leave), [11]: '1' when a request was dropped that may still arrive.
+-- invoice generation (both '*' to leave), [11]: ms in which a request that was dropped may still arrive,
+-- 0 when none was.
 local period, key = ARGV[3], part(ARGV[3])
 local header = leased(period, ARGV[4])
 if not header then
@@ -21,7 +22,9 @@ set('verified', ARGV[6])
 set('invoice', ARGV[7])
 set('seq', ARGV[9])
 set('generation', ARGV[10])
-set('ambiguous_ms', ARGV[11] == '1' and now or '*')
+if ARGV[11] ~= '0' then
+    given_up(period, ARGV[11])
+end
 
 if ARGV[5] ~= '' and ARGV[5] ~= '*' then
     redis.call('HSET', key, 'synced_ms', now)
@@ -41,8 +44,9 @@ if ARGV[5] ~= '' and ARGV[5] ~= '*' then
     end
 end
 
--- The due mark goes only when nothing is left to say, seen in the same step as it goes.
-if is_clean(header_of(period)) and header.waiting == '' then
+-- The due mark goes only when nothing is left to say or to look at, seen in the same step as it goes.
+local after = header_of(period)
+if is_clean(after) and not after.look_again_ms and header.waiting == '' then
     redis.call('ZREM', SHARD .. ':due', member(period))
 end
 return 1

@@ -173,6 +173,12 @@ local function due_now(period)
     redis.call('ZADD', SHARD .. ':due', 'LT', now, member(period))
 end
 
+-- A request was given up that may yet arrive within *ms* and double a line, or put an old quantity back:
+-- nothing is finalized in that time, and an open draft is looked at once more after it.
+local function given_up(period, ms)
+    redis.call('HSET', part(period), 'ambiguous_ms', now, 'look_again_ms', now + ms)
+end
+
 -- The header of a period whose lease is still *fence*; nil when somebody else has taken over, or when
 -- the server was replaced since.
 local function leased(period, fence)

@@ -65,7 +65,9 @@ else
 end
 
 local due, mine = SHARD .. ':due', member(period)
-if sealed or (clean and #waiting == 0) then
+if clean and #waiting == 0 and header.look_again_ms then
+    redis.call('ZADD', due, header.look_again_ms, mine)
+elseif sealed or (clean and #waiting == 0) then
     redis.call('ZREM', due, mine)
 elseif asked_meanwhile and ARGV[17] == '' then
     redis.call('ZADD', due, now, mine)

@@ -58,7 +58,7 @@ if #moved > 0 then
 end
 redis.call('HSET', key, 'state', 'sealed', 'synced', header.version, 'verified', verify_asked(header),
     'pending', 0)
-redis.call('HDEL', key, 'oldest_ms', 'newer_ms')
+redis.call('HDEL', key, 'oldest_ms', 'newer_ms', 'look_again_ms')
 redis.call('DEL', part(period, 'flight'))
 redis.call('ZREM', SHARD .. ':due', member(period))
 redis.call('ZREM', SHARD .. ':untold', member(period))
