@@ -7,6 +7,8 @@ GRAPHIQL := gateway/static/graphiql
 .PHONY: help up token test check bench simulate capacity format schema lock clean
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUNBUFFERED := 1
+# Compiled once, though the shell may say otherwise: up and test start many processes.
+export PYTHONDONTWRITEBYTECODE :=
 
 help: ## What there is to do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

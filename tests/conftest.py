@@ -1,5 +1,6 @@
 """Real parts for every test: a durable Valkey, the Stripe sandbox as a process, the gateway's services."""
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from billing.services import Services, open_services
 from billing.settings import Settings
 from tests.support.stripe_sandbox import StripeSandbox, start_sandbox
 from tests.support.system import free_port
+
+# Nothing here speaks TLS, and every client would read all authorities' certificates first: 30 ms each.
+os.environ.pop("SSL_CERT_FILE", None)
+os.environ["SSL_CERT_DIR"] = os.devnull
 
 WEBHOOK_SECRET = "whsec_test_0123456789abcdef"
 JWT_SECRET = "a-secret-for-the-tests-only-0123456789"
