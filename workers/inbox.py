@@ -1,14 +1,15 @@
-"""Acts on what Stripe announced: forget, look, tell.
+"""Acts on what Stripe announced: look, forget, tell.
 
-All waiting events of one object are worked on together, so a burst costs one look. Doing it twice is
-harmless, hence nothing here asks whether it was done before: a generation replaced twice, a look asked
-for twice and a subscriber told twice change nothing.
+All waiting events of one object are worked on together, so a burst costs one look; what is forgotten,
+told and settled for a hundred objects costs a round trip each. Doing it twice is harmless, hence
+nothing here asks whether it was done before: a look asked for twice, a generation replaced twice and
+a subscriber told twice change nothing.
 """
 
 import asyncio
 import traceback
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -36,27 +37,64 @@ async def process_inbox(services: Services, limit: int) -> int:
     """
     bundles = await services.inbox.claim(limit)
     places = asyncio.Semaphore(AT_ONCE)
-    await asyncio.gather(*(_work_on(services, bundle, places) for bundle in bundles))
+    looked = await asyncio.gather(*(_look(services, bundle, places) for bundle in bundles))
+    await _finish(services, [each for each in looked if each is not None])
     await services.inbox.trim()
     return sum(len(bundle.events) for bundle in bundles)
 
 
-async def _work_on(services: Services, bundle: Bundle, places: asyncio.Semaphore) -> None:
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """A bundle whose duties are done; *notices* are those that have an effect, with their owner."""
+
+    bundle: Bundle
+    notices: list[Notice]
+
+    @property
+    def status(self) -> EventStatus:
+        return EventStatus.PROCESSED if self.notices else EventStatus.IGNORED
+
+    @property
+    def changes(self) -> list[Change]:
+        invoice = next((each.invoice for each in self.notices if each.invoice), None)
+        owners = {each.customer for each in self.notices if each.customer is not None}
+        return [Change(owner, ChangeReason.WEBHOOK, invoice=invoice) for owner in owners]
+
+
+async def _look(services: Services, bundle: Bundle, places: asyncio.Semaphore) -> _Looked | None:
+    """Do the duties; None when they have to be tried again."""
     async with places:
         try:
-            await _act(services, bundle.notices)
+            needed = [each for each in bundle.notices if each.effect is not None]
+            notices = await _with_owner(services, needed)
+            await _do_duties(services, notices)
         except Unavailable as error:
             await services.inbox.postpone(bundle, error.message, error.retry_after)
         except Exception as error:  # noqa: BLE001 one broken event must not hold up the others
             _log_failure(bundle, error)
             await services.inbox.strike(bundle, _failure(error))
         else:
-            await services.inbox.settle(bundle, _status(bundle))
+            return _Looked(bundle, notices)
+        return None
 
 
-def _status(bundle: Bundle) -> EventStatus:
-    needed = any(each.effect is not None for each in bundle.notices)
-    return EventStatus.PROCESSED if needed else EventStatus.IGNORED
+async def _finish(services: Services, looked: Sequence[_Looked]) -> None:
+    """Forget, tell and settle; without the cache all of it is tried again."""
+    if not looked:
+        return
+    try:
+        forgotten = {
+            name for each in looked for notice in each.notices for name in notice.generations
+        }
+        await services.cache.forget(*forgotten)
+    except Unavailable as error:
+        for each in looked:
+            await services.inbox.postpone(each.bundle, error.message, error.retry_after)
+        return
+    await services.changes.publish(*(change for each in looked for change in each.changes))
+    for status in {each.status for each in looked}:
+        bundles = [each.bundle for each in looked if each.status is status]
+        await services.inbox.settle_all(bundles, status)
 
 
 def _log_failure(bundle: Bundle, error: Exception) -> None:
@@ -75,16 +113,6 @@ def _failure(error: Exception) -> str:
     return error.message if isinstance(error, Refused) else type(error).__name__
 
 
-async def _act(services: Services, notices: Iterable[Notice]) -> None:
-    notices = await _with_owner(services, [each for each in notices if each.effect is not None])
-    await services.cache.forget(*{name for each in notices for name in each.generations})
-    for customer in {each.customer for each in notices if each.customer is not None}:
-        theirs = [each for each in notices if each.customer == customer]
-        await _do_duties(services, customer, theirs)
-        invoice = next((each.invoice for each in theirs if each.invoice), None)
-        await services.changes.publish(Change(customer, ChangeReason.WEBHOOK, invoice=invoice))
-
-
 async def _with_owner(services: Services, notices: list[Notice]) -> list[Notice]:
     """*notices*, which speak of one object; whose it is is read from Stripe when none of them says."""
     path = next((each.path for each in notices if each.path), None)
@@ -99,10 +127,19 @@ async def _with_owner(services: Services, notices: list[Notice]) -> list[Notice]
     return [replace(each, customer=found, period=each.period or period) for each in notices]
 
 
-async def _do_duties(services: Services, customer: CustomerId, notices: list[Notice]) -> None:
-    duties = {each.effect.duty for each in notices if each.effect is not None}
+async def _do_duties(services: Services, notices: list[Notice]) -> None:
+    for customer in {each.customer for each in notices if each.customer is not None}:
+        theirs = [each for each in notices if each.customer == customer]
+        duties = {each.effect.duty for each in theirs if each.effect is not None}
+        if duties - {Duty.NOTHING}:
+            await _do(services, duties, customer, theirs)
+
+
+async def _do(
+    services: Services, duties: set[Duty], customer: CustomerId, notices: list[Notice]
+) -> None:
     looked = False
-    for snapshot in await _periods(services, customer) if duties - {Duty.NOTHING} else ():
+    for snapshot in await _periods(services, customer):
         about = any(_is_about(each, snapshot) for each in notices)
         if snapshot.state is PeriodState.SEALED:
             if about and Duty.HOLD in duties:

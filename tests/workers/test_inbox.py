@@ -15,6 +15,7 @@ from billing.errors import StripeRejected
 from billing.inbox.events import EventStatus
 from billing.ledger import Ledger
 from billing.metering import record_usage
+from billing.pages import Window
 from billing.snapshot import PeriodState
 from billing.syncs import SyncFailure
 from billing.usage import CustomerId
@@ -241,7 +242,7 @@ async def test_a_detached_card_is_forgotten(world: World) -> None:
             path = f"/v1/customers/{customer}/payment_methods"
             return await stripe.pages(path, lane=Lane.CUSTOMER)
 
-        entry = tags.payment_methods(customer, 10, None)
+        entry = tags.payment_methods(customer, Window(10))
         return [each["id"] for each in (await world.services.cache.fetch(entry, load)).value]
 
     await world.heard()
