@@ -88,6 +88,8 @@ class Tokens:
         return _viewer(claims, token)
 
     async def _claims(self, token: str) -> dict[str, Any]:
+        if self._secret is not None and self._keys is None:
+            return _verified(token, self._secret, "HS256")
         header = jwt.get_unverified_header(token)
         algorithm = header.get("alg")
         if algorithm == "HS256" and self._secret is not None:

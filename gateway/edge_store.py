@@ -5,7 +5,7 @@ unknown, which clients answer with the document's text.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import ceil
 from typing import Any
 
@@ -13,6 +13,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from billing.cache.tick import Tick
 from billing.redis_reply import reply
 from gateway.graphql.admission import Allowance
 
@@ -22,21 +23,26 @@ DAY = 86_400
 # So that a server that does not answer costs one request in a while, and not every one.
 REST = 5.0
 
-# A bucket that refills by itself. Times are Redis's own, in milliseconds; nothing is stored that
-# the passing of time would not restore, so a full bucket's key has expired.
+# Buckets that refill by themselves, each asked for its cost after its refund. Times are Redis's own, in
+# milliseconds; nothing is stored that the passing of time would not restore, so a full bucket's key
+# has expired.
 _SPEND = """
 local capacity, rate = tonumber(ARGV[1]), tonumber(ARGV[2])
-local cost, refund = tonumber(ARGV[3]), tonumber(ARGV[4])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local held = redis.call('HMGET', KEYS[1], 'available', 'at')
-local since = now - (tonumber(held[2]) or now)
-local available = math.min(capacity, (tonumber(held[1]) or capacity) + refund + since * rate / 1000)
-local wait = math.max(0, cost - available) / rate * 1000
-if wait == 0 then available = available - cost end
-redis.call('HSET', KEYS[1], 'available', available, 'at', now)
-redis.call('PEXPIRE', KEYS[1], math.ceil((capacity - available) / rate * 1000) + 1)
-return {math.floor(available), math.ceil(wait)}
+local answers = {}
+for k, key in ipairs(KEYS) do
+    local cost, refund = tonumber(ARGV[2 * k + 1]), tonumber(ARGV[2 * k + 2])
+    local held = redis.call('HMGET', key, 'available', 'at')
+    local since = now - (tonumber(held[2]) or now)
+    local available = math.min(capacity, (tonumber(held[1]) or capacity) + refund + since * rate / 1000)
+    local wait = math.max(0, cost - available) / rate * 1000
+    if wait == 0 then available = available - cost end
+    redis.call('HSET', key, 'available', available, 'at', now)
+    redis.call('PEXPIRE', key, math.ceil((capacity - available) / rate * 1000) + 1)
+    answers[k] = {math.floor(available), math.ceil(wait)}
+end
+return answers
 """
 
 
@@ -45,16 +51,15 @@ class EdgeStore:
 
     def __init__(self, redis: Redis, *, capacity: int = 20_000, rate: int = 1_000) -> None:
         self._redis = redis
-        self._spend = redis.register_script(_SPEND)
+        self._script = redis.register_script(_SPEND)
+        self._spending: Tick[tuple[str, int, int], tuple[int, int]] = Tick(self._spend)
         self._capacity = capacity
         self._rate = rate
         self._rest_until = 0.0
 
     async def spend(self, bucket: str, cost: int, refund: int = 0) -> Allowance:
-        """Take *cost* from *bucket*, after giving *refund* back."""
-        arguments = [self._capacity, self._rate, cost, refund]
-        answer = await self._asked(lambda: self._spend([f"gw:allowance:{bucket}"], arguments))
-        available, wait = answer or (self._capacity, 0)
+        """Take *cost* from *bucket*, after giving *refund* back; one command for a loop tick."""
+        available, wait = await self._spending.ask((bucket, cost, refund))
         return Allowance(self._capacity, available, self._rate, ceil(wait / 1000))
 
     async def document(self, sha: str) -> str | None:
@@ -65,6 +70,14 @@ class EdgeStore:
     async def keep_document(self, sha: str, text: str) -> None:
         """Keep *text* under its *sha* for a day."""
         await self._asked(lambda: self._redis.set(f"gw:document:{sha}", text, ex=DAY))
+
+    async def _spend(self, asked: Sequence[tuple[str, int, int]]) -> Sequence[tuple[int, int]]:
+        keys = [f"gw:allowance:{bucket}" for bucket, _, _ in asked]
+        costs = [number for _, cost, refund in asked for number in (cost, refund)]
+        answers: Sequence[tuple[int, int]] | None = await self._asked(
+            lambda: self._script(keys, [self._capacity, self._rate, *costs])
+        )
+        return answers or [(self._capacity, 0)] * len(asked)
 
     async def _asked(self, command: Callable[[], Any]) -> Any:
         """What Redis answers; None without asking for `REST` seconds after it failed to."""

@@ -60,13 +60,6 @@ class Invoice(Node):
         description="When Stripe finalizes it by itself; null when we decide, at the end of the month.",
     )
     due_at: datetime | None = strawberry.field(description="When it has to be paid.")
-    subtotal: Money = strawberry.field(description="The lines, before tax.")
-    tax: Money | None = strawberry.field(description="Tax; null when Stripe computed none.")
-    total: Money = strawberry.field(description="The lines with tax.")
-    amount_due: Money = strawberry.field(
-        description="What is to be paid, after the customer's balance."
-    )
-    amount_paid: Money = strawberry.field(description="What has been paid.")
     hosted_invoice_url: str | None = strawberry.field(
         description="Where the customer pays: Stripe's page, not ours. Null until finalized.",
     )
@@ -74,9 +67,36 @@ class Invoice(Node):
         description="The PDF, at Stripe. Null until finalized."
     )
     freshness: Freshness = strawberry.field(description="How old this is, and where it came from.")
-    stripe_dashboard_url: str = strawberry.field(
-        description="Support only: this invoice in Stripe's Dashboard, for refunds, credit notes and voids.",
-    )
+
+    @strawberry.field
+    def subtotal(self) -> Money:
+        """The lines, before tax."""
+        return self._money(self.record.subtotal)
+
+    @strawberry.field
+    def tax(self) -> Money | None:
+        """Tax; null when Stripe computed none."""
+        return None if self.record.tax is None else self._money(self.record.tax)
+
+    @strawberry.field
+    def total(self) -> Money:
+        """The lines with tax."""
+        return self._money(self.record.total)
+
+    @strawberry.field
+    def amount_due(self) -> Money:
+        """What is to be paid, after the customer's balance."""
+        return self._money(self.record.amount_due)
+
+    @strawberry.field
+    def amount_paid(self) -> Money:
+        """What has been paid."""
+        return self._money(self.record.amount_paid)
+
+    @strawberry.field
+    def stripe_dashboard_url(self) -> str:
+        """Support only: this invoice in Stripe's Dashboard, for refunds, credit notes and voids."""
+        return dashboard("invoices", self.record.id, livemode=self.record.livemode)
 
     @strawberry.field
     async def customer(
@@ -118,10 +138,6 @@ class Invoice(Node):
         """The invoice as clients see it."""
         record = loaded.value
         period = record.period
-
-        def money(minor: int) -> Money:
-            return Money.of_minor(minor, record.currency)
-
         return cls(
             owner=record.customer,
             id=strawberry.ID(record.id),
@@ -133,13 +149,10 @@ class Invoice(Node):
             created_at=record.created,
             finalizes_at=record.finalizes_at,
             due_at=record.due_date,
-            subtotal=money(record.subtotal),
-            tax=None if record.tax is None else money(record.tax),
-            total=money(record.total),
-            amount_due=money(record.amount_due),
-            amount_paid=money(record.amount_paid),
             hosted_invoice_url=record.hosted_invoice_url,
             invoice_pdf=record.invoice_pdf,
             freshness=Freshness(source=loaded.source, fetched_at=loaded.fetched_at),
-            stripe_dashboard_url=dashboard("invoices", record.id, livemode=record.livemode),
         )
+
+    def _money(self, minor: int) -> Money:
+        return Money.of_minor(minor, self.record.currency)

@@ -37,7 +37,9 @@ async def sync_billing(info: Info, input: SyncBillingInput) -> SyncBillingPayloa
         sync, coalesced = await request_sync(context, customer, SyncTrigger.ON_DEMAND)
         return SyncBillingPayload(sync=Sync.of(sync), coalesced=coalesced)
     was = await context.loaders.last_sync.load(customer)
-    async with Act(context, customer, "syncBilling").noted({"sync": was.id if was else None}) as noted:
+    async with Act(context, customer, "syncBilling").noted(
+        {"sync": was.id if was else None}
+    ) as noted:
         sync, coalesced = await request_sync(context, customer, SyncTrigger.ON_DEMAND)
         noted.after, noted.sync = {"sync": sync.id}, sync.id
     return SyncBillingPayload(sync=Sync.of(sync), coalesced=coalesced)

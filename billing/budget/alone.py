@@ -12,7 +12,9 @@ import structlog
 log = structlog.get_logger(__name__)
 
 RATE = 2.0  # calls per second of one process
-RETRY_SECONDS = 5.0  # how long Redis is left alone; a server that hangs costs a second or two to find out
+RETRY_SECONDS = (
+    5.0  # how long Redis is left alone; a server that hangs costs a second or two to find out
+)
 
 
 class Alone:

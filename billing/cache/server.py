@@ -101,13 +101,14 @@ class CacheServer:
             "redis_connect_func": self._connected,
         }
         self.redis = Redis.from_url(url, **options)
-        # Verifying is what every read does, one command at a time: a connection of its own saves the
-        # pool's quarter of the cost, and tries a second time instead of looking whether it is alive.
+        # Verifying and looking is what every read does, one command at a time: a connection of its own
+        # saves the pool's quarter of the cost, and tries a second time instead of looking whether it
+        # is alive.
         again: dict[str, Any] = {
             "retry": Retry(NoBackoff(), 1),
             "retry_on_error": [ConnectionError],
         }
-        self._verifying = Redis.from_url(url, single_connection_client=True, **options, **again)
+        self._reading = Redis.from_url(url, single_connection_client=True, **options, **again)
         self._prefix: str | None = None
         self._leave_until = 0.0
         self._look = self._script("look")
@@ -118,7 +119,7 @@ class CacheServer:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._verifying.aclose()
+        await self._reading.aclose()
         await self.redis.aclose()
 
     async def standing(self, names: Sequence[str]) -> dict[str, bytes]:
@@ -138,7 +139,8 @@ class CacheServer:
         def ask(prefix: str) -> Awaitable[Any]:
             keys = [key for entry in entries for key in _keys(prefix, entry)]
             counts = [len(entry.generations) for entry in entries]
-            return self._look(keys, [_nonce(), _ms(lease), GENERATION_MS, *counts])
+            arguments = [_nonce(), _ms(lease), GENERATION_MS, *counts]
+            return self._look(keys, cast("Any", arguments), self._reading)
 
         return [_look(answer) for answer in await self._read(ask)]
 
@@ -189,9 +191,14 @@ class CacheServer:
 
     async def _values(self, names: Sequence[str]) -> dict[str, bytes | None]:
         values = await self._read(
-            lambda prefix: self._verifying.mget([f"{prefix}g:{name}" for name in names])
+            lambda prefix: self._reading.mget([f"{prefix}g:{name}" for name in names])
         )
         return dict(zip(names, values, strict=True))
+
+    async def is_on(self, run_id: str) -> bool:
+        """Whether these keys live on the server *run_id*; CacheGone while nobody answers."""
+        await self._call(lambda _: self.redis.ping())
+        return self._prefix == _prefix(run_id)
 
     async def _read(self, ask: Ask) -> Any:
         if time.monotonic() < self._leave_until:
@@ -222,11 +229,15 @@ class CacheServer:
         await connection.send_command("INFO", "server")
         info = await connection.read_response()
         run_id = next(line for line in info.split(b"\r\n") if line.startswith(b"run_id:"))
-        self._prefix = f"rc:{run_id[7:23].decode()}:"
+        self._prefix = _prefix(run_id[7:].decode())
 
     def _script(self, name: str) -> AsyncScript:
         source = files("billing.cache").joinpath(f"scripts/{name}.lua").read_text()
         return cast("AsyncScript", self.redis.register_script(source))
+
+
+def _prefix(run_id: str) -> str:
+    return f"rc:{run_id[:16]}:"
 
 
 def _keys(prefix: str, entry: Entry) -> list[str]:

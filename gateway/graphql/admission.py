@@ -52,11 +52,11 @@ class Admitted:
         """What the answer *data* came to, never more than what was charged."""
         return min(self.cost, max(self.least, objects_in(data)))
 
-    def receipt(self, data: object) -> dict[str, Any]:
-        """``extensions.cost`` of the answer *data*, in the words that Shopify gave it."""
+    def receipt(self, actual: int) -> dict[str, Any]:
+        """``extensions.cost`` of an answer that came to *actual*, in the words that Shopify gave it."""
         return {
             "requestedQueryCost": self.cost,
-            "actualQueryCost": self.actual(data),
+            "actualQueryCost": actual,
             "throttleStatus": {
                 "maximumAvailable": self.allowance.maximum,
                 "currentlyAvailable": self.allowance.available,
@@ -100,17 +100,16 @@ class Admission:
         await self._persisted.remember(params)
         return Admitted(text, document, operation.kind, cost, operation.price.fixed, allowance)
 
-    def give_back(self, admitted: Admitted, caller: Caller, data: object) -> None:
-        """Return what the answer *data* did not use, with the caller's next charge."""
-        unused = admitted.cost - admitted.actual(data)
+    def give_back(self, admitted: Admitted, caller: Caller, actual: int) -> None:
+        """Return what an answer that came to *actual* did not use, with the caller's next charge."""
+        unused = admitted.cost - actual
         if unused and len(self._refunds) < MAX_REFUNDS:
             self._refunds[caller.name] = self._refunds.get(caller.name, 0) + unused
 
-    async def pay_event(self, admitted: Admitted, caller: Caller, data: object) -> None:
-        """Charge an event that was sent with *data*; return once the allowance covered it."""
-        cost = admitted.actual(data)
+    async def pay_event(self, caller: Caller, actual: int) -> None:
+        """Charge an event that came to *actual*; return once the allowance covered it."""
         while True:
-            allowance = await self._allowances.spend(caller.name, cost)
+            allowance = await self._allowances.spend(caller.name, actual)
             if not allowance.wait:
                 return
             await asyncio.sleep(allowance.wait)

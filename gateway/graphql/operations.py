@@ -52,8 +52,9 @@ class Operations:
             results: Any = await self.schema.stream(admitted.text, **_arguments(params, caller))
             async with aclosing(results):
                 async for result in results:
-                    yield self._executed(result, admitted, caller)
-                    await self._admission.pay_event(admitted, caller, result.data)
+                    actual = admitted.actual(result.data)
+                    yield self._executed(result, admitted.receipt(actual), caller)
+                    await self._admission.pay_event(caller, actual)
         except Exception as error:  # noqa: BLE001 nothing may leave unmasked
             yield self._stopped(error, caller)
 
@@ -61,13 +62,13 @@ class Operations:
         Prepared.document.set(admitted.document.ast)
         executing = self.schema.execute(admitted.text, **_arguments(params, caller))
         result = await (finish(executing) if admitted.kind is OperationType.MUTATION else executing)
-        self._admission.give_back(admitted, caller, result.data)
-        return self._executed(result, admitted, caller)
+        actual = admitted.actual(result.data)
+        self._admission.give_back(admitted, caller, actual)
+        return self._executed(result, admitted.receipt(actual), caller)
 
-    def _executed(self, result: Any, admitted: Admitted, caller: Caller) -> Body:
+    def _executed(self, result: Any, cost: dict[str, Any], caller: Caller) -> Body:
         body = answers.executed(result, self._explain, suggestions=caller.introspects)
         if "data" in body:
-            cost = admitted.receipt(result.data)
             body["extensions"] = {**body.get("extensions", {}), "cost": cost}
         return body
 

@@ -140,5 +140,5 @@ def test_what_has_something_in_front_of_it_is_not_plain(schema: strawberry.Schem
     amount.resolve = partial(read)
     plain = plain_of(core)
     assert set(plain["Money"]) == {"currency"}
-    assert set(plain["Invoice"]) == {"id"}
+    assert set(plain["Invoice"]) == {"id", "paid"}
     assert isinstance(plain["Invoice"]["id"], Plain)
