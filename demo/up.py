@@ -100,6 +100,7 @@ def _start(processes: Processes, place: Place) -> None:
         "gateway",
         *("uvicorn", "--factory", "gateway.app:create_app", "--no-access-log"),
         *("--timeout-graceful-shutdown", "30", "--ws-max-size", "262144"),
+        *("--ws-per-message-deflate", "false"),
         *("--host", place.host, "--port", str(place.port)),
     )
     processes.wait_until(lambda: _ready(place), "The gateway")

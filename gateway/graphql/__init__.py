@@ -5,5 +5,5 @@ it, ``operations`` runs it. ``admission`` lets it in: ``persisted`` finds its te
 and validates, ``limits`` bounds it, ``price`` says what it costs. ``executor`` executes it within its
 time, by ``plain_fields`` what needs no resolver; ``leaving`` sees whether anybody still waits. ``answers``
 shapes what came out and masks what may not be told, ``keeping`` gives it again. ``event_stream`` and
-``websocket`` do the same for what lasts, as long as there are ``places``.
+``websocket`` (which reads ``frames``) do the same for what lasts, as long as there are ``places``, until ``farewell``.
 """

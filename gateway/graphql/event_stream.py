@@ -16,6 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 from gateway.graphql import leaving
 from gateway.graphql.accept import MediaType
 from gateway.graphql.answers import Body
+from gateway.graphql.farewell import Farewell
 from gateway.graphql.stopping import stop
 
 HEARTBEAT = 15.0
@@ -32,7 +33,7 @@ EXPIRED = {
 
 
 class EventStream(Response):
-    """Each of *bodies* as an event, until the *until* of the token, or until the server is *ending*.
+    """Each of *bodies* as an event, until the *until* of the token, or until the server's *farewell*.
 
     An expired token ends the stream with an error; an ending server just ends it, which is what makes
     clients connect again. *leave* gives its place back when it is over.
@@ -45,7 +46,7 @@ class EventStream(Response):
         bodies: AsyncGenerator[Body, None],
         *,
         until: float,
-        ending: asyncio.Event,
+        farewell: Farewell,
         leave: Callable[[], None],
         headers: Mapping[str, str],
     ) -> None:
@@ -53,7 +54,7 @@ class EventStream(Response):
         del self.headers["content-length"]
         self._bodies = bodies
         self._until = until
-        self._ending = ending
+        self._farewell = farewell
         self._leave = leave
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,19 +73,26 @@ class EventStream(Response):
             self._leave()
 
     async def _stream(self, receive: Receive, send: Send) -> None:
-        writing = asyncio.ensure_future(self._write(send))
-        gone = asyncio.ensure_future(leaving.gone(receive))
-        expiry = asyncio.ensure_future(asyncio.sleep(self._left()))
-        rest = [asyncio.ensure_future(each) for each in (_beat(send), self._ending.wait())]
+        loop = asyncio.get_running_loop()
+        expiry, ending = loop.create_future(), loop.create_future()
+        timer = loop.call_later(self._left(), expiry.set_result, None)
+        self._farewell.tell(end := lambda: ending.set_result(None))
+        writing, gone, beating = (
+            asyncio.create_task(each)
+            for each in (self._write(send), leaving.gone(receive), _beat(send))
+        )
         try:
-            await asyncio.wait([writing, gone, expiry, *rest], return_when=asyncio.FIRST_COMPLETED)
-            await stop(writing, *rest)
+            reasons = [writing, gone, beating, expiry, ending]
+            await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
+            await stop(writing, beating)
             if gone.done():
                 return
             last = _event(EXPIRED) + COMPLETE if expiry.done() else b""
             await send({"type": "http.response.body", "body": last, "more_body": False})
         finally:
-            await stop(writing, gone, expiry, *rest)
+            timer.cancel()
+            self._farewell.forget(end)
+            await stop(writing, gone, beating)
 
     async def _write(self, send: Send) -> None:
         async with aclosing(self._bodies) as bodies:

@@ -24,12 +24,14 @@ from gateway.graphql.answers import Body
 from gateway.graphql.caller import Authenticate
 from gateway.graphql.errors import LEGACY_REQUEST_ERROR, REQUEST_ERROR, STATUS
 from gateway.graphql.event_stream import EventStream
+from gateway.graphql.farewell import Farewell
+from gateway.graphql.frame_adapter import FrameAdapter
 from gateway.graphql.keeping import KEY, Keeper, KeptResponse, Watched, only_asks
 from gateway.graphql.leaving import while_awaited
 from gateway.graphql.operations import Operations
 from gateway.graphql.params import read_params
 from gateway.graphql.places import Places
-from gateway.graphql.websocket import INIT_WAIT, MAX_OPERATIONS, FrameAdapter, Socket
+from gateway.graphql.websocket import INIT_WAIT, MAX_OPERATIONS, Socket
 from gateway.refusal import HttpRefusal
 
 MAX_BODY = 524_288
@@ -74,7 +76,7 @@ class GraphQLView(GraphQL[Any, None]):
         )
         self.operations = operations
         self.authenticate = authenticate
-        self.ending = ending
+        self.farewell = Farewell(ending)
         self.keeper = keeper
         self.places = Places()
 
@@ -110,7 +112,7 @@ class GraphQLView(GraphQL[Any, None]):
         return EventStream(
             self.operations.stream(params, caller, kinds),
             until=caller.until,
-            ending=self.ending,
+            farewell=self.farewell,
             leave=lambda: self.places.leave(caller.name),
             headers=HEADERS,
         )

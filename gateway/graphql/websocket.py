@@ -2,16 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from datetime import timedelta
 from typing import Any, Protocol, cast
 
-import orjson
 import structlog
 from graphql import OperationType
-from starlette.websockets import WebSocketDisconnect, WebSocketState
-from strawberry.asgi import ASGIWebSocketAdapter
 from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
     BaseGraphQLTransportWSHandler,
@@ -22,14 +18,9 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.types import Messag
 from billing.logs import frames as where
 from gateway.graphql.caller import Authenticate, Caller
 from gateway.graphql.errors import request_error
-from gateway.graphql.frames import (
-    Complete,
-    ConnectionInit,
-    Frame,
-    Ping,
-    Subscribe,
-    frames,
-)
+from gateway.graphql.farewell import Farewell
+from gateway.graphql.frame_adapter import FrameAdapter
+from gateway.graphql.frames import Complete, ConnectionInit, Ping, Subscribe
 from gateway.graphql.operations import Operations
 from gateway.graphql.params import Params
 from gateway.graphql.places import Places
@@ -39,18 +30,17 @@ from gateway.refusal import UNAUTHENTICATED, HttpRefusal
 log = structlog.get_logger()
 
 INIT_WAIT = timedelta(seconds=10)
-MAX_FRAME = 262_144
 MAX_OPERATIONS = 100
 # Frames a second that a socket may send for long, and at once.
 PACE = 50.0
 BURST = 100.0
 FOREVER = 86_400.0
 
-BAD_REQUEST = 4400
 UNAUTHORIZED = 4401
 # For a token that was refused or has expired: clients may come back with another one, while they
 # take 4401 for final.
 FORBIDDEN = 4403
+INIT_TIMEOUT = 4408
 SUBSCRIBER_EXISTS = 4409
 TOO_MANY_INITS = 4429
 SERVICE_RESTART = 1012
@@ -58,49 +48,12 @@ TRY_AGAIN_LATER = 1013
 INTERNAL_ERROR = 4500
 
 
-class FrameAdapter(ASGIWebSocketAdapter):
-    """Reads strict frames, and is silent once the socket is closed."""
-
-    async def iter_json(
-        self, *, ignore_parsing_errors: bool = False
-    ) -> AsyncGenerator[Frame, None]:
-        """Each frame that arrives; one that is none closes the socket."""
-        del ignore_parsing_errors
-        while self._open:
-            message = await self.ws.receive()
-            if message["type"] == "websocket.disconnect":
-                return
-            try:
-                yield _frame(message.get("text"))
-            except (ValueError, RecursionError) as error:
-                await self.close(BAD_REQUEST, str(error))
-                return
-
-    async def send_json(self, message: Mapping[str, object]) -> None:
-        """Send *message* as text."""
-        if not self._open:
-            raise WebSocketDisconnected
-        try:
-            await self.ws.send_text(orjson.dumps(message).decode())
-        except WebSocketDisconnect as gone:
-            raise WebSocketDisconnected from gone
-
-    async def close(self, code: int, reason: str) -> None:
-        """Close with *code*; a reason may have 123 bytes."""
-        if self._open:
-            await self.ws.close(code, reason.encode()[:120].decode(errors="ignore"))
-
-    @property
-    def _open(self) -> bool:
-        return self.ws.application_state is WebSocketState.CONNECTED
-
-
 class Server(Protocol):
     """What a socket needs of the view that it belongs to."""
 
     operations: Operations
     authenticate: Authenticate
-    ending: asyncio.Event
+    farewell: Farewell
     places: Places
 
 
@@ -118,13 +71,18 @@ class Socket(BaseGraphQLTransportWSHandler[Any, None]):
     async def handle(self) -> None:
         """Serve the socket until either side closes it."""
         self._pace = Pace()
-        self._end: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._stopping: set[asyncio.Task[None]] = set()
         try:
             await super().handle()
         except Exception as fault:  # noqa: BLE001 the last net
             log.error("websocket.fault", fault=type(fault).__name__, at=where(fault))  # noqa: TRY400 its text stays here
             await self.websocket.close(INTERNAL_ERROR, "Something went wrong on our side")
+
+    def on_request_accepted(self) -> None:
+        """Wait a while for the token; a timer for each socket costs less than Strawberry's task."""
+        wait = self.connection_init_wait_timeout.total_seconds()
+        self._close_in(wait, INIT_TIMEOUT, "Connection initialisation timeout")
 
     async def handle_message(self, message: Any) -> None:
         """Act on one frame."""
@@ -140,12 +98,13 @@ class Socket(BaseGraphQLTransportWSHandler[Any, None]):
 
     async def shutdown(self) -> None:
         """Stop everything that runs on the socket."""
+        self._timer.cancel()
+        self.view.farewell.forget(self._restart)
         if self.caller:
             self.view.places.leave(self.caller.name)
         for operation_id in list(self.operations):
             self._stop(operation_id)
-        timers = (self._end, self.connection_init_timeout_task)
-        await asyncio.gather(stop(*filter(None, timers)), *self._stopping)
+        await asyncio.gather(stop(*filter(None, [self._closing])), *self._stopping)
 
     def _stop(self, operation_id: str) -> None:
         """Let an operation's id be used again at once, and see that its task ends."""
@@ -160,6 +119,7 @@ class Socket(BaseGraphQLTransportWSHandler[Any, None]):
             await self.websocket.close(TOO_MANY_INITS, "Too many initialisation requests")
             return
         self.connection_init_received = True
+        self._timer.cancel()
         payload = frame.payload or {}
         try:
             caller = await self.view.authenticate(
@@ -176,7 +136,9 @@ class Socket(BaseGraphQLTransportWSHandler[Any, None]):
             await self.websocket.close(TRY_AGAIN_LATER, "Too many sockets")
             return
         self.caller = caller
-        self._end = asyncio.create_task(self._close_in_time(caller.until))
+        left = min(max(caller.until - time.time(), 0.0), FOREVER)
+        self._close_in(left, FORBIDDEN, "The token has expired; connect with a new one")
+        self.view.farewell.tell(self._restart)
         await self.send_message({"type": "connection_ack"})
 
     async def _subscribe(self, frame: Subscribe) -> None:
@@ -217,15 +179,16 @@ class Socket(BaseGraphQLTransportWSHandler[Any, None]):
         message = {"id": operation.id, "type": kind, **content}
         await operation.send_operation_message(cast("Message", message))
 
-    async def _close_in_time(self, until: float) -> None:
-        """Close when the server ends or the token expires, whichever comes first."""
-        left = min(max(until - time.time(), 0.0), FOREVER)
-        try:
-            await asyncio.wait_for(self.view.ending.wait(), left)
-        except TimeoutError:
-            await self.websocket.close(FORBIDDEN, "The token has expired; connect with a new one")
-        else:
-            await self.websocket.close(SERVICE_RESTART, "Service restart")
+    def _close_in(self, seconds: float, code: int, reason: str) -> None:
+        """Close after so many *seconds*, instead of when was said before."""
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(seconds, self._close, code, reason)
+
+    def _restart(self) -> None:
+        self._close(SERVICE_RESTART, "Service restart")
+
+    def _close(self, code: int, reason: str) -> None:
+        self._closing = asyncio.create_task(self.websocket.close(code, reason))
 
 
 class Pace:
@@ -242,11 +205,3 @@ class Pace:
         self._at = now
         if self._left < 0:
             await asyncio.sleep(-self._left / PACE)
-
-
-def _frame(text: str | None) -> Frame:
-    if text is None:
-        raise ValueError("Frames are text")
-    if len(text) > MAX_FRAME:
-        raise ValueError("The frame is too long")
-    return frames.decode(text)
