@@ -39,7 +39,6 @@ class CustomerRecord:
     balance: int
     default_payment_method: str | None
     created: datetime
-    livemode: bool
     deleted: bool
     metadata: Mapping[str, str]
 
@@ -58,7 +57,6 @@ class CustomerRecord:
             balance=body.get("balance", 0),
             default_payment_method=id_of(preferred.get("default_payment_method")),
             created=moment(body.get("created", 0)),
-            livemode=body.get("livemode", False),
             deleted=body.get("deleted", False),
             metadata=metadata,
         )
@@ -146,7 +144,6 @@ class InvoiceRecord:
     due_date: datetime | None
     hosted_invoice_url: str | None
     invoice_pdf: str | None
-    livemode: bool
     metadata: Mapping[str, str]
     lines: tuple[LineRecord, ...]
     has_more_lines: bool
@@ -173,7 +170,6 @@ class InvoiceRecord:
             due_date=maybe_moment(body.get("due_date")),
             hosted_invoice_url=body.get("hosted_invoice_url"),
             invoice_pdf=body.get("invoice_pdf"),
-            livemode=body["livemode"],
             metadata=body.get("metadata") or {},
             lines=tuple(LineRecord.from_stripe(each) for each in lines["data"]),
             has_more_lines=lines["has_more"],

@@ -101,10 +101,7 @@ class Settings(BaseSettings):
             raise ValueError("BILLING_STRIPE_WEBHOOK_SECRETS names no secret")
         if not (self.jwt_secret or self.jwks_url):
             raise ValueError("set BILLING_JWT_SECRET (HS256) or BILLING_JWKS_URL to verify tokens")
-        if (
-            "_live_" in self.stripe_api_key.get_secret_value()
-            and self.stripe_api_base != STRIPE_API_BASE
-        ):
+        if self.livemode and self.stripe_api_base != STRIPE_API_BASE:
             raise ValueError(
                 "BILLING_STRIPE_API_BASE points away from Stripe while BILLING_STRIPE_API_KEY is a live "
                 "key; unset the base address or use a test key",
@@ -124,6 +121,11 @@ class Settings(BaseSettings):
         if self.jwt_secret is not None:
             named.append(("BILLING_JWT_SECRET", self.jwt_secret))
         return named
+
+    @property
+    def livemode(self) -> bool:
+        """Whether the key is for real money; objects of the other mode are out of its reach."""
+        return "_live_" in self.stripe_api_key.get_secret_value()
 
     @property
     def queue(self) -> str:

@@ -8,7 +8,8 @@ import strawberry
 import billing.ledger
 from billing.money import line_amount
 from billing.usage import Price
-from resolvers.context import Context
+from resolvers.context import Context, Info
+from resolvers.links import dashboard
 from resolvers.moments import moment
 from schema.types.describing import graphql_type
 from schema.types.money import Money
@@ -20,12 +21,18 @@ class Adjustment(Node):
     """A correction by Support: a line of its own, so that recorded usage is never rewritten."""
 
     id: strawberry.ID = strawberry.field(description="Ours: `adj_…`.")
+    price: strawberry.Private[str]
     sku: str = strawberry.field(description="The SKU that it corrects.")
     quantity: Decimal = strawberry.field(description="By how much; negative gives credit.")
     amount: Money = strawberry.field(description="What that comes to.")
     reason: str = strawberry.field(description="Why.")
     by: str = strawberry.field(description="Who: the subject of the token.")
     at: datetime = strawberry.field(description="When.")
+
+    @strawberry.field
+    def stripe_dashboard_url(self, info: Info) -> str:
+        """The price that it counts by, in Stripe's Dashboard."""
+        return dashboard(info.context, "prices", self.price)
 
     @classmethod
     async def find(cls, context: Context, adjustment: str) -> "Adjustment | None":
@@ -43,6 +50,7 @@ class Adjustment(Node):
         return cls(
             owner=adjustment.customer,
             id=strawberry.ID(adjustment.id),
+            price=price.id,
             sku=adjustment.sku,
             quantity=adjustment.quantity,
             amount=Money.of_minor(amount, price.currency),

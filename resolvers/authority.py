@@ -23,7 +23,7 @@ _TABLE: Mapping[str, Mapping[Roles, str]] = {
     "Query": {
         ANYBODY: "viewer",
         PANEL: "node nodes customer invoice sync",
-        SUPPORT: "customers syncs webhookEvents stripeBudget",
+        SUPPORT: "customers syncs webhookEvents stripeBudget auditLog",
     },
     "Mutation": {
         PANEL: "syncBilling createPortalSession",
@@ -38,7 +38,10 @@ _TABLE: Mapping[str, Mapping[Roles, str]] = {
         SUPPORT: "stripeDashboardUrl hold adjustments drift auditLog",
     },
     "BillingPeriod": {PANEL: "start end state invoice inStripe claimed pending total usage asOf"},
-    "UsageBreakdown": {PANEL: "key description quantity unit amount"},
+    "UsageBreakdown": {
+        PANEL: "key description quantity unit amount",
+        SUPPORT: "stripeDashboardUrl",
+    },
     "MonthlySpend": {PANEL: "month total invoices"},
     "Invoice": {
         PANEL: "id number status customer periodStart periodEnd createdAt finalizesAt dueAt subtotal tax total "
@@ -46,13 +49,20 @@ _TABLE: Mapping[str, Mapping[Roles, str]] = {
         SUPPORT: "stripeDashboardUrl availableActions",
     },
     "InvoiceAction": {SUPPORT: "action blockedBy"},
-    "InvoiceLine": {PANEL: "id description sku quantity unitAmount amount periodStart periodEnd"},
-    "PaymentMethod": {PANEL: "id type brand last4 expMonth expYear"},
+    "InvoiceLine": {
+        PANEL: "id description sku quantity unitAmount amount periodStart periodEnd",
+        SUPPORT: "stripeDashboardUrl",
+    },
+    "PaymentMethod": {
+        PANEL: "id type brand last4 expMonth expYear",
+        SUPPORT: "stripeDashboardUrl",
+    },
     "Sync": {
         PANEL: "id customer status trigger requestedAt startedAt finishedAt deltas linesAdded linesUpdated "
         "linesRemoved stripeCalls attempts nextAttemptAt invoice failure",
+        SUPPORT: "stripeDashboardUrl",
     },
-    "SyncFailure": {PANEL: "code message requestId"},
+    "SyncFailure": {PANEL: "code message requestId", SUPPORT: "stripeDashboardUrl"},
     "SyncState": {PANEL: "status lastSyncedAt pendingDeltas oldestPendingAt nextSyncAt lastSync"},
     "Money": {PANEL: "amount currency formatted"},
     "Freshness": {PANEL: "source fetchedAt"},
@@ -63,21 +73,21 @@ _TABLE: Mapping[str, Mapping[Roles, str]] = {
     "RecordUsagePayload": {METERING: "accepted duplicates rejected durability ledgerEpoch errors"},
     "RejectedDelta": {METERING: "id error"},
     "AdjustUsagePayload": {SUPPORT: "adjustment sync errors"},
-    "Adjustment": {SUPPORT: "id sku quantity amount reason by at"},
+    "Adjustment": {SUPPORT: "id sku quantity amount reason by at stripeDashboardUrl"},
     "HoldBillingPayload": {SUPPORT: "hold errors"},
     "BillingHold": {SUPPORT: "reason by since"},
     "ReleaseBillingPayload": {SUPPORT: "customer errors"},
     "FinalizeInvoicePayload": {SUPPORT: "invoice errors"},
     "PreviewSyncPayload": {SUPPORT: "plan errors"},
     "SyncPlan": {SUPPORT: "createsInvoice linesAdded linesUpdated linesRemoved total stripeCalls"},
-    "PlannedLine": {SUPPORT: "sku quantity amount wasQuantity"},
+    "PlannedLine": {SUPPORT: "sku quantity amount wasQuantity stripeDashboardUrl"},
     "RetrySyncPayload": {SUPPORT: "sync errors"},
     "RepairDriftPayload": {SUPPORT: "sync errors"},
     "DriftReport": {SUPPORT: "lines checkedAt"},
-    "DriftLine": {SUPPORT: "sku lineId kind expected found amount"},
+    "DriftLine": {SUPPORT: "sku lineId kind expected found amount stripeDashboardUrl"},
     "ReplayWebhookEventPayload": {SUPPORT: "event errors"},
     "WebhookEvent": {
-        SUPPORT: "id type status receivedAt processedAt attempts objectId customerId failure",
+        SUPPORT: "id type status receivedAt processedAt attempts objectId customerId failure stripeDashboardUrl",
     },
     "StripeBudget": {SUPPORT: "lanes endpoints limitedUntil"},
     "BudgetLane": {SUPPORT: "lane waiting"},

@@ -66,9 +66,11 @@ class Customer(Node):
         description="Positive: Fly owes the customer, and the next invoice uses it up.",
     )
     freshness: Freshness = strawberry.field(description="How old this is, and where it came from.")
-    stripe_dashboard_url: str = strawberry.field(
-        description="Support only: this customer in Stripe's Dashboard.",
-    )
+
+    @strawberry.field
+    def stripe_dashboard_url(self, info: Info) -> str:
+        """Support only: this customer in Stripe's Dashboard."""
+        return dashboard(info.context, "customers", self.record.id)
 
     @strawberry.field
     async def default_payment_method(self, info: Info) -> PaymentMethod | None:
@@ -193,7 +195,6 @@ class Customer(Node):
             delinquent=record.delinquent,
             credit_balance=Money.of_minor(-record.balance, record.currency or UNBILLED),
             freshness=Freshness(source=loaded.source, fetched_at=loaded.fetched_at),
-            stripe_dashboard_url=dashboard("customers", record.id, livemode=record.livemode),
         )
 
 

@@ -16,6 +16,8 @@ from billing.seen import SeenInvoice, lines_are_complete
 from billing.services import Services
 from billing.snapshot import PeriodState, Snapshot
 from billing.usage import CustomerId
+from resolvers.context import Info
+from resolvers.links import dashboard
 from resolvers.skus import sku_of
 from schema.types.describing import graphql_enum, graphql_type
 from schema.types.money import Money
@@ -50,6 +52,12 @@ class DriftLine:
     amount: Money = strawberry.field(
         description="What Stripe bills too much; negative when it bills too little.",
     )
+    invoice: strawberry.Private[str | None]
+
+    @strawberry.field
+    def stripe_dashboard_url(self, info: Info) -> str | None:
+        """The draft on which they differ, in Stripe's Dashboard; null while there is none."""
+        return dashboard(info.context, "invoices", self.invoice) if self.invoice else None
 
 
 @graphql_type
@@ -76,6 +84,7 @@ class DriftReport:
                     expected=line.expected,
                     found=line.found,
                     amount=Money.of(line.amount),
+                    invoice=snapshot.invoice,
                 )
                 for line in await drifted(services, snapshot)
             ]

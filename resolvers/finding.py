@@ -3,7 +3,9 @@
 import re
 from collections.abc import Awaitable, Callable, Mapping
 
-from billing.errors import ErrorCode, Refused
+from billing.budget import Lane
+from billing.effects import customer_of
+from billing.errors import ErrorCode, Refused, StripeRejected
 from resolvers.adjustment import Adjustment
 from resolvers.context import Context, Role
 from resolvers.customer import Customer
@@ -32,6 +34,17 @@ FOR_SUPPORT: Mapping[str, Find] = {
     "evt": WebhookEvent.find,
 }
 
+# Things of Stripe's that have no type here, but name their customer: where each kind is read.
+BELONGINGS: Mapping[str, str] = {
+    "ch": "charges",
+    "cn": "credit_notes",
+    "ii": "invoiceitems",
+    "pi": "payment_intents",
+    "py": "charges",
+    "seti": "setup_intents",
+    "sub": "subscriptions",
+}
+
 
 async def find(context: Context, any_id: str) -> Node | None:
     """Whatever has this id, None when there is nothing or nothing that the viewer may see."""
@@ -50,9 +63,22 @@ async def find(context: Context, any_id: str) -> Node | None:
 async def find_customer(context: Context, any_id: str) -> Customer | None:
     """The customer with this id, or to whom the thing with this id belongs."""
     node = await find(context, any_id)
-    if node is None or isinstance(node, Customer):
+    if isinstance(node, Customer):
         return node
-    return await Customer.find(context, node.owner) if node.owner else None
+    owner = node.owner if node else await _named_by_stripe(context, any_id)
+    return await Customer.find(context, owner) if owner else None
+
+
+async def _named_by_stripe(context: Context, any_id: str) -> str | None:
+    """For Support: whose charge, credit note or the like this is."""
+    form = ID_FORM.fullmatch(any_id)
+    if form is None or form[1] not in BELONGINGS or context.viewer.role is not Role.SUPPORT:
+        return None
+    path = f"/v1/{BELONGINGS[form[1]]}/{any_id}"
+    try:
+        return customer_of(await context.services.stripe.read(path, lane=Lane.SUPPORT))
+    except StripeRejected:
+        return None
 
 
 async def must_find_customer(context: Context, any_id: str) -> Customer:

@@ -94,9 +94,9 @@ class Invoice(Node):
         return self._money(self.record.amount_paid)
 
     @strawberry.field
-    def stripe_dashboard_url(self) -> str:
+    def stripe_dashboard_url(self, info: Info) -> str:
         """Support only: this invoice in Stripe's Dashboard, for refunds, credit notes and voids."""
-        return dashboard("invoices", self.record.id, livemode=self.record.livemode)
+        return dashboard(info.context, "invoices", self.record.id)
 
     @strawberry.field
     async def customer(
@@ -119,7 +119,7 @@ class Invoice(Node):
         """Its lines, in Stripe's order."""
         window = window_of(first, after, last, before, default=LINES)
         page = await info.context.loaders.lines.load(PageOf(self.record.id, window))
-        entries = [(line.id, InvoiceLine.of(line, self.record.customer)) for line in page.items]
+        entries = [(line.id, InvoiceLine.of(line, self.record)) for line in page.items]
         return Connection[InvoiceLine].of(entries, has_more=page.has_more, window=window)
 
     @strawberry.field

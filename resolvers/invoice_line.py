@@ -6,8 +6,9 @@ from decimal import Decimal
 import strawberry
 
 from billing.pages import Window
-from billing.records import LineRecord
-from resolvers.context import Context
+from billing.records import InvoiceRecord, LineRecord
+from resolvers.context import Context, Info
+from resolvers.links import dashboard
 from resolvers.loaders import PageOf
 from schema.types.connections import MOST
 from schema.types.describing import graphql_type
@@ -20,6 +21,7 @@ class InvoiceLine(Node):
     """One line of an invoice, as Stripe has it."""
 
     id: strawberry.ID = strawberry.field(description="Stripe's id, `il_…`.")
+    invoice: strawberry.Private[str]
     description: str | None = strawberry.field(description="What the customer reads on the bill.")
     sku: str | None = strawberry.field(
         description="The SKU that this line bills; null for a line that a person put there.",
@@ -38,6 +40,11 @@ class InvoiceLine(Node):
     )
     period_end: datetime | None = strawberry.field(description="Last moment that the line bills.")
 
+    @strawberry.field
+    def stripe_dashboard_url(self, info: Info) -> str:
+        """Support only: the invoice that it stands on, in Stripe's Dashboard; lines have no page there."""
+        return dashboard(info.context, "invoices", self.invoice)
+
     @classmethod
     async def find(cls, context: Context, line: str) -> "InvoiceLine | None":
         """The line with this id, if it was ever shown; whether it may be seen is the caller's to check."""
@@ -48,16 +55,17 @@ class InvoiceLine(Node):
             page = await context.loaders.lines.load(PageOf(invoice.value.id, Window(MOST, after)))
             for record in page.items:
                 if record.id == line:
-                    return cls.of(record, invoice.value.customer)
+                    return cls.of(record, invoice.value)
             after, more = page.items[-1].id if page.items else None, page.has_more
         return None
 
     @classmethod
-    def of(cls, record: LineRecord, owner: str) -> "InvoiceLine":
-        """*record*, on an invoice of the customer *owner*, as clients see it."""
+    def of(cls, record: LineRecord, invoice: InvoiceRecord) -> "InvoiceLine":
+        """*record*, a line of *invoice*, as clients see it."""
         return cls(
-            owner=owner,
+            owner=invoice.customer,
             id=strawberry.ID(record.id),
+            invoice=invoice.id,
             description=record.description,
             sku=record.sku,
             quantity=record.quantity,

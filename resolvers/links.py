@@ -1,8 +1,11 @@
 """Links into Stripe's Dashboard: what Stripe already does well is done there."""
 
+from resolvers.context import Context
+
 DASHBOARD = "https://dashboard.stripe.com"
 
 
-def dashboard(kind: str, object_id: str, *, livemode: bool) -> str:
-    """Where Stripe shows *object_id* (*kind* is the path's word: ``customers``, ``invoices``, ``events``)."""
-    return f"{DASHBOARD}/{'' if livemode else 'test/'}{kind}/{object_id}"
+def dashboard(context: Context, page: str, object_id: str) -> str:
+    """Where Stripe shows *object_id*, live or test as our key is; *page* is the path's word (``customers``)."""
+    mode = "" if context.doors.settings.livemode else "test/"
+    return f"{DASHBOARD}/{mode}{page}/{object_id}"

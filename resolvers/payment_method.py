@@ -3,7 +3,8 @@
 import strawberry
 
 from billing.records import PaymentMethodRecord
-from resolvers.context import Context
+from resolvers.context import Context, Info
+from resolvers.links import dashboard
 from schema.types.describing import graphql_type
 from schema.types.node import Node
 
@@ -18,6 +19,11 @@ class PaymentMethod(Node):
     last4: str | None = strawberry.field(description="The last four digits.")
     exp_month: int | None = strawberry.field(description="A card's month of expiry, 1 to 12.")
     exp_year: int | None = strawberry.field(description="A card's year of expiry, four digits.")
+
+    @strawberry.field
+    def stripe_dashboard_url(self, info: Info) -> str | None:
+        """Support only: its customer in Stripe's Dashboard, who has it listed; null once it is detached."""
+        return dashboard(info.context, "customers", self.owner) if self.owner else None
 
     @classmethod
     async def find(cls, context: Context, payment_method: str) -> "PaymentMethod | None":

@@ -13,9 +13,10 @@ import billing.snapshot
 from billing.bill import Usage, bill, usage_by, usage_by_sku
 from billing.ledger.reading import Dimension
 from billing.snapshot import Snapshot
-from billing.usage import Price
+from billing.usage import LineKey, Price
 from resolvers.context import Info
 from resolvers.invoice import Invoice
+from resolvers.links import dashboard
 from resolvers.moments import moment
 from schema.types.describing import graphql_enum, graphql_type
 from schema.types.money import Money
@@ -67,12 +68,19 @@ class UsageBreakdown:
         description="What `quantity` counts; null where units differ."
     )
     amount: Money = strawberry.field(description="What it comes to.")
+    price: strawberry.Private[str | None]
+
+    @strawberry.field
+    def stripe_dashboard_url(self, info: Info) -> str | None:
+        """Support only: the price that a SKU is sold at, in Stripe's Dashboard; null by anything else."""
+        return dashboard(info.context, "prices", self.price) if self.price else None
 
     @classmethod
-    def of(cls, row: Usage) -> "UsageBreakdown":
-        """*row* as clients see it."""
+    def of(cls, row: Usage, price: str | None = None) -> "UsageBreakdown":
+        """*row* as clients see it, counted at *price* if it is one line."""
         return cls(
             key=row.key,
+            price=price,
             description=_described(row),
             quantity=row.quantity,
             unit=row.unit,
@@ -111,10 +119,11 @@ class BillingPeriod:
     ) -> list[UsageBreakdown]:
         """What it is made of, dearest first."""
         if by is None or by is UsageDimension.SKU:
+            pinned = self.snapshot.prices
             rows = usage_by_sku(self.snapshot, self.prices)
-        else:
-            rows = usage_by(await self._groups(info, DIMENSIONS[by]), self.snapshot, self.prices)
-        return [UsageBreakdown.of(row) for row in rows]
+            return [UsageBreakdown.of(row, pinned[LineKey(row.key)]) for row in rows]
+        groups = await self._groups(info, DIMENSIONS[by])
+        return [UsageBreakdown.of(row) for row in usage_by(groups, self.snapshot, self.prices)]
 
     async def _groups(self, info: Info, by: Dimension) -> dict[str, dict[str, Decimal]]:
         """Quantities by *by* and line; a line first used after the snapshot is not in its total either."""

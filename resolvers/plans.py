@@ -9,6 +9,8 @@ from billing.bill import bill, preview
 from billing.snapshot import PlannedLine as Planned
 from billing.snapshot import Snapshot
 from billing.usage import LineKey, Price
+from resolvers.context import Info
+from resolvers.links import dashboard
 from resolvers.skus import sku_of
 from schema.types.describing import graphql_type
 from schema.types.money import Money
@@ -28,6 +30,12 @@ class PlannedLine:
     was_quantity: Decimal | None = strawberry.field(
         description="The quantity at Stripe now; null for a new line."
     )
+    price: strawberry.Private[str]
+
+    @strawberry.field
+    def stripe_dashboard_url(self, info: Info) -> str | None:
+        """The price that it counts by, in Stripe's Dashboard; null for the line that stands for many."""
+        return dashboard(info.context, "prices", self.price) if self.price else None
 
 
 @graphql_type
@@ -51,6 +59,7 @@ class SyncPlan:
                 quantity=planned.quantity,
                 amount=Money.of_minor(planned.amount, snapshot.currency),
                 was_quantity=was,
+                price=snapshot.prices.get(key, planned.price),
             )
 
         plan = preview(snapshot, prices)

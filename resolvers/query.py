@@ -7,6 +7,7 @@ import strawberry
 
 from billing.inbox.events import EventStatus
 from billing.syncs import SyncStatus
+from resolvers.audit import AuditEntry
 from resolvers.context import Info
 from resolvers.customer import CUSTOMERS, Customer, customers_page
 from resolvers.finding import find, find_customer
@@ -99,7 +100,8 @@ class Query:
         search: Annotated[
             str | None,
             strawberry.argument(
-                description="What you have at hand: an e-mail address, an organization, a name, or any id.",
+                description="What you have at hand: an e-mail address, an organization, a name, or any id. "
+                "Empty: everybody, newest first.",
             ),
         ] = None,
     ) -> Connection[Customer]:
@@ -149,6 +151,16 @@ class Query:
         page = await info.context.services.inbox.page(window.size, window.after, status)
         entries = [(event.id, WebhookEvent.of(event)) for event in page.items]
         return Connection[WebhookEvent].of(entries, has_more=page.has_more, window=window)
+
+    @strawberry.field
+    async def audit_log(
+        self, info: Info, first: First = PAGE, after: After = None
+    ) -> Connection[AuditEntry]:
+        """Support only: what Support did that concerns no customer in particular, newest first."""
+        window = window_of(first, after, default=PAGE)
+        page = await info.context.services.audit.page(None, window.size, window.after)
+        entries = [(entry.id, AuditEntry.of(entry)) for entry in page.items]
+        return Connection[AuditEntry].of(entries, has_more=page.has_more, window=window)
 
     @strawberry.field
     async def stripe_budget(self, info: Info) -> StripeBudget:

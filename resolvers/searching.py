@@ -18,9 +18,11 @@ SUBSTRING = 3  # Stripe matches parts of a word from this length on
 
 async def search_customers(context: Context, text: str, window: Window) -> Connection[Customer]:
     """The customers that *text* may mean, the best of them; a GraphQLError for a second page."""
+    wanted = text.strip()
+    if not wanted:
+        return await customers_page(context, window)
     if window.after is not None or window.before is not None:
         raise bad_input("A search has one page; search for something more particular.")
-    wanted = text.strip()
     if ID_FORM.fullmatch(wanted):
         found = await find_customer(context, wanted)
         if found is not None:

@@ -11,6 +11,7 @@ from billing.snapshot import Snapshot
 from billing.syncs import SyncStatus
 from resolvers.context import Context, Info
 from resolvers.invoice import Invoice
+from resolvers.links import dashboard
 from resolvers.moments import maybe_moment, moment
 from schema.types.describing import graphql_enum, graphql_type
 from schema.types.node import Node
@@ -81,6 +82,11 @@ class SyncFailure:
         description="Stripe's id of the request, `req_…`, for a ticket to Stripe.",
     )
 
+    @strawberry.field
+    def stripe_dashboard_url(self, info: Info) -> str | None:
+        """Support only: that request in the logs of Stripe's Dashboard."""
+        return dashboard(info.context, "logs", self.request_id) if self.request_id else None
+
     @classmethod
     def of(cls, failure: billing.syncs.SyncFailure) -> "SyncFailure":
         """*failure* as clients see it."""
@@ -119,6 +125,13 @@ class Sync(Node):
         from resolvers.customer import customer_of  # noqa: PLC0415 customers have syncs
 
         return await customer_of(info, self.record.customer)
+
+    @strawberry.field
+    def stripe_dashboard_url(self, info: Info) -> str:
+        """Support only: the invoice that it wrote to, or its customer, in Stripe's Dashboard."""
+        if self.record.invoice:
+            return dashboard(info.context, "invoices", self.record.invoice)
+        return dashboard(info.context, "customers", self.record.customer)
 
     @strawberry.field
     async def invoice(self, info: Info) -> Invoice | None:

@@ -5,7 +5,8 @@ from datetime import datetime
 import strawberry
 
 from billing.inbox.events import EventStatus, InboxEvent
-from resolvers.context import Context
+from resolvers.context import Context, Info
+from resolvers.links import dashboard
 from resolvers.moments import maybe_moment, moment
 from schema.types.describing import graphql_enum, graphql_type
 from schema.types.node import Node
@@ -34,6 +35,11 @@ class WebhookEvent(Node):
         description="The customer whom it touches."
     )
     failure: str | None = strawberry.field(description="What went wrong last.")
+
+    @strawberry.field
+    def stripe_dashboard_url(self, info: Info) -> str:
+        """This event in Stripe's Dashboard, with what Stripe sent and how often."""
+        return dashboard(info.context, "events", self.id)
 
     @classmethod
     async def find(cls, context: Context, event: str) -> "WebhookEvent | None":

@@ -18,7 +18,6 @@ _CUSTOMER = (
     "delinquent",
     "balance",
     "created",
-    "livemode",
     "deleted",
     "metadata",
 )
@@ -38,7 +37,6 @@ _INVOICE = (
     "due_date",
     "hosted_invoice_url",
     "invoice_pdf",
-    "livemode",
     "metadata",
 )
 _LINE = (

@@ -461,3 +461,37 @@ async def test_supports_own_syncs_stand_in_the_log(desk: Desk) -> None:
 
     [entry] = await audited(desk, customer)
     assert (entry["action"], entry["detail"]["after"]) == ("syncBilling", {"sync": mine})
+
+
+async def test_the_replay_of_a_price_stands_in_nobodys_log(desk: Desk) -> None:
+    """It touches every customer and belongs to none; who asked for it is known all the same."""
+    await desk.services.inbox.receive([Notice("evt_1", "price.updated", "price_1")])
+    query = "query { auditLog { nodes { by action reason outcome changes { what after } } } }"
+    replay = REPLAY.replace("eventId: $id", 'eventId: $id, reason: "prices look old"')
+
+    await desk.ask(SUPPORT, replay, id="evt_1")
+
+    [entry] = (await desk.ask(SUPPORT, query))["auditLog"]["nodes"]
+    assert (entry["by"], entry["action"], entry["reason"], entry["outcome"]) == (
+        SUPPORT.subject,
+        "replayWebhookEvent",
+        "prices look old",
+        "DONE",
+    )
+    assert {"what": "status", "after": "PENDING"} in entry["changes"]
+
+
+async def test_an_ended_month_is_not_finalized_under_a_hold(desk: Desk) -> None:
+    """Support's own button obeys the hold as everything else does, and names the cure."""
+    customer = CustomerId(await desk.shop.customer())
+    last_month = Period.containing(datetime.now(UTC)).previous()
+    late = (last_month.end - timedelta(minutes=1)).isoformat()
+    await desk.use(customer, "1000000", occurred_at=late)
+    await desk.flush(customer, last_month)
+    invoice = (await desk.services.ledger.peek(customer, last_month)).invoice
+    await desk.ask(SUPPORT, HOLD, id=customer, why="disputed")
+
+    refused = (await desk.ask(SUPPORT, FINALIZE, id=invoice, why="now"))["finalizeInvoice"]
+
+    assert [each["code"] for each in refused["errors"]] == ["ON_HOLD"]
+    assert "releaseBilling" in refused["errors"][0]["message"]
