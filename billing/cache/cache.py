@@ -108,6 +108,10 @@ class Cache:
         standing = await self._standing.ask(names)
         return tuple([standing[name] for name in names])
 
+    async def is_on(self, run_id: str) -> bool:
+        """Whether the cache lives on the Redis server *run_id*; CacheGone while nobody answers."""
+        return await self._server.is_on(run_id)
+
     @property
     def process_bytes(self) -> int:
         """How much this process holds, by the weights of ``Memory``."""

@@ -1,5 +1,6 @@
 """What the ledger's doors have in common: the server, the policy, fresh nonces."""
 
+import time
 from collections.abc import Callable
 from secrets import token_hex
 
@@ -13,7 +14,10 @@ def token_hex8() -> str:
 
 
 class Door:
-    """*clock* (ms) stands in for the server's own time where one is given: the simulation's."""
+    """*clock* (ms) stands in for the server's own time where one is given: the simulation's.
+
+    *wall* is this machine's time, in seconds.
+    """
 
     def __init__(
         self,
@@ -22,7 +26,9 @@ class Door:
         policy: LedgerPolicy | None = None,
         nonce: Callable[[], str] = token_hex8,
         clock: Callable[[], int] | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
+        self._wall = wall
         self._policy = policy or LedgerPolicy()
         self._nonce = nonce
         self._server = Server(redis, nonce, clock)

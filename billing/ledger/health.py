@@ -11,21 +11,25 @@ from billing.ledger.door import Door
 from billing.redis_reply import reply
 
 ASK_AGAIN_SECONDS = 60
+# The ledger counts by its server's clock, the cron that ends a month looks at this machine's.
+WARNED_SECONDS, REFUSED_SECONDS = 2, 60
 MEMORY, FSYNCED, REPLICATED = "MEMORY", "FSYNCED", "REPLICATED"
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerHealth:
-    """*ok*: money may be trusted to this server. *problems* are sentences, each with its cure.
+    """*ok*: money may be trusted to this server. *problems* are sentences, each with its cure, *warnings* too.
 
-        *durability* is ASK_AGAIN_SECONDS = 60
-    MEMORY, FSYNCED or REPLICATED; *epoch* changes when the server was replaced.
+    *durability* is MEMORY, FSYNCED or REPLICATED; *epoch* changes when the server was replaced,
+    *server* is its run id.
     """
 
     ok: bool
     durability: str
     epoch: str
     problems: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    server: str = ""
 
 
 class Health(Door):
@@ -54,17 +58,25 @@ class Health(Door):
         problems = tuple(_problems(facts))
         synced = facts.get("appendonly") == "yes" and facts.get("appendfsync") == "always"
         durability = REPLICATED if self._policy.replicas else FSYNCED if synced else MEMORY
-        return LedgerHealth(not problems, durability, self._server.epoch, problems)
+        return LedgerHealth(
+            ok=not problems,
+            durability=durability,
+            epoch=self._server.epoch,
+            problems=problems,
+            warnings=tuple(_warnings(facts)),
+            server=facts.get("run_id", ""),
+        )
 
     async def _facts(self) -> Mapping[str, str]:
         """Configuration and state by name, as text."""
         redis = self._server.redis
         info = await reply(redis.info())
+        clock = {"apart": abs(int(info["server_time_usec"]) / 1e6 - self._wall())}
         try:
             config = await reply(redis.config_get("*"))
         except ResponseError:  # managed servers forbid CONFIG
             config = {"appendonly": "yes" if info["aof_enabled"] else "no"}
-        return {str(name): str(value) for name, value in {**info, **config}.items()}
+        return {str(name): str(value) for name, value in {**info, **config, **clock}.items()}
 
 
 def _problems(facts: Mapping[str, str]) -> list[str]:
@@ -87,5 +99,16 @@ def _problems(facts: Mapping[str, str]) -> list[str]:
             facts.get("aof_last_write_status", "ok") != "ok"
         ),
         "It is still loading its data; wait.": facts["loading"] != "0",
+        _apart(facts): float(facts["apart"]) > REFUSED_SECONDS,
     }
     return [sentence for sentence, applies in wrong.items() if applies]
+
+
+def _warnings(facts: Mapping[str, str]) -> list[str]:
+    return [_apart(facts)] if WARNED_SECONDS < float(facts["apart"]) <= REFUSED_SECONDS else []
+
+
+def _apart(facts: Mapping[str, str]) -> str:
+    return (
+        f"Its clock and this machine's are {float(facts['apart']):.0f} s apart; keep both by NTP."
+    )

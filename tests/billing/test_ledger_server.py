@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -230,6 +231,24 @@ async def test_each_weakness_is_said(tmp_path: Path, clock: Clock) -> None:
     gone = await ledger.health()
     assert not gone.ok
     assert "reached" in gone.problems[0]
+
+
+@pytest.mark.parametrize(("apart", "problems", "warnings"), [(0, 0, 0), (-10, 0, 1), (90, 1, 0)])
+async def test_clocks_that_differ_are_said(
+    redis: Redis, apart: int, problems: int, warnings: int
+) -> None:
+    """One says which month it is, the other when a month is cut: a little is a warning, a minute too much."""
+    ledger = Ledger(redis, wall=lambda: time.time() + apart)
+    await ledger.open()
+
+    health = await ledger.health()
+
+    assert (len(health.problems), len(health.warnings), health.ok) == (
+        problems,
+        warnings,
+        not problems,
+    )
+    assert all(f"{abs(apart)} s apart" in each for each in (*health.problems, *health.warnings))
 
 
 async def test_a_server_that_hides_its_configuration_is_not_trusted(

@@ -206,7 +206,25 @@ async def test_a_process_is_alive_and_ready(gateway: httpx.AsyncClient) -> None:
     alive, ready = [await gateway.get(path) for path in ("/healthz", "/readyz")]
 
     assert (alive.status_code, ready.status_code) == (200, 200)
-    assert ready.json() == {"ready": True, "reasons": []}
+    assert (ready.json()["ready"], ready.json()["reasons"]) == (True, [])
+
+
+async def test_readiness_tells_that_ledger_and_cache_are_one_server(
+    gateway: httpx.AsyncClient, settings: Settings
+) -> None:
+    """It may be so on a desk; where money is counted a full cache would stop the counting."""
+    with ValkeyServer(free_port()) as own:
+        apart = settings.model_copy(update={"cache_url": own.connection_url})
+        async with (
+            serve(create_app(apart)) as address,
+            httpx.AsyncClient(base_url=f"http://{address}", timeout=20) as client,
+        ):
+            separate = await client.get("/readyz")
+    shared = await gateway.get("/readyz")
+
+    assert separate.json() == {"ready": True, "reasons": [], "warnings": []}
+    assert shared.status_code == 200
+    assert ["same server" in each for each in shared.json()["warnings"]] == [True]
 
 
 async def test_a_process_is_not_ready_while_its_ledger_forgets(
