@@ -4,6 +4,7 @@ Strawberry's own connection has offsets for cursors, which shift when Stripe ins
 """
 
 import binascii
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from typing import Annotated, Generic, Self, TypeVar
@@ -16,6 +17,8 @@ from schema.types.describing import graphql_type
 
 MOST = 100
 VERSION = "1:"
+# What a cursor points at ends up in Stripe's paths and in Redis keys.
+ID = re.compile(r"[\w-]{1,200}", re.ASCII)
 N = TypeVar("N")
 
 First = Annotated[
@@ -68,9 +71,14 @@ class Edge(Generic[N]):
 class Connection(Generic[N]):
     """A page of a longer list."""
 
-    edges: list[Edge[N]] = strawberry.field(description="The entries, each with its cursor.")
+    entries: strawberry.Private[Sequence[tuple[str, N]]]
     nodes: list[N] = strawberry.field(description="The entries without their cursors.")
     page_info: PageInfo = strawberry.field(description="Whether there is more, and where.")
+
+    @strawberry.field
+    def edges(self) -> list[Edge[N]]:
+        """The entries, each with its cursor."""
+        return [Edge(cursor=cursor_of(entry_id), node=node) for entry_id, node in self.entries]
 
     @classmethod
     def of(
@@ -78,18 +86,14 @@ class Connection(Generic[N]):
     ) -> Self:
         """The page of *entries* (id, node); *has_more* in the direction of the *window* asked for."""
         after, before = (window.after, window.before) if window else (None, None)
-        cursors = [cursor_of(entry_id) for entry_id, _ in entries]
-        nodes = [node for _, node in entries]
         return cls(
-            edges=[
-                Edge(cursor=cursor, node=node) for cursor, node in zip(cursors, nodes, strict=True)
-            ],
-            nodes=nodes,
+            entries=entries,
+            nodes=[node for _, node in entries],
             page_info=PageInfo(
                 has_next_page=has_more if before is None else True,
                 has_previous_page=after is not None if before is None else has_more,
-                start_cursor=cursors[0] if cursors else None,
-                end_cursor=cursors[-1] if cursors else None,
+                start_cursor=cursor_of(entries[0][0]) if entries else None,
+                end_cursor=cursor_of(entries[-1][0]) if entries else None,
             ),
         )
 
@@ -128,7 +132,7 @@ def id_of(cursor: str | None, argument: str = "after") -> str | None:
         text = ""
     entry_id = text.removeprefix(VERSION)
     # Decoders forgive stray characters; only what we would write ourselves is taken.
-    if not text.startswith(VERSION) or not entry_id or cursor_of(entry_id) != cursor:
+    if not (text.startswith(VERSION) and ID.fullmatch(entry_id) and cursor_of(entry_id) == cursor):
         raise bad_input(f"`{argument}` is no cursor; pass the one that a page of this list gave.")
     return entry_id
 
