@@ -1,9 +1,11 @@
 """Calls to Stripe for a day of usage at the default policy: ``python -m benchmarks flush_policy``.
 
 1,000 deltas a day for each of ``POLICY_CUSTOMERS`` (1,000) customers x 20 SKUs, through the real ledger on
-a virtual clock, flushed by the real flush, schedule and budget against the sandbox with Stripe's limits
-on. Half a day runs before the count begins, so that drafts exist and customers are not in step. The
-floor is what it was before there was a gateway: one call for each delta.
+a virtual clock, flushed by the real flush, schedule and budget. Half a day runs before the count begins,
+at full speed, so that drafts exist and customers are not in step. Then the sandbox's limits are switched
+on, and the budget is the default one. Both keep real time: the calls of a whole day come within minutes,
+a hundred times as dense as they would, and the limiter that refuses none of them is shown to refuse when
+nobody asks the budget. The floor is what it was before there was a gateway: one call for each delta.
 """
 
 import asyncio
@@ -45,6 +47,7 @@ BEGIN = datetime(2026, 11, 10, tzinfo=UTC)
 CENTS = Decimal("0.01")  # a unit of any SKU
 # What customers spend in a day: half of them less than three dollars, one in a hundred more than 50.
 MEDIAN_CENTS, SPREAD = 300, 1.2
+RUSH = 100
 FLUSHES_AT_ONCE = 20  # two workers
 VISIBLE_MS = 30_000
 
@@ -59,8 +62,9 @@ async def main() -> None:
         start_sandbox("--no-limits", "--no-latency") as sandbox,
     ):
         settings = _settings(valkey.connection_url, sandbox.url)
-        hurried = {"stripe_rate": 100_000, "stripe_endpoint_rate": 100_000}
-        async with _world(settings.model_copy(update=hurried)) as world:
+        unbound = {"stripe_rate": 100_000, "stripe_endpoint_rate": 100_000}
+        hurried = settings.model_copy(update=unbound)
+        async with _world(hurried) as world:
             await world.open()
             await world.live(WARM_UP)
         await sandbox.settings(limits=True)
@@ -69,7 +73,12 @@ async def main() -> None:
             measured.go_on_from(world)
             await measured.live(DAY)
         counters = await sandbox.counters()
-    _report(measured, counters, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        await sandbox.reset_counters()
+        async with open_services(hurried) as services:
+            await _rush(services, next(iter(measured.spending)))
+        rushed = _limited(await sandbox.counters())
+    _report(measured, counters, rushed, seconds)
 
 
 def _settings(redis_url: str, stripe_url: str) -> Settings:
@@ -195,8 +204,18 @@ async def _world(settings: Settings) -> AsyncIterator[World]:
         yield world
 
 
-def _report(world: World, counters: dict[str, Any], seconds: float) -> None:
-    limited = sum(each.get("limited", 0) for each in counters["endpoints"].values())
+async def _rush(services: Services, customer: CustomerId) -> None:
+    """What no budget holds back: ``RUSH`` calls at once."""
+    path = f"/v1/customers/{customer}"
+    reads = [services.stripe.read(path, lane=Lane.SUPPORT) for _ in range(RUSH)]
+    await asyncio.gather(*reads, return_exceptions=True)
+
+
+def _limited(counters: dict[str, Any]) -> int:
+    return sum(each.get("limited", 0) for each in counters["endpoints"].values())
+
+
+def _report(world: World, counters: dict[str, Any], rushed: int, seconds: float) -> None:
     hours = sorted(each / 3_600_000 for each in world.waited)
     print(f"\n{world.deltas:,} deltas of {CUSTOMERS:,} customers x {len(SKUS)} SKUs in a day")
     print(f"  writes to Stripe, each delta pushed   {world.deltas:>9,}")
@@ -204,7 +223,8 @@ def _report(world: World, counters: dict[str, Any], seconds: float) -> None:
     print(f"  ratio (aim 300)                       {world.deltas / counters['writes']:>9.0f}")
     print(f"  reads                                 {counters['reads']:>9,}")
     print(f"  looks at a customer, for {len(hours):,} flushes {world.looks:>9,}")
-    print(f"  refused by Stripe's limits (aim 0)    {limited:>9,}")
+    print(f"  refused by Stripe's limits (aim 0)    {_limited(counters):>9,}")
+    print(f"  and of {RUSH} calls at once, unbudgeted   {rushed:>9,}")
     print(f"  age of usage nobody asked about: p50 {hours[len(hours) // 2]:.1f} h,", end=" ")
     print(f"p99 {hours[int(len(hours) * 0.99)]:.1f} h   ({seconds:.0f} s for a day and a half)")
 
