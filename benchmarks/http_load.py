@@ -113,11 +113,11 @@ class _Client(asyncio.Protocol):
             return
         self._received = b""
         self._shared.answers += 1
-        good = received.startswith(b"HTTP/1.1 200") and b'"errors"' not in body
+        good = received.startswith(b"HTTP/1.1 20") and b'"errors"' not in body
         self._shared.failures += not good
         self.next()
 
 
 def _length(head: bytes) -> int:
-    at = head.lower().find(b"content-length: ") + 16
-    return int(head[at:].split(b"\r", 1)[0])
+    _, name, rest = head.lower().partition(b"content-length: ")
+    return int(rest.split(b"\r", 1)[0]) if name else 0
