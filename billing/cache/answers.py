@@ -31,6 +31,10 @@ class Answers(Generic[A]):
         self._cache = cache
         self._kept: Lru[_Kept[A]] = Lru(limit)
 
+    def __contains__(self, key: Hashable) -> bool:
+        """Whether there was an answer to *key*, which may stand no longer."""
+        return key in self._kept
+
     async def get(self, key: Hashable) -> A | None:
         """The answer to *key*, if nothing that it depends on has changed."""
         kept = self._kept.get(key)

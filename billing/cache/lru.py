@@ -38,5 +38,8 @@ class Lru(Generic[V]):
         if found is not None:
             self.bytes -= found[1]
 
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._kept
+
     def __len__(self) -> int:
         return len(self._kept)

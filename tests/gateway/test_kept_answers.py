@@ -1,5 +1,6 @@
 """Answers given again: only to the same token and question, only while they are true."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -187,6 +188,36 @@ async def kept(cache: Cache, context: Context, until: float) -> bool:
     answers = KeptAnswers(lambda: cache)
     answers.keep(("key",), KeptResponse((), b"{}"), context, until)
     return await answers.find(("key",)) is not None
+
+
+async def test_one_makes_the_next_answer_and_the_others_wait_for_it(
+    services: Services, context: Context
+) -> None:
+    """When usage moves on, hundreds of open panels ask at once; one of them has it worked out."""
+    answers, later = KeptAnswers(lambda: services.cache), time.time() + 60
+    answers.keep(("key",), KeptResponse((), b"old"), context, later)
+    await services.cache.forget("cus_1")
+    assert await answers.find(("key",)) is None
+
+    waiting = [asyncio.create_task(answers.find(("key",))) for _ in range(3)]
+    context.renew()
+    (standing,) = await services.cache.generations("cus_1")
+    context.loaders.footprint.add({"cus_1": standing})
+    answers.keep(("key",), KeptResponse((), b"new"), context, later)
+
+    assert [each and each.body for each in await asyncio.gather(*waiting)] == [b"new"] * 3
+
+
+async def test_nobody_waits_for_an_answer_that_does_not_come(
+    services: Services, context: Context
+) -> None:
+    """Whoever made it may have failed, or may be waiting for Stripe."""
+    answers = KeptAnswers(lambda: services.cache)
+    answers.keep(("key",), KeptResponse((), b"old"), context, time.time() + 60)
+    await services.cache.forget("cus_1")
+
+    async with asyncio.timeout(5):
+        assert [await answers.find(("key",)) for _ in range(2)] == [None, None]
 
 
 async def test_an_expired_token_is_given_nothing(services: Services, context: Context) -> None:
