@@ -19,7 +19,8 @@ class BillingReport(SchemaExtension):
     def get_results(self) -> dict[str, Any]:
         """The figures of this answer, or of this event."""
         cost = self.execution_context.context.loaders.cost
-        calls, self._calls.calls = self._calls.calls, 0
+        calls = self._calls.calls - sum(each.calls for each in cost.hidden)
+        self._calls.calls = 0
         return {
             "billing": {
                 "stripeCalls": calls,

@@ -11,7 +11,7 @@ from billing.records import CustomerRecord
 from billing.usage import CustomerId
 from resolvers.adjustment import Adjustment
 from resolvers.audit import AuditEntry
-from resolvers.context import Context, Info
+from resolvers.context import Context, Info, Role
 from resolvers.drift import DriftReport
 from resolvers.hold import BillingHold
 from resolvers.invoice import Invoice, InvoiceStatus
@@ -19,6 +19,7 @@ from resolvers.links import dashboard
 from resolvers.loaders import Customers, InvoicesOf, Loaded, PageOf
 from resolvers.payment_method import PaymentMethod
 from resolvers.period import BillingPeriod
+from resolvers.reading import unknown_cursor
 from resolvers.spend import MOST_MONTHS, MonthlySpend, spend_by_month
 from resolvers.sync import SyncState
 from schema.types.connections import (
@@ -107,6 +108,7 @@ class Customer(Node):
     ) -> Connection[Invoice]:
         """Its invoices, newest first, drafts included."""
         window = window_of(first, after, last, before, default=INVOICES)
+        await self._must_own(info.context, window)
         wanted = InvoicesOf(self.record.id, window, status)
         page = await info.context.loaders.invoices.load(wanted)
         entries = [(loaded.value.id, Invoice.of(loaded)) for loaded in page.items]
@@ -173,6 +175,17 @@ class Customer(Node):
         page = await info.context.services.audit.page(self.record.id, window.size, window.after)
         entries = [(entry.id, AuditEntry.of(entry)) for entry in page.items]
         return Connection[AuditEntry].of(entries, has_more=page.has_more, window=window)
+
+    async def _must_own(self, context: Context, window: Window) -> None:
+        """Refuse a cursor that is somebody else's invoice as Stripe refuses one that is no invoice.
+
+        Stripe itself pages from any invoice of the account, which would tell that it exists.
+        """
+        if context.viewer.role is Role.SUPPORT:
+            return
+        for argument, cursor in (("after", window.after), ("before", window.before)):
+            if cursor and not await context.loaders.own_invoice(cursor, self.record.id.__eq__):
+                raise unknown_cursor(argument)
 
     @classmethod
     async def find(cls, context: Context, customer: str) -> "Customer | None":

@@ -23,13 +23,14 @@ Find = Callable[[Context, str], Awaitable[Node | None]]
 
 FOR_PANEL: Mapping[str, Find] = {
     "cus": Customer.find,
-    "in": Invoice.find,
+    "in": Invoice.find_own,
     "il": InvoiceLine.find,
     "pm": PaymentMethod.find,
     "sync": Sync.find,
 }
 FOR_SUPPORT: Mapping[str, Find] = {
     **FOR_PANEL,
+    "in": Invoice.find,
     "adj": Adjustment.find,
     "evt": WebhookEvent.find,
 }
@@ -47,7 +48,10 @@ BELONGINGS: Mapping[str, str] = {
 
 
 async def find(context: Context, any_id: str) -> Node | None:
-    """Whatever has this id, None when there is nothing or nothing that the viewer may see."""
+    """Whatever has this id, None when there is nothing or nothing that the viewer may see.
+
+    A customer can tell the two apart by nothing: finding nothing takes the same work either way.
+    """
     finders = FOR_SUPPORT if context.viewer.role is Role.SUPPORT else FOR_PANEL
     form = ID_FORM.fullmatch(any_id)
     if form is None or form[1] not in finders:

@@ -134,6 +134,12 @@ class Invoice(Node):
         return cls.of(loaded) if loaded else None
 
     @classmethod
+    async def find_own(cls, context: Context, invoice: str) -> "Invoice | None":
+        """The invoice with this id if the viewer may see it; None, told in the same time, if not."""
+        loaded = await context.loaders.own_invoice(invoice, context.viewer.may_see)
+        return cls.of(loaded) if loaded else None
+
+    @classmethod
     def of(cls, loaded: Loaded[InvoiceRecord]) -> "Invoice":
         """The invoice as clients see it."""
         record = loaded.value

@@ -47,9 +47,11 @@ class InvoiceLine(Node):
 
     @classmethod
     async def find(cls, context: Context, line: str) -> "InvoiceLine | None":
-        """The line with this id, if it was ever shown; whether it may be seen is the caller's to check."""
-        place = await context.services.line_places.invoice_of(line)
-        invoice = await context.loaders.invoice.load(place) if place else None
+        """The line with this id, if it was ever shown and the viewer may see it."""
+        place = await context.services.line_places.place_of(line)
+        if place is None or not context.viewer.may_see(place.customer):
+            return None
+        invoice = await context.loaders.invoice.load(place.invoice)
         after, more = None, invoice is not None
         while invoice and more:
             page = await context.loaders.lines.load(PageOf(invoice.value.id, Window(MOST, after)))

@@ -4,6 +4,7 @@ Stripe's objects come through the cache, one entry an object or page; the ledger
 Loads of one loop tick go out together, whatever their type: the cache asks Redis once for all.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -99,6 +100,22 @@ class Loaders(LedgerLoaders):
         """A payment method by its id, read anew each time: the events that change it name its customer."""
         return Loader.each(self._payment_method)
 
+    async def own_invoice(
+        self, invoice: str, may_see: Callable[[str], bool]
+    ) -> Loaded[InvoiceRecord] | None:
+        """The invoice with this id if its customer is one that the viewer *may_see*.
+
+        None for somebody else's as for none at all: the two cannot be told apart by anything.
+        """
+        cached = await self._reading.get_own(
+            gets.invoice(invoice), lambda record: may_see(record.customer)
+        )
+        if cached is None or cached.value is None:
+            return None
+        loaded = _loaded_invoice(cached, cached.value)
+        self.invoice.prime(invoice, loaded)
+        return loaded
+
     async def _customer(self, customer: str) -> Loaded[CustomerRecord] | None:
         if self.with_cards:
             cached = await self._customer_with_card.load(customer)
@@ -150,7 +167,8 @@ class Loaders(LedgerLoaders):
         page = embedded_lines(loaded.value, window)
         if page is None:
             page = _page(await self._reading.get(gets.lines(invoice, window)))
-        await self._services.line_places.remember(invoice, [line.id for line in page.items])
+        ids = [line.id for line in page.items]
+        await self._services.line_places.remember(invoice, loaded.value.customer, ids)
         return page
 
     async def _payment_methods(self, wanted: PageOf) -> Page[PaymentMethodRecord]:

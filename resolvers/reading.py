@@ -1,7 +1,7 @@
 """How an operation reads: through the cache, noting what it cost and what its answer depends on."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from billing.cache.memory import Cached, Source
 from billing.cache.server import CacheGone
 from billing.errors import ErrorCode, Refused, StripeRejected
 from billing.services import Services
-from billing.stripe_api import tally
+from billing.stripe_api import Tally, tally
 from resolvers.gets import Get
 
 GONE = frozenset({400, 404})  # Stripe's answers to an id, or a cursor, that it does not know
@@ -21,12 +21,16 @@ CURSORS = {"starting_after": "after", "ending_before": "before"}
 
 @dataclass(slots=True)
 class Cost:
-    """What an operation cost so far: calls to Stripe, and entries served from where."""
+    """What an operation cost so far: calls to Stripe, and entries served from where.
+
+    *hidden* are the calls made for what may not be seen; their number would tell of it.
+    """
 
     stripe_calls: int = 0
     cache_hits: int = 0
     cache_misses: int = 0
     stale: int = 0
+    hidden: list[Tally] = field(default_factory=list)
 
     def count(self, cached: Cached, calls: int) -> None:
         """Add one entry, for which Stripe was called *calls* times."""
@@ -83,6 +87,26 @@ class Reading:
         self.footprint.add(cached.generations)
         return cached
 
+    async def get_own(self, get: Get, is_own: Callable[[Any], bool]) -> Cached | None:
+        """As `get`, of what *is_own*; None for all else, whether it exists or not.
+
+        Which of the two nobody can tell: it takes a look at Stripe, fails when Stripe cannot be asked,
+        and shows in no figure.
+        """
+        apart = Reading(self.services, self._lane)
+        with tally() as sent:
+            self.cost.hidden.append(sent)
+            cached = await apart.get(get)
+            if cached.value and is_own(cached.value):
+                self.cost.hidden = [each for each in self.cost.hidden if each is not sent]
+                self.cost.count(cached, sent.calls)
+                self.footprint.add(cached.generations)
+                return cached
+            if cached.source is not Source.STRIPE:
+                await self._read(get.path, get.params)
+        self.footprint.sound = False
+        return None
+
     async def get_anew(self, path: str) -> Mapping[str, Any] | None:
         """What Stripe has now; the answer that shows it cannot be kept."""
         self.footprint.sound = False
@@ -109,7 +133,7 @@ class Reading:
             return await self.services.stripe.read(path, params, lane=self._lane)
         except StripeRejected as refusal:
             if refusal.status in GONE and (cursor := CURSORS.keys() & params.keys()):
-                raise _unknown_cursor(CURSORS[cursor.pop()]) from refusal
+                raise unknown_cursor(CURSORS[cursor.pop()]) from refusal
             if refusal.status == NOT_FOUND:
                 return None
             if "expand" not in params:
@@ -118,7 +142,8 @@ class Reading:
         return await self._read(path, {name: params[name] for name in params if name != "expand"})
 
 
-def _unknown_cursor(argument: str) -> Refused:
+def unknown_cursor(argument: str) -> Refused:
+    """A page cannot begin at what *argument* points at."""
     return Refused(
         ErrorCode.INVALID_INPUT,
         f"Stripe no longer has what `{argument}` points at; begin with the first page.",

@@ -11,7 +11,7 @@ from billing.pages import Window
 from schema.types.connections import Connection, cursor_of, id_of, size_of, window_of
 
 
-@given(st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126), min_size=1))
+@given(st.from_regex(r"[A-Za-z0-9_-]{1,200}", fullmatch=True))
 def test_a_cursor_points_back_at_its_id(entry_id: str) -> None:
     """The next page starts after the entry itself, not after a position that may have shifted."""
     assert entry_id == id_of(cursor_of(entry_id))
@@ -19,7 +19,17 @@ def test_a_cursor_points_back_at_its_id(entry_id: str) -> None:
 
 @pytest.mark.parametrize(
     "cursor",
-    ["", "in_1", "MQ", "MTo", cursor_of("in_1") + "=", cursor_of("in_1") + " ", "ö", "Mjppbl8x"],
+    [
+        "",
+        "in_1",
+        "MQ",
+        "MTo",
+        cursor_of("in_1") + "=",
+        cursor_of("in_1") + " ",
+        "ö",
+        "Mjppbl8x",
+        cursor_of("in_1/../../customers"),
+    ],
 )
 def test_a_cursor_that_no_page_gave_out_is_refused(cursor: str) -> None:
     """Decoders forgive; a cursor that was tampered with must not silently start elsewhere."""
