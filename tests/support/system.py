@@ -7,10 +7,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import httpx
@@ -18,16 +18,22 @@ import jwt
 from pydantic import SecretStr
 
 from billing.settings import Settings
+from tests.support.forking import Forked
 
-POLL = 0.02
+FIRST_POLL, LAST_POLL = 0.02, 0.1
 
 
 async def until(true: Callable[[], Awaitable[object]], what: str, seconds: float = 30) -> Any:
-    """Wait until *true* answers something true, and return it; fail with *what* after *seconds*."""
+    """Wait until *true* answers something true, and return it; fail with *what* after *seconds*.
+
+    It is asked less and less often, so that waiting leaves the processor to what is waited for.
+    """
     deadline = time.monotonic() + seconds
+    pause = FIRST_POLL
     while not (answer := await true()):
         assert time.monotonic() < deadline, f"waited {seconds} s in vain until {what}"
-        await anyio.sleep(POLL)
+        await anyio.sleep(pause)
+        pause = min(pause * 1.2, LAST_POLL)
     return answer
 
 
@@ -55,37 +61,41 @@ def _text(value: object) -> str:
     return str(value)
 
 
+def from_nothing(
+    command: Sequence[str], env: Mapping[str, str], log: Path
+) -> "subprocess.Popen[bytes]":
+    """Start ``python -m COMMAND``, its output in *log*."""
+    with log.open("wb") as file:
+        return subprocess.Popen([sys.executable, "-m", *command], env=env, stdout=file, stderr=file)
+
+
 @dataclass
 class System:
     """Gateway and workers on one ledger and one Stripe; `start_worker` may be called again after a kill."""
 
+    launch: ClassVar[Callable[..., "subprocess.Popen[bytes] | Forked"]] = staticmethod(from_nothing)
     settings: Settings
     logs: Path
     port: int = field(default_factory=free_port)
-    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    running: list["subprocess.Popen[bytes] | Forked"] = field(default_factory=list)
 
     @property
     def url(self) -> str:
         """The gateway's base address."""
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self, *command: str) -> subprocess.Popen[bytes]:
+    def start(self, *command: str) -> "subprocess.Popen[bytes] | Forked":
         """Start ``python -m COMMAND``."""
-        with (self.logs / f"{command[0]}-{len(self.running)}.log").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", *command],
-                env=environment(self.settings),
-                stdout=log,
-                stderr=log,
-            )
+        log = self.logs / f"{command[0]}-{len(self.running)}.log"
+        process = self.launch(command, environment(self.settings), log)
         self.running.append(process)
         return process
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
+    def start_worker(self) -> "subprocess.Popen[bytes] | Forked":
         """Start one arq worker."""
         return self.start("arq", "workers.main.WorkerSettings")
 
-    async def start_gateway(self) -> subprocess.Popen[bytes]:
+    async def start_gateway(self) -> "subprocess.Popen[bytes] | Forked":
         """Start the gateway and wait until it is ready."""
         process = self.start(
             *(
