@@ -1,12 +1,15 @@
 """The guard around aiodataloader: one batch a tick, and none of its three traps."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
 
 from resolvers.loading import Loader
+from tests.support.polling import until
 
 HANG = 2  # seconds, after which something hangs
 
@@ -88,3 +91,25 @@ async def test_what_came_along_is_not_loaded_again() -> None:
     loader.prime(1, 20)
     assert await loader.load(1) == 20
     assert source.batches == []
+
+
+async def test_a_batch_that_nobody_else_refers_to_is_not_collected() -> None:
+    """Aiodataloader drops its batch's task, and the loop itself holds tasks only weakly."""
+    waits: list[weakref.ref[asyncio.Future[int]]] = []
+
+    async def one(key: int) -> int:
+        arriving: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        waits.append(weakref.ref(arriving))
+        return key + await arriving
+
+    loading = asyncio.create_task(Loader.each(one).load(1))
+
+    async def begun() -> bool:
+        return bool(waits)
+
+    await until(begun, wanted=True)
+    gc.collect()
+    arriving = waits[0]()
+    assert arriving is not None
+    arriving.set_result(1)
+    assert await asyncio.wait_for(loading, HANG) == 2
