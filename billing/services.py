@@ -53,7 +53,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         await _trust(ledger, settings)
         # Beside the queue: losing the budget costs a few refused calls, keeping it is not worth an fsync.
         quick = await stack.enter_async_context(
-            Redis.from_url(settings.queue, socket_timeout=5, retry=Retry(NoBackoff(), 1)),
+            Redis.from_url(settings.queue, socket_timeout=1, retry=Retry(NoBackoff(), 1)),
         )
         budget = Budget(quick, BudgetPolicy.of(settings))
         stripe = StripeApi(

@@ -4,6 +4,7 @@ Each `Budget` here stands for a process of its own: they share nothing but Valke
 """
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -21,6 +22,7 @@ from billing.budget.policy import Allowance, BudgetPolicy
 from billing.budget.state import TAG, EndpointState, endpoint_key, object_key
 from billing.errors import Overloaded
 from billing.redis_reply import reply
+from billing.services import Services, open_services
 from billing.settings import Settings
 from billing.stripe_endpoints import Call
 from tests.support.system import free_port
@@ -503,6 +505,19 @@ async def test_without_redis_each_process_goes_on_slowly(redis: Redis) -> None:
 
     assert early < 0.4
     assert 0.9 <= late < 1.5
+
+
+async def test_a_redis_that_hangs_is_left_alone(services: Services) -> None:
+    """It accepts and never answers: the first call finds that out, the others do not wait for it."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        async with open_services(services.settings.model_copy(update={"queue_url": url})) as hung:
+            began = time.monotonic()
+            first = await spend(hung.budget, any_write()) - began
+            second = await spend(hung.budget, any_write()) - began - first
+
+    assert 1 <= first < 4
+    assert second < 1
 
 
 async def test_every_key_lives_in_one_slot(redis: Redis) -> None:
