@@ -9,7 +9,7 @@ import hmac
 import random
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -50,12 +50,16 @@ class Target:
 
 @dataclass(frozen=True)
 class Stage:
-    """*events* events, numbered from *first*; so many a second at most, unless *pace* is 0."""
+    """*events* events, numbered from *first*; so many a second at most, unless *pace* is 0.
+
+    *shares* say how many of them come late, twice, and so on.
+    """
 
     first: int
     events: int
     connections: int
     pace: int = 0
+    shares: Mapping[str, float] = field(default_factory=lambda: SHARES)
 
 
 @dataclass
@@ -85,10 +89,11 @@ class Sent:
 
 def send(stage: Stage, targets: list[Target], bodies: Bodies) -> Sent:
     """Send everything of *stage*; ends when all is answered."""
-    return uvloop.run(_send(stage, targets, bodies))
+    return uvloop.run(deliver(stage, targets, bodies))
 
 
-async def _send(stage: Stage, targets: list[Target], bodies: Bodies) -> Sent:
+async def deliver(stage: Stage, targets: list[Target], bodies: Bodies) -> Sent:
+    """As ``send``, on this event loop."""
     sent = Sent()
     requests = deliveries(stage, bodies, sent)
     began = time.perf_counter()
@@ -123,7 +128,7 @@ def deliveries(stage: Stage, bodies: Bodies, sent: Sent) -> Iterator[bytes]:
         before, after = dice.choice(frames)
         body = b"%s%s%d%s" % (before, NAME, number, after)
         recent.append(body)
-        happens = {what: dice.random() < share for what, share in SHARES.items()}
+        happens = {what: dice.random() < share for what, share in stage.shares.items()}
         leaving = [] if happens["late"] else [body]
         if happens["late"]:
             late.append(body)

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import structlog
+from redis.asyncio import Redis
 
 from billing.budget import Lane
-from billing.cache import tags
+from billing.cache import open_cache, tags
 from billing.changes import ChangeReason
 from billing.effects import Notice
 from billing.errors import StripeRejected
@@ -225,6 +226,22 @@ async def test_an_edit_of_the_customer_wakes_what_was_parked(world: World) -> No
     assert (await world.ledger(customer)).stuck is None
 
 
+async def test_a_cured_price_wakes_what_was_parked(world: World) -> None:
+    """An archived price parks everybody who uses it; whoever restores it knows none of them."""
+    stripe, ledger = world.services.stripe, world.services.ledger
+    customer, _ = await world.billed()
+    held = await ledger.acquire(customer, this_month())
+    assert held is not None
+    await ledger.park(held.lease, SyncFailure("price_inactive", "The price is archived."))
+    [price] = (await world.services.catalogue.by_sku(["machine-seconds"])).values()
+    await stripe.write(
+        f"/v1/prices/{price.id}", {"nickname": "Restored"}, key="cure", lane=Lane.SUPPORT
+    )
+    await world.heard()
+
+    assert (await world.ledger(customer)).stuck is None
+
+
 async def test_a_detached_card_is_forgotten(world: World) -> None:
     """The panel must not go on offering a card that is gone."""
     stripe = world.services.stripe
@@ -293,6 +310,39 @@ async def test_events_wait_while_stripe_is_away(deaf: World) -> None:
     await deaf.worked()
 
     assert await statuses(deaf, "invoice.updated") == [EventStatus.PROCESSED]
+
+
+async def test_events_wait_while_the_cache_is_away(deaf: World) -> None:
+    """What could not be forgotten is not done; it costs the events none of their attempts."""
+    notice = Notice("evt_1", "customer.updated", "cus_1", CustomerId("cus_1"))
+    await deaf.services.inbox.receive([notice])
+    async with open_cache("redis://127.0.0.1:1") as nowhere:
+        await process_inbox(replace(deaf.services, cache=nowhere), 10)
+    waiting = await deaf.services.inbox.get("evt_1")
+    assert waiting is not None
+    assert (waiting.status, waiting.failure) == (
+        EventStatus.PENDING,
+        "The cache's server cannot be reached; ask again.",
+    )
+
+    await deaf.services.inbox.requeue("evt_1")
+    await deaf.worked()
+
+    assert await statuses(deaf, "customer.updated") == [EventStatus.PROCESSED]
+
+
+async def test_forgetting_and_settling_a_hundred_objects_costs_a_round_trip_each(
+    deaf: World, redis: Redis
+) -> None:
+    """Under a flood a worker must not take the machine for itself."""
+    notices = [Notice(f"evt_{n}", "invoice.sent", f"in_{n}", None, f"in_{n}") for n in range(100)]
+    owned = [replace(each, customer=CustomerId(f"cus_{each.id}")) for each in notices]
+    await deaf.services.inbox.receive(owned)
+    await redis.config_resetstat()
+
+    assert await process_inbox(deaf.services, 100) == 100
+    calls = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
+    assert calls <= 6  # claim, two to forget, settle, trim, and perhaps one that was not loaded yet
 
 
 class _Broken(Ledger):
