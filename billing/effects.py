@@ -39,6 +39,8 @@ class Duty(StrEnum):
     what becomes of the usage that the invoice asked for."""
     WAKE = "wake"
     """Try again what was parked: what parks a customer is often cured by an edit of that customer."""
+    WAKE_ALL = "wake_all"
+    """Try again whatever is parked: an archived price parks everybody who uses it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ _VOID = Effect(Duty.HOLD)
 _SHOWN = Effect()
 _CUSTOMER = Effect(Duty.WAKE, (tags.CUSTOMERS,))
 _CARD = Effect(generations=(tags.CUSTOMERS,))  # a list of customers may show how each pays
-_CATALOGUE = Effect(generations=(tags.CATALOGUE,))
+_CATALOGUE = Effect(Duty.WAKE_ALL, (tags.CATALOGUE,))
 
 # Left out on purpose: `invoiceitem.*` and `invoice_payment.*` (an `invoice.updated` comes with
 # each), `invoice.upcoming` (subscriptions only), `charge.*`, `refund.*` and `payment_intent.*` (they

@@ -47,6 +47,11 @@ def untold(shard: int) -> Key:
     return Key(f"{_tag(shard)}:untold")
 
 
+def parked(shard: int) -> Key:
+    """ZSET, for ever: ``customer|period`` of those that Stripe refused for good → ms since when."""
+    return Key(f"{_tag(shard)}:parked")
+
+
 def open_periods(shard: int) -> Key:
     """ZSET, for ever: ``customer|period`` of every open period → ms at which it ends."""
     return Key(f"{_tag(shard)}:open")

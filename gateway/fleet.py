@@ -39,6 +39,11 @@ def _tell_waits(waits: list[Waits], registry: CollectorRegistry) -> None:
         "Age of the oldest usage that Stripe has not been told of, whatever holds it back.",
         registry=registry,
     ).set(_longest(each.untold for each in waits))
+    Gauge(
+        "billing_parked",
+        "Periods that Stripe refused for good; a person or a webhook wakes them.",
+        registry=registry,
+    ).set(sum(each.parked for each in waits))
     late = Gauge(
         "billing_due_late_seconds",
         "How long a worker has been due to look at somebody: first, or in its turn.",

@@ -128,6 +128,8 @@ async def _with_owner(services: Services, notices: list[Notice]) -> list[Notice]
 
 
 async def _do_duties(services: Services, notices: list[Notice]) -> None:
+    if any(each.effect and each.effect.duty is Duty.WAKE_ALL for each in notices):
+        await services.ledger.wake_parked()
     for customer in {each.customer for each in notices if each.customer is not None}:
         theirs = [each for each in notices if each.customer == customer]
         duties = {each.effect.duty for each in theirs if each.effect is not None}

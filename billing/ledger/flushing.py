@@ -12,6 +12,7 @@ from typing import Any
 from billing import keys
 from billing.ledger.door import Door
 from billing.ledger.quantities import as_text
+from billing.ledger.server import Call
 from billing.ledger.wire import flight_json, lines_json, snapshot_of
 from billing.snapshot import Flight, Lease, Snapshot, StripeLine
 from billing.syncs import SyncFailure, SyncOutcome, SyncStatus
@@ -144,6 +145,11 @@ class Flushing(Door):
     async def wake(self, customer: CustomerId, period: Period) -> None:
         """Look at a period at once, whatever it rested for."""
         await self._server.run("wake", keys.customer(customer), str(period))
+
+    async def wake_parked(self) -> int:
+        """Look at once at every parked period, because what parked it may be cured; how many."""
+        calls: list[Call] = [("wake_parked", keys.due(shard), ()) for shard in range(keys.SHARDS)]
+        return sum(await self._server.run_all(calls))
 
     async def request_verify(self, customer: CustomerId, period: Period) -> None:
         """Have the next flush, due now, read Stripe's side before it writes."""

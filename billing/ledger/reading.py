@@ -22,12 +22,14 @@ class Waits:
     """How long the foremost in each line of a shard has waited (ms); None where nobody is.
 
     *first* and *due* wait for a worker, and are negative until their time has come; *untold* is the
-    oldest usage that Stripe has not been told of, whatever holds it back.
+    oldest usage that Stripe has not been told of, whatever holds it back. *parked* is how many periods
+    Stripe refused for good.
     """
 
     first: int | None
     due: int | None
     untold: int | None
+    parked: int = 0
 
 
 class Reading(Door):

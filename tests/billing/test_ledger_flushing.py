@@ -379,6 +379,22 @@ async def test_a_parked_period_rests_until_somebody_wakes_it(ledger: Ledger, clo
     assert await ledger.due_ms(CUSTOMER, NOVEMBER) == clock()
 
 
+async def test_everything_that_is_parked_can_be_woken_at_once(ledger: Ledger, clock: Clock) -> None:
+    """A price that is cured cures everybody who uses it; the others' turn is not touched."""
+    await outcomes(ledger, delta("other", customer=OTHER))
+    turn = await ledger.due_ms(OTHER, NOVEMBER)
+    held = await taken(ledger)
+    await ledger.park(held.lease, SyncFailure("price_archived", "Unarchive the price."))
+    assert sum(each.parked for each in await ledger.waits()) == 1
+
+    assert await ledger.wake_parked() == 1
+
+    assert (await ledger.peek(CUSTOMER, NOVEMBER)).stuck is None
+    assert await ledger.due_ms(CUSTOMER, NOVEMBER) == clock()
+    assert await ledger.due_ms(OTHER, NOVEMBER) == turn
+    assert sum(each.parked for each in await ledger.waits()) == 0
+
+
 async def test_ended_periods_are_found_and_cut_once(ledger: Ledger, clock: Clock) -> None:
     """A second cron, or a late one, changes nothing."""
     shard = keys.shard_of(CUSTOMER)

@@ -9,7 +9,7 @@ from redis.crc import key_slot
 from billing import keys
 from billing.ledger import NewAdjustment
 from billing.snapshot import Flight
-from billing.syncs import SyncStatus
+from billing.syncs import SyncFailure, SyncStatus
 from tests.support.ledger import CUSTOMER, NOVEMBER, PRICES, Clock, delta, open_ledger, outcomes
 
 
@@ -26,6 +26,7 @@ async def test_every_key_is_listed_and_in_its_customers_slot(redis: Redis) -> No
     assert held is not None
     await ledger.commit(held.lease, version=None, verify=None, invoice=None, lines={})
     await ledger.prepare(held.lease, Flight(1, "", "", 0, ()))
+    await ledger.park(held.lease, SyncFailure("refused", "Why."))
 
     shard = keys.shard_of(CUSTOMER)
     listed = {
@@ -34,7 +35,8 @@ async def test_every_key_is_listed_and_in_its_customers_slot(redis: Redis) -> No
         keys.untold(shard),
         keys.open_periods(shard),
         keys.epoch(shard),
-        keys.syncs(shard, SyncStatus.RUNNING),
+        keys.parked(shard),
+        keys.syncs(shard, SyncStatus.FAILED),
         keys.customer(CUSTOMER),
         keys.periods(CUSTOMER),
         keys.ids(CUSTOMER, clock() // (42 * 86_400_000), 0),

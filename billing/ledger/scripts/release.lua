@@ -60,8 +60,10 @@ redis.call('HSET', key, 'fence', string.match(header.fence, '^%d+') .. ':release
         or (header.attempts or 0) + (status == 'RETRYING' and 1 or 0))
 if ARGV[17] == '' then
     redis.call('HDEL', key, 'stuck')
+    redis.call('ZREM', SHARD .. ':parked', member(period))
 else
     redis.call('HSET', key, 'stuck', ARGV[17])
+    redis.call('ZADD', SHARD .. ':parked', 'NX', now, member(period))
 end
 
 local due, mine = SHARD .. ':due', member(period)

@@ -2,6 +2,7 @@
 local header = header_of(ARGV[3])
 if header and header.state ~= 'sealed' then
     redis.call('HDEL', part(ARGV[3]), 'stuck')
+    redis.call('ZREM', SHARD .. ':parked', member(ARGV[3]))
     redis.call('HSET', part(ARGV[3]), 'attempts', 0, 'crashes', 0)
     redis.call('ZADD', SHARD .. ':due', now, member(ARGV[3]))
 end
