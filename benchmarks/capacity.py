@@ -31,7 +31,7 @@ ASKS_A_DAY = 0.1  # portal visits and syncBilling, a customer
 MEDIAN_CENTS, SPREAD = 300, 1.2
 SKU = LineKey("usage")
 PRICES = {"price": Price("price", SKU, "usd", Decimal(1), "product")}
-SIZES = {"10 k customers": 10_000, "100 k": 100_000, "1 M": 1_000_000}
+SIZES = {"10,000 customers": 10_000, "100,000": 100_000, "1,000,000": 1_000_000}
 ALLOWANCES = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0)
 
 
@@ -65,13 +65,14 @@ def main() -> None:
     }
     PLOT.write_text(
         plot(
-            "Age of nearly all usage (p99) when Stripe is told, by allowance",
+            "How old usage is when Stripe is told of it (p99)",
             (
-                "writes per second that one endpoint grants",
+                "writes per second to one endpoint",
                 {rate: f"{rate:.0f}" for rate in ALLOWANCES},
             ),
-            ("hours, untouched customers", hours),
+            ("of customers who do not ask", hours),
             curves,
+            (granted, "the default: 0.8 of Stripe's 25"),
         ),
     )
     print(f"\nThe first table as a plot: {PLOT.relative_to(Path.cwd())}")

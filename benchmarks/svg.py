@@ -31,8 +31,12 @@ def plot(
     across: tuple[str, Mapping[float, str]],
     upwards: tuple[str, Mapping[float, str]],
     lines: Mapping[str, Sequence[Point]],
+    mark: tuple[float, str],
 ) -> str:
-    """The SVG; an axis is its title and its labelled ticks, and the outermost ticks bound it."""
+    """The SVG; an axis is its title and its labelled ticks, and the outermost ticks bound it.
+
+    *mark* is a value across that deserves a name.
+    """
     x = Axis(*across, LEFT, WIDTH - RIGHT)
     y = Axis(*upwards, HEIGHT - BOTTOM, TOP)
     parts = [
@@ -41,6 +45,7 @@ def plot(
         f'<text x="{LEFT}" y="24" font-size="15">{title}</text>',
         *_across(x, y),
         *_upwards(x, y),
+        *_mark(x, y, *mark),
         *_lines(x, y, lines),
         "</svg>",
     ]
@@ -71,6 +76,15 @@ def _upwards(x: Axis, y: Axis) -> list[str]:
     return parts
 
 
+def _mark(x: Axis, y: Axis, value: float, name: str) -> list[str]:
+    at = x.at(value)
+    dashed = 'stroke="#888" stroke-dasharray="4 4"'
+    return [
+        f'<line x1="{at:.1f}" y1="{y.begin}" x2="{at:.1f}" y2="{y.end}" {dashed}/>',
+        f'<text x="{at + 8:.1f}" y="{y.end + 18}" fill="#555">{name}</text>',
+    ]
+
+
 def _lines(x: Axis, y: Axis, lines: Mapping[str, Sequence[Point]]) -> list[str]:
     parts = []
     for (name, points), colour in zip(lines.items(), COLOURS, strict=False):
@@ -81,8 +95,8 @@ def _lines(x: Axis, y: Axis, lines: Mapping[str, Sequence[Point]]) -> list[str]:
             f'<circle cx="{across:.1f}" cy="{up:.1f}" r="3" fill="{colour}"/>'
             for across, up in pixels
         ]
-        first = pixels[0]
-        parts.append(
-            f'<text x="{first[0] + 8:.1f}" y="{first[1] - 8:.1f}" fill="{colour}">{name}</text>',
-        )
+        (left, begin), (_, end) = pixels[0], pixels[-1]
+        level = abs(begin - end) < 1
+        at = begin + (20 if level else -8)  # below a level line: others come down on it
+        parts.append(f'<text x="{left + 8:.1f}" y="{at:.1f}" fill="{colour}">{name}</text>')
     return parts
