@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from graphql import OperationDefinitionNode, parse
+from graphql import OperationDefinitionNode, parse, value_from_ast_untyped
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -45,16 +45,20 @@ def pages(*, panel: bool) -> list[BaseRoute]:
 
 
 def operations() -> Iterator[dict[str, Any]]:
-    """Support's ready-made operations, in order: the commented text, and its variables, empty, by name.
+    """Support's ready-made operations, in order: the commented text, and its variables by name.
 
-    ``$customer`` is left out: the desk's bar fills it in.
+    They stand at their defaults, so that each runs as it is opened; ``$customer`` is left out, because
+    the desk's bar fills it in.
     """
     for file in sorted((DESK / "operations").glob("*.graphql")):
         text = file.read_text(encoding="utf-8")
         operation = parse(text).definitions[0]
         assert isinstance(operation, OperationDefinitionNode)  # noqa: S101 our own files
-        names = [each.variable.name.value for each in operation.variable_definitions or ()]
-        variables = {name: "" for name in names if name != "customer"}
+        variables = {
+            each.variable.name.value: value_from_ast_untyped(each.default_value)
+            for each in operation.variable_definitions or ()
+            if each.default_value is not None
+        }
         yield {"name": file.stem, "query": text, "variables": variables}
 
 

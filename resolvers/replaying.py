@@ -26,7 +26,9 @@ async def replay_webhook_event(
     if found is None:
         raise not_found("event", input.event_id, "eventId")
     owner = CustomerId(found.customer) if found.customer else None
-    act = Act(context, owner, "replayWebhookEvent", input.reason and reasoned(input.reason))
+    act = Act(
+        context, owner, "replayWebhookEvent", reasoned(input.reason) if input.reason else None
+    )
     async with act.noted(_words(known) if known else {"event": found.id, "status": None}) as noted:
         event = await replay(context.services, found.id)
         if event is None:  # forgotten this moment, here and at Stripe

@@ -57,7 +57,9 @@ async def retry_sync(info: Info, input: RetrySyncInput) -> RetrySyncPayload:
             ErrorCode.SYNC_IN_PROGRESS, "This sync is running right now; wait for how it ends."
         )
     await must_not_be_held(info.context, was.customer)
-    act = Act(info.context, was.customer, "retrySync", input.reason and reasoned(input.reason))
+    act = Act(
+        info.context, was.customer, "retrySync", reasoned(input.reason) if input.reason else None
+    )
     async with act.noted(_words(was)) as noted:
         sync = await _woken(info.context, was)
         noted.after, noted.sync = _words(sync), sync.id

@@ -1,5 +1,5 @@
-// Support's GraphiQL: the token lives in this tab only, the ready-made questions are its tabs, and the
-// customer in the bar stands for $customer wherever a question's variables leave it out.
+// Support's GraphiQL: the token lives in this tab only, the ready-made questions are its tabs, and whoever
+// stands in the bar is $customer, and $search while that is empty.
 
 const { createElement, useState, useMemo, useEffect } = React;
 const $ = (id) => document.getElementById(id);
@@ -15,24 +15,39 @@ function forgetTabs() {
 // --- speaking ---------------------------------------------------------------------------------------
 
 const token = () => sessionStorage.getItem("token") ?? "";
-const withCustomer = (variables) => ({ ...($("customer").value.trim() && { customer: $("customer").value.trim() }), ...variables });
+const authorization = () => (token() ? { Authorization: `Bearer ${token()}` } : {});
 
-function fetcherFor(given) {
-  const authorization = given && { Authorization: `Bearer ${given}` };
+function fetcher() {
   const send = GraphiQL.createFetcher({
     url: "/graphql",
-    fetch: (url, options) => fetch(url, { ...options, headers: { ...options.headers, ...authorization } }),
+    enableIncrementalDelivery: false,
+    fetch: (url, options) => fetch(url, { ...options, headers: { ...options.headers, ...authorization() } }),
     wsClient: graphqlWs.createClient({
       url: `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/graphql`,
-      connectionParams: authorization || {},
+      connectionParams: authorization,
       lazy: true,
     }),
   });
-  return (operation, options) => send({
-    ...operation,
-    operationName: named(operation),
-    variables: only(operation.query, withCustomer(operation.variables)),
-  }, options);
+  return async (operation, options) => {
+    await meant; // a customer who was just typed in is being looked up
+    const variables = only(operation.query, withCustomer(operation.variables));
+    if (/\$customer\b/.test(operation.query) && !variables.customer) return nobody();
+    const answer = await send({ ...operation, operationName: named(operation), variables }, options);
+    const found = answer.data?.customers?.nodes;
+    if (found?.length === 1 && found[0].id) settle(found[0]);
+    return answer;
+  };
+}
+
+function withCustomer(variables) {
+  const who = $("customer").value.trim();
+  if (!who) return { ...variables };
+  return { customer: who, ...variables, ...(variables?.search === "" && { search: who }) };
+}
+
+function nobody() {
+  $("customer").focus();
+  return { errors: [{ message: "Say whom it is about: put an e-mail, an organization, a name or any Stripe id into “Customer” above." }] };
 }
 
 // Right after a change of tabs GraphiQL still names the operation of the tab before.
@@ -46,6 +61,8 @@ function only(query, variables) {
   return Object.fromEntries(Object.entries(variables).filter(([name]) => new RegExp(`\\$${name}\\b`).test(query)));
 }
 
+// --- the bar: who asks, and about whom --------------------------------------------------------------
+
 function claims(given) {
   try {
     return JSON.parse(atob(given.split(".")[1].replace(/-/g, "+").replace(/_/g, "/")));
@@ -55,14 +72,42 @@ function claims(given) {
 }
 
 function showWho(given) {
-  const who = $("who");
   const known = claims(given);
   const expired = known && known.exp * 1000 < Date.now();
-  who.className = given && (!known || expired) ? "bad" : "";
-  who.textContent = !given ? "Paste a token to begin"
+  say("who", given && (!known || expired),
+    !given ? "Paste a token to begin"
     : !known ? "This is not a token"
     : expired ? "This token has expired"
-    : `${known.sub}, ${known.role}, until ${new Date(known.exp * 1000).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" })}`;
+    : `${known.sub}, ${known.role}, until ${new Date(known.exp * 1000).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" })}`);
+}
+
+function say(where, bad, text) {
+  $(where).className = bad ? "bad" : "";
+  $(where).textContent = text;
+}
+
+const FIND = "query Who($search: String!) { customers(first: 3, search: $search) { nodes { id name organization } } }";
+let meant = Promise.resolve();
+
+// Whatever was typed becomes the id of the one customer it means; what means several stays as it is.
+async function lookUp() {
+  const typed = $("customer").value.trim();
+  sessionStorage.setItem("customer", typed);
+  say("whom", false, "");
+  if (!typed || !token()) return;
+  const headers = { "Content-Type": "application/json", ...authorization() };
+  const body = JSON.stringify({ query: FIND, variables: { search: typed } });
+  const answer = await fetch("/graphql", { method: "POST", headers, body }).then((each) => each.json(), () => ({}));
+  if ($("customer").value.trim() !== typed) return;
+  const found = answer.data?.customers.nodes ?? [];
+  if (found.length === 1) settle(found[0]);
+  else say("whom", true, answer.errors?.[0].message ?? (found.length ? "Several match: press play on Find" : "Nobody found"));
+}
+
+function settle({ id, name, organization }) {
+  $("customer").value = id;
+  sessionStorage.setItem("customer", id);
+  say("whom", false, name ?? organization ?? "");
 }
 
 // --- the page ---------------------------------------------------------------------------------------
@@ -72,23 +117,27 @@ let shown = null; // the tab that is in front: what "Copy link" shares
 function Desk({ questions, linked }) {
   const [given, setGiven] = useState(token());
   const [round, setRound] = useState(0);
-  const fetcher = useMemo(() => fetcherFor(given), [given]);
+  const speak = useMemo(fetcher, [given]);
+  const tabs = linked ? [linked, ...questions] : questions;
+  // GraphiQL shows the variables of a tab only when it is changed to, and for the first one these.
+  if (!storage.getItem("graphiql:tabState")) storage.setItem("graphiql:variables", tabs[0].variables);
   useEffect(() => {
     showWho(given);
     $("token").value = given;
     $("token").onchange = () => {
       sessionStorage.setItem("token", $("token").value.trim());
       setGiven(token());
+      meant = lookUp();
     };
     $("reset").onclick = () => { forgetTabs(); setRound(round + 1); };
   }, [given, round]);
   return createElement(GraphiQL, {
     key: `${given}:${round}`, // another token may see another schema
-    fetcher,
+    fetcher: speak,
     ...(given ? {} : { schema: null }), // nobody may look at the schema without a token
     storage,
     plugins: [explorer],
-    defaultTabs: linked ? [linked, ...questions] : questions,
+    defaultTabs: tabs,
     defaultEditorToolsVisibility: "variables",
     shouldPersistHeaders: false,
     isHeadersEditorEnabled: false,
@@ -96,9 +145,9 @@ function Desk({ questions, linked }) {
   });
 }
 
-function skeleton(variables) {
-  const filled = Object.fromEntries(Object.entries(variables).map(([name, value]) => [name, name === "idempotencyKey" ? crypto.randomUUID() : value]));
-  return JSON.stringify(filled, null, 2);
+function filled(variables) {
+  const fresh = "idempotencyKey" in variables && { idempotencyKey: crypto.randomUUID() };
+  return JSON.stringify({ ...variables, ...fresh }, null, 2);
 }
 
 // A link carries an operation and its variables behind the #, which no server sees, and never a token.
@@ -119,10 +168,11 @@ $("share").onclick = async () => {
 };
 
 $("customer").value = sessionStorage.getItem("customer") ?? "";
-$("customer").onchange = () => sessionStorage.setItem("customer", $("customer").value.trim());
+$("customer").onchange = () => { meant = lookUp(); };
 
 const linked = fromLink();
-const questions = (await (await fetch("/graphiql/operations.json")).json()).map(({ query, variables }) => ({ query, variables: skeleton(variables) }));
+const questions = (await (await fetch("/graphiql/operations.json")).json()).map(({ query, variables }) => ({ query, variables: filled(variables) }));
 if (linked) forgetTabs(); // GraphiQL looks at its own tabs first
 shown = linked ?? questions[0];
+meant = lookUp();
 ReactDOM.createRoot($("graphiql")).render(createElement(Desk, { questions, linked }));

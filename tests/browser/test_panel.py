@@ -1,9 +1,12 @@
 """The example panel, as a customer sees it."""
 
+import pytest
 from playwright.async_api import expect
 
 from tests.browser.conftest import Scene
 from tests.support.usage_door import report
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def open_panel(scene: Scene) -> None:
@@ -17,7 +20,7 @@ async def test_the_panel_shows_what_is_owed_and_made_of_what(scene: Scene) -> No
     """Month to date, its parts, and the bars by app: 49.00 of egress, 26.78 of machines, 147.95 of volumes."""
     await open_panel(scene)
 
-    await expect(scene.page.locator("#name")).to_have_text("Acme")
+    await expect(scene.page.locator("#name")).to_have_text(scene.slug.title())
     await expect(scene.page.locator("#bars tr")).to_have_count(3)
     await expect(scene.page.locator("#bars tr").first).to_contain_text("db")
     await expect(scene.page.locator("#as-of")).to_contain_text("Live, as of")
