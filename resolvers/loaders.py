@@ -118,20 +118,18 @@ class Loaders(LedgerLoaders):
 
     async def _customer(self, customer: str) -> Loaded[CustomerRecord] | None:
         if self.with_cards:
-            cached = await self._customer_with_card.load(customer)
-            record = cached.value and cached.value.customer
+            cached = await self._reading.get(gets.customer_with_card(customer))
+            record, card = cached.value or (None, None)
+            self.default_payment_method.prime(customer, card)
         else:
             cached = await self._reading.get(gets.customer(customer))
             record = cached.value
         return None if record is None or record.deleted else _loaded(cached, record)
 
     async def _default_payment_method(self, customer: str) -> PaymentMethodRecord | None:
-        found: gets.CustomerWithCard | None = (await self._customer_with_card.load(customer)).value
+        cached = await self._reading.get(gets.customer_with_card(customer))
+        found: gets.CustomerWithCard | None = cached.value
         return None if found is None else found.card
-
-    @cached_property
-    def _customer_with_card(self) -> Loader[str, Cached]:
-        return Loader.each(lambda customer: self._reading.get(gets.customer_with_card(customer)))
 
     async def _customers(self, wanted: Customers) -> Page[Loaded[CustomerRecord]]:
         if not wanted.window.size:

@@ -41,9 +41,12 @@ class Account:
             keys = [PageOf(each.value.id, Window(5)) for each in page.items]
             await asyncio.gather(*map(loaders.lines.load, keys))
 
+        async def customer() -> None:
+            await loaders.customer.load(self.customer)
+            await loaders.default_payment_method.load(self.customer)
+
         await asyncio.gather(
-            loaders.customer.load(self.customer),
-            loaders.default_payment_method.load(self.customer),
+            customer(),
             loaders.payment_methods.load(PageOf(self.customer, Window(10))),
             loaders.snapshot.load(self.customer),
             loaders.last_sync.load(self.customer),
