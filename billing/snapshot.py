@@ -113,8 +113,9 @@ class Snapshot:
 
     *version* and *synced* are ``counter:nonce``; Stripe is up to date when they are equal and
     *verify_requested* equals *verify_done*. *totals* are absolute quantities by line, *prices* the
-    Price id pinned for each line at its first usage, *lines* what Stripe last confirmed. *asked*:
-    somebody waits for a sync of it.
+    Price id pinned for each line at its first usage, *lines* what Stripe last confirmed. *conflicts*
+    counts this customer's reports whose id had come with other content. *asked*: somebody waits for
+    a sync of it.
     """
 
     customer: CustomerId
@@ -142,6 +143,7 @@ class Snapshot:
     prices: Mapping[LineKey, str]
     lines: Mapping[LineKey, StripeLine]
     flight: Flight | None
+    conflicts: int = 0
     asked: bool = False
 
     @property

@@ -83,7 +83,7 @@ _TABLE: Mapping[str, Mapping[Roles, str]] = {
     "PlannedLine": {SUPPORT: "sku quantity amount wasQuantity stripeDashboardUrl"},
     "RetrySyncPayload": {SUPPORT: "sync errors"},
     "RepairDriftPayload": {SUPPORT: "sync errors"},
-    "DriftReport": {SUPPORT: "lines checkedAt"},
+    "DriftReport": {SUPPORT: "lines checkedAt conflictingDeltas"},
     "DriftLine": {SUPPORT: "sku lineId kind expected found amount stripeDashboardUrl"},
     "ReplayWebhookEventPayload": {SUPPORT: "event errors"},
     "WebhookEvent": {

@@ -68,6 +68,10 @@ class DriftReport:
         description="The lines that differ; `repairDrift` settles them."
     )
     checked_at: datetime = strawberry.field(description="When Stripe was asked.")
+    conflicting_deltas: int = strawberry.field(
+        description="How many reports ever came under an id that was counted with other content; the "
+        "first of each stands, the others were refused."
+    )
 
     @classmethod
     async def of(cls, services: Services, customer: CustomerId) -> "DriftReport":
@@ -88,7 +92,8 @@ class DriftReport:
                 )
                 for line in await drifted(services, snapshot)
             ]
-        return cls(lines=lines, checked_at=checked_at)
+        [current] = await services.ledger.currents([customer])
+        return cls(lines=lines, checked_at=checked_at, conflicting_deltas=current.conflicts)
 
 
 async def unsealed(services: Services, customer: CustomerId) -> list[Snapshot]:

@@ -10,6 +10,7 @@ from hashlib import blake2b
 from zlib import crc32
 
 import msgspec
+from prometheus_client import Counter
 
 from billing import keys
 from billing.ledger.door import Door
@@ -19,6 +20,9 @@ from billing.ledger.server import Call
 from billing.usage import CustomerId, Period, Price, UsageDelta
 
 BATCH = 500
+CONFLICTS = Counter(
+    "billing_usage_conflicts", "Deltas refused because their id had come with other content."
+)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -97,6 +101,7 @@ class Recording(Door):
             ]
             for at, row, letter in zip(batch.places, batch.rows, letters, strict=True):
                 answers[at] = REFUSED.get(letter) or accepted[row - 1]
+            CONFLICTS.inc(letters.count(b"c"))
         return answers
 
 

@@ -22,47 +22,37 @@ from billing.usage import CustomerId, LineKey, Period
 
 def snapshot_of(customer: CustomerId, period: Period, raw: Sequence[Any]) -> Snapshot:
     """The picture that the ``snapshot`` of ``prelude.lua`` answers."""
-    now_ms, epoch, *rest = raw
-    of_customer, header, totals, lines, flight = rest
+    now_ms, epoch, of_customer, header, totals, lines, flight = raw
     known, head = _texts(of_customer), _texts(header)
     counted = {LineKey(line): total.split(" ") for line, total in _texts(totals).items()}
-    epoch = epoch.decode()
-    sealed = head.get("state") == PeriodState.SEALED
-    verified = head.get("verified", f"0@{epoch}")
-
-    def number(name: str) -> int:
-        return int(head.get(name, 0))
-
-    def moment(name: str) -> int | None:
-        return int(head[name]) if name in head else None
-
+    asked, verified = _verifies(head, epoch.decode())
     return Snapshot(
         customer=customer,
         period=period,
         currency=known.get("currency", ""),
         state=PeriodState(head.get("state", "open")),
         now_ms=now_ms,
-        epoch=epoch,
+        epoch=epoch.decode(),
         version=head.get("version", "0:0"),
         synced=head.get("synced") if head else "0:0",
-        # A new epoch asks for a verify of every period but those that nobody will write to again.
-        verify_requested=verified if sealed else f"{head.get('verify', '0')}@{epoch}",
+        verify_requested=asked,
         verify_done=verified,
         invoice=head.get("invoice"),
-        invoice_generation=number("generation"),
-        seq=number("seq"),
-        ambiguous_ms=number("ambiguous_ms"),
-        pending_deltas=number("pending"),
-        oldest_pending_ms=moment("oldest_ms"),
-        synced_ms=moment("synced_ms"),
+        invoice_generation=head.number("generation"),
+        seq=head.number("seq"),
+        ambiguous_ms=head.number("ambiguous_ms"),
+        pending_deltas=head.number("pending"),
+        oldest_pending_ms=head.moment("oldest_ms"),
+        synced_ms=head.moment("synced_ms"),
         hold=hold_of(known["hold"]) if "hold" in known else None,
         stuck=head.get("stuck"),
-        attempts=number("attempts"),
-        crashes=number("crashes"),
+        attempts=head.number("attempts"),
+        crashes=head.number("crashes"),
         totals={line: Decimal(quantity) for line, (_, quantity) in counted.items()},
         prices={line: price for line, (price, _) in counted.items()},
         lines=_lines(lines),
         flight=_flight(dict(_pairs(flight))),
+        conflicts=known.number("conflicts"),
         asked=bool(head.get("running") or head.get("waiting")),
     )
 
@@ -107,6 +97,26 @@ def flight_json(flight: Flight) -> bytes:
     )
 
 
+class _Fields(dict[str, str]):
+    """A hash of the ledger's."""
+
+    def number(self, name: str) -> int:
+        return int(self.get(name, 0))
+
+    def moment(self, name: str) -> int | None:
+        return int(self[name]) if name in self else None
+
+
+def _verifies(head: _Fields, epoch: str) -> tuple[str, str]:
+    """The verify that is asked for, and the one that was done last.
+
+    A new epoch asks for one of every period but those that nobody will write to again.
+    """
+    done = head.get("verified", f"0@{epoch}")
+    sealed = head.get("state") == PeriodState.SEALED
+    return done if sealed else f"{head.get('verify', '0')}@{epoch}", done
+
+
 def _lines(raw: bytes | None) -> dict[LineKey, StripeLine]:
     return {
         LineKey(key): StripeLine(
@@ -131,9 +141,9 @@ def _flight(raw: Mapping[bytes, bytes]) -> Flight | None:
     return Flight(kept["seq"], kept["version"], kept["verify"], kept["first_ms"], ops, landed)
 
 
-def _texts(flat: Sequence[bytes]) -> dict[str, str]:
+def _texts(flat: Sequence[bytes]) -> _Fields:
     # The shape of the id table rides along in the customer's hash and is text as well.
-    return {name.decode(): value.decode() for name, value in _pairs(flat)}
+    return _Fields({name.decode(): value.decode() for name, value in _pairs(flat)})
 
 
 def _pairs(flat: Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:

@@ -263,9 +263,8 @@ async def test_drift_is_shown_and_repaired(desk: Desk, sandbox: StripeSandbox) -
     assert blocked["FINALIZE"] == ["PERIOD_OPEN", "DRIFT"]
     assert repaired["errors"] == []
     assert [(each["sku"], each["kind"]) for each in after] == [(None, "EXTRA")]
-    assert (await actions(desk, invoice))["FINALIZE"] == [
-        "PERIOD_OPEN"
-    ]  # a person's line is no drift
+    # A person's line is no drift of ours.
+    assert (await actions(desk, invoice))["FINALIZE"] == ["PERIOD_OPEN"]
     [entry] = await audited(desk, customer)
     assert entry["detail"]["before"]["machine-seconds"] == "QUANTITY"
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.resolvers.conftest import METERING, Desk
+from tests.resolvers.conftest import METERING, SUPPORT, Desk
 
 RECORD = """mutation ($deltas: [UsageDeltaInput!]!) { recordUsage(input: {deltas: $deltas}) {
   accepted duplicates rejected { id error { code message path } } durability ledgerEpoch errors { code path } } }"""
@@ -68,3 +68,16 @@ async def test_a_quantity_that_is_a_float_is_refused_whole(desk: Desk) -> None:
 
     assert result.errors is not None
     assert "plain notation" in result.errors[0].message
+
+
+async def test_support_sees_how_often_an_id_came_with_other_content(desk: Desk) -> None:
+    """Whoever reports so loses usage without noticing; the customer's bill is where it is asked about."""
+    customer = await desk.shop.customer()
+    now = desk.now()
+    for quantity in ("5", "6", "7"):
+        await record(desk, reported(customer, "same", quantity=quantity, occurredAt=now))
+
+    ask = "query ($id: ID!) { customer(id: $id) { drift { conflictingDeltas } } }"
+    answer = await desk.ask(SUPPORT, ask, id=customer)
+
+    assert answer["customer"]["drift"] == {"conflictingDeltas": 2}

@@ -237,9 +237,13 @@ local function outcome(i)
     return known == content and 'd' or 'c'
 end
 
-local letters = {}
+local letters, conflicts = {}, 0
 for i = 1, count do
     letters[i] = outcome(i)
+    conflicts = conflicts + (letters[i] == 'c' and 1 or 0)
+end
+if conflicts > 0 then
+    call('HINCRBY', CUSTOMER, 'conflicts', conflicts)
 end
 if ids > before then
     call('HSET', CUSTOMER, 'ids', string.format('%.0f %.0f %.0f %.0f', generation, buckets, ids, old_buckets))
