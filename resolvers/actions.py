@@ -78,7 +78,7 @@ async def snapshot_of(context: Context, invoice: InvoiceRecord) -> Snapshot:
     """The ledger's side of *invoice*: its own month, or the current one when it is not of our making."""
     if invoice.period is None:
         return await context.loaders.snapshot.load(invoice.customer)
-    return await context.services.ledger.peek(invoice.customer, invoice.period)
+    return await context.loaders.period.load((invoice.customer, invoice.period))
 
 
 async def finalize_blockers(context: Context, invoice: InvoiceRecord) -> list[InvoiceBlocker]:

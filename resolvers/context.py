@@ -10,6 +10,7 @@ from graphql import GraphQLError
 from billing.budget import Lane
 from billing.services import Services
 from resolvers.loaders import Loaders
+from resolvers.reading import Cost
 from resolvers.selection import asks_for
 from schema.types.describing import graphql_enum
 
@@ -109,9 +110,12 @@ class Context:
         """Note what is asked for below this field that one GET of Stripe's can bring along."""
         self.loaders.with_cards |= asks_for(info, "defaultPaymentMethod")
 
-    def renew(self) -> None:
-        """Fresh loaders: what was loaded before is not seen again. For each event of a subscription."""
-        self.loaders = Loaders(self.doors, LANES[self.viewer.role])
+    def renew(self, cost: Cost | None = None) -> None:
+        """Fresh loaders: what was loaded before is not seen again, as after something was done.
+
+        They go on counting the answer's cost, or begin with *cost*: each event is an answer of its own.
+        """
+        self.loaders = Loaders(self.doors, LANES[self.viewer.role], cost or self.loaders.cost)
 
 
 Info = strawberry.Info[Context, None]

@@ -17,11 +17,16 @@ Quantities = Mapping[LineKey, Decimal]
 
 
 class LedgerLoaders:
-    """Loaders of the ledger's side; all but the prices depend on the customer's usage generation."""
+    """Loaders of the ledger's side; all but the prices depend on the customer's usage generation.
 
-    def __init__(self, services: Services, lane: Lane = Lane.CUSTOMER) -> None:
+    They add what they take to *cost*.
+    """
+
+    def __init__(
+        self, services: Services, lane: Lane = Lane.CUSTOMER, cost: Cost | None = None
+    ) -> None:
         self._services = services
-        self._reading = Reading(services, lane)
+        self._reading = Reading(services, lane, cost)
 
     @property
     def cost(self) -> Cost:

@@ -66,9 +66,9 @@ class Footprint:
 class Reading:
     """Reads for one operation, on behalf of *lane*."""
 
-    def __init__(self, services: Services, lane: Lane) -> None:
+    def __init__(self, services: Services, lane: Lane, cost: Cost | None = None) -> None:
         self.services = services
-        self.cost = Cost()
+        self.cost = cost or Cost()
         self.footprint = Footprint()
         self._lane = lane
 

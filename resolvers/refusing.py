@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from billing.errors import Refused, Unavailable
+from resolvers.context import Info
 from schema.types.user_error import UserError
 
 P = TypeVar("P")
@@ -13,13 +14,17 @@ Mutate = Callable[..., Awaitable[P]]
 
 
 def refusing(mutate: Mutate[P]) -> Mutate[P]:
-    """Let *mutate* raise `Refused` and `Unavailable`: its payload then says so in `errors`."""
+    """Let *mutate* raise `Refused` and `Unavailable`: its payload then says so in `errors`.
+
+    It sees what stands when it begins, not what an earlier mutation of the same document has loaded.
+    """
     payload: Any = typing.get_type_hints(mutate)["return"]
 
     @functools.wraps(mutate)
-    async def answer(*args: Any, **kwargs: Any) -> P:
+    async def answer(info: Info, **arguments: Any) -> P:
+        info.context.renew()
         try:
-            return await mutate(*args, **kwargs)
+            return await mutate(info, **arguments)
         except (Refused, Unavailable) as error:
             refused: P = payload(errors=[UserError.of(error)])
             return refused

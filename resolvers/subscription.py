@@ -12,6 +12,7 @@ from resolvers.context import Info
 from resolvers.customer import Customer, customer_of
 from resolvers.finding import find_customer
 from resolvers.invoice import Invoice
+from resolvers.reading import Cost
 from resolvers.sync import Sync
 from schema.types.describing import graphql_enum, graphql_type
 
@@ -72,5 +73,5 @@ class Subscription:
             return
         async with context.services.changes.subscribe(customer.record.id) as changes:
             async for change in changes:
-                context.renew()
+                context.renew(Cost())
                 yield BillingChange(change=change, reason=change.reason, at=change.at)

@@ -165,3 +165,17 @@ async def test_a_portal_that_stripe_cannot_open_is_refused_in_words(
 
     assert refused["url"] is None
     assert refused["errors"][0]["code"] == "STRIPE_UNAVAILABLE"
+
+
+async def test_each_of_several_mutations_sees_what_the_one_before_has_done(desk: Desk) -> None:
+    """They run one after the other, and none goes by what an earlier one had read."""
+    customer = await desk.shop.customer()
+    document = """mutation ($id: ID!) {
+      first: syncBilling(input: {customerId: $id}) { errors { code } }
+      holdBilling(input: {customerId: $id, reason: "disputed"}) { errors { code } }
+      then: syncBilling(input: {customerId: $id}) { errors { code } } }"""
+
+    done = await desk.ask(SUPPORT, document, id=customer)
+
+    assert done["first"]["errors"] == done["holdBilling"]["errors"] == []
+    assert done["then"]["errors"] == [{"code": "ON_HOLD"}]
