@@ -70,5 +70,11 @@ def _tell_budget(state: BudgetState, registry: CollectorRegistry) -> None:
     told("rate", "Calls per second allowed for now.", "endpoint", rates)
     refused = {each.endpoint: each.throttled for each in ends}
     told("refused", "Refusals by Stripe's limiter so far.", "endpoint", refused)
+    limited = Gauge(
+        "billing_stripe_limited_until_seconds",
+        "Unix time until which a limiter's refusal or a breaker stands; 0 for none.",
+        registry=registry,
+    )
+    limited.set(state.limited_until.timestamp() if state.limited_until else 0)
     reads = Gauge("billing_stripe_reads", "Reads in 30 days.", registry=registry)
     reads.set(state.reads)

@@ -278,6 +278,29 @@ async def test_requests_have_an_id_that_answer_and_log_share(
     assert "trace-43" in {each.get("request_id") for each in logged}
 
 
+async def test_who_finds_no_room_at_stripe_is_told_when_to_come_back(
+    settings: Settings, services: Services, token: Callable[..., dict[str, str]]
+) -> None:
+    """A panel that waits for our own limit would time out and know nothing."""
+    made = [
+        await services.stripe.write("/v1/customers", {}, key=f"cus {n}", lane=Lane.CUSTOMER)
+        for n in range(4)
+    ]
+    tight = {"stripe_endpoint_rate": 0.25, "stripe_max_wait": 0.1}
+    query = "query ($id: ID!) { customer(id: $id) { name } }"
+    async with (
+        serve(create_app(settings.model_copy(update=tight))) as address,
+        httpx.AsyncClient(base_url=f"http://{address}", headers=token("support")) as client,
+    ):
+        for each in made:
+            body = {"query": query, "variables": {"id": each.body["id"]}}
+            answer = await client.post("/graphql", json=body)
+
+    (error,) = answer.json()["errors"]
+    assert error["extensions"]["code"] == "OVERLOADED"
+    assert 1 <= error["extensions"]["retryAfter"] <= 20
+
+
 async def test_figures_are_there_for_prometheus(gateway: httpx.AsyncClient) -> None:
     """With routes for labels, never paths that anybody can invent."""
     await gateway.get("/healthz")

@@ -1,5 +1,6 @@
 """What Prometheus is told: by a worker, because most calls to Stripe are its, and by the gateway for all."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,6 +87,7 @@ async def test_the_gateway_shows_what_stripes_limiter_taught(
     assert figures[f"billing_stripe_rate {call.endpoint}"] < allowed
     assert figures[f"billing_stripe_refused {call.endpoint}"] == 1
     assert figures["billing_stripe_waiting interval"] == 0
+    assert figures["billing_stripe_limited_until_seconds"] > time.time() - 5
 
 
 async def test_figures_of_this_process_outlive_redis(services: Services) -> None:

@@ -1,5 +1,6 @@
 """The schedule holds back what nobody asked about, and only that."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -65,6 +66,21 @@ async def test_whoever_asks_does_not_wait(deaf: World, ports: FlushPorts) -> Non
 
     assert (await flush(asked, period, ports, lane=Lane.INTERVAL)).outcome is Outcome.SYNCED
     assert (await flush(waiting, period, ports, lane=Lane.CUSTOMER)).outcome is Outcome.SYNCED
+
+
+async def test_a_thousand_requests_cost_one_flush(deaf: World, ports: FlushPorts) -> None:
+    """Somebody leans on the button, or a script does."""
+    ledger = deaf.services.ledger
+    customer, period = await used(deaf, "3")
+    asked = await asyncio.gather(*(ledger.request_sync(customer, "ON_DEMAND") for _ in range(1000)))
+
+    assert (await flush(customer, period, ports)).outcome is Outcome.SYNCED
+    assert (await flush(customer, period, ports)).outcome is Outcome.SYNCED
+
+    assert len({sync.id for sync, _ in asked}) == 1
+    assert sum(not joined for _, joined in asked) == 1  # who wakes a worker
+    assert await deaf.sandbox.calls(WRITES) == 1
+    assert await deaf.sandbox.calls("POST /v1/invoices/{invoice}/add_lines") == 1
 
 
 def calls_of(lane: Lane) -> float:
