@@ -26,6 +26,7 @@ from billing.cache.server import CacheGone
 log = structlog.get_logger(__name__)
 
 PREFIX = "changes:"
+EVERYBODY = ""  # in the place of a customer: all of them, as for a price
 USAGE_SPACING = 1.0  # seconds between two changes of usage, as the contract promises
 IDLE_SECONDS = 5.0  # of silence, after which the server has to show that it lives
 CONFIRM_SECONDS = 1.0  # a subscription that takes longer begins with the next reconnection
@@ -238,9 +239,10 @@ class Changes:
         if kind == b"subscribe" and customer in self._confirmed:
             self._confirmed[customer].set()
         elif kind == b"message":
-            change = _change(customer, rest[0])
-            for stream in self._streams.get(customer, ()):
-                stream.put(change)
+            told = self._streams if customer == EVERYBODY else {customer}
+            for each in told:
+                for stream in self._streams.get(each, ()):
+                    stream.put(_change(each, rest[0]))
 
 
 async def _next_message(connection: AbstractConnection) -> list[Any]:

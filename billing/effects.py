@@ -18,6 +18,8 @@ from billing.usage import CustomerId, Period
 
 # Every idempotency key of a flush begins so; an event quotes the key of the request that caused it.
 OUR_KEYS = "gw1:"
+# An event that only names its object; an endpoint of ours asks for whole ones, another may not.
+THIN = "v2.core.event"
 _NAME = re.compile(r"[a-z0-9_.]{1,100}")
 EVENT_ID = re.compile(r"evt_[A-Za-z0-9_]{1,250}")
 _ID = re.compile(r"[A-Za-z0-9_]{1,255}")
@@ -126,8 +128,10 @@ class Notice:
 
     @classmethod
     def of(cls, event: object) -> Self:
-        """The notice in a Stripe *event* (parsed JSON) of any API version; NotAnEvent otherwise."""
+        """The notice in a Stripe *event* (parsed JSON) of any API version, whole or thin; NotAnEvent otherwise."""
         body = _mapping(event, "The body is no JSON object.")
+        if body.get("object") == THIN:
+            body = _in_full(body)
         data = _mapping(body.get("data"), "The event has no `data`.")
         subject = _mapping(data.get("object"), "The event has no `data.object`.")
         return cls(
@@ -135,7 +139,7 @@ class Notice:
             type=_matching(_NAME, body.get("type"), "The event has no usable `type`."),
             object_id=_id(subject.get("id")),
             customer=customer_of(subject) or customer_of(data.get("previous_attributes")),
-            invoice=_id(subject.get("id"), "in_") or _id(subject.get("invoice"), "in_"),
+            invoice=invoice_of(subject),
             period=period_of(subject),
             echo=_is_ours(body.get("request")),
         )
@@ -157,6 +161,8 @@ class Notice:
             return f"/v1/invoices/{self.invoice}"
         if self.object_id is not None and self.object_id.startswith("pm_"):
             return f"/v1/payment_methods/{self.object_id}"
+        if self.object_id is not None and self.object_id.startswith("cn_"):
+            return f"/v1/credit_notes/{self.object_id}"
         return None
 
     @property
@@ -166,6 +172,11 @@ class Notice:
             return ()
         named = (each for each in (self.invoice, self.customer) if each is not None)
         return (*named, *self.effect.generations)
+
+
+def invoice_of(body: Mapping[str, Any]) -> str | None:
+    """The invoice that *body*, a Stripe object, is or belongs to."""
+    return _id(body.get("id"), "in_") or _id(body.get("invoice"), "in_")
 
 
 def customer_of(body: object) -> CustomerId | None:
@@ -184,6 +195,17 @@ def period_of(body: Mapping[str, Any]) -> Period | None:
         return Period.parse(text) if isinstance(text, str) else None
     except ValueError:
         return None
+
+
+def _in_full(thin: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A thin event in the shape of a whole one: it names an object and shows nothing of it."""
+    reason = thin.get("reason")
+    return {
+        "id": thin.get("id"),
+        "type": str(thin.get("type")).removeprefix("v1."),
+        "data": {"object": thin.get("related_object")},
+        "request": reason.get("request") if isinstance(reason, dict) else None,
+    }
 
 
 def _mapping(value: object, otherwise: str) -> Mapping[str, Any]:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 import structlog
 
 from billing.budget import Lane
-from billing.changes import Change, ChangeReason
-from billing.effects import Duty, Notice, customer_of, period_of
+from billing.cache import tags
+from billing.changes import EVERYBODY, Change, ChangeReason
+from billing.effects import Duty, Notice, customer_of, invoice_of, period_of
 from billing.errors import Refused, StripeRejected, Unavailable
 from billing.inbox.events import Bundle, EventStatus
 from billing.services import Services
@@ -57,7 +58,9 @@ class _Looked:
     @property
     def changes(self) -> list[Change]:
         invoice = next((each.invoice for each in self.notices if each.invoice), None)
-        owners = {each.customer for each in self.notices if each.customer is not None}
+        owners: set[str] = {each.customer for each in self.notices if each.customer is not None}
+        if any(tags.CATALOGUE in each.generations for each in self.notices):
+            owners.add(EVERYBODY)
         return [Change(owner, ChangeReason.WEBHOOK, invoice=invoice) for owner in owners]
 
 
@@ -123,8 +126,8 @@ async def _with_owner(services: Services, notices: list[Notice]) -> list[Notice]
     except StripeRejected as error:
         log.info("inbox.owner_unknown", path=path, status=error.status)
         return notices
-    found, period = customer_of(body), period_of(body)
-    return [replace(each, customer=found, period=each.period or period) for each in notices]
+    customer, invoice, period = customer_of(body), invoice_of(body), period_of(body)
+    return [replace(each, customer=customer, invoice=invoice, period=period) for each in notices]
 
 
 async def _do_duties(services: Services, notices: list[Notice]) -> None:

@@ -45,6 +45,24 @@ def test_a_write_of_ours_is_recognised_by_its_idempotency_key() -> None:
     assert not Notice.of(event("invoice.updated", INVOICE, request="req_of_an_old_version")).echo
 
 
+def test_a_thin_event_names_its_object_and_nothing_else() -> None:
+    """An endpoint may have been made to send these; whose the object is will be read from Stripe."""
+    thin = {
+        "id": "evt_test_1",
+        "object": "v2.core.event",
+        "type": "v1.invoice.updated",
+        "related_object": {"id": "in_1", "type": "invoice", "url": "/v1/invoices/in_1"},
+        "reason": {"type": "request", "request": {"id": "req_1", "idempotency_key": "gw1:x"}},
+    }
+
+    assert Notice.of(thin) == Notice(
+        "evt_test_1", "invoice.updated", "in_1", None, "in_1", None, echo=True
+    )
+    assert not Notice.of(thin | {"reason": None}).echo
+    with pytest.raises(NotAnEvent):
+        Notice.of(thin | {"related_object": None})
+
+
 def test_a_detached_payment_method_still_names_its_customer() -> None:
     """Stripe shows the customer as null then; its panel, and lists with its card, have to forget that."""
     detached = event("payment_method.detached", {"id": "pm_1", "customer": None})

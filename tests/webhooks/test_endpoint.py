@@ -132,7 +132,8 @@ async def test_another_api_version_is_recognised_and_still_heard(door: Door) -> 
         (b'{"a":' * 40_000 + b"1" + b"}" * 40_000, "The body is no JSON."),
         (b'{"id": NaN}', "The body is no JSON."),
         (b"[]", "The body is no JSON object."),
-        (b'{"object": "v2.core.event", "id": "evt_1"}', "The event has no `data`."),
+        (b'{"object": "event", "id": "evt_1"}', "The event has no `data`."),
+        (b'{"object": "v2.core.event", "id": "evt_1"}', "The event has no `data.object`."),
     ],
 )
 async def test_a_signed_body_of_the_wrong_shape_is_refused(

@@ -283,6 +283,32 @@ async def test_whose_an_invoice_is_is_read_when_the_event_does_not_say(deaf: Wor
     assert [before] != list(await deaf.services.cache.generations(customer))
 
 
+async def test_whose_a_credit_note_is_is_read_when_a_thin_event_names_no_more(deaf: World) -> None:
+    """The invoice that it corrects, and its customer, have changed as well."""
+    customer, draft = await deaf.billed(quantity="30000000")
+    await deaf.sandbox.dashboard("finalize", draft["id"])
+    note = await deaf.services.stripe.write(
+        "/v1/credit_notes", {"invoice": draft["id"], "amount": 1}, key="note", lane=Lane.SUPPORT
+    )
+    before = await deaf.services.cache.generations(customer, draft["id"])
+    await deaf.services.inbox.receive([Notice("evt_thin", "credit_note.created", note.body["id"])])
+    await deaf.worked()
+
+    after = await deaf.services.cache.generations(customer, draft["id"])
+    assert not set(before) & set(after)
+
+
+async def test_everybody_who_looks_hears_of_a_price(deaf: World) -> None:
+    """A price is shown to every customer whose usage it counts."""
+    customer = await deaf.shop.customer()
+    async with deaf.services.changes.subscribe(customer) as changes:
+        await deaf.services.inbox.receive([Notice("evt_1", "price.updated", "price_1")])
+        await deaf.worked()
+        change = await asyncio.wait_for(anext(aiter(changes)), 5)
+
+    assert (change.customer, change.reason) == (customer, ChangeReason.WEBHOOK)
+
+
 async def test_an_event_about_something_gone_is_done_with(deaf: World) -> None:
     """The invoice was deleted before anybody could ask whose it was."""
     await deaf.services.inbox.receive(
