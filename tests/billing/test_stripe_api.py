@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -13,13 +13,14 @@ import httpx
 import pytest
 import stripe
 import uvicorn
+from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from billing.budget import Budget, Lane
+from billing.budget import Budget, Lane, Outcome
 from billing.budget.policy import Allowance, BudgetPolicy
 from billing.errors import BillingError, KeyExpired, OutcomeUnknown, StripeBusy, StripeRejected
 from billing.money import plain
@@ -187,6 +188,43 @@ async def test_a_failure_is_named_for_what_may_follow(
 
     assert {name: getattr(raised.value, name) for name in told} == told
     assert len(counter.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "learnt"),
+    [
+        (JSONResponse({"id": "in_1"}), Outcome.OK),
+        (refusal(404, "resource_missing"), Outcome.OK),
+        (
+            refusal(429, "rate_limit", stripe_rate_limited_reason="endpoint-concurrency"),
+            Outcome.LIMITED,
+        ),
+        (
+            refusal(429, "rate_limit", stripe_rate_limited_reason="global-rate"),
+            Outcome.LIMITED_GLOBALLY,
+        ),
+        (
+            refusal(429, "rate_limit", stripe_rate_limited_reason="resource-specific"),
+            Outcome.LOCKED,
+        ),
+        (refusal(429, "lock_timeout"), Outcome.LOCKED),
+        (refusal(409, "idempotency_key_in_use"), Outcome.LOCKED),
+        (refusal(503), Outcome.FAILED),
+    ],
+)
+async def test_the_budget_learns_whose_limit_was_met(
+    api: StripeApi, counter: Counter, answer: Response, learnt: Outcome
+) -> None:
+    """A locked invoice slows nobody else, a limiter its endpoint or all; a 5xx counts for the breaker."""
+    endpoint = "POST /v1/invoices/{invoice}/add_lines"
+    labels = {"endpoint": endpoint, "lane": "customer", "outcome": learnt}
+    before = REGISTRY.get_sample_value("billing_stripe_calls_total", labels) or 0
+    counter.answers.append(answer)
+
+    with suppress(BillingError):
+        await api.send(add_lines(), lane=Lane.CUSTOMER)
+
+    assert REGISTRY.get_sample_value("billing_stripe_calls_total", labels) == before + 1
 
 
 async def test_a_read_is_tried_again_while_stripe_is_busy(api: StripeApi, counter: Counter) -> None:
