@@ -3,7 +3,6 @@
 import argparse
 
 from demo.tokens import ROLES, token
-from demo.up import up
 
 
 def main() -> None:
@@ -20,6 +19,8 @@ def main() -> None:
     )
     asked = parser.parse_args()
     if asked.command == "up":
+        from demo.up import up  # noqa: PLC0415 a token needs nothing of the gateway, and is there at once
+
         up()
     else:
         print(token(asked.role, [asked.customer] if asked.customer else []))
