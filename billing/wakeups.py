@@ -1,4 +1,4 @@
-"""The one module that enqueues: an arq job says "look at this customer now" and carries nothing else.
+"""The one module that enqueues: an arq job says "look at this now" and carries nothing else.
 
 The due-set in the ledger is the truth, so a wake-up that is lost, doubled or late costs time and
 never a cent; therefore a queue that cannot be reached is logged and not an error.
@@ -16,11 +16,13 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 
 from billing.budget import Lane
+from billing.errors import Unavailable
 from billing.usage import CustomerId, Period
 
 log = structlog.get_logger()
 
 FLUSH = "flush"
+SWEEP = "sweep"
 QUEUE = "arq:billing"
 # Longer than any outage that a queued wake-up should outlive; the due-set finds the rest.
 EXPIRES_MS = 600_000
@@ -64,7 +66,7 @@ def queue_pool(url: str, *, patience: int) -> ArqRedis:
 
 
 class Wakeups:
-    """Wakes a worker for one customer and period."""
+    """Wakes a worker."""
 
     def __init__(self, pool: ArqRedis) -> None:
         self._pool = pool
@@ -75,6 +77,13 @@ class Wakeups:
             await self._pool.enqueue_job(FLUSH, customer, str(period), lane.value)
         except (redis_errors.RedisError, OSError) as error:
             log.warning("wakeup.lost", customer=customer, error=type(error).__name__)
+
+    async def sweep(self) -> None:
+        """Have some worker take in what Stripe could not deliver; Unavailable when none can be told."""
+        try:
+            await self._pool.enqueue_job(SWEEP)
+        except (redis_errors.RedisError, OSError) as error:
+            raise Unavailable("The queue cannot be reached; ask again.", retry_after=1) from error
 
 
 @asynccontextmanager

@@ -28,7 +28,8 @@ _TABLE: Mapping[str, Mapping[Roles, str]] = {
     "Mutation": {
         PANEL: "syncBilling createPortalSession",
         METERING: "recordUsage",
-        SUPPORT: "adjustUsage holdBilling releaseBilling finalizeInvoice previewSync retrySync repairDrift replayWebhookEvent",
+        SUPPORT: "adjustUsage holdBilling releaseBilling finalizeInvoice previewSync retrySync repairDrift replayWebhookEvent "
+        "sweepWebhookEvents",
     },
     "Subscription": {PANEL: "billingChanged"},
     "Viewer": {ANYBODY: "role", PANEL: "customers"},
@@ -86,6 +87,7 @@ _TABLE: Mapping[str, Mapping[Roles, str]] = {
     "DriftReport": {SUPPORT: "lines checkedAt conflictingDeltas"},
     "DriftLine": {SUPPORT: "sku lineId kind expected found amount stripeDashboardUrl"},
     "ReplayWebhookEventPayload": {SUPPORT: "event errors"},
+    "SweepWebhookEventsPayload": {SUPPORT: "errors"},
     "WebhookEvent": {
         SUPPORT: "id type status receivedAt processedAt attempts objectId customerId failure stripeDashboardUrl",
     },

@@ -16,12 +16,13 @@ from resolvers.payloads import (
     RepairDriftPayload,
     ReplayWebhookEventPayload,
     RetrySyncPayload,
+    SweepWebhookEventsPayload,
     SyncBillingPayload,
 )
 from resolvers.portal import create_portal_session
 from resolvers.previewing import preview_sync
 from resolvers.repairing import repair_drift
-from resolvers.replaying import replay_webhook_event
+from resolvers.replaying import replay_webhook_event, sweep_webhook_events
 from resolvers.syncing import retry_sync, sync_billing
 from resolvers.usage import record_usage
 from schema.types.describing import graphql_type
@@ -45,4 +46,7 @@ class Mutation:
     repair_drift: RepairDriftPayload = strawberry.mutation(resolver=repair_drift)
     replay_webhook_event: ReplayWebhookEventPayload = strawberry.mutation(
         resolver=replay_webhook_event
+    )
+    sweep_webhook_events: SweepWebhookEventsPayload = strawberry.mutation(
+        resolver=sweep_webhook_events
     )

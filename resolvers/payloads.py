@@ -161,6 +161,13 @@ class RepairDriftPayload:
 
 
 @graphql_type
+class SweepWebhookEventsPayload:
+    """A worker has been told; what it finds appears in `webhookEvents`."""
+
+    errors: list[UserError] = refusals()
+
+
+@graphql_type
 class ReplayWebhookEventPayload:
     """The event, to be taken up again."""
 

@@ -1,4 +1,4 @@
-"""Support has one of Stripe's events taken up again."""
+"""Support has one of Stripe's events taken up again, or all looked for that never arrived."""
 
 # ruff: noqa: A002 the contract calls the argument `input`
 
@@ -8,11 +8,11 @@ from billing.usage import CustomerId
 from resolvers.audit import Act
 from resolvers.context import Info
 from resolvers.finding import not_found
-from resolvers.payloads import ReplayWebhookEventPayload
+from resolvers.payloads import ReplayWebhookEventPayload, SweepWebhookEventsPayload
 from resolvers.reasons import reasoned
 from resolvers.refusing import refusing
 from resolvers.webhook_event import WebhookEvent
-from schema.types.inputs import ReplayWebhookEventInput
+from schema.types.inputs import ReplayWebhookEventInput, SweepWebhookEventsInput
 
 
 @refusing
@@ -35,6 +35,19 @@ async def replay_webhook_event(
             raise not_found("event", input.event_id, "eventId")
         noted.after = _words(event)
     return ReplayWebhookEventPayload(event=WebhookEvent.of(event))
+
+
+@refusing
+async def sweep_webhook_events(
+    info: Info, input: SweepWebhookEventsInput
+) -> SweepWebhookEventsPayload:
+    """Support only: have a worker go through Stripe's list of events for those that never arrived."""
+    context = info.context
+    reason = reasoned(input.reason) if input.reason else None
+    act = Act(context, None, "sweepWebhookEvents", reason)
+    async with act.noted({}):
+        await context.services.wakeups.sweep()
+    return SweepWebhookEventsPayload()
 
 
 def _words(event: InboxEvent) -> dict[str, str | None]:

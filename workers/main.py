@@ -28,7 +28,7 @@ from billing.services import Services, open_services
 from billing.settings import Settings, load_settings
 from billing.stripe_api import boottime
 from billing.usage import CustomerId, Period
-from billing.wakeups import FLUSH, QUEUE, deserialize, queue_pool, serialize
+from billing.wakeups import FLUSH, QUEUE, SWEEP, deserialize, queue_pool, serialize
 from workers.close import close_ended
 from workers.dispatch import SLOTS, Work, dispatch
 from workers.events_sweep import sweep_events
@@ -86,7 +86,7 @@ async def close_job(ctx: dict[str, Any]) -> None:
 
 
 async def sweep_job(ctx: dict[str, Any]) -> None:
-    """Take in the events that Stripe could not deliver; at the start of a worker and every ten minutes."""
+    """Take in the events that Stripe could not deliver: when a worker starts, every ten minutes, when asked."""
     work: Work = ctx["work"]
     await sweep_events(work.services)
 
@@ -164,7 +164,7 @@ def worker_settings(settings: Settings) -> type:
             cron(close_job, name="close", minute=None, second=5, keep_result=0),
             cron(
                 sweep_job,
-                name="sweep",
+                name=SWEEP,
                 minute=set(range(0, 60, 10)),
                 run_at_startup=True,
                 keep_result=0,

@@ -143,6 +143,13 @@ class RepairDriftInput:
 
 
 @graphql_input
+class SweepWebhookEventsInput:
+    """Why Stripe's list of events is gone through now."""
+
+    reason: str | None = strawberry.field(default=None, description=REASON)
+
+
+@graphql_input
 class ReplayWebhookEventInput:
     """Which of Stripe's events to take up again."""
 

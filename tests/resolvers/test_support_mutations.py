@@ -5,12 +5,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from billing.effects import Notice
 from billing.inbox.events import EventStatus
 from billing.snapshot import PeriodState
 from billing.syncs import SyncStatus
 from billing.usage import CustomerId, Period
+from billing.wakeups import QUEUE
 from tests.resolvers.conftest import SUPPORT, Desk, panel_of
 from tests.support.stripe_sandbox import StripeSandbox
 
@@ -460,6 +462,22 @@ async def test_supports_own_syncs_stand_in_the_log(desk: Desk) -> None:
 
     [entry] = await audited(desk, customer)
     assert (entry["action"], entry["detail"]["after"]) == ("syncBilling", {"sync": mine})
+
+
+async def test_events_that_never_arrived_are_looked_for(desk: Desk, redis: Redis) -> None:
+    """After an outage of ours Support need not wait for the next turn, nor know the events by name."""
+    sweep = (
+        """mutation { sweepWebhookEvents(input: {reason: "we were down"}) { errors { code } } }"""
+    )
+
+    told = (await desk.ask(SUPPORT, sweep))["sweepWebhookEvents"]
+
+    assert told == {"errors": []}
+    [job] = await redis.zrange(QUEUE, 0, -1)
+    assert b'"sweep"' in (await redis.get(b"arq:job:" + job) or b"")
+    query = "query { auditLog { nodes { action reason outcome } } }"
+    [entry] = (await desk.ask(SUPPORT, query))["auditLog"]["nodes"]
+    assert entry == {"action": "sweepWebhookEvents", "reason": "we were down", "outcome": "DONE"}
 
 
 async def test_the_replay_of_a_price_stands_in_nobodys_log(desk: Desk) -> None:

@@ -13,11 +13,14 @@ from billing.errors import Unavailable
 from billing.inbox.events import EventStatus
 from billing.intake import replay
 from billing.services import Services
+from billing.settings import Settings
 from billing.snapshot import PeriodState
 from billing.stripe_api import StripeApi
+from billing.wakeups import SWEEP, open_wakeups
 from tests.support.hearing import World
 from tests.support.system import environment
 from workers.events_sweep import sweep_events
+from workers.main import worker_settings
 
 
 async def edited(world: World, invoice: str, times: int) -> None:
@@ -180,6 +183,18 @@ async def test_an_operator_can_sweep_now(deaf: World) -> None:
 
     found = (await deaf.services.inbox.page(100)).items
     assert customer in {each.customer for each in found}
+
+
+def test_a_worker_knows_the_job_that_support_asks_for(settings: Settings) -> None:
+    """A job whose name no worker knows is thrown away by arq."""
+    assert {each.name for each in worker_settings(settings).cron_jobs} >= {SWEEP}
+
+
+async def test_without_the_queue_support_is_told_that_nobody_will_look() -> None:
+    """A sweep that was asked for must not be forgotten in silence."""
+    async with open_wakeups("redis://127.0.0.1:1") as wakeups:
+        with pytest.raises(Unavailable):
+            await wakeups.sweep()
 
 
 async def test_support_can_replay_an_event_that_never_arrived(deaf: World) -> None:
