@@ -15,9 +15,10 @@ from functools import partial
 from typing import Any
 
 from billing.cache.envelopes import opened, sealed
+from billing.cache.looks import Filling, Look, State
 from billing.cache.memory import Cached, Memory, Source
 from billing.cache.policy import CachePolicy
-from billing.cache.server import CacheGone, CacheServer, Filling, Look, State
+from billing.cache.server import CacheGone, CacheServer
 from billing.cache.tags import Entry
 from billing.cache.tick import Tick
 from billing.cache.turns import Turns

