@@ -73,6 +73,7 @@ class Settings(BaseSettings):
     # Stripe's published rates per second (docs.stripe.com/rate-limits) and the share we use.
     stripe_rate: float = 100
     stripe_endpoint_rate: float = 25
+    stripe_search_rate: float = 20
     stripe_share: float = 0.8
     # List calls at the same time (Stripe limits slow calls by concurrency, without naming a figure),
     # reads in 30 days (500 for each payment you take, 10,000 at least: set it to yours), and the

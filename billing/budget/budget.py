@@ -79,7 +79,7 @@ class Budget:
 
     async def _wait_in_line(self, passage: Passage, patience: float) -> None:
         place, deadline = (passage.call.endpoint, passage.lane), _now() + patience
-        line = self._waiting[place] / self._policy.endpoint.rate
+        line = self._waiting[place] / self._policy.allowance(passage.call.endpoint).rate
         if line > patience:
             raise _overloaded(passage, line)
         self._waiting[place] += 1
@@ -155,8 +155,7 @@ class Budget:
 
     async def state(self) -> BudgetState:
         """Who waits, and what each endpoint used so far has left; RedisError when Redis is away."""
-        endpoint = self._policy.endpoint
-        return await read_state(self._redis, Lane, endpoint.rate, endpoint.burst)
+        return await read_state(self._redis, Lane, self._policy)
 
 
 def _overloaded(passage: Passage, wait: float) -> Overloaded:

@@ -23,7 +23,7 @@ class Allowance:
 class BudgetPolicy:
     """What may be spent; *max_wait* in seconds, *reads* in 30 days, *lists* at the same time.
 
-    What a killed process held comes back after *lease_ms*: longer than the longest call.
+    Searches have an allowance of their own, smaller than an endpoint's. What a killed process held comes back after *lease_ms*: longer than the longest call.
     """
 
     account: Allowance
@@ -32,6 +32,7 @@ class BudgetPolicy:
     reads: int
     max_wait: float
     lease_ms: int = 60_000
+    search: Allowance = Allowance(16, 4)
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -43,4 +44,9 @@ class BudgetPolicy:
             reads=settings.stripe_read_allowance,
             max_wait=settings.stripe_max_wait,
             lease_ms=round(settings.flush_lease * 1000),
+            search=Allowance.within(settings.stripe_search_rate, settings.stripe_share),
         )
+
+    def allowance(self, endpoint: str) -> Allowance:
+        """What *endpoint* may take."""
+        return self.search if endpoint.endswith("/search") else self.endpoint

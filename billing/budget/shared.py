@@ -64,7 +64,7 @@ class Shared:
             "permit": passage.permit,
             "outcome": passage.outcome,
             "account": self._policy.account.rate,
-            "endpoint": self._policy.endpoint.rate,
+            "endpoint": self._policy.allowance(passage.call.endpoint).rate,
             "slots": self._policy.lists if passage.call.lists else 0,
             "object": passage.call.object or False,
             "jitter": random.random(),  # noqa: S311 spreads retries, guards nothing
@@ -82,7 +82,7 @@ class Shared:
             "reach": REACH[lane],
             "floor": FLOOR,
             "account": _numbers(policy.account),
-            "endpoint": _numbers(policy.endpoint),
+            "endpoint": _numbers(policy.allowance(call.endpoint)),
             # The last slot is left to customers.
             "slots": policy.lists - (lane is not Lane.CUSTOMER) if call.lists else 0,
             "object": call.object or False,

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from redis.asyncio import Redis
 
+from billing.budget.policy import Allowance, BudgetPolicy
 from billing.redis_reply import reply
 
 TAG = "{stripe}:"
@@ -59,13 +60,8 @@ class BudgetState:
     reads: int
 
 
-async def read_state(
-    redis: Redis,
-    lanes: Iterable[str],
-    rate: float,
-    burst: float,
-) -> BudgetState:
-    """The state of every endpoint called so far; *rate* and *burst* are those of an endpoint at rest."""
+async def read_state(redis: Redis, lanes: Iterable[str], policy: BudgetPolicy) -> BudgetState:
+    """The state of every endpoint called so far."""
     names = sorted(each.decode() for each in await reply(redis.smembers(ENDPOINTS)))
     async with redis.pipeline(transaction=False) as pipe:
         pipe.time()
@@ -79,7 +75,7 @@ async def read_state(
     return BudgetState(
         lanes=tuple((lane, counts[lane]) for lane in lanes),
         endpoints=tuple(
-            _endpoint(name, bucket, now=now, rate=rate, burst=burst)
+            _endpoint(name, bucket, now, policy.allowance(name))
             for name, bucket in zip(names, buckets[1:], strict=True)
         ),
         limited_until=_limited_until(buckets, now),
@@ -106,19 +102,14 @@ def _waiting(told: Mapping[bytes, bytes], now: float) -> Counter[str]:
 
 
 def _endpoint(
-    name: str,
-    bucket: Mapping[bytes, bytes],
-    *,
-    now: float,
-    rate: float,
-    burst: float,
+    name: str, bucket: Mapping[bytes, bytes], now: float, full: Allowance
 ) -> EndpointState:
-    present = min(float(bucket.get(b"rate", rate)), rate)
+    present = min(float(bucket.get(b"rate", full.rate)), full.rate)
     spent = max(float(bucket.get(b"tat", 0)) - now, 0) / 1000 * present
     return EndpointState(
         endpoint=name,
         per_second=present,
-        available=max(burst - 1 - spent, 0),
+        available=max(full.burst - 1 - spent, 0),
         throttled=int(bucket.get(b"throttled", 0)),
     )
 

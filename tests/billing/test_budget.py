@@ -135,6 +135,19 @@ async def test_the_account_bounds_all_endpoints_together(redis: Redis) -> None:
     assert max(moments) - started >= (60 - 10) / 50
 
 
+async def test_searches_are_slower_than_other_calls(redis: Redis) -> None:
+    """Stripe grants 20 of them a second, to other endpoints 25."""
+    budget = Budget(redis, replace(POLICY, search=Allowance(rate=0.1, burst=2)))
+    search = Call.of("GET", "/v1/customers/search")
+    await spend(budget, search)
+    await spend(budget, search)
+
+    with pytest.raises(Overloaded):
+        await spend(budget, search)
+    assert (await endpoint_state(budget, search)).per_second == 0.1
+    await spend(budget, listing())
+
+
 async def test_a_refusal_takes_nothing(redis: Redis) -> None:
     """All or nothing: an account at its limit must not eat the endpoint's tokens."""
     budget = Budget(redis, replace(POLICY, account=Allowance(rate=1, burst=2)))
@@ -549,3 +562,4 @@ def test_the_policy_is_the_operators() -> None:
     assert (policy.account.rate, policy.endpoint.rate) == (80, 20)
     assert policy.account.rate + policy.account.burst == pytest.approx(100)
     assert policy.endpoint.rate + policy.endpoint.burst == pytest.approx(25)
+    assert policy.search.rate + policy.search.burst == pytest.approx(20)
