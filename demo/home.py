@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 HOME = Path(os.environ.get("BILLING_DATA_DIR", ".data")).resolve()
 REMEMBERED = HOME / "demo.json"
+LEAVING_SECONDS = 10  # the parts of a demo that was killed take one or two
 
 
 class DemoRefused(SystemExit):
@@ -50,7 +52,7 @@ def secret(name: str, prefix: str = "") -> str:
 def port(name: str) -> int:
     """A free port, the same one at every start."""
     number = int(remembered(f"{name}_port", free_port()))
-    if not is_free("127.0.0.1", number):
+    if not becomes_free("127.0.0.1", number):
         raise DemoRefused(
             f"Port {number}, which {name} used before, is taken by another program; "
             f"stop that program, or remove {REMEMBERED} to start with new data addresses.",
@@ -65,8 +67,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def is_free(host: str, number: int) -> bool:
-    """Whether a server could listen on *number*."""
+def becomes_free(host: str, number: int) -> bool:
+    """Whether a server can listen on *number*: now, or when the parts of a killed demo have gone."""
+    deadline = time.monotonic() + (LEAVING_SECONDS if REMEMBERED.exists() else 0)
+    while not _is_free(host, number):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _is_free(host: str, number: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -39,6 +39,7 @@ class Place:
 def up() -> None:
     """Run until Ctrl-C or SIGTERM."""
     signal.signal(signal.SIGTERM, _interrupt)
+    owner = os.getppid()
     with home.only_one(), contextlib.suppress(KeyboardInterrupt):
         place = _place()
         os.environ.update(_environment(place))
@@ -47,7 +48,7 @@ def up() -> None:
             _start(processes, place)
             loaded = asyncio.run(_load(place))
             _say(place, loaded)
-            while True:
+            while not _left_by_make(owner):
                 processes.all_alive()
                 time.sleep(1)
     print("Stopped; the data stay in", home.HOME)
@@ -57,10 +58,15 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def _left_by_make(owner: int) -> bool:
+    """Whether the `make` that started this was killed, which it could not pass on."""
+    return "MAKELEVEL" in os.environ and os.getppid() != owner
+
+
 def _place() -> Place:
     host = os.environ.get("BILLING_HOST", "127.0.0.1")
     port = int(os.environ.get("BILLING_PORT", "8000"))
-    if not home.is_free(host, port):
+    if not home.becomes_free(host, port):
         raise home.DemoRefused(
             f"Port {port} is taken; choose another, for example: BILLING_PORT=8010 make up"
         )
