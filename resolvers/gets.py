@@ -1,7 +1,7 @@
 """Every GET of Stripe's that answers a field: its path, what is kept of its answer, and as what it is read."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from billing.cache import Shape, kept, tags
@@ -71,20 +71,21 @@ def invoice(invoice: str) -> Get:
 
 def invoices(customer: str, window: Window, status: str | None) -> Get:
     """A page of a customer's invoices without their lines; each whole invoice fills its own entry."""
+    heads = invoice_heads(customer, window, status)
     whole: list[tuple[Entry, Any]] = []
 
     def keep(body: Body) -> Any:
         whole[:] = [(tags.invoice(each["id"]), kept.invoice(each)) for each in body["data"]]
-        return _kept_page(kept.invoice_head)(body)
+        return heads.keep(body)
 
-    return Get(
-        tags.invoices(customer, window, status),
-        "/v1/invoices",
-        keep,
-        _shaped_page(InvoiceRecord.from_stripe),
-        _params(window, customer=customer, status=status),
-        whole,
-    )
+    return replace(heads, keep=keep, others=whole)
+
+
+def invoice_heads(customer: str, window: Window, status: str | None) -> Get:
+    """The same page and nothing else: what adds up to years of bills is not worth its lines' memory."""
+    entry = tags.invoices(customer, window, status)
+    params = _params(window, customer=customer, status=status)
+    return _page(entry, "/v1/invoices", params, kept.invoice_head, InvoiceRecord.from_stripe)
 
 
 def lines(invoice: str, window: Window) -> Get:

@@ -86,6 +86,11 @@ class Loaders(LedgerLoaders):
         return Loader.each(self._invoices)
 
     @cached_property
+    def invoice_heads(self) -> Loader[InvoicesOf, Page[InvoiceRecord]]:
+        """The same page, to be added up: nobody is going to look at single ones."""
+        return Loader.each(self._invoice_heads)
+
+    @cached_property
     def lines(self) -> Loader[PageOf, Page[LineRecord]]:
         """A page of an invoice's lines."""
         return Loader.each(self._lines)
@@ -156,6 +161,9 @@ class Loaders(LedgerLoaders):
             record = InvoiceRecord.from_stripe(whole)
             self.invoice.prime(record.id, _loaded_invoice(cached, record))
         return _page(cached).map(lambda record: _loaded_invoice(cached, record))
+
+    async def _invoice_heads(self, wanted: InvoicesOf) -> Page[InvoiceRecord]:
+        return _page(await self._reading.get(gets.invoice_heads(*wanted)))
 
     async def _lines(self, wanted: PageOf) -> Page[LineRecord]:
         invoice, window = wanted

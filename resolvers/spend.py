@@ -53,8 +53,8 @@ async def _invoices_since(
     found: list[InvoiceRecord] = []
     while True:
         after = found[-1].id if found else None
-        page = await context.loaders.invoices.load(InvoicesOf(customer, Window(MOST, after)))
-        found += [loaded.value for loaded in page.items]
+        page = await context.loaders.invoice_heads.load(InvoicesOf(customer, Window(MOST, after)))
+        found += page.items
         if not page.has_more or found[-1].created < oldest.start:
             return found
 
