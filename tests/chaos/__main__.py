@@ -1,0 +1,30 @@
+# ruff: noqa: T201 - it speaks to a person on a terminal
+"""``python -m tests.chaos --seconds 60 --seed 1``: kills, faults, deltas, and whether every bill is exact."""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.chaos.run import chaos
+
+
+async def main() -> int:
+    """How many things were wrong."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--logs", type=Path, help="keep the processes' logs and data here")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as fresh:
+        folder = options.logs or Path(fresh)
+        folder.mkdir(parents=True, exist_ok=True)
+        print(f"seed {options.seed}, {options.seconds:.0f} s of trouble", flush=True)
+        report = await chaos(folder, seconds=options.seconds, seed=options.seed)
+    print(report.text())
+    return len(report.mistakes)
+
+
+if __name__ == "__main__":
+    sys.exit(1 if asyncio.run(main()) else 0)

@@ -1,0 +1,174 @@
+"""After the trouble: is everything at rest, and does every bill say what the books say? Own arithmetic."""
+
+import asyncio
+import contextlib
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+import httpx
+
+from billing import keys
+from billing.ledger import Ledger
+from billing.redis_reply import reply
+from billing.snapshot import PeriodState
+from billing.syncs import SyncStatus
+from billing.usage import CustomerId
+from tests.chaos.parts import LOOK_SECONDS, Installation
+from tests.chaos.reporters import CENTS, CUSTOMERS, FEW, SUMS, Books, asked
+from tests.support.system import until
+
+UNDERWAY = (SyncStatus.QUEUED, SyncStatus.RUNNING, SyncStatus.RETRYING)
+
+
+@dataclass
+class Audit:
+    """Reads Stripe, the ledger's keys and the panel's numbers."""
+
+    town: Installation
+    books: Books
+    ledger: Ledger
+
+    async def unrest_after(self, seconds: float) -> list[str]:
+        """What has not come to rest within *seconds*."""
+        found: list[str] = []
+
+        async def rests() -> bool:
+            await asyncio.sleep(LOOK_SECONDS)
+            found[:] = await self._unrest()
+            return not found
+
+        with contextlib.suppress(AssertionError):
+            await until(rests, "everything is at rest", seconds)
+        return found
+
+    async def mistakes(self) -> list[str]:
+        """Everything that is wrong with the bills; empty is what we want."""
+        found = list(self.books.wrong)
+        async with (
+            httpx.AsyncClient(base_url=self.town.stripe.url) as http,
+            self.town.system.caller("support") as support,
+        ):
+            for customer in CUSTOMERS:
+                invoices = [each async for each in _listed(http, "/v1/invoices", customer=customer)]
+                lines = {
+                    each["id"]: [
+                        line async for line in _listed(http, f"/v1/invoices/{each['id']}/lines")
+                    ]
+                    for each in invoices
+                }
+                found += self._quantities(customer, lines)
+                found += _amounts(lines)
+                found += await self._drafts(customer, invoices)
+                found += await _numbers(support.http, customer)
+        return found
+
+    async def _unrest(self) -> list[str]:
+        """What is not at rest yet: due members, leases, flights, syncs under way, parked periods."""
+        redis = self.town.ledger
+        now = (await redis.time())[0] * 1000
+        places = [keys.due(shard) for shard in range(keys.SHARDS)]
+        places += [keys.syncs(shard, each) for shard in range(keys.SHARDS) for each in UNDERWAY]
+        async with redis.pipeline(transaction=False) as pipeline:
+            for place in places:
+                pipeline.zrange(place, 0, -1)
+            waiting = await pipeline.execute()
+        found = [
+            f"{place}: {each.decode()}"
+            for place, its in zip(places, waiting, strict=True)
+            for each in its
+        ]
+        for name in CUSTOMERS:
+            customer = CustomerId(name)
+            for period in await self.ledger.periods(customer):
+                snapshot = await self.ledger.peek(customer, period)
+                lease = await reply(redis.hget(keys.period(customer, period), "lease_ms"))
+                facts = {
+                    "flight": snapshot.flight is not None,
+                    "stuck": snapshot.stuck is not None,
+                    "lease": int(lease or 0) > now,
+                    "not told": not snapshot.up_to_date
+                    and snapshot.state is not PeriodState.SEALED,
+                }
+                found += [f"{what}: {name} {period}" for what, so in facts.items() if so]
+        return found
+
+    def _quantities(self, customer: str, lines: dict[str, list[dict[str, Any]]]) -> list[str]:
+        billed: defaultdict[str, Decimal] = defaultdict(Decimal)
+        found = []
+        for invoice, its in lines.items():
+            keys_seen = Counter(line["metadata"]["gw_line"] for line in its)
+            found += [f"{invoice} doubles {key}" for key, count in keys_seen.items() if count > 1]
+            for line in its:
+                billed[line["metadata"]["gw_line"].split("~")[0]] += _quantity(line)
+        owed = {sku: each for (owner, sku), each in self.books.owed.items() if owner == customer}
+        found += [
+            f"{customer} {sku}: owed {owed.get(sku, 0)}, billed {billed.get(sku, 0)}"
+            for sku in sorted({*owed, *billed})
+            if owed.get(sku, 0) != billed.get(sku, 0)
+        ]
+        return found
+
+    async def _drafts(self, customer: str, invoices: list[dict[str, Any]]) -> list[str]:
+        """One invoice a month, and a draft only for a month that is open."""
+        months = Counter(each["metadata"]["gw_period"] for each in invoices)
+        found = [f"{customer} has {n} invoices for {month}" for month, n in months.items() if n > 1]
+        states = {
+            str(period): (await self.ledger.peek(CustomerId(customer), period)).state
+            for period in await self.ledger.periods(CustomerId(customer))
+        }
+        for each in invoices:
+            month = each["metadata"]["gw_period"]
+            is_draft = each["status"] == "draft"
+            if is_draft != (states.get(month) is PeriodState.OPEN):
+                found.append(f"{each['id']} of {month} is {each['status']}, {states.get(month)}")
+        return found
+
+
+def _quantity(line: dict[str, Any]) -> Decimal:
+    return Decimal(
+        line["metadata"]["gw_quantity"] if line["pricing"] is None else line["quantity_decimal"]
+    )
+
+
+def _amounts(lines: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Each line's amount is quantity times price, rounded half away from zero to whole cents."""
+    found = []
+    for invoice, its in lines.items():
+        for line in its:
+            key = line["metadata"]["gw_line"].split("~")[0]
+            unit = Decimal(CENTS[FEW[3] if key.startswith("adj:") else key])
+            cents = (_quantity(line) * unit).quantize(Decimal(1), rounding=ROUND_HALF_UP)
+            if cents != line["amount"]:
+                found.append(f"{invoice} {key}: {line['amount']} cents, not {cents}")
+    return found
+
+
+async def _numbers(http: httpx.AsyncClient, customer: str) -> list[str]:
+    """The panel says that Stripe has it all."""
+    data = await asked(http, SUMS, id=customer)
+    if not data or not data["customer"]:
+        return [f"the panel of {customer} does not answer"]
+    four = {
+        name: Decimal(each["amount"]) for name, each in data["customer"]["currentPeriod"].items()
+    }
+    agreed = four["inStripe"] == four["total"] and not four["claimed"] and not four["pending"]
+    return [] if agreed else [f"the panel of {customer} shows {four}"]
+
+
+async def _listed(
+    http: httpx.AsyncClient, path: str, **query: str
+) -> AsyncIterator[dict[str, Any]]:
+    """Every object of a list of Stripe's."""
+    headers = {"Authorization": "Bearer sk_test_0123456789abcdef"}
+    params: dict[str, Any] = {"limit": 100, **query}
+    while True:
+        answer = await http.get(path, params=params, headers=headers)
+        page = answer.raise_for_status().json()
+        for each in page["data"]:
+            yield each
+        if not page["has_more"]:
+            return
+        params["starting_after"] = page["data"][-1]["id"]

@@ -1,0 +1,173 @@
+"""Who sends usage and corrections, and the books of what was acknowledged: what is owed, and nothing else."""
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from random import Random
+from typing import Any
+
+import httpx
+import orjson
+
+from billing.usage import Period
+from tests.support.asking import SYNC
+from tests.support.system import System
+
+CUSTOMERS = tuple(f"cus_chaos{n}" for n in range(8))
+# Cents; the first customer uses them all, which takes more than one bulk call.
+CENTS = {f"sku-{n}": f"{n * n}.{n:04d}" for n in range(60)} | {"sku-0": "0.000000000001"}
+FEW = tuple(CENTS)[:6]
+SUMS = """query Sums($id: ID!) { customer(id: $id) { currentPeriod {
+  inStripe { amount } claimed { amount } pending { amount } total { amount } } } }"""
+ADJUST = """mutation Adjust($id: ID!, $sku: String!, $quantity: Decimal!, $key: String!) {
+  adjustUsage(input: {customerId: $id, sku: $sku, quantity: $quantity, reason: "chaos", idempotencyKey: $key}) {
+    adjustment { id } errors { code } } }"""
+PAUSE = 0.05
+
+
+@dataclass
+class Books:
+    """*owed* by customer and SKU (corrections by their id); *wrong* is what must never have happened."""
+
+    owed: defaultdict[tuple[str, str], Decimal] = field(
+        default_factory=lambda: defaultdict(Decimal)
+    )
+    counts: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Reporter:
+    """One metering service: sends each batch until it is acknowledged, and some of them again later."""
+
+    name: str
+    system: System
+    books: Books
+    dice: Random
+    ending: asyncio.Event
+    sent: list[list[dict[str, str]]] = field(default_factory=list)
+
+    async def run(self) -> None:
+        """Until *ending*; the last batch is sent until it is acknowledged."""
+        async with self.system.caller("metering") as caller:
+            while not self.ending.is_set():
+                batch = self._batch()
+                if await self._acknowledged(caller.http, batch) is not None:
+                    self._book(batch)
+                if self.dice.random() < 0.2:
+                    accepted = await self._acknowledged(caller.http, self.dice.choice(self.sent))
+                    if accepted:
+                        self.books.wrong.append(f"{accepted} repeated deltas were counted again")
+                await asyncio.sleep(self.dice.uniform(0, PAUSE))
+
+    def _batch(self) -> list[dict[str, str]]:
+        return [self._delta() for _ in range(self.dice.randrange(1, 100))]
+
+    def _delta(self) -> dict[str, str]:
+        customer = self.dice.choice(CUSTOMERS)
+        skus = tuple(CENTS) if customer == CUSTOMERS[0] else FEW
+        now = datetime.now(UTC)
+        last_month = Period.containing(now).start - timedelta(hours=self.dice.randrange(1, 20))
+        self.books.counts["deltas made"] += 1
+        quantity = Decimal(self.dice.randrange(-(10**14), 10**15)).scaleb(
+            self.dice.randrange(-12, -7)
+        )
+        return {
+            "id": f"{self.name}-{self.books.counts['deltas made']}",
+            "customerId": customer,
+            "sku": self.dice.choice(skus),
+            "quantity": f"{quantity:f}",
+            "occurredAt": (last_month if self.dice.random() < 0.15 else now).isoformat(),
+            "app": self.dice.choice(["web", "worker"]),
+        }
+
+    async def _acknowledged(self, http: httpx.AsyncClient, batch: Sequence[Any]) -> int | None:
+        """How many were new; None for a batch that was refused, which is wrong."""
+        content = b"\n".join(orjson.dumps(each) for each in batch)
+        while True:
+            self.books.counts["reports sent"] += 1
+            try:
+                answer = await http.post("/usage", content=content)
+            except httpx.HTTPError:
+                self.books.counts["reports without an answer"] += 1
+                await asyncio.sleep(PAUSE)
+                continue
+            if answer.status_code >= 500:
+                self.books.counts["reports answered 5xx"] += 1
+                await asyncio.sleep(PAUSE)
+                continue
+            told = answer.json()
+            if answer.status_code != 200 or told["rejected"]:
+                self.books.wrong.append(f"a batch was refused: {told}")
+                return None
+            self.books.counts["deltas known already"] += told["duplicates"]
+            return int(told["accepted"])
+
+    def _book(self, batch: list[dict[str, str]]) -> None:
+        self.sent.append(batch)
+        self.books.counts["deltas acknowledged"] += len(batch)
+        for each in batch:
+            self.books.owed[each["customerId"], each["sku"]] += Decimal(each["quantity"])
+
+
+@dataclass
+class Support:
+    """People at their desks: they ask for syncs, correct bills and look at the four numbers."""
+
+    system: System
+    books: Books
+    dice: Random
+    ending: asyncio.Event
+
+    async def run(self) -> None:
+        """Until *ending*; a correction that was begun is sent until it is answered."""
+        async with self.system.caller("support") as caller:
+            while not self.ending.is_set():
+                customer = self.dice.choice(CUSTOMERS)
+                deed = self.dice.choice([self._sync, self._sync, self._look, self._adjust])
+                await deed(caller.http, customer)
+                await asyncio.sleep(self.dice.uniform(0, 8 * PAUSE))
+
+    async def _sync(self, http: httpx.AsyncClient, customer: str) -> None:
+        answered = await asked(http, SYNC, id=customer)
+        self.books.counts["syncs asked for" if answered else "syncs without an answer"] += 1
+
+    async def _look(self, http: httpx.AsyncClient, customer: str) -> None:
+        data = await asked(http, SUMS, id=customer)
+        if data and data["customer"]:
+            four = {
+                name: Decimal(each["amount"])
+                for name, each in data["customer"]["currentPeriod"].items()
+            }
+            self.books.counts["sums looked at"] += 1
+            if four["inStripe"] + four["claimed"] + four["pending"] != four["total"]:
+                self.books.wrong.append(f"the four numbers do not add up: {four}")
+
+    async def _adjust(self, http: httpx.AsyncClient, customer: str) -> None:
+        quantity = Decimal(self.dice.randrange(-500, 500) or 1).scaleb(-2)
+        key = f"adjust-{self.books.counts['corrections']}"
+        given = {"id": customer, "sku": FEW[3], "quantity": f"{quantity:f}", "key": key}
+        while True:
+            data = await asked(http, ADJUST, **given)
+            payload = data and data["adjustUsage"]
+            if payload and payload["adjustment"]:
+                break
+            codes = {each["code"] for each in payload["errors"]} if payload else set()
+            if "NOT_FOUND" in codes:  # no usage of theirs has come in yet
+                return
+            await asyncio.sleep(PAUSE)
+        self.books.counts["corrections"] += 1
+        self.books.owed[customer, f"adj:{payload['adjustment']['id']}"] += quantity
+
+
+async def asked(http: httpx.AsyncClient, query: str, **variables: Any) -> Any:
+    """The data of an answer without errors, else None: in trouble, no answer is an answer."""
+    try:
+        answer = await http.post("/graphql", json={"query": query, "variables": variables})
+        body = answer.json()
+    except (httpx.HTTPError, ValueError):
+        return None
+    return None if body.get("errors") else body["data"]

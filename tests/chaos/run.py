@@ -1,0 +1,150 @@
+"""One run: usage and trouble for some seconds, then peace, then the audit."""
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+
+from billing.errors import LedgerUnavailable
+from billing.ledger import Ledger
+from billing.usage import CustomerId, Period
+from tests.chaos.audit import Audit
+from tests.chaos.parts import Installation, installed
+from tests.chaos.reporters import CENTS, CUSTOMERS, Books, Reporter, Support, asked
+from tests.chaos.trouble import Trouble
+from tests.support.asking import SYNC
+from tests.support.system import until
+
+REPORTERS = 4
+REST_SECONDS = 60
+
+
+@dataclass
+class Report:
+    """What happened, and what was wrong in the end."""
+
+    mistakes: list[str]
+    deaths: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    load: Counter[str] = field(default_factory=Counter)
+    stripe: dict[str, int] = field(default_factory=dict)
+    rest_seconds: float = 0
+
+    def text(self) -> str:
+        """For a terminal."""
+        calls, deltas = sum(self.stripe.values()), self.load["deltas acknowledged"]
+        lines = [
+            f"{n:>9,} {name}"
+            for part in (self.deaths, self.faults, self.load)
+            for name, n in part.items()
+        ]
+        lines += [f"{n:>9,} {name}" for name, n in sorted(self.stripe.items())]
+        lines += [
+            f"{calls:>9,} calls to Stripe, {1000 * calls / max(deltas, 1):.1f} for 1,000 deltas",
+            f"{self.rest_seconds:>9.1f} s until everything was at rest",
+            *(f"WRONG: {each}" for each in self.mistakes),
+        ]
+        return "\n".join(lines)
+
+
+async def chaos(folder: Path, *, seconds: float, seed: int) -> Report:
+    """Trouble for *seconds*, then what was wrong when all had come to rest, or had not in a minute."""
+    async with installed(folder, _objects()) as town:
+        ledger = Ledger(town.ledger)
+        await ledger.open()
+        books, trouble = Books(), Trouble(town, Random(f"trouble {seed}"), seconds)
+        await _live(town, books, trouble, ledger, seconds=seconds, seed=seed)
+        await trouble.heal()
+        await _end_last_month(ledger, CUSTOMERS)
+        await _ask_for_syncs(town)
+        audit, began = Audit(town, books, ledger), time.monotonic()
+        unrest = await audit.unrest_after(REST_SECONDS)
+        return Report(
+            unrest + await audit.mistakes(),
+            Counter({f"times {name} was killed": part.killed for name, part in town.parts.items()})
+            + Counter({f"times {name} ended": part.ended for name, part in town.parts.items()})
+            + Counter(
+                {f"times {name} stood still": part.frozen for name, part in town.parts.items()}
+            ),
+            Counter({f"faults: {kind}": count for kind, count in trouble.struck.items()}),
+            books.counts,
+            await town.stripe_calls(),
+            time.monotonic() - began,
+        )
+
+
+async def _live(
+    town: Installation, books: Books, trouble: Trouble, ledger: Ledger, *, seconds: float, seed: int
+) -> None:
+    """Usage and trouble; in the middle of it, last month ends for half of the customers."""
+    ending, peace = asyncio.Event(), asyncio.Event()
+    workers = [
+        Reporter(f"r{n}", town.system, books, Random(f"reporter {n} {seed}"), ending)
+        for n in range(REPORTERS)
+    ]
+    loads = [asyncio.create_task(each.run()) for each in workers]
+    loads.append(
+        asyncio.create_task(Support(town.system, books, Random(f"support {seed}"), ending).run())
+    )
+    troubles = [asyncio.create_task(trouble.kill(peace)), asyncio.create_task(trouble.err(peace))]
+    await asyncio.sleep(seconds / 2)
+    await _end_last_month(ledger, CUSTOMERS[::2])
+    await asyncio.sleep(seconds / 2)
+    peace.set()
+    await asyncio.gather(*troubles)
+    await until(town.ready, "everything has been started again", seconds=60)
+    ending.set()
+    async with asyncio.timeout(60):
+        await asyncio.gather(*loads)
+
+
+async def _end_last_month(ledger: Ledger, customers: Iterable[str]) -> None:
+    """As the cron does, which waits a quarter of an hour after the ledger's server was replaced."""
+    for customer in customers:
+
+        async def ended(customer: str = customer) -> bool:
+            with contextlib.suppress(LedgerUnavailable):
+                await ledger.close(CustomerId(customer), _last_month())
+                return True
+            return False
+
+        await until(ended, "last month is cut", seconds=60)
+
+
+async def _ask_for_syncs(town: Installation) -> None:
+    """Somebody looks at every customer: what Stripe had refused is tried again."""
+    async with town.system.caller("support") as caller:
+        for customer in CUSTOMERS:
+
+            async def answered(customer: str = customer) -> object:
+                return await asked(caller.http, SYNC, id=customer)
+
+            await until(answered, "a sync is asked for")
+
+
+def _last_month() -> Period:
+    this = Period.containing(datetime.now(UTC))
+    return Period(this.year, this.month - 1) if this.month > 1 else Period(this.year - 1, 12)
+
+
+def _objects() -> dict[str, object]:
+    """The catalogue and the customers, as the sandbox takes them at its start."""
+    prices = [
+        {
+            "id": f"price_{sku.replace('-', '')}",
+            "currency": "usd",
+            "unit_amount_decimal": cents,
+            "lookup_key": sku,
+            "product_data": {"name": sku},
+        }
+        for sku, cents in CENTS.items()
+    ]
+    customers = [
+        {"id": each, "name": each, "metadata": {"organization": each}} for each in CUSTOMERS
+    ]
+    return {"prices": prices, "customers": customers}
