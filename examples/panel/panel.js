@@ -32,7 +32,8 @@ const SYNC = `mutation Sync($id: ID!) { syncBilling(input: {customerId: $id}) { 
 const PORTAL = `mutation Portal($id: ID!, $back: String!) { createPortalSession(input: {customerId: $id, returnUrl: $back}) { url errors { message } } }`;
 
 const $ = (id) => document.getElementById(id);
-const state = { token: null, customer: null, by: "APP", all: false, follow: null, asked: 0, drawn: 0, sync: null };
+const state = { token: null, customer: null, by: "APP", all: false, follow: null, asked: 0, drawn: 0, sync: null, spoken: 0, again: 0 };
+const shown = {}; // what stands on the page, as JSON: what has not changed keeps its place, and the keyboard's
 
 // --- speaking GraphQL -------------------------------------------------------------------------------
 
@@ -47,13 +48,22 @@ async function ask(query, variables = {}) {
     body: JSON.stringify({ query, variables }),
   });
   const answer = await response.json();
-  if (!answer.data) throw new Refusal(answer.errors?.[0]?.message ?? `HTTP ${response.status}`, response.status);
+  if (!answer.data) throw new Refusal(answer.errors?.[0], response.status);
   return answer;
 }
 
 class Refusal extends Error {
-  constructor(message, status) { super(message); this.status = status; }
+  constructor(error, status) {
+    super(error?.message ?? `HTTP ${status}`);
+    this.status = status;
+    this.code = error?.extensions?.code;
+  }
 }
+
+// Whether asking again may help: nobody was reached, or those behind the gateway do not answer now.
+const passing = (error) => !(error instanceof Refusal) || error.status >= 500
+  || ["STRIPE_UNAVAILABLE", "OVERLOADED", "RATE_LIMITED", "TIMEOUT"].includes(error.code);
+const why = (error) => error instanceof Refusal ? error.message : "The billing gateway does not answer.";
 
 // graphql-sse, distinct connections: the subscription is one POST whose answer never ends.
 async function* changes(customer, signal) {
@@ -63,7 +73,7 @@ async function* changes(customer, signal) {
     headers: { "Content-Type": "application/json", Accept: "text/event-stream", Authorization: `Bearer ${state.token}` },
     body: JSON.stringify({ query: CHANGES, variables: { id: customer } }),
   });
-  if (!response.ok) throw new Refusal(`HTTP ${response.status}`, response.status);
+  if (!response.ok) throw new Refusal(null, response.status);
   const text = response.body.pipeThrough(new TextDecoderStream()).getReader();
   for (let buffer = ""; ; ) {
     const { value, done } = await text.read();
@@ -112,7 +122,9 @@ async function refresh() {
       if (id === state.customer && by === state.by) draw(answer);
     } catch (error) {
       if (error.status === 401) return leave("The token has expired; paste a new one.");
-      notice("The billing gateway does not answer; what you see is the last that it said.");
+      notice(`${why(error)} What you see is the last that was known.`);
+      clearTimeout(state.again);
+      state.again = setTimeout(refresh, 5000);
     }
     state.drawn = turn;
   }
@@ -121,24 +133,34 @@ async function refresh() {
 // --- drawing ----------------------------------------------------------------------------------------
 
 function draw({ data, errors, extensions }) {
-  const customer = data.customer;
+  const { customer } = data;
+  const stale = customer?.freshness.source === "STALE";
+  clearTimeout(state.again);
+  if (stale || errors) state.again = setTimeout(refresh, 5000);
+  if (!customer && errors) return notice(`${errors[0].message} This page asks again by itself.`);
   if (!customer) return leave("There is no such customer for this token.");
   $("name").textContent = customer.name ?? customer.organization ?? state.customer;
   document.title = `Billing · ${$("name").textContent}`;
   $("panel").hidden = $("portal").hidden = $("leave").hidden = false;
-  const stale = customer.freshness.source === "STALE";
   notice(
     stale ? `Stripe does not answer right now. Usage is live; what Stripe knows is as of ${clock(customer.freshness.fetchedAt)}.`
     : errors ? `Part of this page is missing: ${errors[0].message}`
     : customer.delinquent ? "A payment has failed. Please check your payment method." : "",
   );
+  drawAbout(customer);
   drawNow(customer.currentPeriod);
   drawSync(customer.syncState);
   drawUsage(customer.currentPeriod);
   drawMonths(customer.spendHistory ?? []);
   drawInvoices(customer.invoices?.nodes ?? []);
   const cost = extensions?.billing;
-  $("cost").textContent = cost ? `This view: ${cost.stripeCalls} Stripe calls, ${cost.cacheHits} from the cache` : "";
+  $("cost").textContent = cost ? `This view: ${count(cost.stripeCalls, "Stripe call")}, ${cost.cacheHits} from the cache` : "";
+}
+
+function drawAbout({ organization, email, creditBalance, defaultPaymentMethod: card }) {
+  const credit = Number(creditBalance?.amount) > 0 && `${creditBalance.formatted} credit`;
+  const pays = card && `Pays with ${card.brand ?? "a saved method"}${card.last4 ? ` ending in ${card.last4}` : ""}`;
+  $("about").textContent = [organization, email, pays, credit].filter(Boolean).join(" · ");
 }
 
 function drawNow(period) {
@@ -150,6 +172,10 @@ function drawNow(period) {
     total.classList.add("changed");
   }
   total.textContent = period.total.formatted;
+  if (Date.now() - state.spoken > 20_000) { // usage may stream in every second; nobody wants to hear that
+    state.spoken = Date.now();
+    $("spoken").textContent = `Month to date: ${period.total.formatted}`;
+  }
   const month = new Date(period.start).toLocaleDateString("en", { month: "long", year: "numeric", timeZone: "UTC" });
   const held = period.state === "HELD" ? " · on hold" : period.state === "CLOSING" ? " · closing" : "";
   $("dates").textContent = `${month}, closes ${day(period.end)}${held}`;
@@ -183,10 +209,23 @@ function drawSync(sync) {
   // A change that says how our sync ended may have been overtaken by a newer one.
   if (state.sync && sync.lastSync?.id === state.sync) drawProgress(sync.lastSync);
   $("sync-state").textContent = SYNC_WORDS[sync.status] ?? sync.status;
-  const waiting = sync.pendingDeltas ? `${sync.pendingDeltas.toLocaleString("en")} usage records waiting` : "Nothing waiting";
+  $("sync-state").dataset.status = sync.status;
+  const waiting = sync.pendingDeltas ? `${count(sync.pendingDeltas, "usage record")} waiting` : "Nothing waiting";
   const next = sync.nextSyncAt && sync.pendingDeltas ? `, next sync ${clock(sync.nextSyncAt)}` : "";
   const last = sync.lastSyncedAt ? ` · last told ${clock(sync.lastSyncedAt)}` : "";
   $("sync-more").textContent = sync.lastSync?.failure?.message ?? waiting + next + last;
+}
+
+const STEP = { QUEUED: 0, RUNNING: 1, RETRYING: 1, SUCCEEDED: 3, FAILED: 2 };
+
+function drawSteps(status) {
+  $("steps").hidden = false;
+  [...$("steps").children].forEach((step, at) => {
+    step.className = at < STEP[status] ? "past" : at === 2 && status === "FAILED" ? "failed" : "";
+    step.toggleAttribute("aria-current", at === STEP[status] && status !== "FAILED");
+    if (step.hasAttribute("aria-current")) step.setAttribute("aria-current", "step");
+  });
+  $("steps").lastElementChild.textContent = status === "FAILED" ? "Failed" : "Done";
 }
 
 function drawProgress(sync) {
@@ -195,70 +234,73 @@ function drawProgress(sync) {
   const words = {
     QUEUED: "Waiting for a worker…", RUNNING: "Telling Stripe…",
     RETRYING: "Stripe asked us to wait; trying again…",
-    SUCCEEDED: `Done: ${lines} lines in ${sync.stripeCalls} Stripe calls.`,
+    SUCCEEDED: `Done: ${count(lines, "line")} in ${count(sync.stripeCalls, "Stripe call")}.`,
     FAILED: sync.failure?.message ?? "It failed; Support can see why.",
   };
   $("sync-progress").textContent = words[sync.status] ?? "";
+  drawSteps(sync.status);
   $("sync").disabled = ["QUEUED", "RUNNING"].includes(sync.status);
 }
 
 function drawUsage(period) {
   if (!period) return;
-  $("by").replaceChildren(...Object.entries(DIMENSIONS).map(([by, label]) => {
-    const tab = make("button", label);
-    tab.type = "button";
-    tab.setAttribute("role", "tab");
-    tab.setAttribute("aria-selected", String(by === state.by));
-    tab.addEventListener("click", () => { state.by = by; state.all = false; refresh(); });
-    return tab;
-  }));
+  for (const button of $("by").children) button.setAttribute("aria-pressed", String(button.value === state.by));
+  if (!changed("usage", [state.by, state.all, period.usage])) return;
   const rows = [...period.usage].sort((a, b) => Number(b.amount.amount) - Number(a.amount.amount));
   const largest = Math.max(...rows.map((row) => Math.abs(Number(row.amount.amount))), 0) || 1;
   $("bars-caption").textContent = `Month to date by ${DIMENSIONS[state.by].toLowerCase()}`;
-  $("bars").replaceChildren(...rows.slice(0, state.all ? undefined : ROWS).map((row) => {
-    const label = (state.by === "SKU" && row.description) || row.key || "(not said)";
-    const bar = make("i", "", Number(row.amount.amount) < 0 ? "credit" : "");
-    bar.style.width = `${(100 * Math.abs(Number(row.amount.amount))) / largest}%`;
-    const cells = [make("td", label, "label"), make("td", "", "bar"), make("td", rounded(row.amount), "number")];
-    cells[0].title = [label, row.key, `${row.quantity} ${row.unit ?? ""}`].join(" · ");
-    cells[2].title = row.amount.formatted;
-    cells[1].append(bar);
-    const line = make("tr");
-    line.append(...cells);
-    return line;
-  }));
+  $("bars").replaceChildren(...rows.slice(0, state.all ? undefined : ROWS).map((row) => usageRow(row, largest)));
   if (!rows.length) $("bars").replaceChildren(lone("No usage yet this month."));
   $("more").hidden = rows.length <= ROWS;
   $("more").textContent = state.all ? "Show fewer" : `Show all ${rows.length}`;
+  $("more").setAttribute("aria-expanded", String(state.all));
+}
+
+function usageRow(row, largest) {
+  const name = (state.by === "SKU" && row.description) || row.key || `No ${DIMENSIONS[state.by].toLowerCase()} named`;
+  const bar = make("i", "", Number(row.amount.amount) < 0 ? "credit" : "");
+  bar.style.width = `${(100 * Math.abs(Number(row.amount.amount))) / largest}%`;
+  const [label, drawn, amount] = [make("th", name, "label"), make("td", "", "bar"), make("td", rounded(row.amount), "number")];
+  label.scope = "row";
+  label.title = [name, row.key, `${row.quantity} ${row.unit ?? ""}`].join(" · ");
+  amount.title = row.amount.formatted;
+  drawn.append(bar);
+  const line = make("tr");
+  line.append(label, drawn, amount);
+  return asRow(line);
 }
 
 function drawMonths(months) {
+  if (!changed("months", months)) return;
   const largest = Math.max(...months.map((each) => Number(each.total.amount)), 0) || 1;
   $("months").replaceChildren(...[...months].reverse().map((each) => {
-    const column = make("div");
+    const column = make("li");
     const bar = make("i");
     bar.style.height = `${(6 * Math.max(0, Number(each.total.amount))) / largest}rem`;
-    column.append(make("span", each.total.formatted.replace(/^[A-Z]+ /, "")), bar, make("span", each.month));
+    column.append(make("span", each.total.formatted.replace(/^[A-Z]+ /, "")), bar, make("span", month(each.month)));
     return column;
   }));
-  if (!months.length) $("months").textContent = "No finished month yet.";
+  if (!months.length) $("months").replaceChildren(make("li", "The first bill comes when this month has ended.", "none"));
 }
 
 function drawInvoices(invoices) {
-  $("bills").replaceChildren(...invoices.map((invoice) => {
-    const row = make("tr");
-    const links = make("td");
-    if (invoice.hostedInvoiceUrl) links.append(link(invoice.hostedInvoiceUrl, invoice.status === "OPEN" ? "Pay" : "View"));
-    if (invoice.invoicePdf) links.append(" ", link(invoice.invoicePdf, "PDF"));
-    const status = make("td");
-    status.append(make("span", invoice.status.toLowerCase(), `pill ${invoice.status}`));
-    const period = invoice.periodStart ? new Date(invoice.periodStart).toLocaleDateString("en", { month: "short", year: "numeric", timeZone: "UTC" }) : "";
-    row.append(make("td", invoice.number ?? "Draft"), make("td", period), status, make("td", invoice.total.formatted, "number"), links);
-    return row;
-  }));
-  if (!invoices.length) $("bills").replaceChildren(lone("No invoices yet."));
   const oldest = invoices.map((each) => each.freshness).sort((a, b) => a.fetchedAt.localeCompare(b.fetchedAt))[0];
   $("bills-fresh").textContent = oldest ? `${{ STRIPE: "From Stripe", CACHE: "From the cache, verified", STALE: "Last known" }[oldest.source]}, read ${clock(oldest.fetchedAt)}` : "";
+  if (!changed("bills", invoices.map(({ freshness, ...rest }) => rest))) return;
+  $("bills").replaceChildren(...invoices.map((invoice) => {
+    const row = make("tr");
+    const links = make("td", "", "links");
+    const called = invoice.number ?? "the draft";
+    const owed = invoice.status === "OPEN";
+    if (invoice.hostedInvoiceUrl) links.append(link(invoice.hostedInvoiceUrl, owed ? "Pay" : "View", called, owed ? "pay" : ""));
+    if (invoice.invoicePdf) links.append(" ", link(invoice.invoicePdf, "PDF", called));
+    const status = make("td", "", "status");
+    status.append(make("span", invoice.status.toLowerCase(), `pill ${invoice.status}`));
+    const period = invoice.periodStart ? new Date(invoice.periodStart).toLocaleDateString("en", { month: "short", year: "numeric", timeZone: "UTC" }) : "";
+    row.append(make("td", invoice.number ?? "Draft"), make("td", period, "period"), status, make("td", invoice.total.formatted, "number"), links);
+    return asRow(row);
+  }));
+  if (!invoices.length) $("bills").replaceChildren(lone("No invoices yet."));
 }
 
 function notice(text) {
@@ -274,12 +316,25 @@ const rounded = (money) => {
   if (number && Math.abs(number) < 0.01) return `${number < 0 ? "> −" : "< "}${currency} 0.01`;
   return `${currency} ${number.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 })}`;
 };
+const count = (number, what) => `${number.toLocaleString("en")} ${what}${number === 1 ? "" : "s"}`;
+// Narrow screens lay rows out as a grid, and then browsers forget that they are a table's.
+const asRow = (row) => {
+  row.role = "row";
+  for (const cell of row.cells) cell.role = cell.tagName === "TH" ? "rowheader" : "cell";
+  return row;
+};
 const lone = (text) => {
   const row = make("tr");
   row.append(Object.assign(make("td", text, "muted"), { colSpan: 5 }));
-  return row;
+  return asRow(row);
 };
-const link = (href, text) => Object.assign(make("a", text), { href, target: "_blank", rel: "noopener noreferrer" });
+const link = (href, text, of, name) => Object.assign(make("a", text, name), { href, target: "_blank", rel: "noopener noreferrer", ariaLabel: `${text} ${of}` });
+const changed = (what, value) => {
+  const [before, now] = [shown[what], JSON.stringify(value)];
+  shown[what] = now;
+  return before !== now;
+};
+const month = (text) => new Date(`${text}-01T00:00Z`).toLocaleDateString("en", { month: "short", timeZone: "UTC" });
 const clock = (moment) => new Date(moment).toLocaleTimeString("en", { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
 const day = (moment) => new Date(moment).toLocaleDateString("en", { day: "numeric", month: "long", timeZone: "UTC" });
 
@@ -289,7 +344,7 @@ async function enter(token) {
   state.token = token;
   const { viewer } = (await ask(VIEWER)).data;
   const customers = viewer.customers.nodes;
-  if (!customers.length) throw new Refusal("This token names no customer; a customer's or Support's token does.");
+  if (!customers.length) throw new Refusal({ message: "This token names no customer; a customer's or Support's token does." }, 403);
   sessionStorage.setItem("token", token);
   $("enter").hidden = true;
   $("pick").replaceChildren(...customers.map((each) => new Option(each.name ?? each.organization ?? each.id, each.id)));
@@ -303,25 +358,36 @@ function show(customer) {
   follow(customer);
 }
 
-function leave(why = "") {
+function leave(reason = "") {
   state.follow?.abort();
+  clearTimeout(state.again);
   state.token = null;
   sessionStorage.removeItem("token");
   $("panel").hidden = $("portal").hidden = $("leave").hidden = $("pick-label").hidden = true;
   $("name").textContent = "Welcome";
   $("enter").hidden = false;
-  $("enter-problem").textContent = why;
+  $("enter-problem").textContent = reason;
   notice("");
 }
 
-async function tryToEnter(token) {
+// A refused token is asked for again; one that cannot be tried now is kept and tried again.
+async function tryToEnter(token, pause = 1000) {
   try {
     await enter(token);
+    notice("");
   } catch (error) {
-    leave(error.message);
+    if (!passing(error)) return leave(error.message);
+    $("name").textContent = "One moment";
+    notice(`${why(error)} This page asks again by itself.`);
+    setTimeout(() => tryToEnter(token, Math.min(pause * 2, 15000)), pause);
   }
 }
 
+for (const [by, label] of Object.entries(DIMENSIONS)) {
+  const button = Object.assign(make("button", label), { type: "button", value: by });
+  button.addEventListener("click", () => { state.by = by; state.all = false; refresh(); });
+  $("by").append(button);
+}
 $("enter").addEventListener("submit", (event) => {
   event.preventDefault();
   tryToEnter($("token").value.trim());

@@ -9,6 +9,26 @@ from tests.support.usage_door import report
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
+PALE = """() => {
+  const parts = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b]
+    .map((part) => part / 255)
+    .map((part) => (part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, part, at) => sum + part * [0.2126, 0.7152, 0.0722][at], 0);
+  const ground = (node) => {
+    const colour = parts(getComputedStyle(node).backgroundColor);
+    return colour[3] === 0 ? ground(node.parentElement) : colour;
+  };
+  const written = [...document.querySelectorAll("body *")].filter((node) =>
+    node.checkVisibility() && !node.disabled && [...node.childNodes].some((each) => each.nodeType === 3 && each.data.trim()));
+  return written.filter((node) => {
+    const [ink, paper] = [parts(getComputedStyle(node).color), ground(node)].map(light);
+    return (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05) < 4.5;
+  }).map((node) => node.outerHTML);
+}"""
+"""What is written too palely on what it stands on, by WCAG's formula."""
+
+
 async def open_panel(scene: Scene) -> None:
     """Open the panel with the link that `make up` prints."""
     token = scene.system.token("customer", [scene.customer])
@@ -85,6 +105,45 @@ async def test_while_stripe_is_down_the_panel_says_how_old_its_numbers_are(scene
     await report(scene.system, scene.customer, {"egress-gb": "5000"}, app="web")
 
     await expect(scene.page.locator("#total")).to_have_text("USD 323.73")
+    await scene.page.get_by_role("button", name="Sync now").click()
+    await expect(scene.page.locator("#sync-state")).to_have_text("Stripe is slow; retrying")
+    await expect(scene.page.locator("#steps [aria-current]")).to_have_text("Telling Stripe")
+    await expect(scene.page.locator("#notice")).to_contain_text("what Stripe knows is as of")
+    await expect(scene.page.locator("#bills-fresh")).to_contain_text("Last known")
+
+
+async def test_a_panel_opened_while_stripe_is_down_comes_by_itself(scene: Scene) -> None:
+    """Nothing is cached yet; the token is good, so nobody is asked for another one."""
+    await scene.sandbox.fault("error_500_before", "*", times=100_000)
+    token = scene.system.token("customer", [scene.customer])
+    await scene.page.goto(f"{scene.system.url}/#token={token}")
+    await expect(scene.page.locator("#notice")).to_contain_text("asks again by itself")
+    await expect(scene.page.locator("#enter")).to_be_hidden()
+
+    await scene.sandbox.no_faults()
+
+    await expect(scene.page.locator("#total")).to_have_text("USD 223.73")
+    await expect(scene.page.locator("#notice")).to_be_hidden()
+
+
+async def test_everybody_can_read_and_use_it(scene: Scene) -> None:
+    """By keyboard while numbers come in, on a phone, in light and dark: WCAG AA's contrast."""
+    await open_panel(scene)
+    page, region = scene.page, scene.page.get_by_role("button", name="Region")
+    await region.focus()
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#bars tr")).to_have_count(2)
+
+    await report(scene.system, scene.customer, {"egress-gb": "5000"}, app="web", region="syd")
+
+    await expect(page.get_by_role("rowheader", name="syd")).to_be_visible()
+    await expect(region).to_be_focused()
+    await expect(region).to_have_attribute("aria-pressed", "true")
+    await page.set_viewport_size({"width": 390, "height": 844})
+    assert await page.evaluate("document.documentElement.scrollWidth") == 390
+    for scheme in ("light", "dark"):
+        await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        assert await page.evaluate(PALE) == []
 
 
 async def test_a_wrong_token_is_refused_in_words(scene: Scene) -> None:
