@@ -1,10 +1,12 @@
 """What Prometheus is told: by a worker, because most calls to Stripe are its, and by the gateway for all."""
 
+import asyncio
 import time
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 from starlette.applications import Starlette
@@ -17,27 +19,23 @@ from billing.settings import Settings
 from billing.stripe_endpoints import Call
 from gateway.telemetry import metrics
 from tests.support.hearing import World, due
-from tests.support.system import System, free_port, until
+from tests.support.system import free_port
+from workers.main import worker_settings
 
 
-async def test_a_worker_shows_its_figures(settings: Settings, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("services")
+async def test_a_worker_shows_its_figures(settings: Settings) -> None:
     """Who is refused by Stripe's limits is seen where it happens."""
     port = free_port()
-    system = System(settings.model_copy(update={"metrics_port": port}), tmp_path)
-    system.start_worker()
-
-    async def figures() -> str:
-        async with httpx.AsyncClient() as client:
-            try:
-                answer = await client.get(f"http://127.0.0.1:{port}/metrics")
-            except httpx.ConnectError:
-                return ""
-            return answer.text
-
+    worker: Any = worker_settings(settings.model_copy(update={"metrics_port": port}))
+    ctx: dict[str, Any] = {}
+    await asyncio.create_task(worker.on_startup(ctx))
     try:
-        text = await until(figures, "the worker answers")
+        async with httpx.AsyncClient() as client:
+            text = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
     finally:
-        system.stop()
+        await worker.on_shutdown(ctx)
+
     assert "billing_stripe_wait_seconds" in text
 
 
