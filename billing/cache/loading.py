@@ -14,6 +14,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+import structlog
+
 from billing.cache.envelopes import opened, sealed
 from billing.cache.looks import Filling, Look, State
 from billing.cache.memory import Cached, Memory, Source
@@ -23,6 +25,8 @@ from billing.cache.tags import Entry
 from billing.cache.tick import Tick
 from billing.cache.turns import Turns
 from billing.errors import Unavailable
+
+log = structlog.get_logger(__name__)
 
 Load = Callable[[], Awaitable[Any | None]]
 Shape = Callable[[Any], Any]
@@ -161,9 +165,14 @@ class Loading:
 
 
 def _kept(ask: Ask, look: Look) -> Cached | None:
-    """What Redis kept, in its shape."""
+    """What Redis kept, in its shape; None also for what another version kept, which reads other fields."""
     found = opened(ask.entry, look.kept)
     if found is None:
         return None
     value, at = found
-    return Cached(None if value is None else ask.shape(value), Source.CACHE, at, None)
+    try:
+        shaped = None if value is None else ask.shape(value)
+    except (KeyError, TypeError, ValueError) as error:
+        log.warning("cache.unreadable", key=ask.entry.key, error=type(error).__name__)
+        return None
+    return Cached(shaped, Source.CACHE, at, None)

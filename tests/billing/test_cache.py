@@ -460,3 +460,15 @@ async def test_a_shape_is_made_once_and_told_by_its_age(process: Open, stripe: S
 async def _value(cache: Cache, stripe: Stripe) -> Any:
     found: Cached = await cache.fetch(CUSTOMER, stripe.load)
     return found.value
+
+
+async def test_what_another_version_kept_is_read_anew(process: Open, stripe: Stripe) -> None:
+    """While a release rolls out, processes that read other fields share one Redis."""
+    old, new = await process(), await process()
+    stripe.state = {"total": 1}
+    await old.fetch(INVOICE, stripe.load)
+    stripe.state = {"total": 1, "tax": 2}
+
+    found = await new.fetch(INVOICE, stripe.load, shape=lambda value: value["tax"])
+
+    assert (found.value, found.source) == (2, Source.STRIPE)
