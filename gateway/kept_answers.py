@@ -30,11 +30,11 @@ class KeptAnswers:
 
     async def find(self, key: Key) -> KeptResponse | None:
         """The answer to *key*, if nothing that it shows has changed; None: make it."""
-        if self._answers is None or key not in self._answers:
+        if self._answers is None:
             return None
-        making = self._making.get(key)
+        making = self._making and self._making.get(key)
         kept = await self._answers.get(key)
-        if kept is not None:
+        if kept is not None or key not in self._answers:
             return kept
         if making := making or self._making.get(key):
             await making.wait()
