@@ -1,23 +1,32 @@
-"""``python -m schema`` writes ``schema/schema.graphql``; with ``--check`` it only says whether that is current."""
+"""``python -m schema`` writes what is printed from the code: the schema, and the panel's trusted documents.
+
+With ``--check`` it only says whether both are current.
+"""
 
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from schema import manifest
 from schema.root import build_schema
 
 PRINT = Path(__file__).with_name("schema.graphql")
+PRINTS: Mapping[Path, Callable[[], str]] = {
+    PRINT: lambda: build_schema().as_str() + "\n",
+    manifest.PANEL / "documents.json": manifest.printed,
+}
 
 
-def main(arguments: list[str]) -> int:
-    """0 when the print is current or was written, 1 when ``--check`` finds it out of date."""
-    sdl = build_schema().as_str() + "\n"
+def main(arguments: list[str], prints: Mapping[Path, Callable[[], str]] = PRINTS) -> int:
+    """0 when the *prints* are current or were written, 1 when ``--check`` finds one out of date."""
+    stale = {path: text for path, made in prints.items() if path.read_text() != (text := made())}
     if "--check" not in arguments:
-        PRINT.write_text(sdl)
+        for path, text in stale.items():
+            path.write_text(text)
         return 0
-    if PRINT.read_text() == sdl:
-        return 0
-    sys.stderr.write("schema/schema.graphql is out of date: run `python -m schema`.\n")
-    return 1
+    for path in stale:
+        sys.stderr.write(f"{path.name} is out of date: run `python -m schema`.\n")
+    return int(bool(stale))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from billing.settings import Environment, Settings
 from gateway import usage_door
 from gateway.app import create_app
 from gateway.graphql import keeping, params
+from schema.manifest import PANEL
 from tests.gateway.serving import serve
 from tests.gateway.test_websocket import connected
 from tests.support.system import free_port
@@ -108,7 +109,15 @@ async def test_the_bulk_door_and_the_mutation_answer_alike(
         mutation ($input: RecordUsageInput!) { recordUsage(input: $input) {
           accepted duplicates rejected { id error { code message path } } durability ledgerEpoch errors { code }
         } }"""
-    deltas = [json.loads(each) for each in (line("a", customer), line("b", customer, sku="nope"))]
+    deltas = [
+        json.loads(each)
+        for each in (
+            line("a", customer),
+            line("b", customer, sku="nope"),
+            line("d", customer, quantity=1.5),
+            line("e", customer, occurredAt="today"),
+        )
+    ]
 
     by_mutation = await gateway.post(
         "/graphql",
@@ -170,6 +179,33 @@ async def test_an_answer_says_how_it_was_made(
     assert answers[0]["data"] == {"customer": {"name": "A"}}
     assert first == {"stripeCalls": 1, "cacheHits": 0, "cacheMisses": 1, "stale": 0}
     assert second == {"stripeCalls": 0, "cacheHits": 1, "cacheMisses": 0, "stale": 0}
+
+
+async def test_with_its_manifest_only_the_panel_is_answered(
+    settings: Settings, services: Services, token: Callable[..., dict[str, str]]
+) -> None:
+    """Its documents run by text and by name; what else a customer's token sends does not, Support's does."""
+    customer, path = await put_customer(services), PANEL / "documents.json"
+    documents, ad_hoc = json.loads(path.read_text()), {"query": "{ viewer { role } }"}
+    trusting = settings.model_copy(update={"trusted_documents": str(path)})
+    variables = {"id": customer, "by": "APP"}
+    async with (
+        serve(create_app(trusting)) as address,
+        httpx.AsyncClient(base_url=f"http://{address}") as client,
+    ):
+        answers = [
+            (await client.post("/graphql", json=body, headers=token(role, customer))).json()
+            for role, body in [
+                ("customer", {"query": documents["panel"], "variables": variables}),
+                ("customer", {"documentId": "panel", "variables": variables}),
+                ("customer", ad_hoc),
+                ("support", ad_hoc),
+            ]
+        ]
+
+    assert [list(each) for each in answers[:2]] == [["data", "extensions"]] * 2
+    assert answers[2]["errors"][0]["extensions"]["code"] == "DOCUMENT_NOT_TRUSTED"
+    assert answers[3]["data"] == {"viewer": {"role": "SUPPORT"}}
 
 
 async def test_a_panel_follows_its_customer_over_a_socket(
