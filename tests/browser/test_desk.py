@@ -192,7 +192,7 @@ async def test_a_hold_stops_a_sync_and_a_release_lets_it_go_on(desk: Desk) -> No
     await at_acme(desk)
 
     held = (await desk.ask("Hold", reason="calls at three"))["holdBilling"]
-    await desk.scene.shoot("desk-hold")
+    await desk.scene.shoot("desk-hold", 720)
     refused = (await desk.ask("SyncNow"))["syncBilling"]
     released = (await desk.ask("Release", reason="agreed, ticket 4712"))["releaseBilling"]
     allowed = (await desk.ask("SyncNow"))["syncBilling"]
@@ -315,7 +315,7 @@ async def test_every_question_runs_as_it_is_opened(desk: Desk) -> None:
             for error in payload.get("errors") or ():
                 refusals[tab] = (error["code"], error["path"])
 
-    assert len(tabs) == 14  # and Follow, which never ends
+    assert len(tabs) == 15  # and Follow, which never ends
     assert refusals == {
         "Correct": ("INVALID_INPUT", ["input", "quantity"]),
         "Hold": ("INVALID_INPUT", ["input", "reason"]),
