@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import (
     Browser,
+    BrowserContext,
     FloatRect,
     Page,
     ViewportSize,
@@ -59,6 +60,7 @@ class Stage:
     services: Services
     shop: Shop
     browser: Browser
+    context: BrowserContext  # one for all pages: they share what Chromium has loaded and compiled
 
 
 @dataclass
@@ -131,7 +133,8 @@ async def stage(
             shop = Shop(services)
             await shop.open()
             browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-            yield Stage(system, sandbox, services, shop, browser)
+            context = await browser.new_context(viewport=VIEW)
+            yield Stage(system, sandbox, services, shop, browser, context)
             await browser.close()
     finally:
         system.stop()
@@ -150,12 +153,11 @@ async def scene(stage: Stage) -> AsyncIterator[Scene]:
         ("db", "fra", machines),
     ):
         await report(stage.system, customer, quantities, app=app, region=region)
-    context = await stage.browser.new_context(viewport=VIEW)
-    page = await context.new_page()
+    page = await stage.context.new_page()
     page.set_default_timeout(20_000)
     found = Scene(stage, slug, customer, page)
     page.on("request", lambda request: found.hosts.add(urlsplit(request.url).netloc))
     page.on("pageerror", lambda error: found.complaints.append(str(error)))
     yield found
-    await context.close()
+    await page.close()
     await stage.sandbox.no_faults()
