@@ -27,6 +27,10 @@ RFC_3339 = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII
 )
 CUSTOMER = re.compile(r"cus_[A-Za-z0-9]{1,64}", re.ASCII)
+QUANTITY_FORM = (
+    "Write the quantity as a plain decimal string, at most 15 digits before the point and 12 after."
+)
+MOMENT_FORM = "Write the time as RFC 3339 with an offset, such as 2026-11-22T09:30:00Z."
 NOT_FOUND = 404
 
 
@@ -37,8 +41,8 @@ class ReportedDelta:
     id: str
     customer_id: str
     sku: str
-    quantity: str
-    occurred_at: str
+    quantity: object
+    occurred_at: object
     app: str | None = None
     region: str | None = None
     organization: str | None = None
@@ -98,24 +102,17 @@ def _checked(raw: ReportedDelta) -> UsageDelta | Rejection:
     problem = _wrong_text(raw)
     if problem is not None:
         return problem
-    if not QUANTITY.fullmatch(raw.quantity):
-        return _invalid(
-            raw.id,
-            "quantity",
-            "Write the quantity as a plain decimal string, at most 15 digits before the point and 12 after.",
-        )
+    amount = quantity(raw.quantity)
+    if amount is None:
+        return _invalid(raw.id, "quantity", QUANTITY_FORM)
     occurred_at = moment(raw.occurred_at)
     if occurred_at is None:
-        return _invalid(
-            raw.id,
-            "occurredAt",
-            "Write the time as RFC 3339 with an offset, such as 2026-11-22T09:30:00Z.",
-        )
+        return _invalid(raw.id, "occurredAt", MOMENT_FORM)
     return UsageDelta(
         id=raw.id,
         customer=CustomerId(raw.customer_id),
         sku=raw.sku,
-        quantity=Decimal(raw.quantity),
+        quantity=amount,
         occurred_at=occurred_at,
         app=raw.app or None,
         region=raw.region or None,
@@ -149,12 +146,19 @@ def _wrong_text(raw: ReportedDelta) -> Rejection | None:
     return None
 
 
-def moment(text: str) -> datetime | None:
-    """The UTC time that an RFC 3339 *text* names, None when it names none."""
-    if not RFC_3339.fullmatch(text):
+def quantity(sent: object) -> Decimal | None:
+    """The number that *sent* spells out, None for anything but a plain decimal string."""
+    if isinstance(sent, str) and QUANTITY.fullmatch(sent):
+        return Decimal(sent)
+    return None
+
+
+def moment(sent: object) -> datetime | None:
+    """The UTC time that *sent*, an RFC 3339 string, names; None when it names none."""
+    if not isinstance(sent, str) or not RFC_3339.fullmatch(sent):
         return None
     try:
-        return datetime.fromisoformat(text).astimezone(UTC)
+        return datetime.fromisoformat(sent).astimezone(UTC)
     except (ValueError, OverflowError):  # 30 February, or a year that an offset pushes below 1
         return None
 

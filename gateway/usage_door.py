@@ -4,6 +4,8 @@ The rules and the answer are ``recordUsage``'s. A line that cannot be read is re
 neighbours are counted.
 """
 
+from typing import Any
+
 import msgspec
 import orjson
 from starlette.requests import Request
@@ -22,13 +24,13 @@ MAX_BYTES = 4 * 1024 * 1024
 
 
 class Line(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
-    """One line, as strictly as GraphQL reads ``UsageDeltaInput``."""
+    """One line, as GraphQL takes ``UsageDeltaInput``; numbers and moments are read further in."""
 
     id: str
     customer_id: str
     sku: str
-    quantity: str
-    occurred_at: str
+    quantity: Any
+    occurred_at: Any
     app: str | None = None
     region: str | None = None
     organization: str | None = None

@@ -2,6 +2,8 @@
 
 # ruff: noqa: A002 the contract calls the argument `input`
 
+from decimal import Decimal
+
 import billing.ledger
 from billing.bill import bill
 from billing.errors import ErrorCode, Refused
@@ -15,6 +17,7 @@ from resolvers.customer import Customer
 from resolvers.finding import must_find_customer
 from resolvers.payloads import AdjustUsagePayload
 from resolvers.pricing import price_of
+from resolvers.quantities import exactly
 from resolvers.reasons import reasoned
 from resolvers.refusing import refusing
 from resolvers.sync import Sync, SyncTrigger
@@ -22,12 +25,13 @@ from resolvers.syncing import request_sync
 from schema.types.inputs import AdjustUsageInput
 
 LONGEST_KEY = 255
+QUANTITY = ("input", "quantity")
 
 
 @refusing
 async def adjust_usage(info: Info, input: AdjustUsageInput) -> AdjustUsagePayload:
     """Support only: correct this month's usage by a line of its own, and sync."""
-    context, asked = info.context, _checked(input)
+    context, asked, quantity = info.context, input, _checked(input)
     customer = await must_find_customer(context, asked.customer_id)
     price = await price_of(context.services, asked.sku, ("input", "sku"))
     before = await _total(context, customer.record.id)
@@ -37,10 +41,10 @@ async def adjust_usage(info: Info, input: AdjustUsageInput) -> AdjustUsagePayloa
         "adjustUsage",
         reasoned(asked.reason),
         key=asked.idempotency_key,
-        about=f"{asked.sku} {plain(asked.quantity)}",
+        about=f"{asked.sku} {plain(quantity)}",
     )
     async with act.noted({"total": before}) as noted:
-        made = await _adjust(context, customer, asked, price)
+        made = await _adjust(context, customer, asked, quantity, price)
         sync, _ = await request_sync(context, made.customer, SyncTrigger.SUPPORT)
         noted.after = {"total": await _total(context, made.customer), **_noted(made)}
         noted.sync = sync.id
@@ -48,12 +52,14 @@ async def adjust_usage(info: Info, input: AdjustUsageInput) -> AdjustUsagePayloa
     return AdjustUsagePayload(adjustment=Adjustment.of(made, price), sync=Sync.of(sync))
 
 
-def _checked(asked: AdjustUsageInput) -> AdjustUsageInput:
-    if not asked.quantity:
+def _checked(asked: AdjustUsageInput) -> Decimal:
+    """By how much *asked* corrects."""
+    quantity = exactly(asked.quantity, QUANTITY)
+    if not quantity:
         raise Refused(
             ErrorCode.INVALID_INPUT,
             "A correction by 0 changes nothing; give the quantity to add or, negative, to take off.",
-            ("input", "quantity"),
+            QUANTITY,
         )
     if not (0 < len(asked.idempotency_key) <= LONGEST_KEY and asked.idempotency_key.isprintable()):
         raise Refused(
@@ -62,11 +68,11 @@ def _checked(asked: AdjustUsageInput) -> AdjustUsageInput:
             ("input", "idempotencyKey"),
         )
     reasoned(asked.reason)
-    return asked
+    return quantity
 
 
 async def _adjust(
-    context: Context, customer: Customer, asked: AdjustUsageInput, price: Price
+    context: Context, customer: Customer, asked: AdjustUsageInput, quantity: Decimal, price: Price
 ) -> billing.ledger.Adjustment:
     ledger, owner = context.services.ledger, customer.record
     if owner.id not in await ledger.known([owner.id]):
@@ -75,7 +81,7 @@ async def _adjust(
         NewAdjustment(
             customer=owner.id,
             sku=asked.sku,
-            quantity=asked.quantity,
+            quantity=quantity,
             reason=reasoned(asked.reason),
             by=context.viewer.subject,
             idempotency_key=asked.idempotency_key,

@@ -4,6 +4,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from decimal import Decimal
 from typing import Annotated
 
 import strawberry
@@ -18,6 +19,7 @@ from resolvers.finding import must_find_customer
 from resolvers.payloads import PreviewSyncPayload
 from resolvers.plans import SyncPlan
 from resolvers.pricing import price_of
+from resolvers.quantities import exactly
 from resolvers.refusing import refusing
 from schema.types.inputs import CorrectionInput, SyncBillingInput
 
@@ -40,19 +42,20 @@ async def preview_sync(
     snapshot = await context.loaders.snapshot.load(customer.id)
     prices: Mapping[str, Price] = await context.services.catalogue.by_id(snapshot.prices.values())
     snapshot = replace(snapshot, currency=snapshot.currency or customer.currency or UNBILLED)
-    if correction is not None and correction.quantity:
+    quantity = exactly(correction.quantity, ("correction", "quantity")) if correction else Decimal()
+    if correction and quantity:
         price = await price_of(context.services, correction.sku, ("correction", "sku"))
-        snapshot, prices = _corrected(snapshot, correction, price), {**prices, price.id: price}
+        snapshot, prices = _corrected(snapshot, quantity, price), {**prices, price.id: price}
     plan = SyncPlan.of(snapshot, prices)
-    asked = f"{correction.sku} {plain(correction.quantity)}" if correction else None
+    asked = f"{correction.sku} {plain(quantity)}" if correction else None
     async with Act(context, customer.id, "previewSync").noted({}) as noted:
         noted.after = {"correction": asked, "total": plan.total.formatted}
     return PreviewSyncPayload(plan=plan)
 
 
-def _corrected(snapshot: Snapshot, correction: CorrectionInput, price: Price) -> Snapshot:
+def _corrected(snapshot: Snapshot, quantity: Decimal, price: Price) -> Snapshot:
     return replace(
         snapshot,
-        totals={**snapshot.totals, IMAGINED: correction.quantity},
+        totals={**snapshot.totals, IMAGINED: quantity},
         prices={**snapshot.prices, IMAGINED: price.id},
     )

@@ -7,7 +7,6 @@ import strawberry
 from billing import metering
 from billing.errors import ErrorCode, Refused
 from billing.metering import MAX_BATCH, Rejection, ReportedDelta
-from billing.money import plain
 from resolvers.context import Info
 from resolvers.payloads import Durability, RecordUsagePayload, RejectedDelta
 from resolvers.refusing import refusing
@@ -40,8 +39,8 @@ def _reported(delta: UsageDeltaInput) -> ReportedDelta:
         id=delta.id,
         customer_id=delta.customer_id,
         sku=delta.sku,
-        quantity=plain(delta.quantity),
-        occurred_at=delta.occurred_at.isoformat(),
+        quantity=delta.quantity,
+        occurred_at=delta.occurred_at,
         app=delta.app,
         region=delta.region,
         organization=delta.organization,

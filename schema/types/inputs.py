@@ -1,4 +1,7 @@
-"""What mutations are given."""
+"""What mutations are given.
+
+Numbers and moments stand here as they were sent; `billing.metering` reads them.
+"""
 
 from datetime import datetime
 from decimal import Decimal
@@ -36,7 +39,8 @@ class CorrectionInput:
     """A correction that might be made."""
 
     sku: str = strawberry.field(description="The SKU to correct: a Stripe price's `lookup_key`.")
-    quantity: Decimal = strawberry.field(
+    quantity: object = strawberry.field(
+        graphql_type=Decimal,
         description='By how much, in the unit of its price; "-3" takes three off the bill.',
     )
 
@@ -63,10 +67,12 @@ class UsageDeltaInput:
     )
     customer_id: strawberry.ID = strawberry.field(description=CUSTOMER)
     sku: str = strawberry.field(description="What was used: a Stripe price's `lookup_key`.")
-    quantity: Decimal = strawberry.field(
+    quantity: object = strawberry.field(
+        graphql_type=Decimal,
         description="Signed and exact, in the unit that the price counts: 15 digits before the point, 12 after.",
     )
-    occurred_at: datetime = strawberry.field(
+    occurred_at: object = strawberry.field(
+        graphql_type=datetime,
         description="When it was used; it decides which month it is billed with.",
     )
     app: str | None = strawberry.field(default=None, description="The Fly app that used it.")
@@ -91,7 +97,8 @@ class AdjustUsageInput:
 
     customer_id: strawberry.ID = strawberry.field(description=CUSTOMER)
     sku: str = strawberry.field(description="The SKU to correct: a Stripe price's `lookup_key`.")
-    quantity: Decimal = strawberry.field(
+    quantity: object = strawberry.field(
+        graphql_type=Decimal,
         description='By how much, in the unit of its price; "-3" takes three off the bill.',
     )
     reason: str = strawberry.field(description=REASON)

@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from billing.errors import ErrorCode
-from billing.metering import moment, record_usage
+from billing.metering import moment, quantity, record_usage
 from billing.services import Services
 from billing.usage import CustomerId, Period, line_of
 from tests.support.shop import Shop, delta
@@ -142,15 +142,30 @@ async def test_stripe_is_not_asked_again_for_what_is_known(
 
 
 @pytest.mark.parametrize(
-    ("text", "utc"),
+    "sent",
+    ["NaN", "Infinity", "1e5", "1_000", " 1", "1 ", "+1", "٣", "", ".5", "5.", "1\n", 1.5, 1, True, None, [], "9" * 65],
+)  # fmt: skip
+def test_what_is_no_plain_decimal_string_is_no_quantity(sent: object) -> None:
+    """Python's own Decimal would take most of these and bill them; a float has been rounded already."""
+    assert quantity(sent) is None
+
+
+@pytest.mark.parametrize(
+    ("sent", "utc"),
     [
         ("2026-11-22T09:30:00Z", "2026-11-22T09:30:00+00:00"),
         ("2026-11-22t11:30:00.250+02:00", "2026-11-22T09:30:00.250000+00:00"),
+        ("2026-11-01T00:00:00.123456789Z", "2026-11-01T00:00:00.123456+00:00"),
         ("0001-01-01T00:00:00+14:00", None),
+        ("2026-11-22T24:01:00Z", None),
+        ("2026-11-22T10:00:00Z\n", None),
+        ("2026-11-22", None),
+        (1_700_000_000, None),
+        (None, None),
     ],
 )
-def test_a_moment_is_read_with_its_offset(text: str, utc: str | None) -> None:
-    """A time without an offset names no moment."""
-    found = moment(text)
+def test_a_moment_is_read_with_its_offset(sent: object, utc: str | None) -> None:
+    """A time without an offset would be billed to whichever month the server believes in."""
+    found = moment(sent)
 
     assert (found and found.isoformat()) == utc

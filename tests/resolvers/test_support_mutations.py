@@ -116,6 +116,8 @@ async def test_a_correction_sent_twice_corrects_once(desk: Desk) -> None:
         ({"q": "0"}, "INVALID_INPUT", "quantity"),
         ({"q": "1" * 16}, "INVALID_INPUT", "quantity"),
         ({"q": "0.0000000000001"}, "INVALID_INPUT", "quantity"),
+        ({"q": "a few"}, "INVALID_INPUT", "quantity"),
+        ({"q": 1.5}, "INVALID_INPUT", "quantity"),
         ({"sku": "unheard-of"}, "UNKNOWN_SKU", "sku"),
         ({"why": " "}, "INVALID_INPUT", "reason"),
         ({"key": ""}, "INVALID_INPUT", "idempotencyKey"),
@@ -123,7 +125,7 @@ async def test_a_correction_sent_twice_corrects_once(desk: Desk) -> None:
     ],
 )
 async def test_a_correction_that_makes_no_sense_is_refused(
-    desk: Desk, wrong: dict[str, str], code: str, path: str
+    desk: Desk, wrong: dict[str, Any], code: str, path: str
 ) -> None:
     """The refusal points at the field, so that GraphiQL's user sees where."""
     customer = await desk.shop.customer()
@@ -218,11 +220,14 @@ async def test_a_correction_shows_its_effect_before_it_is_made(desk: Desk) -> No
     customer = await desk.shop.customer()
     await desk.use(customer, "2000000")
     await desk.flush(customer)
-    query = """mutation ($id: ID!, $sku: String!) { previewSync(input: {customerId: $id}, correction: {sku: $sku, quantity: "-1000000"}) {
+    query = """mutation ($id: ID!, $sku: String!, $q: Decimal = "-1000000") { previewSync(input: {customerId: $id}, correction: {sku: $sku, quantity: $q}) {
       plan { total { formatted } stripeCalls linesAdded { sku quantity amount { amount } } } errors { code path } } }"""
 
     shown = (await desk.ask(SUPPORT, query, id=customer, sku="machine-seconds"))["previewSync"]
     unknown = (await desk.ask(SUPPORT, query, id=customer, sku="unheard-of"))["previewSync"]
+    vague = (await desk.ask(SUPPORT, query, id=customer, sku="machine-seconds", q="a few"))[
+        "previewSync"
+    ]
 
     assert shown["plan"] == {
         "total": {"formatted": "USD 31.00"},
@@ -232,6 +237,7 @@ async def test_a_correction_shows_its_effect_before_it_is_made(desk: Desk) -> No
         ],
     }
     assert unknown["errors"] == [{"code": "UNKNOWN_SKU", "path": ["correction", "sku"]}]
+    assert vague["errors"] == [{"code": "INVALID_INPUT", "path": ["correction", "quantity"]}]
     assert (await desk.ask(SUPPORT, AUDIT, id=customer))["customer"]["adjustments"]["nodes"] == []
 
 
@@ -427,12 +433,13 @@ async def test_an_act_whose_end_nobody_saw_stands_in_the_log(
 async def test_what_the_ledger_refuses_stands_in_the_log_as_refused(desk: Desk) -> None:
     """Nobody has to guess whether a correction that was tried is on the bill."""
     customer = await desk.shop.customer()
-    asked = {"id": customer, "sku": "egress-gb", "q": "1" * 16, "why": "typo", "key": "k1"}
-    await desk.ask(SUPPORT, ADJUST, **asked)
-    made = (await desk.ask(SUPPORT, ADJUST, **{**asked, "q": "1"}))["adjustUsage"]
+    await desk.services.ledger.register(CustomerId(customer), "eur")  # and the price is in dollars
+    asked = {"id": customer, "sku": "egress-gb", "q": "1", "why": "typo", "key": "k1"}
 
-    assert made["errors"] == []  # the refused one left its key free
-    assert [each["outcome"] for each in await audited(desk, customer)] == ["DONE", "REFUSED"]
+    refused = (await desk.ask(SUPPORT, ADJUST, **asked))["adjustUsage"]
+
+    assert [each["code"] for each in refused["errors"]] == ["INVALID_INPUT"]
+    assert [each["outcome"] for each in await audited(desk, customer)] == ["REFUSED"]
 
 
 async def test_a_late_retry_undoes_nobodys_decision(desk: Desk) -> None:

@@ -2,19 +2,22 @@
 
 from typing import Any
 
+import pytest
+
+from billing.metering import MOMENT_FORM, QUANTITY_FORM
 from tests.resolvers.conftest import METERING, SUPPORT, Desk
 
 RECORD = """mutation ($deltas: [UsageDeltaInput!]!) { recordUsage(input: {deltas: $deltas}) {
   accepted duplicates rejected { id error { code message path } } durability ledgerEpoch errors { code path } } }"""
 
 
-def reported(customer: str, delta_id: str = "d1", **changed: str) -> dict[str, str]:
+def reported(customer: str, delta_id: str = "d1", **changed: Any) -> dict[str, Any]:
     """A delta as a metering service sends it."""
     given = {"id": delta_id, "customerId": customer, "sku": "egress-gb", "quantity": "1.5"}
     return {**given, "occurredAt": "2026-11-01T02:00:00+01:00", **changed}
 
 
-async def record(desk: Desk, *deltas: dict[str, str]) -> dict[str, Any]:
+async def record(desk: Desk, *deltas: dict[str, Any]) -> dict[str, Any]:
     """What metering is answered."""
     answer: dict[str, Any] = (await desk.ask(METERING, RECORD, deltas=list(deltas)))["recordUsage"]
     return answer
@@ -62,12 +65,47 @@ async def test_a_bad_delta_never_fails_its_neighbours(desk: Desk) -> None:
     }
 
 
-async def test_a_quantity_that_is_a_float_is_refused_whole(desk: Desk) -> None:
-    """A client that sends floats has rounded already; it must not go unnoticed."""
-    result = await desk.run(METERING, RECORD, deltas=[{**reported("cus_1"), "quantity": 0.1}])
+MALFORMED = [
+    ("quantity", 0.1, QUANTITY_FORM),
+    ("quantity", 7, QUANTITY_FORM),
+    ("quantity", "1e3", QUANTITY_FORM),
+    ("quantity", ["1"], QUANTITY_FORM),
+    ("occurredAt", "yesterday", MOMENT_FORM),
+    ("occurredAt", "2026-11-22T09:30:00", MOMENT_FORM),
+    ("occurredAt", 1_700_000_000, MOMENT_FORM),
+]
 
-    assert result.errors is not None
-    assert "plain notation" in result.errors[0].message
+
+async def test_what_cannot_be_read_is_refused_with_the_form_to_write_it_in(desk: Desk) -> None:
+    """A client that sends floats has rounded already; its neighbours' usage is counted all the same."""
+    customer = await desk.shop.customer()
+    now = desk.now()
+    bad = [
+        {**reported(customer, str(n), occurredAt=now), field: value}
+        for n, (field, value, _) in enumerate(MALFORMED)
+    ]
+
+    answer = await record(desk, *bad, reported(customer, "good", occurredAt=now))
+
+    assert (answer["accepted"], answer["errors"]) == (1, [])
+    assert answer["rejected"] == [
+        {"id": str(n), "error": {"code": "INVALID_INPUT", "message": form, "path": [field]}}
+        for n, (field, _, form) in enumerate(MALFORMED)
+    ]
+
+
+@pytest.mark.parametrize("quantity", ['"1e3"', "1.5", "$q"])
+async def test_it_is_refused_alike_wherever_it_is_written(desk: Desk, quantity: str) -> None:
+    """In the document, or in a variable of its own."""
+    customer = await desk.shop.customer()
+    declared = "($q: Decimal!)" if quantity == "$q" else ""
+    document = f"""mutation {declared} {{ recordUsage(input: {{deltas: [{{
+        id: "d", customerId: "{customer}", sku: "egress-gb", quantity: {quantity}, occurredAt: "{desk.now()}"
+    }}]}}) {{ rejected {{ error {{ message }} }} }} }}"""
+
+    answer = await desk.ask(METERING, document, **({"q": "many"} if declared else {}))
+
+    assert answer["recordUsage"]["rejected"] == [{"error": {"message": QUANTITY_FORM}}]
 
 
 async def test_support_sees_how_often_an_id_came_with_other_content(desk: Desk) -> None:

@@ -1,0 +1,14 @@
+"""A quantity that Support names."""
+
+from decimal import Decimal
+
+from billing import metering
+from billing.errors import ErrorCode, Refused
+
+
+def exactly(sent: object, path: tuple[str, ...]) -> Decimal:
+    """The number that *sent* spells out; Refused (INVALID_INPUT, pointing at *path*) when it is none."""
+    quantity = metering.quantity(sent)
+    if quantity is None:
+        raise Refused(ErrorCode.INVALID_INPUT, metering.QUANTITY_FORM, path)
+    return quantity
