@@ -20,7 +20,7 @@ token: $(VENV)/.ready ## Print one token: ROLE=support, ROLE=metering or ROLE=cu
 	@$(BIN)/python -m demo token --role '$(ROLE)' --customer '$(CUSTOMER)'
 
 test: $(VENV)/.ready-dev $(GRAPHIQL)/.ready ## Run the whole test suite against real parts on free ports
-	@$(BIN)/python -m pytest -n 2 $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 check: $(VENV)/.ready-dev ## Lint, format, types, import contracts, SDL drift
 	@$(BIN)/ruff check .
