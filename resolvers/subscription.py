@@ -72,6 +72,8 @@ class Subscription:
         if customer is None:
             return
         async with context.services.changes.subscribe(customer.record.id) as changes:
+            del customer
+            context.renew()  # thousands of sockets are idle: none keeps what it looked up to begin with
             async for change in changes:
                 context.renew(Cost())
                 yield BillingChange(change=change, reason=change.reason, at=change.at)

@@ -2,15 +2,16 @@
 
 import asyncio
 import gc
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import httpx
 import pytest
-from graphql import get_introspection_query
+from graphql import GraphQLError, get_introspection_query
 
-from gateway.graphql.documents import Documents
+from gateway.graphql.documents import Documents, Invalid
 from gateway.graphql.limits import Limits
 from tests.gateway.hostile import bodies, documents
 from tests.gateway.serving import CORE
@@ -19,6 +20,7 @@ from tests.gateway.test_websocket import Peer, connected, subscribe
 BLOCKED = 0.050
 # A busy machine slows everybody's work down; what blocks by itself does so each time.
 ATTEMPTS = 4
+CALLS = 200_000
 
 
 class Pulse:
@@ -75,6 +77,34 @@ async def test_no_body_of_32_kb_blocks_the_loop_or_breaks_the_server(
 
     assert blocked == {}
     assert broken == {}
+
+
+async def test_no_document_of_32_kb_takes_more_than_so_many_steps() -> None:
+    """Counted, not timed: calls of functions from one turn of the loop to the next, at 10 million a second."""
+    steps = {name: _most_calls(document) for name, document in documents()}
+
+    assert {name: calls for name, calls in steps.items() if calls > CALLS} == {}
+    assert max(steps.values()) > CALLS / 10, "nothing was counted"
+
+
+def _most_calls(document: str) -> int:
+    """The most calls that reading *document* makes between two turns of the loop."""
+    calls = most = 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    reading = Documents(CORE, Limits()).read(document, suggestions=True).__await__()
+    sys.setprofile(count)
+    try:
+        for _ in reading:
+            most, calls = max(most, calls), 0
+    except (Invalid, GraphQLError):
+        pass
+    finally:
+        sys.setprofile(None)
+    return max(most, calls)
 
 
 async def test_no_document_of_32_kb_hurts_a_socket(address: str) -> None:
