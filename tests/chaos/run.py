@@ -61,7 +61,7 @@ async def chaos(folder: Path, *, seconds: float, seed: int) -> Report:
         await _live(town, books, trouble, ledger, seconds=seconds, seed=seed)
         await trouble.heal()
         await _end_last_month(ledger, CUSTOMERS)
-        await _ask_for_syncs(town)
+        await _try_again(town, ledger)
         audit, began = Audit(town, books, ledger), time.monotonic()
         unrest = await audit.unrest_after(REST_SECONDS)
         return Report(
@@ -116,10 +116,14 @@ async def _end_last_month(ledger: Ledger, customers: Iterable[str]) -> None:
         await until(ended, "last month is cut", seconds=60)
 
 
-async def _ask_for_syncs(town: Installation) -> None:
-    """Somebody looks at every customer: what Stripe had refused is tried again."""
+async def _try_again(town: Installation, ledger: Ledger) -> None:
+    """Support has those tried again whom Stripe kept refusing, or who were set aside; nobody else."""
     async with town.system.caller("support") as caller:
         for customer in CUSTOMERS:
+            periods = await ledger.periods(CustomerId(customer))
+            seen = [await ledger.peek(CustomerId(customer), period) for period in periods]
+            if not any(each.attempts or each.stuck for each in seen):
+                continue
 
             async def answered(customer: str = customer) -> object:
                 return await asked(caller.http, SYNC, id=customer)
