@@ -213,7 +213,8 @@ class Picture:
             if period is None or period.end.timestamp() * 1000 < now - REMEMBERED_MS:
                 continue
             known = await self.ports.ledger.peek(customer, period)
-            if known.invoice is None and known.state is not PeriodState.SEALED:
+            unknown = known.invoice is None and known.flight is None  # or it is just being made
+            if unknown and known.state is not PeriodState.SEALED:
                 log.warning("flush.period_lost", customer=customer, period=str(period))
                 await self.ports.ledger.request_verify(customer, period)
 

@@ -231,6 +231,8 @@ class World:
         """No more accidents: everything has to come to rest, and every unit has to be billed once."""
         self.healed = True
         self.workers = []
+        await self._pass(2 * HOUR_MS)
+        await self._drain("when the last late request has arrived")
         await self._pass(max(0, int(START.timestamp() * 1000) + SPREAD_S * 1000 - self.now))
         await self.report(self.unsent)
         await self._drain("after the trouble")
