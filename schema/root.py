@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import strawberry
 from graphql import (
     GraphQLArgument,
+    GraphQLDirective,
     GraphQLInputField,
     GraphQLInputObjectType,
     GraphQLObjectType,
@@ -12,6 +13,7 @@ from graphql import (
     Undefined,
     get_named_type,
 )
+from graphql.type.directives import GraphQLDisableErrorPropagationDirective
 from strawberry.schema.config import StrawberryConfig
 
 from resolvers.adjustment import Adjustment
@@ -23,6 +25,13 @@ from resolvers.query import Query
 from resolvers.subscription import Subscription
 from resolvers.webhook_event import WebhookEvent
 from schema.types.scalars import SCALARS
+
+STANDS = GraphQLDirective(
+    name=GraphQLDisableErrorPropagationDirective.name,
+    locations=GraphQLDisableErrorPropagationDirective.locations,
+    description="What cannot be had is null where it stands, with its error, even where a value is promised; "
+    "everything else is there.",
+)
 
 
 def build_schema() -> strawberry.Schema:
@@ -36,6 +45,7 @@ def build_schema() -> strawberry.Schema:
     )
     core: GraphQLSchema = schema._schema  # noqa: SLF001 Strawberry shows graphql-core's schema nowhere else
     enforce(core)
+    core.directives = (*core.directives, STANDS)
     _tidy_arguments(core)
     return schema
 

@@ -4,7 +4,7 @@
 const DIMENSIONS = { APP: "App", REGION: "Region", ORGANIZATION: "Organization", SKU: "Item" };
 const ROWS = 8;
 
-const PANEL = `query Panel($id: ID!, $by: UsageDimension!) {
+const PANEL = `query Panel($id: ID!, $by: UsageDimension!) @experimental_disableErrorPropagation {
   customer(id: $id) {
     name organization email delinquent
     creditBalance { amount formatted }
@@ -151,8 +151,8 @@ function draw({ data, errors, extensions }) {
   drawNow(customer.currentPeriod);
   drawSync(customer.syncState);
   drawUsage(customer.currentPeriod);
-  drawMonths(customer.spendHistory ?? []);
-  drawInvoices(customer.invoices?.nodes ?? []);
+  if (customer.spendHistory) drawMonths(customer.spendHistory);
+  if (customer.invoices) drawInvoices(customer.invoices.nodes);
   const cost = extensions?.billing;
   $("cost").textContent = cost ? `This view: ${count(cost.stripeCalls, "Stripe call")}, ${cost.cacheHits} from the cache` : "";
 }

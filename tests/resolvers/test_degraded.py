@@ -95,6 +95,33 @@ async def test_what_was_never_known_is_an_error_where_it_stands(
         assert told.extensions["code"] == "STRIPE_UNAVAILABLE"
 
 
+@pytest.mark.parametrize("asked_to_stand", [True, False])
+async def test_a_page_stands_without_what_stripe_cannot_tell_if_it_asks_to(
+    hasty: Desk, sandbox: StripeSandbox, *, asked_to_stand: bool
+) -> None:
+    """An invoice list may not be null, so its failure takes the customer along unless told not to."""
+    customer = await hasty.shop.customer()
+    name = "query ($id: ID!) { customer(id: $id) { name } }"
+    await hasty.ask(panel_of(customer), name, id=customer)
+    await sandbox.fault("error_500_before", "GET /v1/invoices", times=1_000)
+    stands = "@experimental_disableErrorPropagation" if asked_to_stand else ""
+    query = f"""query ($id: ID!) {stands} {{ customer(id: $id) {{
+      name invoices {{ nodes {{ id }} }} spendHistory {{ month }} syncState {{ status }} }} }}"""
+
+    result = await hasty.run(panel_of(customer), query, id=customer)
+
+    assert result.errors is not None
+    missing = {each.path[-1] for each in result.errors if each.path}
+    assert missing == {"invoices", "spendHistory"} or not asked_to_stand
+    standing = {
+        "name": "Acme",
+        "invoices": None,
+        "spendHistory": None,
+        "syncState": {"status": "UP_TO_DATE"},
+    }
+    assert result.data == {"customer": standing if asked_to_stand else None}
+
+
 async def test_without_the_cache_server_nothing_old_is_shown(desk: Desk) -> None:
     """Slower, never wrong: a change shows without anybody having announced it."""
     customer = await desk.shop.customer()
