@@ -89,7 +89,8 @@ async def flood(budget: Budget, lane: Lane, until: float, width: int = 10) -> in
     async def one() -> int:
         admitted = 0
         while time.monotonic() < until:
-            admitted += await spend(budget, any_write(), lane) < until
+            await spend(budget, any_write(), lane)
+            admitted += 1
         return admitted
 
     return sum(await asyncio.gather(*(one() for _ in range(width))))
@@ -227,16 +228,24 @@ async def test_no_lane_starves(redis: Redis, starved: Lane) -> None:
 
 async def test_closing_takes_all_but_the_floors_from_the_lanes_below(redis: Redis) -> None:
     """Flushes in their turn and comparisons, however many, never make a period close late."""
-    closer, worker = Budget(redis, POLICY), Budget(redis, POLICY)
-    until = time.monotonic() + 1.5
+    slow = replace(POLICY, endpoint=Allowance(rate=40, burst=8))
+    closer, worker = Budget(redis, slow), Budget(redis, slow)
+    below = [
+        asyncio.create_task(flood(worker, lane, time.monotonic() + 30))
+        for lane in (Lane.INTERVAL, Lane.BACKGROUND)
+    ]
+    await settled(lambda: waits(closer, Lane.INTERVAL))
 
-    closed, *below = await asyncio.gather(
-        flood(closer, Lane.CLOSE, until),
-        flood(worker, Lane.INTERVAL, until),
-        flood(worker, Lane.BACKGROUND, until),
-    )
+    began = time.monotonic()
+    await asyncio.gather(*(spend(closer, any_write(), Lane.CLOSE) for _ in range(40)))
+    took = time.monotonic() - began
 
-    assert closed >= 4 * sum(below)
+    for each in below:
+        each.cancel()
+    await asyncio.gather(*below, return_exceptions=True)
+    assert (
+        took < 1.5 * 40 / slow.endpoint.rate
+    )  # a third of the rate would take three times as long
 
 
 async def test_lanes_run_dry_from_below(redis: Redis) -> None:
@@ -473,6 +482,22 @@ async def test_a_cancelled_call_gives_everything_back(redis: Redis) -> None:
 
     async with budget.admission(write("in_1"), Lane.CUSTOMER, max_wait=0.1):
         pass
+
+
+async def test_a_process_that_ends_lets_nobody_wait(redis: Redis) -> None:
+    """Whoever stands in line goes back at once, also behind others; what was sent goes on to its end."""
+    budget = Budget(redis, replace(POLICY, endpoint=Allowance(rate=0.1, burst=2), max_wait=60))
+    async with budget.admission(any_write(), Lane.CLOSE) as sent:
+        waiting = [asyncio.create_task(spend(budget, any_write(), Lane.CLOSE)) for _ in range(3)]
+        await settled(lambda: waits(budget, Lane.CLOSE))
+        budget.close()
+        async with asyncio.timeout(2):
+            answers = await asyncio.gather(*waiting, return_exceptions=True)
+        sent.outcome = Outcome.OK
+
+    assert [type(each) for each in answers] == [Overloaded] * 3
+    with pytest.raises(Overloaded):
+        await spend(budget, read())
 
 
 async def test_a_killed_process_holds_its_object_a_minute_at_most(redis: Redis) -> None:
