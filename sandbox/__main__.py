@@ -1,43 +1,65 @@
 """``python -m sandbox``: serve the double; one JSON line on stdout says where, once it is ready."""
 
 import argparse
+import asyncio
 import signal
 import socket
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 import orjson
 import uvicorn
+from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from sandbox.app import CuttingProtocol, create_app
-from sandbox.settings import Settings
-from sandbox.world import open_world, register, seed_from
+from sandbox import control
+from sandbox.api import Api
+from sandbox.control import World
+from sandbox.hostility import Settings
+from sandbox.pages import Pages
+
+TICK_SECONDS: Final = 0.25
 
 
-class Server(uvicorn.Server):
-    """Uvicorn, telling *url* on stdout when it listens."""
+class CuttingProtocol(HttpToolsProtocol):
+    """Uvicorn's protocol, whose requests know how to cut their own connection."""
 
-    url = ""
+    def on_message_begin(self) -> None:
+        """Hand the request the means to vanish."""
+        super().on_message_begin()
+        self.scope["extensions"] = {"sandbox.cut": {"now": self.transport.abort}}
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, then say so."""
-        await super().startup(sockets)
-        sys.stdout.write(orjson.dumps({"url": self.url}).decode() + "\n")
-        sys.stdout.flush()
+
+def create_app(world: World) -> ASGIApp:
+    """Return the whole double as one ASGI application: ``/v1``, ``/_sandbox``, and the pages."""
+    api = Api(world.account, world.routes, world.limiter, world.faults)
+    routes = [*Pages(world).routes, *control.routes(world)]
+    rest = Starlette(routes=routes, lifespan=lambda _: _running(world))
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        to_api = scope["type"] == "http" and scope["path"].startswith("/v1/")
+        await (api if to_api else rest)(scope, receive, send)
+
+    return app
 
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
     args = _arguments()
     settings = Settings(limits=not args.no_limits, latency=not args.no_latency, mode=args.limits)
+    world = World(settings, args.state, args.seed)
     listener = socket.create_server((args.host, args.port), backlog=2048)
-    url = f"http://{args.host}:{listener.getsockname()[1]}"
-    world = open_world(args.state, args.seed, settings)
-    world.account.base_url = args.public_url or url
+    world.account.base_url = f"http://{args.host}:{listener.getsockname()[1]}"
     if args.webhook_url:
-        register(world, args.webhook_url, args.webhook_secret)
+        world.hear(url=args.webhook_url, secret=args.webhook_secret, lasting=True)
     if args.seed_file:
-        seed_from(world, args.seed_file)
+        world.seed_from(args.seed_file)
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda *_: sys.exit(0))  # uvicorn raises it again when it has finished
     config = uvicorn.Config(
         create_app(world),
         http=CuttingProtocol,
@@ -47,18 +69,33 @@ def main() -> None:
         timeout_graceful_shutdown=2,
         lifespan="on",
     )
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, lambda *_: sys.exit(0))  # uvicorn raises it again when it has finished
-    server = Server(config)
-    server.url = url
-    server.run(sockets=[listener])
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+@asynccontextmanager
+async def _running(world: World) -> AsyncIterator[None]:
+    sys.stdout.write(orjson.dumps({"url": world.account.base_url}).decode() + "\n")
+    sys.stdout.flush()
+    tasks = [asyncio.create_task(world.courier.run()), asyncio.create_task(_ticking(world))]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def _ticking(world: World) -> None:
+    while True:
+        await asyncio.sleep(TICK_SECONDS)
+        world.tick()
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=12111, help="0 for any free one")
-    parser.add_argument("--public-url", help="how a browser reaches us, for links in invoices")
     parser.add_argument("--state", type=Path, help="journal that outlives the process")
     parser.add_argument("--seed-file", type=Path, help="objects to create at start")
     parser.add_argument("--seed", type=int, default=0, help="of ids, delays and chance")

@@ -3,63 +3,52 @@
 import asyncio
 import base64
 import traceback
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
-from typing import Any
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from hashlib import blake2b
+from typing import Any, Final, NamedTuple
 
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from sandbox.account import API_VERSION, Account, Unit
-from sandbox.errors import StripeError, broken, rate_limited, unsimulated
-from sandbox.expand import expand
-from sandbox.faults import ON_REQUEST, Fault, Faults
+from sandbox.account import HOUR, Account, Unit
+from sandbox.actions import Operation, Routes
+from sandbox.errors import StripeError, broken, limited, refuse, unsimulated
 from sandbox.forms import Params, check, decode
-from sandbox.idempotency import Keys, fingerprint
-from sandbox.limits import Limiter
-from sandbox.operations import Operation
-from sandbox.routes import Routes
+from sandbox.hostility import ON_REQUEST, Fault, Faults, Limiter
+from sandbox.resources import expand
+from sandbox.sdk import API_VERSION, Json
 
-Headers = dict[bytes, bytes]
-KEYS = ("sk_test_", "rk_test_")
+DAY: Final = 24 * HOUR
+MAX_KEY: Final = 255
 
 
 class Lost(Exception):
     """The caller gets no answer: its connection is cut."""
 
 
-@dataclass(slots=True)
-class Answer:
+class Answer(NamedTuple):
     """Status, body and headers of one answer."""
 
     status: int
     body: bytes
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str]
 
 
-@dataclass(slots=True)
-class Call:
-    """One request, matched and checked."""
+class Call(NamedTuple):
+    """One request, matched to its operation; ``asked`` is a digest of what it asks."""
 
     operation: Operation
     ids: list[str]
-    params: Params
+    sent: Params
     unit: Unit
-    path: str
     fault: Fault | None
+    asked: str
 
-    @property
-    def accident(self) -> str:
-        """The kind of fault that strikes this call, if any."""
-        return self.fault.kind if self.fault else ""
-
-    @property
-    def subject(self) -> str | None:
-        """The object that this call locks: what its path names, else its customer."""
-        if self.operation.kind in ("GET", "LIST"):
-            return None
-        named: str | None = self.ids[0] if self.ids else self.params.get("customer")
-        return named
+    def meets(self, *kinds: str) -> bool:
+        """Tell whether one of these accidents strikes it."""
+        return self.fault is not None and self.fault.kind in kinds
 
 
 class Api:
@@ -67,188 +56,168 @@ class Api:
 
     def __init__(self, account: Account, routes: Routes, limiter: Limiter, faults: Faults) -> None:
         self.account, self.routes, self.limiter, self.faults = account, routes, limiter, faults
-        self.keys = Keys()
-        self._late: set[asyncio.Task[Any]] = set()
+        self._running: set[str] = set()
+        self._late: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or cut its connection."""
-        body = await _read(receive)
-        headers: Headers = dict(scope["headers"])
+        message = await receive()
+        body = message.get("body", b"")
+        while message.get("more_body"):
+            message = await receive()
+            body += message.get("body", b"")
         request = self.account.new_id("req_")
         try:
-            answer = await self._answer(scope, headers, body, request)
+            answer = await self._answered(scope, body, request)
         except StripeError as error:
             answer = Answer(error.status, orjson.dumps(error.body), error.headers)
         except Lost:
-            await _cut(scope)
+            scope["extensions"]["sandbox.cut"]["now"]()
+            for _ in range(3):  # the server learns of it on the loop's next turns
+                await asyncio.sleep(0)
             return
-        key = headers.get(b"idempotency-key")
-        await send(_start(answer, request, key))
+        await send(_start(answer, request))
         await send({"type": "http.response.body", "body": answer.body})
 
-    async def _answer(self, scope: Scope, headers: Headers, body: bytes, request: str) -> Answer:
-        _authenticate(headers)
+    async def _answered(self, scope: Scope, body: bytes, request: str) -> Answer:
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        _authenticate(headers.get(b"authorization", ""))
         method, path = scope["method"], scope["path"]
         operation, ids = self.routes.find(method, path)
         counts = self.limiter.counts[operation.endpoint]
         counts["calls"] += 1
         try:
             self.limiter.admit(operation.endpoint)
-            version = headers.get(b"stripe-version", API_VERSION.encode()).decode("latin-1")
-            if version != API_VERSION:
+            if (version := headers.get(b"stripe-version", API_VERSION)) != API_VERSION:
                 raise unsimulated(f"API version {version} (only {API_VERSION})")
-            key = headers.get(b"idempotency-key", b"").decode("latin-1") if method == "POST" else ""
-            unit = Unit(self.account, request, key or None)
-            fault = self.faults.strike(ON_REQUEST, operation.endpoint, path)
+            key = (headers.get(b"idempotency-key") if method == "POST" else None) or None
             sent = decode(scope["query_string"] if method == "GET" else body)
-            call = Call(operation, ids, {}, unit, path, fault)
-            answer = await self._faulty(call, lambda: self._once(call, sent))
+            asked = orjson.dumps([path, sent], option=orjson.OPT_SORT_KEYS) if key else b""
+            digest = blake2b(asked, digest_size=12).hexdigest()
+            fault = self.faults.strike(ON_REQUEST, operation.endpoint, path)
+            unit = Unit(self.account, request, key)
+            answer = await self._faulty(Call(operation, ids, sent, unit, fault, digest))
         except StripeError as error:
             counts["limited" if error.status == 429 else "errors"] += 1  # noqa: PLR2004
             raise
         except Lost:
             counts["lost"] += 1
             raise
-        if "idempotent-replayed" in answer.headers:
-            counts["replayed"] += 1
+        counts["replayed"] += "idempotent-replayed" in answer.headers
         counts["ok" if answer.status < 400 else "errors"] += 1  # noqa: PLR2004
         return answer
 
-    async def _faulty(self, call: Call, work: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
-        """Do the *work* with the call's accident before or after it."""
+    async def _faulty(self, call: Call) -> Answer:
+        """Do the work with the call's accident before or after it."""
         params = call.fault.params if call.fault else {}
-        match call.accident:
-            case "answer_lost_before":
-                raise Lost
-            case "late_delivery":
-                task = asyncio.create_task(_later(params.get("seconds", 1), work))
-                self._late.add(task)
-                task.add_done_callback(self._late.discard)
-                raise Lost
-            case "error_500_before":
-                raise broken()
-            case "rate_limited":
-                raise rate_limited(params.get("reason", "endpoint-rate"))
-            case "slow":
-                await asyncio.sleep(params.get("seconds", 5))
-        answer = await work()
-        if call.accident == "answer_lost_after":
+        if call.meets("answer_lost_before"):
+            raise Lost
+        if call.meets("late_delivery"):
+            task = asyncio.create_task(self._arrives(call, params.get("seconds", 1)))
+            self._late.add(task)
+            task.add_done_callback(self._late.discard)
+            raise Lost
+        if call.meets("error_500_before"):
+            raise broken()
+        if call.meets("rate_limited"):
+            raise limited(params.get("reason", "endpoint-rate"))
+        if call.meets("slow"):
+            await asyncio.sleep(params.get("seconds", 5))
+        answer = self._recalled(call) or await self._done(call)
+        if call.meets("answer_lost_after"):
             raise Lost
         return answer
 
-    async def _once(self, call: Call, sent: Params) -> Answer:
-        """Replay the key's result, or do the work and store it."""
-        key, method = call.unit.key, call.operation.endpoint.partition(" ")[0]
-        asked = fingerprint(method, call.path, sent) if key else ""
-        if key and (stored := self.keys.recall(call.unit, key, asked)):
-            status, body, first = stored
-            return Answer(status, body, {"idempotent-replayed": "true", "original-request": first})
-        call.params = check(sent, call.operation.fields)
-        if call.accident == "lock_timeout" and not (call.fault and call.fault.params.get("stored")):
-            raise rate_limited(None)
-        listing = call.operation.kind == "LIST"
-        if key:
-            self.keys.begin(key)
+    async def _arrives(self, call: Call, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        with suppress(StripeError):  # nobody is left to hear it
+            _ = self._recalled(call) or await self._done(call)
+
+    def _recalled(self, call: Call) -> Answer | None:
+        """Return a key's answer; 400 if the key is another request's, 409 while its request runs."""
+        key, unit = call.unit.key or "", call.unit
+        if len(key) > MAX_KEY:
+            raise refuse("Idempotency keys have at most 255 characters.")
+        if key in self._running:
+            message = f"There is currently another in-progress request using this key: {key}."
+            code = "idempotency_key_in_use"
+            raise StripeError(409, message, type="idempotency_error", code=code)
+        stored = unit.find("keys", key)
+        if stored is None or stored["at"] + DAY <= unit.now:
+            return None
+        if stored["asked"] != call.asked:
+            message = f"A key can only be used with the parameters it was first used with: {key}."
+            raise refuse(message, type="idempotency_error")
+        body = zlib.decompress(stored["body"].encode("latin-1"))
+        replay = {"idempotent-replayed": "true", "original-request": stored["request"]}
+        return Answer(stored["status"], body, replay)
+
+    async def _done(self, call: Call) -> Answer:
+        """Do the work when it is this request's turn."""
+        operation, key = call.operation, call.unit.key
+        params = check(call.sent, operation.endpoint)
+        if call.meets("lock_timeout"):
+            raise limited(None)
+        method = operation.endpoint.partition(" ")[0]
+        subject = call.ids[0] if call.ids else params.get("customer")
+        self._running.update((key,) if key else ())
         try:
-            async with self.limiter.turn(call.subject, listing=listing):
-                await self.limiter.delay(call.operation.kind, len(call.params.get("lines") or ()))
-                return self._execute(call, asked)
+            name = None if method == "GET" else subject
+            async with self.limiter.turn(name, listing=operation.lists):
+                kind = "LIST" if operation.lists else method
+                await self.limiter.delay(kind, len(params.get("lines") or ()))
+                return self._kept(call, params)
         finally:
-            if key:
-                self.keys.end(key)
+            self._running.discard(key or "")
 
-    def _execute(self, call: Call, asked: str) -> Answer:
+    def _kept(self, call: Call, params: Params) -> Answer:
         """Run the operation and keep its result, all in one step that nothing can interrupt."""
-        headers: dict[str, str] = {}
+        unit, headers, status = call.unit, {}, 200
         try:
-            body = self._performed(call)
-            status = 200
-        except StripeError as error:
+            shown = self._shown(call, params)
+        except Exception as error:  # noqa: BLE001
+            if not isinstance(error, StripeError):
+                traceback.print_exc()
+                error = broken()
+            status, shown, headers = error.status, error.body, error.headers
             if not error.keep:
-                call.unit.discard()
-            status, body, headers = error.status, error.body, error.headers
-        except Exception:  # noqa: BLE001
-            traceback.print_exc()
-            call.unit.discard()
-            status, body = 500, broken().body
-        packed = orjson.dumps(body)
-        Keys.keep(call.unit, asked, status, packed)
-        call.unit.commit()
-        return Answer(status, packed, headers)
+                unit.discard()
+        body = orjson.dumps(shown)
+        if unit.key:
+            kept = {"id": unit.key, "at": unit.now, "asked": call.asked, "request": unit.request}
+            squeezed = zlib.compress(body, 1).decode("latin-1")
+            unit.put("keys", kept | {"status": status, "body": squeezed})
+        unit.commit()
+        return Answer(status, body, headers)
 
-    def _performed(self, call: Call) -> Params:
-        params = dict(call.params)
+    def _shown(self, call: Call, params: Params) -> Json:
         paths = params.pop("expand", None) or []
-        if call.accident == "lock_timeout":
-            raise rate_limited(None)
-        if call.accident == "partial_500_after" and params.get("lines"):
+        if call.meets("partial_500_after") and params.get("lines"):
             params["lines"] = params["lines"][: (len(params["lines"]) + 1) // 2]
-        shown = call.operation.handle(call.unit, params, *call.ids)
-        if call.accident in ("error_500_after", "partial_500_after"):
-            error = broken()
-            error.keep = True
-            raise error
-        return expand(call.unit, shown, paths) if paths else shown
+        shown = call.operation.perform(call.unit, params, call.ids)
+        if call.meets("error_500_after", "partial_500_after"):
+            raise broken(keep=True)
+        for path in paths:
+            shown = expand(call.unit, shown, path)
+        return shown
 
 
-def _authenticate(headers: Headers) -> None:
-    scheme, _, given = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-    if scheme.lower() == "basic":
-        try:
-            given = base64.b64decode(given + "==").decode("latin-1").partition(":")[0]
-        except ValueError:
-            given = ""
-    if not given:
-        raise StripeError(
-            401,
-            "You did not provide an API key. You need to provide your API key in the Authorization "
-            "header, using Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY').",
-        )
-    if given.startswith(("sk_live_", "rk_live_")):
-        raise StripeError(
-            401,
-            "This is a local sandbox and you sent it a live mode key. It was refused unread; use "
-            "any key that begins with sk_test_, and roll the live key if this was no accident.",
-            code="livemode_mismatch",
-        )
-    if not given.startswith(KEYS):
-        shown = given[:8] + "*" * max(len(given) - 12, 0) + given[-4:]
-        raise StripeError(401, f"Invalid API Key provided: {shown}")
+def _authenticate(authorization: str) -> None:
+    scheme, _, key = authorization.partition(" ")
+    if scheme == "Basic":  # as curl -u sends it
+        with suppress(ValueError):
+            key = base64.b64decode(key + "==").decode("latin-1").partition(":")[0]
+    if key.startswith(("sk_live_", "rk_live_")):
+        message = "This is a local sandbox and you sent it a live mode key. Use an sk_test_ key."
+        raise StripeError(401, message, code="livemode_mismatch")
+    if not key.startswith(("sk_test_", "rk_test_")):
+        raise StripeError(401, "You did not provide an API key (Authorization: Bearer sk_test_…).")
 
 
-async def _later(seconds: float, work: Callable[[], Coroutine[Any, Any, Answer]]) -> None:
-    await asyncio.sleep(seconds)
-    try:
-        await work()
-    except (StripeError, Lost):
-        return  # nobody is left to hear it
-
-
-async def _read(receive: Receive) -> bytes:
-    parts: list[bytes] = []
-    while True:
-        message = await receive()
-        parts.append(message.get("body", b""))
-        if not message.get("more_body"):
-            return b"".join(parts)
-
-
-async def _cut(scope: Scope) -> None:
-    scope["extensions"]["sandbox.cut"]["now"]()
-    for _ in range(3):  # the server learns of it on the loop's next turns
-        await asyncio.sleep(0)
-
-
-def _start(answer: Answer, request: str, key: bytes | None) -> dict[str, Any]:
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(answer.body)).encode()),
-        (b"stripe-version", API_VERSION.encode()),
-    ]
-    headers += [(name.encode(), value.encode()) for name, value in answer.headers.items()]
-    is_lock = answer.status == 429 and "stripe-rate-limited-reason" not in answer.headers  # noqa: PLR2004
-    if not is_lock:  # Stripe gives lock timeouts no request id
-        headers.append((b"request-id", request.encode()))
-    if key is not None:
-        headers.append((b"idempotency-key", key))
-    return {"type": "http.response.start", "status": answer.status, "headers": headers}
+def _start(answer: Answer, request: str) -> dict[str, Any]:
+    headers = {"content-type": "application/json", "stripe-version": API_VERSION, **answer.headers}
+    headers["content-length"] = str(len(answer.body))
+    if answer.status != 429 or "stripe-rate-limited-reason" in headers:  # noqa: PLR2004
+        headers["request-id"] = request  # Stripe gives lock timeouts none
+    encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
+    return {"type": "http.response.start", "status": answer.status, "headers": encoded}

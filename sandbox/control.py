@@ -1,8 +1,8 @@
-"""The control path, ``/_sandbox/``: what a test may ask of the world around the API."""
+"""Everything that runs, and the control path, ``/_sandbox/``, by which a test asks for trouble."""
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -10,15 +10,85 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sandbox import endpoints, finalization
-from sandbox.account import Unit
-from sandbox.defaults import Json
+from sandbox import invoices
+from sandbox.account import HOUR, Account, Unit
+from sandbox.actions import Routes
 from sandbox.errors import StripeError
-from sandbox.faults import ON_REQUEST
-from sandbox.idempotency import prune
-from sandbox.world import World
+from sandbox.forms import Params
+from sandbox.hostility import ON_REQUEST, Faults, Limiter, Settings
+from sandbox.sdk import Json
+from sandbox.webhooks import Courier
 
 Body = dict[str, Any]
+# Kind of record and the name of its time → how long it is kept.
+KEPT: Final = {("events", "created"): 30 * 24 * HOUR, ("keys", "at"): 24 * HOUR}
+_INVOICE: Final = "POST /v1/invoices/{invoice}"
+DASHBOARD: Final[Mapping[str, str]] = {
+    "update": _INVOICE,
+    "delete": "DELETE /v1/invoices/{invoice}",
+    "add_line": f"{_INVOICE}/add_lines",
+    "edit_line": f"{_INVOICE}/update_lines",
+    "delete_line": f"{_INVOICE}/remove_lines",
+} | {verb: f"{_INVOICE}/{verb}" for verb in ("finalize", "void", "pay", "mark_uncollectible")}
+
+
+class World:
+    """The account and what acts on it."""
+
+    def __init__(self, settings: Settings, path: Path | None = None, seed: int = 0) -> None:
+        self.account, self.settings = Account(settings, path, seed), settings
+        self.at_start = asdict(settings)
+        self.limiter, self.faults, self.routes = Limiter(settings, seed), Faults(), Routes()
+        self.courier = Courier(self.account, self.faults)
+
+    def perform(self, unit: Unit, endpoint: str, params: Params, *ids: str) -> Json:
+        """Do what *endpoint* does, outside HTTP; *params* as JSON, taken as they are."""
+        return self.routes.named[endpoint].perform(unit, params, ids)
+
+    def hear(self, **endpoint: Any) -> str:
+        """Register a webhook endpoint, by default for all events; one with its url stays."""
+        held = self.account.rows["webhook_endpoints"].values()
+        if known := next((each for each in held if each["url"] == endpoint["url"]), None):
+            return str(known["id"])
+        unit, params = Unit(self.account), {"enabled_events": ["*"], **endpoint}
+        made = self.perform(unit, "POST /v1/webhook_endpoints", params)
+        unit.commit()
+        return str(made["id"])
+
+    def seed_from(self, path: Path) -> None:
+        """Create what the file lists: {"customers": [{params, "id" if it matters}, …], …}.
+
+        What exists already is left alone, so that a restart with a state file changes nothing.
+        """
+        for kind, listed in orjson.loads(path.read_bytes()).items():
+            for params in listed:
+                unit = Unit(self.account)
+                if unit.find(kind, params.get("id")) is None:
+                    self.perform(unit, f"POST /v1/{kind}", params)
+                    unit.commit()
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock forward, and do what time has brought."""
+        self.account.advance(seconds)
+        self.tick()
+        self.courier.wake.set()
+
+    def tick(self) -> None:
+        """Finalize the drafts that are due, forget what is old enough."""
+        invoices.run_timers(self.account)
+        for (kind, time), seconds in KEPT.items():
+            rows = self.account.rows[kind]
+            while rows and (old := next(iter(rows.values())))[time] + seconds <= self.account.now():
+                self.account.commit([(kind, old["id"], None)])
+
+    def reset(self) -> None:
+        """Forget every object, fault and count; what was given at start comes back."""
+        for name, value in self.at_start.items():
+            setattr(self.settings, name, value)
+        self.account.clear()
+        self.faults.orders.clear()
+        self.limiter.counts.clear()
+        self.courier.reload()
 
 
 def routes(world: World) -> list[Route]:
@@ -29,21 +99,11 @@ def routes(world: World) -> list[Route]:
     ]
 
 
-def tick(world: World) -> None:
-    """Do what time has brought: drafts to finalize, things old enough to forget."""
-    finalization.run_timers(world.account)
-    unit = Unit(world.account)
-    endpoints.prune_events(unit)
-    prune(unit)
-    unit.commit()
-
-
 def _route(world: World, act: Callable[[World, Body], Any]) -> Callable[[Request], Any]:
     async def handle(request: Request) -> Response:
         try:
             answer = act(world, orjson.loads(await request.body() or b"{}"))
-            if callable(answer):
-                answer = await answer()
+            answer = await answer if hasattr(answer, "__await__") else answer
         except StripeError as error:
             return Response(str(error), error.status)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -53,23 +113,12 @@ def _route(world: World, act: Callable[[World, Body], Any]) -> Callable[[Request
     return handle
 
 
-def _reset(world: World, _: Body) -> Body:
-    world.reset()
-    return {"reset": True}
-
-
 def _settings(world: World, body: Body) -> Body:
-    flat = {key: value for key, value in body.items() if key != "webhooks"}
-    for name, value in {**flat, **body.get("webhooks", {})}.items():
-        if name not in asdict(world.settings):
+    for name, value in body.items():
+        if name not in world.at_start:
             raise ValueError(f"unknown setting: {name}")
         setattr(world.settings, name, value)
     return asdict(world.settings)
-
-
-def _reset_counters(world: World, _: Body) -> Body:
-    world.limiter.counts.clear()
-    return {"reset": True}
 
 
 def _fault(world: World, body: Body) -> Body:
@@ -79,16 +128,9 @@ def _fault(world: World, body: Body) -> Body:
     return {"id": world.faults.order(**body)}
 
 
-def _no_faults(world: World, _: Body) -> Body:
-    world.faults.orders.clear()
-    return {"left": 0}
-
-
-def _dashboard(world: World, body: Body) -> Json:
+def _dashboard(world: World, body: Body) -> Body:
     """Do to an invoice what a person does in Stripe's Dashboard: no idempotency key."""
     action, invoice = body.pop("action"), body.pop("invoice")
-    if action not in DASHBOARD:
-        raise ValueError(f"unknown action: {action}")
     if "line" in body:
         body["id"] = body.pop("line")
     if action.endswith("_line"):
@@ -96,72 +138,36 @@ def _dashboard(world: World, body: Body) -> Json:
     if action == "pay":
         body.setdefault("payment_method", "pm_card_visa")
     unit = Unit(world.account, world.account.new_id("req_"))
-    shown = world.perform(unit, DASHBOARD[action], body, ids=[invoice])
+    shown = world.perform(unit, DASHBOARD[action], body, invoice)
     unit.commit()
     return shown
 
 
-def _clock(world: World, _: Body) -> Body:
-    clock = world.account.clock
-    return {"now": clock.now(), "offset": clock.offset, "real": time.time()}
+def _clock(world: World, body: Body) -> Body:
+    world.advance(body.get("advance", 0))
+    return {"now": world.account.now(), "offset": world.account.offset}
 
 
-def _move_clock(world: World, body: Body) -> Body:
-    now = world.account.clock.now()
-    world.account.advance(body["advance"] if "advance" in body else body["now"] - now)
-    tick(world)
-    world.courier.clock_moved()
-    return _clock(world, body)
+async def _drain(world: World, body: Body) -> Body:
+    settled = await world.courier.drain(body.get("timeout", 10))
+    report = world.courier.report()
+    counts = {key: len(report[key]) for key in ("pending", "failed")}
+    return {"settled": settled, **counts, "delivered": report["delivered"]}
 
 
-def _drain(world: World, body: Body) -> Callable[[], Any]:
-    async def drained() -> Body:
-        settled = await world.courier.drain(body.get("timeout", 10))
-        report = world.courier.report()
-        counts = {key: len(report[key]) for key in ("pending", "failed")}
-        return {"settled": settled, **counts, "delivered": report["delivered"]}
-
-    return drained
-
-
-def _resend(world: World, body: Body) -> Body:
-    world.courier.resend(body["event"])
-    return {"queued": True}
-
-
-def _endpoint(world: World, body: Body) -> Json:
-    unit = Unit(world.account)
-    shown = endpoints.create(unit, {"enabled_events": ["*"], **body})
-    unit.commit()
-    return shown
-
-
-_INVOICE: Final = "POST /v1/invoices/{invoice}"
-DASHBOARD: Final[Mapping[str, str]] = {
-    "finalize": f"{_INVOICE}/finalize",
-    "void": f"{_INVOICE}/void",
-    "pay": f"{_INVOICE}/pay",
-    "mark_uncollectible": f"{_INVOICE}/mark_uncollectible",
-    "update": _INVOICE,
-    "delete": "DELETE /v1/invoices/{invoice}",
-    "add_line": f"{_INVOICE}/add_lines",
-    "edit_line": f"{_INVOICE}/update_lines",
-    "delete_line": f"{_INVOICE}/remove_lines",
-}
 ACTS: Final[Mapping[tuple[str, str], Callable[[World, Body], Any]]] = {
-    ("POST", "reset"): _reset,
-    ("GET", "settings"): lambda world, _: asdict(world.settings),
+    ("POST", "reset"): lambda world, _: world.reset(),
+    ("GET", "settings"): _settings,
     ("POST", "settings"): _settings,
     ("GET", "counters"): lambda world, _: world.limiter.report(),
-    ("POST", "counters/reset"): _reset_counters,
+    ("POST", "counters/reset"): lambda world, _: world.limiter.counts.clear(),
     ("GET", "faults"): lambda world, _: [asdict(fault) for fault in world.faults.orders],
     ("POST", "faults"): _fault,
-    ("DELETE", "faults"): _no_faults,
+    ("DELETE", "faults"): lambda world, _: world.faults.orders.clear(),
     ("POST", "dashboard"): _dashboard,
     ("GET", "clock"): _clock,
-    ("POST", "clock"): _move_clock,
+    ("POST", "clock"): _clock,
     ("GET", "webhooks"): lambda world, _: world.courier.report(),
     ("POST", "webhooks/drain"): _drain,
-    ("POST", "webhooks/resend"): _resend,
-    ("POST", "webhooks/endpoint"): _endpoint,
+    ("POST", "webhooks/endpoint"): lambda world, body: {"id": world.hear(**body)},
 }

@@ -1,100 +1,155 @@
-"""Customers, and the links to their portal."""
+"""Customers: their balance, their cards and the link to their portal. And what they are sold."""
 
-from typing import Final
+from typing import Any, Final
 
-from sandbox.account import Unit
-from sandbox.balance import move_balance
-from sandbox.defaults import INVOICE_SETTINGS, Json
-from sandbox.errors import unsimulated
-from sandbox.forms import Params, merged, required
-from sandbox.lists import equals, page
-from sandbox.payments import attach
-from sandbox.shapes import shape
-from sandbox.state import Record
+from sandbox.account import Record, Unit
+from sandbox.errors import refuse, unsimulated
+from sandbox.forms import Params
+from sandbox.resources import changes
 
 PORTAL_SECONDS: Final = 300
-FLOWS: Final = (
-    "customer_update",
-    "subscription_cancel",
-    "subscription_pause",
-    "subscription_update",
-    "subscription_update_confirm",
-)
+# Test card → brand, last four digits, whether it can be charged.
+TEST_CARDS: Final = {
+    "pm_card_visa": ("visa", "4242", True),
+    "pm_card_mastercard": ("mastercard", "4444", True),
+    "pm_card_chargeCustomerFail": ("visa", "0341", False),
+}
 
 
-def create(unit: Unit, params: Params) -> Json:
-    """Create a customer; ``payment_method`` may be one of Stripe's test cards."""
-    balance, method = params.pop("balance", None), params.pop("payment_method", None)
-    customer = unit.new("customers", _changes({}, params))
-    unit.emit("customer.created", "customers", customer)
+def create(unit: Unit, params: Params) -> Record:
+    """Create a customer, maybe with a balance and one of Stripe's test cards."""
+    balance, card = params.pop("balance", None), params.pop("payment_method", None)
+    customer = unit.create("customers", changes({}, params))
     if balance:
         move_balance(unit, customer["id"], balance, "usd", "initial")
-    if method:
-        attach(unit, {"customer": customer["id"]}, method)
-    return shape(unit, "customers", unit.get("customers", customer["id"]))
+    if card:
+        attach(unit, {"customer": customer["id"]}, card)
+    return unit.get("customers", customer["id"])
 
 
-def retrieve(unit: Unit, _params: Params, customer: str) -> Json:
-    """Return a customer, or the tombstone of a deleted one."""
-    record = unit.find("customers", customer)
-    return shape(unit, "customers", record or unit.get("customers", customer))
-
-
-def update(unit: Unit, params: Params, customer: str) -> Json:
-    """Change a customer; a new balance becomes an adjustment of the difference."""
-    old = unit.get("customers", customer)
-    balance = params.pop("balance", None)
-    if changes := _changes(old, params):
-        unit.change("customers", old, **changes)
+def update(unit: Unit, params: Params, customer: str) -> Record:
+    """Change a customer; a new balance becomes an adjustment by the difference."""
+    old, balance = unit.get("customers", customer), params.pop("balance", None)
+    if new := changes(old, params):
+        unit.change("customers", old, **new)
     if balance is not None and (step := balance - old.get("balance", 0)):
         move_balance(unit, customer, step, old.get("currency") or "usd", "adjustment")
-    return shape(unit, "customers", unit.get("customers", customer))
+    return unit.get("customers", customer)
 
 
-def delete(unit: Unit, _params: Params, customer: str) -> Json:
-    """Delete a customer; its invoices stay (a guess for drafts)."""
+def delete(unit: Unit, _: Params, customer: str) -> Record:
+    """Delete a customer; a tombstone and the invoices stay (for drafts a guess)."""
+    unit.remove("customers", unit.get("customers", customer))
+    return unit.put("customers", {"id": customer, "deleted": True})
+
+
+def adjust_balance(unit: Unit, params: Params, customer: str) -> Record:
+    """Move a customer's balance by hand; negative is in the customer's favour."""
+    amount, currency = params.pop("amount"), params.pop("currency").lower()
+    return move_balance(unit, customer, amount, currency, "adjustment", **changes({}, params))
+
+
+def move_balance(
+    unit: Unit, customer: str, amount: int, currency: str, cause: str, **more: Any
+) -> Record:
+    """Add *amount* to a customer's balance and keep the entry; the event is the customer's."""
     old = unit.get("customers", customer)
-    unit.put("customers", {"id": customer, "deleted": True})
-    unit.emit("customer.deleted", "customers", old)
-    return {"id": customer, "object": "customer", "deleted": True}
+    if old.get("currency") not in (None, currency):
+        raise refuse(f"The customer's currency is {old['currency']}.", param="currency")
+    ending = old.get("balance", 0) + amount
+    unit.change("customers", old, balance=ending, currency=currency)
+    entry = {"customer": customer, "amount": amount, "currency": currency, "type": cause}
+    return unit.create("balance_transactions", entry | {"ending_balance": ending} | more)
 
 
-def list_customers(unit: Unit, params: Params) -> Json:
-    """List customers; the email must match exactly."""
-    return page(unit, "customers", params, "/v1/customers", equals(params, "email"))
+def attach(unit: Unit, params: Params, method: str) -> Record:
+    """Attach a test card (or a method detached before) to a customer."""
+    customer = unit.get("customers", required(params, "customer"), "customer")["id"]
+    if method in TEST_CARDS:
+        record = unit.create("payment_methods", test_card(method) | {"customer": customer})
+    else:
+        old = unit.get("payment_methods", method)
+        record = unit.put("payment_methods", {**old, "customer": customer})
+    unit.tell("payment_method.attached", "payment_methods", record)
+    return record
 
 
-def create_portal_session(unit: Unit, params: Params) -> Json:
+def detach(unit: Unit, _: Params, method: str) -> Record:
+    """Detach a payment method; who had it is only in the event's previous_attributes."""
+    old = unit.get("payment_methods", method)
+    new = unit.put("payment_methods", {**old, "customer": None})
+    unit.tell("payment_method.detached", "payment_methods", new, old)
+    owner = unit.find("customers", old["customer"]) or {}
+    if default_card(owner) == method:
+        gone = owner["invoice_settings"] | {"default_payment_method": None}
+        unit.change("customers", owner, invoice_settings=gone)
+    return new
+
+
+def default_card(customer: Record) -> str | None:
+    """Return the id of the payment method that a customer's invoices are charged to."""
+    found: str | None = customer.get("invoice_settings", {}).get("default_payment_method")
+    return found
+
+
+def test_card(name: str) -> Record:
+    """Return one of Stripe's test cards."""
+    brand, last4, chargeable = TEST_CARDS[name]
+    card: Record = {"brand": brand, "display_brand": brand, "last4": last4, "country": "US"}
+    card |= {"exp_month": 12, "exp_year": 2034, "funding": "credit", "checks": {}}
+    return {"card": card | {"networks": {"available": [brand]}}, "declines": not chargeable}
+
+
+def create_session(unit: Unit, params: Params) -> Record:
     """Make a short-lived link to the customer's portal page."""
-    customer = unit.get("customers", required(params, "customer"), "customer")
+    customer = unit.get("customers", required(params, "customer"), "customer")["id"]
+    if flow := params.pop("flow_data", None):
+        if flow["type"] not in ("payment_method_update", "customer_update"):
+            raise unsimulated(f"the portal flow {flow['type']}")
+        flow = {"after_completion": {"type": "portal_homepage"}, **flow}
     secret = unit.account.new_id("test_")
-    kept = {key: params[key] for key in ("return_url", "locale") if params.get(key)}
-    session = {
-        "customer": customer["id"],
-        "url": f"{unit.account.base_url}/p/session/{secret}",
-        "_secret": secret,
-        "_expires": unit.now + PORTAL_SECONDS,
-        "flow": _flow(params["flow_data"]) if params.get("flow_data") else None,
-    }
-    return shape(unit, "portal_sessions", unit.new("portal_sessions", session | kept))
+    session = {"customer": customer, "flow": flow, "expires": unit.now + PORTAL_SECONDS}
+    session |= {"bearer": secret, "url": f"{unit.account.base_url}/p/session/{secret}"}
+    return unit.create("sessions", params | session)
 
 
-def _flow(sent: Params) -> Json:
-    if sent["type"] not in ("payment_method_update", "customer_update"):
-        raise unsimulated(f"the portal flow {sent['type']}")
-    after = sent.get("after_completion") or {"type": "portal_homepage"}
-    nothing = ("hosted_confirmation", "redirect")
-    return dict.fromkeys(FLOWS) | {
-        "type": sent["type"],
-        "after_completion": dict.fromkeys(nothing) | after,
-    }
+def create_price(unit: Unit, params: Params, at: str = "") -> Record:
+    """Create a one-time price and, with ``product_data``, its product; *at* is where, for errors."""
+    amounts = [params.pop(k, None) for k in ("unit_amount", "unit_amount_decimal")]
+    given = [str(amount) for amount in amounts if amount is not None]
+    if len(given) != 1 or given[0].startswith("-"):
+        message = "Give one of unit_amount and unit_amount_decimal, of 0 at least."
+        raise refuse(message, param=at or "unit_amount")
+    if made := params.pop("product_data", None):
+        product = unit.create("products", changes({}, made) | {"updated": unit.now})
+    else:
+        product = unit.get("products", required(params, "product"), "product")
+    _take_lookup_key(unit, params)
+    price = {"product": product["id"], "unit_amount_decimal": given[0]}
+    return unit.create(
+        "prices", changes({}, params) | price | {"currency": params["currency"].lower()}
+    )
 
 
-def _changes(old: Record, params: Params) -> Params:
-    changes = {key: value for key, value in params.items() if value != old.get(key)}
-    if "metadata" in params:
-        changes["metadata"] = merged(old.get("metadata"), params["metadata"])
-    if params.get("invoice_settings"):
-        kept = old.get("invoice_settings", INVOICE_SETTINGS)
-        changes["invoice_settings"] = {**kept, **params["invoice_settings"]}
-    return {key: None if value == "" else value for key, value in changes.items()}
+def update_price(unit: Unit, params: Params, price: str) -> Record:
+    """Change a price's name, key, metadata, or whether it may still be used; never its amount."""
+    _take_lookup_key(unit, params, price)
+    old = unit.get("prices", price)
+    return unit.change("prices", old, **changes(old, params))
+
+
+def required(params: Params, name: str) -> str:
+    """Return a parameter that only this double demands; Stripe's 400 without it."""
+    if not params.get(name):
+        raise refuse(f"Missing required param: {name}.", code="parameter_missing", param=name)
+    return str(params[name])
+
+
+def _take_lookup_key(unit: Unit, params: Params, price: str = "") -> None:
+    key, transfer = params.get("lookup_key"), params.pop("transfer_lookup_key", None)
+    for holder in list(unit.account.rows["prices"].values()) if key else ():
+        if holder.get("lookup_key") == key and holder["id"] != price:
+            if not transfer:
+                message = f"A price (`{holder['id']}`) already uses that lookup key."
+                raise refuse(message, code="resource_already_exists", param="lookup_key")
+            unit.change("prices", holder, lookup_key=None)

@@ -4,16 +4,15 @@ from typing import Any
 
 
 class StripeError(Exception):
-    """An answer that is an error: *status*, and Stripe's error body with *detail* added to it.
+    """An answer that is an error; *detail* goes into its body.
 
-    ``keep`` says that what the request wrote before it failed stays (a declined card is recorded).
+    With ``keep`` what the request wrote before it failed stays: a declined card is recorded.
     """
 
-    def __init__(self, status: int, message: str, **detail: Any) -> None:
+    def __init__(self, status: int, message: str, *, keep: bool = False, **detail: Any) -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.keep = status, keep
         self.headers: dict[str, str] = {}
-        self.keep = False
         self.body = {"error": {"type": "invalid_request_error", "message": message} | detail}
 
 
@@ -22,10 +21,11 @@ def refuse(message: str, **detail: Any) -> StripeError:
     return StripeError(400, message, **detail)
 
 
-def missing(noun: str, object_id: str, param: str = "id", status: int = 404) -> StripeError:
+def missing(noun: str, object_id: str, param: str | None = None) -> StripeError:
     """Answer for an id that names nothing: 404 in a path, 400 in a parameter."""
-    message = f"No such {noun}: '{object_id}'"
-    return StripeError(status, message, code="resource_missing", param=param)
+    message = f"No such {noun.replace('_', ' ')}: '{object_id}'"
+    status, code = 400 if param else 404, "resource_missing"
+    return StripeError(status, message, code=code, param=param or "id")
 
 
 def unsimulated(feature: str) -> StripeError:
@@ -34,21 +34,18 @@ def unsimulated(feature: str) -> StripeError:
     return StripeError(501, message, type="api_error", code="not_simulated")
 
 
-def rate_limited(reason: str | None) -> StripeError:
-    """Answer of a limiter (*reason* as in Stripe-Rate-Limited-Reason) or, without one, of a lock."""
+def limited(reason: str | None) -> StripeError:
+    """Answer of a limiter, for this *reason*; or of a lock, which gives none."""
     if reason is None:
-        message = (
-            "This object cannot be accessed right now because another API request or Stripe "
-            "process is currently accessing it."
-        )
+        message = "Another API request or Stripe process is currently accessing this object."
         error = StripeError(429, message, code="lock_timeout")
         error.headers = {"stripe-should-retry": "true"}
-        return error
-    error = StripeError(429, "Request rate limit exceeded.", code="rate_limit")
-    error.headers = {"stripe-rate-limited-reason": reason}
+    else:
+        error = StripeError(429, "Request rate limit exceeded.", code="rate_limit")
+        error.headers = {"stripe-rate-limited-reason": reason}
     return error
 
 
-def broken() -> StripeError:
+def broken(*, keep: bool = False) -> StripeError:
     """Answer of a Stripe that stumbled."""
-    return StripeError(500, "An unknown error occurred.", type="api_error")
+    return StripeError(500, "An unknown error occurred.", keep=keep, type="api_error")

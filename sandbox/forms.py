@@ -1,19 +1,33 @@
-"""Stripe's form encoding, and the check of what was sent against what an operation takes."""
+"""Forms, as Stripe reads them: unfolded, then held against the types of the SDK."""
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from decimal import Decimal
+from functools import cache, partial
+from typing import Any, Final, get_args, get_origin
 from urllib.parse import parse_qsl
 
+from sandbox import sdk
 from sandbox.errors import refuse, unsimulated
-from sandbox.fields import STRUCTURES, Field, Fields
 
 Params = dict[str, Any]
-
-
-MAX_DEPTH = 8
-_SEGMENT = re.compile(r"\[([^\]]*)\]")
-_DECIMAL = re.compile(r"-?\d{1,15}(\.\d{1,12})?", re.ASCII)
+Reader = Callable[[Any, str], Any]
+MAX_DEPTH: Final = 8
+_SEGMENT: Final = re.compile(r"\[([^\]]*)\]")
+# Parameters that Stripe takes and we do not simulate, wherever they appear; or in one place only.
+_UNSIMULATED: Final = """
+account_tax_ids after_expiration allow_redisplay application_fee_amount automatic_tax
+billing_scheme cash_balance configuration connect currency_options custom_unit_amount
+customer_account customer_details default_price_data default_source default_tax_rates
+discounts email_type forgive from_invoice invoicing_rules issuer mandate marketing_features
+on_behalf_of package_dimensions payment_settings preview_mode recurring refund_amount refunds
+rendering rendering_options schedule schedule_details shipping_cost shipping_details source
+subscription subscription_cancel subscription_details subscription_pause subscription_update
+subscription_update_confirm tax tax_amounts tax_behavior tax_code tax_details tax_id_data
+tax_rates test_clock tiers tiers_mode transfer_data transform_quantity validate
+credit_notes.credit_amount credit_notes.lines credit_notes.out_of_band_amount
+invoice_payments.payment invoice_items.invoiceitem"""
+UNSIMULATED: Final = frozenset(_UNSIMULATED.split())
 
 
 def decode(form: bytes) -> Params:
@@ -26,147 +40,120 @@ def decode(form: bytes) -> Params:
             raise refuse(f"Invalid parameter: {key[:100]}", param=head)
         node = tree
         for step in path[:-1]:
-            node = _child(node, step)
+            node = node.setdefault(step or str(len(node)), {})
+            if not isinstance(node, dict):
+                raise refuse(f"Invalid hash: {step}", param=head)
         node[path[-1] or str(len(node))] = value
     return tree
 
 
-def as_form(value: Any) -> Any:
-    """Turn JSON into what ``decode`` would have made of the same parameters."""
-    if isinstance(value, dict):
-        return {key: as_form(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return {str(place): as_form(each) for place, each in enumerate(value)}
-    if value is None or isinstance(value, str):
-        return value or ""
-    return str(value).lower()
+def check(sent: Params, endpoint: str) -> Params:
+    """Check and convert what was sent; Stripe's 400 for what is unknown, missing or malformed."""
+    root = endpoint.split("/")[2]
+    taken: Params = _structure_of(sdk.params_of(endpoint), root)(sent, "")
+    return taken
 
 
-def _child(node: Params, step: str) -> Params:
-    child = node.setdefault(step or str(len(node)), {})
-    if not isinstance(child, dict):
-        raise refuse(f"Invalid hash: {step}", param=step)
-    return child
+@cache
+def _structure_of(kind: type, within: str) -> Reader:
+    hints, required = sdk.fields(kind)
+    readers = {}
+    for name, hint in hints.items():
+        lacking = not UNSIMULATED.isdisjoint((name, f"{within}.{name}"))
+        readers[name.rstrip("_")] = _unsimulated if lacking else _reader(hint, name)
+    return partial(_structure, readers, required)
 
 
-def check(sent: Params, known: Fields, inside: str = "") -> Params:
-    """Check and convert *sent*; raises Stripe's 400 for what is unknown, missing or malformed."""
-    taken: Params = {}
+def _structure(readers: Mapping[str, Reader], required: frozenset[str], sent: Any, at: str) -> Any:
+    if not isinstance(sent, dict):
+        raise refuse(f"Invalid object: {at}", param=at)
+    taken = {}
     for name, value in sent.items():
-        param = f"{inside}[{name}]" if inside else name
-        field = known.get(name)
-        if field is None:
-            raise refuse(
-                f"Received unknown parameter: {param}", code="parameter_unknown", param=param
-            )
-        if field.known_only:
-            raise unsimulated(f"the parameter `{param}`")
-        taken[name] = _convert_all(value, field, param)
-    for name, field in known.items():
-        if field.required and taken.get(name) in (None, ""):
-            param = f"{inside}[{name}]" if inside else name
+        param = f"{at}[{name}]" if at else name
+        if name not in readers:
+            message = f"Received unknown parameter: {param}"
+            raise refuse(message, code="parameter_unknown", param=param)
+        taken[name] = readers[name](value, param)
+    for name in required:
+        if taken.get(name) is None:
+            param = f"{at}[{name}]" if at else name
             raise refuse(f"Missing required param: {param}.", code="parameter_missing", param=param)
     return taken
 
 
-def _convert_all(value: Any, field: Field, param: str) -> Any:
-    if not field.many:
-        return _convert(value, field.kind, param)
-    if value == "":
-        return []
-    if not isinstance(value, dict):
-        raise refuse(f"Invalid array: {param}", param=param)
-    return [
-        _convert(each, field.kind, f"{param}[{index}]") for index, each in enumerate(value.values())
-    ]
+@cache
+def _reader(hint: Any, name: str) -> Reader:
+    """Return what reads a value of this type; an empty one unsets."""
+    if choices := [value for value in sdk.choices(hint) if value]:
+        return partial(_choice, frozenset(choices))
+    options = [option for option in sdk.options(hint) if sdk.choices(option) != ("",)]
+    nested = next((each for each in options if hasattr(each, "__required_keys__")), None)
+    if get_origin(options[0]) is list:
+        return partial(_list, _reader(get_args(options[0])[0], name))
+    if get_origin(options[0]) is dict:
+        return _metadata
+    if nested is None:
+        return SCALARS[options[0]]
+    flat = [SCALARS[option] for option in options if option in SCALARS]
+    return partial(_either, _structure_of(nested, name), flat[0] if flat else None)
 
 
-def _convert(value: Any, kind: str, param: str) -> Any:
-    if kind in STRUCTURES:
-        if value == "":
-            return None
-        if not isinstance(value, dict):
-            raise refuse("Invalid object", param=param)
-        return check(value, STRUCTURES[kind], param)
-    return SCALARS[kind](value, param)
-
-
-def _text(value: Any, param: str) -> str:
-    if isinstance(value, dict):
-        raise refuse(f"Invalid string: {param} is a hash", param=param)
-    if len(value) > 5000:  # noqa: PLR2004
-        raise refuse(f"Invalid string: {param} is too long", param=param)
-    return str(value)
-
-
-def _integer(value: Any, param: str) -> int | None:
-    text = _text(value, param)
-    if text == "":
+def _either(nested: Reader, flat: Reader | None, sent: Any, at: str) -> Any:
+    if sent == "":
         return None
-    if not re.fullmatch(r"[+-]?\d{1,18}", text, re.ASCII):
-        raise refuse(f"Invalid integer: {text}", code="parameter_invalid_integer", param=param)
-    return int(text)
+    return flat(sent, at) if flat and not isinstance(sent, dict) else nested(sent, at)
 
 
-def _boolean(value: Any, param: str) -> bool:
-    if value not in ("true", "false"):
-        raise refuse(f"Invalid boolean: {_text(value, param)}", param=param)
-    return bool(value == "true")
+def _unsimulated(_: Any, at: str) -> Any:
+    raise unsimulated(f"the parameter `{at}`")
 
 
-def _decimal(value: Any, param: str) -> str:
-    text = _text(value, param)
-    if not _DECIMAL.fullmatch(text):
-        raise refuse(
-            f"Invalid decimal: {text}; at most 15 digits, 12 places, no exponent",
-            code="parameter_invalid_decimal",
-            param=param,
-        )
-    return text
+def _list(one: Reader, sent: Any, at: str) -> list[Any]:
+    if sent == "":
+        return []
+    if not isinstance(sent, dict):
+        raise refuse(f"Invalid array: {at}", param=at)
+    given = [each for each in sent.values() if each != ""]
+    return [one(each, f"{at}[{place}]") for place, each in enumerate(given)]
 
 
-def _metadata(value: Any, param: str) -> dict[str, str]:
-    if value == "":
+def _metadata(sent: Any, at: str) -> dict[str, str]:
+    if sent == "":
         return {"": ""}
-    if not isinstance(value, dict):
-        raise refuse("Invalid hash", param=param)
-    for key, text in value.items():
-        if len(key) > 40 or len(_text(text, f"{param}[{key}]")) > 500:  # noqa: PLR2004
-            raise refuse(
-                "Metadata keys have at most 40 characters and values at most 500.",
-                param=f"{param}[{key}]",
-            )
-    return value
+    if not isinstance(sent, dict):
+        raise refuse(f"Invalid hash: {at}", param=at)
+    for key, value in sent.items():
+        if len(key) > 40 or len(_text(value, at) or "") > 500:  # noqa: PLR2004
+            message = "Metadata keys have at most 40 characters and values at most 500."
+            raise refuse(message, param=f"{at}[{key}]")
+    return sent
 
 
-def _range(value: Any, param: str) -> Params:
-    if isinstance(value, dict):
-        return check(value, STRUCTURES["range"], param)
-    return {"gte": _integer(value, param), "lte": _integer(value, param)}
+def _choice(choices: frozenset[str], sent: Any, at: str) -> str | None:
+    if (text := _text(sent, at)) is None or text in choices:
+        return text
+    allowed = ", ".join(sorted(choices)[:20])
+    raise refuse(f"Invalid {at}: must be one of {allowed}", param=at)
 
 
-SCALARS: Mapping[str, Callable[[Any, str], Any]] = {
-    "str": _text,
-    "int": _integer,
-    "bool": _boolean,
-    "decimal": _decimal,
-    "map": _metadata,
-    "when": _range,
+def _text(sent: Any, at: str) -> str | None:
+    if not isinstance(sent, str) or len(sent) > 5000:  # noqa: PLR2004
+        raise refuse(f"Invalid string: {at} is a hash or too long", param=at)
+    return sent or None
+
+
+def _scalar(name: str, pattern: str, convert: Callable[[str], Any], sent: Any, at: str) -> Any:
+    text = _text(sent, at)
+    if text is not None and not re.fullmatch(pattern, text, re.ASCII):
+        code = f"parameter_invalid_{name}"
+        raise refuse(f"Invalid {name}: {text}", code=code, param=at)
+    return None if text is None else convert(text)
+
+
+SCALARS: Final[Mapping[Any, Reader]] = {
+    str: _text,
+    int: partial(_scalar, "integer", r"[+-]?\d{1,18}", int),
+    bool: partial(_scalar, "boolean", "true|false", "true".__eq__),
+    # The figures that Stripe documents: 12 places; 15 digits before the point are a guess.
+    Decimal: partial(_scalar, "decimal", r"-?\d{1,15}(\.\d{1,12})?", str),
 }
-
-
-def required(params: Params, name: str) -> str:
-    """Return a parameter that only this double demands; Stripe's 400 without it."""
-    if not params.get(name):
-        raise refuse(f"Missing required param: {name}.", code="parameter_missing", param=name)
-    return str(params[name])
-
-
-def merged(old: Mapping[str, str] | None, new: Mapping[str, str]) -> dict[str, str]:
-    """Merge metadata as Stripe does: an empty value deletes its key, an empty hash all of them."""
-    if new == {"": ""}:
-        return {}
-    result = {key: value for key, value in {**(old or {}), **new}.items() if value != ""}
-    if len(result) > 50:  # noqa: PLR2004
-        raise refuse("You can have at most 50 metadata keys.", param="metadata")
-    return result

@@ -1,22 +1,26 @@
 """Lines of a draft and the invoice items behind them: one record serves as both.
 
-Each line is rounded on its own, and every bulk call happens whole or not at all.
+Whatever holds lines keeps them under "held": a draft, or what is pending for a customer and
+currency. Each line is rounded on its own, and every bulk call happens whole or not at all.
 """
 
 from decimal import ROUND_HALF_UP, Context, Decimal
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
-from sandbox.account import Unit
-from sandbox.catalogue import inline_price
-from sandbox.defaults import Json
+from sandbox.account import Record, Unit
+from sandbox.customers import create_price, required
 from sandbox.errors import missing, refuse
-from sandbox.forms import Params, merged
-from sandbox.lists import page_of
+from sandbox.forms import Params
+from sandbox.resources import changes, merged, page, wanted
+from sandbox.sdk import Json
 from sandbox.shapes import line_item, shape
-from sandbox.state import Record
 
 MAX_LINES: Final = 250
 _EXACT: Final = Context(prec=80)
+HOLDERS: Final = ("invoices", "pending")
+_QUANTITIES: Final = ("quantity", "quantity_decimal")
+_PRICES: Final = ("amount", "price_data", "pricing", "unit_amount_decimal")
 
 
 def line_amount(quantity_decimal: str, unit_amount_decimal: str) -> int:
@@ -25,57 +29,59 @@ def line_amount(quantity_decimal: str, unit_amount_decimal: str) -> int:
     return int(exact.quantize(Decimal(1), ROUND_HALF_UP, _EXACT))
 
 
-def add_lines(unit: Unit, params: Params, invoice: str) -> Json:
-    """Add up to 250 lines to a draft."""
-    draft = editable(unit, invoice)
-    sent = _sent(params)
-    new = [added(unit, draft, line, f"lines[{n}]") for n, line in enumerate(sent)]
-    return saved(unit, draft, [*draft["_lines"], *new], params)
-
-
-def update_lines(unit: Unit, params: Params, invoice: str) -> Json:
-    """Change lines of a draft; what is not named stays, ids stay."""
-    draft = editable(unit, invoice)
-    lines = {line["id"]: line for line in draft["_lines"]}
-    for n, sent in enumerate(_sent(params)):
-        old = _line(lines, sent["id"], f"lines[{n}][id]")
-        lines[old["id"]] = edited(unit, old, sent, draft["currency"], f"lines[{n}]")
-    return saved(unit, draft, list(lines.values()), params)
-
-
-def remove_lines(unit: Unit, params: Params, invoice: str) -> Json:
-    """Delete lines of a draft, or give them back to the customer's pending items."""
-    draft = editable(unit, invoice)
-    lines = {line["id"]: line for line in draft["_lines"]}
-    for n, sent in enumerate(_sent(params)):
-        if sent["behavior"] not in ("delete", "unassign"):
-            raise refuse("Invalid behavior: must be one of delete or unassign", param=f"lines[{n}]")
-        line = _line(lines, sent["id"], f"lines[{n}][id]")
-        del lines[line["id"]]
-        _released(unit, draft, line, keep=sent["behavior"] == "unassign")
-    return saved(unit, draft, list(lines.values()), params)
-
-
-def update_line(unit: Unit, params: Params, invoice: str, line: str) -> Json:
-    """Change one line of a draft; the answer is the line."""
-    draft = editable(unit, invoice)
-    update_lines(unit, {"lines": [params | {"id": line}]}, invoice)
-    fresh = unit.get("invoices", draft["id"])
-    return line_item(fresh, _line({each["id"]: each for each in fresh["_lines"]}, line, "id"))
+def change_lines(verb: str, unit: Unit, params: Params, invoice: str) -> Record:
+    """Add, update or remove lines of a draft, and merge the call's ``invoice_metadata`` into it."""
+    return _changed(unit, editable(unit, invoice), verb, params)
 
 
 def list_lines(unit: Unit, params: Params, invoice: str) -> Json:
     """List an invoice's lines in the invoice's order."""
     record = unit.get("invoices", invoice)
-    lines = [line_item(record, line) for line in record["_lines"]]
-    return page_of(lines, params, f"/v1/invoices/{invoice}/lines", "line item")
+    lines = {line["id"]: line for line in record["held"]}
+    url, ids = f"/v1/invoices/{invoice}/lines", list(reversed(lines))
+    return page(url, params, lines, ids, lambda line: line_item(unit, record, line))
 
 
-def claim_pending(unit: Unit, invoice: Record) -> list[Record]:
+def create_item(unit: Unit, params: Params) -> Record:
+    """Create an invoice item, on a draft or pending for the customer's next one."""
+    if params.get("invoice"):
+        holder = editable(unit, params["invoice"], "invoice")
+    else:
+        customer = unit.get("customers", required(params, "customer"), "customer")
+        currency = params.get("currency") or customer.get("currency") or "usd"
+        holder = _pending(unit, customer["id"], currency)
+    new = _changed(unit, holder, "add", {"lines": [params]})
+    return _item(new, new["held"][-1])
+
+
+def retrieve_item(unit: Unit, _: Params, item: str) -> Record:
+    """Return an invoice item, wherever it is."""
+    return _item(*_home(unit, item))
+
+
+def change_item(verb: str, unit: Unit, params: Params, item: str) -> Record:
+    """Update or remove an invoice item that no finalized invoice holds, and so its line."""
+    holder, line = _home(unit, item)
+    if "status" in holder:
+        editable(unit, holder["id"])
+    sent = {"behavior": "delete", **params, "id": line["id"]}
+    _changed(unit, holder, verb, {"lines": [sent]})
+    return {"id": item, "deleted": True} if verb == "remove" else retrieve_item(unit, {}, item)
+
+
+def list_items(unit: Unit, params: Params) -> Json:
+    """List invoice items, newest first: of an invoice, of a customer, pending ones, or all."""
+    customer = params.get("customer")
+    holders = [h for kind in HOLDERS for h in unit.account.of(kind, customer)]
+    rows = {line["item"]: _item(holder, line) for holder in holders for line in holder["held"]}
+    kept, show = wanted(unit, "invoiceitems", params), partial(shape, unit, "invoiceitems")
+    return page("/v1/invoiceitems", params, rows, rows, show, kept)
+
+
+def claim_pending(unit: Unit, draft: Record) -> list[Record]:
     """Take the customer's pending items in this currency as lines, newest first."""
-    pending = unit.account.state.newest_first("invoiceitems", invoice["customer"])
-    items = [item for item in pending if item["currency"] == invoice["currency"]][:MAX_LINES]
-    return [_claimed(unit, item) for item in items]
+    pending = _pending(unit, draft["customer"], draft["currency"])
+    return [_claimed(unit, draft, line["item"]) for line in reversed(pending["held"])][:MAX_LINES]
 
 
 def editable(unit: Unit, invoice: str, param: str | None = None) -> Record:
@@ -86,147 +92,135 @@ def editable(unit: Unit, invoice: str, param: str | None = None) -> Record:
     return record
 
 
-def item_of(invoice: Record, line: Record) -> Record:
-    """Return the invoice item behind a line."""
-    owner = {key: invoice[key] for key in ("customer", "currency")}
-    return {**line, "id": line["item"], "invoice": invoice["id"], **owner}
+def new_line(unit: Unit, holder: Record, sent: Params, at: str) -> Record:
+    """Return a new line and item from what was sent; *at* is where, for errors."""
+    bare: Record = {"period": {"start": unit.now, "end": unit.now}, "created": unit.now}
+    bare |= {"id": unit.account.new_id("il_1"), "item": unit.account.new_id("ii_1")}
+    line = _edited(unit, holder, bare, {"quantity": None} | sent, at)
+    details = line.get("pricing", {}).get("price_details")
+    if details and not line.get("description"):
+        line["description"] = (unit.find("products", details["product"]) or {}).get("name")
+    unit.tell("invoiceitem.created", "invoiceitems", _item(holder, line))
+    return line
 
 
-def edited(unit: Unit, old: Record, sent: Params, currency: str, param: str) -> Record:
+def _changed(unit: Unit, holder: Record, verb: str, params: Params) -> Record:
+    lines = {line["id"]: line for line in holder["held"]}
+    for n, sent in enumerate(params["lines"]):
+        at = f"lines[{n}]"
+        if verb == "add":
+            line = _added(unit, holder, sent, at)
+        elif sent["id"] not in lines:
+            raise missing("line item", sent["id"], f"{at}[id]")
+        elif verb == "update":
+            line = _edited(unit, holder, lines[sent["id"]], sent, at)
+        else:
+            _let_go(unit, holder, lines.pop(sent["id"]), keep=sent["behavior"] == "unassign")
+            continue
+        lines[line["id"]] = line
+    return _saved(unit, holder, list(lines.values()), params)
+
+
+def _added(unit: Unit, holder: Record, sent: Params, at: str) -> Record:
+    if item := sent.get("invoice_item"):
+        return _edited(unit, holder, _claimed(unit, holder, item, at), sent, at)
+    return new_line(unit, holder, sent, at)
+
+
+def _let_go(unit: Unit, holder: Record, line: Record, *, keep: bool) -> None:
+    if keep:
+        pending = _pending(unit, holder["customer"], holder["currency"])
+        _saved(unit, pending, [*pending["held"], line], {})
+    else:
+        unit.tell("invoiceitem.deleted", "invoiceitems", _item(holder, line))
+
+
+def _edited(unit: Unit, holder: Record, old: Record, sent: Params, at: str) -> Record:
     """Return *old* with what *sent* names changed; a new quantity alone keeps the price (a guess)."""
-    new = {**old, **_described(sent)}
-    if "metadata" in sent:
-        new["metadata"] = merged(old.get("metadata"), sent["metadata"])
-    money = {
-        "amount",
-        "pricing",
-        "price_data",
-        "quantity",
-        "quantity_decimal",
-        "unit_amount_decimal",
+    named: Params = {
+        k: sent[k] for k in ("description", "discountable", "metadata", "period") if k in sent
     }
-    if money & sent.keys():
-        for key in ("unit", "price", "product"):
-            new.pop(key, None)
-        new |= _priced(unit, sent, currency, old, param)
+    new = {**old, **changes(old, named)}
+    if new["period"]["end"] < new["period"]["start"]:
+        raise refuse("The period's end is before its start.", param="period")
+    if sent.keys() & {*_QUANTITIES, *_PRICES}:
+        new.pop("pricing", None)
+        new |= _priced(unit, sent, holder["currency"], old, at or "amount")
     return new
 
 
-def new_line(unit: Unit, sent: Params, currency: str, param: str) -> Record:
-    """Return a new line and item from what was sent; *param* is where, for errors."""
-    line = {
-        "id": unit.account.new_id("il_1"),
-        "item": unit.account.new_id("ii_1"),
-        "created": unit.now,
-        "period": {"start": unit.now, "end": unit.now},
-        **_described(sent),
-        **_priced(unit, sent, currency, {}, param),
-    }
-    if sent.get("metadata"):
-        line["metadata"] = merged(None, sent["metadata"])
-    if "description" not in line and (product := unit.find("products", line.get("product"))):
-        line["description"] = product["name"]
-    return line
-
-
-def added(unit: Unit, draft: Record, sent: Params, param: str) -> Record:
-    """Return the line that *sent* adds to *draft*: a new one, or a pending item's."""
-    if sent.get("invoice_item"):
-        item = unit.get("invoiceitems", sent["invoice_item"], f"{param}[invoice_item]")
-        if item["customer"] != draft["customer"] or item["currency"] != draft["currency"]:
-            raise refuse("The item is not for this customer and currency.", param=param)
-        return edited(unit, _claimed(unit, item), sent, draft["currency"], param)
-    line = new_line(unit, sent, draft["currency"], param)
-    unit.emit("invoiceitem.created", "invoiceitems", item_of(draft, line))
-    return line
-
-
-def _described(sent: Params) -> Record:
-    given: Record = {
-        key: sent[key] for key in ("description", "discountable", "period") if key in sent
-    }
-    period = given.get("period")
-    if period is not None and period["end"] < period["start"]:
-        raise refuse("The period's end is before its start.", param="period")
-    return given
-
-
-def _priced(unit: Unit, sent: Params, currency: str, old: Record, param: str) -> Record:
-    forms = {"amount", "pricing", "price_data", "unit_amount_decimal"} & sent.keys()
-    quantities = {"quantity", "quantity_decimal"} & sent.keys()
-    if len(forms) > 1 or len(quantities) > 1 or ("amount" in forms and quantities):
-        names = ", ".join(sorted(forms | quantities))
-        raise refuse(f"You may only specify one of these: {names}.", param=param)
-    if "amount" in forms and sent["amount"] is not None:
+def _priced(unit: Unit, sent: Params, currency: str, old: Record, at: str) -> Record:
+    prices = [name for name in _PRICES if sent.get(name) is not None]
+    quantities = [str(sent[name]) for name in _QUANTITIES if sent.get(name) is not None]
+    if len(prices) > 1 or len(quantities) > 1 or ("amount" in prices and quantities):
+        raise refuse("You may give an amount, or one price and one quantity.", param=at)
+    if "amount" in prices:
         return {"amount": sent["amount"], "quantity_decimal": "1"}
-    quantity = str(next((sent[key] for key in quantities), old.get("quantity_decimal", "1")))
-    if quantity.startswith("-") or quantity == "None":
-        raise refuse("Invalid quantity: must be at least 0.", param=param)
-    price = _price(unit, sent, currency, old, param)
-    return {
-        "quantity_decimal": quantity,
-        "amount": line_amount(quantity, price["unit"]),
-        **price,
-    }
+    quantity = quantities[0] if quantities else old.get("quantity_decimal", "1")
+    if quantity.startswith("-"):
+        raise refuse("Invalid quantity: must be at least 0.", param=at)
+    pricing = _pricing(unit, sent, currency, old, at)
+    amount = line_amount(quantity, pricing["unit_amount_decimal"])
+    return {"quantity_decimal": quantity, "amount": amount, "pricing": pricing}
 
 
-def _price(unit: Unit, sent: Params, currency: str, old: Record, param: str) -> Record:
-    if sent.get("unit_amount_decimal") is not None:
-        return {"unit": sent["unit_amount_decimal"]}
+def _pricing(unit: Unit, sent: Params, currency: str, old: Record, at: str) -> Json:
+    unit_amount = sent.get("unit_amount_decimal", str(old["amount"]) if "amount" in old else None)
     if sent.get("price_data"):
-        price = inline_price(unit, sent["price_data"], param)
-    elif (sent.get("pricing") or {}).get("price"):
-        price = unit.get("prices", sent["pricing"]["price"], f"{param}[pricing][price]".lstrip("["))
+        price = create_price(unit, sent["price_data"] | {"active": False}, f"{at}[price_data]")
+    elif named := (sent.get("pricing") or {}).get("price"):
+        price = unit.get("prices", named, f"{at}[pricing][price]")
         if not price.get("active", True):
-            raise refuse(
-                f"The price specified is inactive: {price['id']}", param=f"{param}[pricing]"
-            )
-    elif "unit" in old:
-        return {key: old[key] for key in ("unit", "price", "product") if key in old}
-    elif old:
-        return {"unit": str(old["amount"])}
+            raise refuse(f"The price specified is inactive: {named}", param=f"{at}[pricing]")
+    elif "pricing" in old and "unit_amount_decimal" not in sent:
+        kept: Json = old["pricing"]
+        return kept
+    elif unit_amount is not None:
+        return {"type": "price_details", "unit_amount_decimal": unit_amount}
     else:
-        raise refuse("You must give one of amount, pricing or price_data.", param=param or "amount")
+        raise refuse("Give one of amount, pricing and price_data.", param=at)
     if price["currency"] != currency:
-        raise refuse(
-            f"The price is in {price['currency']}, the invoice in {currency}.", param=param
-        )
-    return {"unit": price["unit_amount_decimal"], "price": price["id"], "product": price["product"]}
+        raise refuse(f"The price is in {price['currency']}, not in {currency}.", param=at)
+    details = {"price": price["id"], "product": price["product"]}
+    pricing = {"type": "price_details", "price_details": details}
+    return pricing | {"unit_amount_decimal": price["unit_amount_decimal"]}
 
 
-def saved(unit: Unit, draft: Record, lines: list[Record], params: Params) -> Json:
-    """Put *draft* with these lines and the call's ``invoice_metadata``."""
-    if len(lines) > MAX_LINES:
+def _saved(unit: Unit, holder: Record, lines: list[Record], params: Params) -> Record:
+    if len(lines) > MAX_LINES or len(params.get("lines", ())) > MAX_LINES:
         raise refuse(f"An invoice has at most {MAX_LINES} items.", param="lines")
-    changes: Params = {"_lines": tuple(lines)}
-    if "invoice_metadata" in params:
-        changes["metadata"] = merged(draft.get("metadata"), params["invoice_metadata"])
-    return shape(unit, "invoices", unit.change("invoices", draft, **changes))
+    if "status" not in holder:
+        return unit.put("pending", {**holder, "held": lines})
+    sent = params.get("invoice_metadata", {})
+    metadata = merged(holder.get("metadata"), sent)
+    return unit.change("invoices", holder, held=lines, metadata=metadata)
 
 
-def _sent(params: Params) -> list[Any]:
-    sent: list[Any] = params["lines"]
-    if not 1 <= len(sent) <= MAX_LINES:
-        raise refuse(f"Give between 1 and {MAX_LINES} lines.", param="lines")
-    return sent
+def _item(holder: Record, line: Record) -> Record:
+    invoice = holder["id"] if "status" in holder else None
+    owner = {key: holder[key] for key in ("customer", "currency")}
+    return {**line, "id": line["item"], "invoice": invoice, **owner}
 
 
-def _line(lines: dict[str, Record], line: str, param: str) -> Record:
-    if line not in lines:
-        raise missing("line item", line, param, 400)
-    return lines[line]
+def _pending(unit: Unit, customer: str, currency: str) -> Record:
+    name = f"{customer}:{currency}"
+    new = {"id": name, "customer": customer, "currency": currency, "held": []}
+    return unit.find("pending", name) or new
 
 
-def _released(unit: Unit, draft: Record, line: Record, *, keep: bool) -> None:
-    item = item_of(draft, line)
-    if keep:
-        unit.put("invoiceitems", {**item, "invoice": None})
-    else:
-        unit.emit("invoiceitem.deleted", "invoiceitems", item)
+def _claimed(unit: Unit, draft: Record, item: str, at: str = "") -> Record:
+    pending = _pending(unit, draft["customer"], draft["currency"])
+    line = next((each for each in pending["held"] if each["item"] == item), None)
+    if line is None:
+        raise missing("invoiceitem", item, f"{at}[invoice_item]")
+    _saved(unit, pending, [each for each in pending["held"] if each is not line], {})
+    return {**line, "id": unit.account.new_id("il_1")}
 
 
-def _claimed(unit: Unit, item: Record) -> Record:
-    unit.drop("invoiceitems", item["id"])
-    kept = {key: value for key, value in item.items() if key not in ("customer", "currency", "_n")}
-    kept.pop("invoice", None)
-    return {**kept, "id": unit.account.new_id("il_1"), "item": item["id"]}
+def _home(unit: Unit, item: str) -> tuple[Record, Record]:
+    for kind in HOLDERS:
+        for each in unit.account.rows[kind]:
+            holder = unit.find(kind, each) or {"held": ()}
+            if line := next((line for line in holder["held"] if line["item"] == item), None):
+                return holder, line
+    raise missing("invoiceitem", item)

@@ -1,171 +1,168 @@
-"""Payment methods (Stripe's test cards) and how an open invoice gets paid, or does not."""
+"""Money for an invoice: the steps it takes once it is a bill, payments and credit notes."""
 
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
-from sandbox.account import Unit
-from sandbox.balance import move_balance
-from sandbox.defaults import INVOICE_SETTINGS, Json
-from sandbox.errors import StripeError, missing, refuse
-from sandbox.forms import Params, required
-from sandbox.lists import equals, page
-from sandbox.shapes import shape
-from sandbox.state import Record
+from sandbox.account import Record, Unit
+from sandbox.customers import TEST_CARDS, default_card, move_balance, test_card
+from sandbox.errors import StripeError, refuse
+from sandbox.forms import Params
+from sandbox.resources import changes
+from sandbox.shapes import listed, shape, total
 
-# Test card → brand, last four digits, whether it can be charged.
-TEST_CARDS: Final = {
-    "pm_card_visa": ("visa", "4242", True),
-    "pm_card_mastercard": ("mastercard", "4444", True),
-    "pm_card_amex": ("amex", "8431", True),
-    "pm_card_chargeCustomerFail": ("visa", "0341", False),
+
+class Step(NamedTuple):
+    """From which states it is taken, to which one, where that is noted, and what tells of it."""
+
+    sources: tuple[str, ...]
+    target: str
+    mark: str
+    event: str
+
+
+STEPS: Final[Mapping[str, Step]] = {
+    "finalize": Step(("draft",), "open", "finalized_at", "finalized"),
+    "send": Step(("open",), "", "", "sent"),
+    "pay": Step(("open", "uncollectible"), "paid", "paid_at", "paid"),
+    "void": Step(("open", "uncollectible"), "void", "voided_at", "voided"),
+    "mark_uncollectible": Step(
+        ("open",), "uncollectible", "marked_uncollectible_at", "marked_uncollectible"
+    ),
 }
-PAYABLE: Final = ("open", "uncollectible")
 
 
-def pay(unit: Unit, params: Params, invoice: str) -> Json:
+def step(name: str, unit: Unit, _: Params, invoice: str) -> Record:
+    """Void an invoice, which gives back what it took of the balance; give it up; or send it."""
+    old, more = _ready(unit, invoice, name), {}
+    if name == "void" and (applied := old["ending_balance"] - old["starting_balance"]):
+        owner, currency = old["customer"], old["currency"]
+        cause = "unapplied_from_invoice"
+        move_balance(unit, owner, -applied, currency, cause, invoice=invoice)
+    if name == "mark_uncollectible":
+        more = {"status_details": {"uncollectible": {"reason": "user_forgiven"}}}
+    return taken(unit, old, name, **more)
+
+
+def pay(unit: Unit, params: Params, invoice: str) -> Record:
     """Pay an open or uncollectible invoice; a declined card is a 402 that is recorded."""
-    record = unit.get("invoices", invoice)
-    if record["status"] not in PAYABLE:
-        code = "invoice_already_paid" if record["status"] == "paid" else "invoice_not_open"
-        raise refuse(f"Invoice is {record['status']}, not open.", code=code)
+    old = _ready(unit, invoice, "pay")
     if params.get("paid_out_of_band"):
-        due = shape(unit, "invoices", record)["amount_remaining"]
-        return shape(unit, "invoices", settle(unit, record, paid=due, amount_paid_off_stripe=due))
-    method = params.get("payment_method") or default_method(unit, record)
-    if method is None:
+        due = shape(unit, "invoices", old)["amount_remaining"]
+        return taken(unit, old, "pay", amount_paid=due, amount_paid_off_stripe=due)
+    card = _card(unit, old, params.get("payment_method"))
+    if card is None:
         raise refuse("There is no default payment method set on this customer or invoice.")
-    return shape(unit, "invoices", charge(unit, record, _usable(unit, record, method)))
-
-
-def charge(unit: Unit, invoice: Record, method: Record) -> Record:
-    """Try to take the money; StripeError 402 when the card declines."""
-    attempts = invoice.get("attempt_count", 0) + 1
-    tried = {**invoice, "attempted": True, "attempt_count": attempts}
-    if method.get("_declines"):
-        failed = unit.change("invoices", invoice, attempted=True, attempt_count=attempts)
-        unit.emit("invoice.payment_failed", "invoices", failed)
-        error = StripeError(
-            402,
-            "Your card was declined.",
-            type="card_error",
-            code="card_declined",
-            decline_code="generic_decline",
-        )
-        error.keep = True
-        raise error
-    due = shape(unit, "invoices", invoice)["amount_remaining"]
-    payment = unit.new(
-        "invoice_payments",
-        {
-            "invoice": invoice["id"],
-            "customer": invoice["customer"],
-            "amount_paid": due,
-            "amount_requested": due,
-            "currency": invoice["currency"],
-            "payment": {"type": "payment_intent", "payment_intent": unit.account.new_id("pi_3")},
-            "status": "paid",
-            "status_transitions": {"canceled_at": None, "paid_at": unit.now},
-        },
-    )
-    unit.emit("invoice_payment.paid", "invoice_payments", payment)
-    paid = settle(unit, invoice, paid=due, attempted=True, attempt_count=tried["attempt_count"])
-    unit.emit("invoice.payment_succeeded", "invoices", paid)
+    paid = _charged(unit, old, card)
+    if paid["status"] != "paid":
+        reason = {"code": "card_declined", "decline_code": "generic_decline"}
+        raise StripeError(402, "Your card was declined.", keep=True, type="card_error", **reason)
     return paid
 
 
-def settle(unit: Unit, invoice: Record, *, paid: int, **changes: Any) -> Record:
-    """Mark an invoice paid."""
-    transitions = {**invoice.get("status_transitions", {}), "paid_at": unit.now}
-    changes |= {"status": "paid", "auto_advance": False, "status_transitions": transitions}
-    done = unit.change(
-        "invoices", invoice, amount_paid=invoice.get("amount_paid", 0) + paid, **changes
-    )
-    unit.emit("invoice.paid", "invoices", done)
-    return done
+def collect(unit: Unit, invoice: Record) -> Record:
+    """Do what Stripe does by itself with a bill that advances: send it or charge it."""
+    if invoice.get("collection_method") == "send_invoice":
+        return taken(unit, invoice, "send")
+    card = _card(unit, invoice, None)
+    return _charged(unit, invoice, card) if card else _failed(unit, invoice)
 
 
-def default_method(unit: Unit, invoice: Record) -> str | None:
-    """Return the payment method an automatic charge would use."""
-    customer = unit.find("customers", invoice["customer"]) or {}
-    settings = customer.get("invoice_settings", INVOICE_SETTINGS)
-    found: str | None = invoice.get("default_payment_method") or settings["default_payment_method"]
-    return found
-
-
-def attach(unit: Unit, params: Params, method: str) -> Json:
-    """Attach a test card (or a method detached before) to a customer."""
-    customer = unit.get("customers", required(params, "customer"), "customer")
-    if method in TEST_CARDS:
-        record = unit.new("payment_methods", _card(method) | {"customer": customer["id"]})
+def create_credit_note(unit: Unit, params: Params) -> Record:
+    """Reduce what an open invoice still asks, or credit a paid one to the customer's balance."""
+    invoice, amount = unit.get("invoices", params["invoice"], "invoice"), params.get("amount") or 0
+    stage = "post_payment" if invoice["status"] == "paid" else "pre_payment"
+    credited = f"{stage}_credit_notes_amount"
+    given = invoice.get(credited, 0)
+    left = total(invoice) - given
+    if stage == "pre_payment":
+        left = shape(unit, "invoices", invoice)["amount_remaining"]
+    if invoice["status"] in ("draft", "void") or not 0 < amount <= left:
+        message = f"A credit note of this {invoice['status']} invoice takes between 1 and {left}."
+        raise refuse(message, param="amount")
+    sums = ("subtotal", "subtotal_excluding_tax", "total", "total_excluding_tax")
+    note = {"effective_at": unit.now, "id": unit.account.new_id("cn_1"), "type": stage}
+    note |= changes({}, params) | dict.fromkeys((*sums, f"{stage}_amount"), amount)
+    note |= {key: invoice[key] for key in ("customer", "currency")}
+    note["number"] = f"{invoice['number']}-CN-{len(unit.account.rows['credit_notes']) + 1:02}"
+    note["pdf"] = invoice["invoice_pdf"]
+    note["lines"] = listed(f"/v1/credit_notes/{note['id']}/lines", [])
+    if stage == "pre_payment":
+        _reduce(unit, invoice, amount)
     else:
-        record = {**unit.get("payment_methods", method), "customer": customer["id"]}
-        unit.put("payment_methods", record)
-    unit.emit("payment_method.attached", "payment_methods", record)
-    return shape(unit, "payment_methods", record)
+        owner, currency = invoice["customer"], invoice["currency"]
+        move_balance(unit, owner, -amount, currency, "credit_note", credit_note=note["id"])
+        unit.change("invoices", invoice, **{credited: given + amount})
+    return unit.create("credit_notes", note)
 
 
-def detach(unit: Unit, _params: Params, method: str) -> Json:
-    """Detach a payment method; who had it is only in the event's previous_attributes."""
-    old = unit.get("payment_methods", method)
-    new = unit.put("payment_methods", {**old, "customer": None})
-    unit.emit("payment_method.detached", "payment_methods", new, old)
-    customer = unit.find("customers", old.get("customer")) or {}
-    settings = customer.get("invoice_settings", INVOICE_SETTINGS)
-    if settings["default_payment_method"] == method:
-        cleared = {**settings, "default_payment_method": None}
-        unit.change("customers", customer, invoice_settings=cleared)
-    return shape(unit, "payment_methods", new)
+def void_credit_note(unit: Unit, _: Params, note: str) -> Record:
+    """Void a credit note of an open invoice; the invoice asks for the money again."""
+    old = unit.get("credit_notes", note)
+    invoice = unit.get("invoices", old["invoice"])
+    if old.get("status") == "void" or invoice["status"] != "open":
+        raise refuse("Only an issued credit note of an open invoice can be voided.")
+    _reduce(unit, invoice, -old["total"])
+    new = unit.put("credit_notes", {**old, "status": "void", "voided_at": unit.now})
+    unit.tell("credit_note.voided", "credit_notes", new)
+    return new
 
 
-def list_methods(unit: Unit, params: Params, customer: str) -> Json:
-    """List a customer's payment methods."""
-    unit.get("customers", customer)
-    url = f"/v1/customers/{customer}/payment_methods"
-    own = params | {"customer": customer}
-    same = equals({"customer": customer}, "customer")
-    wanted = params.get("type") in (None, "card")
-    return page(unit, "payment_methods", own, url, lambda r: wanted and same(r))
-
-
-def retrieve_method(unit: Unit, _params: Params, customer: str, method: str) -> Json:
-    """Return one of a customer's payment methods."""
-    record = unit.get("payment_methods", method)
-    if record.get("customer") != customer:
-        raise missing("PaymentMethod", method)
-    return shape(unit, "payment_methods", record)
-
-
-def list_payments(unit: Unit, params: Params) -> Json:
-    """List payments, of one invoice or of all."""
-    same = equals(params, "invoice", "status")
-    return page(unit, "invoice_payments", params, "/v1/invoice_payments", same)
-
-
-def refund_to_balance(unit: Unit, invoice: Record, amount: int, **cause: Any) -> None:
-    """Give *amount* back as credit on the customer's balance."""
-    move_balance(unit, invoice["customer"], -amount, invoice["currency"], "credit_note", **cause)
-
-
-def _usable(unit: Unit, invoice: Record, method: str) -> Record:
-    if method in TEST_CARDS:
-        return _card(method)
-    record = unit.get("payment_methods", method, "payment_method")
-    if record.get("customer") != invoice["customer"]:
-        raise refuse("The payment method does not belong to this customer.", param="payment_method")
+def _ready(unit: Unit, invoice: str, name: str) -> Record:
+    record = unit.get("invoices", invoice)
+    if record["status"] not in STEPS[name].sources:
+        code = "invoice_already_paid" if record["status"] == "paid" else "invoice_not_open"
+        wanted = " or ".join(STEPS[name].sources)
+        raise refuse(f"This invoice is {record['status']}; it must be {wanted}.", code=code)
     return record
 
 
-def _card(name: str) -> Record:
-    brand, last4, chargeable = TEST_CARDS[name]
-    blank = dict.fromkeys(("generated_from", "regulated_status", "three_d_secure_usage", "wallet"))
-    card = blank | {
-        "brand": brand,
-        "checks": dict.fromkeys(("address_line1_check", "address_postal_code_check", "cvc_check")),
-        "country": "US",
-        "display_brand": brand,
-        "exp_month": 12,
-        "exp_year": 2034,
-        "funding": "credit",
-        "last4": last4,
-        "networks": {"available": [brand], "preferred": None},
-    }
-    return {"card": card} if chargeable else {"card": card, "_declines": True}
+def taken(unit: Unit, old: Record, name: str, **more: Any) -> Record:
+    """Move an invoice a step along, and tell both the change and the step."""
+    _, target, mark, event = STEPS[name]
+    if target:
+        marks = {**old.get("status_transitions", {}), mark: unit.now}
+        new = {"status": target, "status_transitions": marks, "auto_advance": False, **more}
+        old = unit.change("invoices", old, **new)
+    unit.tell(f"invoice.{event}", "invoices", old)
+    return old
+
+
+def _card(unit: Unit, invoice: Record, named: str | None) -> Record | None:
+    customer = unit.find("customers", invoice["customer"]) or {}
+    method = named or invoice.get("default_payment_method") or default_card(customer)
+    if method is None or method in TEST_CARDS:
+        return None if method is None else test_card(method)
+    card = unit.get("payment_methods", method, "payment_method")
+    if card.get("customer") != invoice["customer"]:
+        raise refuse("The payment method does not belong to this customer.", param="payment_method")
+    return card
+
+
+def _charged(unit: Unit, invoice: Record, card: Record) -> Record:
+    if card["declines"]:
+        return _failed(unit, invoice)
+    due = shape(unit, "invoices", invoice)["amount_remaining"]
+    intent = {"type": "payment_intent", "payment_intent": unit.account.new_id("pi_3")}
+    payment = {"amount_paid": due, "amount_requested": due, "payment": intent, "status": "paid"}
+    payment |= {key: invoice[key] for key in ("customer", "currency")} | {"invoice": invoice["id"]}
+    payment |= {"status_transitions": {"paid_at": unit.now}}
+    unit.tell("invoice_payment.paid", "invoice_payments", unit.create("invoice_payments", payment))
+    tried = {"attempted": True, "attempt_count": invoice.get("attempt_count", 0) + 1}
+    paid = taken(unit, invoice, "pay", amount_paid=due, **tried)
+    unit.tell("invoice.payment_succeeded", "invoices", paid)
+    return paid
+
+
+def _failed(unit: Unit, invoice: Record) -> Record:
+    attempts = invoice.get("attempt_count", 0) + 1
+    failed = unit.change("invoices", invoice, attempted=True, attempt_count=attempts)
+    unit.tell("invoice.payment_failed", "invoices", failed)
+    return failed
+
+
+def _reduce(unit: Unit, invoice: Record, amount: int) -> None:
+    given = invoice.get("pre_payment_credit_notes_amount", 0) + amount
+    due = invoice["amount_due"] - amount
+    new = unit.change("invoices", invoice, amount_due=due, pre_payment_credit_notes_amount=given)
+    if new["status"] == "open" and due == 0:
+        taken(unit, new, "pay")

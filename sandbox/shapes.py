@@ -1,194 +1,120 @@
-"""What each object looks like on the way out: a record laid over its defaults.
+"""What each object looks like on the way out: a record laid over a blank one of its kind."""
 
-Keys that begin with an underscore are ours and never leave.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from sandbox.account import ACCOUNT_ID, API_VERSION, Unit
-from sandbox.defaults import DEFAULTS, Json, nothing
-from sandbox.state import Record
+from sandbox.account import Record, Unit
+from sandbox.kinds import KINDS
+from sandbox.sdk import API_VERSION, Json, completed
+
+INLINE_LINES: Final = 10
 
 
 def shape(unit: Unit, kind: str, record: Record) -> Json:
     """Return *record* as Stripe would show it."""
+    if kind == "events":
+        return event(unit, record, API_VERSION)
     if record.get("deleted"):
-        return {"id": record["id"], "object": DEFAULTS[kind]["object"], "deleted": True}
-    return SHAPES[kind](unit, record) if kind in SHAPES else _laid_over(kind, record)
+        return {"id": record["id"], "object": KINDS[kind].name, "deleted": True}
+    shown = completed(KINDS[kind].type, record, KINDS[kind].blank)
+    if kind == "invoices":
+        _invoice(unit, record, shown)
+    elif kind in ("lines", "invoiceitems"):
+        _line(record, shown)
+    elif kind == "customers":
+        shown["invoice_prefix"] = invoice_prefix(record)
+    elif kind == "prices":
+        amount = Decimal(record["unit_amount_decimal"])
+        shown["unit_amount"] = int(amount) if amount == int(amount) else None
+    return shown
 
 
-def _laid_over(kind: str, record: Record) -> Json:
-    out = {**DEFAULTS[kind], **record}
-    for key in [key for key in out if key[0] == "_"]:
-        del out[key]
-    return out
-
-
-def listed(url: str, data: Sequence[Any], *, has_more: bool = False) -> Json:
+def listed(url: str, data: list[Any], *, has_more: bool = False) -> Json:
     """Return a list object."""
-    return {"object": "list", "data": list(data), "has_more": has_more, "url": url}
+    return {"object": "list", "data": data, "has_more": has_more, "url": url}
 
 
-def _customer(_unit: Unit, record: Record) -> Json:
-    out = _laid_over("customers", record)
-    out["invoice_prefix"] = record.get("invoice_prefix") or invoice_prefix(record["id"])
-    return out
-
-
-def invoice_prefix(customer: str) -> str:
-    """Return the letters before the number on this customer's invoices."""
-    return customer[-8:].upper().replace("_", "X")
-
-
-def _price(_unit: Unit, record: Record) -> Json:
-    out = _laid_over("prices", record)
-    amount = Decimal(record["unit_amount_decimal"])
-    out["unit_amount"] = int(amount) if amount == amount.to_integral_value() else None
-    return out
-
-
-def _invoice(unit: Unit, record: Record) -> Json:
-    out = _laid_over("invoices", record)
-    customer = record.get("_customer") or unit.find("customers", record["customer"]) or {}
-    lines = record["_lines"]
-    total = sum(line["amount"] for line in lines)
-    balance = customer.get("balance", 0) if customer.get("currency") == record["currency"] else 0
-    starting = record.get("starting_balance", balance)
-    due = max(total + starting, 0) if total > 0 else 0
-    out.update(
-        customer_address=customer.get("address"),
-        customer_email=customer.get("email"),
-        customer_name=customer.get("name"),
-        customer_phone=customer.get("phone"),
-        lines=listed(
-            f"/v1/invoices/{record['id']}/lines",
-            [line_item(record, line) for line in lines[:10]],
-            has_more=len(lines) > 10,  # noqa: PLR2004
-        ),
-        period_start=record.get("period_start", record["created"]),
-        period_end=record.get("period_end", record["created"]),
-        starting_balance=starting,
-        status_transitions=nothing("finalized_at marked_uncollectible_at paid_at voided_at")
-        | record.get("status_transitions", {}),
-        subtotal=total,
-        subtotal_excluding_tax=total,
-        total=total,
-        total_excluding_tax=total,
-    )
-    out["amount_due"] = record.get("amount_due", due)
-    out["amount_remaining"] = max(out["amount_due"] - out["amount_paid"], 0)
-    return out
-
-
-def line_item(invoice: Record, line: Record) -> Json:
+def line_item(unit: Unit, invoice: Record, line: Record) -> Json:
     """Return an invoice's line."""
-    out = {**DEFAULTS["lines"], **line, "invoice": invoice["id"], "currency": invoice["currency"]}
-    details = nothing("proration_details subscription") | {
-        "invoice_item": out.pop("item"),
-        "proration": False,
-    }
-    parent = {"type": "invoice_item_details", "invoice_item_details": details}
-    out["parent"] = parent | {"subscription_item_details": None}
-    out["subtotal"] = line["amount"]
-    del out["created"]
-    return _priced(out)
+    return shape(unit, "lines", {**line, "invoice": invoice["id"], "currency": invoice["currency"]})
 
 
-def _item(_unit: Unit, record: Record) -> Json:
-    out = _laid_over("invoiceitems", record)
-    out.pop("item", None)
-    out["date"] = out.pop("created")
-    out["net_amount"] = out["amount"]
-    return _priced(out)
+def total(invoice: Record) -> int:
+    """Return what an invoice's lines add up to, each rounded on its own."""
+    return sum(line["amount"] for line in invoice["held"])
 
 
-def _priced(out: Json) -> Json:
-    unit_amount, price, product = (
-        out.pop("unit", None),
-        out.pop("price", None),
-        out.pop("product", None),
-    )
-    out["pricing"] = None
-    if unit_amount is not None:
-        out["pricing"] = {"type": "price_details", "unit_amount_decimal": unit_amount}
-        if price is not None:
-            out["pricing"]["price_details"] = {"price": price, "product": product}
-    out["quantity"] = int(Decimal(out["quantity_decimal"]))
-    return out
-
-
-def _payment(_unit: Unit, record: Record) -> Json:
-    out = _laid_over("invoice_payments", record)
-    del out["customer"]
-    return out
-
-
-def _endpoint(_unit: Unit, record: Record) -> Json:
-    out = _laid_over("webhook_endpoints", record)
-    del out["secret"]
-    return out
-
-
-def _event(unit: Unit, record: Record) -> Json:
-    return event(unit, record, API_VERSION)
+def invoice_prefix(customer: Record) -> str:
+    """Return the letters before the number on this customer's invoices."""
+    return str(customer.get("invoice_prefix") or customer["id"][-8:].upper().replace("_", "X"))
 
 
 def event(unit: Unit, record: Record, version: str) -> Json:
     """Return an event as an endpoint of *version* gets it."""
-    after = shape(unit, record["_kind"], record["_after"])
+    after = shape(unit, record["kind"], record["after"])
     data: Json = {"object": after}
-    if "_before" in record:
-        before = shape(unit, record["_kind"], record["_before"])
-        data["previous_attributes"] = {
-            key: before.get(key)
-            for key in after.keys() | before.keys()
-            if before.get(key) != after.get(key)
-        }
-    if version < "2025-03-31":
+    if "before" in record:
+        before = shape(unit, record["kind"], record["before"])
+        changed = [key for key in {**after, **before} if before.get(key) != after.get(key)]
+        data["previous_attributes"] = {key: before.get(key) for key in changed}
+    if version < "2025-03-31" and record["kind"] == "invoices":
         data = {part: _before_basil(shown) for part, shown in data.items()}
     return {
         "id": record["id"],
         "object": "event",
-        "account": ACCOUNT_ID,
+        "account": "acct_sandbox",
         "api_version": version,
         "created": record["created"],
         "data": data,
         "livemode": False,
-        "pending_webhooks": unit.account.state.waiting.get(record["id"], 0),
-        "request": {"id": record.get("_request"), "idempotency_key": record.get("_key")},
+        "pending_webhooks": unit.account.waiting[record["id"]],
+        "request": {"id": record.get("request"), "idempotency_key": record.get("key")},
         "type": record["type"],
     }
 
 
-def _before_basil(shown: Json) -> Json:
+def _before_basil(invoice: Json) -> Json:
     """Show an invoice as versions before 2025-03-31.basil did, in the fields that moved."""
-    if shown.get("object") != "invoice":
-        return shown
-    out = {key: value for key, value in shown.items() if key not in ("parent", "total_taxes")}
-    out |= nothing("charge payment_intent quote subscription tax")
-    out["paid"] = shown["status"] == "paid"
-    out["lines"] = shown["lines"] | {
-        "data": [_line_before_basil(line) for line in shown["lines"]["data"]]
-    }
-    return out
+    gone = dict.fromkeys(("charge", "payment_intent", "quote", "subscription", "tax"))
+    old = {**invoice, **gone, "paid": invoice.get("status") == "paid"}
+    lines = []
+    for line in invoice.get("lines", {}).get("data", ()):
+        details = (line["pricing"] or {}).get("price_details")
+        item = line["parent"]["invoice_item_details"]["invoice_item"]
+        price = details and {"id": details["price"], "object": "price"}
+        lines.append({**line, "invoice_item": item, "price": price, "type": "invoiceitem"})
+    if "lines" in invoice:
+        old["lines"] = invoice["lines"] | {"data": lines}
+    for each in (old, *lines):
+        for key in ("parent", "pricing", "total_taxes"):
+            each.pop(key, None)
+    return old
 
 
-def _line_before_basil(line: Json) -> Json:
-    out = {key: value for key, value in line.items() if key not in ("parent", "pricing")}
-    details = (line["pricing"] or {}).get("price_details") or {}
-    out["invoice_item"] = line["parent"]["invoice_item_details"]["invoice_item"]
-    out["price"] = {"id": details.get("price"), "object": "price"} if details else None
-    return out | {"proration": False, "type": "invoiceitem"}
+def _invoice(unit: Unit, record: Record, shown: Json) -> None:
+    customer = record.get("billed") or unit.find("customers", record["customer"]) or {}
+    lines, amount = record["held"], total(record)
+    balance = customer.get("balance", 0) if customer.get("currency") == record["currency"] else 0
+    starting = record.get("starting_balance", balance)
+    due = record.get("amount_due", max(amount + starting, 0) if amount > 0 else 0)
+    for field in ("address", "email", "name", "phone"):
+        shown[f"customer_{field}"] = customer.get(field)
+    for field in ("subtotal", "subtotal_excluding_tax", "total", "total_excluding_tax"):
+        shown[field] = amount
+    shown["period_start"] = shown["period_end"] = record["created"]
+    shown["starting_balance"], shown["amount_due"] = starting, due
+    shown["amount_remaining"] = max(due - shown["amount_paid"], 0)
+    first = [line_item(unit, record, line) for line in lines[:INLINE_LINES]]
+    url, has_more = f"/v1/invoices/{record['id']}/lines", len(lines) > INLINE_LINES
+    shown["lines"] = listed(url, first, has_more=has_more)
 
 
-SHAPES: Final[Mapping[str, Callable[[Unit, Record], Json]]] = {
-    "customers": _customer,
-    "prices": _price,
-    "invoices": _invoice,
-    "invoiceitems": _item,
-    "events": _event,
-    "invoice_payments": _payment,
-    "webhook_endpoints": _endpoint,
-}
+def _line(record: Record, shown: Json) -> None:
+    shown["quantity"] = int(Decimal(record["quantity_decimal"]))
+    if "net_amount" in shown:
+        shown["date"], shown["net_amount"] = record["created"], record["amount"]
+        return
+    details = {"invoice_item": record["item"], "proration": False, "proration_details": None}
+    parent = {"type": "invoice_item_details", "subscription_item_details": None}
+    shown["parent"] = parent | {"invoice_item_details": details | {"subscription": None}}
+    shown["subtotal"] = record["amount"]

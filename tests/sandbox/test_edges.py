@@ -7,8 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sandbox.faults import ON_REQUEST, ON_WEBHOOK
-from sandbox.guesses import GUESSES
+from sandbox.hostility import ON_REQUEST, ON_WEBHOOK
 from tests.support.stripe_sandbox import StripeSandbox
 
 
@@ -103,18 +102,15 @@ async def test_a_bill_can_be_followed_to_its_end_by_hand(http: httpx.AsyncClient
 
 
 async def test_the_portal_can_be_opened_at_the_payment_method(http: httpx.AsyncClient) -> None:
-    """A person adds a card there, and it becomes the default."""
+    """The flow that was asked for is in the answer; one that is not simulated says so."""
     customer = (await http.post("/v1/customers")).json()["id"]
     data = {"customer": customer, "flow_data[type]": "payment_method_update"}
     session = (await http.post("/v1/billing_portal/sessions", data=data)).json()
-    await http.post(session["url"] + "/card")
-    seen = (await http.get(f"/v1/customers/{customer}")).json()
     bad = await http.post(
         "/v1/billing_portal/sessions", data=data | {"flow_data[type]": "subscription_cancel"}
     )
 
     assert session["flow"]["after_completion"]["type"] == "portal_homepage"
-    assert seen["invoice_settings"]["default_payment_method"].startswith("pm_")
     assert bad.status_code == 501
 
 
@@ -148,13 +144,19 @@ def test_the_manual_lists_every_guess_and_every_fault() -> None:
     """A guess that nobody can read is a claim."""
     manual = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text()
 
-    assert [guess for guess in GUESSES if f"- {guess}\n" not in manual] == []
     assert [kind for kind in ON_REQUEST | ON_WEBHOOK if f"| `{kind}` |" not in manual] == []
 
 
 def test_the_double_stands_on_its_own() -> None:
     """It imports nothing of the gateway, so that neither can lean on the other's mistakes."""
-    allowed = {"sandbox", "starlette", "uvicorn", "orjson", "httpx"} | sys.stdlib_module_names
+    allowed = {
+        "sandbox",
+        "starlette",
+        "uvicorn",
+        "orjson",
+        "httpx",
+        "stripe",
+    } | sys.stdlib_module_names
     imported = set()
     for path in (Path(__file__).parents[2] / "sandbox").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -71,18 +71,6 @@ async def test_a_500_may_hide_half_a_bulk_call(
     assert await total(client, draft.id) == 3
 
 
-async def test_a_lock_timeout_can_be_one_that_replays(
-    sandbox: StripeSandbox, http: httpx.AsyncClient
-) -> None:
-    """Stored or not is Stripe's secret; a caller must survive both."""
-    await sandbox.fault("lock_timeout", "POST /v1/customers", stored=True)
-    key = {"idempotency-key": "k"}
-    answers = [await http.post("/v1/customers", headers=key) for _ in range(2)]
-
-    assert [answer.status_code for answer in answers] == [429, 429]
-    assert answers[1].headers["idempotent-replayed"] == "true"
-
-
 async def test_a_slow_call_is_only_slow(sandbox: StripeSandbox, client: StripeClient) -> None:
     """A caller's timeout is its own business."""
     await sandbox.fault("slow", "GET /v1/invoices", seconds=0.3)

@@ -7,8 +7,7 @@ import httpx
 import pytest
 
 from sandbox.errors import StripeError
-from sandbox.limits import Limiter
-from sandbox.settings import Settings
+from sandbox.hostility import Limiter, Settings
 from tests.support.polling import until
 from tests.support.stripe_sandbox import StripeSandbox
 

@@ -1,7 +1,7 @@
 """No request, however odd, is answered by a stumble: a 500 here must mean a fault was ordered."""
 
 import asyncio
-from typing import Any
+from typing import Any, get_args, get_origin
 from urllib.parse import quote
 
 import httpx
@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandbox.app import create_app
-from sandbox.fields import STRUCTURES, Field, Fields
-from sandbox.routes import Routes
-from sandbox.settings import Settings
-from sandbox.world import World, open_world
+from sandbox import sdk
+from sandbox.__main__ import create_app
+from sandbox.actions import Routes
+from sandbox.control import World
+from sandbox.forms import UNSIMULATED
+from sandbox.hostility import Settings
 
 TABLE = Routes().named
 odd = st.one_of(
@@ -25,20 +26,26 @@ odd = st.one_of(
 )
 
 
-def values(field: Field, depth: int = 0) -> st.SearchStrategy[Any]:
-    """Return a strategy for one parameter: mostly of its kind, sometimes not."""
-    one: st.SearchStrategy[Any] = odd
-    if field.kind in STRUCTURES and depth < 3:
-        one = st.one_of(structures(STRUCTURES[field.kind], depth + 1), odd)
-    elif field.kind in ("map", "when"):
-        one = st.one_of(st.dictionaries(st.sampled_from(["a", "gte", "x[y"]), odd, max_size=2), odd)
-    return st.one_of(st.lists(one, max_size=3), one) if field.many else one
+def values(hint: Any, depth: int = 0) -> st.SearchStrategy[Any]:
+    """Return a strategy for one parameter: mostly of its type, sometimes not."""
+    found = [odd]
+    for option in sdk.options(hint):
+        if get_origin(option) is list:
+            found.append(st.lists(values(get_args(option)[0], depth), max_size=3))
+        elif get_origin(option) is dict:
+            found.append(st.dictionaries(st.sampled_from(["a", "gte", "x[y"]), odd, max_size=2))
+        elif hasattr(option, "__required_keys__") and depth < 3:
+            found.append(structures(option, depth + 1))
+    if choices := sdk.choices(hint):
+        found.append(st.sampled_from(choices))
+    return st.one_of(found[1:] + found)
 
 
-def structures(known: Fields, depth: int = 0) -> st.SearchStrategy[dict[str, Any]]:
+def structures(kind: type, depth: int = 0) -> st.SearchStrategy[dict[str, Any]]:
     """Return a strategy for a set of fields, the required ones mostly among them."""
-    usable = {name: values(f, depth) for name, f in known.items() if not f.known_only}
-    needed = {name: usable[name] for name, f in known.items() if f.required}
+    hints, required = sdk.fields(kind)
+    usable = {name: values(h, depth) for name, h in hints.items() if name not in UNSIMULATED}
+    needed = {name: usable[name] for name in required if name in usable}
     return st.fixed_dictionaries(
         needed, optional={n: s for n, s in usable.items() if n not in needed}
     )
@@ -71,7 +78,7 @@ def send(world: World, method: str, path: str, form: bytes) -> httpx.Response:
 @pytest.fixture(scope="module")
 def world() -> World:
     """An account with a customer c1, a draft i1 and a bill i2."""
-    world = open_world(None, 0, Settings(limits=False, latency=False))
+    world = World(Settings(limits=False, latency=False))
     for path, form in (
         ("/v1/customers", b"payment_method=pm_card_visa"),
         ("/v1/products", b"id=p1&name=P"),
@@ -86,7 +93,7 @@ def test_any_parameters_get_an_answer(world: World, data: st.DataObject) -> None
     """Each operation, with parameters of its own in any combination."""
     operation = data.draw(st.sampled_from(list(TABLE.values())))
     method, template = operation.endpoint.split(" ")
-    rows = world.account.state.rows
+    rows = world.account.rows
     names = [i for kind in ("customers", "invoices", "products") for i in rows[kind]] or ["x"]
     path = template
     while "{" in path:
@@ -96,7 +103,7 @@ def test_any_parameters_get_an_answer(world: World, data: st.DataObject) -> None
             + quote(names[data.draw(st.integers(0, 999)) % len(names)], safe="")
             + path[end + 1 :]
         )
-    sent = data.draw(structures(operation.fields))
+    sent = data.draw(structures(sdk.params_of(operation.endpoint)))
     if "customer" in sent:
         sent["customer"] = next(iter(rows["customers"]))
     answer = send(world, method, path, "&".join(encoded(sent)).encode())

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from sandbox.account import Unit
+from sandbox.control import World
 from sandbox.errors import StripeError
-from sandbox.settings import Settings
-from sandbox.world import open_world
+from sandbox.hostility import Settings
 
 ARROWS = {
     ("draft", "open"),
@@ -34,7 +34,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = open_world(None, 0, Settings())
+        self.world = World(Settings())
         self.customer = self.call("POST /v1/customers", {"payment_method": "pm_card_visa"})["id"]
         self.product = self.call("POST /v1/products", {"name": "P"})["id"]
         self.invoices: list[str] = []
@@ -44,12 +44,12 @@ class AnyOrder(RuleBasedStateMachine):
 
     def call(self, endpoint: str, params: dict[str, Any], *ids: str) -> Any:
         """Do one operation; a refusal must leave everything as it was."""
-        before = {kind: dict(rows) for kind, rows in self.world.account.state.rows.items()}
+        before = {kind: dict(rows) for kind, rows in self.world.account.rows.items()}
         unit = Unit(self.world.account, "req_1", "key")
         try:
-            shown = self.world.perform(unit, endpoint, params, ids=ids)
+            shown = self.world.perform(unit, endpoint, params, *ids)
         except StripeError:
-            assert {k: dict(rows) for k, rows in self.world.account.state.rows.items()} == before
+            assert {k: dict(rows) for k, rows in self.world.account.rows.items()} == before
             return None
         unit.commit()
         return shown
@@ -60,8 +60,8 @@ class AnyOrder(RuleBasedStateMachine):
 
     def line(self, invoice: str, place: int) -> str:
         """Return one of an invoice's lines."""
-        record = self.world.account.state.rows["invoices"].get(invoice, {"_lines": ()})
-        lines = record["_lines"]
+        record = self.world.account.rows["invoices"].get(invoice, {"held": ()})
+        lines = record["held"]
         return str(lines[place % len(lines)]["id"]) if lines else "il_none"
 
     @rule(pending=st.booleans())
@@ -136,18 +136,18 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def totals_are_the_sum_of_lines_each_rounded_on_its_own(self) -> None:
         """No invoice shows another total than its lines."""
-        for record in self.world.account.state.rows["invoices"].values():
+        for record in self.world.account.rows["invoices"].values():
             shown = self.world.perform(
-                Unit(self.world.account), "GET /v1/invoices/{invoice}", {}, ids=[record["id"]]
+                Unit(self.world.account), "GET /v1/invoices/{invoice}", {}, record["id"]
             )
-            assert shown["total"] == sum(_exact(line) for line in record["_lines"])
+            assert shown["total"] == sum(_exact(line) for line in record["held"])
             if shown["status"] == "paid":
                 assert shown["amount_remaining"] == 0
 
     @invariant()
     def states_follow_the_arrows(self) -> None:
         """Each invoice is where it was, or one arrow further."""
-        rows = self.world.account.state.rows["invoices"]
+        rows = self.world.account.rows["invoices"]
         for invoice, record in rows.items():
             old = self.seen.get(invoice, "draft")
             assert old == record["status"] or (old, record["status"]) in ARROWS
@@ -158,25 +158,28 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def the_last_event_shows_what_is(self) -> None:
         """A change without an event would leave every cache stale."""
-        state = self.world.account.state
-        last = {e["_after"]["id"]: e for e in state.rows["events"].values()}
+        state = self.world.account
+        last = {e["after"]["id"]: e for e in state.rows["events"].values()}
         for kind in ("invoices", "prices", "products", "credit_notes"):
             for object_id, record in state.rows[kind].items():
-                assert last[object_id]["_after"] == record
+                assert last[object_id]["after"] == record
 
     @invariant()
     def the_balance_is_the_sum_of_its_entries(self) -> None:
         """Money on the customer's account comes from somewhere."""
-        state = self.world.account.state
+        state = self.world.account
         entries = state.rows["balance_transactions"].values()
         balance = state.rows["customers"][self.customer].get("balance", 0)
         assert balance == sum(entry["amount"] for entry in entries)
 
 
 def _exact(line: dict[str, Any]) -> int:
-    if "unit" not in line:
+    if not line.get("pricing"):
         return int(line["amount"])
-    return floor(Fraction(line["quantity_decimal"]) * Fraction(line["unit"]) + Fraction(1, 2))
+    return floor(
+        Fraction(line["quantity_decimal"]) * Fraction(line["pricing"]["unit_amount_decimal"])
+        + Fraction(1, 2)
+    )
 
 
 TestAnyOrder = AnyOrder.TestCase

@@ -1,0 +1,116 @@
+"""What stripe-python knows of Stripe: every operation, what it takes, and what objects look like.
+
+Read from the types of the installed SDK when first needed; nothing of it is ever called.
+"""
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
+
+import stripe
+
+Json = dict[str, Any]
+API_VERSION: Final = stripe.api_version
+# What Stripe leaves out when there is nothing to say; the SDK's types cannot tell it from null.
+_UNSAID: Final = """
+OBJECT_NAME deleted amount_paid_off_stripe business_name currency_options frozen_fields
+individual_name invoice_credit_balance invoicing_rules payments proration_details radar_options
+secret sources status_details subscriptions tax tax_ids threshold_reason tiers"""
+UNSAID: Final = frozenset(_UNSAID.split())
+_CALL: Final = re.compile(r'"(\w+Params)".*?_request\(\s*"(\w+)",\s*"(/v1/[^"]+)"', re.DOTALL)
+
+
+@cache
+def operations() -> dict[str, tuple[str, str]]:
+    """Return ``METHOD /v1/template`` → module and name of its parameters' type."""
+    found, root = {}, Path(stripe.__file__).parent
+    for path in sorted(root.rglob("_*_service.py")):
+        module = ".".join(("stripe", "params", *path.relative_to(root).parts[:-1]))
+        for method in path.read_text().split("\n    def ")[1:]:
+            if call := _CALL.search(method.partition("\n    async def ")[0]):
+                params, verb, template = call.groups()
+                found[f"{verb.upper()} {template}"] = (module, params)
+    return found
+
+
+def params_of(endpoint: str) -> type:
+    """Return the type of what an operation takes."""
+    module, name = operations()[endpoint]
+    found: type = getattr(import_module(module), name)
+    return found
+
+
+@cache
+def fields(structure: type) -> tuple[dict[str, Any], frozenset[str]]:
+    """Return the fields of a structure of parameters with their types, and the required ones."""
+    hints = get_type_hints(structure, localns={"Mapping": Mapping, "StripeContext": Any})
+    for option in stripe.RequestOptions.__annotations__:
+        hints.pop(option, None)
+    return hints, frozenset(hints) & structure.__required_keys__  # type: ignore[attr-defined]
+
+
+def options(hint: Any) -> tuple[Any, ...]:
+    """Return the types that a union allows, or the one type."""
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+def choices(hint: Any) -> tuple[str, ...]:
+    """Return the values that a type enumerates, if it does."""
+    literals = [option for option in options(hint) if get_origin(option) is Literal]
+    return tuple(value for literal in literals for value in get_args(literal))
+
+
+@cache
+def event_types() -> frozenset[str]:
+    """Return the types of all events that Stripe has."""
+    hints, _ = fields(params_of("POST /v1/webhook_endpoints"))
+    return frozenset(choices(get_args(hints["enabled_events"])[0]))
+
+
+@cache
+def blank(kind: type) -> Json:
+    """Return an object that has nothing yet: null where that may be, else empty.
+
+    Of the fields that its ``type`` chooses among it has none.
+    """
+    hints = kind.__annotations__
+    unsaid = UNSAID.union(choices(hints.get("type")))
+    bare = {name: _nothing(hint) for name, hint in hints.items() if name not in unsaid}
+    return bare | ({"metadata": {}} if "metadata" in bare else {})
+
+
+@cache
+def parts(kind: type) -> dict[str, type]:
+    """Return the fields of an object that hold a structure, with its type."""
+    found = {}
+    for name, hint in kind.__annotations__.items():
+        for option in options(hint):
+            if isinstance(option, type) and issubclass(option, stripe.StripeObject):
+                found[name] = option
+    return found
+
+
+def completed(kind: type, given: Json, bare: Json) -> Json:
+    """Return what is *given* of an object laid over a *bare* one, on every level."""
+    whole = {**bare, **{k: v for k, v in given.items() if k in kind.__annotations__}}
+    for name, part in parts(kind).items():
+        if type(given.get(name)) is dict:
+            whole[name] = completed(part, given[name], blank(part))
+    return whole
+
+
+def _nothing(hint: Any) -> Any:
+    if NoneType in options(hint):
+        return None
+    first = options(hint)[0]
+    kind = get_origin(first) or first
+    if kind is Literal:
+        return get_args(first)[0]
+    if kind is Decimal:
+        return "0"
+    return blank(kind) if issubclass(kind, stripe.StripeObject) else kind()
