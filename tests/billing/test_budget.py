@@ -487,6 +487,7 @@ async def test_a_cancelled_call_gives_everything_back(redis: Redis) -> None:
 async def test_a_process_that_ends_lets_nobody_wait(redis: Redis) -> None:
     """Whoever stands in line goes back at once, also behind others; what was sent goes on to its end."""
     budget = Budget(redis, replace(POLICY, endpoint=Allowance(rate=0.1, burst=2), max_wait=60))
+    await spend(budget, any_write(), Lane.CLOSE)
     async with budget.admission(any_write(), Lane.CLOSE) as sent:
         waiting = [asyncio.create_task(spend(budget, any_write(), Lane.CLOSE)) for _ in range(3)]
         await settled(lambda: waits(budget, Lane.CLOSE))
