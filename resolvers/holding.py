@@ -4,6 +4,7 @@
 
 from billing.budget import Lane
 from billing.snapshot import Hold
+from billing.usage import CustomerId
 from resolvers.audit import Act
 from resolvers.context import Info
 from resolvers.drift import unsealed
@@ -20,19 +21,26 @@ async def hold_billing(info: Info, input: HoldBillingInput) -> HoldBillingPayloa
     """Support only: stop this customer's billing. Usage is still counted; Stripe is told nothing."""
     context = info.context
     customer = await must_find_customer(context, input.customer_id)
-    owner, reason, ledger = customer.record.id, reasoned(input.reason), context.services.ledger
-    if await ledger.held(owner):  # for this very reason, or it is refused
-        hold = await ledger.hold(owner, reason, context.viewer.subject)
-        return HoldBillingPayload(hold=BillingHold.of(hold))
+    owner, reason = customer.record.id, reasoned(input.reason)
     act = Act(context, owner, "holdBilling", reason, key=input.idempotency_key)
-    async with act.noted({"hold": None}) as noted:
-        if noted.done:  # and released since
-            return HoldBillingPayload()
-        hold = await ledger.hold(owner, reason, context.viewer.subject)
-        noted.after = {"hold": _words(hold)}
+    hold = await _held(act, owner, reason)
+    if hold is None:  # this very hold was made before, and released since
+        return HoldBillingPayload()
     for month in await unsealed(context.services, owner):  # Stripe's own timer may run on a draft
         await context.services.wakeups.flush(owner, month.period, Lane.SUPPORT)
     return HoldBillingPayload(hold=BillingHold.of(hold))
+
+
+async def _held(act: Act, owner: CustomerId, reason: str) -> Hold | None:
+    ledger, by = act.context.services.ledger, act.context.viewer.subject
+    if await ledger.held(owner):  # for this very reason, or it is refused
+        return await ledger.hold(owner, reason, by)
+    async with act.noted({"hold": None}) as noted:
+        if noted.done:
+            return None
+        hold = await ledger.hold(owner, reason, by)
+        noted.after = {"hold": _words(hold)}
+    return hold
 
 
 @refusing

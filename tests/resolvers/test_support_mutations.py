@@ -519,3 +519,16 @@ async def test_an_ended_month_is_not_finalized_under_a_hold(desk: Desk) -> None:
 
     assert [each["code"] for each in refused["errors"]] == ["ON_HOLD"]
     assert "releaseBilling" in refused["errors"][0]["message"]
+
+
+async def test_a_hold_wakes_a_worker_for_every_draft_that_could_become_final(
+    desk: Desk, redis: Redis
+) -> None:
+    """A timer that a person set in Stripe is running; each press of the button sees to it."""
+    customer = await desk.shop.customer()
+    await desk.use(customer)
+
+    for _ in range(2):
+        await desk.ask(SUPPORT, HOLD, id=customer, why="disputed")
+
+    assert await redis.zcard(QUEUE) == 2
