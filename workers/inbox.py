@@ -161,7 +161,7 @@ async def _do(
 
 async def _periods(services: Services, customer: CustomerId) -> list[Snapshot]:
     periods = await services.ledger.periods(customer)
-    return [await services.ledger.peek(customer, period) for period in periods]
+    return await asyncio.gather(*(services.ledger.peek(customer, period) for period in periods))
 
 
 async def _hold(services: Services, snapshot: Snapshot) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import time
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,10 +19,11 @@ from redis.asyncio import Redis
 from starlette.applications import Starlette
 
 from billing.cache import open_cache, tags
+from billing.effects import Notice
 from billing.inbox import Inbox
 from billing.inbox.events import EventStatus
 from tests.webhooks.conftest import OLD_SECRET, SECRET, Door, invoice_event, signature
-from webhooks.endpoint import MAX_BYTES, PATH, webhook_route
+from webhooks.endpoint import AT_ONCE, MAX_BYTES, PATH, webhook_route
 
 
 def signed_raw(body: bytes) -> str:
@@ -307,6 +309,29 @@ async def test_a_flood_costs_few_round_trips(door: Door, redis: Redis) -> None:
     await asyncio.gather(*(door.deliver(invoice_event(f"evt_{i}")) for i in range(60)))
 
     assert await scripts() - before < 60
+
+
+class _Counting(Inbox):
+    """An inbox that remembers how many events came at once."""
+
+    def __init__(self, redis: Redis) -> None:
+        super().__init__(redis)
+        self.sizes: list[int] = []
+
+    async def receive(self, notices: Sequence[Notice]) -> list[bool]:
+        self.sizes.append(len(notices))
+        return await super().receive(notices)
+
+
+async def test_a_flood_is_taken_in_by_bounded_handfuls(door: Door, redis: Redis) -> None:
+    """Whoever looks at a panel meanwhile waits for a handful of deliveries, not for all of them."""
+    app = door.http._transport.app  # type: ignore[attr-defined]
+    inbox = app.state.services.inbox = _Counting(redis)
+
+    await asyncio.gather(*(door.deliver(invoice_event(f"evt_{i}")) for i in range(100)))
+
+    assert sum(inbox.sizes) == 100
+    assert max(inbox.sizes) <= AT_ONCE
 
 
 async def test_a_client_that_hangs_up_takes_nobody_else_along(door: Door) -> None:

@@ -49,6 +49,8 @@ async def test_an_invoice_voided_after_its_period_ended_holds_the_customer(world
     await world.heard()
     await world.flushed(customer)
     assert (await world.ledger(customer)).state is PeriodState.SEALED
+    await world.sandbox.dashboard("mark_uncollectible", draft["id"])
+    await world.heard()
     assert await world.services.ledger.held(customer) is None
     await world.sandbox.dashboard("void", draft["id"])
     await world.heard()
