@@ -55,7 +55,7 @@ _TABLE: Mapping[str, Mapping[Roles, str]] = {
         SUPPORT: "stripeDashboardUrl",
     },
     "PaymentMethod": {
-        PANEL: "id type brand last4 expMonth expYear",
+        PANEL: "id type brand last4 expMonth expYear freshness",
         SUPPORT: "stripeDashboardUrl",
     },
     "Sync": {

@@ -76,8 +76,8 @@ class Customer(Node):
     @strawberry.field
     async def default_payment_method(self, info: Info) -> PaymentMethod | None:
         """What the next invoice is paid with."""
-        record = await info.context.loaders.default_payment_method.load(self.record.id)
-        return PaymentMethod.of(record) if record else None
+        loaded = await info.context.loaders.default_payment_method.load(self.record.id)
+        return PaymentMethod.of(loaded) if loaded else None
 
     @strawberry.field
     async def payment_methods(
@@ -91,7 +91,7 @@ class Customer(Node):
         """The ways to pay that Stripe keeps, newest first."""
         window = window_of(first, after, last, before, default=PAYMENT_METHODS)
         page = await info.context.loaders.payment_methods.load(PageOf(self.record.id, window))
-        entries = [(record.id, PaymentMethod.of(record)) for record in page.items]
+        entries = [(loaded.value.id, PaymentMethod.of(loaded)) for loaded in page.items]
         return Connection[PaymentMethod].of(entries, has_more=page.has_more, window=window)
 
     @strawberry.field

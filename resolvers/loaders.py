@@ -6,7 +6,7 @@ Loads of one loop tick go out together, whatever their type: the cache asks Redi
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -66,7 +66,7 @@ class Loaders(LedgerLoaders):
         return Loader.each(self._customer)
 
     @cached_property
-    def default_payment_method(self) -> Loader[str, PaymentMethodRecord | None]:
+    def default_payment_method(self) -> Loader[str, Loaded[PaymentMethodRecord] | None]:
         """What a customer's next invoice is paid with, by the customer's id."""
         return Loader.each(self._default_payment_method)
 
@@ -96,12 +96,12 @@ class Loaders(LedgerLoaders):
         return Loader.each(self._lines)
 
     @cached_property
-    def payment_methods(self) -> Loader[PageOf, Page[PaymentMethodRecord]]:
+    def payment_methods(self) -> Loader[PageOf, Page[Loaded[PaymentMethodRecord]]]:
         """A page of a customer's payment methods."""
         return Loader.each(self._payment_methods)
 
     @cached_property
-    def payment_method(self) -> Loader[str, PaymentMethodRecord | None]:
+    def payment_method(self) -> Loader[str, Loaded[PaymentMethodRecord] | None]:
         """A payment method by its id, read anew each time: the events that change it name its customer."""
         return Loader.each(self._payment_method)
 
@@ -125,16 +125,16 @@ class Loaders(LedgerLoaders):
         if self.with_cards:
             cached = await self._reading.get(gets.customer_with_card(customer))
             record, card = cached.value or (None, None)
-            self.default_payment_method.prime(customer, card)
+            self.default_payment_method.prime(customer, card and _loaded(cached, card))
         else:
             cached = await self._reading.get(gets.customer(customer))
             record = cached.value
         return None if record is None or record.deleted else _loaded(cached, record)
 
-    async def _default_payment_method(self, customer: str) -> PaymentMethodRecord | None:
+    async def _default_payment_method(self, customer: str) -> Loaded[PaymentMethodRecord] | None:
         cached = await self._reading.get(gets.customer_with_card(customer))
         found: gets.CustomerWithCard | None = cached.value
-        return None if found is None else found.card
+        return _loaded(cached, found.card) if found and found.card else None
 
     async def _customers(self, wanted: Customers) -> Page[Loaded[CustomerRecord]]:
         if not wanted.window.size:
@@ -144,7 +144,7 @@ class Loaders(LedgerLoaders):
             return _page(cached).map(lambda record: _loaded(cached, record))
         cached = await self._reading.get(gets.customers_with_cards(*wanted))
         for record, card in _page(cached).items:
-            self.default_payment_method.prime(record.id, card)
+            self.default_payment_method.prime(record.id, card and _loaded(cached, card))
         return _page(cached).map(lambda found: _loaded(cached, found.customer))
 
     async def _invoice(self, invoice: str) -> Loaded[InvoiceRecord] | None:
@@ -177,14 +177,18 @@ class Loaders(LedgerLoaders):
         await self._services.line_places.remember(invoice, loaded.value.customer, ids)
         return page
 
-    async def _payment_methods(self, wanted: PageOf) -> Page[PaymentMethodRecord]:
+    async def _payment_methods(self, wanted: PageOf) -> Page[Loaded[PaymentMethodRecord]]:
         if not wanted.window.size:
             return NOTHING
-        return _page(await self._reading.get(gets.payment_methods(*wanted)))
+        cached = await self._reading.get(gets.payment_methods(*wanted))
+        return _page(cached).map(lambda record: _loaded(cached, record))
 
-    async def _payment_method(self, payment_method: str) -> PaymentMethodRecord | None:
+    async def _payment_method(self, payment_method: str) -> Loaded[PaymentMethodRecord] | None:
+        asked_at = datetime.now(UTC)
         body = await self._reading.get_anew(f"/v1/payment_methods/{payment_method}")
-        return None if body is None else PaymentMethodRecord.from_stripe(body)
+        if body is None:
+            return None
+        return Loaded(PaymentMethodRecord.from_stripe(body), Source.STRIPE, asked_at)
 
 
 def embedded_lines(invoice: InvoiceRecord, window: Window) -> Page[LineRecord] | None:

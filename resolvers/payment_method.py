@@ -5,7 +5,9 @@ import strawberry
 from billing.records import PaymentMethodRecord
 from resolvers.context import Context, Info
 from resolvers.links import dashboard
+from resolvers.loaders import Loaded
 from schema.types.describing import graphql_type
+from schema.types.freshness import Freshness
 from schema.types.node import Node
 
 
@@ -20,6 +22,8 @@ class PaymentMethod(Node):
     exp_month: int | None = strawberry.field(description="A card's month of expiry, 1 to 12.")
     exp_year: int | None = strawberry.field(description="A card's year of expiry, four digits.")
 
+    freshness: Freshness = strawberry.field(description="How old this is, and where it came from.")
+
     @strawberry.field
     def stripe_dashboard_url(self, info: Info) -> str | None:
         """Support only: its customer in Stripe's Dashboard, who has it listed; null once it is detached."""
@@ -28,13 +32,15 @@ class PaymentMethod(Node):
     @classmethod
     async def find(cls, context: Context, payment_method: str) -> "PaymentMethod | None":
         """The one with this id, asked of Stripe; whether it may be seen is the caller's to check."""
-        record = await context.loaders.payment_method.load(payment_method)
-        return cls.of(record) if record else None
+        loaded = await context.loaders.payment_method.load(payment_method)
+        return cls.of(loaded) if loaded else None
 
     @classmethod
-    def of(cls, record: PaymentMethodRecord) -> "PaymentMethod":
-        """*record* as clients see it."""
+    def of(cls, loaded: Loaded[PaymentMethodRecord]) -> "PaymentMethod":
+        """The payment method as clients see it."""
+        record = loaded.value
         return cls(
+            freshness=Freshness(source=loaded.source, fetched_at=loaded.fetched_at),
             owner=record.customer,
             id=strawberry.ID(record.id),
             type=record.type,

@@ -93,7 +93,7 @@ async def test_only_what_is_asked_for_comes_along(account: Account) -> None:
         assert [each.value.id for each in page.items] == [account.customer]
         card = await loaders.default_payment_method.load(account.customer)
         assert card is not None
-        assert card.id == account.card
+        assert card.value.id == account.card
     assert (plain.cost.stripe_calls, carded.cost.stripe_calls) == (2, 1)
     found = await plain.customer.load(account.customer)
     assert found is not None
@@ -234,7 +234,8 @@ async def test_a_payment_method_is_found_by_its_id(account: Account) -> None:
     loaders = Loaders(account.services)
     found = await loaders.payment_method.load(account.card)
     assert found is not None
-    assert (found.last4, found.customer) == ("4242", account.customer)
+    assert (found.value.last4, found.value.customer) == ("4242", account.customer)
+    assert found.source is Source.STRIPE
     assert await loaders.payment_method.load("pm_none") is None
     assert loaders.cost.stripe_calls == 2
     assert not loaders.footprint.sound
