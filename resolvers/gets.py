@@ -71,7 +71,7 @@ def invoice(invoice: str) -> Get:
 
 def invoices(customer: str, window: Window, status: str | None) -> Get:
     """A page of a customer's invoices without their lines; each whole invoice fills its own entry."""
-    heads = invoice_heads(customer, window, status)
+    heads = _heads(tags.invoices(customer, window, status), customer, window, status)
     whole: list[tuple[Entry, Any]] = []
 
     def keep(body: Body) -> Any:
@@ -81,11 +81,9 @@ def invoices(customer: str, window: Window, status: str | None) -> Get:
     return replace(heads, keep=keep, others=whole)
 
 
-def invoice_heads(customer: str, window: Window, status: str | None) -> Get:
+def invoice_heads(customer: str, window: Window) -> Get:
     """The same page and nothing else: what adds up to years of bills is not worth its lines' memory."""
-    entry = tags.invoices(customer, window, status)
-    params = _params(window, customer=customer, status=status)
-    return _page(entry, "/v1/invoices", params, kept.invoice_head, InvoiceRecord.from_stripe)
+    return _heads(tags.invoice_heads(customer, window), customer, window)
 
 
 def lines(invoice: str, window: Window) -> Get:
@@ -100,6 +98,11 @@ def payment_methods(customer: str, window: Window) -> Get:
     path = f"/v1/customers/{customer}/payment_methods"
     read = PaymentMethodRecord.from_stripe
     return _page(entry, path, _params(window), kept.payment_method, read)
+
+
+def _heads(entry: Entry, customer: str, window: Window, status: str | None = None) -> Get:
+    params = _params(window, customer=customer, status=status)
+    return _page(entry, "/v1/invoices", params, kept.invoice_head, InvoiceRecord.from_stripe)
 
 
 def _customer_with_card(body: Body) -> CustomerWithCard:

@@ -86,8 +86,8 @@ class Loaders(LedgerLoaders):
         return Loader.each(self._invoices)
 
     @cached_property
-    def invoice_heads(self) -> Loader[InvoicesOf, Page[InvoiceRecord]]:
-        """The same page, to be added up: nobody is going to look at single ones."""
+    def invoice_heads(self) -> Loader[PageOf, Page[InvoiceRecord]]:
+        """A page of a customer's invoices, to be added up: nobody is going to look at single ones."""
         return Loader.each(self._invoice_heads)
 
     @cached_property
@@ -162,7 +162,7 @@ class Loaders(LedgerLoaders):
             self.invoice.prime(record.id, _loaded_invoice(cached, record))
         return _page(cached).map(lambda record: _loaded_invoice(cached, record))
 
-    async def _invoice_heads(self, wanted: InvoicesOf) -> Page[InvoiceRecord]:
+    async def _invoice_heads(self, wanted: PageOf) -> Page[InvoiceRecord]:
         return _page(await self._reading.get(gets.invoice_heads(*wanted)))
 
     async def _lines(self, wanted: PageOf) -> Page[LineRecord]:

@@ -10,7 +10,7 @@ from billing.pages import Window
 from billing.records import InvoiceRecord
 from billing.usage import CustomerId, Period
 from resolvers.context import Context
-from resolvers.loaders import InvoicesOf
+from resolvers.loaders import PageOf
 from schema.types.connections import MOST
 from schema.types.describing import graphql_type
 from schema.types.money import Money
@@ -53,7 +53,7 @@ async def _invoices_since(
     found: list[InvoiceRecord] = []
     while True:
         after = found[-1].id if found else None
-        page = await context.loaders.invoice_heads.load(InvoicesOf(customer, Window(MOST, after)))
+        page = await context.loaders.invoice_heads.load(PageOf(customer, Window(MOST, after)))
         found += page.items
         if not page.has_more or found[-1].created < oldest.start:
             return found

@@ -65,6 +65,11 @@ def invoices(customer: str, window: Window, status: str | None) -> Entry:
     return Entry(f"invoices:{customer}:{_part(window)}:{status or ''}", (customer,))
 
 
+def invoice_heads(customer: str, window: Window) -> Entry:
+    """The same page, loaded without filling an entry for each invoice of it."""
+    return Entry(f"invoice_heads:{customer}:{_part(window)}", (customer,))
+
+
 def lines(invoice: str, window: Window) -> Entry:
     """A page of an invoice's lines."""
     return Entry(f"lines:{invoice}:{_part(window)}", (invoice,))

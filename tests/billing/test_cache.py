@@ -472,3 +472,17 @@ async def test_what_another_version_kept_is_read_anew(process: Open, stripe: Str
     found = await new.fetch(INVOICE, stripe.load, shape=lambda value: value["tax"])
 
     assert (found.value, found.source) == (2, Source.STRIPE)
+
+
+async def test_what_came_along_is_refreshed_by_what_it_came_with(
+    process: Open, stripe: Stripe, redis: Redis
+) -> None:
+    """Else twenty invoices on an aging page would be twenty reads beside the page's own."""
+    cache = await process(jitter=0)
+    await cache.fetch(INVOICES, stripe.load, parts=lambda value: [(INVOICE, value)])
+
+    async def fresh_for(entry: Entry) -> int:
+        [key] = await redis.keys(f"rc:*:e:{entry.key}")
+        return int(await redis.hget(key, "fresh")) - int((await redis.time())[0] * 1000)
+
+    assert await fresh_for(INVOICE) > await fresh_for(INVOICES) + 20_000

@@ -173,7 +173,7 @@ async def test_lines_that_came_along_are_not_asked_for_again(account: Account) -
 async def test_years_of_bills_are_added_up_without_their_lines(account: Account) -> None:
     """Sixty months of lines would take more of the cache than all else that a page shows."""
     loaders = Loaders(account.services)
-    heads = await loaders.invoice_heads.load(InvoicesOf(account.customer, Window(100)))
+    heads = await loaders.invoice_heads.load(PageOf(account.customer, Window(100)))
     assert [each.id for each in heads.items] == account.invoices
     assert (await loaders.lines.load(PageOf(account.invoices[0], Window(1)))).items
     assert loaders.cost.stripe_calls == 2

@@ -3,7 +3,8 @@
 -- ARGV: token, n, the generations it was loaded under, value, ms fresh, ms usable, ms kept,
 --       unique text, lifetime of a generation in ms, then the values of the other entries.
 -- The others were part of the same answer. A change of any of them replaces the first entry's
--- generation too, so while that stands their values are as current as its own.
+-- generation too, so while that stands their values are as current as its own. They stay fresh for
+-- twice as long: a refresh of the first refreshes them all, before each of them asks for one.
 -- Answers 1 when kept, 0 when refused.
 local entry, n = KEYS[1], tonumber(ARGV[2])
 if redis.call('HGET', entry, 'token') ~= ARGV[1] then
@@ -23,13 +24,13 @@ if table.concat(found, ' ') ~= ARGV[3] then
     return 0
 end
 
-local function keep(key, generations, value)
+local function keep(key, generations, value, fresh)
     redis.call('HSET', key, 'value', value, 'generations', generations,
-        'fresh', ms + ARGV[5], 'usable', ms + ARGV[6])
+        'fresh', ms + fresh, 'usable', ms + ARGV[6])
     redis.call('PEXPIRE', key, ARGV[7])
 end
 
-keep(entry, ARGV[3], ARGV[4])
+keep(entry, ARGV[3], ARGV[4], ARGV[5])
 for i = 10, #ARGV do
     local other = 2 + 2 * n + 2 * (i - 10)
     local generation = redis.call('GET', KEYS[other + 1])
@@ -37,6 +38,6 @@ for i = 10, #ARGV do
         generation = string.format('%.0f.%s.%d', ms, ARGV[8], i)
         redis.call('SET', KEYS[other + 1], generation, 'PX', ARGV[9])
     end
-    keep(KEYS[other], generation, ARGV[i])
+    keep(KEYS[other], generation, ARGV[i], 2 * ARGV[5])
 end
 return 1
