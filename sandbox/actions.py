@@ -45,7 +45,6 @@ ACTIONS: Final[Mapping[str, Callable[..., Json]]] = {
     "POST /v1/invoiceitems/*": partial(lines.change_item, "update"),
     "DELETE /v1/invoiceitems/*": partial(lines.change_item, "remove"),
     "POST /v1/credit_notes": payments.create_credit_note,
-    "POST /v1/credit_notes/*/void": payments.void_credit_note,
     "POST /v1/webhook_endpoints": webhooks.create_endpoint,
     "POST /v1/webhook_endpoints/*": webhooks.update_endpoint,
 }

@@ -44,7 +44,6 @@ KINDS: Final[Mapping[str, Kind]] = {
         "price_1",
         "list retrieve",
         active=True,
-        recurring=None,
         tax_behavior="unspecified",
     ),
     "invoices": Kind(

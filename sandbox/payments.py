@@ -86,25 +86,16 @@ def create_credit_note(unit: Unit, params: Params) -> Record:
     note["number"] = f"{invoice['number']}-CN-{len(unit.account.rows['credit_notes']) + 1:02}"
     note["pdf"] = invoice["invoice_pdf"]
     note["lines"] = listed(f"/v1/credit_notes/{note['id']}/lines", [])
+    new = {credited: given + amount}
     if stage == "pre_payment":
-        _reduce(unit, invoice, amount)
+        new["amount_due"] = invoice["amount_due"] - amount
     else:
         owner, currency = invoice["customer"], invoice["currency"]
         move_balance(unit, owner, -amount, currency, "credit_note", credit_note=note["id"])
-        unit.change("invoices", invoice, **{credited: given + amount})
+    reduced = unit.change("invoices", invoice, **new)
+    if reduced["status"] == "open" and reduced["amount_due"] == 0:
+        taken(unit, reduced, "pay")
     return unit.create("credit_notes", note)
-
-
-def void_credit_note(unit: Unit, _: Params, note: str) -> Record:
-    """Void a credit note of an open invoice; the invoice asks for the money again."""
-    old = unit.get("credit_notes", note)
-    invoice = unit.get("invoices", old["invoice"])
-    if old.get("status") == "void" or invoice["status"] != "open":
-        raise refuse("Only an issued credit note of an open invoice can be voided.")
-    _reduce(unit, invoice, -old["total"])
-    new = unit.put("credit_notes", {**old, "status": "void", "voided_at": unit.now})
-    unit.tell("credit_note.voided", "credit_notes", new)
-    return new
 
 
 def _ready(unit: Unit, invoice: str, name: str) -> Record:
@@ -158,11 +149,3 @@ def _failed(unit: Unit, invoice: Record) -> Record:
     failed = unit.change("invoices", invoice, attempted=True, attempt_count=attempts)
     unit.tell("invoice.payment_failed", "invoices", failed)
     return failed
-
-
-def _reduce(unit: Unit, invoice: Record, amount: int) -> None:
-    given = invoice.get("pre_payment_credit_notes_amount", 0) + amount
-    due = invoice["amount_due"] - amount
-    new = unit.change("invoices", invoice, amount_due=due, pre_payment_credit_notes_amount=given)
-    if new["status"] == "open" and due == 0:
-        taken(unit, new, "pay")

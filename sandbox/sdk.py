@@ -18,9 +18,9 @@ Json = dict[str, Any]
 API_VERSION: Final = stripe.api_version
 # What Stripe leaves out when there is nothing to say; the SDK's types cannot tell it from null.
 _UNSAID: Final = """
-OBJECT_NAME deleted amount_paid_off_stripe business_name currency_options frozen_fields
-individual_name invoice_credit_balance invoicing_rules payments proration_details radar_options
-secret sources status_details subscriptions tax tax_ids threshold_reason tiers"""
+OBJECT_NAME deleted amount_paid_off_stripe business_name charge currency_options frozen_fields
+individual_name invoice_credit_balance invoicing_rules payment_record payments price_details
+proration_details radar_options secret sources status_details subscriptions tax tax_ids threshold_reason tiers"""
 UNSAID: Final = frozenset(_UNSAID.split())
 _CALL: Final = re.compile(r'"(\w+Params)".*?_request\(\s*"(\w+)",\s*"(/v1/[^"]+)"', re.DOTALL)
 
@@ -74,12 +74,10 @@ def event_types() -> frozenset[str]:
 
 @cache
 def blank(kind: type) -> Json:
-    """Return an object that has nothing yet: null where that may be, else empty.
-
-    Of the fields that its ``type`` chooses among it has none.
-    """
-    hints = kind.__annotations__
-    unsaid = UNSAID.union(choices(hints.get("type")))
+    """Return an object that has nothing yet: null where that may be, else empty."""
+    hints, unsaid = kind.__annotations__, UNSAID
+    if kind is stripe.PaymentMethod:  # it has only the field of the one type that it is
+        unsaid = UNSAID.union(choices(hints["type"]))
     bare = {name: _nothing(hint) for name, hint in hints.items() if name not in unsaid}
     return bare | ({"metadata": {}} if "metadata" in bare else {})
 

@@ -106,17 +106,11 @@ class Courier:
 
     def report(self) -> dict[str, Any]:
         """Return what is pending, what was given up, and how much arrived."""
-        account = self.account
-        rows = [
-            {**row, "type": account.rows["events"].get(row["event"], {}).get("type")}
-            for row in account.rows["deliveries"].values()
-        ]
-        return {
-            "pending": [row for row in rows if not row.get("failed")],
-            "failed": [row for row in rows if row.get("failed")],
-            "delivered": self.delivered,
-            "forged_answers": list(self.forged),
-        }
+        rows = list(self.account.rows["deliveries"].values())
+        failed = [row for row in rows if row.get("failed")]
+        pending = [row for row in rows if not row.get("failed")]
+        counted = {"delivered": self.delivered, "forged_answers": list(self.forged)}
+        return {"pending": pending, "failed": failed, **counted}
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
