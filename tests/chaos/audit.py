@@ -20,6 +20,7 @@ from tests.chaos.parts import LOOK_SECONDS, Installation
 from tests.chaos.reporters import CENTS, CUSTOMERS, FEW, SUMS, Books, asked
 from tests.support.system import until
 
+STEPS = {"invoiceitem.created": 1, "invoiceitem.deleted": -1}
 UNDERWAY = (SyncStatus.QUEUED, SyncStatus.RUNNING, SyncStatus.RETRYING)
 
 
@@ -94,6 +95,20 @@ class Audit:
                 }
                 found += [f"{what}: {name} {period}" for what, so in facts.items() if so]
         return found
+
+    async def doubles(self) -> int:
+        """How often a line came to stand twice on a draft, if only for a moment, by Stripe's events."""
+        standing: Counter[tuple[str, str]] = Counter()
+        times = 0
+        async with httpx.AsyncClient(base_url=self.town.stripe.url) as http:
+            events = [each async for each in _listed(http, "/v1/events")]
+        for event in reversed(events):
+            item = event["data"]["object"]
+            if event["type"] in STEPS:
+                key = item["invoice"], item["metadata"]["gw_line"]
+                standing[key] += STEPS[event["type"]]
+                times += event["type"] == "invoiceitem.created" and standing[key] > 1
+        return times
 
     def _quantities(self, customer: str, lines: dict[str, list[dict[str, Any]]]) -> list[str]:
         billed: defaultdict[str, Decimal] = defaultdict(Decimal)

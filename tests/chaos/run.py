@@ -34,6 +34,7 @@ class Report:
     load: Counter[str] = field(default_factory=Counter)
     stripe: dict[str, int] = field(default_factory=dict)
     rest_seconds: float = 0
+    doubles: int = 0
 
     def text(self) -> str:
         """For a terminal."""
@@ -46,6 +47,7 @@ class Report:
         lines += [f"{n:>9,} {name}" for name, n in sorted(self.stripe.items())]
         lines += [
             f"{calls:>9,} calls to Stripe, {1000 * calls / max(deltas, 1):.1f} for 1,000 deltas",
+            f"{self.doubles:>9,} times a line stood twice on a draft for a while",
             f"{self.rest_seconds:>9.1f} s until everything was at rest",
             *(f"WRONG: {each}" for each in self.mistakes),
         ]
@@ -64,17 +66,15 @@ async def chaos(folder: Path, *, seconds: float, seed: int) -> Report:
         await _try_again(town, ledger)
         audit, began = Audit(town, books, ledger), time.monotonic()
         unrest = await audit.unrest_after(REST_SECONDS)
+        seconds_to_rest, calls = time.monotonic() - began, await town.stripe_calls()
         return Report(
-            unrest + await audit.mistakes(),
-            Counter({f"times {name} was killed": part.killed for name, part in town.parts.items()})
-            + Counter({f"times {name} ended": part.ended for name, part in town.parts.items()})
-            + Counter(
-                {f"times {name} stood still": part.frozen for name, part in town.parts.items()}
-            ),
-            Counter({f"faults: {kind}": count for kind, count in trouble.struck.items()}),
-            books.counts,
-            await town.stripe_calls(),
-            time.monotonic() - began,
+            mistakes=unrest + await audit.mistakes(),
+            deaths=_deaths(town),
+            faults=Counter({f"faults: {kind}": n for kind, n in trouble.struck.items()}),
+            load=books.counts,
+            stripe=calls,
+            rest_seconds=seconds_to_rest,
+            doubles=await audit.doubles(),
         )
 
 
@@ -101,6 +101,15 @@ async def _live(
     ending.set()
     async with asyncio.timeout(60):
         await asyncio.gather(*loads)
+
+
+def _deaths(town: Installation) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for name, part in town.parts.items():
+        counts[f"times {name} was killed"] = part.killed
+        counts[f"times {name} ended"] = part.ended
+        counts[f"times {name} stood still"] = part.frozen
+    return counts
 
 
 async def _end_last_month(ledger: Ledger, customers: Iterable[str]) -> None:

@@ -60,7 +60,7 @@ class Trouble:
     town: Installation
     dice: Random
     seconds: float
-    ordered: dict[str, tuple[str, int]] = field(default_factory=dict)
+    ordered: Counter[str] = field(default_factory=Counter)
     struck: Counter[str] = field(default_factory=Counter)
 
     async def kill(self, ending: asyncio.Event) -> None:
@@ -87,14 +87,14 @@ class Trouble:
             else:
                 fault = dict(self.dice.choice(ON_WEBHOOK))
             with contextlib.suppress(httpx.HTTPError):
-                times = int(str(fault.get("times", 1)))
-                number = await self.town.stripe.fault(**fault)  # type: ignore[arg-type]
-                self.ordered[number] = str(fault["kind"]), times
+                await self.town.stripe.fault(**fault)  # type: ignore[arg-type]
+                self.ordered[str(fault["kind"])] += int(str(fault.get("times", 1)))
 
     async def heal(self) -> None:
-        """Stripe errs no more."""
+        """Stripe errs no more, and the audit need not wait for it."""
         await self._count()
         await self.town.stripe.no_faults()
+        await self.town.stripe.settings(limits=False, latency=False)
 
     def _gap(self, *, early: bool) -> float:
         """Seconds until the next death: everybody has died once before half of the time is over."""
@@ -122,9 +122,9 @@ class Trouble:
             left = await self.town.stripe.control("GET", "faults")
         except httpx.HTTPError:
             return
-        standing = {each["id"]: int(each["times"]) for each in left}  # type: ignore[index, call-overload]
-        for number, (kind, times) in self.ordered.items():
-            self.struck[kind] += times - standing.get(number, 0)
+        self.struck += self.ordered
+        for each in left:
+            self.struck[each["kind"]] -= int(each["times"])  # type: ignore[index]
         self.ordered.clear()
 
 
