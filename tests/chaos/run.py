@@ -43,6 +43,7 @@ class Report:
             f"{n:>9,} {name}"
             for part in (self.deaths, self.faults, self.load)
             for name, n in part.items()
+            if n
         ]
         lines += [f"{n:>9,} {name}" for name, n in sorted(self.stripe.items())]
         lines += [
