@@ -40,7 +40,9 @@ class Loader(Generic[K, V]):
 
     async def load(self, key: K) -> V:
         """The value of *key*."""
-        return await asyncio.shield(self._loader.load(key))
+        loading = asyncio.shield(self._loader.load(key))
+        loading.add_done_callback(_seen)
+        return await loading
 
     def prime(self, key: K, value: V) -> None:
         """Answer *key* with *value*, unless it was asked for before."""
@@ -59,6 +61,12 @@ class Loader(Generic[K, V]):
         if task is not None:
             self._running.add(task)
             task.add_done_callback(self._running.discard)
+
+
+def _seen(loading: "asyncio.Future[V]") -> None:
+    """Take note of its failure: whoever waited has it, and perhaps nobody does any more."""
+    if not loading.cancelled():
+        loading.exception()
 
 
 def _told(answer: V | BaseException) -> V:

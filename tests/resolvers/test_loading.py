@@ -113,3 +113,20 @@ async def test_a_batch_that_nobody_else_refers_to_is_not_collected() -> None:
     assert arriving is not None
     arriving.set_result(1)
     assert await asyncio.wait_for(loading, HANG) == 2
+
+
+async def test_a_failure_that_nobody_waits_for_any_more_is_not_complained_of() -> None:
+    """An execution that is given up drops its resolvers; what they were loading may fail quietly."""
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: complaints.append(what))
+    source = Source(gate=asyncio.Event(), failure=ValueError("no"))
+    loader: Loader[int, int] = Loader(source.batch)
+    dropped = loader.load(1)
+    dropped.send(None)
+    dropped.close()
+    assert source.gate is not None
+    source.gate.set()
+    with pytest.raises(ValueError, match="no"):
+        await loader.load(1)
+    gc.collect()
+    assert complaints == []
