@@ -87,13 +87,15 @@ NOBODY = Viewer(subject="", role=None)
 class Context:
     """What every resolver has at hand; *loaders* serve one operation, or one event of a subscription.
 
-    *connection_params* is where Strawberry leaves a WebSocket's init payload.
+    *connection_params* is where Strawberry leaves a WebSocket's init payload. *in_vain* counts a customer's
+    looks at what is not there, or not theirs.
     """
 
     viewer: Viewer
     doors: Services
     loaders: Loaders
     connection_params: dict[str, Any] | None = field(default=None)
+    in_vain: int = 0
 
     @classmethod
     def of(cls, viewer: Viewer, services: Services) -> Self:

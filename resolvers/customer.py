@@ -185,6 +185,7 @@ class Customer(Node):
             return
         for argument, cursor in (("after", window.after), ("before", window.before)):
             if cursor and not await context.loaders.own_invoice(cursor, self.record.id.__eq__):
+                context.in_vain += 1
                 raise unknown_cursor(argument)
 
     @classmethod

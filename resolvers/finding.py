@@ -52,16 +52,22 @@ async def find(context: Context, any_id: str) -> Node | None:
 
     A customer can tell the two apart by nothing: finding nothing takes the same work either way.
     """
-    finders = FOR_SUPPORT if context.viewer.role is Role.SUPPORT else FOR_PANEL
+    if context.viewer.role is Role.SUPPORT:
+        return await _find(context, any_id, FOR_SUPPORT)
+    node = await _find(context, any_id, FOR_PANEL)
+    if node is not None and context.viewer.may_see(node.owner or ""):
+        return node
+    context.in_vain += 1
+    return None
+
+
+async def _find(context: Context, any_id: str, finders: Mapping[str, Find]) -> Node | None:
     form = ID_FORM.fullmatch(any_id)
     if form is None or form[1] not in finders:
         return None
     if form[1] == "cus" and not context.viewer.may_see(any_id):
         return None
-    node = await finders[form[1]](context, any_id)
-    if node is None or context.viewer.role is Role.SUPPORT:
-        return node
-    return node if context.viewer.may_see(node.owner or "") else None
+    return await finders[form[1]](context, any_id)
 
 
 async def find_customer(context: Context, any_id: str) -> Customer | None:

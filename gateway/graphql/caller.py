@@ -14,7 +14,8 @@ class Caller:
 
     *name* is whose allowance and sockets are counted, *until* (seconds since 1970) when what they
     keep open ends. *introspects*: may ask for the schema, and read suggestions from it. *ad_hoc*: may
-    send any document where only trusted ones run. *context* makes a fresh one for each operation.
+    send any document where only trusted ones run. *context* makes a fresh one for each operation, of which
+    *surcharge* says what it cost beside its answer.
     """
 
     name: str
@@ -22,3 +23,4 @@ class Caller:
     until: float = float("inf")
     introspects: bool = True
     ad_hoc: bool = True
+    surcharge: Callable[[Any], int] = lambda _: 0

@@ -49,20 +49,24 @@ class Operations:
                 yield await self._answer(admitted, params, caller)
                 return
             Prepared.document.set(admitted.document.ast)
-            results: Any = await self.schema.stream(admitted.text, **_arguments(params, caller))
+            arguments = _arguments(params, caller)
+            results: Any = await self.schema.stream(admitted.text, **arguments)
             async with aclosing(results):
                 async for result in results:
                     actual = admitted.actual(result.data)
                     yield self._executed(result, admitted.receipt(actual), caller)
                     await self._admission.pay_event(caller, actual)
+            beside = caller.surcharge(arguments["context_value"])
+            self._admission.give_back(admitted, caller, admitted.cost + beside)
         except Exception as error:  # noqa: BLE001 nothing may leave unmasked
             yield self._stopped(error, caller)
 
     async def _answer(self, admitted: Admitted, params: Params, caller: Caller) -> Body:
         Prepared.document.set(admitted.document.ast)
-        executing = self.schema.execute(admitted.text, **_arguments(params, caller))
+        arguments = _arguments(params, caller)
+        executing = self.schema.execute(admitted.text, **arguments)
         result = await (finish(executing) if admitted.kind is OperationType.MUTATION else executing)
-        actual = admitted.actual(result.data)
+        actual = admitted.actual(result.data) + caller.surcharge(arguments["context_value"])
         self._admission.give_back(admitted, caller, actual)
         return self._executed(result, admitted.receipt(actual), caller)
 
