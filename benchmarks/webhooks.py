@@ -27,7 +27,7 @@ from tests.support.system import until
 EVENTS = int(os.environ.get("FLOOD_EVENTS", "100000"))
 BATCH = int(os.environ.get("FLOOD_BATCH", "50000"))
 CONNECTIONS = 24
-CALM_SECONDS = 15.0
+CALM_SECONDS = 30.0
 STEADY_RATE = 300  # Stripe lets us make 100 writes a second
 FIRST_PACED = 200_000_000  # beyond what the flood counts to
 

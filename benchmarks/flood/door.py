@@ -1,4 +1,7 @@
-"""The door alone: one gateway process beside a bare route that reads the body and answers 204, in turns."""
+"""The door alone: one gateway process beside a bare route that reads the body and answers 204, in turns.
+
+Either has a core to itself; who sends and the Redis servers share the other one.
+"""
 
 import asyncio
 import os
@@ -39,6 +42,10 @@ async def door_alone(flood: Flood) -> None:
     await system.start_gateway()
     door = Target(system.port, system.running[0].pid)
     floor = await _start_bare(flood)
+    for process in (door.process, floor.process):
+        os.sched_setaffinity(process, {0})
+    for process in await flood.others():
+        os.sched_setaffinity(process, {1})
     runs: dict[tuple[Target, int], list[Run]] = {}
     first = FIRST
     for _ in range(ROUNDS):
@@ -47,6 +54,8 @@ async def door_alone(flood: Flood) -> None:
                 sent = await flood.send(Stage(first, ROUND_EVENTS, connections), target)
                 runs.setdefault((target, connections), []).append(sent.run)
                 first += ROUND_EVENTS
+    for process in (door.process, *await flood.others()):
+        os.sched_setaffinity(process, range(os.cpu_count() or 1))
     for connections in CONNECTIONS:
         bare_runs, door_runs = runs[floor, connections], runs[door, connections]
         print(f"{connections} connections: a bare route {_told(bare_runs)}")

@@ -15,7 +15,7 @@ from benchmarks.flood.shop import People, side_by_side
 from billing.budget import Lane
 from billing.services import Services
 
-READS_A_SECOND = 20
+READS_A_SECOND = 10
 PANEL = """query Panel($id: ID!) { customer(id: $id) { name
   invoices(first: 1) { nodes { id status total { amount } } } } }"""
 
