@@ -26,7 +26,7 @@ from billing.settings import Settings
 from tests.conftest import JWT_SECRET, WEBHOOK_SECRET
 from tests.support.shop import Shop
 from tests.support.stripe_sandbox import StripeSandbox, start_sandbox
-from tests.support.system import System, free_port
+from tests.support.system import System, free_port, until
 from tests.support.usage_door import report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -88,6 +88,16 @@ class Scene:
     def sandbox(self) -> StripeSandbox:
         """Their Stripe."""
         return self.stage.sandbox
+
+    async def followed(self) -> None:
+        """Wait until the page hears of changes: what happens before nobody tells it."""
+
+        async def listeners() -> int:
+            channel = f"changes:{self.customer}"
+            [(_, count)] = await self.services.changes._redis.pubsub_numsub(channel)
+            return int(count)
+
+        await until(listeners, "somebody follows the customer")
 
     async def shoot(self, name: str, height: int = VIEW["height"]) -> None:
         """Take the picture that the docs show, *height* pixels of it, when asked to (``SHOTS=1 make test``)."""

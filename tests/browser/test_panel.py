@@ -34,6 +34,7 @@ async def open_panel(scene: Scene) -> None:
     token = scene.system.token("customer", [scene.customer])
     await scene.page.goto(f"{scene.system.url}/#token={token}")
     await expect(scene.page.locator("#total")).to_have_text("USD 223.73")
+    await scene.followed()
 
 
 async def test_the_panel_shows_what_is_owed_and_made_of_what(scene: Scene) -> None:
