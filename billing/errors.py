@@ -29,6 +29,7 @@ class ErrorCode(StrEnum):
     DRIFT = "DRIFT"
     STRIPE_REJECTED = "STRIPE_REJECTED"
     STRIPE_UNAVAILABLE = "STRIPE_UNAVAILABLE"
+    LEDGER_UNAVAILABLE = "LEDGER_UNAVAILABLE"
     OVERLOADED = "OVERLOADED"
 
 
@@ -128,6 +129,8 @@ class OutcomeUnknown(Unavailable):
 
 class LedgerUnavailable(Unavailable):
     """The ledger's Redis cannot be reached, or is not durable enough to be trusted with money."""
+
+    code = ErrorCode.LEDGER_UNAVAILABLE
 
 
 class LeaseLost(BillingError):

@@ -21,6 +21,7 @@ graphql_enum(
     DRIFT="Stripe shows something else than we count; `repairDrift` settles it.",
     STRIPE_REJECTED="Stripe said no, for good; the message is Stripe's.",
     STRIPE_UNAVAILABLE="Stripe did not answer, or not in time; ask again.",
+    LEDGER_UNAVAILABLE="Our own memory of usage did not answer; send it again.",
     OVERLOADED="Too much is being asked at once; ask again in a moment.",
 )(ErrorCode)
 
