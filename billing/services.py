@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+import structlog
 from redis import exceptions as redis_errors
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -23,6 +24,8 @@ from billing.settings import Environment, Settings, SettingsRefused
 from billing.stripe_api import StripeApi
 from billing.syncs import Syncs
 from billing.wakeups import Wakeups, open_wakeups
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,9 @@ async def _trust(ledger: Ledger, settings: Settings) -> None:
     try:
         await ledger.open()
     except LedgerUnavailable as error:
-        raise SettingsRefused(f"Refusing to start: BILLING_REDIS_URL: {error.message}") from error
+        raise _refused(
+            f"BILLING_REDIS_URL: {error.message} See that this server runs and the address is right."
+        ) from None
     health = await ledger.health()
     if health.ok or settings.accept_volatile_ledger:
         return
@@ -120,6 +125,10 @@ async def _trust(ledger: Ledger, settings: Settings) -> None:
         if settings.environment is Environment.PRODUCTION
         else " (for a try: BILLING_ACCEPT_VOLATILE_LEDGER=true)"
     )
-    raise SettingsRefused(
-        f"Refusing to start: the ledger at BILLING_REDIS_URL would forget usage. {problems}{hint}"
-    )
+    raise _refused(f"the ledger at BILLING_REDIS_URL would forget usage. {problems}{hint}")
+
+
+def _refused(why: str) -> SettingsRefused:
+    # By itself, because uvicorn shows an exit at start as a traceback.
+    log.critical("start.refused", reason=why)
+    return SettingsRefused(f"Refusing to start: {why}")

@@ -12,6 +12,12 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 STRIPE_API_BASE = "https://api.stripe.com"
 MIN_SECRET = 16
+CURES = {
+    "BILLING_STRIPE_API_KEY": "copy a secret or restricted key from Stripe's Dashboard (Developers, API keys)",
+    "BILLING_STRIPE_WEBHOOK_SECRETS": "give the endpoint's signing secret, which `python -m webhooks` prints",
+    "BILLING_REDIS_URL": "give the address of the ledger's server, such as redis://ledger:6379/0",
+    "BILLING_JWT_SECRET": "give the secret that your issuer signs tokens with, or set BILLING_JWKS_URL instead",
+}
 
 
 class Environment(StrEnum):
@@ -95,13 +101,13 @@ class Settings(BaseSettings):
     def _complete(self) -> Self:
         for name, secret in self._secrets():
             if len(secret.get_secret_value()) < MIN_SECRET:
-                raise ValueError(f"{name} is empty or shorter than {MIN_SECRET} characters")
+                raise ValueError(_cured(name, f"is empty or shorter than {MIN_SECRET} characters"))
         if "://" not in self.redis_url:
-            raise ValueError("BILLING_REDIS_URL names no server; write redis://host:6379/0")
+            raise ValueError(_cured("BILLING_REDIS_URL", "names no server"))
         if not self.stripe_webhook_secrets:
-            raise ValueError("BILLING_STRIPE_WEBHOOK_SECRETS names no secret")
+            raise ValueError(_cured("BILLING_STRIPE_WEBHOOK_SECRETS", "names no secret"))
         if not (self.jwt_secret or self.jwks_url):
-            raise ValueError("set BILLING_JWT_SECRET (HS256) or BILLING_JWKS_URL to verify tokens")
+            raise ValueError(_cured("BILLING_JWT_SECRET", "is not set"))
         if self.livemode and self.stripe_api_base != STRIPE_API_BASE:
             raise ValueError(
                 "BILLING_STRIPE_API_BASE points away from Stripe while BILLING_STRIPE_API_KEY is a live "
@@ -153,5 +159,9 @@ def _sentence(error: object) -> str:
         return f"Refusing to start: {str(fields['msg']).removeprefix('Value error, ')}."
     variable = f"BILLING_{str(fields['loc'][0]).upper()}"
     if fields["type"] == "missing":
-        return f"Refusing to start: {variable} is not set; .env.example says what belongs there."
+        return f"Refusing to start: {_cured(variable, 'is not set')}."
     return f"Refusing to start: {variable} is invalid ({fields['msg']})."
+
+
+def _cured(variable: str, wrong: str) -> str:
+    return f"{variable} {wrong}; {CURES[variable]}"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from billing.settings import Settings, SettingsRefused, load_settings
+from billing.settings import CURES, Settings, SettingsRefused, load_settings
 
 GOOD = {
     "BILLING_STRIPE_API_KEY": "sk_test_0123456789abcdef",
@@ -37,10 +37,10 @@ def test_a_complete_environment_is_read(environment: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("name", GOOD)
 def test_what_is_missing_is_named(environment: pytest.MonkeyPatch, name: str) -> None:
-    """An operator reads one sentence and knows which variable to set."""
+    """An operator reads one sentence and knows which variable to set, and to what."""
     environment.delenv(name)
 
-    assert name in refusal()
+    assert refusal() == f"Refusing to start: {name} is not set; {CURES[name]}."
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -49,6 +49,7 @@ def test_what_is_empty_is_named(environment: pytest.MonkeyPatch, name: str) -> N
     environment.setenv(name, "")
 
     assert name in refusal()
+    assert CURES[name] in refusal()
 
 
 def test_a_live_key_stays_with_stripe(environment: pytest.MonkeyPatch) -> None:
