@@ -19,8 +19,9 @@ up: $(VENV)/.ready $(GRAPHIQL)/.ready ## Run everything here (Valkey, Stripe san
 token: $(VENV)/.ready ## Print one token: ROLE=support, ROLE=metering or ROLE=customer CUSTOMER=cus_…
 	@$(BIN)/python -m demo token --role '$(ROLE)' --customer '$(CUSTOMER)'
 
+# Three processes for two cores, because tests wait for each other's parts; the browser's stay together.
 test: $(VENV)/.ready-dev $(GRAPHIQL)/.ready ## Run the whole test suite against real parts on free ports
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
 check: $(VENV)/.ready-dev ## Lint, format, types, import contracts, SDL drift
 	@$(BIN)/ruff check .

