@@ -66,6 +66,7 @@ def main() -> None:
         loop="uvloop",
         log_level="warning",
         access_log=False,
+        timeout_keep_alive=60,  # an idle client should not meet a closing door
         timeout_graceful_shutdown=2,
         lifespan="on",
     )

@@ -81,7 +81,8 @@ def list_items(unit: Unit, params: Params) -> Json:
 def claim_pending(unit: Unit, draft: Record) -> list[Record]:
     """Take the customer's pending items in this currency as lines, newest first."""
     pending = _pending(unit, draft["customer"], draft["currency"])
-    return [_claimed(unit, draft, line["item"]) for line in reversed(pending["held"])][:MAX_LINES]
+    newest = reversed(pending["held"][-MAX_LINES:])
+    return [_claimed(unit, draft, line["item"]) for line in newest]
 
 
 def editable(unit: Unit, invoice: str, param: str | None = None) -> Record:
@@ -187,10 +188,10 @@ def _pricing(unit: Unit, sent: Params, currency: str, old: Record, at: str) -> J
 
 
 def _saved(unit: Unit, holder: Record, lines: list[Record], params: Params) -> Record:
-    if len(lines) > MAX_LINES or len(params.get("lines", ())) > MAX_LINES:
-        raise refuse(f"An invoice has at most {MAX_LINES} items.", param="lines")
     if "status" not in holder:
         return unit.put("pending", {**holder, "held": lines})
+    if len(lines) > MAX_LINES or len(params.get("lines", ())) > MAX_LINES:
+        raise refuse(f"An invoice has at most {MAX_LINES} items.", param="lines")
     sent = params.get("invoice_metadata", {})
     metadata = merged(holder.get("metadata"), sent)
     return unit.change("invoices", holder, held=lines, metadata=metadata)
