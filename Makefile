@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 GRAPHIQL := gateway/static/graphiql
 .DEFAULT_GOAL := help
-.PHONY: help up token test check bench simulate capacity format schema lock clean
+.PHONY: help up token test check bench simulate chaos capacity format schema lock clean
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUNBUFFERED := 1
 # Compiled once, though the shell may say otherwise: up and test start many processes.
@@ -35,6 +35,9 @@ bench: $(VENV)/.ready-dev ## Run the benchmarks, each with its floor in the same
 
 simulate: $(VENV)/.ready-dev ## Try crash schedules on the real ledger and flush: SCHEDULES=10000 SEED=1
 	@$(BIN)/python -m tests.simulation --schedules $(or $(SCHEDULES),10000) --seed $(or $(SEED),1)
+
+chaos: $(VENV)/.ready-dev ## Kill every process at random while usage comes in, then compare the bills: SECONDS=60 SEED=1
+	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1)
 
 capacity: $(VENV)/.ready-dev ## What staleness a Stripe allowance buys, for 10 k, 100 k and 1 M customers
 	@$(BIN)/python -m benchmarks.capacity
