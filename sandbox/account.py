@@ -211,18 +211,18 @@ class Unit:
         """Make it so, and queue every event for the endpoints that selected it, in one step."""
         told = [each for (kind, _), each in self._staged.items() if kind == "events" and each]
         deliveries = [
-            self.deliver(each["id"], to) for each in told for to in self.hearers(each["type"])
+            {"id": self.account.new_id("wd_1"), "event": each["id"], "endpoint": endpoint}
+            | {"attempts": 0, "due": self.account.now()}
+            for each in told
+            for endpoint in self.hearers(each["type"])
         ]
+        for delivery in deliveries:
+            self.put("deliveries", delivery)
         staged, self._staged = self._staged, {}
         if staged:
             self.account.commit([(kind, key, record) for (kind, key), record in staged.items()])
         for delivery in deliveries:
             self.account.on_delivery(delivery)
-
-    def deliver(self, event: str, endpoint: str) -> Record:
-        """Put an event on its way to an endpoint."""
-        delivery = {"id": self.account.new_id("wd_1"), "event": event, "endpoint": endpoint}
-        return self.put("deliveries", delivery | {"attempts": 0, "due": self.account.now()})
 
     def hearers(self, event: str) -> list[str]:
         """Return the ids of the enabled endpoints that selected this type of event."""

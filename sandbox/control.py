@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,9 +78,7 @@ class World:
         """Finalize the drafts that are due, forget what is old enough."""
         invoices.run_timers(self.account)
         for (kind, time), seconds in KEPT.items():
-            rows = self.account.rows[kind]
-            while rows and (old := next(iter(rows.values())))[time] + seconds <= self.account.now():
-                self.account.commit([(kind, old["id"], None)])
+            _forget(self.account, kind, time, self.account.now() - seconds)
 
     def reset(self) -> None:
         """Forget every object, fault and count; what was given at start comes back."""
@@ -97,6 +96,12 @@ def routes(world: World) -> list[Route]:
         Route(f"/_sandbox/{path}", _route(world, act), methods=[method])
         for (method, path), act in ACTS.items()
     ]
+
+
+def _forget(account: Account, kind: str, time: str, end: float) -> None:
+    old = takewhile(lambda each: each[time] <= end, account.rows[kind].values())
+    if changes := [(kind, each["id"], None) for each in old]:
+        account.commit(list(changes))
 
 
 def _route(world: World, act: Callable[[World, Body], Any]) -> Callable[[Request], Any]:

@@ -147,8 +147,10 @@ class Courier:
         return self._settle(delivery, event, heard=answer // 100 == OK)
 
     async def _post(self, client: httpx.AsyncClient, url: str, body: bytes, secret: str) -> int:
+        at = str(int(time.time()))  # real time: receivers compare with their own clocks
+        digest = hmac.new(secret.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
         headers = {"content-type": "application/json; charset=utf-8", "user-agent": "Stripe/1.0"}
-        headers["stripe-signature"] = signature(body, secret)
+        headers["stripe-signature"] = f"t={at},v1={digest}"
         patience = self.settings.webhook_timeout
         try:
             answer = await client.post(url, content=body, headers=headers, timeout=patience)
@@ -175,10 +177,3 @@ class Courier:
         self.account.commit([("deliveries", delivery_id, delivery)])
         if delivery is not None:
             self.send(delivery)
-
-
-def signature(body: bytes, secret: str) -> str:
-    """Sign *body* now, by real time: receivers compare with their own clocks."""
-    at = str(int(time.time()))
-    digest = hmac.new(secret.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
-    return f"t={at},v1={digest}"
