@@ -20,13 +20,13 @@ account_tax_ids after_expiration allow_redisplay application_fee_amount automati
 billing_scheme cash_balance configuration connect currency_options custom_unit_amount
 customer_account customer_details default_price_data default_source default_tax_rates
 discounts email_type forgive from_invoice invoicing_rules issuer mandate marketing_features
-on_behalf_of package_dimensions payment_settings preview_mode recurring refund_amount refunds
-rendering rendering_options schedule schedule_details shipping_cost shipping_details source
+off_session on_behalf_of package_dimensions payment_settings preview_mode recurring refund_amount
+refunds rendering rendering_options schedule schedule_details shipping_cost shipping_details source
 subscription subscription_cancel subscription_details subscription_pause subscription_update
 subscription_update_confirm tax tax_amounts tax_behavior tax_code tax_details tax_id_data
 tax_rates test_clock tiers tiers_mode transfer_data transform_quantity validate
 credit_notes.credit_amount credit_notes.lines credit_notes.out_of_band_amount
-invoice_payments.payment invoice_items.invoiceitem"""
+invoice_payments.payment invoice_items.currency invoice_items.invoiceitem"""
 UNSIMULATED: Final = frozenset(_UNSIMULATED.split())
 
 

@@ -3,14 +3,17 @@
 import re
 from collections.abc import Awaitable, Callable
 from functools import cache
+from pathlib import Path
 from typing import Any, get_args
 
 import httpx
+import pytest
 
 from sandbox import sdk
 from sandbox.actions import Routes
 from sandbox.errors import StripeError
 from sandbox.forms import UNSIMULATED
+from sandbox.kinds import KINDS
 from tests.support.stripe_sandbox import StripeSandbox
 from tests.support.stripe_types import problems
 
@@ -22,6 +25,19 @@ def test_the_list_of_what_is_not_simulated_was_made_for_this_sdk() -> None:
     assert sdk.API_VERSION == "2026-10-28.endive"
     known = {name for endpoint in sdk.operations() for name in _names(sdk.params_of(endpoint))}
     assert {name.rpartition(".")[2] for name in UNSIMULATED} <= known
+
+
+@pytest.mark.parametrize("endpoint", sorted(ROUTES.named))
+def test_no_parameter_is_taken_in_silence(endpoint: str) -> None:
+    """What is not refused is kept in the object that it changes, or some code asks for it."""
+    sources = (Path(__file__).parents[2] / "sandbox").glob("*.py")
+    code = "".join(path.read_text() for path in sources if path.name != "forms.py")
+    kept = KINDS[ROUTES.named[endpoint].kind].type.__annotations__
+    hints, _ = sdk.fields(sdk.params_of(endpoint))
+    taken = {name for name in hints if f"{endpoint.split('/')[2]}.{name}" not in UNSIMULATED}
+    unheeded = taken - UNSIMULATED - kept.keys() - {"ids", "lookup_keys"}
+
+    assert [name for name in unheeded if f'"{name}"' not in code] == []
 
 
 @cache
