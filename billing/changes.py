@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 PREFIX = "changes:"
 EVERYBODY = ""  # in the place of a customer: all of them, as for a price
 USAGE_SPACING = 1.0  # seconds between two changes of usage, as the contract promises
+# What came since is told once no answer is kept any more that was made before its end: those last a second too.
+REPEAT_SECONDS = USAGE_SPACING + 1.0
 IDLE_SECONDS = 5.0  # of silence, after which the server has to show that it lives
 CONFIRM_SECONDS = 1.0  # a subscription that takes longer begins with the next reconnection
 LONGEST_PAUSE = 1.0  # seconds between attempts to reconnect
@@ -57,7 +59,7 @@ class ChangeStream:
     """The changes of one customer for one subscriber, until the subscription or the process ends.
 
     Usage is announced at most once a second, and not at all in the second after any change was; so
-    each change, and the subscription's beginning, is followed a second later by one for what came since.
+    each change, and the subscription's beginning, is followed two seconds later by one for what came since.
     """
 
     def __init__(self, customer: str) -> None:
@@ -67,12 +69,12 @@ class ChangeStream:
         self._closed = False
         self._usage_from = -math.inf
         # Somebody else may just have been told, and nobody is again within the second.
-        self._repeat_at: float | None = asyncio.get_running_loop().time() + USAGE_SPACING
+        self._repeat_at: float | None = asyncio.get_running_loop().time() + REPEAT_SECONDS
 
     def put(self, change: Change) -> None:
         """Replace what has not been read yet."""
         now = asyncio.get_running_loop().time()
-        self._repeat_at = now + USAGE_SPACING
+        self._repeat_at = now + REPEAT_SECONDS
         if change.reason is not ChangeReason.USAGE or now >= self._usage_from:
             self._newest = change
         self._woken.set()
