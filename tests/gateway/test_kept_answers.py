@@ -19,7 +19,7 @@ from billing.services import Services
 from billing.settings import Settings
 from gateway.app import create_app
 from gateway.graphql.keeping import KeptResponse
-from gateway.kept_answers import KeptAnswers
+from gateway.kept_answers import LEDGER_LIFETIME, KeptAnswers
 from resolvers.context import Context, Role, Viewer
 from resolvers.loaders import Loaders
 from tests.gateway.serving import serve
@@ -241,3 +241,8 @@ async def test_an_answer_that_rests_on_nothing_is_not_kept(
     """Nothing could end it."""
     context.loaders.footprint.generations.clear()
     assert not await kept(services.cache, context, time.time() + 60)
+
+
+def test_the_last_word_on_usage_comes_when_no_answer_is_kept_that_lacks_it() -> None:
+    """Usage within a second of a change is not announced; who asks again then must not be given what was before."""
+    assert REPEAT_SECONDS >= USAGE_SPACING + LEDGER_LIFETIME
