@@ -13,7 +13,7 @@ import pytest
 from redis.asyncio import Redis
 
 from billing.cache import Cache
-from billing.changes import Change, ChangeReason
+from billing.changes import REPEAT_SECONDS, USAGE_SPACING, Change, ChangeReason
 from billing.metering import record_usage
 from billing.services import Services
 from billing.settings import Settings
