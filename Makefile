@@ -45,7 +45,7 @@ capacity: $(VENV)/.ready-dev ## What staleness a Stripe allowance buys, for 10 k
 format: $(VENV)/.ready-dev ## Put the code into its format
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-schema: $(VENV)/.ready ## Write schema/schema.graphql from the code
+schema: $(VENV)/.ready ## Write schema/schema.graphql and the panel's documents.json from the code
 	@$(BIN)/python -m schema
 
 lock: ## Resolve pyproject.toml's dependencies anew (needs uv and npm) into the files with hashes

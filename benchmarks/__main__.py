@@ -4,7 +4,7 @@ import runpy
 import sys
 from pathlib import Path
 
-NOT_BENCHMARKS = {"__init__", "__main__", "capacity", "http_load", "simulated_day", "svg"}
+NOT_BENCHMARKS = {"__main__", "capacity", "http_load", "simulated_day", "svg"}
 
 
 def main(only: str | None) -> None:

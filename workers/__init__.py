@@ -1,5 +1,7 @@
 """What happens behind the panel's back, on arq's workers; jobs carry signals, the ledger carries state.
 
-``main`` wires arq and its loops, ``sync`` tells Stripe what the ledger knows, ``close`` ends a period,
-``reconcile`` compares the two, ``inbox`` acts on what Stripe told us, ``events_sweep`` on what it could not.
+``main`` wires arq and its loops, ``dispatch`` takes what is due. ``sync`` tells Stripe what the ledger knows,
+by the ``steps`` of a ``run``, which begins with a ``picture`` and sees the world through ``ports``; ``held`` and
+``close`` are its ways for who is held and for a period that ends. ``reconcile`` has the two compared, ``inbox``
+acts on what Stripe told us, ``events_sweep`` on what it could not.
 """

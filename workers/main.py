@@ -1,9 +1,10 @@
 """The worker process, ``arq workers.main.WorkerSettings``: one job, two loops, a few crons.
 
 The job flushes one customer's period. The loops look for what is due (the ledger's due-set is the
-truth, so a wake-up that was lost costs half a second) and act on Stripe's events. The crons only mark
-customers as due. Nothing happens at import: arq asks this module for ``WorkerSettings``, and only
-then are the settings read.
+truth, so a wake-up that was lost costs a second or two) and act on Stripe's events. The crons cut the
+months that have ended, have periods compared with Stripe and take in the events that never arrived.
+Nothing happens at import: arq asks this module for ``WorkerSettings``, and only then are the settings
+read.
 """
 
 import asyncio
@@ -40,9 +41,7 @@ from workers.sync import flush
 log = structlog.get_logger(__name__)
 
 JOB_SECONDS = 90
-GRACE_SECONDS = (
-    25  # for the call in flight when the worker must go: Stripe's longest answer and a bit
-)
+GRACE_SECONDS = 25  # for the call in flight when it must go: Stripe's longest answer and a bit
 PATIENCE = 600  # attempts, about a second apart, before a worker gives its queue up
 IDLE_SECONDS = 0.5
 BUSY_SECONDS = 0.05
