@@ -100,11 +100,6 @@ def carried(sku: str, origin: Period) -> LineKey:
     return LineKey(f"{sku}~{origin}")
 
 
-def line_of(sku: str) -> LineKey:
-    """The line for a SKU's usage in its own period."""
-    return LineKey(sku)
-
-
 def adjustment_line(adjustment_id: str) -> LineKey:
     """The line of one correction."""
     return LineKey(f"adj:{adjustment_id}")

@@ -11,7 +11,7 @@ from billing.ledger import Held, Ledger, Outcome
 from billing.ledger.reading import Waits
 from billing.snapshot import Flight, Lease, Op, OpKind, PeriodState, PlannedLine, StripeLine
 from billing.syncs import SyncFailure, SyncOutcome, SyncStatus
-from billing.usage import CustomerId, LineKey, Period, carried, line_of
+from billing.usage import CustomerId, LineKey, Period, carried
 from tests.support.ledger import (
     CUSTOMER,
     DECEMBER,
@@ -23,7 +23,7 @@ from tests.support.ledger import (
     outcomes,
 )
 
-CPU, RAM = line_of("cpu"), line_of("ram")
+CPU, RAM = LineKey("cpu"), LineKey("ram")
 FLIGHT = Flight(
     seq=1,
     version="1:x",

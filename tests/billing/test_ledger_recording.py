@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from billing import keys
 from billing.ledger import Ledger, LedgerPolicy, Outcome
 from billing.ledger.quantities import OutOfRange, scaled
-from billing.usage import CustomerId, Period, Price, UsageDelta, carried, line_of
+from billing.usage import CustomerId, LineKey, Period, Price, UsageDelta, carried
 from tests.support.ledger import (
     CUSTOMER,
     DECEMBER,
@@ -217,7 +217,7 @@ async def test_late_usage_is_priced_as_its_own_period_was(ledger: Ledger) -> Non
     await ledger.close(CUSTOMER, NOVEMBER)
     await ledger.record([delta("c")], dearer)
 
-    assert (await ledger.peek(CUSTOMER, NOVEMBER)).prices == {line_of("cpu"): "price_cpu"}
+    assert (await ledger.peek(CUSTOMER, NOVEMBER)).prices == {LineKey("cpu"): "price_cpu"}
     assert (await ledger.peek(CUSTOMER, DECEMBER)).prices == {carried("cpu", NOVEMBER): "price_cpu"}
 
 

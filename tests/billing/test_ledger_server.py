@@ -21,11 +21,11 @@ from billing import keys
 from billing.errors import LeaseLost, LedgerUnavailable
 from billing.ledger import Ledger, LedgerPolicy, Outcome
 from billing.snapshot import Flight, Lease, StripeLine
-from billing.usage import UsageDelta, line_of
+from billing.usage import LineKey, UsageDelta
 from tests.support.ledger import CUSTOMER, NOVEMBER, PRICES, Clock, delta, open_ledger, outcomes
 from tests.support.system import free_port
 
-LINES = {line_of("cpu"): StripeLine("il_1", Decimal(1), "price_cpu", 1)}
+LINES = {LineKey("cpu"): StripeLine("il_1", Decimal(1), "price_cpu", 1)}
 NO_DELAY = {"repl-diskless-sync-delay": "0"}
 
 
@@ -156,7 +156,7 @@ async def test_what_was_acknowledged_survives_a_kill(tmp_path: Path, clock: Cloc
     with server(tmp_path, **durable) as second:
         async with Redis.from_url(second.connection_url) as redis:
             ledger = await open_ledger(redis, clock)
-            counted = (await ledger.peek(CUSTOMER, NOVEMBER)).totals[line_of("cpu")]
+            counted = (await ledger.peek(CUSTOMER, NOVEMBER)).totals[LineKey("cpu")]
             assert counted >= len(acknowledged) > 500
             assert counted % 10 == 0
             assert set(await outcomes(ledger, *acknowledged)) == {Outcome.DUPLICATE}

@@ -8,7 +8,7 @@ import pytest
 from billing.errors import ErrorCode
 from billing.metering import moment, quantity, record_usage
 from billing.services import Services
-from billing.usage import CustomerId, Period, line_of
+from billing.usage import CustomerId, LineKey, Period
 from tests.support.shop import Shop, delta
 from tests.support.stripe_sandbox import StripeSandbox
 
@@ -24,7 +24,7 @@ async def shop(services: Services) -> Shop:
 async def total(services: Services, customer: str, sku: str = "machine-seconds") -> Decimal:
     """What the ledger has counted this month."""
     picture = await services.ledger.peek(CustomerId(customer), Period.containing(datetime.now(UTC)))
-    return picture.totals.get(line_of(sku), Decimal(0))
+    return picture.totals.get(LineKey(sku), Decimal(0))
 
 
 async def test_a_delta_sent_twice_counts_once(services: Services, shop: Shop) -> None:

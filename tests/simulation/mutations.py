@@ -232,7 +232,6 @@ def _lists_once(a_run: Run) -> bool:
 
 CLEAN = "header.version == header.synced"
 LEASED = "header and header.fence == fence and header.epoch == epoch"
-EVERY = tuple(range(len(MODES)))
 
 MUTATIONS = (
     Mutation("an id counts once", _every_id_is_new),

@@ -22,8 +22,6 @@ from workers.sync import MAX_CRASHES
 
 CREATE = "POST /v1/invoices"
 ADD = "POST /v1/invoices/{invoice}/add_lines"
-UPDATE = "POST /v1/invoices/{invoice}/update_lines"
-REMOVE = "POST /v1/invoices/{invoice}/remove_lines"
 
 
 @pytest.fixture
