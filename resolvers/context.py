@@ -28,13 +28,6 @@ class Role(StrEnum):
     METERING = "metering"
 
 
-def unauthenticated() -> GraphQLError:
-    """Nobody is known to ask."""
-    return GraphQLError(
-        "Send a token: `Authorization: Bearer …`.", extensions={"code": "UNAUTHENTICATED"}
-    )
-
-
 def forbidden() -> GraphQLError:
     """Who asks is known, and may not."""
     return GraphQLError("This token's role may not ask for this.", extensions={"code": "FORBIDDEN"})
@@ -45,27 +38,19 @@ class Viewer:
     """The bearer of a verified token.
 
     *subject* is its ``sub``, *customers* the Stripe customers that it names (role customer),
-    *expires_at* its ``exp`` in seconds since 1970. Without a role it is nobody.
+    *expires_at* its ``exp`` in seconds since 1970. Who has no token does not get this far.
     """
 
     subject: str
-    role: Role | None
+    role: Role
     customers: frozenset[str] = frozenset()
     expires_at: float | None = None
     token_id: str | None = None
 
     def must_be(self, *roles: Role) -> None:
-        """Let only *roles* pass; a GraphQLError (UNAUTHENTICATED, FORBIDDEN) for the others."""
-        if self.role in roles:
-            return
-        raise unauthenticated() if self.role is None else forbidden()
-
-    @property
-    def known_role(self) -> Role:
-        """The role; a GraphQLError (UNAUTHENTICATED) for nobody."""
-        if self.role is None:
-            raise unauthenticated()
-        return self.role
+        """Let only *roles* pass; a GraphQLError (FORBIDDEN) for the others."""
+        if self.role not in roles:
+            raise forbidden()
 
     def may_see(self, customer: str) -> bool:
         """Whether *customer* is the viewer's to look at."""
@@ -75,12 +60,10 @@ class Viewer:
 
 
 LANES = {
-    None: Lane.CUSTOMER,
     Role.CUSTOMER: Lane.CUSTOMER,
     Role.METERING: Lane.CUSTOMER,
     Role.SUPPORT: Lane.SUPPORT,
 }
-NOBODY = Viewer(subject="", role=None)
 
 
 @dataclass

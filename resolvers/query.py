@@ -62,7 +62,7 @@ class Query:
     @strawberry.field
     def viewer(self, info: Info) -> Viewer:
         """Who is asking."""
-        return Viewer(role=info.context.viewer.known_role)
+        return Viewer(role=info.context.viewer.role)
 
     @strawberry.field
     async def customer(self, info: Info, any_id: AnyId) -> Customer | None:

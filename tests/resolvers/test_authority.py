@@ -22,7 +22,7 @@ from graphql import (
 )
 
 from resolvers.authority import AUTHORITY, Undecided, enforce
-from resolvers.context import NOBODY, Role, Viewer
+from resolvers.context import Role, Viewer
 from schema.root import build_schema
 from tests.resolvers.conftest import Desk
 
@@ -35,7 +35,6 @@ WORDS = {
 }
 ROOTS = {"Query": "query", "Mutation": "mutation", "Subscription": "subscription"}
 VIEWERS = {
-    None: NOBODY,
     Role.CUSTOMER: Viewer("panel", Role.CUSTOMER, frozenset({"cus_mine"})),
     Role.SUPPORT: Viewer("agent", Role.SUPPORT),
     Role.METERING: Viewer("meter", Role.METERING),
@@ -55,7 +54,7 @@ def doors() -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("role", list(VIEWERS))
-def test_a_field_is_refused_to_whom_the_table_does_not_name(role: Role | None) -> None:
+def test_a_field_is_refused_to_whom_the_table_does_not_name(role: Role) -> None:
     """No role reaches a field by any way that does not pass a guard which refuses it."""
     held = reachable(role)
     leaks = [
@@ -70,16 +69,15 @@ def test_a_field_is_refused_to_whom_the_table_does_not_name(role: Role | None) -
 
 
 @pytest.mark.parametrize("role", list(VIEWERS))
-async def test_an_operation_answers_or_refuses_by_role(desk: Desk, role: Role | None) -> None:
+async def test_an_operation_answers_or_refuses_by_role(desk: Desk, role: Role) -> None:
     """What the table says is what a caller meets, with a code that a client can act on."""
-    refusal = {"UNAUTHENTICATED"} if role is None else {"FORBIDDEN"}
     met = {door: await begun(desk, VIEWERS[role], *door) for door in doors()}
 
     for door, codes in met.items():
         if role in AUTHORITY[door]:
-            assert not codes & {"FORBIDDEN", "UNAUTHENTICATED", "None"}, door
+            assert not codes & {"FORBIDDEN", "None"}, door
         else:
-            assert codes == refusal, door
+            assert codes == {"FORBIDDEN"}, door
 
 
 def test_a_field_without_a_rule_cannot_be_served() -> None:
@@ -96,7 +94,7 @@ def test_a_rule_without_a_field_is_noticed() -> None:
         enforce(parse_schema("type Query { viewer: String }"))
 
 
-def refuses(field: GraphQLField, role: Role | None) -> bool:
+def refuses(field: GraphQLField, role: Role) -> bool:
     """Whether the guard in front of *field* turns *role* away."""
     guard = field.subscribe or field.resolve
     assert guard is not None
@@ -108,7 +106,7 @@ def refuses(field: GraphQLField, role: Role | None) -> bool:
     return guard.__name__ == "authorised" and all(role not in each for each in roles)
 
 
-def reachable(role: Role | None) -> set[str]:
+def reachable(role: Role) -> set[str]:
     """The types of which *role* can hold an object: some path of unrefusing fields leads there."""
     seen, todo = set[str](), list(ROOTS)
     while todo:
@@ -128,7 +126,7 @@ def reachable(role: Role | None) -> set[str]:
     return seen
 
 
-def nodes_for(role: Role | None) -> list[str]:
+def nodes_for(role: Role) -> list[str]:
     """What `node(id:)` finds for *role*; test_finding shows that it finds no more."""
     every = [each.name for each in CORE.get_possible_types(CORE.type_map["Node"])]
     return (
