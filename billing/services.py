@@ -109,7 +109,7 @@ def _ledger_policy(settings: Settings) -> LedgerPolicy:
 
 
 async def _trust(ledger: Ledger, settings: Settings) -> None:
-    """Refuse a ledger that forgets: in production always, elsewhere unless the operator accepts it."""
+    """Refuse a ledger that forgets unless the operator accepts it; in production nobody is told how."""
     try:
         await ledger.open()
     except LedgerUnavailable as error:

@@ -1,7 +1,7 @@
 """Settings from the environment: frozen, typed; a missing or empty secret is refused with its cure.
 
-``BILLING_ENVIRONMENT=production`` asks for separate queue and cache servers and for a durable
-ledger; ``development`` (the default) lets one server stand for all three.
+``BILLING_ENVIRONMENT=production`` asks for separate queue and cache servers; ``development`` (the
+default) lets one server stand for all three. Both ask for a durable ledger.
 """
 
 from enum import StrEnum
@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     cache_url: str = ""
     jwt_secret: SecretStr | None = None
     jwks_url: str | None = None
+    # Serve although the ledger's server may forget, or will not say whether it does (CONFIG forbidden);
+    # `/readyz` then warns where it would refuse.
     accept_volatile_ledger: bool = False
 
     # The GraphQL edge. A JSON file, id (or SHA-256) to document: with it nothing else runs but for

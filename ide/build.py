@@ -1,8 +1,8 @@
 """Put GraphiQL's published files where the gateway serves them: ``python ide/build.py FOLDER``.
 
-The packages come from npm under ``package-lock.json`` (exact versions, integrity hashes); the files are
+npm installs the packages under ``package-lock.json`` (exact versions, integrity hashes); the files are
 copied as they were published, nothing is bundled or changed. npm comes from the PATH or, on a machine
-without Node, from PyPI's nodejs wheel.
+without Node, with a wheel of Node.
 """
 
 import os
@@ -42,13 +42,13 @@ def _npm(folder: Path, *arguments: str) -> None:
     npm = shutil.which("npm", path=path)
     if npm is None:
         path = f"{Path(sys.executable).parent}{os.pathsep}{path}"
-        npm = shutil.which("npm", path=path) or _npm_from_pypi(path)
+        npm = shutil.which("npm", path=path) or _npm_of_a_wheel(path)
     # npm reads its own settings from the environment; PATH is there so that it finds its node.
     subprocess.run([npm, *arguments], cwd=folder, env={**os.environ, "PATH": path}, check=True)  # noqa: S603
 
 
-def _npm_from_pypi(path: str) -> str:
-    print("There is no npm here; taking Node from PyPI (60 MB, once) …", flush=True)
+def _npm_of_a_wheel(path: str) -> str:
+    print("There is no npm here; taking a wheel of Node (60 MB, once) …", flush=True)
     subprocess.run(  # noqa: S603
         [
             sys.executable,
@@ -65,7 +65,7 @@ def _npm_from_pypi(path: str) -> str:
     found = shutil.which("npm", path=path)
     if found is None:
         raise SystemExit(
-            "PyPI's nodejs wheel brought no npm; install Node.js 20 or newer and try again."
+            "The wheel of Node brought no npm; install Node.js 20 or newer and try again."
         )
     return found
 

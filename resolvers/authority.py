@@ -2,7 +2,7 @@
 
 `enforce` puts the table in front of the schema when it is built and refuses a field that it does not
 name, so a new field cannot be served before somebody has decided who may see it. Whether an object
-is the viewer's own is checked where it is loaded (`Context.visible`).
+is the viewer's own is checked where it is loaded (`Viewer.may_see`).
 """
 
 from collections.abc import Callable, Mapping

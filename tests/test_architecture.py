@@ -11,7 +11,7 @@ ROOMS = ("billing", "schema", "resolvers", "workers", "webhooks", "gateway", "sa
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_no_other_distribution_claims_our_names(room: str) -> None:
-    """PyPI has a distribution called schema; installing it would shadow ours."""
+    """There is a distribution called schema; installing it would shadow ours."""
     assert set(packages_distributions().get(room, ["fly-billing-gateway"])) == {
         "fly-billing-gateway"
     }
