@@ -13,11 +13,9 @@ from enum import StrEnum
 from typing import Any, Self
 
 from billing.cache import tags
-from billing.records import PERIOD
+from billing.marks import OUR_KEYS, period_of
 from billing.usage import CustomerId, Period
 
-# Every idempotency key of a flush begins so; an event quotes the key of the request that caused it.
-OUR_KEYS = "gw1:"
 # An event that only names its object; an endpoint of ours asks for whole ones, another may not.
 THIN = "v2.core.event"
 _NAME = re.compile(r"[a-z0-9_.]{1,100}")
@@ -140,7 +138,7 @@ class Notice:
             object_id=_id(subject.get("id")),
             customer=customer_of(subject) or customer_of(data.get("previous_attributes")),
             invoice=invoice_of(subject),
-            period=period_of(subject),
+            period=period_of(subject.get("metadata")),
             echo=_is_ours(body.get("request")),
         )
 
@@ -185,16 +183,6 @@ def customer_of(body: object) -> CustomerId | None:
         return None
     found = _id(body.get("id"), "cus_") or _id(body.get("customer"), "cus_")
     return None if found is None else CustomerId(found)
-
-
-def period_of(body: Mapping[str, Any]) -> Period | None:
-    """The period that our metadata on *body*, an invoice, names."""
-    metadata = body.get("metadata")
-    text = metadata.get(PERIOD) if isinstance(metadata, dict) else None
-    try:
-        return Period.parse(text) if isinstance(text, str) else None
-    except ValueError:
-        return None
 
 
 def _in_full(thin: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from billing import marks
 from billing.money import line_amount, plain
 from billing.seen import REST
 from billing.snapshot import Flight, Op, OpKind, PlannedLine, Snapshot, StripeLine
@@ -147,7 +148,11 @@ def bulk_flight(
         ),
         *_bodies(OpKind.ADD_LINES, [(each.key, described.added(each)) for each in change.added]),
     ]
-    mark = {"gw_seq": str(seq), "gw_ver": snapshot.version, "gw_epoch": snapshot.epoch}
+    mark = {
+        marks.SEQ: str(seq),
+        marks.VERSION: snapshot.version,
+        marks.EPOCH: snapshot.epoch,
+    }
     ops = tuple(
         Op(
             kind,
@@ -171,7 +176,7 @@ def create_flight(snapshot: Snapshot) -> Flight:
         "collection_method": "charge_automatically",
         "pending_invoice_items_behavior": "exclude",
         "description": f"Usage of {month(snapshot.period)}",
-        "metadata": {"gw_period": str(snapshot.period), "gw_seq": "0"},
+        "metadata": {marks.PERIOD: str(snapshot.period), marks.SEQ: "0"},
     }
     op = Op(OpKind.CREATE, "POST", "/v1/invoices", params, f"{_key_prefix(snapshot)}:create")
     return _flight(snapshot, snapshot.seq, (op,), {})
@@ -254,7 +259,7 @@ class _Describer:
         }
 
     def _figures(self, key: LineKey, line: PlannedLine) -> dict[str, Any]:
-        tags = {"gw_line": key, "gw_quantity": plain(line.quantity), "gw_price": line.price}
+        tags = {marks.LINE: key, marks.QUANTITY: plain(line.quantity), marks.PRICE: line.price}
         metadata = {name: value for name, value in tags.items() if value}
         if is_by_amount(key, line.quantity):
             return {"amount": line.amount, "metadata": metadata}
@@ -294,7 +299,7 @@ def _chunks(lines: Sequence[Any]) -> list[list[Any]]:
 
 
 def _key_prefix(snapshot: Snapshot) -> str:
-    return f"gw1:{snapshot.customer}:{snapshot.period}:{snapshot.invoice_generation}"
+    return f"{marks.OUR_KEYS}{snapshot.customer}:{snapshot.period}:{snapshot.invoice_generation}"
 
 
 def _flight(

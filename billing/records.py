@@ -11,16 +11,10 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Self
 
+from billing import marks
 from billing.usage import CustomerId, LineKey, Period
 
 Body = Mapping[str, Any]
-
-LINE_KEY = "gw_line"
-LINE_QUANTITY = "gw_quantity"
-PERIOD = "gw_period"
-FLIGHT = "gw_seq"
-VERSION = "gw_ver"
-EPOCH = "gw_epoch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,28 +31,20 @@ class CustomerRecord:
     currency: str | None
     delinquent: bool
     balance: int
-    default_payment_method: str | None
-    created: datetime
     deleted: bool
-    metadata: Mapping[str, str]
 
     @classmethod
     def from_stripe(cls, body: Body) -> Self:
         """Also reads a deleted customer, of which Stripe keeps the id alone."""
-        metadata = body.get("metadata") or {}
-        preferred = body.get("invoice_settings") or {}
         return cls(
             id=CustomerId(body["id"]),
-            organization=metadata.get("organization"),
+            organization=(body.get("metadata") or {}).get("organization"),
             name=body.get("name"),
             email=body.get("email"),
             currency=body.get("currency"),
             delinquent=bool(body.get("delinquent")),
             balance=body.get("balance", 0),
-            default_payment_method=id_of(preferred.get("default_payment_method")),
-            created=moment(body.get("created", 0)),
             deleted=body.get("deleted", False),
-            metadata=metadata,
         )
 
 
@@ -78,31 +64,24 @@ class LineRecord:
     unit_amount: Decimal | None
     amount: int
     currency: str
-    price: str | None
-    product: str | None
     period_start: datetime
     period_end: datetime
-    metadata: Mapping[str, str]
 
     @classmethod
     def from_stripe(cls, body: Body) -> Self:
         """From a ``line_item``."""
         metadata = body.get("metadata") or {}
         pricing = body.get("pricing") or {}
-        details = pricing.get("price_details") or {}
         return cls(
             id=body["id"],
-            key=LineKey(metadata[LINE_KEY]) if LINE_KEY in metadata else None,
+            key=LineKey(metadata[marks.LINE]) if marks.LINE in metadata else None,
             description=body["description"],
             quantity=_quantity(body, metadata),
             unit_amount=exact(pricing.get("unit_amount_decimal")),
             amount=body["amount"],
             currency=body["currency"],
-            price=id_of(details.get("price")),
-            product=id_of(details.get("product")),
             period_start=moment(body["period"]["start"]),
             period_end=moment(body["period"]["end"]),
-            metadata=metadata,
         )
 
     @property
@@ -114,7 +93,7 @@ class LineRecord:
 
 
 def _quantity(body: Body, metadata: Mapping[str, str]) -> Decimal | None:
-    for found in (metadata.get(LINE_QUANTITY), body.get("quantity_decimal"), body.get("quantity")):
+    for found in (metadata.get(marks.QUANTITY), body.get("quantity_decimal"), body.get("quantity")):
         if found is not None:
             return exact(found)
     return None
@@ -124,6 +103,7 @@ def _quantity(body: Body, metadata: Mapping[str, str]) -> Decimal | None:
 class InvoiceRecord:
     """A Stripe invoice; amounts in minor units of *currency*, *tax* None when Stripe computed none.
 
+    *period* is the billing period that we compile on it, None when it is not ours.
     *lines* is the first page that Stripe embeds; *has_more_lines* says that it is not all of them.
     """
 
@@ -144,7 +124,7 @@ class InvoiceRecord:
     due_date: datetime | None
     hosted_invoice_url: str | None
     invoice_pdf: str | None
-    metadata: Mapping[str, str]
+    period: Period | None
     lines: tuple[LineRecord, ...]
     has_more_lines: bool
 
@@ -170,20 +150,10 @@ class InvoiceRecord:
             due_date=maybe_moment(body.get("due_date")),
             hosted_invoice_url=body.get("hosted_invoice_url"),
             invoice_pdf=body.get("invoice_pdf"),
-            metadata=body.get("metadata") or {},
+            period=marks.period_of(body.get("metadata")),
             lines=tuple(LineRecord.from_stripe(each) for each in lines["data"]),
             has_more_lines=lines["has_more"],
         )
-
-    @property
-    def period(self) -> Period | None:
-        """The billing period that we compile on this invoice; None when it is not ours."""
-        return Period.parse(self.metadata[PERIOD]) if PERIOD in self.metadata else None
-
-    @property
-    def seq(self) -> int:
-        """The last of our flights that landed here; 0 when none did."""
-        return int(self.metadata.get(FLIGHT, 0))
 
 
 def _tax(taxes: list[Body] | None) -> int | None:

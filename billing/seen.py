@@ -1,14 +1,11 @@
-"""What Stripe shows of a period's invoice: our lines, told from other people's by our metadata.
-
-The gateway writes ``gw_line``, ``gw_quantity`` and ``gw_price`` on each of its lines and ``gw_period``,
-``gw_seq``, ``gw_ver`` and ``gw_epoch`` on the invoice; what carries none of these is not ours.
-"""
+"""What Stripe shows of a period's invoice: our lines, told from other people's by our ``marks``."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Self
 
+from billing import marks
 from billing.snapshot import StripeLine
 from billing.usage import LineKey
 
@@ -35,10 +32,10 @@ class SeenLine:
     def from_stripe(cls, body: Mapping[str, Any]) -> Self:
         """The line in *body*, a Stripe ``line_item``."""
         metadata = body.get("metadata") or {}
-        key = LineKey(metadata["gw_line"]) if metadata.get("gw_line") else None
-        price, told = _price_of(body), _decimal(metadata.get("gw_quantity"))
+        key = LineKey(metadata[marks.LINE]) if metadata.get(marks.LINE) else None
+        price, told = _price_of(body), _decimal(metadata.get(marks.QUANTITY))
         if key == REST or (told is not None and told < 0):
-            price, quantity = metadata.get("gw_price"), told
+            price, quantity = metadata.get(marks.PRICE), told
         else:
             quantity = _decimal(body.get("quantity_decimal"))
         if quantity is None:
@@ -80,13 +77,13 @@ class SeenInvoice:
     @property
     def seq(self) -> int:
         """The number of the last flush that reached this invoice; 0 when none did."""
-        text = self.metadata.get("gw_seq", "")
+        text = self.metadata.get(marks.SEQ, "")
         return int(text) if text.isdecimal() else 0
 
     @property
     def version(self) -> str | None:
         """The ledger version that the last flush brought here."""
-        return self.metadata.get("gw_ver")
+        return self.metadata.get(marks.VERSION)
 
     @property
     def ours(self) -> Sequence[tuple[LineKey, StripeLine]]:

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from billing.budget import Lane
 from billing.errors import ErrorCode, Refused
+from billing.marks import OUR_KEYS
 from billing.records import InvoiceRecord
 from billing.usage import CustomerId, Period
 from resolvers.actions import InvoiceBlocker, finalize_blockers
@@ -82,7 +83,7 @@ async def _finalize_foreign(context: Context, invoice: InvoiceRecord) -> None:
         await context.services.stripe.write(
             f"/v1/invoices/{invoice.id}/finalize",
             {"auto_advance": True},
-            key=f"gw1:finalize:{invoice.id}:{uuid4()}",
+            key=f"{OUR_KEYS}finalize:{invoice.id}:{uuid4()}",
             lane=Lane.SUPPORT,
         )
     finally:

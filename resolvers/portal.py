@@ -9,6 +9,7 @@ from uuid import uuid4
 import billing.syncs
 from billing.budget import Lane
 from billing.errors import ErrorCode, Refused
+from billing.marks import OUR_KEYS
 from billing.usage import CustomerId
 from resolvers.context import Context, Info
 from resolvers.finding import must_find_customer
@@ -35,7 +36,7 @@ async def create_portal_session(
     if input.flow is not None:
         params["flow_data"] = {"type": input.flow.value}
     answer = await info.context.services.stripe.write(
-        "/v1/billing_portal/sessions", params, key=f"gw1:portal:{uuid4()}", lane=Lane.CUSTOMER
+        "/v1/billing_portal/sessions", params, key=f"{OUR_KEYS}portal:{uuid4()}", lane=Lane.CUSTOMER
     )
     return CreatePortalSessionPayload(url=answer.body["url"], sync=Sync.of(sync) if sync else None)
 

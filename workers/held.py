@@ -2,8 +2,8 @@
 
 from contextlib import suppress
 
-from billing.effects import OUR_KEYS
 from billing.errors import OutcomeUnknown, StripeRejected
+from billing.marks import OUR_KEYS
 from billing.seen import DRAFT
 from billing.snapshot import Op, OpKind, PeriodState
 from workers.run import Run

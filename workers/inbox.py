@@ -16,9 +16,10 @@ import structlog
 from billing.budget import Lane
 from billing.cache import tags
 from billing.changes import EVERYBODY, Change, ChangeReason
-from billing.effects import Duty, Notice, customer_of, invoice_of, period_of
+from billing.effects import Duty, Notice, customer_of, invoice_of
 from billing.errors import Refused, StripeRejected, Unavailable
 from billing.inbox.events import Bundle, EventStatus
+from billing.marks import period_of
 from billing.services import Services
 from billing.snapshot import PeriodState, Snapshot
 from billing.usage import CustomerId
@@ -126,7 +127,8 @@ async def _with_owner(services: Services, notices: list[Notice]) -> list[Notice]
     except StripeRejected as error:
         log.info("inbox.owner_unknown", path=path, status=error.status)
         return notices
-    customer, invoice, period = customer_of(body), invoice_of(body), period_of(body)
+    customer, invoice = customer_of(body), invoice_of(body)
+    period = period_of(body.get("metadata"))
     return [replace(each, customer=customer, invoice=invoice, period=period) for each in notices]
 
 

@@ -13,9 +13,10 @@ import structlog
 from billing import bill
 from billing.budget import Lane
 from billing.errors import ErrorCode, Refused, StripeRejected
+from billing.marks import period_of
 from billing.seen import SeenInvoice, lines_are_complete
 from billing.snapshot import Lease, Op, OpKind, PeriodState, Snapshot, StripeLine
-from billing.usage import LineKey, Period, Price
+from billing.usage import LineKey, Price
 from workers.ports import FlushPorts
 
 log = structlog.get_logger(__name__)
@@ -190,7 +191,7 @@ class Picture:
             {"customer": self.snapshot.customer},
             lane=self.lane,
         )
-        ours = [body for body in bodies if _period_of(body) == self.snapshot.period]
+        ours = [body for body in bodies if period_of(body.get("metadata")) == self.snapshot.period]
         await self._remind([body for body in bodies if body not in ours])
         found = sorted(
             [await self.whole(body) for body in ours], key=lambda each: (each.created, each.id)
@@ -209,7 +210,7 @@ class Picture:
         """
         customer, now = self.snapshot.customer, self.snapshot.now_ms
         for body in bodies:
-            period = _period_of(body)
+            period = period_of(body.get("metadata"))
             if period is None or period.end.timestamp() * 1000 < now - REMEMBERED_MS:
                 continue
             known = await self.ports.ledger.peek(customer, period)
@@ -225,11 +226,3 @@ class Picture:
         self.sent.calls += 1
         lines = await self.ports.stripe.pages(f"/v1/invoices/{body['id']}/lines", lane=self.lane)
         return SeenInvoice.from_stripe(body, lines)
-
-
-def _period_of(body: Mapping[str, Any]) -> Period | None:
-    """The period that our metadata names; None for other people's invoices."""
-    try:
-        return Period.parse((body.get("metadata") or {}).get("gw_period", ""))
-    except ValueError:
-        return None

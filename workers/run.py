@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from billing import plan
+from billing import marks, plan
 from billing.errors import KeyExpired, OutcomeUnknown, StripeBusy, StripeRejected
 from billing.seen import SeenInvoice, lines_are_complete
 from billing.snapshot import Flight, Op, OpKind, StripeLine
@@ -168,7 +168,10 @@ class Run(Picture):
         Stripe embeds ten lines in an answer and reads are rationed, writes are not.
         """
         shown = answer.body.get("metadata") or {}
-        marked = (shown.get("gw_seq"), shown.get("gw_ver")) == (str(flight.seq), flight.version)
+        marked = (shown.get(marks.SEQ), shown.get(marks.VERSION)) == (
+            str(flight.seq),
+            flight.version,
+        )
         grown = any(op.kind not in (OpKind.UPDATE_LINES, OpKind.REMOVE_LINES) for op in flight.ops)
         partial = not lines_are_complete(answer.body)
         return partial and marked and self.fresh and not answer.replayed and not grown

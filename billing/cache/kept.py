@@ -11,13 +11,11 @@ Body = Mapping[str, Any]
 
 _CUSTOMER = (
     "id",
-    "object",
     "name",
     "email",
     "currency",
     "delinquent",
     "balance",
-    "created",
     "deleted",
     "metadata",
 )

@@ -1,7 +1,6 @@
 """Stripe's JSON becomes frozen records: exact, aware, and honest about what is not ours."""
 
 from dataclasses import FrozenInstanceError
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -66,14 +65,12 @@ INVOICE: dict[str, Any] = {
 }
 
 
-def test_a_customer_tells_its_organization_and_its_default_payment_method() -> None:
-    """The panel shows both; Stripe hides one in metadata and expands the other."""
+def test_a_customer_tells_its_organization_and_its_balance() -> None:
+    """The panel shows both; Stripe hides the one in metadata."""
     customer = CustomerRecord.from_stripe(CUSTOMER)
 
     assert customer.organization == "ada-org"
-    assert customer.default_payment_method == "pm_1"
     assert customer.balance == -250
-    assert customer.created == datetime(2025, 12, 1, tzinfo=UTC)
 
 
 def test_a_deleted_customer_is_readable() -> None:
@@ -90,7 +87,6 @@ def test_a_line_keeps_every_digit() -> None:
 
     assert line.quantity == Decimal("7.000000000001")
     assert line.unit_amount == Decimal("0.000000000001")
-    assert (line.price, line.product) == ("price_1", "prod_1")
 
 
 def test_a_credit_line_reads_its_quantity_from_our_metadata() -> None:
@@ -123,12 +119,11 @@ def test_a_line_knows_whether_it_is_ours(
     assert (line.key, line.sku) == (key, sku)
 
 
-def test_an_invoice_says_which_period_it_bills_and_which_flight_landed() -> None:
-    """A rewound ledger is found by these two."""
+def test_an_invoice_says_which_period_it_bills() -> None:
+    """The panel shows a month's bill beside its usage."""
     invoice = InvoiceRecord.from_stripe(INVOICE)
 
     assert invoice.period == Period(2025, 12)
-    assert invoice.seq == 17
     assert invoice.tax == 100
     assert invoice.has_more_lines
     assert [line.id for line in invoice.lines] == ["il_1"]
@@ -139,7 +134,6 @@ def test_a_foreign_invoice_has_no_period_of_ours() -> None:
     invoice = InvoiceRecord.from_stripe({**INVOICE, "metadata": {}, "total_taxes": []})
 
     assert invoice.period is None
-    assert invoice.seq == 0
     assert invoice.tax is None
 
 
