@@ -140,11 +140,12 @@ class AuditLog:
         if begun.ended:
             return
         try:
-            await reply(
-                self._redis.hsetnx(_ends(begun.intent), begun.id, orjson.dumps(end).decode())
-            )
-            if not keeps_key:
-                await reply(self._redis.hdel(keys.audit_keys(begun.intent.customer), begun.key))
+            # Sent together: a refused act that kept its key would look done to whoever tries again.
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                pipeline.hsetnx(_ends(begun.intent), begun.id, orjson.dumps(end).decode())
+                if not keeps_key:
+                    pipeline.hdel(keys.audit_keys(begun.intent.customer), begun.key)
+                await pipeline.execute()
         except (RedisError, OSError) as error:
             raise _unavailable() from error
 
