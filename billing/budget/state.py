@@ -20,6 +20,8 @@ READS = TAG + "reads"  # hash: day since 1970 -> reads; 30 days
 WAITING = TAG + "waiting"  # hash: process:lane -> how many|until when that is true (ms)
 ENDPOINTS = TAG + "endpoints"  # set of the endpoints ever called
 
+FORGOTTEN_MS = 3_600_000  # a process that has not said for so long that it waits has ended
+
 
 def endpoint_key(name: str) -> str:
     """Hash: as the account's, and the breaker's since, calls, failures, shut, trying."""
@@ -84,21 +86,28 @@ async def read_state(redis: Redis, lanes: Iterable[str], policy: BudgetPolicy) -
 
 
 async def read_waiting(redis: Redis) -> Counter[str]:
-    """How many calls wait in each lane, over all processes."""
+    """How many calls wait in each lane, over all processes; those that ended in line are forgotten."""
     async with redis.pipeline(transaction=False) as pipe:
         pipe.time()
         pipe.hgetall(WAITING)
         (seconds, micros), waiting = await pipe.execute()
-    return _waiting(waiting, seconds * 1000 + micros / 1000)
+    now = seconds * 1000 + micros / 1000
+    gone = [waiter for waiter, told in waiting.items() if _until(told) < now - FORGOTTEN_MS]
+    if gone:
+        await reply(redis.hdel(WAITING, *gone))
+    return _waiting(waiting, now)
 
 
 def _waiting(told: Mapping[bytes, bytes], now: float) -> Counter[str]:
     counts: Counter[str] = Counter()
     for waiter, value in told.items():
-        number, _, until = value.partition(b"|")
-        if float(until) > now:
-            counts[waiter.decode().partition(":")[2]] += int(number)
+        if _until(value) > now:
+            counts[waiter.decode().partition(":")[2]] += int(value.partition(b"|")[0])
     return counts
+
+
+def _until(told: bytes) -> float:
+    return float(told.partition(b"|")[2])
 
 
 def _endpoint(

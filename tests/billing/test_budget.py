@@ -454,6 +454,15 @@ async def test_waiters_are_counted_over_all_processes(redis: Redis) -> None:
     assert not any(dict((await web.state()).lanes).values())
 
 
+async def test_a_process_that_ended_in_line_is_forgotten(redis: Redis) -> None:
+    """Each deploy under load leaves some behind, and every worker reads them all many times a second."""
+    await reply(redis.hset(f"{TAG}waiting", "gone:close", "3|1.000"))
+
+    assert not any((await Budget(redis, POLICY).backlog()).values())
+
+    assert not await reply(redis.exists(f"{TAG}waiting"))
+
+
 async def test_calls_are_counted_by_lane_and_outcome(redis: Redis) -> None:
     """An operator sees which endpoint was refused, and whose calls it were."""
     labels = {"endpoint": read().endpoint, "lane": "support", "outcome": "limited"}
