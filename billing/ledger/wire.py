@@ -53,7 +53,7 @@ def snapshot_of(customer: CustomerId, period: Period, raw: Sequence[Any]) -> Sna
         lines=_lines(lines),
         flight=_flight(dict(_pairs(flight))),
         conflicts=known.number("conflicts"),
-        asked=bool(head.get("running") or head.get("waiting")),
+        asked="asked" in head,
     )
 
 

@@ -140,6 +140,23 @@ async def test_what_closes_or_was_asked_for_is_claimed_before_the_others(
     assert await ledger.claim(shard, 10, 90_000) == []
 
 
+async def test_who_asked_keeps_the_place_while_the_sync_runs_and_is_tried_again(
+    ledger: Ledger, clock: Clock
+) -> None:
+    """A look in between, or a worker that died, must not send it behind everybody's turn."""
+    shard = keys.shard_of(CUSTOMER)
+    await ledger.request_sync(CUSTOMER, "ON_DEMAND")
+    held = await taken(ledger)
+    clock.pass_(seconds=1)
+    assert await ledger.claim_first(shard, 10, 30_000) == [(CUSTOMER, NOVEMBER)]
+    retrying = SyncOutcome(SyncStatus.RETRYING)
+    await ledger.release(held.lease, delay_ms=120_000, sync=retrying)
+    clock.pass_(seconds=119)
+    assert await ledger.claim_first(shard, 10, 30_000) == []
+    clock.pass_(seconds=1)
+    assert await ledger.claim_first(shard, 10, 30_000) == [(CUSTOMER, NOVEMBER)]
+
+
 async def test_who_has_waited_longest_is_known_without_looking_at_everybody(
     ledger: Ledger, clock: Clock
 ) -> None:
@@ -393,6 +410,16 @@ async def test_everything_that_is_parked_can_be_woken_at_once(ledger: Ledger, cl
     assert await ledger.due_ms(CUSTOMER, NOVEMBER) == clock()
     assert await ledger.due_ms(OTHER, NOVEMBER) == turn
     assert sum(each.parked for each in await ledger.waits()) == 0
+
+
+async def test_a_sealed_period_is_parked_no_more(ledger: Ledger) -> None:
+    """Also when its worker dies right after; woken when it is forgotten, it would credit its whole bill."""
+    held = await taken(ledger)
+    await ledger.park(held.lease, SyncFailure("price_archived", "Unarchive the price."))
+    held = await close_and_tell(ledger)
+    assert await ledger.seal(held.lease, version=held.snapshot.version, residuals={})
+
+    assert await ledger.wake_parked() == 0
 
 
 async def test_ended_periods_are_found_and_cut_once(ledger: Ledger, clock: Clock) -> None:

@@ -173,6 +173,40 @@ async def test_a_sync_survives_its_worker(ledger: Ledger, syncs: Syncs, clock: C
     assert (done.status, done.attempts) == (SyncStatus.SUCCEEDED, 2)
 
 
+async def test_a_sync_is_ended_though_its_worker_died_with_nothing_left_to_tell(
+    ledger: Ledger, syncs: Syncs, clock: Clock
+) -> None:
+    """Stripe knows everything, but whoever asked would see it run until somebody uses something."""
+    sync, _ = await ledger.request_sync(CUSTOMER, "ON_DEMAND")
+    await tell(ledger, await taken(ledger))
+    assert await ledger.due_ms(CUSTOMER, NOVEMBER) is not None
+    clock.pass_(minutes=2)
+    held = await taken(ledger)
+    await ledger.release(held.lease, sync=DONE)
+
+    assert (await found(syncs, sync)).status is SyncStatus.SUCCEEDED
+    assert await ledger.due_ms(CUSTOMER, NOVEMBER) is None
+
+
+async def test_a_flush_that_is_tried_again_is_not_one_that_somebody_asked_for(
+    ledger: Ledger, clock: Clock
+) -> None:
+    """Or all usage would go in the customers' lane as soon as Stripe has a bad minute."""
+    shard = keys.shard_of(CUSTOMER)
+    held = await taken(ledger)
+    await ledger.release(held.lease, delay_ms=60_000, sync=BUSY)
+    clock.pass_(minutes=1)
+    retried = await taken(ledger)
+    await ledger.release(retried.lease, delay_ms=60_000, sync=BUSY)
+    await ledger.request_sync(CUSTOMER, "ON_DEMAND")
+    clock.pass_(seconds=1)
+    claimed = await ledger.claim_first(shard, 10, 30_000)
+    asked = await taken(ledger)
+
+    assert (retried.snapshot.asked, asked.snapshot.asked) == (False, True)
+    assert claimed == [(CUSTOMER, NOVEMBER)]
+
+
 async def test_a_flush_in_its_turn_is_a_sync_only_if_it_changed_something(
     ledger: Ledger, syncs: Syncs
 ) -> None:

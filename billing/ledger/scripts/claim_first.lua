@@ -5,8 +5,8 @@ local first, taken = SHARD .. ':first', {}
 
 local function urgent(each)
     local key = SHARD .. ':' .. string.gsub(each, '|', ':')
-    local state, waiting = unpack(redis.call('HMGET', key, 'state', 'waiting'))
-    return state == 'closing' or state == 'open' and (waiting or '') ~= ''
+    local state, asked = unpack(redis.call('HMGET', key, 'state', 'asked'))
+    return state == 'closing' or state == 'open' and asked
 end
 
 for _, each in ipairs(redis.call('ZRANGEBYSCORE', first, '-inf', now, 'LIMIT', 0, 100)) do

@@ -44,9 +44,10 @@ if ARGV[5] ~= '' and ARGV[5] ~= '*' then
     end
 end
 
--- The due mark goes only when nothing is left to say or to look at, seen in the same step as it goes.
+-- The due mark goes only when nothing is left to say or to look at, seen in the same step as it goes; a
+-- sync that runs keeps it until the release has ended that too, whatever becomes of this worker.
 local after = header_of(period)
-if is_clean(after) and not after.look_again_ms and header.waiting == '' then
+if is_clean(after) and not after.look_again_ms and header.running == '' and header.waiting == '' then
     redis.call('ZREM', SHARD .. ':due', member(period))
 end
 return 1

@@ -58,6 +58,9 @@ redis.call('HSET', key, 'fence', string.match(header.fence, '^%d+') .. ':release
     'crashes', 0, 'just_told', 0, 'running', '', 'waiting', table.concat(waiting, ' '),
     'attempts', finished and status == 'SUCCEEDED' and 0
         or (header.attempts or 0) + (status == 'RETRYING' and 1 or 0))
+if #waiting == 0 then
+    redis.call('HDEL', key, 'asked')
+end
 if ARGV[17] == '' then
     redis.call('HDEL', key, 'stuck')
     redis.call('ZREM', SHARD .. ':parked', member(period))

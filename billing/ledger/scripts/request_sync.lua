@@ -6,12 +6,13 @@ local header = header_of(current) or begun(current)
 for _, period in ipairs(redis.call('ZRANGEBYSCORE', CUSTOMER .. ':periods', 'inf', 'inf')) do
     redis.call('ZADD', SHARD .. ':due', 'LT', now + ARGV[5], member(period))
 end
+redis.call('ZADD', SHARD .. ':first', 'LT', now + ARGV[5], member(current))
+redis.call('HSET', part(current), 'asked', 1)
 local waiting = syncs_in(header.waiting)
 if #waiting > 0 then
     local n = waiting[#waiting]
     return { n, 1, redis.call('HGETALL', sync_key(n)) }
 end
-redis.call('ZADD', SHARD .. ':first', now + ARGV[5], member(current))
 local n = new_sync(current, header, 'QUEUED', ARGV[3], ARGV[4], tonumber(ARGV[6]))
 redis.call('HSET', part(current), 'waiting', n)
 return { n, 0, redis.call('HGETALL', sync_key(n)) }

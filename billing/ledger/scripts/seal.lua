@@ -62,6 +62,8 @@ redis.call('HDEL', key, 'oldest_ms', 'newer_ms', 'look_again_ms')
 redis.call('DEL', part(period, 'flight'))
 redis.call('ZREM', SHARD .. ':due', member(period))
 redis.call('ZREM', SHARD .. ':untold', member(period))
+-- Woken after it was forgotten it would begin anew, empty, and take back all that was billed.
+redis.call('ZREM', SHARD .. ':parked', member(period))
 redis.call('ZREMRANGEBYSCORE', CUSTOMER .. ':periods', '-inf', now)
 redis.call('ZADD', CUSTOMER .. ':periods', now + ARGV[6], period)
 for _, name in ipairs({ 'totals', 'lines', 'app', 'region', 'organization' }) do
