@@ -13,7 +13,7 @@ from gateway.graphql.errors import request_error
 from resolvers.context import Context, Role
 
 # Of an allowance of 20,000 that regains 1,000 a second: what is not theirs takes a look at Stripe each time,
-# and nobody may use Stripe's allowance up by inventing ids.
+# and nobody may use Stripe's allowance up by inventing ids or cursors.
 LOOKED_IN_VAIN = 500
 
 
@@ -33,7 +33,9 @@ def authority(app: Starlette, tokens: Tokens, settings: Settings) -> Authenticat
             until=lasts_until(viewer),
             introspects=shown_to_all or viewer.role is not Role.CUSTOMER,
             ad_hoc=viewer.role is Role.SUPPORT,
-            surcharge=lambda context: LOOKED_IN_VAIN * context.in_vain,
+            surcharge=lambda context: (
+                LOOKED_IN_VAIN * (context.in_vain + context.loaders.cost.in_vain)
+            ),
         )
 
     return authenticate

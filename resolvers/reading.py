@@ -23,13 +23,15 @@ CURSORS = {"starting_after": "after", "ending_before": "before"}
 class Cost:
     """What an operation cost so far: calls to Stripe, and entries served from where.
 
-    *hidden* are the calls made for what may not be seen; their number would tell of it.
+    *hidden* are the calls made for what may not be seen; their number would tell of it. *in_vain* counts
+    those for a page that begins nowhere.
     """
 
     stripe_calls: int = 0
     cache_hits: int = 0
     cache_misses: int = 0
     stale: int = 0
+    in_vain: int = 0
     hidden: list[Tally] = field(default_factory=list)
 
     def count(self, cached: Cached, calls: int) -> None:
@@ -133,6 +135,7 @@ class Reading:
             return await self.services.stripe.read(path, params, lane=self._lane)
         except StripeRejected as refusal:
             if refusal.status in GONE and (cursor := CURSORS.keys() & params.keys()):
+                self.cost.in_vain += 1
                 raise unknown_cursor(CURSORS[cursor.pop()]) from refusal
             if refusal.status == NOT_FOUND:
                 return None

@@ -1,6 +1,7 @@
 """Lets an operation in: its text found, parsed, bounded and validated; allowed, priced, paid for."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Collection, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from gateway.graphql.limits import Limits
 from gateway.graphql.params import Params
 from gateway.graphql.persisted import PersistedDocuments
 
-# Callers whose refunds are remembered; they are a courtesy.
+# Callers whose refunds and debts are remembered. Tokens come and go: the oldest one's is forgotten.
 MAX_REFUNDS = 10_000
 
 
@@ -79,7 +80,7 @@ class Admission:
         self._documents = Documents(schema, limits)
         self._allowances = allowances
         self._persisted = persisted
-        self._refunds: dict[str, int] = {}
+        self._refunds: OrderedDict[str, int] = OrderedDict()
 
     async def admit(
         self, params: Params, caller: Caller, kinds: Collection[OperationType]
@@ -103,8 +104,10 @@ class Admission:
     def give_back(self, admitted: Admitted, caller: Caller, actual: int) -> None:
         """Return what an answer that came to *actual* did not use, with the caller's next charge."""
         unused = admitted.cost - actual
-        if unused and len(self._refunds) < MAX_REFUNDS:
+        if unused:
             self._refunds[caller.name] = self._refunds.get(caller.name, 0) + unused
+        if len(self._refunds) > MAX_REFUNDS:
+            self._refunds.popitem(last=False)
 
     async def pay_event(self, caller: Caller, actual: int) -> None:
         """Charge an event that came to *actual*; return once the allowance covered it."""

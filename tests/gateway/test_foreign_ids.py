@@ -152,8 +152,11 @@ async def test_a_cursor_tells_no_more(scene: Scene) -> None:
     assert "INVALID_INPUT" in told[0][0][0]
 
 
-async def test_nobody_uses_stripe_up_by_inventing_ids(scene: Scene) -> None:
-    """Each takes a look at Stripe, so looking in vain costs far more than finding."""
+async def test_nobody_uses_stripe_up_by_inventing_ids(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes a look at Stripe, so looking in vain costs far more than finding, however many others ask."""
+    monkeypatch.setattr("gateway.graphql.admission.MAX_REFUNDS", 1)
     invented = ", ".join(f'"in_{number:024}"' for number in range(90))
 
     told = await scene.ask(scene.mine, f"{{ nodes(ids: [{invented}]) {{ id }} }}", token="mine")
@@ -163,3 +166,18 @@ async def test_nobody_uses_stripe_up_by_inventing_ids(scene: Scene) -> None:
     assert told["extensions"]["cost"]["actualQueryCost"] == 45_000 + 1
     assert refused["errors"][0]["extensions"]["code"] == "RATE_LIMITED"
     assert other["data"] == {"invoice": {"id": scene.ids["in"]}}
+
+
+async def test_nor_by_inventing_cursors(scene: Scene) -> None:
+    """Stripe has to be asked for a page that begins nowhere, each time."""
+    pages = " ".join(
+        f'p{number}: paymentMethods(after: "{cursor_of(f"pm_{number:024}")}") {{ nodes {{ id }} }}'
+        for number in range(3)
+    )
+
+    told = await scene.ask(
+        scene.mine, f"query ($id: ID!) {{ customer(id: $id) {{ {pages} }} }}", id=scene.mine
+    )
+
+    assert told["errors"][0]["extensions"]["code"] == "INVALID_INPUT"
+    assert told["extensions"]["cost"]["actualQueryCost"] >= 1_500
