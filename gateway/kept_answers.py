@@ -32,7 +32,7 @@ class KeptAnswers:
         """The answer to *key*, if nothing that it shows has changed; None: make it."""
         if self._answers is None:
             return None
-        making = self._making and self._making.get(key)
+        making = self._making.get(key)
         kept = await self._answers.get(key)
         if kept is not None or key not in self._answers:
             return kept
@@ -71,5 +71,6 @@ class KeptAnswers:
 
 def _weight(key: Key, response: KeptResponse, generations: dict[str, bytes]) -> int:
     """About how many bytes an entry takes; strings, bytes and tuples know their own sizes."""
-    parts: list[object] = [key, *key, response.body, *generations, *generations.values()]
+    headers = [text for each in key if isinstance(each, tuple) for text in each]
+    parts = [key, *key, *headers, response.body, *generations, *generations.values()]
     return 1_000 + sum(map(sys.getsizeof, parts))

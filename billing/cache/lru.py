@@ -26,6 +26,8 @@ class Lru(Generic[V]):
     def put(self, key: Hashable, value: V, weight: int) -> None:
         """Keep *value*; one that weighs more than everything is not kept."""
         self.drop(key)
+        if weight > self._limit:
+            return
         self._kept[key] = (value, weight)
         self.bytes += weight
         while self.bytes > self._limit:

@@ -243,6 +243,20 @@ async def test_an_answer_that_rests_on_nothing_is_not_kept(
     assert not await kept(services.cache, context, time.time() + 60)
 
 
+async def test_headers_weigh_and_what_is_too_heavy_pushes_nothing_out(
+    services: Services, context: Context
+) -> None:
+    """Whoever sends megabytes in a header neither fills the memory nor empties it for the others."""
+    answers, later = KeptAnswers(lambda: services.cache), time.time() + 60
+    response, heavy = KeptResponse((), b"{}"), ((b"accept", bytes(65 << 20)),)
+
+    answers.keep(("key",), response, context, later)
+    answers.keep(heavy, response, context, later)
+
+    assert await answers.find(("key",)) == response
+    assert await answers.find(heavy) is None
+
+
 def test_the_last_word_on_usage_comes_when_no_answer_is_kept_that_lacks_it() -> None:
     """Usage within a second of a change is not announced; who asks again then must not be given what was before."""
     assert REPEAT_SECONDS >= USAGE_SPACING + LEDGER_LIFETIME
