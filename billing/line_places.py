@@ -51,4 +51,5 @@ class LinePlaces:
             found: bytes | None = await reply(self._redis.get(PLACE + line))
         except (RedisError, OSError):
             return None
-        return Place(*found.decode().split()) if found else None
+        invoice, _, customer = (found or b"").decode().partition(" ")
+        return Place(invoice, customer) if customer else None  # an older gateway wrote no customer

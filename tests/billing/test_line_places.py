@@ -11,6 +11,8 @@ async def test_a_line_that_was_shown_is_found_by_any_process(redis: Redis) -> No
 
     assert await LinePlaces(redis).place_of("il_2") == ("in_1", "cus_1")
     assert await LinePlaces(redis).place_of("il_3") is None
+    await redis.set("line:il_4", "in_1")  # as a gateway wrote it that noted no customer
+    assert await LinePlaces(redis).place_of("il_4") is None
 
 
 async def test_a_page_shown_again_costs_nothing(redis: Redis) -> None:
