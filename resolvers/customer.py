@@ -225,6 +225,6 @@ async def customers_page(
     context: Context, window: Window, email: str | None = None
 ) -> Connection[Customer]:
     """A page of all customers, newest first, or of those with this *email*."""
-    page = await context.loaders.customers.load(Customers(window, email))
+    page = await context.loaders.customers.load(Customers(window, email or None))
     entries = [(loaded.value.id, Customer.of(loaded)) for loaded in page.items]
     return Connection[Customer].of(entries, has_more=page.has_more, window=window)
