@@ -106,7 +106,7 @@ async function follow(customer) {
       if (error.status === 401) return leave("The token has expired; paste a new one.");
     }
     await new Promise((later) => setTimeout(later, pause));
-    refresh();
+    if (!control.signal.aborted) refresh();
   }
 }
 
@@ -361,7 +361,7 @@ function show(customer) {
 function leave(reason = "") {
   state.follow?.abort();
   clearTimeout(state.again);
-  state.token = null;
+  state.token = state.customer = null; // an answer that is still on its way is not drawn any more
   sessionStorage.removeItem("token");
   $("panel").hidden = $("portal").hidden = $("leave").hidden = $("pick-label").hidden = true;
   $("name").textContent = "Welcome";
