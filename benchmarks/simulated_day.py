@@ -24,7 +24,7 @@ ASKS_A_DAY = 0.1  # portal visits and syncBilling, a customer
 # What customers spend in a day: half of them less than three dollars, one in a hundred more than 50.
 MEDIAN_CENTS, SPREAD = 300, 1.2
 SKU = LineKey("usage")
-PRICES = {"price": Price("price", SKU, "usd", Decimal(1), "product")}
+PRICES = {"price": Price("price", SKU, "usd", Decimal(1))}
 
 
 @dataclass(slots=True)

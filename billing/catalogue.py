@@ -81,14 +81,13 @@ class Catalogue:
 def _kept(body: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a Stripe Price that billing needs: what the cache keeps."""
     product = body["product"]
-    expanded = product if isinstance(product, dict) else {"id": product}
+    expanded = product if isinstance(product, dict) else {}
     return {
         "id": body["id"],
         "sku": body["lookup_key"],
         "active": body["active"],
         "currency": body["currency"],
         "unit_amount": body["unit_amount_decimal"],
-        "product": expanded["id"],
         "description": expanded.get("name"),
         "unit": expanded.get("unit_label"),
     }
@@ -107,7 +106,6 @@ def _parsed(kept: Iterable[Mapping[str, Any]]) -> _Prices:
             sku=each["sku"] or "",
             currency=each["currency"],
             unit_amount=Decimal(each["unit_amount"]),
-            product=each["product"],
             description=each["description"],
             unit=each["unit"],
         )

@@ -68,11 +68,6 @@ class Money:
         return cls(EXACT.scaleb(Decimal(minor), -exponent(currency)), currency.lower())
 
     @property
-    def minor(self) -> Decimal:
-        """The amount in minor units; whole unless it is a sub-cent amount."""
-        return EXACT.scaleb(self.amount, exponent(self.currency))
-
-    @property
     def formatted(self) -> str:
         """For people: ``USD 1,234.50``; a sub-cent amount keeps all of its digits."""
         plain = self.amount.quantize(Decimal(1).scaleb(-exponent(self.currency)), context=EXACT)

@@ -35,15 +35,14 @@ class UsageDelta:
 class Price:
     """A Stripe Price that counts one SKU (its ``lookup_key``); immutable at Stripe but for its labels.
 
-    *unit_amount* is in minor units, up to 12 decimals. *product* is the Stripe product id,
-    *description* the product's name, *unit* its ``unit_label``.
+    *unit_amount* is in minor units, up to 12 decimals. *description* is its product's name, *unit* the
+    product's ``unit_label``.
     """
 
     id: str
     sku: str
     currency: str
     unit_amount: Decimal
-    product: str
     description: str | None = None
     unit: str | None = None
 

@@ -211,7 +211,7 @@ async def test_usage_of_a_cut_period_is_counted_in_the_next_under_its_origin(
 
 async def test_late_usage_is_priced_as_its_own_period_was(ledger: Ledger) -> None:
     """A new price applies to new months only; within one the first usage pins it."""
-    dearer = {"cpu": Price("price_dearer", "cpu", "usd", Decimal(9), "prod_cpu")}
+    dearer = {"cpu": Price("price_dearer", "cpu", "usd", Decimal(9))}
     await outcomes(ledger, delta("a"))
     await ledger.record([delta("b")], dearer)
     await ledger.close(CUSTOMER, NOVEMBER)

@@ -12,7 +12,7 @@ from billing.usage import CustomerId, LineKey, Period, Price
 HOUR = 3_600_000
 NOW = 1_764_547_200_000
 SCHEDULE = Schedule(max_age=8 * HOUR, stake=2_000, pause=HOUR // 4)
-PRICES = {"price_1": Price("price_1", "machine", "usd", Decimal("0.5"), "prod_1")}
+PRICES = {"price_1": Price("price_1", "machine", "usd", Decimal("0.5"))}
 MACHINE = LineKey("machine")
 
 

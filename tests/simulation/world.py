@@ -63,7 +63,7 @@ class World:
         )
         self.ledger = Ledger(redis, policy=policy, nonce=self.nonce, clock=lambda: self.now)
         self.prices = {
-            sku: Price(f"price_{sku}", sku, "usd", Decimal(unit), f"prod_{sku}")
+            sku: Price(f"price_{sku}", sku, "usd", Decimal(unit))
             for sku, unit in (("a", "0.5"), ("b", "25"), ("c", "4"), ("d", "12.5"))
         }
         self.prices_by_id = {price.id: price for price in self.prices.values()}

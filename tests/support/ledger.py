@@ -17,7 +17,7 @@ DECEMBER = NOVEMBER.next()
 MIDDLE = datetime(2026, 11, 15, 12, tzinfo=UTC)
 POLICY = LedgerPolicy(flush_jitter=0)
 PRICES = {
-    sku: Price(f"price_{sku}", sku, currency, Decimal(amount), f"prod_{sku}")
+    sku: Price(f"price_{sku}", sku, currency, Decimal(amount))
     for sku, currency, amount in [
         ("cpu", "usd", "0.5"),
         ("ram", "usd", "2"),

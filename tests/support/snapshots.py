@@ -13,9 +13,7 @@ NOVEMBER = Period(2026, 11)
 
 def price(sku: str, unit_amount: str = "2", currency: str = "usd") -> Price:
     """The price ``price_<sku>``, in minor units."""
-    return Price(
-        f"price_{sku}", sku, currency, Decimal(unit_amount), f"prod_{sku}", f"The {sku}", "h"
-    )
+    return Price(f"price_{sku}", sku, currency, Decimal(unit_amount), f"The {sku}", "h")
 
 
 def snapshot(totals: Mapping[str, str] | None = None, **facts: Any) -> Snapshot:
