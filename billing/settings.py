@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     cache_url: str = ""
     jwt_secret: SecretStr | None = None
     jwks_url: str | None = None
+    # Usage is acknowledged once so many replicas of the ledger's server have it too; not for a cluster.
+    ledger_replicas: int = 0
     # Serve although the ledger's server may forget, or will not say whether it does (CONFIG forbidden);
     # `/readyz` then warns where it would refuse.
     accept_volatile_ledger: bool = False
