@@ -1,6 +1,7 @@
 """A customer: what it owes, what it was billed, how it pays, and what Support knows about it."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 import strawberry
@@ -90,6 +91,7 @@ class Customer(Node):
     ) -> Connection[PaymentMethod]:
         """The ways to pay that Stripe keeps, newest first."""
         window = window_of(first, after, last, before, default=PAYMENT_METHODS)
+        await self._must_own(info.context, window, self._has_card)
         page = await info.context.loaders.payment_methods.load(PageOf(self.record.id, window))
         entries = [(loaded.value.id, PaymentMethod.of(loaded)) for loaded in page.items]
         return Connection[PaymentMethod].of(entries, has_more=page.has_more, window=window)
@@ -108,7 +110,7 @@ class Customer(Node):
     ) -> Connection[Invoice]:
         """Its invoices, newest first, drafts included."""
         window = window_of(first, after, last, before, default=INVOICES)
-        await self._must_own(info.context, window)
+        await self._must_own(info.context, window, self._has_invoice)
         wanted = InvoicesOf(self.record.id, window, status)
         page = await info.context.loaders.invoices.load(wanted)
         entries = [(loaded.value.id, Invoice.of(loaded)) for loaded in page.items]
@@ -176,17 +178,26 @@ class Customer(Node):
         entries = [(entry.id, AuditEntry.of(entry)) for entry in page.items]
         return Connection[AuditEntry].of(entries, has_more=page.has_more, window=window)
 
-    async def _must_own(self, context: Context, window: Window) -> None:
-        """Refuse a cursor that is somebody else's invoice as Stripe refuses one that is no invoice.
+    async def _must_own(
+        self, context: Context, window: Window, has: Callable[[Context, str], Awaitable[bool]]
+    ) -> None:
+        """Refuse a cursor that is somebody else's as Stripe refuses one that is nobody's.
 
-        Stripe itself pages from any invoice of the account, which would tell that it exists.
+        Stripe itself pages from whatever the account has, which would tell that it exists.
         """
         if context.viewer.role is Role.SUPPORT:
             return
         for argument, cursor in (("after", window.after), ("before", window.before)):
-            if cursor and not await context.loaders.own_invoice(cursor, self.record.id.__eq__):
+            if cursor and not await has(context, cursor):
                 context.in_vain += 1
                 raise unknown_cursor(argument)
+
+    async def _has_invoice(self, context: Context, invoice: str) -> bool:
+        return bool(await context.loaders.own_invoice(invoice, self.record.id.__eq__))
+
+    async def _has_card(self, context: Context, card: str) -> bool:
+        found = await context.loaders.payment_method.load(card)
+        return found is not None and found.value.customer == self.record.id
 
     @classmethod
     async def find(cls, context: Context, customer: str) -> "Customer | None":

@@ -32,8 +32,11 @@ LOOKUPS = {
     "createPortalSession": "mutation ($id: ID!) { createPortalSession(input: {customerId: $id,"
     ' returnUrl: "https://fly.io/"}) { url errors { code message path } } }',
 }
-PAGE = """query ($mine: ID!, $cursor: String!) {
-  customer(id: $mine) { invoices(first: 5, after: $cursor) { nodes { id } } } }"""
+PAGES = {
+    kind: f"query ($mine: ID!, $cursor: String!) {{ customer(id: $mine) {{"
+    f" {field}(first: 5, after: $cursor) {{ nodes {{ id }} }} }} }}"
+    for kind, field in (("in", "invoices"), ("pm", "paymentMethods"))
+}
 EVERYTHING = """query ($id: ID!) { customer(id: $id) {
   paymentMethods { nodes { id } } invoices { nodes { id lines { nodes { id } } } } } }"""
 
@@ -141,15 +144,16 @@ async def test_nor_while_stripe_is_down(scene: Scene) -> None:
 
 
 async def test_a_cursor_tells_no_more(scene: Scene) -> None:
-    """Stripe itself goes on from any invoice of the account."""
+    """Stripe itself goes on from any invoice or card of the account."""
     await scene.ask(scene.mine, EVERYTHING, id=scene.mine)
-    told = [
-        await scene.told(PAGE, cursor_of(each), mine=scene.mine, cursor=cursor_of(each))
-        for each in (scene.ids["in"], "in_" + "0" * 24)
-    ]
+    for kind, page in PAGES.items():
+        told = [
+            await scene.told(page, cursor_of(each), mine=scene.mine, cursor=cursor_of(each))
+            for each in (scene.ids[kind], f"{kind}_{'0' * 24}")
+        ]
 
-    assert told[0] == told[1]
-    assert "INVALID_INPUT" in told[0][0][0]
+        assert told[0] == told[1]
+        assert "INVALID_INPUT" in told[0][0][0]
 
 
 async def test_nobody_uses_stripe_up_by_inventing_ids(
@@ -171,12 +175,12 @@ async def test_nobody_uses_stripe_up_by_inventing_ids(
 async def test_nor_by_inventing_cursors(scene: Scene) -> None:
     """Stripe has to be asked for a page that begins nowhere, each time."""
     pages = " ".join(
-        f'p{number}: paymentMethods(after: "{cursor_of(f"pm_{number:024}")}") {{ nodes {{ id }} }}'
+        f'p{number}: lines(after: "{cursor_of(f"il_{number:024}")}") {{ nodes {{ id }} }}'
         for number in range(3)
     )
 
     told = await scene.ask(
-        scene.mine, f"query ($id: ID!) {{ customer(id: $id) {{ {pages} }} }}", id=scene.mine
+        scene.theirs, f"query ($id: ID!) {{ invoice(id: $id) {{ {pages} }} }}", id=scene.ids["in"]
     )
 
     assert told["errors"][0]["extensions"]["code"] == "INVALID_INPUT"
