@@ -3,6 +3,6 @@
 ``AuditLog`` (in ``log``) begins an act in the log by the script in ``scripts``, ends it there and reads it.
 """
 
-from billing.audit.log import AuditEntry, AuditLog, Begun, Intent, Outcome
+from billing.audit.log import AuditEntry, AuditLog, Intent, Outcome
 
-__all__ = ["AuditEntry", "AuditLog", "Begun", "Intent", "Outcome"]
+__all__ = ["AuditEntry", "AuditLog", "Intent", "Outcome"]

@@ -7,22 +7,13 @@ Stripe), ``support`` (corrections and holds) and ``reading``. Each change of sta
 """
 
 from billing.ledger.flushing import Flushing, Held
-from billing.ledger.health import Health, LedgerHealth
+from billing.ledger.health import Health
 from billing.ledger.policy import LedgerPolicy
 from billing.ledger.reading import Reading
-from billing.ledger.recording import Outcome, Recorded, Recording
+from billing.ledger.recording import Outcome, Recording
 from billing.ledger.support import Adjustment, NewAdjustment, Support
 
-__all__ = [
-    "Adjustment",
-    "Held",
-    "Ledger",
-    "LedgerHealth",
-    "LedgerPolicy",
-    "NewAdjustment",
-    "Outcome",
-    "Recorded",
-]
+__all__ = ["Adjustment", "Held", "Ledger", "LedgerPolicy", "NewAdjustment", "Outcome"]
 
 
 class Ledger(Recording, Flushing, Support, Reading, Health):
