@@ -56,9 +56,8 @@ class Settings(BaseSettings):
     trusted_documents: str = ""
     allowed_origins: str = ""
 
+    # Where a worker answers Prometheus (the gateway's figures are at /metrics); port 0 is nowhere.
     host: str = "127.0.0.1"
-    port: int = 8000
-    # Where a worker answers Prometheus (the gateway's figures are at /metrics); 0 is nowhere.
     metrics_port: int = 0
 
     # Metering: what is still accepted, in seconds before and after now.
