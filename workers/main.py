@@ -14,6 +14,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
@@ -123,25 +124,30 @@ async def insist(task: "asyncio.Task[Any] | None") -> None:
         await asyncio.sleep(INSIST_SECONDS)
 
 
-def worker_settings(settings: Settings) -> type:
-    """What arq needs to know of this process."""
-    opened = AsyncExitStack()
+@dataclass
+class Shift:
+    """From arq's start of this process to its end; what was *opened* for it is closed last."""
 
-    async def start(ctx: dict[str, Any]) -> None:
+    settings: Settings
+    opened: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    async def start(self, ctx: dict[str, Any]) -> None:
+        """Open the services and run the loops."""
         configure_logging()
-        services = await opened.enter_async_context(open_services(settings))
+        services = await self.opened.enter_async_context(open_services(self.settings))
         work = ctx["work"] = Work(services, flush_ports(services))
         work.loops.append(asyncio.create_task(insist(asyncio.current_task()), name="insist"))
         for step in (dispatch, drain_inbox):
             work.loops.append(asyncio.create_task(_forever(work, step), name=step.__name__))
-        if settings.metrics_port:
-            figures, _ = start_http_server(settings.metrics_port, settings.host)
-            opened.callback(figures.server_close)
-            opened.callback(figures.shutdown)
-        opened.enter_context(_heard(work.end))
+        if self.settings.metrics_port:
+            figures, _ = start_http_server(self.settings.metrics_port, self.settings.host)
+            self.opened.callback(figures.server_close)
+            self.opened.callback(figures.shutdown)
+        self.opened.enter_context(_heard(work.end))
         log.info("worker.started")
 
-    async def stop(ctx: dict[str, Any]) -> None:
+    async def stop(self, ctx: dict[str, Any]) -> None:
+        """Begin nothing more, give what is under way its time, close everything."""
         work: Work | None = ctx.get("work")
         if work is None:
             return  # told to stop before it had started
@@ -153,10 +159,13 @@ def worker_settings(settings: Settings) -> type:
             _, late = await asyncio.wait(work.flushes, timeout=left)
             for flushing in late:
                 flushing.cancel()
-        await opened.aclose()
+        await self.opened.aclose()
         log.info("worker.stopped")
 
-    pool = queue_pool(settings.queue, patience=PATIENCE)
+
+def worker_settings(settings: Settings) -> type:
+    """What arq needs to know of this process."""
+    shift = Shift(settings)
     given = {
         "functions": [func(flush_job, name=FLUSH, timeout=JOB_SECONDS, max_tries=3)],
         "cron_jobs": [
@@ -170,9 +179,9 @@ def worker_settings(settings: Settings) -> type:
             ),
             cron(reconcile_job, name="reconcile", hour=3, minute=17, keep_result=0),
         ],
-        "redis_pool": pool,
-        "on_startup": start,
-        "on_shutdown": stop,
+        "redis_pool": queue_pool(settings.queue, patience=PATIENCE),
+        "on_startup": shift.start,
+        "on_shutdown": shift.stop,
         **ARQ,
     }
     return type("WorkerSettings", (), given)
