@@ -37,7 +37,6 @@ ON_REQUEST: tuple[dict[str, object], ...] = (
     {"kind": "rate_limited", "times": 12},
     {"kind": "rate_limited", "times": 12, "reason": "global-rate"},
     {"kind": "lock_timeout"},
-    {"kind": "lock_timeout", "stored": True},
     {"kind": "slow", "seconds": SLOW_SECONDS},
 )
 ON_WEBHOOK: tuple[dict[str, object], ...] = (
