@@ -9,7 +9,7 @@ from typing import Protocol
 
 import structlog
 
-from billing import carry, plan
+from billing import carry, flights
 from billing.seen import VOID
 from billing.snapshot import Snapshot
 from billing.usage import CustomerId, Period
@@ -97,7 +97,7 @@ async def _finalize(run: Run, work: Planned) -> Ending | None:
     quiet_at = snapshot.ambiguous_ms + run.ports.policy.quiet
     if snapshot.now_ms <= quiet_at:
         return Ending(Outcome.WAITING, quiet_at - snapshot.now_ms + 1)
-    await run.prepare(plan.finalize_flight(snapshot, work.lines, seq=run.next_seq()))
+    await run.prepare(flights.finalize(snapshot, work.lines, seq=run.next_seq()))
     return None
 
 

@@ -6,7 +6,7 @@ Every step either moves something and answers None (decide again), or answers th
 from dataclasses import dataclass
 from enum import StrEnum
 
-from billing import plan
+from billing import flights, plan
 from billing.errors import StripeRejected
 from billing.seen import SeenInvoice
 from billing.snapshot import PlannedLine
@@ -60,10 +60,10 @@ async def planned(run: Run) -> Planned | None:
 async def prepare_change(run: Run, work: Planned) -> None:
     """Create the draft if there is none, otherwise write down the requests of *work*."""
     if run.snapshot.invoice is None:
-        await run.prepare(plan.create_flight(run.snapshot))
+        await run.prepare(flights.create(run.snapshot))
         return
     prices, seq = await run.prices(), run.next_seq()
-    await run.prepare(plan.bulk_flight(run.snapshot, work.change, work.lines, prices, seq=seq))
+    await run.prepare(flights.bulk(run.snapshot, work.change, work.lines, prices, seq=seq))
 
 
 async def remember(run: Run) -> None:
@@ -95,7 +95,7 @@ async def delete_draft(run: Run, draft: SeenInvoice) -> Ending | None:
         for key, line in run.snapshot.lines.items()
         if draft.id != run.snapshot.invoice
     }
-    await run.prepare(plan.delete_flight(run.snapshot, draft.id, lines, seq=run.next_seq()))
+    await run.prepare(flights.delete(run.snapshot, draft.id, lines, seq=run.next_seq()))
     return None
 
 

@@ -5,9 +5,9 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
+from billing import flights
 from billing.bill import DriftKind, bill, drift, preview, usage_by, usage_by_sku
 from billing.money import Money
-from billing.plan import create_flight
 from billing.snapshot import Flight
 from billing.usage import LineKey
 from tests.support.snapshots import line_body, planned, price, seen, snapshot, standing
@@ -52,7 +52,7 @@ def test_a_create_under_way_claims_nothing() -> None:
     """The draft that it makes is empty."""
     at = snapshot({"cpu": "5"}, invoice=None)
 
-    assert bill(snapshot({"cpu": "5"}, flight=create_flight(at)), PRICES).claimed == _usd("0")
+    assert bill(snapshot({"cpu": "5"}, flight=flights.create(at)), PRICES).claimed == _usd("0")
 
 
 def test_rows_are_exact_and_the_dearest_comes_first() -> None:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing import plan
-from billing.plan import bulk_flight, difference, needs_reading, origin_of, wanted
+from billing import flights, plan
+from billing.plan import difference, needs_reading, wanted
 from billing.seen import REST
 from billing.snapshot import OpKind
 from billing.usage import LineKey, Period
@@ -123,7 +123,7 @@ def test_requests_carry_what_makes_them_safe_to_repeat() -> None:
     """A key without anything random, absolute figures, and a mark that shows at the invoice."""
     at = snapshot({"cpu": "1.50", "ram": "-4"})
     lines = wanted(at, PRICES)
-    flight = bulk_flight(at, difference(lines, []), lines, PRICES, seq=7)
+    flight = flights.bulk(at, difference(lines, []), lines, PRICES, seq=7)
 
     (op,) = flight.ops
     assert op.key == "gw1:cus_1:2026-11:0:7:0"
@@ -154,7 +154,7 @@ def test_removals_go_first_and_calls_stay_small(monkeypatch: pytest.MonkeyPatch)
     at = snapshot({"cpu": "2", "net": "1", "ram": "1"})
     lines = wanted(at, PRICES)
     known = [standing("old", "1", 1), standing("cpu", "1", 2)]
-    flight = bulk_flight(at, difference(lines, known), lines, PRICES, seq=1)
+    flight = flights.bulk(at, difference(lines, known), lines, PRICES, seq=1)
 
     kinds = [op.kind for op in flight.ops]
     assert kinds == [OpKind.REMOVE_LINES, OpKind.UPDATE_LINES, OpKind.ADD_LINES, OpKind.ADD_LINES]
@@ -165,7 +165,7 @@ def test_a_carried_line_names_the_month_it_was_used_in() -> None:
     """Late usage is billed later, and says when it was used."""
     at = snapshot({"cpu~2026-10": "1"})
     lines = wanted(at, PRICES)
-    (op,) = bulk_flight(at, difference(lines, []), lines, PRICES, seq=1).ops
+    (op,) = flights.bulk(at, difference(lines, []), lines, PRICES, seq=1).ops
 
     (line,) = op.params["lines"]
     assert line["description"] == "The cpu (usage of October 2026)"
@@ -174,8 +174,8 @@ def test_a_carried_line_names_the_month_it_was_used_in() -> None:
 
 def test_a_tilde_in_a_sku_is_no_month() -> None:
     """SKUs are other people's names."""
-    assert origin_of(LineKey("cpu~fast"), NOVEMBER) == NOVEMBER
-    assert origin_of(LineKey("cpu~fast~2026-10"), NOVEMBER) == Period(2026, 10)
+    assert flights.origin_of(LineKey("cpu~fast"), NOVEMBER) == NOVEMBER
+    assert flights.origin_of(LineKey("cpu~fast~2026-10"), NOVEMBER) == Period(2026, 10)
 
 
 @given(

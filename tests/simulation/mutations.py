@@ -20,7 +20,7 @@ from typing import Any
 
 import structlog
 
-from billing import carry, plan
+from billing import carry, flights, plan
 from billing.errors import KeyExpired, OutcomeUnknown
 from billing.ledger import Ledger, recording, server
 from tests.simulation.machine import Machine
@@ -217,7 +217,7 @@ def _no_reminder() -> Any:
 def _no_quiet_time() -> Any:
     async def finalizes(a_run: Run, work: Any) -> None:
         seq = a_run.next_seq()
-        await a_run.prepare(plan.finalize_flight(a_run.snapshot, work.lines, seq=seq))
+        await a_run.prepare(flights.finalize(a_run.snapshot, work.lines, seq=seq))
 
     return instead_of(close, "_finalize", finalizes)
 
