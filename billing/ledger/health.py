@@ -71,7 +71,8 @@ class Health(Door):
         """Configuration and state by name, as text."""
         redis = self._server.redis
         info = await reply(redis.info())
-        clock = {"apart": abs(int(info["server_time_usec"]) / 1e6 - self._wall())}
+        now_us = info.get("server_time_usec")  # not every managed server says
+        clock = {"apart": abs(int(now_us) / 1e6 - self._wall()) if now_us else 0.0}
         try:
             config = await reply(redis.config_get("*"))
         except ResponseError:  # managed servers forbid CONFIG
