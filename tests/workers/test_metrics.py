@@ -28,7 +28,7 @@ async def test_a_worker_shows_its_figures(settings: Settings) -> None:
     """Who is refused by Stripe's limits is seen where it happens."""
     port = free_port()
     worker: Any = worker_settings(settings.model_copy(update={"metrics_port": port}))
-    ctx: dict[str, Any] = {}
+    ctx: dict[str, Any] = {"redis": worker.redis_pool}
     await asyncio.create_task(worker.on_startup(ctx))
     try:
         async with httpx.AsyncClient() as client:
