@@ -68,6 +68,16 @@ async def load(
     return run
 
 
+async def listens(port: int) -> bool:
+    """Whether somebody takes connections on *port* of this machine."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
 def cpu_seconds(process: int) -> float:
     """How long *process* (a pid) has been on a CPU."""
     fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()

