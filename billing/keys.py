@@ -85,6 +85,11 @@ def sync(customer_id: CustomerId, number: int) -> Key:
     return Key(f"{customer(customer_id)}:sync:{number}")
 
 
+def holds(customer_id: CustomerId) -> Key:
+    """LIST: ``since_ms json`` of the holds that wait until the one that stands is released, oldest first."""
+    return Key(f"{customer(customer_id)}:holds")
+
+
 def adjustments(customer_id: CustomerId) -> Key:
     """HASH, for ever: number → ``period at_ms json`` of each correction."""
     return Key(f"{customer(customer_id)}:adjustments")

@@ -45,7 +45,7 @@ async def _held(act: Act, owner: CustomerId, reason: str) -> Hold | None:
 
 @refusing
 async def release_billing(info: Info, input: ReleaseBillingInput) -> ReleaseBillingPayload:
-    """Support only: let billing go on where it was stopped; without a hold nothing changes."""
+    """Support only: let billing go on where it was stopped, unless another hold waits; that stands then."""
     context = info.context
     customer = await must_find_customer(context, input.customer_id)
     owner, reason, ledger = customer.record.id, reasoned(input.reason), context.services.ledger
@@ -53,8 +53,8 @@ async def release_billing(info: Info, input: ReleaseBillingInput) -> ReleaseBill
     if before := await ledger.held(owner):
         async with act.noted({"hold": _words(before)}) as noted:
             if not noted.done:  # else it is another hold that stands now
-                await ledger.release_hold(owner, reason, context.viewer.subject)
-            noted.after = {"hold": None}
+                left = await ledger.release_hold(owner, before)
+                noted.after = {"hold": _words(left) if left else None}
     context.renew()
     return ReleaseBillingPayload(customer=customer)
 

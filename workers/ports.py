@@ -98,7 +98,7 @@ class LedgerPort(Protocol):
         """Have the period's next flush, due now, read Stripe's side before it writes."""
 
     async def hold_once(self, customer: CustomerId, reason: str, by: str, about: str) -> None:
-        """Stop billing *customer* because of *about*, unless that was ever done."""
+        """Stop billing *customer* because of *about*, unless that was ever done; after a hold that stands."""
 
     async def held(self, customer: CustomerId) -> Hold | None:
         """The hold that stands now, which may be younger than the snapshot."""

@@ -9,7 +9,7 @@ from billing import keys
 from billing.errors import ErrorCode, Refused
 from billing.ledger.door import Door
 from billing.ledger.quantities import OutOfRange, as_text
-from billing.ledger.wire import hold_of
+from billing.ledger.wire import hold_of, hold_said, hold_text
 from billing.pages import Page
 from billing.snapshot import Hold
 from billing.usage import CustomerId, LineKey, Period, Price, adjustment_line
@@ -124,7 +124,7 @@ class Support(Door):
 
     async def hold(self, customer: CustomerId, reason: str, by: str) -> Hold:
         """Stop billing *customer*; Refused ON_HOLD when it is held for another reason already."""
-        said = orjson.dumps({"reason": reason, "by": by})
+        said = hold_said(reason, by)
         made, text = await self._server.run("hold", keys.customer(customer), said, "")
         hold = hold_of(text.decode())
         if not made and (hold.reason, hold.by) != (reason, by):
@@ -135,13 +135,23 @@ class Support(Door):
         return hold
 
     async def hold_once(self, customer: CustomerId, reason: str, by: str, about: str) -> None:
-        """Stop billing *customer* because of *about*, unless that was ever done or a hold stands."""
-        said = orjson.dumps({"reason": reason, "by": by})
+        """Stop billing *customer* because of *about*, unless that was ever done.
+
+        While another hold stands this one waits for its release.
+        """
+        said = hold_said(reason, by)
         await self._server.run("hold", keys.customer(customer), said, about)
 
-    async def release_hold(self, customer: CustomerId, reason: str, by: str) -> None:  # noqa: ARG002
-        """Bill *customer* again; what waited is due now."""
-        await self._server.run("release_hold", keys.customer(customer))
+    async def release_hold(self, customer: CustomerId, seen: Hold | None = None) -> Hold | None:
+        """Bill *customer* again, what waited is due now; unless another hold waited, which stands then.
+
+        Of two people who release the hold that they have *seen*, one releases nothing. Answers the
+        hold that stands then.
+        """
+        text = await self._server.run(
+            "release_hold", keys.customer(customer), hold_text(seen) if seen else ""
+        )
+        return hold_of(text.decode()) if text else None
 
     async def held(self, customer: CustomerId) -> Hold | None:
         """The hold that stands."""

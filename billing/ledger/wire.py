@@ -57,6 +57,16 @@ def snapshot_of(customer: CustomerId, period: Period, raw: Sequence[Any]) -> Sna
     )
 
 
+def hold_said(reason: str, by: str) -> str:
+    """What is kept of a hold beside its beginning."""
+    return orjson.dumps({"reason": reason, "by": by}).decode()
+
+
+def hold_text(hold: Hold) -> str:
+    """A hold as it is kept, ``since_ms json``."""
+    return f"{hold.since_ms} {hold_said(hold.reason, hold.by)}"
+
+
 def hold_of(text: str) -> Hold:
     """The hold kept as ``since_ms json``."""
     since_ms, _, said = text.partition(" ")

@@ -22,6 +22,8 @@ async def test_every_key_is_listed_and_in_its_customers_slot(redis: Redis) -> No
     await outcomes(ledger, delta("a", app="web", region="fra", organization="acme"))
     await ledger.adjust(NewAdjustment(CUSTOMER, "cpu", Decimal(1), "r", "b", "k"), PRICES["cpu"])
     await ledger.request_sync(CUSTOMER, "ON_DEMAND")
+    for about in ("one", "another"):
+        await ledger.hold_once(CUSTOMER, "Voided", "gateway", about)
     held = await ledger.acquire(CUSTOMER, NOVEMBER)
     assert held is not None
     await ledger.commit(held.lease, version=None, verify=None, invoice=None, lines={})
@@ -41,6 +43,7 @@ async def test_every_key_is_listed_and_in_its_customers_slot(redis: Redis) -> No
         keys.periods(CUSTOMER),
         keys.ids(CUSTOMER, clock() // (42 * 86_400_000), 0),
         keys.sync(CUSTOMER, 1),
+        keys.holds(CUSTOMER),
         keys.adjustments(CUSTOMER),
         keys.adjusted(CUSTOMER),
         keys.period(CUSTOMER, NOVEMBER),

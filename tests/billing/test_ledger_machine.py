@@ -200,7 +200,7 @@ class Bill(RuleBasedStateMachine):
         if hold:
             self.run(self.ledger.hold(CUSTOMER, "why", "ann"))
         else:
-            self.run(self.ledger.release_hold(CUSTOMER, "why", "ann"))
+            self.run(self.ledger.release_hold(CUSTOMER))
         assert (self.run(self.ledger.held(CUSTOMER)) is not None) == hold
 
     @rule(days=st.sampled_from([0.01, 1, 17]))

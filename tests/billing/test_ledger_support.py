@@ -128,10 +128,10 @@ async def test_a_hold_stands_until_it_is_released(ledger: Ledger, clock: Clock) 
         await ledger.hold(CUSTOMER, "Fraud", "bob")
     assert refused.value.code is ErrorCode.ON_HOLD
 
-    await ledger.release_hold(CUSTOMER, "Settled", "ann")
+    await ledger.release_hold(CUSTOMER)
     assert await ledger.held(CUSTOMER) is None
     assert await ledger.due_ms(CUSTOMER, NOVEMBER) == clock()
-    await ledger.release_hold(CUSTOMER, "Settled", "ann")
+    await ledger.release_hold(CUSTOMER)
 
 
 async def test_usage_is_counted_under_a_hold(ledger: Ledger) -> None:

@@ -38,7 +38,7 @@ class People:
             with suppress(Refused):  # the gateway holds it already
                 await self._world.ledger.hold(customer, "review", "support")
         elif deed == "release":
-            await self._world.ledger.release_hold(customer, "reviewed", "support")
+            await self._world.ledger.release_hold(customer)
         elif deed == "sync":
             await self._world.ledger.request_sync(customer, "ON_DEMAND")
         else:

@@ -252,7 +252,7 @@ class World:
         for _ in range(60):
             await self._cron()
             for customer in CUSTOMERS:
-                await self.ledger.release_hold(customer, "reviewed", "support")
+                await self.ledger.release_hold(customer)
             for shard in SHARDS:
                 for customer, period in await self.ledger.claim(shard, 100, 30_000):
                     worker = Worker(self, customer, period)

@@ -160,7 +160,7 @@ async def test_a_voided_invoice_waits_for_a_person(account: Account) -> None:
     assert (await account.peek()).state is PeriodState.SEALED
 
     ledger = account.world.services.ledger
-    await ledger.release_hold(account.customer, "credited by hand", "ann")
+    await ledger.release_hold(account.customer)
     late = Notice("evt_1", "invoice.voided", invoice["id"], account.customer, invoice["id"])
     await account.world.services.inbox.receive([late])
     await account.world.worked()

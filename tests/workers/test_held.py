@@ -44,7 +44,7 @@ async def hold(account: Account) -> None:
 
 async def released(account: Account) -> Outcome:
     """Support lets it go on; how the flush that follows ends."""
-    await account.world.services.ledger.release_hold(account.customer, "reviewed", "agent")
+    await account.world.services.ledger.release_hold(account.customer)
     return (await account.flush()).outcome
 
 
@@ -131,3 +131,28 @@ async def test_a_timer_is_stopped_even_if_stripe_fails_first(account: Account) -
 
     assert outcomes == [Outcome.RETRYING, Outcome.WAITING]
     assert await status(account) == "draft"
+
+
+async def test_a_void_that_meets_a_hold_holds_when_that_is_released(world: World) -> None:
+    """Who settles a dispute decides nothing about an invoice that was voided meanwhile."""
+    customer, draft = await world.billed(quantity="30000000")
+    await world.sandbox.dashboard("finalize", draft["id"])
+    await world.heard()
+    await world.flushed(customer)
+    await world.services.ledger.hold(customer, "Disputed", "ann")
+    await world.sandbox.dashboard("void", draft["id"])
+    await world.heard()
+    held = await world.services.ledger.held(customer)
+    assert held is not None
+    assert held.by == "ann"
+
+    left = await world.services.ledger.release_hold(customer, held)
+
+    assert left is not None
+    assert draft["id"] in left.reason
+    assert (
+        await world.services.ledger.release_hold(customer, held) == left
+    )  # a second person's click
+    assert await world.services.ledger.held(customer) == left
+    assert await world.services.ledger.release_hold(customer, left) is None
+    assert await world.services.ledger.held(customer) is None

@@ -59,7 +59,7 @@ async def test_an_invoice_voided_after_its_period_ended_holds_the_customer(world
     assert held is not None
     assert draft["id"] in held.reason
 
-    await world.services.ledger.release_hold(customer, "credited by hand", "ann")
+    await world.services.ledger.release_hold(customer)
     events = (await world.services.inbox.page(100)).items
     [voided] = [each.id for each in events if each.type == "invoice.voided"]
     await world.services.inbox.requeue(voided)

@@ -291,7 +291,7 @@ async def test_a_hold_stops_everything_until_it_is_released(account: Account) ->
     await ledger.hold(account.customer, "a dispute", "agent")
     await account.use("3")
     held = await account.flush()
-    await ledger.release_hold(account.customer, "settled", "agent")
+    await ledger.release_hold(account.customer)
 
     assert (held.outcome, held.sent.calls) == (Outcome.WAITING, 0)
     assert (await account.flush()).outcome is Outcome.SYNCED
