@@ -4,6 +4,7 @@ Both public doors end here (``recordUsage`` and ``POST /usage``). Every delta is
 a bad one is refused with the reason and never fails its neighbours.
 """
 
+import asyncio
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 from billing.budget import Lane
 from billing.cache import kept, tags
 from billing.changes import Change, ChangeReason
-from billing.errors import ErrorCode, StripeRejected
+from billing.errors import ErrorCode, Overloaded, StripeRejected, Unavailable
 from billing.ledger import Outcome
 from billing.records import CustomerRecord
 from billing.services import Services
@@ -32,6 +33,8 @@ QUANTITY_FORM = (
 )
 MOMENT_FORM = "Write the time as RFC 3339 with an offset, such as 2026-11-22T09:30:00Z."
 NOT_FOUND = 404
+# New customers are confirmed at Stripe so many at a time, and so long: the caller waits for the others.
+AT_ONCE, CONFIRM_SECONDS = 8, 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +78,22 @@ async def record_usage(services: Services, reported: Sequence[ReportedDelta]) ->
     deltas = [each for each in checked if isinstance(each, UsageDelta)]
     prices = await services.catalogue.by_sku({delta.sku for delta in deltas})
     priced = [delta for delta in deltas if delta.sku in prices]
-    await _introduce(services, priced, prices)
-    recorded = await services.ledger.record(priced, prices)
+    unconfirmed = await _introduce(services, priced, prices)
+    sent = [delta for delta in priced if delta.customer not in unconfirmed]
+    recorded = await services.ledger.record(sent, prices)
     outcomes = [each.outcome for each in recorded]
-    await _announce(services, priced, outcomes)
+    await _announce(services, sent, outcomes)
 
     rejected = [each for each in checked if isinstance(each, Rejection)]
     rejected += [_unknown_sku(delta) for delta in deltas if delta.sku not in prices]
     rejected += [
+        _unconfirmed(delta, unconfirmed[delta.customer])
+        for delta in priced
+        if delta.customer in unconfirmed
+    ]
+    rejected += [
         _REFUSALS[outcome](delta)
-        for delta, outcome in zip(priced, outcomes, strict=True)
+        for delta, outcome in zip(sent, outcomes, strict=True)
         if outcome in _REFUSALS
     ]
     durability, epoch = await services.ledger.durability()
@@ -167,17 +176,36 @@ async def _introduce(
     services: Services,
     deltas: Iterable[UsageDelta],
     prices: Mapping[str, Price],
-) -> None:
-    """Tell the ledger of customers that it sees for the first time, once Stripe has confirmed them."""
+) -> dict[CustomerId, Unavailable | StripeRejected]:
+    """Tell the ledger of customers that it sees for the first time, once Stripe has confirmed them.
+
+    Answers those that it could not confirm now, and why.
+    """
     first = {delta.customer: delta for delta in reversed(list(deltas))}
     known = await services.ledger.known(list(first))
-    for customer, delta in first.items():
-        if customer in known:
-            continue
-        found = await _customer(services, customer)
+    places, ends = asyncio.Semaphore(AT_ONCE), _now() + CONFIRM_SECONDS
+    failures: dict[CustomerId, Unavailable | StripeRejected] = {}
+
+    async def confirm(customer: CustomerId, currency: str) -> None:
+        async with places:
+            try:
+                if _now() > ends:
+                    raise Overloaded("Too many customers are new at once.")
+                found = await _customer(services, customer)
+            except (Unavailable, StripeRejected) as error:
+                failures[customer] = error
+                return
         if found is not None and not found.deleted:
-            currency = found.currency or prices[delta.sku].currency
-            await services.ledger.register(customer, currency)
+            await services.ledger.register(customer, found.currency or currency)
+
+    await asyncio.gather(
+        *(
+            confirm(customer, prices[delta.sku].currency)
+            for customer, delta in first.items()
+            if customer not in known
+        )
+    )
+    return failures
 
 
 async def _customer(services: Services, customer: CustomerId) -> CustomerRecord | None:
@@ -212,6 +240,19 @@ async def _announce(
 
 def _invalid(delta_id: str, field: str, message: str) -> Rejection:
     return Rejection(delta_id, ErrorCode.INVALID_INPUT, message, (field,))
+
+
+def _unconfirmed(delta: UsageDelta, error: Unavailable | StripeRejected) -> Rejection:
+    return Rejection(
+        delta.id,
+        error.code,
+        f"Stripe could not confirm {delta.customer}: {error.message} Not counted; send this delta again.",
+        ("customerId",),
+    )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _unknown_sku(delta: UsageDelta) -> Rejection:

@@ -1,10 +1,12 @@
 """Usage comes in: each delta on its own, counted once, refused with a reason that names the cure."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 
+from billing import metering
 from billing.errors import ErrorCode
 from billing.metering import moment, quantity, record_usage
 from billing.services import Services
@@ -96,6 +98,53 @@ async def test_a_bad_delta_is_refused_alone(
 
     assert (report.accepted, [each.code for each in report.rejected]) == (2, [code])
     assert await total(services, customer) == 5
+
+
+@pytest.mark.parametrize("fault", ["error_500_before", "answer_lost_after", "rate_limited"])
+async def test_a_customer_that_stripe_cannot_confirm_waits_alone(
+    services: Services,
+    shop: Shop,
+    sandbox: StripeSandbox,
+    fault: str,
+) -> None:
+    """Its neighbours are counted, it is told to come again, and then it is counted as well."""
+    known, new, unsure = [await shop.customer() for _ in range(3)]
+    await record_usage(services, [delta(known)])
+    await sandbox.fault(fault, "GET /v1/customers/{customer}", times=9, object=unsure)
+    batch = [delta(unsure, "2"), delta(known, "3"), delta(new, "4"), delta(unsure, "5")]
+
+    report = await record_usage(services, batch)
+
+    assert (report.accepted, [(each.id, each.code) for each in report.rejected]) == (
+        2,
+        [(batch[0].id, ErrorCode.STRIPE_UNAVAILABLE), (batch[3].id, ErrorCode.STRIPE_UNAVAILABLE)],
+    )
+    assert [await total(services, each) for each in (known, new, unsure)] == [4, 4, 0]
+
+    await sandbox.no_faults()
+    await asyncio.sleep(1.1)  # the cache leaves Stripe alone for a second after a failure
+    again = await record_usage(services, batch)
+
+    assert (again.accepted, again.duplicates, again.rejected) == (2, 2, ())
+
+
+async def test_what_stripe_could_not_confirm_in_time_comes_again(
+    services: Services,
+    shop: Shop,
+    sandbox: StripeSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A metering service that starts with ten thousand customers must not wait for all of them."""
+    monkeypatch.setattr(metering, "CONFIRM_SECONDS", 0.2)
+    await sandbox.fault("slow", "GET /v1/customers/{customer}", times=metering.AT_ONCE, seconds=0.5)
+    batch = [delta(await shop.customer()) for _ in range(metering.AT_ONCE + 2)]
+
+    report = await record_usage(services, batch)
+    again = await record_usage(services, batch)
+
+    assert report.accepted == metering.AT_ONCE
+    assert [each.code for each in report.rejected] == [ErrorCode.OVERLOADED] * 2
+    assert (again.accepted, again.duplicates) == (2, metering.AT_ONCE)
 
 
 @pytest.mark.parametrize("offset", [timedelta(days=-36), timedelta(minutes=6)])

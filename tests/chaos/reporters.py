@@ -26,6 +26,7 @@ ADJUST = """mutation Adjust($id: ID!, $sku: String!, $quantity: Decimal!, $key: 
   adjustUsage(input: {customerId: $id, sku: $sku, quantity: $quantity, reason: "chaos", idempotencyKey: $key}) {
     adjustment { id } errors { code } } }"""
 PAUSE = 0.05
+LATER = ("STRIPE_UNAVAILABLE", "OVERLOADED")  # codes of lines that are to be sent again
 
 
 @dataclass
@@ -100,6 +101,10 @@ class Reporter:
                 await asyncio.sleep(PAUSE)
                 continue
             told = answer.json()
+            if any(each["error"]["code"] in LATER for each in told["rejected"]):
+                self.books.counts["reports to be sent again"] += 1
+                await asyncio.sleep(PAUSE)
+                continue
             if answer.status_code != 200 or told["rejected"]:
                 self.books.wrong.append(f"a batch was refused: {told}")
                 return None
