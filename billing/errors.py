@@ -6,6 +6,7 @@
                   │                                 ├─ StripeRejected ── plan anew
                   │                                 └─ KeyExpired ────── plan anew
                   ├─ Unavailable ── ask again ──────┬─ Overloaded ────── our own limit, nothing sent
+                  │                                 │  └─ Leaving ────── this process ends, another goes on
                   │                                 ├─ StripeBusy ────── not executed, same key later
                   │                                 ├─ OutcomeUnknown ── perhaps executed, same key later
                   │                                 └─ LedgerUnavailable
@@ -108,6 +109,13 @@ class Overloaded(Unavailable):
     """Our own limit said no before anything was sent."""
 
     code = ErrorCode.OVERLOADED
+
+
+class Leaving(Overloaded):
+    """This process is ending and sends nothing more; another one goes on at once."""
+
+    def __init__(self) -> None:
+        super().__init__("This process is ending; another one goes on.", retry_after=0.1)
 
 
 class StripeBusy(Unavailable):

