@@ -14,6 +14,7 @@ from typing import Any
 
 from billing.budget import Lane
 from billing.cache import Cache, tags
+from billing.errors import Unavailable
 from billing.stripe_api import StripeApi
 from billing.usage import Price
 
@@ -53,10 +54,12 @@ class Catalogue:
     async def by_id(self, ids: Iterable[str]) -> dict[str, Price]:
         """The prices with these Stripe ids, sold or not; unknown ones are left out."""
         wanted = set(ids)
-        if (
-            not wanted <= self._prices.by_id.keys()
-        ):  # a price never changes, so what is known is true
-            await self._look(urgent=True)
+        known = wanted <= self._prices.by_id.keys()
+        try:
+            await self._look(urgent=not known)
+        except Unavailable:
+            if not known:  # of a known price only the product's name may be old
+                raise
         return {each: self._prices.by_id[each] for each in wanted if each in self._prices.by_id}
 
     async def _look(self, *, urgent: bool) -> None:
