@@ -396,6 +396,17 @@ async def test_a_parked_period_rests_until_somebody_wakes_it(ledger: Ledger, clo
     assert await ledger.due_ms(CUSTOMER, NOVEMBER) == clock()
 
 
+async def test_a_sync_asked_for_while_a_flush_parks_is_due_at_once(
+    ledger: Ledger, clock: Clock
+) -> None:
+    """Who asked may have cured the cause; an hour's rest is for a period that nobody asks about."""
+    held = await taken(ledger)
+    await ledger.request_sync(CUSTOMER, "ON_DEMAND")
+    await ledger.park(held.lease, SyncFailure("price_archived", "Unarchive the price."))
+
+    assert await ledger.due_ms(CUSTOMER, NOVEMBER) == clock()
+
+
 async def test_everything_that_is_parked_can_be_woken_at_once(ledger: Ledger, clock: Clock) -> None:
     """A price that is cured cures everybody who uses it; the others' turn is not touched."""
     await outcomes(ledger, delta("other", customer=OTHER))

@@ -77,7 +77,7 @@ if clean and #waiting == 0 and header.look_again_ms then
     redis.call('ZADD', due, header.look_again_ms, mine)
 elseif sealed or (clean and #waiting == 0) then
     redis.call('ZREM', due, mine)
-elseif asked_meanwhile and ARGV[17] == '' then
+elseif asked_meanwhile then
     redis.call('ZADD', due, now, mine)
 elseif delay == 0 and finished and header.state == 'open' and header.synced
     and header.verified == verify_asked(header)
