@@ -118,18 +118,36 @@ def _failure(error: Exception) -> str:
 
 
 async def _with_owner(services: Services, notices: list[Notice]) -> list[Notice]:
-    """*notices*, which speak of one object; whose it is is read from Stripe when none of them says."""
-    path = next((each.path for each in notices if each.path), None)
-    if path is None or any(each.customer for each in notices):
+    """*notices*, which speak of one object: who does not say whose it is learns it from one that does, or from Stripe."""
+    told = next((each for each in notices if each.customer), None)
+    if told is None:
+        told = await _read(services, notices)
+    if told is None:
         return notices
+    return [
+        each
+        if each.customer
+        else replace(each, customer=told.customer, invoice=told.invoice, period=told.period)
+        for each in notices
+    ]
+
+
+async def _read(services: Services, notices: list[Notice]) -> Notice | None:
+    """What Stripe says now of the object that *notices* only name; None when it has a place for it no more."""
+    named = next((each for each in notices if each.path), None)
+    if named is None or named.path is None:
+        return None
     try:
-        body = await services.stripe.read(path, lane=Lane.BACKGROUND)
+        body = await services.stripe.read(named.path, lane=Lane.BACKGROUND)
     except StripeRejected as error:
-        log.info("inbox.owner_unknown", path=path, status=error.status)
-        return notices
-    customer, invoice = customer_of(body), invoice_of(body)
-    period = period_of(body.get("metadata"))
-    return [replace(each, customer=customer, invoice=invoice, period=period) for each in notices]
+        log.info("inbox.owner_unknown", path=named.path, status=error.status)
+        return None
+    return replace(
+        named,
+        customer=customer_of(body),
+        invoice=invoice_of(body),
+        period=period_of(body.get("metadata")),
+    )
 
 
 async def _do_duties(services: Services, notices: list[Notice]) -> None:

@@ -285,6 +285,26 @@ async def test_whose_an_invoice_is_is_read_when_the_event_does_not_say(deaf: Wor
     assert [before] != list(await deaf.services.cache.generations(customer))
 
 
+async def test_a_thin_event_learns_whose_it_is_from_a_whole_one_beside_it(deaf: World) -> None:
+    """Two endpoints, two shapes: the void counts, whichever of the two spoke of it."""
+    customer, draft = await deaf.billed(quantity="30000000")
+    await deaf.sandbox.dashboard("finalize", draft["id"])
+    whole = Notice("evt_whole", "invoice.updated", draft["id"], customer, draft["id"], this_month())
+    await deaf.services.inbox.receive([whole])
+    await deaf.worked()
+    await deaf.flushed(customer)
+    assert (await deaf.ledger(customer)).state is PeriodState.SEALED
+    await deaf.services.inbox.receive(
+        [
+            replace(whole, id="evt_again"),
+            Notice("evt_thin", "invoice.voided", draft["id"], None, draft["id"]),
+        ]
+    )
+    await deaf.worked()
+
+    assert await deaf.services.ledger.held(customer) is not None
+
+
 async def test_whose_a_credit_note_is_is_read_when_a_thin_event_names_no_more(deaf: World) -> None:
     """The invoice that it corrects, and its customer, have changed as well."""
     customer, draft = await deaf.billed(quantity="30000000")
