@@ -7,7 +7,7 @@ default) lets one server stand for all three. Both ask for a durable ledger.
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import SecretStr, ValidationError, model_validator
+from pydantic import PositiveInt, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 STRIPE_API_BASE = "https://api.stripe.com"
@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     # List calls at the same time (Stripe limits slow calls by concurrency, without naming a figure),
     # reads in 30 days (500 for each payment you take, 10,000 at least: set it to yours), and the
     # seconds that a call waits for room before it is told to come back.
-    stripe_list_concurrency: int = 8
+    stripe_list_concurrency: PositiveInt = 8
     stripe_read_allowance: int = 500_000
     stripe_max_wait: float = 5
 

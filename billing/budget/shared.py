@@ -65,7 +65,7 @@ class Shared:
             "outcome": passage.outcome,
             "account": self._policy.account.rate,
             "endpoint": self._policy.allowance(passage.call.endpoint).rate,
-            "slots": self._policy.lists if passage.call.lists else 0,
+            "slots": passage.call.lists,
             "object": passage.call.object or False,
             "jitter": random.random(),  # noqa: S311 spreads retries, guards nothing
             "pause": BREAKER_PAUSE_MS,
@@ -83,17 +83,22 @@ class Shared:
             "floor": FLOOR,
             "account": _numbers(policy.account),
             "endpoint": _numbers(policy.allowance(call.endpoint)),
-            # The last slot is left to customers.
-            "slots": policy.lists - (lane is not Lane.CUSTOMER) if call.lists else 0,
+            "slots": self._slots(lane) if call.lists else False,
             "object": call.object or False,
             "read": not call.write,
-            "reads": int(policy.reads * READ_SHARE.get(lane, 0)),
+            "reads": int(policy.reads * READ_SHARE[lane]) if lane in READ_SHARE else False,
             "waiter": f"{self._waiter}:{lane}",
             "waiting": waiting,
             "lease": policy.lease_ms,
             "pause": BREAKER_PAUSE_MS,
             "poll": POLL_MS,
         }
+
+
+    def _slots(self, lane: Lane) -> int:
+        """How many lists may run; the last slot is left to customers, unless it is the only one."""
+        lists = self._policy.lists
+        return lists if lane is Lane.CUSTOMER else max(1, lists - 1)
 
 
 def _keys(passage: Passage) -> list[str]:

@@ -407,6 +407,29 @@ async def test_lists_have_slots_and_the_last_is_a_customers(redis: Redis) -> Non
     await spend(budget, listing())
 
 
+async def test_a_single_slot_is_everybodys(redis: Redis) -> None:
+    """An operator who allows one list at a time must not get as many as there are workers."""
+    budget = Budget(redis, replace(POLICY, lists=1))
+    async with budget.admission(listing(), Lane.BACKGROUND):
+        for lane in Lane:
+            with pytest.raises(Overloaded):
+                async with budget.admission(listing(), lane, max_wait=0):
+                    pytest.fail("one list too many")
+
+    await spend(budget, listing())
+
+
+async def test_a_ration_too_small_to_share_is_none(redis: Redis) -> None:
+    """Four fifths of one read are no read, and not as many as one likes."""
+    budget = Budget(redis, replace(POLICY, reads=1))
+    with pytest.raises(Overloaded):
+        await spend(budget, read(), Lane.BACKGROUND)
+
+    await spend(budget, read(), Lane.INTERVAL)
+    with pytest.raises(Overloaded):
+        await spend(budget, read(), Lane.INTERVAL)
+
+
 async def test_reads_in_the_background_stop_first(redis: Redis) -> None:
     """Stripe rations reads by the month; a reconcile must not eat what panels need."""
     budget = Budget(redis, replace(POLICY, reads=10))

@@ -52,6 +52,13 @@ def test_what_is_empty_is_named(environment: pytest.MonkeyPatch, name: str) -> N
     assert CURES[name] in refusal()
 
 
+def test_no_list_at_a_time_is_no_setting(environment: pytest.MonkeyPatch) -> None:
+    """Nothing could be billed: no draft is made without having listed first."""
+    environment.setenv("BILLING_STRIPE_LIST_CONCURRENCY", "0")
+
+    assert "BILLING_STRIPE_LIST_CONCURRENCY" in refusal()
+
+
 def test_a_live_key_stays_with_stripe(environment: pytest.MonkeyPatch) -> None:
     """A live key sent to another address is a leaked key."""
     environment.setenv("BILLING_STRIPE_API_KEY", "sk_live_0123456789abcdef")

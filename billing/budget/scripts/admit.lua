@@ -58,7 +58,7 @@ if trying then
   if not ask.probes then hold(ahead(KEYS[2], 'shut', ask.pause), 'failing') end
 end
 
-if ask.slots > 0 then
+if ask.slots then
   redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
   redis.call('ZREMRANGEBYSCORE', KEYS[3], now + 2 * ask.lease, '+inf')
   if redis.call('ZCARD', KEYS[3]) >= ask.slots then hold(ask.poll, 'concurrency') end
@@ -70,7 +70,7 @@ if ask.object then
 end
 
 local day = math.floor(now / 86400000)
-if ask.read and ask.reads > 0 then
+if ask.read and ask.reads then
   local read = 0
   local days = redis.call('HGETALL', KEYS[5])
   for i = 1, #days, 2 do
@@ -96,7 +96,7 @@ for _, bucket in ipairs(buckets) do
   redis.call('HSET', unpack(bucket))
 end
 if trying then redis.call('HSET', KEYS[2], 'trying', text(now + 1000)) end
-if ask.slots > 0 then redis.call('ZADD', KEYS[3], now + ask.lease, ask.permit) end
+if ask.slots then redis.call('ZADD', KEYS[3], now + ask.lease, ask.permit) end
 if ask.object then
   redis.call('HSET', KEYS[4], 'holder', ask.permit, 'held', text(now + ask.lease))
   redis.call('PEXPIRE', KEYS[4], 120000)

@@ -57,7 +57,7 @@ local function worked(key)
   if number(key, 'since') then redis.call('HINCRBY', key, 'calls', 1) end
 end
 
-if told.slots > 0 then redis.call('ZREM', KEYS[3], told.permit) end
+if told.slots then redis.call('ZREM', KEYS[3], told.permit) end
 
 if told.object then
   if redis.call('HGET', KEYS[4], 'holder') == told.permit then
