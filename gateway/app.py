@@ -38,7 +38,7 @@ from gateway.health import health_routes
 from gateway.kept_answers import KeptAnswers
 from gateway.pages import pages
 from gateway.refusal import HttpRefusal
-from gateway.telemetry import Telemetry, metrics
+from gateway.telemetry import Telemetry, metrics_route
 from gateway.usage_door import usage_route
 from schema.root import build_schema
 from webhooks.endpoint import webhook_route
@@ -73,7 +73,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         usage_route(tokens),
         webhooks,
         *health_routes(ending),
-        Route("/metrics", metrics),
+        metrics_route(),
         *pages(panel=settings.environment is Environment.DEVELOPMENT),
     ]
     return app

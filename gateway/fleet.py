@@ -1,6 +1,7 @@
 """Figures that all processes share, for Prometheus: how old unsynced usage is, and what Stripe's limits leave."""
 
 import asyncio
+import time
 from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
@@ -12,11 +13,28 @@ from billing.ledger.reading import Waits
 from billing.services import Services
 
 PATIENCE = 2.0  # seconds; Prometheus asks again
+FRESH_SECONDS = 1.0
 AWAY = (RedisError, OSError, TimeoutError, LedgerUnavailable)
 
 
-async def fleet_figures(services: Services) -> bytes:
-    """The figures as text; those whose server does not answer are missing, which is worth an alert."""
+class FleetFigures:
+    """The figures as text, at most a second old: anybody may ask, and ledger and budget are asked once."""
+
+    def __init__(self) -> None:
+        self._asking = asyncio.Lock()
+        self._text = b""
+        self._stale_at = 0.0
+
+    async def told(self, services: Services) -> bytes:
+        """What is known; those figures whose server does not answer are missing, which is worth an alert."""
+        async with self._asking:
+            if time.monotonic() >= self._stale_at:
+                self._text = await _figures(services)
+                self._stale_at = time.monotonic() + FRESH_SECONDS
+        return self._text
+
+
+async def _figures(services: Services) -> bytes:
     registry = CollectorRegistry()
     waits, state = await asyncio.gather(
         asyncio.wait_for(services.ledger.waits(), PATIENCE),

@@ -10,11 +10,12 @@ import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
 from billing.logs import frames
-from gateway.fleet import fleet_figures
+from gateway.fleet import FleetFigures
 from gateway.refusal import HttpRefusal
 
 log = structlog.get_logger()
@@ -95,10 +96,15 @@ class _Answer:
         await self._send(message)
 
 
-async def metrics(request: Request) -> Response:
+def metrics_route() -> Route:
     """``GET /metrics``: this process's figures, and those that all processes share."""
-    shared = await fleet_figures(request.app.state.services)
-    return Response(generate_latest() + shared, media_type=CONTENT_TYPE_LATEST)
+    fleet = FleetFigures()
+
+    async def metrics(request: Request) -> Response:
+        shared = await fleet.told(request.app.state.services)
+        return Response(generate_latest() + shared, media_type=CONTENT_TYPE_LATEST)
+
+    return Route("/metrics", metrics)
 
 
 def _request_id(scope: Scope) -> str:

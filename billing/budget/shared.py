@@ -94,7 +94,6 @@ class Shared:
             "poll": POLL_MS,
         }
 
-
     def _slots(self, lane: Lane) -> int:
         """How many lists may run; the last slot is left to customers, unless it is the only one."""
         lists = self._policy.lists

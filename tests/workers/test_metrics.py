@@ -10,14 +10,15 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 from starlette.applications import Starlette
-from starlette.routing import Route
 
 from billing.budget import Budget, Lane, Outcome
 from billing.budget.policy import BudgetPolicy
+from billing.keys import SHARDS
 from billing.services import Services
 from billing.settings import Settings
 from billing.stripe_endpoints import Call
-from gateway.telemetry import metrics
+from gateway.fleet import FRESH_SECONDS
+from gateway.telemetry import metrics_route
 from tests.support.hearing import World, due
 from tests.support.system import free_port
 from workers.main import worker_settings
@@ -39,11 +40,16 @@ async def test_a_worker_shows_its_figures(settings: Settings) -> None:
     assert "billing_stripe_wait_seconds" in text
 
 
+def scraped(services: Services) -> httpx.AsyncClient:
+    """Whoever asks a gateway for its figures."""
+    app = Starlette(routes=[metrics_route()])
+    app.state.services = services
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://g")
+
+
 async def shared_figures(services: Services) -> dict[str, float]:
     """The gateway's figures about all processes, ``name{label}`` to value."""
-    app = Starlette(routes=[Route("/metrics", metrics)])
-    app.state.services = services
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://g") as client:
+    async with scraped(services) as client:
         answer = await client.get("/metrics")
     families = text_string_to_metric_families(answer.text)
     return {
@@ -97,3 +103,18 @@ async def test_figures_of_this_process_outlive_redis(services: Services) -> None
     assert "billing_websockets" in figures
     assert "billing_unsynced_oldest_seconds" in figures
     assert "billing_stripe_reads" not in figures
+
+
+async def test_fifty_scrapers_ask_the_ledger_once_a_second(services: Services) -> None:
+    """Anybody may ask for the figures, and each look runs a script in every shard."""
+    await services.ledger.waits()  # so that no script has to be loaded
+    redis = Redis.from_url(services.settings.redis_url)
+    async with redis, scraped(services) as client:
+        await redis.config_resetstat()
+        await asyncio.gather(*(client.get("/metrics") for _ in range(50)))
+        calls = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
+        assert calls == SHARDS
+
+        await asyncio.sleep(FRESH_SECONDS)
+        await client.get("/metrics")
+        assert (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"] == 2 * SHARDS
