@@ -58,6 +58,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         quick = await stack.enter_async_context(
             Redis.from_url(settings.queue, socket_timeout=1, retry=Retry(NoBackoff(), 1)),
         )
+        disposable = await stack.enter_async_context(
+            Redis.from_url(settings.cache, socket_timeout=1, socket_connect_timeout=1)
+        )
         budget = Budget(quick, BudgetPolicy.of(settings))
         stripe = StripeApi(
             settings.stripe_api_key.get_secret_value(), settings.stripe_api_base, budget
@@ -74,7 +77,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             cache=cache,
             changes=await stack.enter_async_context(open_changes(settings.cache, cache)),
             catalogue=Catalogue(stripe, cache),
-            line_places=LinePlaces(quick),
+            line_places=LinePlaces(disposable),
             wakeups=await stack.enter_async_context(open_wakeups(settings.queue)),
         )
 

@@ -47,7 +47,7 @@ class InvoiceLine(Node):
 
     @classmethod
     async def find(cls, context: Context, line: str) -> "InvoiceLine | None":
-        """The line with this id, if it was ever shown and the viewer may see it."""
+        """The line with this id, if it was shown lately and the viewer may see it."""
         place = await context.services.line_places.place_of(line)
         if place is None or not context.viewer.may_see(place.customer):
             return None
