@@ -26,6 +26,7 @@ class Ledger(Recording, Flushing, Support, Reading, Health):
     async def begin_epoch(self) -> None:
         """Have every unsealed period verified against Stripe before its next write.
 
-        A replaced server is noticed without this; it is for one that was repaired in place.
+        A replaced server is noticed without this; it is for one whose keys were restored or edited while
+        it ran. ``python -m billing.ledger begin-epoch`` does it.
         """
         await self._server.begin_epoch()

@@ -60,6 +60,13 @@ class Reading(Door):
         found = await self._server.run("landing", keys.customer(customer))
         return Period.parse(found.decode())
 
+    async def open_count(self) -> int:
+        """How many periods are open, over all customers."""
+        async with self._server.redis.pipeline(transaction=False) as pipeline:
+            for shard in range(keys.SHARDS):
+                pipeline.zcard(keys.open_periods(shard))
+            return sum(await self._server.execute(pipeline))
+
     async def periods(self, customer: CustomerId) -> list[Period]:
         """The periods that the ledger still has, oldest first."""
         found = await self._server.run("periods", keys.customer(customer))

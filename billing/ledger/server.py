@@ -87,8 +87,15 @@ class Server:
             raise _unavailable(error) from error
 
     async def begin_epoch(self) -> None:
-        """Distrust everything since the last backup: after a repair of the append-only file, say."""
-        await self._meet(self._send_each, always=True)
+        """Distrust what was remembered: after keys were restored or edited while the server ran, say.
+
+        Every process finds its scripts gone, looks at the server before it goes on, and learns of it.
+        """
+        try:
+            await self._meet(self._send_each, always=True)
+            await self._send("SCRIPT FLUSH")
+        except UNREACHABLE as error:
+            raise _unavailable(error) from error
 
     async def run(self, name: str, key: keys.Key, *args: str | bytes | int) -> Any:
         """What script *name* answers for *key*."""

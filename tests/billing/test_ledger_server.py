@@ -187,6 +187,17 @@ async def test_an_epoch_can_be_begun_by_hand(ledger: Ledger) -> None:
     assert (await ledger.peek(CUSTOMER, NOVEMBER)).epoch.startswith("2:")
 
 
+async def test_every_process_learns_of_an_epoch_begun_by_hand(
+    ledger: Ledger, redis: Redis, clock: Clock
+) -> None:
+    """Or gateways would go on telling producers the old one, and none would send anything again."""
+    gateway = await open_ledger(redis, clock)
+    await ledger.begin_epoch()
+    await outcomes(gateway, delta("a"))
+
+    assert await gateway.durability() == await ledger.durability()
+
+
 async def test_another_process_sees_the_same_epoch(
     ledger: Ledger, redis: Redis, clock: Clock
 ) -> None:

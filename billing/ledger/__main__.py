@@ -1,0 +1,5 @@
+"""``python -m billing.ledger``: see ``command``."""
+
+from billing.ledger.command import main
+
+main()
