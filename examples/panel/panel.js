@@ -26,7 +26,7 @@ const PANEL = `query Panel($id: ID!, $by: UsageDimension!) @experimental_disable
     spendHistory(months: 6) { month total { amount formatted } }
   }
 }`;
-const VIEWER = `{ viewer { role customers(first: 50) { nodes { id name organization } } } }`;
+const VIEWER = `{ viewer { role customers(first: 100) { nodes { id name organization } pageInfo { hasNextPage } } } }`;
 const CHANGES = `subscription Changes($id: ID!) { billingChanged(customerId: $id) { reason at sync { id status stripeCalls linesAdded linesUpdated linesRemoved failure { message } } } }`;
 const SYNC = `mutation Sync($id: ID!) { syncBilling(input: {customerId: $id}) { coalesced sync { id status } errors { message } } }`;
 const PORTAL = `mutation Portal($id: ID!, $back: String!) { createPortalSession(input: {customerId: $id, returnUrl: $back}) { url errors { message } } }`;
@@ -184,9 +184,11 @@ function drawNow(period) {
     ["claimed", "On its way to Stripe", period.claimed, "--way"],
     ["pending", "Not sent yet", period.pending, "--wait"],
   ];
-  $("split").replaceChildren(...parts.map(([name, , money]) => {
+  const lengths = parts.map(([, , money]) => Math.max(0, Number(money.amount))); // a picture, not a sum
+  const all = lengths.reduce((sum, each) => sum + each, 0) || 1; // shares: browsers leave a bar open whose parts grow by less than 1
+  $("split").replaceChildren(...parts.map(([name], at) => {
     const part = make("i", "", name);
-    part.style.flexGrow = String(Math.max(0, Number(money.amount))); // a picture, not a sum
+    part.style.flexGrow = String(lengths[at] / all);
     return part;
   }));
   $("split").setAttribute("aria-label", parts.map(([, label, money]) => `${label}: ${money.formatted}`).join("; "));
@@ -313,8 +315,10 @@ const make = (tag, text = "", name = "") => Object.assign(document.createElement
 const rounded = (money) => {
   const [currency] = money.formatted.split(" ");
   const number = Number(money.amount);
-  if (number && Math.abs(number) < 0.01) return `${number < 0 ? "> −" : "< "}${currency} 0.01`;
-  return `${currency} ${number.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 })}`;
+  const digits = new Intl.NumberFormat("en", { style: "currency", currency }).resolvedOptions().maximumFractionDigits;
+  const least = 10 ** -digits; // a cent, a yen, a fils
+  if (number && Math.abs(number) < least) return `${number < 0 ? "> −" : "< "}${currency} ${least.toFixed(digits)}`;
+  return `${currency} ${number.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })}`;
 };
 const count = (number, what) => `${number.toLocaleString("en")} ${what}${number === 1 ? "" : "s"}`;
 // Narrow screens lay rows out as a grid, and then browsers forget that they are a table's.
@@ -335,12 +339,18 @@ const changed = (what, value) => {
   return before !== now;
 };
 const month = (text) => new Date(`${text}-01T00:00Z`).toLocaleDateString("en", { month: "short", timeZone: "UTC" });
-const clock = (moment) => new Date(moment).toLocaleTimeString("en", { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+const clock = (moment) => {
+  const [at, now] = [new Date(moment), new Date()];
+  const time = at.toLocaleTimeString("en", { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+  return at.toDateString() === now.toDateString() ? time : `${at.toLocaleDateString("en", { day: "numeric", month: "short" })}, ${time}`;
+};
 const day = (moment) => new Date(moment).toLocaleDateString("en", { day: "numeric", month: "long", timeZone: "UTC" });
 
 // --- coming and going -------------------------------------------------------------------------------
 
 async function enter(token) {
+  // What no HTTP header may carry: half a word, or a token that somebody's screen has cut short with "…".
+  if (!/^[\x21-\x7e]+$/.test(token)) throw new Refusal({ message: "That is not a whole token; copy all of it." }, 401);
   state.token = token;
   const { viewer } = (await ask(VIEWER)).data;
   const customers = viewer.customers.nodes;
@@ -348,6 +358,9 @@ async function enter(token) {
   sessionStorage.setItem("token", token);
   $("enter").hidden = true;
   $("pick").replaceChildren(...customers.map((each) => new Option(each.name ?? each.organization ?? each.id, each.id)));
+  if (viewer.customers.pageInfo.hasNextPage) {
+    $("pick").append(Object.assign(new Option(`Only the newest ${customers.length} are listed`), { disabled: true }));
+  }
   $("pick-label").hidden = customers.length < 2;
   show(customers[0].id);
 }
@@ -365,6 +378,8 @@ function leave(reason = "") {
   sessionStorage.removeItem("token");
   $("panel").hidden = $("portal").hidden = $("leave").hidden = $("pick-label").hidden = true;
   $("name").textContent = "Welcome";
+  document.title = "Billing";
+  $("about").textContent = $("cost").textContent = ""; // nothing of the one who left stays on the screen
   $("enter").hidden = false;
   $("enter-problem").textContent = reason;
   notice("");
@@ -390,7 +405,7 @@ for (const [by, label] of Object.entries(DIMENSIONS)) {
 }
 $("enter").addEventListener("submit", (event) => {
   event.preventDefault();
-  tryToEnter($("token").value.trim());
+  tryToEnter($("token").value.trim().replace(/^Bearer\s+/i, ""));
 });
 $("leave").addEventListener("click", () => leave());
 $("pick").addEventListener("change", () => show($("pick").value));
@@ -419,8 +434,8 @@ $("portal").addEventListener("click", async () => {
   $("portal").disabled = false;
 });
 
-// `make up` prints a link that carries the token in the fragment: it never reaches a server, and it is
-// taken out of the address bar at once.
+// A link may carry the token in its fragment (`/#token=…`): it never reaches a server, and it is taken out of
+// the address bar at once.
 const given = new URLSearchParams(location.hash.slice(1)).get("token");
 if (given) history.replaceState(null, "", location.pathname);
 const known = given ?? sessionStorage.getItem("token");

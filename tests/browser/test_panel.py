@@ -1,9 +1,15 @@
 """The example panel, as a customer sees it."""
 
+import re
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from playwright.async_api import expect
 
+from billing.budget import Lane
 from tests.browser.conftest import Scene
+from tests.support.system import until
 from tests.support.usage_door import report
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -29,8 +35,16 @@ PALE = """() => {
 """What is written too palely on what it stands on, by WCAG's formula."""
 
 
+BAR = """() => {
+  const bar = document.querySelector("#split");
+  return [...bar.children].reduce((sum, part) => sum + part.getBoundingClientRect().width, 0)
+    / bar.getBoundingClientRect().width;
+}"""
+"""How much of the bar its parts fill."""
+
+
 async def open_panel(scene: Scene) -> None:
-    """Open the panel with the link that `make up` prints."""
+    """Open the panel with a link that carries the token."""
     token = scene.system.token("customer", [scene.customer])
     await scene.page.goto(f"{scene.system.url}/#token={token}")
     await expect(scene.page.locator("#total")).to_have_text("USD 223.73")
@@ -147,11 +161,83 @@ async def test_everybody_can_read_and_use_it(scene: Scene) -> None:
         assert await page.evaluate(PALE) == []
 
 
-async def test_a_wrong_token_is_refused_in_words(scene: Scene) -> None:
-    """Somebody pastes half a token."""
+@pytest.mark.parametrize("pasted", ["not-a-token", "eyJhbGciOiJIUzI1NiIsInR5cCI6…"])
+async def test_a_wrong_token_is_refused_in_words(scene: Scene, pasted: str) -> None:
+    """Somebody pastes half a token, or one that a screen has cut short."""
     await scene.page.goto(f"{scene.system.url}/")
-    await scene.page.fill("#token", "not-a-token")
+    await scene.page.fill("#token", pasted)
     await scene.page.get_by_role("button", name="Open").click()
 
     await expect(scene.page.locator("#enter-problem")).not_to_be_empty()
     await expect(scene.page.locator("#panel")).to_be_hidden()
+
+
+async def test_a_token_may_be_pasted_with_its_header(scene: Scene) -> None:
+    """Copied out of a curl command, together with the word before it."""
+    await scene.page.goto(f"{scene.system.url}/")
+    await scene.page.fill("#token", f"Bearer {scene.system.token('customer', [scene.customer])}")
+    await scene.page.get_by_role("button", name="Open").click()
+
+    await expect(scene.page.locator("#total")).to_have_text("USD 223.73")
+
+
+async def test_a_long_name_and_a_bill_of_cents_fit_a_phone(scene: Scene) -> None:
+    """No name makes the page wider than the screen, and the bar is full though it stands for 2 cents."""
+    await scene.page.set_viewport_size({"width": 360, "height": 800})
+    customer = await scene.stage.shop.customer("w" * 200)
+    await report(scene.system, customer, {"egress-gb": "1"}, app="web")
+
+    token = scene.system.token("customer", [customer])
+    await scene.page.goto(f"{scene.system.url}/#token={token}")
+
+    await expect(scene.page.locator("#total")).to_have_text("USD 0.02")
+    assert await scene.page.evaluate("document.documentElement.scrollWidth") == 360
+    assert await scene.page.evaluate(BAR) == pytest.approx(1, abs=0.01)
+
+
+async def test_yen_have_no_cents(scene: Scene) -> None:
+    """Each currency is written with the digits that it has, in the table too."""
+    params = {
+        "currency": "jpy",
+        "unit_amount_decimal": "100",
+        "lookup_key": "yen",
+        "product_data": {"name": "yen"},
+    }
+    await scene.services.stripe.write("/v1/prices", params, key="yen", lane=Lane.CUSTOMER)
+    customer = await scene.stage.shop.customer("edo")
+
+    async def counted() -> bool:
+        with suppress(AssertionError):  # new prices are looked for once a second
+            await report(scene.system, customer, {"yen": "12"}, app="web")
+            return True
+        return False
+
+    await until(counted, "the price is known")
+
+    token = scene.system.token("customer", [customer])
+    await scene.page.goto(f"{scene.system.url}/#token={token}")
+
+    await expect(scene.page.locator("#total")).to_have_text("JPY 1,200")
+    await expect(scene.page.locator("#bars .number")).to_have_text("JPY 1,200")
+
+
+async def test_what_was_not_today_has_a_date(scene: Scene) -> None:
+    """A time alone would make last week's number look like this morning's."""
+    await scene.page.clock.set_fixed_time(datetime.now(UTC) + timedelta(days=3))
+    await open_panel(scene)
+
+    await expect(scene.page.locator("#as-of")).to_have_text(
+        re.compile(r"as of \w{3} \d+, \d\d:\d\d:\d\d$")
+    )
+
+
+async def test_a_panel_left_open_asks_for_a_new_token(scene: Scene) -> None:
+    """When the token expires the bill is taken off the screen, and the page says why."""
+    token = scene.system.token("customer", [scene.customer], seconds=3)
+    await scene.page.goto(f"{scene.system.url}/#token={token}")
+    await expect(scene.page.locator("#panel")).to_be_visible()
+
+    await expect(scene.page.locator("#enter-problem")).to_contain_text("The token has expired")
+    await expect(scene.page.locator("#panel")).to_be_hidden()
+    await expect(scene.page.locator("#about")).to_be_empty()
+    await expect(scene.page).to_have_title("Billing")

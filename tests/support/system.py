@@ -135,14 +135,20 @@ class System:
                 process.kill()
                 raise
 
-    def token(self, role: str, customers: Sequence[str] = (), subject: str = "tester") -> str:
-        """A token as Fly's issuer would sign it."""
+    def token(
+        self,
+        role: str,
+        customers: Sequence[str] = (),
+        subject: str = "tester",
+        seconds: int = 3600,
+    ) -> str:
+        """A token as Fly's issuer would sign it, good for so many *seconds*."""
         assert self.settings.jwt_secret is not None
         claims = {
             "sub": subject,
             "role": role,
             "aud": "fly-billing",
-            "exp": int(time.time()) + 3600,
+            "exp": int(time.time()) + seconds,
         }
         if customers:
             claims["customers"] = list(customers)
