@@ -25,7 +25,7 @@ from billing.settings import Environment, Settings, SettingsRefused, load_settin
 from gateway.ahead import Ahead
 from gateway.auth import KeySet, Tokens
 from gateway.authority import authority, explain
-from gateway.cost_report import BillingReport
+from gateway.cost_report import billing_report
 from gateway.drain import heard
 from gateway.edge_store import EdgeStore
 from gateway.graphql.admission import Admission
@@ -115,11 +115,10 @@ def _view(
     kept: KeptAnswers,
 ) -> GraphQLView:
     schema = build_schema()
-    schema.extensions = (*schema.extensions, BillingReport)
     persisted = PersistedDocuments(store, _manifest(settings.trusted_documents))
     core = schema._schema  # noqa: SLF001 Strawberry shows graphql-core's schema nowhere else
     return GraphQLView(
-        Operations(schema, Admission(core, Limits(), store, persisted), explain),
+        Operations(schema, Admission(core, Limits(), store, persisted), explain, billing_report),
         authority(app, tokens, settings),
         ending=ending,
         keeper=kept,

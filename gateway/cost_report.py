@@ -1,31 +1,28 @@
 """``extensions.billing``: how an answer was made."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from strawberry.extensions import SchemaExtension
-
 from billing.stripe_api import tally
+from resolvers.context import Context
 
 
-class BillingReport(SchemaExtension):
-    """Counts an operation's calls to Stripe, and what its loaders found in the cache."""
+@contextmanager
+def billing_report(context: Context) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Count an operation's calls to Stripe; what is yielded tells of an answer, or of an event, at its end."""
+    with tally() as sent:
 
-    def on_operation(self) -> Iterator[None]:
-        """Count from the first resolver to the last."""
-        with tally() as self._calls:
-            yield
-
-    def get_results(self) -> dict[str, Any]:
-        """The figures of this answer, or of this event."""
-        cost = self.execution_context.context.loaders.cost
-        calls = self._calls.calls - sum(each.calls for each in cost.hidden)
-        self._calls.calls = 0
-        return {
-            "billing": {
+        def figures() -> dict[str, Any]:
+            cost = context.loaders.cost
+            calls = sent.calls - sum(each.calls for each in cost.hidden)
+            sent.calls = 0
+            told = {
                 "stripeCalls": calls,
                 "cacheHits": cost.cache_hits,
                 "cacheMisses": cost.cache_misses,
                 "stale": cost.stale,
             }
-        }
+            return {"billing": told}
+
+        yield figures

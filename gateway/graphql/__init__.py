@@ -3,7 +3,8 @@
 Read in a request's order: ``view`` takes it in, ``accept`` chooses how to answer, ``params`` reads
 it, ``operations`` runs it. ``admission`` lets it in: ``persisted`` finds its text, ``documents`` parses
 and validates, ``limits`` bounds it, ``price`` says what it costs. ``executor`` executes it within its
-time, by ``plain_fields`` what needs no resolver; ``leaving`` sees whether anybody still waits. ``answers``
-shapes what came out and masks what may not be told, ``keeping`` gives it again. ``event_stream`` and
-``websocket`` (which reads ``frames``) do the same for what lasts, as long as there are ``places``, until ``farewell``.
+time, by ``plans`` made once, which read ``plain_fields`` and resolve the others; ``leaving`` sees whether
+anybody still waits. ``answers`` shapes what came out and masks what may not be told, ``keeping`` gives it
+again. ``event_stream`` and ``websocket`` (which reads ``frames``) do the same for what lasts, as long as there
+are ``places``, until ``farewell``.
 """

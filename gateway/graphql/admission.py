@@ -2,13 +2,11 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Collection, Iterator
-from contextvars import ContextVar
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from graphql import DocumentNode, GraphQLSchema, OperationType
-from strawberry.extensions import SchemaExtension
+from graphql import GraphQLSchema, OperationType
 
 from gateway.graphql.caller import Caller
 from gateway.graphql.documents import Document, Documents, Operation
@@ -40,18 +38,21 @@ class Allowances(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """An operation that may run, what it was charged, and the *least* that it costs."""
+    """An *operation* of *document* that may run, and what it was charged."""
 
-    text: str
     document: Document
-    kind: OperationType
+    operation: Operation
     cost: int
-    least: int
     allowance: Allowance
+
+    @property
+    def kind(self) -> OperationType:
+        """Whether it asks, changes or lasts."""
+        return self.operation.kind
 
     def actual(self, data: object) -> int:
         """What the answer *data* came to, never more than what was charged."""
-        return min(self.cost, max(self.least, objects_in(data)))
+        return min(self.cost, max(self.operation.price.fixed, objects_in(data)))
 
     def receipt(self, actual: int) -> dict[str, Any]:
         """``extensions.cost`` of an answer that came to *actual*, in the words that Shopify gave it."""
@@ -99,7 +100,7 @@ class Admission:
             )
         allowance = await self._charge(caller, cost)
         await self._persisted.remember(params)
-        return Admitted(text, document, operation.kind, cost, operation.price.fixed, allowance)
+        return Admitted(document, operation, cost, allowance)
 
     def give_back(self, admitted: Admitted, caller: Caller, actual: int) -> None:
         """Return what an answer that came to *actual* did not use, with the caller's next charge."""
@@ -127,22 +128,6 @@ class Admission:
                 retryAfter=allowance.wait,
             )
         return allowance
-
-
-class Prepared(SchemaExtension):
-    """Gives Strawberry the document that was admitted, instead of parsing and validating it again."""
-
-    document: ContextVar[DocumentNode] = ContextVar("admitted_document")
-
-    def on_parse(self) -> Iterator[None]:
-        """Hand over the document."""
-        self.execution_context.graphql_document = self.document.get()
-        yield
-
-    def on_validate(self) -> Iterator[None]:
-        """Say that it is valid."""
-        self.execution_context.pre_execution_errors = []
-        yield
 
 
 def objects_in(data: object) -> int:

@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
-from graphql import GraphQLError
-from strawberry.types import ExecutionResult
-from strawberry.types.execution import PreExecutionError
+from graphql import ExecutionResult, GraphQLError
 
 from billing.logs import frames
 from gateway.graphql.errors import request_error
@@ -27,13 +25,12 @@ SUGGESTION = re.compile(r" ?Did you mean [^?]*\?")
 
 
 def executed(result: ExecutionResult, explain: Explain, *, suggestions: bool) -> Body:
-    """The body for an execution's *result*; without ``data``, or figures, when nothing was executed."""
+    """The body for an execution's *result*; without ``data`` when nothing was executed."""
     errors = result.errors or []
     if not _was_executed(result):
         return refused(errors, explain, suggestions=suggestions)
-    extensions = {"extensions": result.extensions} if result.extensions else {}
     told = {"errors": [_told(error, explain).formatted for error in errors]} if errors else {}
-    return {**told, "data": result.data, **extensions}
+    return {**told, "data": result.data}
 
 
 def refused(errors: Iterable[GraphQLError], explain: Explain, *, suggestions: bool) -> Body:
@@ -53,8 +50,6 @@ def failed(fault: BaseException, explain: Explain) -> Body:
 
 def _was_executed(result: ExecutionResult) -> bool:
     """Variables that cannot be coerced come back as a plain result whose errors have no path."""
-    if isinstance(result, PreExecutionError):
-        return False
     return result.data is not None or any(error.path is not None for error in result.errors or ())
 
 

@@ -25,6 +25,7 @@ from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
 from gateway.graphql.errors import request_error
 from gateway.graphql.limits import Limits, check_limits, fragments_of
+from gateway.graphql.plans import Plans, deciding_variables
 from gateway.graphql.price import Price, price_of
 
 # The two rules that Strawberry adds to graphql-core's, because its schema says more.
@@ -38,6 +39,7 @@ class Operation:
     kind: OperationType
     price: Price
     introspects: bool
+    plans: Plans
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +121,13 @@ class Documents:
 
 
 def _operations(ast: DocumentNode, schema: GraphQLSchema) -> dict[str | None, Operation]:
-    fragments = fragments_of(ast)
+    fragments, deciding = fragments_of(ast), deciding_variables(ast)
     return {
         node.name.value if node.name else None: Operation(
             node.operation,
             price_of(node, fragments, schema),
             _introspects(node.selection_set, fragments),
+            Plans(deciding),
         )
         for node in ast.definitions
         if isinstance(node, OperationDefinitionNode)

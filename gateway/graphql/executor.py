@@ -8,12 +8,13 @@ from graphql import ExecutionResult, GraphQLError, GraphQLSchema, OperationType
 from graphql.execution.collect_fields import collect_fields
 from graphql.pyutils import AwaitableOrValue
 
-from gateway.graphql.plain_fields import PlainFieldsExecutor, plain_of
+from gateway.graphql.plain_fields import plain_of
+from gateway.graphql.plans import PlannedExecutor
 
 LATE = "This took too long and was stopped; ask for less."
 
 
-class Executor(PlainFieldsExecutor):
+class Executor(PlannedExecutor):
     """Cancels what takes longer than *seconds*.
 
     A late query or mutation fails as a whole. A late event is null, and its subscription goes on.

@@ -9,7 +9,6 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from graphql import DocumentNode, OperationDefinitionNode, OperationType
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -120,12 +119,3 @@ def _anew(first: Message, receive: Receive) -> Receive:
         return unread.pop() if unread else await receive()
 
     return again
-
-
-def only_asks(document: DocumentNode | None) -> bool:
-    """Whether nothing in *document* changes anything, or lasts."""
-    return document is not None and all(
-        each.operation is OperationType.QUERY
-        for each in document.definitions
-        if isinstance(each, OperationDefinitionNode)
-    )

@@ -1,147 +1,58 @@
-"""Reading plain fields without the ceremony of resolvers: two thirds of an answer's fields, then most of its time.
+"""Which fields are read off their objects, and how: nearly all of an answer's fields, and then most of its time.
 
 graphql-core makes a path, an info object and three checks for an awaitable for every field. A field that
-Strawberry reads off its object (an attribute, or a method that needs nothing else) wants none of them,
-and neither does an object made of such fields alone. What was chosen of an object is looked up once for
-all objects of a list. Whatever is not as plain as it should be (a null where there may be none, a value
-that its scalar refuses) is executed again in full, so that errors come out as graphql-core words them.
+Strawberry reads off its object (an attribute, or a method that needs nothing else) wants none of them.
+Whatever is not as plain as it should be (a null where there may be none, a value that its scalar refuses)
+is `NotPlain`: it has to be executed in full, so that errors come out as graphql-core words them.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from operator import attrgetter
-from typing import Any, ClassVar, cast
+from typing import Any, NamedTuple, cast
 
 from graphql import (
+    GraphQLBoolean,
     GraphQLField,
+    GraphQLID,
+    GraphQLLeafType,
     GraphQLNonNull,
     GraphQLObjectType,
+    GraphQLOutputType,
     GraphQLSchema,
+    GraphQLString,
+    TypeNameMetaFieldDef,
     Undefined,
-    is_leaf_type,
-    is_object_type,
 )
-from graphql.execution.collect_fields import FieldDetailsList, GroupedFieldSet
-from graphql.pyutils import AwaitableOrValue, Path
-from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+from strawberry.schema.schema_converter import CustomGraphQLEnumType
 from strawberry.types.field import StrawberryField
 
 Read = Callable[[Any], Any]
+Complete = Callable[[Any], Any]
+"""From what a resolver would return to what is answered; raises, NotPlain or anything, for what is not plain."""
+
+AS_THEY_ARE: Mapping[Any, type] = {GraphQLString: str, GraphQLID: str, GraphQLBoolean: bool}
+"""Scalars whose values, when they are exactly of this type, are answered as they are."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plain:
-    """A field that *read* gets of its object: a leaf to *coerce*, or an object of type *of*, whose *fields* all are plain."""
+class Plain(NamedTuple):
+    """A field of *type* that *read* gets of its object."""
 
     read: Read
-    nullable: bool
-    coerce: Callable[[Any], Any]
-    of: GraphQLObjectType | None = None
-    fields: Mapping[str, "Plain"] = field(default_factory=dict)
+    type: GraphQLOutputType
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A *plain* field that was chosen as *name*, with the *steps* into its object."""
+class Step(NamedTuple):
+    """A plain field chosen as *name*; a value that is exactly *as_is* needs no completing."""
 
     name: str
-    plain: Plain
-    steps: Sequence["Step"] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """What was *chosen* of an object: *steps* to its plain fields, and *others* to execute."""
-
-    chosen: GroupedFieldSet
-    steps: Sequence[Step]
-    others: GroupedFieldSet
+    read: Read
+    complete: Complete
+    as_is: type | None
 
 
 class NotPlain(Exception):
     """The value has to be executed in full."""
-
-
-class PlainFieldsExecutor(StrawberryGraphQLCoreExecutionContext):
-    """Reads the *plain* fields (by the names of type and field) and executes the others."""
-
-    plain: ClassVar[Mapping[str, Mapping[str, Plain]]]
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._chosen: dict[tuple[str, int], Chosen] = {}
-
-    def execute_fields(
-        self,
-        parent_type: GraphQLObjectType,
-        source_value: Any,
-        path: Path | None,
-        grouped_field_set: GroupedFieldSet,
-        position_context: Any,
-    ) -> AwaitableOrValue[dict[str, Any]]:
-        """The values of the fields chosen of *source_value*."""
-        read, others = _read(self._choice(parent_type, grouped_field_set), source_value)
-        if not others:
-            return read
-        executed = super().execute_fields(parent_type, source_value, path, others, position_context)
-        if not read:
-            return executed
-        if isinstance(executed, dict):
-            return _in_order(grouped_field_set, read, executed)
-        return _merged(grouped_field_set, read, executed)
-
-    def _choice(self, parent_type: GraphQLObjectType, chosen: GroupedFieldSet) -> Chosen:
-        """How to read *chosen*, which graphql-core makes once for all objects of a list."""
-        key = (parent_type.name, id(chosen))
-        known = self._chosen.get(key)
-        if known is None:
-            plain = self.plain[parent_type.name]
-            steps = [self._step(plain, name, details) for name, details in chosen.items()]
-            others = {
-                name: chosen[name] for name, step in zip(chosen, steps, strict=True) if not step
-            }
-            known = Chosen(chosen, [step for step in steps if step], others)
-            self._chosen[key] = known
-        return known
-
-    def _step(
-        self, fields: Mapping[str, Plain], name: str, details: FieldDetailsList
-    ) -> Step | None:
-        plain = fields.get(details[0].node.name.value)
-        if plain is None:
-            return None
-        if plain.of is None:
-            return Step(name, plain)
-        chosen = self.collect_subfields(plain.of, details).grouped_field_set
-        steps = [self._step(plain.fields, inner, each) for inner, each in chosen.items()]
-        return Step(name, plain, [step for step in steps if step]) if all(steps) else None
-
-
-def _read(chosen: Chosen, source: Any) -> tuple[dict[str, Any], GroupedFieldSet]:
-    """The values that could be read of *source*, and the fields that have to be executed."""
-    read: dict[str, Any] = {}
-    others = chosen.others
-    for step in chosen.steps:
-        try:
-            read[step.name] = _value(step, source)
-        except Exception:  # noqa: BLE001 executing it says what is wrong
-            others = {**others, step.name: chosen.chosen[step.name]}
-    return read, others
-
-
-def _value(step: Step, source: Any) -> Any:
-    plain = step.plain
-    value = plain.read(source)
-    if value is None:
-        if plain.nullable:
-            return None
-        raise NotPlain
-    if plain.of is not None:
-        return {inner.name: _value(inner, value) for inner in step.steps}
-    value = plain.coerce(value)
-    if value is None or value is Undefined:
-        raise NotPlain
-    return value
 
 
 def plain_of(schema: GraphQLSchema) -> Mapping[str, Mapping[str, Plain]]:
@@ -153,43 +64,93 @@ def plain_of(schema: GraphQLSchema) -> Mapping[str, Mapping[str, Plain]]:
     }
 
 
-async def _merged(
-    order: GroupedFieldSet, read: dict[str, Any], executed: Awaitable[dict[str, Any]]
-) -> dict[str, Any]:
-    return _in_order(order, read, await executed)
+def values_of(steps: Sequence[Step], source: Any) -> dict[str, Any]:
+    """What *steps* come to on *source*."""
+    values = {}
+    for name, read, complete, as_is in steps:
+        value = read(source)
+        values[name] = value if type(value) is as_is else complete(value)
+    return values
 
 
-def _in_order(
-    order: GroupedFieldSet, read: dict[str, Any], executed: dict[str, Any]
-) -> dict[str, Any]:
-    return {name: read[name] if name in read else executed[name] for name in order}
+def as_is(type_: GraphQLOutputType) -> type | None:
+    """Of which Python type exactly values are answered as they are."""
+    return AS_THEY_ARE.get(type_.of_type if isinstance(type_, GraphQLNonNull) else type_)
 
 
-def _object(value: Any) -> Any:
-    return value
+def never_null(complete: Complete) -> Complete:
+    """How a value is completed that may not be null."""
+
+    def completed(value: Any) -> Any:
+        value = complete(value)
+        if value is None:
+            raise NotPlain
+        return value
+
+    return completed
 
 
-def _plain_fields(
-    type_: GraphQLObjectType, within: frozenset[str] = frozenset()
-) -> Mapping[str, Plain]:
-    inside = within | {type_.name}
-    plain = {name: _plain(field, inside) for name, field in type_.fields.items()}
-    return {name: field for name, field in plain.items() if field is not None}
+def each(complete: Complete) -> Complete:
+    """How a list is completed."""
+
+    def completed(value: Any) -> Any:
+        if value is None:
+            return None
+        if type(value) is not list:
+            raise NotPlain
+        return [complete(item) for item in value]
+
+    return completed
 
 
-def _plain(field: GraphQLField, inside: frozenset[str]) -> Plain | None:
-    read = _reader(field)
-    if read is None:
+def leaf(type_: GraphQLLeafType) -> Complete:
+    """How a scalar or an enum is completed."""
+    coerce = type_.coerce_output_value
+    if isinstance(type_, CustomGraphQLEnumType) and issubclass(type_.wrapped_cls, Enum):
+        coerce = _named(type_)
+
+    def completed(value: Any) -> Any:
+        if value is None:
+            return None
+        coerced = coerce(value)
+        if coerced is None or coerced is Undefined or isinstance(value, Exception):
+            raise NotPlain
+        return coerced
+
+    return completed
+
+
+def object_(type_: GraphQLObjectType, steps: Sequence[Step]) -> Complete | None:
+    """How an object is completed; None when its type has a check of its own making."""
+    definition = type_.extensions.get("strawberry-definition")
+    if definition is None or definition.is_type_of is not None:
         return None
-    nullable = not isinstance(field.type, GraphQLNonNull)
-    type_ = field.type.of_type if isinstance(field.type, GraphQLNonNull) else field.type
-    if is_leaf_type(type_):
-        return Plain(read, nullable, type_.coerce_output_value)
-    if is_object_type(type_) and type_.is_type_of is None and type_.name not in inside:
-        fields = _plain_fields(type_, inside)
-        if len(fields) == len(type_.fields):
-            return Plain(read, nullable, _object, type_, fields)
-    return None
+    is_one: Any = type_.is_type_of or (lambda _value, _info: True)
+
+    def completed(value: Any) -> Any:
+        if value is None:
+            return None
+        if isinstance(value, Exception) or not is_one(value, None):
+            raise NotPlain
+        return values_of(steps, value)
+
+    return completed
+
+
+def _named(type_: CustomGraphQLEnumType) -> Complete:
+    """Looks up what Strawberry searches through the names for."""
+    enum = cast("type[Enum]", type_.wrapped_cls)
+    names = {member: type_.coerce_output_value(member) for member in enum}
+    return lambda value: names[value] if type(value) is enum else type_.coerce_output_value(value)
+
+
+def _plain_fields(type_: GraphQLObjectType) -> Mapping[str, Plain]:
+    fields = {"__typename": Plain(lambda _: type_.name, TypeNameMetaFieldDef.type)}
+    for name, field in type_.fields.items():
+        read = _reader(field)
+        if read is not None:
+            fields[name] = Plain(read, field.type)
+    return fields
 
 
 def _reader(field: GraphQLField) -> Read | None:

@@ -19,14 +19,13 @@ from strawberry.asgi import GraphQL
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 
 from gateway.graphql.accept import MediaType, negotiate
-from gateway.graphql.admission import Prepared
 from gateway.graphql.answers import Body
 from gateway.graphql.caller import Authenticate
 from gateway.graphql.errors import LEGACY_REQUEST_ERROR, REQUEST_ERROR, STATUS
 from gateway.graphql.event_stream import EventStream
 from gateway.graphql.farewell import Farewell
 from gateway.graphql.frame_adapter import FrameAdapter
-from gateway.graphql.keeping import KEY, Keeper, KeptResponse, Watched, only_asks
+from gateway.graphql.keeping import KEY, Keeper, KeptResponse, Watched
 from gateway.graphql.leaving import while_awaited
 from gateway.graphql.operations import Operations
 from gateway.graphql.params import read_params
@@ -99,10 +98,10 @@ class GraphQLView(GraphQL[Any, None]):
         if media is not MediaType.EVENTS:
             watched = Watched(caller.context)
             answer = self.operations.execute(params, replace(caller, context=watched), kinds)
-            body = await while_awaited(answer, request.receive)
+            body, kind = await while_awaited(answer, request.receive)
             response = _response(body, media)
             key = request.scope.get(KEY)
-            if self.keeper and key and "errors" not in body and only_asks(Prepared.document.get()):
+            if self.keeper and key and kind is OperationType.QUERY and "errors" not in body:
                 self.keeper.keep(key, KeptResponse.of(response), watched.made, caller.until)
             return response
         if not self.places.take(caller.name):
