@@ -1,5 +1,6 @@
 """The way in for every event of Stripe's, whether it was delivered, swept up or asked for."""
 
+import asyncio
 from collections.abc import Sequence
 
 from billing.budget import Lane
@@ -10,15 +11,16 @@ from billing.services import Services
 
 
 async def take_in(services: Services, notices: Sequence[Notice]) -> list[bool]:
-    """Keep the events, then forget what they touch; for each whether it is new.
+    """Keep the events and forget what they touch; for each whether it is new.
 
-    Duplicates forget too: the first delivery may have died between the two steps. Raises
-    LedgerUnavailable or CacheGone: take them in again.
+    Both at once, because Stripe changed before it told us: what is read from now on is new whichever
+    comes first. Duplicates forget too: the first delivery may have died having done one of the two.
+    Raises LedgerUnavailable or CacheGone: take them in again.
     """
-    new = await services.inbox.receive(notices)
     touched = {name for each in notices for name in each.generations}
-    if touched:
-        await services.cache.forget(*touched)
+    if not touched:
+        return await services.inbox.receive(notices)
+    new, _ = await asyncio.gather(services.inbox.receive(notices), services.cache.forget(*touched))
     return new
 
 

@@ -1,6 +1,6 @@
 """Stripe says that something may have changed: believed only when signed, kept before it is answered.
 
-``signature`` decides whether a delivery is Stripe's, ``endpoint`` is the door
+``signature`` decides whether a delivery is Stripe's, ``skim`` reads it, ``endpoint`` is the door
 (``POST /webhooks/stripe``), ``setup`` (``python -m webhooks``) creates or checks the endpoint at
 Stripe. What follows from each type of event is the table in ``billing.effects``, because the sweep
 that recovers events reads it too.

@@ -20,7 +20,7 @@ from billing.usage import CustomerId, Period
 from tests.support.shop import Shop, delta
 from tests.support.stripe_sandbox import StripeSandbox
 from tests.support.system import until
-from webhooks.endpoint import PATH, webhook_route
+from webhooks.endpoint import PATH, READ_SECONDS, webhook_route
 from workers.inbox import process_inbox
 from workers.main import flush_ports
 from workers.sync import flush
@@ -35,9 +35,9 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def hearing(services: Services) -> AsyncIterator[str]:
+async def hearing(services: Services, read_seconds: float = READ_SECONDS) -> AsyncIterator[str]:
     """The door over *services*; its URL."""
-    app = Starlette(routes=[webhook_route()])
+    app = Starlette(routes=[webhook_route(read_seconds)])
     app.state.services = services
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = _Server(uvicorn.Config(app, log_config=None, lifespan="off"))

@@ -22,6 +22,7 @@ from billing.cache import open_cache, tags
 from billing.effects import Notice
 from billing.inbox import Inbox
 from billing.inbox.events import EventStatus
+from tests.support.hearing import hearing
 from tests.webhooks.conftest import OLD_SECRET, SECRET, Door, invoice_event, signature
 from webhooks.endpoint import AT_ONCE, MAX_BYTES, PATH, webhook_route
 
@@ -235,17 +236,33 @@ async def test_a_delivery_that_breaks_off_is_refused(door: Door) -> None:
 
 async def test_a_body_that_never_ends_is_given_up(door: Door) -> None:
     """Whoever sends a byte a minute must not hold a place for ever."""
-    app = Starlette(routes=[webhook_route(read_seconds=0.05)])
-    app.state.services = door.http._transport.app.state.services  # type: ignore[attr-defined]
+    services = door.http._transport.app.state.services  # type: ignore[attr-defined]
+    async with hearing(services, read_seconds=0.05) as url:
+        at = httpx.URL(url)
+        reader, writer = await asyncio.open_connection(at.host, at.port)
+        writer.write(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{" % PATH.encode())
+        answer = await reader.readuntil(b"took too long.")
+        writer.close()
 
-    async def dripping() -> Any:
-        yield b"{"
-        await asyncio.Event().wait()
+    assert answer.startswith(b"HTTP/1.1 408 ")
 
-    async with _client(app) as http:
-        answer = await http.post(PATH, content=dripping())
 
-    assert (answer.status_code, answer.text) == (408, "The body took too long.")
+async def test_a_body_that_comes_in_pieces_is_put_together(door: Door) -> None:
+    """A large event fills several packets, which the network brings when it likes."""
+    body = orjson.dumps(invoice_event())
+
+    async def in_pieces() -> Any:
+        for start in range(0, len(body), 100):
+            yield body[start : start + 100]
+            await asyncio.sleep(0.01)
+
+    services = door.http._transport.app.state.services  # type: ignore[attr-defined]
+    async with hearing(services) as url, httpx.AsyncClient() as http:
+        headers = {"Stripe-Signature": signature(body)}
+        answer = await http.post(url, content=in_pieces(), headers=headers)
+
+    assert answer.status_code == 204
+    assert await door.kept() == ["evt_1"]
 
 
 async def test_without_the_ledger_stripe_is_asked_to_deliver_again(

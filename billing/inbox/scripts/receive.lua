@@ -2,30 +2,41 @@
 -- ARGV: ms that a finished record is kept, prefixes of records, lists and waiting, then as JSON for each
 --       event its id, status, subject, type, object, customer, invoice and period ('' for none).
 -- Answers for each event 1 when it is new, 0 when it was here already.
+-- What goes into one list goes there in one command: in a flood the ledger is busy with these.
 local now = redis.call('TIME')
 local ms = now[1] * 1000 + math.floor(now[2] / 1000)
-local answers = {}
+local events = cjson.decode(ARGV[5])
+local answers, listed, due = {}, {}, {}
+local n = redis.call('INCRBY', KEYS[1], #events) - #events
 
-local function keep(id, status, subject, ...)
+local function keep(n, id, status, subject, type, object, customer, invoice, period)
     local record = ARGV[2] .. id
     if redis.call('EXISTS', record) == 1 then
         return 0
     end
-    local n = redis.call('INCR', KEYS[1])
-    local type, object, customer, invoice, period = ...
     redis.call('HSET', record, 'n', n, 'status', status, 'received', ms, 'attempts', 0, 'type', type,
         'object_id', object, 'customer', customer, 'invoice', invoice, 'period', period)
-    redis.call('ZADD', ARGV[3] .. status, n, id)
+    local list = listed[status] or {}
+    listed[status] = list
+    list[#list + 1] = n
+    list[#list + 1] = id
     if status == 'PENDING' then
         redis.call('SADD', ARGV[4] .. subject, id)
-        redis.call('ZADD', KEYS[2], 'NX', ms, subject)
+        due[#due + 1] = ms
+        due[#due + 1] = subject
     else
         redis.call('PEXPIRE', record, ARGV[1])
     end
     return 1
 end
 
-for _, event in ipairs(cjson.decode(ARGV[5])) do
-    answers[#answers + 1] = keep(unpack(event))
+for i, event in ipairs(events) do
+    answers[i] = keep(n + i, unpack(event))
+end
+for status, list in pairs(listed) do
+    redis.call('ZADD', ARGV[3] .. status, unpack(list))
+end
+if #due > 0 then
+    redis.call('ZADD', KEYS[2], 'NX', unpack(due))
 end
 return answers
