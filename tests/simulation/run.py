@@ -42,14 +42,14 @@ class Simulation:
     """Runs schedules one after the other on one server."""
 
     def __init__(self, redis: Redis, epochs: dict[int, bytes]) -> None:
-        self._redis = redis
-        self._epochs = epochs
+        self.redis = redis
+        self.epochs = epochs
 
     async def schedule(self, seed: int, figures: Figures) -> None:
         """Run the schedule of *seed*; a violation or a surprise is noted, not raised."""
         mode = MODES[seed % len(MODES)]
-        world = World(seed, mode, self._redis, self._epochs)
-        with _small(mode):
+        world = World(seed, mode, self.redis, self.epochs)
+        with small(mode):
             try:
                 await world.run()
             except Exception as error:  # noqa: BLE001 whatever it is, it is the finding
@@ -75,7 +75,7 @@ async def open_simulation() -> AsyncIterator[Simulation]:
 
 
 @contextmanager
-def _small(mode: Mode) -> Iterator[None]:
+def small(mode: Mode) -> Iterator[None]:
     """Calls of two lines and answers that show one; cramped, invoices of three: all seams are used."""
     before = plan.MAX_LINES, plan.LINES_PER_CALL, stripe_model.INLINE_LINES
     plan.LINES_PER_CALL, stripe_model.INLINE_LINES = 2, 1

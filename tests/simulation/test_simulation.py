@@ -2,7 +2,9 @@
 
 import pytest
 
+from tests.simulation.directed import DIRECTED, play
 from tests.simulation.mutations import MUTATIONS, Mutation, noticed_after
+from tests.simulation.oracle import Violation
 from tests.simulation.run import MODES, Figures, open_simulation
 
 SCHEDULES = 30
@@ -38,6 +40,21 @@ async def test_a_protection_that_is_off_is_noticed(mutation: Mutation) -> None:
     """Or the simulation would prove nothing."""
     async with open_simulation() as simulation:
         assert await noticed_after(simulation, mutation, 60) is not None
+
+
+@pytest.mark.parametrize("protection", DIRECTED)
+async def test_a_schedule_by_hand_ends_well(protection: str) -> None:
+    """With every protection in its place."""
+    async with open_simulation() as simulation:
+        await play(simulation, protection)
+
+
+@pytest.mark.parametrize("mutation", [each for each in MUTATIONS if each.name in DIRECTED], ids=str)
+async def test_a_schedule_by_hand_breaks_without_its_protection(mutation: Mutation) -> None:
+    """Random schedules need hundreds to notice these, or never do: another protection covers them."""
+    async with open_simulation() as simulation:
+        with mutation.off(), pytest.raises(Violation):
+            await play(simulation, mutation.name)
 
 
 async def test_a_seed_is_a_schedule() -> None:

@@ -1,0 +1,147 @@
+"""Schedules made by hand, one for each protection that random ones rarely or never find missing.
+
+Each ends well with the protection, and in a Violation without it.
+"""
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import count
+
+from redis.asyncio import Redis
+
+from billing.errors import LeaseLost
+from billing.usage import Period, UsageDelta
+from tests.simulation.people import CUSTOMERS
+from tests.simulation.run import Simulation, small
+from tests.simulation.stripe_model import HOUR_MS, Fault
+from tests.simulation.workers import Worker
+from tests.simulation.world import QUIET_MS, Mode, World
+from workers.sync import FlushResult
+
+OCTOBER, NOVEMBER = Period(2026, 10), Period(2026, 11)
+CUSTOMER = CUSTOMERS[0]
+
+
+class Stage(World):
+    """A world in which only that happens which a schedule says; it begins on 30 October."""
+
+    def __init__(self, mode: Mode, redis: Redis, epochs: dict[int, bytes]) -> None:
+        super().__init__(0, mode, redis, epochs)
+        self.now = int(datetime(2026, 10, 30, tzinfo=UTC).timestamp() * 1000)
+        self.unsent = []
+        self.fates: deque[Fault | None] = deque()
+        self._numbers = count(1)
+
+    def next_fault(self) -> Fault | None:
+        """As the schedule says, for each write in turn; afterwards all is well."""
+        return self.fates.popleft() if self.fates else None
+
+    def next_read_fails(self) -> bool:
+        """Never."""
+        return False
+
+    async def use(self, quantity: int, *, at: datetime | None = None) -> None:
+        """Usage of this moment, or of *at*."""
+        number, moment = next(self._numbers), at or self.moment()
+        await self.report(
+            [UsageDelta(f"event-{number}", CUSTOMER, "a", Decimal(quantity), moment, None)]
+        )
+
+    async def flush(
+        self, period: Period = OCTOBER, *, fates: Iterable[Fault | None] = ()
+    ) -> FlushResult:
+        """A worker's whole flush, whose writes meet *fates*."""
+        self.fates.extend(fates)
+        worker = Worker(self, CUSTOMER, period)
+        await worker.run()
+        return worker.result
+
+    async def end_october(self) -> None:
+        """The month ends and is cut."""
+        await self._pass(int(OCTOBER.end.timestamp() * 1000) + 2 * HOUR_MS - self.now)
+        await self._cron()
+
+    async def play(self, schedule: "Schedule") -> None:
+        """*schedule*, and then everything has to come to rest."""
+        await self._begin()
+        await schedule(self)
+        await self._heal()
+
+
+Schedule = Callable[[Stage], Awaitable[None]]
+
+
+async def given_up_as_the_month_ends(stage: Stage) -> None:
+    """The last update is lost on its way, its repetition refused; it arrives when all is planned anew."""
+    await stage.use(4)
+    await stage.flush()
+    await stage.use(2)
+    await stage.end_october()
+    await stage.flush(fates=[Fault.LATE])
+    await stage.flush(fates=[Fault.REFUSED])
+
+
+async def given_up_in_the_middle_of_a_month(stage: Stage) -> None:
+    """A line is added twice: the first request comes when the second has long been answered."""
+    await stage.use(4)
+    await stage.flush(fates=[None, Fault.LATE])
+    await stage.flush(fates=[Fault.REFUSED])
+    await stage._pass(QUIET_MS)
+    await stage._drain("after the late request")
+
+
+async def a_month_that_only_stripe_remembers(stage: Stage) -> None:
+    """Late usage was billed in November; the ledger comes back from a time when October was open."""
+    await stage.use(4)
+    await stage.flush()
+    await stage.machine.back_up()
+    await stage.end_october()
+    await stage.use(2, at=OCTOBER.end - timedelta(hours=1))
+    await stage.flush(NOVEMBER)
+    await stage.machine.rewind()
+
+
+async def a_fence_that_is_given_out_twice(stage: Stage) -> None:
+    """The counter came back as it was: a worker of before and one of after hold the same number."""
+    await stage.use(4)
+    await stage.machine.back_up()
+    zombie = await stage.ledger.acquire(CUSTOMER, OCTOBER)
+    await stage.machine.rewind()
+    heir = await stage.ledger.acquire(CUSTOMER, OCTOBER)
+    assert zombie is not None
+    assert heir is not None
+    numbers = [each.lease.fence.partition(":")[0] for each in (zombie, heir)]
+    assert numbers == ["1", "1"]
+    try:
+        await stage.ledger.renew(zombie.lease)
+    except LeaseLost:
+        await stage.ledger.release(heir.lease)
+    else:
+        stage.oracle.must(False, "a zombie has its lease back")
+
+
+REFUSING = Mode(refusals=True)
+DIRECTED: dict[str, tuple[Mode, Schedule]] = {
+    "a request without an answer may still arrive": (REFUSING, given_up_as_the_month_ends),
+    "nothing is finalized while a request may still arrive": (REFUSING, given_up_as_the_month_ends),
+    "a draft is looked at once more when a request was given up": (
+        REFUSING,
+        given_up_in_the_middle_of_a_month,
+    ),
+    "Stripe reminds the ledger of a period it has lost": (
+        Mode(rewinds=True),
+        a_month_that_only_stripe_remembers,
+    ),
+    "a lease is fenced": (Mode(rewinds=True), a_fence_that_is_given_out_twice),
+    "a fence is more than a counter": (Mode(rewinds=True), a_fence_that_is_given_out_twice),
+}
+"""By the name of the protection in ``mutations``."""
+
+
+async def play(simulation: Simulation, protection: str) -> None:
+    """The schedule that breaks without *protection*; raises Violation when it does."""
+    mode, schedule = DIRECTED[protection]
+    with small(mode):
+        await Stage(mode, simulation.redis, simulation.epochs).play(schedule)
