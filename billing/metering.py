@@ -16,7 +16,7 @@ from billing.budget import Lane
 from billing.cache import kept, tags
 from billing.changes import Change, ChangeReason
 from billing.errors import ErrorCode, Overloaded, StripeRejected, Unavailable
-from billing.ledger import Outcome
+from billing.ledger import DeltaOutcome
 from billing.records import CustomerRecord
 from billing.services import Services
 from billing.usage import CustomerId, Price, UsageDelta
@@ -98,8 +98,8 @@ async def record_usage(services: Services, reported: Sequence[ReportedDelta]) ->
     ]
     durability, epoch = await services.ledger.durability()
     return UsageReport(
-        accepted=outcomes.count(Outcome.ACCEPTED),
-        duplicates=outcomes.count(Outcome.DUPLICATE),
+        accepted=outcomes.count(DeltaOutcome.ACCEPTED),
+        duplicates=outcomes.count(DeltaOutcome.DUPLICATE),
         rejected=tuple(rejected),
         durability=durability,
         ledger_epoch=epoch,
@@ -227,13 +227,13 @@ async def _customer(services: Services, customer: CustomerId) -> CustomerRecord 
 async def _announce(
     services: Services,
     deltas: Sequence[UsageDelta],
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[DeltaOutcome],
 ) -> None:
     """Let the panels that show these customers know."""
     counted = {
         delta.customer
         for delta, outcome in zip(deltas, outcomes, strict=True)
-        if outcome is Outcome.ACCEPTED
+        if outcome is DeltaOutcome.ACCEPTED
     }
     await services.changes.publish(*(Change(each, ChangeReason.USAGE) for each in counted))
 
@@ -265,33 +265,33 @@ def _unknown_sku(delta: UsageDelta) -> Rejection:
 
 
 _REFUSALS = {
-    Outcome.CONFLICT: lambda delta: Rejection(
+    DeltaOutcome.CONFLICT: lambda delta: Rejection(
         delta.id,
         ErrorCode.IDEMPOTENCY_CONFLICT,
         "This id was counted before with other content; the first one stands. Send a change under a new id.",
         ("id",),
     ),
-    Outcome.TOO_OLD: lambda delta: _invalid(
+    DeltaOutcome.TOO_OLD: lambda delta: _invalid(
         delta.id,
         "occurredAt",
         "This happened longer ago than usage is accepted for; correct the bill with adjustUsage.",
     ),
-    Outcome.IN_FUTURE: lambda delta: _invalid(
+    DeltaOutcome.IN_FUTURE: lambda delta: _invalid(
         delta.id,
         "occurredAt",
         "This time is in the future; check the sender's clock.",
     ),
-    Outcome.OUT_OF_RANGE: lambda delta: _invalid(
+    DeltaOutcome.OUT_OF_RANGE: lambda delta: _invalid(
         delta.id,
         "quantity",
         "With this delta the line would exceed 15 digits before the point; check the quantity.",
     ),
-    Outcome.WRONG_CURRENCY: lambda delta: _invalid(
+    DeltaOutcome.WRONG_CURRENCY: lambda delta: _invalid(
         delta.id,
         "sku",
         "This SKU's price is in another currency than the customer's invoices; use a price in theirs.",
     ),
-    Outcome.UNKNOWN_CUSTOMER: lambda delta: Rejection(
+    DeltaOutcome.UNKNOWN_CUSTOMER: lambda delta: Rejection(
         delta.id,
         ErrorCode.NOT_FOUND,
         f"Stripe knows no customer {delta.customer}; check the id.",

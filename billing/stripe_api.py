@@ -20,7 +20,7 @@ import httpx
 import stripe
 import structlog
 
-from billing.budget import Budget, Lane, Outcome
+from billing.budget import Budget, CallOutcome, Lane
 from billing.errors import BillingError, KeyExpired, OutcomeUnknown, StripeBusy
 from billing.snapshot import Op
 from billing.stripe_endpoints import Call
@@ -187,7 +187,7 @@ class StripeApi:
                 passage.outcome = outcome(failure, sent=error.code != NOT_SENT)
                 _log_failure(call, failure, error)
                 raise failure from error
-            passage.outcome = Outcome.OK
+            passage.outcome = CallOutcome.OK
             return _answer(response)
 
     def _before_first_byte(self) -> None:

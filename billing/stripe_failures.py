@@ -2,7 +2,7 @@
 
 import stripe
 
-from billing.budget import Outcome
+from billing.budget import CallOutcome
 from billing.errors import BillingError, OutcomeUnknown, StripeBusy, StripeRejected
 from billing.stripe_wire import NOT_SENT
 
@@ -36,14 +36,14 @@ def translated(error: stripe.StripeError) -> BillingError:
     )
 
 
-def outcome(failure: BillingError, *, sent: bool) -> Outcome:
+def outcome(failure: BillingError, *, sent: bool) -> CallOutcome:
     """What the budget learns: whose limit was met, or that the endpoint fails."""
     if isinstance(failure, StripeRejected):
-        return Outcome.OK  # an answer like any other: the endpoint works
+        return CallOutcome.OK  # an answer like any other: the endpoint works
     if not (sent and isinstance(failure, StripeBusy)):
-        return Outcome.FAILED
+        return CallOutcome.FAILED
     scope = (failure.reason or "").partition("-")[0]
-    return {"global": Outcome.LIMITED_GLOBALLY, "endpoint": Outcome.LIMITED}.get(
+    return {"global": CallOutcome.LIMITED_GLOBALLY, "endpoint": CallOutcome.LIMITED}.get(
         scope,
-        Outcome.LOCKED,
+        CallOutcome.LOCKED,
     )

@@ -10,7 +10,7 @@ import strawberry
 import structlog
 
 import billing.audit
-from billing.audit import Intent, Outcome
+from billing.audit import ActOutcome, Intent
 from billing.changes import Change, ChangeReason
 from billing.errors import Refused
 from billing.usage import CustomerId
@@ -25,7 +25,7 @@ graphql_enum(
     DONE="It was done.",
     REFUSED="It was not done; `detail` has the code of the refusal.",
     UNKNOWN="It was begun and nobody wrote down how it ended: it is under way, or was interrupted.",
-)(Outcome)
+)(ActOutcome)
 
 
 @graphql_type
@@ -45,7 +45,7 @@ class AuditEntry:
     by: str = strawberry.field(description="Who: the subject of the token.")
     action: str = strawberry.field(description="What: the mutation's name.")
     reason: str | None = strawberry.field(description="Why, in their own words.")
-    outcome: Outcome = strawberry.field(description="How it ended.")
+    outcome: ActOutcome = strawberry.field(description="How it ended.")
     changes: list[AuditChange] = strawberry.field(
         description="What stood before and after, thing by thing."
     )

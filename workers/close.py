@@ -17,7 +17,7 @@ from workers.run import Run
 from workers.steps import (
     AGAIN,
     Ending,
-    Outcome,
+    FlushOutcome,
     Planned,
     delete_draft,
     no_room,
@@ -96,7 +96,7 @@ async def _finalize(run: Run, work: Planned) -> Ending | None:
     snapshot = run.snapshot
     quiet_at = snapshot.ambiguous_ms + run.ports.policy.quiet
     if snapshot.now_ms <= quiet_at:
-        return Ending(Outcome.WAITING, quiet_at - snapshot.now_ms + 1)
+        return Ending(FlushOutcome.WAITING, quiet_at - snapshot.now_ms + 1)
     await run.prepare(flights.finalize(snapshot, work.lines, seq=run.next_seq()))
     return None
 
@@ -114,7 +114,7 @@ async def _seal(run: Run) -> Ending:
     if not await run.ports.ledger.seal(run.lease, version=snapshot.version, residuals=left):
         return AGAIN
     _log_sealed(snapshot, len(left))
-    return Ending(Outcome.SEALED)
+    return Ending(FlushOutcome.SEALED)
 
 
 async def _hold_if_voided(run: Run) -> None:

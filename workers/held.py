@@ -7,7 +7,7 @@ from billing.marks import OUR_KEYS
 from billing.seen import DRAFT
 from billing.snapshot import Op, OpKind, PeriodState
 from workers.run import Run
-from workers.steps import Ending, Outcome
+from workers.steps import Ending, FlushOutcome
 
 
 async def is_held(run: Run) -> bool:
@@ -23,7 +23,7 @@ async def held_step(run: Run) -> Ending:
     if run.snapshot.invoice is not None and run.snapshot.state is not PeriodState.SEALED:
         with suppress(StripeRejected):  # gone or final already: the look after the hold sees to it
             await _stop_timer(run, run.snapshot.invoice)
-    return Ending(Outcome.WAITING, run.ports.policy.held)
+    return Ending(FlushOutcome.WAITING, run.ports.policy.held)
 
 
 async def _stop_timer(run: Run, invoice: str) -> None:

@@ -15,7 +15,7 @@ from billing.usage import LineKey
 from workers.run import Run
 
 
-class Outcome(StrEnum):
+class FlushOutcome(StrEnum):
     """How a flush ended."""
 
     SYNCED = "synced"
@@ -31,12 +31,12 @@ class Outcome(StrEnum):
 class Ending:
     """*delay_ms* until the period is looked at again, unless it is up to date."""
 
-    outcome: Outcome
+    outcome: FlushOutcome
     delay_ms: int = 0
     failure: SyncFailure | None = None
 
 
-AGAIN = Ending(Outcome.WAITING)
+AGAIN = Ending(FlushOutcome.WAITING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ async def delete_draft(run: Run, draft: SeenInvoice) -> Ending | None:
 
 def parked(code: str, message: str, request_id: str | None = None) -> Ending:
     """Set aside with a reason that a person can act on."""
-    return Ending(Outcome.PARKED, failure=SyncFailure(code, message, request_id))
+    return Ending(FlushOutcome.PARKED, failure=SyncFailure(code, message, request_id))
 
 
 def rejected(error: StripeRejected) -> Ending:

@@ -24,7 +24,7 @@ from workers.run import Run
 from workers.steps import (
     AGAIN,
     Ending,
-    Outcome,
+    FlushOutcome,
     delete_draft,
     no_room,
     parked,
@@ -42,11 +42,11 @@ MAX_REJECTIONS = 2
 MAX_CRASHES = 5
 
 STATUS = {
-    Outcome.SYNCED: SyncStatus.SUCCEEDED,
-    Outcome.SEALED: SyncStatus.SUCCEEDED,
-    Outcome.WAITING: SyncStatus.QUEUED,
-    Outcome.RETRYING: SyncStatus.RETRYING,
-    Outcome.PARKED: SyncStatus.FAILED,
+    FlushOutcome.SYNCED: SyncStatus.SUCCEEDED,
+    FlushOutcome.SEALED: SyncStatus.SUCCEEDED,
+    FlushOutcome.WAITING: SyncStatus.QUEUED,
+    FlushOutcome.RETRYING: SyncStatus.RETRYING,
+    FlushOutcome.PARKED: SyncStatus.FAILED,
 }
 
 
@@ -54,7 +54,7 @@ STATUS = {
 class FlushResult:
     """What one flush did; *deltas* is how many recorded reports it found waiting."""
 
-    outcome: Outcome
+    outcome: FlushOutcome
     deltas: int = 0
     sent: Sent = field(default_factory=Sent)
     invoice: str | None = None
@@ -78,14 +78,14 @@ async def flush(
     began = ports.clock()
     held = await ports.ledger.acquire(customer, period, lease_ms=ports.policy.lease)
     if held is None:
-        return FlushResult(Outcome.BUSY)
+        return FlushResult(FlushOutcome.BUSY)
     run = Run(ports, held.lease, held.snapshot, _urgency(lane, held.snapshot), began)
     try:
         ending = await _drive(run)
         await _let_go(run, held.snapshot, ending)
     except LeaseLost:
         log.info("flush.lease_lost", customer=customer, period=str(period))
-        return FlushResult(Outcome.LOST)
+        return FlushResult(FlushOutcome.LOST)
     return _result(run, held.snapshot, ending)
 
 
@@ -115,18 +115,20 @@ async def _drive(run: Run) -> Ending:
     except Leaving:
         return AGAIN  # by another worker, and nothing has failed
     except Unavailable as error:
-        return Ending(Outcome.RETRYING, _pause(run, error), SyncFailure(error.code, error.message))
+        return Ending(
+            FlushOutcome.RETRYING, _pause(run, error), SyncFailure(error.code, error.message)
+        )
 
 
 async def _steps(run: Run) -> Ending:
     if wait := await _patience(run):
-        return Ending(Outcome.WAITING, wait)
+        return Ending(FlushOutcome.WAITING, wait)
     for _ in range(MAX_STEPS):
         if ending := await _step(run):
             return ending
         if len(run.rejections) >= MAX_REJECTIONS:
             return rejected(run.rejections[-1])
-    return Ending(Outcome.WAITING, run.ports.policy.retry_base)
+    return Ending(FlushOutcome.WAITING, run.ports.policy.retry_base)
 
 
 async def _patience(run: Run) -> int:
@@ -145,7 +147,7 @@ async def _step(run: Run) -> Ending | None:
         await run.execute()
         return None
     if run.snapshot.state is PeriodState.SEALED:
-        return Ending(Outcome.SEALED)
+        return Ending(FlushOutcome.SEALED)
     if run.snapshot.state is PeriodState.CLOSING:
         return await closing_step(run)
     return await _open_step(run)
@@ -154,7 +156,7 @@ async def _step(run: Run) -> Ending | None:
 async def _open_step(run: Run) -> Ending | None:
     snapshot = run.snapshot
     if snapshot.up_to_date:
-        return Ending(Outcome.SYNCED)
+        return Ending(FlushOutcome.SYNCED)
     if _must_look(run):
         await run.look(listing=_unverified(snapshot))
         return None
@@ -201,7 +203,7 @@ async def _let_go(run: Run, found: Snapshot, ending: Ending) -> None:
     if run.touched:
         await ports.cache.written(*sorted(run.touched), tags.usage(customer))
     sync = _sync_outcome(run, ending)
-    if ending.outcome is Outcome.PARKED and ending.failure is not None:
+    if ending.outcome is FlushOutcome.PARKED and ending.failure is not None:
         await ports.ledger.park(run.lease, ending.failure, sync)
     else:
         await ports.ledger.release(run.lease, delay_ms=ending.delay_ms, sync=sync)

@@ -3,6 +3,6 @@
 ``AuditLog`` (in ``log``) begins an act in the log by the script in ``scripts``, ends it there and reads it.
 """
 
-from billing.audit.log import AuditEntry, AuditLog, Intent, Outcome
+from billing.audit.log import ActOutcome, AuditEntry, AuditLog, Intent
 
-__all__ = ["AuditEntry", "AuditLog", "Intent", "Outcome"]
+__all__ = ["ActOutcome", "AuditEntry", "AuditLog", "Intent"]

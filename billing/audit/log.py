@@ -29,7 +29,7 @@ Facts = Mapping[str, str | None]
 """What stood before or stands after, by name: ``{"total": "USD 31.00"}``."""
 
 
-class Outcome(StrEnum):
+class ActOutcome(StrEnum):
     """How an act ended."""
 
     DONE = "DONE"
@@ -74,7 +74,7 @@ class AuditEntry:
     action: str
     reason: str | None
     before: Facts
-    outcome: Outcome
+    outcome: ActOutcome
     after: Facts
     refusal: str | None
 
@@ -168,7 +168,13 @@ def _ends(intent: Intent) -> keys.Key:
 def _entry(entry_id: bytes, said: Mapping[bytes, bytes], end: bytes | None) -> AuditEntry:
     texts = {name.decode(): text.decode() for name, text in said.items()}
     ended = orjson.loads(end) if end else {}
-    outcome = Outcome.REFUSED if "refusal" in ended else Outcome.DONE if ended else Outcome.UNKNOWN
+    outcome = (
+        ActOutcome.REFUSED
+        if "refusal" in ended
+        else ActOutcome.DONE
+        if ended
+        else ActOutcome.UNKNOWN
+    )
     return AuditEntry(
         id=entry_id.decode(),
         at_ms=int(entry_id.partition(b"-")[0]),

@@ -6,6 +6,6 @@ be admitted, ``shared`` asks the scripts in ``scripts`` over the keys that ``sta
 """
 
 from billing.budget.budget import Budget
-from billing.budget.passage import Lane, Outcome
+from billing.budget.passage import CallOutcome, Lane
 
-__all__ = ["Budget", "Lane", "Outcome"]
+__all__ = ["Budget", "CallOutcome", "Lane"]

@@ -24,7 +24,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from billing.budget.alone import Alone
-from billing.budget.passage import Lane, Outcome, Passage
+from billing.budget.passage import CallOutcome, Lane, Passage
 from billing.budget.policy import BudgetPolicy
 from billing.budget.shared import Shared
 from billing.budget.state import BudgetState, read_state, read_waiting
@@ -70,7 +70,7 @@ class Budget:
         try:
             with WAITED.labels(lane).time():
                 await self._wait_in_line(passage, patience)
-            passage.outcome = Outcome.ABANDONED
+            passage.outcome = CallOutcome.ABANDONED
             yield passage
         finally:
             CALLS.labels(call.endpoint, lane, passage.outcome).inc()

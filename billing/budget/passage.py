@@ -17,7 +17,7 @@ class Lane(StrEnum):
     BACKGROUND = "background"
 
 
-class Outcome(StrEnum):
+class CallOutcome(StrEnum):
     """How a call ended, as far as the budget cares: not admitted, given up by its caller, or answered."""
 
     OVERLOADED = "overloaded"
@@ -36,5 +36,5 @@ class Passage:
     call: Call
     lane: Lane
     permit: str = field(default_factory=lambda: secrets.token_hex(8))
-    outcome: Outcome = Outcome.OVERLOADED
+    outcome: CallOutcome = CallOutcome.OVERLOADED
     held: bool = False

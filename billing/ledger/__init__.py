@@ -10,10 +10,10 @@ from billing.ledger.flushing import Flushing, Held
 from billing.ledger.health import Health
 from billing.ledger.policy import LedgerPolicy
 from billing.ledger.reading import Reading
-from billing.ledger.recording import Outcome, Recording
+from billing.ledger.recording import DeltaOutcome, Recording
 from billing.ledger.support import Adjustment, NewAdjustment, Support
 
-__all__ = ["Adjustment", "Held", "Ledger", "LedgerPolicy", "NewAdjustment", "Outcome"]
+__all__ = ["Adjustment", "DeltaOutcome", "Held", "Ledger", "LedgerPolicy", "NewAdjustment"]
 
 
 class Ledger(Recording, Flushing, Support, Reading, Health):

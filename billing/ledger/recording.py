@@ -26,7 +26,7 @@ CONFLICTS = Counter(
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Outcome(StrEnum):
+class DeltaOutcome(StrEnum):
     """What became of one delta."""
 
     ACCEPTED = "ACCEPTED"
@@ -43,18 +43,18 @@ class Outcome(StrEnum):
 class Recorded:
     """*period* is where an accepted delta was counted: its own, or the first that was still open."""
 
-    outcome: Outcome
+    outcome: DeltaOutcome
     period: Period | None = None
 
 
 REFUSED = {
-    ord("d"): Recorded(Outcome.DUPLICATE),
-    ord("c"): Recorded(Outcome.CONFLICT),
-    ord("o"): Recorded(Outcome.TOO_OLD),
-    ord("f"): Recorded(Outcome.IN_FUTURE),
-    ord("u"): Recorded(Outcome.UNKNOWN_CUSTOMER),
-    ord("r"): Recorded(Outcome.OUT_OF_RANGE),
-    ord("w"): Recorded(Outcome.WRONG_CURRENCY),
+    ord("d"): Recorded(DeltaOutcome.DUPLICATE),
+    ord("c"): Recorded(DeltaOutcome.CONFLICT),
+    ord("o"): Recorded(DeltaOutcome.TOO_OLD),
+    ord("f"): Recorded(DeltaOutcome.IN_FUTURE),
+    ord("u"): Recorded(DeltaOutcome.UNKNOWN_CUSTOMER),
+    ord("r"): Recorded(DeltaOutcome.OUT_OF_RANGE),
+    ord("w"): Recorded(DeltaOutcome.WRONG_CURRENCY),
 }
 """By the letter that ``record.lua`` answers; an accepted delta is an ``a``."""
 
@@ -97,7 +97,7 @@ class Recording(Door):
             batches, await self._server.run_all(calls, self._policy.copies), strict=True
         ):
             accepted = [
-                Recorded(Outcome.ACCEPTED, Period.parse(period.decode())) for period in periods
+                Recorded(DeltaOutcome.ACCEPTED, Period.parse(period.decode())) for period in periods
             ]
             for at, row, letter in zip(batch.places, batch.rows, letters, strict=True):
                 answers[at] = REFUSED.get(letter) or accepted[row - 1]

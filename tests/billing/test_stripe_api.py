@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from billing.budget import Budget, Lane, Outcome
+from billing.budget import Budget, CallOutcome, Lane
 from billing.budget.policy import Allowance, BudgetPolicy
 from billing.errors import BillingError, KeyExpired, OutcomeUnknown, StripeBusy, StripeRejected
 from billing.money import plain
@@ -193,27 +193,27 @@ async def test_a_failure_is_named_for_what_may_follow(
 @pytest.mark.parametrize(
     ("answer", "learnt"),
     [
-        (JSONResponse({"id": "in_1"}), Outcome.OK),
-        (refusal(404, "resource_missing"), Outcome.OK),
+        (JSONResponse({"id": "in_1"}), CallOutcome.OK),
+        (refusal(404, "resource_missing"), CallOutcome.OK),
         (
             refusal(429, "rate_limit", stripe_rate_limited_reason="endpoint-concurrency"),
-            Outcome.LIMITED,
+            CallOutcome.LIMITED,
         ),
         (
             refusal(429, "rate_limit", stripe_rate_limited_reason="global-rate"),
-            Outcome.LIMITED_GLOBALLY,
+            CallOutcome.LIMITED_GLOBALLY,
         ),
         (
             refusal(429, "rate_limit", stripe_rate_limited_reason="resource-specific"),
-            Outcome.LOCKED,
+            CallOutcome.LOCKED,
         ),
-        (refusal(429, "lock_timeout"), Outcome.LOCKED),
-        (refusal(409, "idempotency_key_in_use"), Outcome.LOCKED),
-        (refusal(503), Outcome.FAILED),
+        (refusal(429, "lock_timeout"), CallOutcome.LOCKED),
+        (refusal(409, "idempotency_key_in_use"), CallOutcome.LOCKED),
+        (refusal(503), CallOutcome.FAILED),
     ],
 )
 async def test_the_budget_learns_whose_limit_was_met(
-    api: StripeApi, counter: Counter, answer: Response, learnt: Outcome
+    api: StripeApi, counter: Counter, answer: Response, learnt: CallOutcome
 ) -> None:
     """A locked invoice slows nobody else, a limiter its endpoint or all; a 5xx counts for the breaker."""
     endpoint = "POST /v1/invoices/{invoice}/add_lines"

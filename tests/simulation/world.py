@@ -13,7 +13,7 @@ from random import Random
 from redis.asyncio import Redis
 
 from billing import keys
-from billing.ledger import Ledger, LedgerPolicy, Outcome
+from billing.ledger import DeltaOutcome, Ledger, LedgerPolicy
 from billing.snapshot import Op, OpKind
 from billing.usage import CustomerId, Period, Price, UsageDelta
 from tests.simulation.machine import SHARDS, Machine
@@ -197,13 +197,13 @@ class World:
         recorded = await self.ledger.record(batch, self.prices)
         for delta, answer in zip(batch, recorded, strict=True):
             self.oracle.must(
-                answer.outcome in (Outcome.ACCEPTED, Outcome.DUPLICATE),
+                answer.outcome in (DeltaOutcome.ACCEPTED, DeltaOutcome.DUPLICATE),
                 f"{delta.id}: {answer.outcome}",
             )
             if delta not in self.sent:
                 self.sent.append(delta)
                 self.oracle.used(delta)
-            self.counts["deltas" if answer.outcome is Outcome.ACCEPTED else "repeats"] += 1
+            self.counts["deltas" if answer.outcome is DeltaOutcome.ACCEPTED else "repeats"] += 1
 
     async def _dispatch(self) -> None:
         for shard in SHARDS:

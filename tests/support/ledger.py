@@ -7,7 +7,7 @@ from itertools import count
 
 from redis.asyncio import Redis
 
-from billing.ledger import Ledger, LedgerPolicy, Outcome
+from billing.ledger import DeltaOutcome, Ledger, LedgerPolicy
 from billing.usage import CustomerId, Period, Price, UsageDelta
 
 CUSTOMER = CustomerId("cus_Test1")
@@ -67,6 +67,6 @@ def delta(
     return UsageDelta(delta_id, customer, sku, Decimal(quantity), at, app, region, organization)
 
 
-async def outcomes(ledger: Ledger, *deltas: UsageDelta) -> list[Outcome]:
+async def outcomes(ledger: Ledger, *deltas: UsageDelta) -> list[DeltaOutcome]:
     """What becomes of *deltas*."""
     return [each.outcome for each in await ledger.record(deltas, PRICES)]

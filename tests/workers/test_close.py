@@ -14,7 +14,7 @@ from tests.support.account import Account
 from tests.support.hearing import World
 from tests.support.shop import delta
 from workers.close import close_ended
-from workers.steps import Outcome
+from workers.steps import FlushOutcome
 
 HOUR_MS = 3_600_000
 
@@ -51,7 +51,7 @@ async def test_a_month_is_finalized_and_sealed(account: Account) -> None:
     result = await account.flush()
 
     (invoice,) = await account.invoices()
-    assert result.outcome is Outcome.SEALED
+    assert result.outcome is FlushOutcome.SEALED
     assert (invoice["status"], invoice["auto_advance"], invoice["total"]) == ("open", True, 100)
     assert (await account.peek()).state is PeriodState.SEALED
 
@@ -73,7 +73,7 @@ async def test_a_month_without_usage_leaves_no_invoice(account: Account) -> None
     """Nothing was made, nothing is finalized."""
     await cut(account)
 
-    assert (await account.flush()).outcome is Outcome.SEALED
+    assert (await account.flush()).outcome is FlushOutcome.SEALED
     assert await account.invoices() == []
 
 
@@ -84,7 +84,7 @@ async def test_a_draft_that_came_to_nothing_is_deleted(account: Account) -> None
     await use(account, "-3")
     await cut(account)
 
-    assert (await account.flush()).outcome is Outcome.SEALED
+    assert (await account.flush()).outcome is FlushOutcome.SEALED
     assert await account.invoices() == []
 
 
@@ -93,7 +93,7 @@ async def test_an_amount_too_small_to_charge_goes_to_the_balance(account: Accoun
     await use(account, "1")
     await cut(account)
 
-    assert (await account.flush()).outcome is Outcome.SEALED
+    assert (await account.flush()).outcome is FlushOutcome.SEALED
     (invoice,) = await account.invoices()
     assert invoice["status"] == "paid"
 
@@ -108,12 +108,12 @@ async def test_nothing_is_finalized_while_a_request_is_in_doubt(account: Account
     await account.world.sandbox.fault("answer_lost_before", update)
     outcomes = [(await account.flush()) for _ in range(2)]
 
-    assert [each.outcome for each in outcomes] == [Outcome.RETRYING, Outcome.WAITING]
+    assert [each.outcome for each in outcomes] == [FlushOutcome.RETRYING, FlushOutcome.WAITING]
     assert 0 < outcomes[1].delay_ms <= account.ports.policy.quiet
     assert (await account.invoices())[0]["status"] == "draft"
 
     account.ports = replace(account.ports, policy=replace(account.ports.policy, quiet=-1))
-    assert (await account.flush()).outcome is Outcome.SEALED
+    assert (await account.flush()).outcome is FlushOutcome.SEALED
     assert await account.lines() == {"egress-gb": ("4", 8)}
 
 
@@ -125,7 +125,7 @@ async def test_a_finalization_without_an_answer_is_looked_into(account: Account)
     await account.world.sandbox.fault("answer_lost_after", finalize)
     outcomes = [(await account.flush()).outcome for _ in range(2)]
 
-    assert outcomes == [Outcome.RETRYING, Outcome.SEALED]
+    assert outcomes == [FlushOutcome.RETRYING, FlushOutcome.SEALED]
 
 
 async def test_an_invoice_that_a_person_finalized_ends_its_month(account: Account) -> None:
@@ -139,7 +139,7 @@ async def test_an_invoice_that_a_person_finalized_ends_its_month(account: Accoun
 
     following = await account.world.services.ledger.peek(account.customer, account.period.next())
     carried = LineKey(f"egress-gb~{account.period}")
-    assert outcomes == [Outcome.WAITING, Outcome.SEALED]
+    assert outcomes == [FlushOutcome.WAITING, FlushOutcome.SEALED]
     assert str(following.totals[carried]) == "12"
     assert await account.lines() == {"egress-gb": ("30", 60)}
 
@@ -189,7 +189,7 @@ async def test_a_second_draft_with_a_persons_line_is_theirs_to_settle(account: A
     result = await account.flush()
 
     assert result.failure is not None
-    assert (result.outcome, result.failure.code) == (Outcome.PARKED, "two_drafts")
+    assert (result.outcome, result.failure.code) == (FlushOutcome.PARKED, "two_drafts")
     assert len(await account.invoices()) == 2
 
 

@@ -13,7 +13,7 @@ from billing.usage import CustomerId, Period
 from tests.support.account import Account
 from tests.support.hearing import World
 from tests.support.shop import delta
-from workers.steps import Outcome
+from workers.steps import FlushOutcome
 
 FINALIZE = "POST /v1/invoices/{invoice}/finalize"
 TWO_HOURS = 7200  # Stripe finalizes an hour after its timer was set
@@ -42,7 +42,7 @@ async def hold(account: Account) -> None:
     await account.world.services.ledger.hold(account.customer, "review", "agent")
 
 
-async def released(account: Account) -> Outcome:
+async def released(account: Account) -> FlushOutcome:
     """Support lets it go on; how the flush that follows ends."""
     await account.world.services.ledger.release_hold(account.customer)
     return (await account.flush()).outcome
@@ -53,9 +53,9 @@ async def test_the_close_of_the_month_waits(account: Account) -> None:
     await hold(account)
     await account.world.services.ledger.close(account.customer, account.period)
 
-    assert (await account.flush()).outcome is Outcome.WAITING
+    assert (await account.flush()).outcome is FlushOutcome.WAITING
     assert await status(account) == "draft"
-    assert await released(account) is Outcome.SEALED
+    assert await released(account) is FlushOutcome.SEALED
     assert await status(account) == "open"
 
 
@@ -63,13 +63,13 @@ async def test_what_another_worker_was_about_to_finalize_waits(account: Account)
     """It died with the request written down; whoever comes after it does not send it."""
     await account.world.services.ledger.close(account.customer, account.period)
     await account.world.sandbox.fault("error_500_before", FINALIZE)
-    assert (await account.flush()).outcome is Outcome.RETRYING
+    assert (await account.flush()).outcome is FlushOutcome.RETRYING
     await account.world.sandbox.reset_counters()
     await hold(account)
 
-    assert (await account.flush()).outcome is Outcome.WAITING
+    assert (await account.flush()).outcome is FlushOutcome.WAITING
     assert await account.calls(FINALIZE) == 0
-    assert await released(account) is Outcome.SEALED
+    assert await released(account) is FlushOutcome.SEALED
 
 
 class _HeldMeanwhile:
@@ -93,9 +93,9 @@ async def test_a_worker_that_is_at_it_stops(account: Account) -> None:
     await ledger.close(account.customer, account.period)
     account.ports = replace(account.ports, ledger=_HeldMeanwhile(ledger))
 
-    assert (await account.flush()).outcome is Outcome.WAITING
+    assert (await account.flush()).outcome is FlushOutcome.WAITING
     assert await status(account) == "draft"
-    assert await released(account) is Outcome.SEALED
+    assert await released(account) is FlushOutcome.SEALED
 
 
 async def test_our_drafts_have_no_timer(account: Account) -> None:
@@ -117,7 +117,7 @@ async def test_a_timer_that_a_person_set_is_stopped(account: Account, first: str
     held = await account.flush()
     await account.world.sandbox.advance(TWO_HOURS)
 
-    assert (held.outcome, await status(account)) == (Outcome.WAITING, "draft")
+    assert (held.outcome, await status(account)) == (FlushOutcome.WAITING, "draft")
 
 
 async def test_a_timer_is_stopped_even_if_stripe_fails_first(account: Account) -> None:
@@ -129,7 +129,7 @@ async def test_a_timer_is_stopped_even_if_stripe_fails_first(account: Account) -
     outcomes = [(await account.flush()).outcome for _ in range(2)]
     await account.world.sandbox.advance(TWO_HOURS)
 
-    assert outcomes == [Outcome.RETRYING, Outcome.WAITING]
+    assert outcomes == [FlushOutcome.RETRYING, FlushOutcome.WAITING]
     assert await status(account) == "draft"
 
 

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 from starlette.applications import Starlette
 
-from billing.budget import Budget, Lane, Outcome
+from billing.budget import Budget, CallOutcome, Lane
 from billing.budget.policy import BudgetPolicy
 from billing.keys import SHARDS
 from billing.services import Services
@@ -84,7 +84,7 @@ async def test_the_gateway_shows_what_stripes_limiter_taught(
     call = Call.of("POST", "/v1/invoices/in_1/pay")
     worker = Budget(redis, BudgetPolicy.of(services.settings))
     async with worker.admission(call, Lane.INTERVAL) as passage:
-        passage.outcome = Outcome.LIMITED
+        passage.outcome = CallOutcome.LIMITED
 
     figures = await shared_figures(services)
     allowed = services.settings.stripe_endpoint_rate * services.settings.stripe_share

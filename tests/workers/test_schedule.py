@@ -14,7 +14,7 @@ from tests.support.hearing import World
 from tests.support.shop import delta
 from workers.main import flush_ports
 from workers.ports import FlushPorts
-from workers.steps import Outcome
+from workers.steps import FlushOutcome
 from workers.sync import flush
 
 DAY = 86_400_000
@@ -45,7 +45,7 @@ async def test_a_little_usage_waits_without_a_call_to_stripe(
 
     result = await flush(customer, period, ports)
 
-    assert (result.outcome, result.sent.calls) == (Outcome.WAITING, 0)
+    assert (result.outcome, result.sent.calls) == (FlushOutcome.WAITING, 0)
     assert 60_000 <= result.delay_ms <= DAY
     assert await deaf.sandbox.calls(WRITES) == 0
 
@@ -54,7 +54,7 @@ async def test_much_usage_is_told(deaf: World, ports: FlushPorts) -> None:
     """Ten dollars are enough."""
     customer, period = await used(deaf, "500")
 
-    assert (await flush(customer, period, ports)).outcome is Outcome.SYNCED
+    assert (await flush(customer, period, ports)).outcome is FlushOutcome.SYNCED
 
 
 async def test_whoever_asks_does_not_wait(deaf: World, ports: FlushPorts) -> None:
@@ -64,8 +64,8 @@ async def test_whoever_asks_does_not_wait(deaf: World, ports: FlushPorts) -> Non
 
     await deaf.services.ledger.request_sync(asked, "ON_DEMAND")
 
-    assert (await flush(asked, period, ports, lane=Lane.INTERVAL)).outcome is Outcome.SYNCED
-    assert (await flush(waiting, period, ports, lane=Lane.CUSTOMER)).outcome is Outcome.SYNCED
+    assert (await flush(asked, period, ports, lane=Lane.INTERVAL)).outcome is FlushOutcome.SYNCED
+    assert (await flush(waiting, period, ports, lane=Lane.CUSTOMER)).outcome is FlushOutcome.SYNCED
 
 
 async def test_a_thousand_requests_cost_one_flush(deaf: World, ports: FlushPorts) -> None:
@@ -74,8 +74,8 @@ async def test_a_thousand_requests_cost_one_flush(deaf: World, ports: FlushPorts
     customer, period = await used(deaf, "3")
     asked = await asyncio.gather(*(ledger.request_sync(customer, "ON_DEMAND") for _ in range(1000)))
 
-    assert (await flush(customer, period, ports)).outcome is Outcome.SYNCED
-    assert (await flush(customer, period, ports)).outcome is Outcome.SYNCED
+    assert (await flush(customer, period, ports)).outcome is FlushOutcome.SYNCED
+    assert (await flush(customer, period, ports)).outcome is FlushOutcome.SYNCED
 
     assert len({sync.id for sync, _ in asked}) == 1
     assert sum(not joined for _, joined in asked) == 1  # who wakes a worker
@@ -117,7 +117,7 @@ async def test_a_comparison_goes_last(deaf: World, ports: FlushPorts) -> None:
     await deaf.services.ledger.request_verify(customer, period)
     before = calls_of(Lane.BACKGROUND)
 
-    assert (await flush(customer, period, ports)).outcome is Outcome.SYNCED
+    assert (await flush(customer, period, ports)).outcome is FlushOutcome.SYNCED
 
     assert calls_of(Lane.BACKGROUND) > before
 
@@ -126,7 +126,7 @@ async def test_an_interrupted_flush_goes_on_at_once(deaf: World, ports: FlushPor
     """What was written ahead is finished first: its key grows old."""
     customer, period = await used(deaf, "500")
     await deaf.sandbox.fault("rate_limited", WRITES, times=1, reason="endpoint-rate")
-    assert (await flush(customer, period, ports)).outcome is Outcome.RETRYING
+    assert (await flush(customer, period, ports)).outcome is FlushOutcome.RETRYING
     await record_usage(deaf.services, [delta(customer, "-499", "egress-gb")])
 
-    assert (await flush(customer, period, ports)).outcome is Outcome.SYNCED
+    assert (await flush(customer, period, ports)).outcome is FlushOutcome.SYNCED

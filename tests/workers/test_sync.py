@@ -17,7 +17,7 @@ from tests.support.account import Account
 from tests.support.hearing import World
 from tests.support.polling import until
 from tests.support.shop import delta
-from workers.steps import Outcome
+from workers.steps import FlushOutcome
 from workers.sync import MAX_CRASHES
 
 CREATE = "POST /v1/invoices"
@@ -39,7 +39,7 @@ async def test_the_first_usage_makes_a_draft(account: Account) -> None:
     result = await account.flush()
 
     (invoice,) = await account.invoices()
-    assert (result.outcome, result.invoice) == (Outcome.SYNCED, invoice["id"])
+    assert (result.outcome, result.invoice) == (FlushOutcome.SYNCED, invoice["id"])
     assert (result.sent.lines_added, result.sent.calls, result.deltas) == (2, 3, 3)
     assert (invoice["status"], invoice["auto_advance"]) == ("draft", False)
     assert invoice["metadata"]["gw_period"] == str(account.period)
@@ -84,7 +84,7 @@ async def test_nothing_new_is_no_call(account: Account) -> None:
 
     result = await account.flush()
 
-    assert (result.outcome, result.sent.calls) == (Outcome.SYNCED, 0)
+    assert (result.outcome, result.sent.calls) == (FlushOutcome.SYNCED, 0)
 
 
 async def test_usage_that_comes_to_nothing_makes_no_draft(account: Account) -> None:
@@ -92,7 +92,7 @@ async def test_usage_that_comes_to_nothing_makes_no_draft(account: Account) -> N
     await account.use("3")
     await account.use("-3")
 
-    assert (await account.flush()).outcome is Outcome.SYNCED
+    assert (await account.flush()).outcome is FlushOutcome.SYNCED
     assert await account.invoices() == []
 
 
@@ -101,7 +101,7 @@ async def test_a_line_may_cross_zero_and_come_back(account: Account) -> None:
     seen = []
     for quantity in ("3", "-5", "-1", "7", "-4"):
         await account.use(quantity)
-        assert (await account.flush()).outcome is Outcome.SYNCED
+        assert (await account.flush()).outcome is FlushOutcome.SYNCED
         seen.append(await account.lines())
 
     assert seen == [
@@ -172,9 +172,9 @@ async def test_an_accident_on_the_way_is_made_good(
     first = await account.flush()
     second = await account.flush()
 
-    assert first.outcome is Outcome.RETRYING
+    assert first.outcome is FlushOutcome.RETRYING
     assert first.delay_ms > 0
-    assert second.outcome is Outcome.SYNCED
+    assert second.outcome is FlushOutcome.SYNCED
     assert await account.lines() == {"egress-gb": ("3", 6)}
 
 
@@ -187,7 +187,7 @@ async def test_a_stored_error_is_looked_into(account: Account, accident: str) ->
 
     outcomes = [(await account.flush()).outcome for _ in range(2)]
 
-    assert outcomes == [Outcome.RETRYING, Outcome.SYNCED]
+    assert outcomes == [FlushOutcome.RETRYING, FlushOutcome.SYNCED]
     assert await account.lines() == {"egress-gb": ("3", 6), "volume-hours": ("2", 0)}
 
 
@@ -212,7 +212,7 @@ async def test_a_line_that_a_late_request_doubles_is_billed_once(
         await until(standing, 2)
         await account.flush()
 
-    assert (lost.outcome, sent.outcome) == (Outcome.RETRYING, Outcome.SYNCED)
+    assert (lost.outcome, sent.outcome) == (FlushOutcome.RETRYING, FlushOutcome.SYNCED)
     assert await account.lines() == {"egress-gb": ("3", 6)}
     assert await standing() == 1
 
@@ -279,7 +279,7 @@ async def test_an_invoice_has_at_most_250_lines(account: Account) -> None:
     result = await account.flush()
 
     lines = await account.lines()
-    assert result.outcome is Outcome.SYNCED
+    assert result.outcome is FlushOutcome.SYNCED
     assert len(lines) == 250
     assert lines["rest"] == ("13", 52)
     assert sum(amount for _, amount in lines.values()) == 100 + 2 + 260 * 4
@@ -293,8 +293,8 @@ async def test_a_hold_stops_everything_until_it_is_released(account: Account) ->
     held = await account.flush()
     await ledger.release_hold(account.customer)
 
-    assert (held.outcome, held.sent.calls) == (Outcome.WAITING, 0)
-    assert (await account.flush()).outcome is Outcome.SYNCED
+    assert (held.outcome, held.sent.calls) == (FlushOutcome.WAITING, 0)
+    assert (await account.flush()).outcome is FlushOutcome.SYNCED
 
 
 async def test_a_deleted_customer_is_set_aside_with_stripes_reason(account: Account) -> None:
@@ -305,7 +305,7 @@ async def test_a_deleted_customer_is_set_aside_with_stripes_reason(account: Acco
 
     result = await account.flush()
 
-    assert result.outcome is Outcome.PARKED
+    assert result.outcome is FlushOutcome.PARKED
     assert result.failure is not None
     assert result.failure.code == "resource_missing"
     assert (await account.peek()).stuck == "resource_missing"
@@ -319,7 +319,7 @@ async def test_a_lease_that_is_held_is_left_alone(account: Account) -> None:
     await account.use("3")
     await account.world.services.ledger.acquire(account.customer, account.period)
 
-    assert (await account.flush()).outcome is Outcome.BUSY
+    assert (await account.flush()).outcome is FlushOutcome.BUSY
 
 
 async def test_a_worker_that_stood_still_sends_nothing(account: Account) -> None:
@@ -330,9 +330,9 @@ async def test_a_worker_that_stood_still_sends_nothing(account: Account) -> None
     first = await account.flush()
     account.ports = ports
 
-    assert first.outcome is Outcome.RETRYING
+    assert first.outcome is FlushOutcome.RETRYING
     assert await account.invoices() == []
-    assert (await account.flush()).outcome is Outcome.SYNCED
+    assert (await account.flush()).outcome is FlushOutcome.SYNCED
 
 
 async def test_workers_that_die_on_a_period_leave_it_to_a_person(account: Account) -> None:
@@ -344,7 +344,7 @@ async def test_workers_that_die_on_a_period_leave_it_to_a_person(account: Accoun
     result = await account.flush()
 
     assert result.failure is not None
-    assert (result.outcome, result.failure.code) == (Outcome.PARKED, "crash_loop")
+    assert (result.outcome, result.failure.code) == (FlushOutcome.PARKED, "crash_loop")
     assert await account.invoices() == []
 
 
@@ -360,7 +360,7 @@ async def test_usage_whose_price_is_gone_is_set_aside(account: Account) -> None:
     result = await account.flush()
 
     assert result.failure is not None
-    assert (result.outcome, result.failure.code) == (Outcome.PARKED, "UNKNOWN_SKU")
+    assert (result.outcome, result.failure.code) == (FlushOutcome.PARKED, "UNKNOWN_SKU")
 
 
 async def test_an_invoice_full_of_other_peoples_lines_waits_for_room(
@@ -379,7 +379,7 @@ async def test_an_invoice_full_of_other_peoples_lines_waits_for_room(
     result = await account.flush()
 
     assert result.failure is not None
-    assert (result.outcome, result.failure.code) == (Outcome.PARKED, "no_room")
+    assert (result.outcome, result.failure.code) == (FlushOutcome.PARKED, "no_room")
 
 
 async def test_a_worker_that_was_overtaken_stops(account: Account) -> None:
@@ -401,6 +401,6 @@ async def test_a_worker_that_was_overtaken_stops(account: Account) -> None:
     overtaken = await account.flush()
     account.ports = ports
 
-    assert overtaken.outcome is Outcome.LOST
+    assert overtaken.outcome is FlushOutcome.LOST
     assert await account.invoices() == []
-    assert (await account.flush()).outcome is Outcome.SYNCED
+    assert (await account.flush()).outcome is FlushOutcome.SYNCED
