@@ -1,15 +1,16 @@
-"""Acts on what Stripe announced: look, forget, tell.
+"""Acts on what Stripe announced: learn whose it is, forget, look, tell.
 
-All waiting events of one object are worked on together, so a burst costs one look; what is forgotten,
-told and settled for a hundred objects costs a round trip each. Doing it twice is harmless, hence
-nothing here asks whether it was done before: a look asked for twice, a generation replaced twice and
-a subscriber told twice change nothing.
+Forgetting comes first, because who is woken or told reads at once. All waiting events of one object are
+worked on together, so a burst costs one look; what is forgotten, told and settled for a hundred objects
+costs a round trip each. Doing it twice is harmless, hence nothing here asks whether it was done before: a
+look asked for twice, a generation replaced twice and a subscriber told twice change nothing.
 """
 
 import asyncio
 import traceback
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import structlog
 
@@ -38,19 +39,25 @@ async def process_inbox(services: Services, limit: int) -> int:
     LedgerUnavailable; whatever was claimed comes up again.
     """
     bundles = await services.inbox.claim(limit)
-    places = asyncio.Semaphore(AT_ONCE)
-    looked = await asyncio.gather(*(_look(services, bundle, places) for bundle in bundles))
-    await _finish(services, [each for each in looked if each is not None])
+    turns = _Turns(services, ends=asyncio.get_running_loop().time() + services.inbox.patience)
+    known = await turns.take(_with_owner, [_Told.of(bundle) for bundle in bundles])
+    forgotten = await _forget(services, known)
+    await _tell(services, await turns.take(_do_duties, forgotten))
     await services.inbox.trim()
     return sum(len(bundle.events) for bundle in bundles)
 
 
 @dataclass(frozen=True, slots=True)
-class _Looked:
-    """A bundle whose duties are done; *notices* are those that have an effect, with their owner."""
+class _Told:
+    """A bundle; *notices* are those that have an effect, in the end with their owner."""
 
     bundle: Bundle
     notices: list[Notice]
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> Self:
+        """What *bundle* asks for."""
+        return cls(bundle, [each for each in bundle.notices if each.effect is not None])
 
     @property
     def status(self) -> EventStatus:
@@ -65,39 +72,61 @@ class _Looked:
         return [Change(owner, ChangeReason.WEBHOOK, invoice=invoice) for owner in owners]
 
 
-async def _look(services: Services, bundle: Bundle, places: asyncio.Semaphore) -> _Looked | None:
-    """Do the duties; None when they have to be tried again."""
-    async with places:
+Step = Callable[[Services, _Told], Awaitable[_Told]]
+
+
+class _Turns:
+    """Takes bundles a step further, a few at a time.
+
+    What is not done when the time *ends* is given back: a worker that holds on to it would find that
+    another one had claimed it meanwhile, again and again, until it counted as one that kills its workers.
+    """
+
+    def __init__(self, services: Services, ends: float) -> None:
+        self._services = services
+        self._ends = ends
+        self._places = asyncio.Semaphore(AT_ONCE)
+
+    async def take(self, step: Step, bundles: Sequence[_Told]) -> list[_Told]:
+        """Those that came through; the others were given back."""
+        done = await asyncio.gather(*(self._one(step, each) for each in bundles))
+        return [each for each in done if each is not None]
+
+    async def _one(self, step: Step, told: _Told) -> _Told | None:
+        inbox = self._services.inbox
         try:
-            needed = [each for each in bundle.notices if each.effect is not None]
-            notices = await _with_owner(services, needed)
-            await _do_duties(services, notices)
+            async with asyncio.timeout_at(self._ends), self._places:
+                return await step(self._services, told)
         except Unavailable as error:
-            await services.inbox.postpone(bundle, error.message, error.retry_after)
+            await inbox.postpone(told.bundle, error.message, error.retry_after)
+        except TimeoutError:
+            await inbox.postpone(told.bundle, "What it needs takes too long; ask again.", 1.0)
         except Exception as error:  # noqa: BLE001 one broken event must not hold up the others
-            _log_failure(bundle, error)
-            await services.inbox.strike(bundle, _failure(error))
-        else:
-            return _Looked(bundle, notices)
+            _log_failure(told.bundle, error)
+            await inbox.strike(told.bundle, _failure(error))
         return None
 
 
-async def _finish(services: Services, looked: Sequence[_Looked]) -> None:
-    """Forget, tell and settle; without the cache all of it is tried again."""
-    if not looked:
-        return
+async def _forget(services: Services, known: list[_Told]) -> list[_Told]:
+    """*known*, when what they touch is forgotten; none, and all given back, while the cache is away."""
+    forgotten = {name for each in known for notice in each.notices for name in notice.generations}
     try:
-        forgotten = {
-            name for each in looked for notice in each.notices for name in notice.generations
-        }
-        await services.cache.forget(*forgotten)
+        if forgotten:
+            await services.cache.forget(*forgotten)
     except Unavailable as error:
-        for each in looked:
+        for each in known:
             await services.inbox.postpone(each.bundle, error.message, error.retry_after)
+        return []
+    return known
+
+
+async def _tell(services: Services, done: Sequence[_Told]) -> None:
+    """Tell those who follow, and settle."""
+    if not done:
         return
-    await services.changes.publish(*(change for each in looked for change in each.changes))
-    for status in {each.status for each in looked}:
-        bundles = [each.bundle for each in looked if each.status is status]
+    await services.changes.publish(*(change for each in done for change in each.changes))
+    for status in {each.status for each in done}:
+        bundles = [each.bundle for each in done if each.status is status]
         await services.inbox.settle_all(bundles, status)
 
 
@@ -117,19 +146,19 @@ def _failure(error: Exception) -> str:
     return error.message if isinstance(error, Refused) else type(error).__name__
 
 
-async def _with_owner(services: Services, notices: list[Notice]) -> list[Notice]:
-    """*notices*, which speak of one object: who does not say whose it is learns it from one that does, or from Stripe."""
-    told = next((each for each in notices if each.customer), None)
-    if told is None:
-        told = await _read(services, notices)
-    if told is None:
-        return notices
-    return [
-        each
-        if each.customer
-        else replace(each, customer=told.customer, invoice=told.invoice, period=told.period)
-        for each in notices
-    ]
+async def _with_owner(services: Services, told: _Told) -> _Told:
+    """Those notices that do not say whose the object is learn it from one that does, or from Stripe."""
+    knows = next((each for each in told.notices if each.customer), None)
+    knows = knows or await _read(services, told.notices)
+    if knows is None:
+        return told
+    return replace(
+        told, notices=[each if each.customer else _of(knows, each) for each in told.notices]
+    )
+
+
+def _of(knows: Notice, notice: Notice) -> Notice:
+    return replace(notice, customer=knows.customer, invoice=knows.invoice, period=knows.period)
 
 
 async def _read(services: Services, notices: list[Notice]) -> Notice | None:
@@ -150,7 +179,8 @@ async def _read(services: Services, notices: list[Notice]) -> Notice | None:
     )
 
 
-async def _do_duties(services: Services, notices: list[Notice]) -> None:
+async def _do_duties(services: Services, told: _Told) -> _Told:
+    notices = told.notices
     if any(each.effect and each.effect.duty is Duty.WAKE_ALL for each in notices):
         await services.ledger.wake_parked()
     for customer in {each.customer for each in notices if each.customer is not None}:
@@ -158,6 +188,7 @@ async def _do_duties(services: Services, notices: list[Notice]) -> None:
         duties = {each.effect.duty for each in theirs if each.effect is not None}
         if duties - {Duty.NOTHING}:
             await _do(services, duties, customer, theirs)
+    return told
 
 
 async def _do(

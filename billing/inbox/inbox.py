@@ -73,6 +73,11 @@ class Inbox:
         self._requeue = self._script("requeue")
         self._trim = self._script("trim")
 
+    @property
+    def patience(self) -> float:
+        """Seconds that whoever claimed has before another may claim the same, less what settling takes."""
+        return 0.8 * self._policy.visibility_ms / 1000
+
     async def receive(self, notices: Sequence[Notice]) -> list[bool]:
         """Keep the events of *notices*, in one step; for each whether it is new."""
         events = orjson.dumps([to_arguments(notice) for notice in notices])

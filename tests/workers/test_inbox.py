@@ -13,6 +13,7 @@ from billing.cache import open_cache, tags
 from billing.changes import ChangeReason
 from billing.effects import Notice
 from billing.errors import StripeRejected
+from billing.inbox import Inbox, InboxPolicy
 from billing.inbox.events import EventStatus
 from billing.ledger import Ledger
 from billing.metering import record_usage
@@ -377,6 +378,50 @@ async def test_events_wait_while_the_cache_is_away(deaf: World) -> None:
     await deaf.worked()
 
     assert await statuses(deaf, "customer.updated") == [EventStatus.PROCESSED]
+
+
+async def test_what_stripe_answers_slowly_waits_and_does_not_fail(
+    deaf: World, redis: Redis
+) -> None:
+    """A worker that holds on to an event for longer than it is hidden looks like one that died of it."""
+    _, draft = await deaf.billed()
+    hasty = InboxPolicy(visibility_ms=250)
+    services = replace(deaf.services, inbox=Inbox(redis, hasty))
+    await services.inbox.receive(
+        [Notice("evt_thin", "invoice.updated", draft["id"], None, draft["id"])]
+    )
+    await deaf.sandbox.fault("slow", "GET /v1/invoices/{invoice}", times=100, seconds=2)
+    async with asyncio.TaskGroup() as working:
+        for _ in range(2 * hasty.max_strikes):
+            working.create_task(process_inbox(services, 10))
+            await asyncio.sleep(0.3)
+    waiting = await services.inbox.get("evt_thin")
+    assert waiting is not None
+    assert waiting.status is EventStatus.PENDING
+    assert waiting.failure == "What it needs takes too long; ask again."
+
+    await deaf.sandbox.no_faults()
+    await deaf.services.inbox.requeue("evt_thin")
+    await deaf.worked()
+
+    assert await statuses(deaf, "invoice.updated") == [EventStatus.PROCESSED]
+
+
+async def test_nobody_is_woken_before_the_catalogue_is_forgotten(deaf: World) -> None:
+    """Whoever is woken bills by the catalogue at once; with the old one it would be parked again."""
+    customer, _ = await deaf.billed()
+    held = await deaf.services.ledger.acquire(customer, this_month())
+    assert held is not None
+    await deaf.services.ledger.park(held.lease, SyncFailure("price_inactive", "It is archived."))
+    await deaf.services.inbox.receive([Notice("evt_price", "price.updated", "price_1")])
+    async with open_cache("redis://127.0.0.1:1") as nowhere:
+        await process_inbox(replace(deaf.services, cache=nowhere), 10)
+    assert (await deaf.ledger(customer)).stuck
+
+    await deaf.services.inbox.requeue("evt_price")
+    await deaf.worked()
+
+    assert (await deaf.ledger(customer)).stuck is None
 
 
 async def test_forgetting_and_settling_a_hundred_objects_costs_a_round_trip_each(
