@@ -5,11 +5,8 @@ a bad one is refused with the reason and never fails its neighbours.
 """
 
 import asyncio
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 from billing.budget import Lane
@@ -18,47 +15,14 @@ from billing.changes import Change, ChangeReason
 from billing.errors import ErrorCode, Overloaded, StripeRejected, Unavailable
 from billing.ledger import DeltaOutcome
 from billing.records import CustomerRecord
+from billing.reported import Rejection, ReportedDelta, checked, invalid
 from billing.services import Services
 from billing.usage import CustomerId, Price, UsageDelta
 
-MAX_TEXT = 255
 MAX_BATCH = 10_000
-QUANTITY = re.compile(r"-?\d{1,15}(?:\.\d{1,12})?", re.ASCII)
-RFC_3339 = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII
-)
-CUSTOMER = re.compile(r"cus_[A-Za-z0-9]{1,64}", re.ASCII)
-QUANTITY_FORM = (
-    "Write the quantity as a plain decimal string, at most 15 digits before the point and 12 after."
-)
-MOMENT_FORM = "Write the time as RFC 3339 with an offset, such as 2026-11-22T09:30:00Z."
 NOT_FOUND = 404
 # New customers are confirmed at Stripe so many at a time, and so long: the caller waits for the others.
 AT_ONCE, CONFIRM_SECONDS = 8, 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class ReportedDelta:
-    """A delta as a metering service wrote it, nothing checked yet; the contract's ``UsageDeltaInput``."""
-
-    id: str
-    customer_id: str
-    sku: str
-    quantity: object
-    occurred_at: object
-    app: str | None = None
-    region: str | None = None
-    organization: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """Why one delta was not counted; *path* names the field."""
-
-    id: str
-    code: ErrorCode
-    message: str
-    path: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +38,8 @@ class UsageReport:
 
 async def record_usage(services: Services, reported: Sequence[ReportedDelta]) -> UsageReport:
     """Count each of *reported* once; the answer comes after the ledger has made them durable."""
-    checked = [_checked(each) for each in reported]
-    deltas = [each for each in checked if isinstance(each, UsageDelta)]
+    read = [checked(each) for each in reported]
+    deltas = [each for each in read if isinstance(each, UsageDelta)]
     prices = await services.catalogue.by_sku({delta.sku for delta in deltas})
     priced = [delta for delta in deltas if delta.sku in prices]
     unconfirmed = await _introduce(services, priced, prices)
@@ -84,7 +48,7 @@ async def record_usage(services: Services, reported: Sequence[ReportedDelta]) ->
     outcomes = [each.outcome for each in recorded]
     await _announce(services, sent, outcomes)
 
-    rejected = [each for each in checked if isinstance(each, Rejection)]
+    rejected = [each for each in read if isinstance(each, Rejection)]
     rejected += [_unknown_sku(delta) for delta in deltas if delta.sku not in prices]
     rejected += [
         _unconfirmed(delta, unconfirmed[delta.customer])
@@ -104,72 +68,6 @@ async def record_usage(services: Services, reported: Sequence[ReportedDelta]) ->
         durability=durability,
         ledger_epoch=epoch,
     )
-
-
-def _checked(raw: ReportedDelta) -> UsageDelta | Rejection:
-    """*raw* as exact values, or the first thing that is wrong with it."""
-    problem = _wrong_text(raw)
-    if problem is not None:
-        return problem
-    amount = quantity(raw.quantity)
-    if amount is None:
-        return _invalid(raw.id, "quantity", QUANTITY_FORM)
-    occurred_at = moment(raw.occurred_at)
-    if occurred_at is None:
-        return _invalid(raw.id, "occurredAt", MOMENT_FORM)
-    return UsageDelta(
-        id=raw.id,
-        customer=CustomerId(raw.customer_id),
-        sku=raw.sku,
-        quantity=amount,
-        occurred_at=occurred_at,
-        app=raw.app or None,
-        region=raw.region or None,
-        organization=raw.organization or None,
-    )
-
-
-def _wrong_text(raw: ReportedDelta) -> Rejection | None:
-    for field, text in (("id", raw.id), ("sku", raw.sku)):
-        if not 0 < len(text) <= MAX_TEXT or not text.isprintable() or "~" in text:
-            return _invalid(
-                raw.id[:MAX_TEXT],
-                field,
-                f"Give {field} 1 to {MAX_TEXT} printable characters, none of them '~'.",
-            )
-    for field, label in (
-        ("app", raw.app),
-        ("region", raw.region),
-        ("organization", raw.organization),
-    ):
-        if label is not None and (len(label) > MAX_TEXT or not label.isprintable()):
-            return _invalid(raw.id, field, f"Give {field} at most {MAX_TEXT} printable characters.")
-    if raw.sku.startswith("adj:"):
-        return _invalid(
-            raw.id, "sku", "No SKU starts with 'adj:'; corrections are made with adjustUsage."
-        )
-    if not CUSTOMER.fullmatch(raw.customer_id):
-        return _invalid(
-            raw.id, "customerId", "Give the Stripe customer id, which starts with cus_."
-        )
-    return None
-
-
-def quantity(sent: object) -> Decimal | None:
-    """The number that *sent* spells out, None for anything but a plain decimal string."""
-    if isinstance(sent, str) and QUANTITY.fullmatch(sent):
-        return Decimal(sent)
-    return None
-
-
-def moment(sent: object) -> datetime | None:
-    """The UTC time that *sent*, an RFC 3339 string, names; None when it names none."""
-    if not isinstance(sent, str) or not RFC_3339.fullmatch(sent):
-        return None
-    try:
-        return datetime.fromisoformat(sent).astimezone(UTC)
-    except (ValueError, OverflowError):  # 30 February, or a year that an offset pushes below 1
-        return None
 
 
 async def _introduce(
@@ -238,10 +136,6 @@ async def _announce(
     await services.changes.publish(*(Change(each, ChangeReason.USAGE) for each in counted))
 
 
-def _invalid(delta_id: str, field: str, message: str) -> Rejection:
-    return Rejection(delta_id, ErrorCode.INVALID_INPUT, message, (field,))
-
-
 def _unconfirmed(delta: UsageDelta, error: Unavailable | StripeRejected) -> Rejection:
     return Rejection(
         delta.id,
@@ -271,22 +165,22 @@ _REFUSALS = {
         "This id was counted before with other content; the first one stands. Send a change under a new id.",
         ("id",),
     ),
-    DeltaOutcome.TOO_OLD: lambda delta: _invalid(
+    DeltaOutcome.TOO_OLD: lambda delta: invalid(
         delta.id,
         "occurredAt",
         "This happened longer ago than usage is accepted for; correct the bill with adjustUsage.",
     ),
-    DeltaOutcome.IN_FUTURE: lambda delta: _invalid(
+    DeltaOutcome.IN_FUTURE: lambda delta: invalid(
         delta.id,
         "occurredAt",
         "This time is in the future; check the sender's clock.",
     ),
-    DeltaOutcome.OUT_OF_RANGE: lambda delta: _invalid(
+    DeltaOutcome.OUT_OF_RANGE: lambda delta: invalid(
         delta.id,
         "quantity",
         "With this delta the line would exceed 15 digits before the point; check the quantity.",
     ),
-    DeltaOutcome.WRONG_CURRENCY: lambda delta: _invalid(
+    DeltaOutcome.WRONG_CURRENCY: lambda delta: invalid(
         delta.id,
         "sku",
         "This SKU's price is in another currency than the customer's invoices; use a price in theirs.",

@@ -13,7 +13,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from billing.errors import ErrorCode, Unavailable
-from billing.metering import MAX_BATCH, Rejection, ReportedDelta, UsageReport, record_usage
+from billing.metering import MAX_BATCH, UsageReport, record_usage
+from billing.reported import Rejection, ReportedDelta
 from billing.services import Services
 from gateway.auth import Tokens
 from gateway.graphql.params import read_body

@@ -6,7 +6,8 @@ import strawberry
 
 from billing import metering
 from billing.errors import ErrorCode, Refused
-from billing.metering import MAX_BATCH, Rejection, ReportedDelta
+from billing.metering import MAX_BATCH
+from billing.reported import Rejection, ReportedDelta
 from resolvers.context import Info
 from resolvers.payloads import Durability, RecordUsagePayload, RejectedDelta
 from resolvers.refusing import refusing

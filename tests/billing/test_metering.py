@@ -8,7 +8,8 @@ import pytest
 
 from billing import metering
 from billing.errors import ErrorCode
-from billing.metering import moment, quantity, record_usage
+from billing.metering import record_usage
+from billing.reported import moment, quantity
 from billing.services import Services
 from billing.usage import CustomerId, LineKey, Period
 from tests.support.shop import Shop, delta

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from billing.metering import MOMENT_FORM, QUANTITY_FORM
+from billing.reported import MOMENT_FORM, QUANTITY_FORM
 from tests.resolvers.conftest import METERING, SUPPORT, Desk
 
 RECORD = """mutation ($deltas: [UsageDeltaInput!]!) { recordUsage(input: {deltas: $deltas}) {

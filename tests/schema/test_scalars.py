@@ -8,7 +8,7 @@ from graphql import GraphQLError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.metering import quantity
+from billing.reported import quantity
 from schema.types import inputs
 from schema.types.scalars import write_decimal, write_moment
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from itertools import count
 
 from billing.budget import Lane
-from billing.metering import ReportedDelta
+from billing.reported import ReportedDelta
 from billing.services import Services
 
 CENTS = {"machine-seconds": "0.0031", "volume-hours": "0.0205479452", "egress-gb": "2"}
