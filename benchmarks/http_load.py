@@ -123,7 +123,8 @@ class _Client(asyncio.Protocol):
             return
         self._received = b""
         self._shared.answers += 1
-        good = received.startswith(b"HTTP/1.1 20") and b'"errors"' not in body
+        told = body.replace(b'"errors":[]', b"")
+        good = received.startswith(b"HTTP/1.1 20") and b'"errors"' not in told
         self._shared.failures += not good
         self.next()
 
