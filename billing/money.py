@@ -35,6 +35,7 @@ THREE_DECIMAL = frozenset(["bhd", "jod", "kwd", "omr", "tnd"])
 # 15+12 digits of quantity times 12+12 digits of unit amount fit without rounding.
 EXACT = Context(prec=80)
 QUANTITY_PLACES = 12
+MINOR = {places: Decimal(1).scaleb(-places) for places in (0, 2, 3)}
 QUANTITY_STEP = Decimal(1).scaleb(-QUANTITY_PLACES)
 
 
@@ -70,8 +71,11 @@ class Money:
     @property
     def formatted(self) -> str:
         """For people: ``USD 1,234.50``; a sub-cent amount keeps all of its digits."""
-        plain = self.amount.quantize(Decimal(1).scaleb(-exponent(self.currency)), context=EXACT)
-        shown = plain if plain == self.amount else EXACT.plus(self.amount).normalize(EXACT)
+        unit = MINOR[exponent(self.currency)]
+        shown = self.amount
+        if not shown.same_quantum(unit):  # nearly all amounts came in minor units
+            plain = shown.quantize(unit, context=EXACT)
+            shown = plain if plain == shown else EXACT.plus(shown).normalize(EXACT)
         return f"{self.currency.upper()} {shown:,f}"
 
     def __add__(self, other: "Money") -> "Money":

@@ -8,7 +8,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Generic, TypeVar, cast
 
-from aiodataloader import DataLoader
+from aiodataloader import DataLoader, dispatch_queue
+from aiodataloader import Loader as Asked
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -25,7 +26,7 @@ class Loader(Generic[K, V]):
     ) -> None:
         self._batch = batch
         self._running: set[asyncio.Task[object]] = set()
-        self._loader: DataLoader[K, V] = DataLoader(self._answers)
+        self._loader: DataLoader[K, V] = _DataLoader(self._answers)
 
     @classmethod
     def each(cls, one: Callable[[K], Awaitable[V]]) -> "Loader[K, V]":
@@ -61,6 +62,16 @@ class Loader(Generic[K, V]):
         if task is not None:
             self._running.add(task)
             task.add_done_callback(self._running.discard)
+
+
+class _DataLoader(DataLoader[K, V]):
+    """aiodataloader, without the task that it starts in order to start a batch's task."""
+
+    def do_resolve_reject(self, key: K, future: "asyncio.Future[V]") -> None:
+        """Put *key* on the queue, which is dispatched once what runs in this loop tick has asked."""
+        self._queue.append(Asked(key=key, future=future))
+        if len(self._queue) == 1:
+            self.loop.call_soon(dispatch_queue, self)
 
 
 def _seen(loading: "asyncio.Future[V]") -> None:

@@ -76,16 +76,18 @@ class Reading:
 
     async def get(self, get: Get) -> Cached:
         """What Stripe has, as fresh as the cache promises; value None: it has nothing under this id."""
+        loads: list[Tally] = []
 
         async def load() -> Any | None:
-            body = await self._read(get.path, get.params)
+            with tally() as sent:
+                loads.append(sent)
+                body = await self._read(get.path, get.params)
             return None if body is None else get.keep(body)
 
-        with tally() as sent:
-            cached = await self.services.cache.fetch(
-                get.entry, load, shape=get.shape, parts=lambda _: get.others
-            )
-        self.cost.count(cached, sent.calls)
+        cached = await self.services.cache.fetch(
+            get.entry, load, shape=get.shape, parts=lambda _: get.others
+        )
+        self.cost.count(cached, sum([sent.calls for sent in loads]))
         self.footprint.add(cached.generations)
         return cached
 

@@ -24,6 +24,7 @@ from resolvers.payment_method import PaymentMethod
 from resolvers.query import Query
 from resolvers.subscription import Subscription
 from resolvers.webhook_event import WebhookEvent
+from schema.direct import call_directly
 from schema.types.scalars import SCALARS
 
 STANDS = GraphQLDirective(
@@ -44,6 +45,7 @@ def build_schema() -> strawberry.Schema:
         config=StrawberryConfig(scalar_map=SCALARS),
     )
     core: GraphQLSchema = schema._schema  # noqa: SLF001 Strawberry shows graphql-core's schema nowhere else
+    call_directly(schema)
     enforce(core)
     core.directives = (*core.directives, STANDS)
     _tidy_arguments(core)

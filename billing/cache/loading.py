@@ -56,14 +56,30 @@ class Loading:
         self._memory = memory
         self._turns: Turns[Cached] = Turns()
         self._looking: Tick[Entry, Look] = Tick(partial(server.look, lease=policy.lease))
+        self._glancing: Tick[Entry, Look] = Tick(server.look)
 
     async def bring(self, ask: Ask) -> Cached:
-        """The value, by a flow that begins after this call; raises as ``Cache.fetch`` does."""
-        return await self._turns.take(ask.entry.key, partial(self._turn, ask))
+        """The value, by what begins after this call; raises as ``Cache.fetch`` does.
+
+        Nearly always Redis has it: a look that orders nothing leaves nobody waiting when its asker is
+        cancelled, so it needs no flow of its own.
+        """
+        return await self._glance(ask) or await self._turns.take(
+            ask.entry.key, partial(self._turn, ask)
+        )
 
     async def close(self) -> None:
         """Stop loading."""
         await self._turns.close()
+
+    async def _glance(self, ask: Ask) -> Cached | None:
+        """What Redis has, if it is fresh."""
+        try:
+            look = await self._glancing.ask(ask.entry)
+        except CacheGone:
+            return None
+        found = _kept(ask, look) if look.state is State.HIT else None
+        return found and self._remember(ask, look, found)
 
     async def _turn(self, ask: Ask) -> Cached:
         try:
@@ -151,7 +167,7 @@ class Loading:
         """Keep *found* in the process: under *look*'s generations, or only as the last one known."""
         if look.generations:
             standing = dict(zip(ask.entry.generations, look.generations, strict=True))
-            found = replace(found, generations=standing)
+            found = Cached(found.value, found.source, found.fetched_at, standing)
         self._memory.put(ask.entry.key, found, fresh=look.fresh, json_bytes=len(look.kept))
         return found
 

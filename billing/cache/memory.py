@@ -43,7 +43,7 @@ class Memory:
 
     def put(self, key: str, cached: Cached, *, fresh: float, json_bytes: int) -> None:
         """Hold *cached*, fresh for so many seconds while its generations stand."""
-        held = replace(cached, source=Source.CACHE)
+        held = cached if cached.source is Source.CACHE else replace(cached, source=Source.CACHE)
         fresh_until = time.monotonic() + (0 if cached.generations is None else fresh)
         self._held.put(key, (held, fresh_until), HELD_BYTES * json_bytes)
 

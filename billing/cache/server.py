@@ -94,13 +94,16 @@ class CacheServer:
             raise CacheGone
         return cast("dict[str, bytes]", values)
 
-    async def look(self, entries: Sequence[Entry], lease: float) -> list[Look]:
-        """What is known of *entries*; a token in an answer is good for *lease* seconds."""
+    async def look(self, entries: Sequence[Entry], lease: float | None = None) -> list[Look]:
+        """What is known of *entries*; a token in an answer is good for *lease* seconds.
+
+        Without a lease nobody is told to load anything.
+        """
 
         def ask(prefix: str) -> Awaitable[Any]:
             keys = [key for entry in entries for key in _keys(prefix, entry)]
             counts = [len(entry.generations) for entry in entries]
-            arguments = [_nonce(), _ms(lease), GENERATION_MS, *counts]
+            arguments = [_nonce(), "" if lease is None else _ms(lease), GENERATION_MS, *counts]
             return self._look(keys, cast("Any", arguments), self._reading)
 
         return [Look.of(answer) for answer in await self._read(ask)]

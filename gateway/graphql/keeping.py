@@ -5,7 +5,7 @@ cost what a static page does. Whether an answer may be given again is the `Keepe
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -44,19 +44,6 @@ class Keeper(Protocol):
 
     def keep(self, key: Key, response: KeptResponse, context: Any, until: float) -> None:
         """Keep *response*, if what *context* saw allows it, at most *until* (seconds since 1970)."""
-
-
-@dataclass(slots=True)
-class Watched:
-    """Makes contexts as *make* does, and remembers the last."""
-
-    make: Callable[[], Any]
-    made: Any = None
-
-    def __call__(self) -> Any:
-        """A context."""
-        self.made = self.make()
-        return self.made
 
 
 class Again:

@@ -28,10 +28,14 @@ def no_report(_context: Any) -> Iterator[Callable[[], Body]]:
 
 
 class Answer(NamedTuple):
-    """The *body* of an answer, and the *kind* of operation that it answers; None when none was let in."""
+    """The *body* of an answer, the *kind* of operation that it answers, and the *context* that it was made with.
+
+    Both are None when nothing was let in.
+    """
 
     body: Body
     kind: OperationType | None = None
+    context: Any = None
 
 
 class Operations:
@@ -62,7 +66,9 @@ class Operations:
         """The one answer to a query or mutation; a mutation is done to its end even if nobody waits."""
         try:
             admitted = await self._admission.admit(params, caller, kinds)
-            return Answer(await self._answer(admitted, params, caller), admitted.kind)
+            context = caller.context()
+            body = await self._answer(admitted, params, caller, context)
+            return Answer(body, admitted.kind, context)
         except Exception as error:  # noqa: BLE001 nothing may leave unmasked
             return Answer(self._stopped(error, caller))
 
@@ -73,7 +79,7 @@ class Operations:
         try:
             admitted = await self._admission.admit(params, caller, kinds)
             if admitted.kind is not OperationType.SUBSCRIPTION:
-                yield await self._answer(admitted, params, caller)
+                yield await self._answer(admitted, params, caller, caller.context())
                 return
             context = caller.context()
             with self._report(context) as figures:
@@ -87,8 +93,9 @@ class Operations:
         except Exception as error:  # noqa: BLE001 nothing may leave unmasked
             yield self._stopped(error, caller)
 
-    async def _answer(self, admitted: Admitted, params: Params, caller: Caller) -> Body:
-        context = caller.context()
+    async def _answer(
+        self, admitted: Admitted, params: Params, caller: Caller, context: Any
+    ) -> Body:
         with self._report(context) as figures:
             executing = self._executed(admitted, params, context)
             result = await (

@@ -7,23 +7,30 @@ long as its document is kept, that is done once, and so is finding out what of i
 from collections.abc import Awaitable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple, cast
 
 from graphql import (
     DirectiveNode,
     DocumentNode,
+    GraphQLError,
+    GraphQLField,
     GraphQLList,
     GraphQLNonNull,
     GraphQLObjectType,
     GraphQLOutputType,
+    ListValueNode,
+    ObjectValueNode,
     VariableNode,
     Visitor,
+    get_argument_values,
+    get_nullable_type,
     is_leaf_type,
     visit,
 )
 from graphql.execution.collect_fields import CollectedFields, FieldDetailsList, GroupedFieldSet
 from graphql.pyutils import AwaitableOrValue, Path
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+from strawberry.types.field import StrawberryField
 
 from gateway.graphql.plain_fields import (
     Complete,
@@ -38,6 +45,8 @@ from gateway.graphql.plain_fields import (
 )
 
 MOST_PLANS = 16
+VARYING = (VariableNode, ListValueNode, ObjectValueNode)
+"""Values that a variable may stand in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +56,13 @@ class Chosen:
     chosen: GroupedFieldSet
     steps: Sequence[Step]
     others: GroupedFieldSet
+
+
+class Call(NamedTuple):
+    """An asynchronous *field* that was asked for with the same *arguments* each time: no variable is among them."""
+
+    field: GraphQLField
+    arguments: Mapping[str, Any]
 
 
 @dataclass(slots=True)
@@ -61,6 +77,7 @@ class Plan:
         default_factory=dict
     )
     chosen: dict[tuple[str, int], Chosen] = field(default_factory=dict)
+    calls: dict[tuple[str, int], Call | None] = field(default_factory=dict)
 
 
 class Plans:
@@ -134,6 +151,51 @@ class PlannedExecutor(StrawberryGraphQLCoreExecutionContext):
         if isinstance(executed, dict):
             return _in_order(grouped_field_set, read, executed)
         return _merged(grouped_field_set, read, executed)
+
+    def execute_field(
+        self,
+        parent_type: GraphQLObjectType,
+        source: Any,
+        field_details_list: FieldDetailsList,
+        path: Path,
+        position_context: Any,
+    ) -> AwaitableOrValue[Any]:
+        """The value of a field that is resolved; its arguments are read once, if they can be."""
+        key = (parent_type.name, id(field_details_list))
+        if key not in self._plan.calls:
+            self._plan.calls[key] = self._call(parent_type, field_details_list)
+        call = self._plan.calls[key]
+        if call is None:
+            return super().execute_field(
+                parent_type, source, field_details_list, path, position_context
+            )
+        field, arguments = call
+        nodes = [each.node for each in field_details_list]
+        info = self.build_resolve_info(field, nodes, parent_type, path)
+        try:
+            result = cast("Any", field.resolve)(source, info, **arguments)
+        except Exception as error:  # noqa: BLE001 graphql-core's to place
+            self.handle_field_error(error, field.type, field_details_list, path)
+            return None
+        return self.complete_awaitable_value(
+            field.type, field_details_list, info, path, result, position_context
+        )
+
+    def _call(self, parent_type: GraphQLObjectType, details: FieldDetailsList) -> Call | None:
+        node = details[0].node
+        field = self.schema.get_field(parent_type, node.name.value)
+        definition = field and field.extensions.get("strawberry-definition")
+        if field is None or not isinstance(definition, StrawberryField) or not definition.is_async:
+            return None
+        constant = not any(isinstance(each.value, VARYING) for each in node.arguments or ())
+        leaves = all(is_leaf_type(get_nullable_type(each.type)) for each in field.args.values())
+        if definition.is_subscription or self.middleware_manager or not (constant and leaves):
+            return None
+        try:
+            arguments = get_argument_values(field, node)
+        except GraphQLError:
+            return None
+        return Call(field, arguments)
 
     def _choice(self, parent_type: GraphQLObjectType, chosen: GroupedFieldSet) -> Chosen:
         key = (parent_type.name, id(chosen))

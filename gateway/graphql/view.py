@@ -7,7 +7,6 @@ only the Authorization header says who asks, and no browser sends that by itself
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -25,7 +24,7 @@ from gateway.graphql.errors import LEGACY_REQUEST_ERROR, REQUEST_ERROR, STATUS
 from gateway.graphql.event_stream import EventStream
 from gateway.graphql.farewell import Farewell
 from gateway.graphql.frame_adapter import FrameAdapter
-from gateway.graphql.keeping import KEY, Keeper, KeptResponse, Watched
+from gateway.graphql.keeping import KEY, Keeper, KeptResponse
 from gateway.graphql.leaving import while_awaited
 from gateway.graphql.operations import Operations
 from gateway.graphql.params import read_params
@@ -96,13 +95,12 @@ class GraphQLView(GraphQL[Any, None]):
         params = await read_params(request, limit=MAX_BODY)
         kinds = KINDS[request.method, media is MediaType.EVENTS]
         if media is not MediaType.EVENTS:
-            watched = Watched(caller.context)
-            answer = self.operations.execute(params, replace(caller, context=watched), kinds)
-            body, kind = await while_awaited(answer, request.receive)
+            answer = self.operations.execute(params, caller, kinds)
+            body, kind, context = await while_awaited(answer, request.receive)
             response = _response(body, media)
             key = request.scope.get(KEY)
             if self.keeper and key and kind is OperationType.QUERY and "errors" not in body:
-                self.keeper.keep(key, KeptResponse.of(response), watched.made, caller.until)
+                self.keeper.keep(key, KeptResponse.of(response), context, caller.until)
             return response
         if not self.places.take(caller.name):
             raise HttpRefusal(

@@ -26,7 +26,9 @@ def write_moment(value: datetime) -> str:
     """RFC 3339 in UTC, always with three fractional digits: ``2026-11-01T00:00:00.000Z``."""
     if value.tzinfo is None:
         raise GraphQLError("A moment without an offset cannot be answered.")
-    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if value.tzinfo is not UTC:
+        value = value.astimezone(UTC)
+    return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 DECIMAL = strawberry.scalar(

@@ -1,6 +1,6 @@
 -- What is known of some entries, and who is to load those that are not.
 -- KEYS: for each entry its key, then its generations.
--- ARGV: unique text for this call, lease ms, lifetime of a generation in ms, then the number of
+-- ARGV: unique text for this call, lease ms ('': order nothing), lifetime of a generation in ms, then the number of
 --       generations of each entry.
 -- Answers for each entry: state, generations, token or '', value or '', ms it stays fresh, ms it stays usable.
 --   hit     fresh
@@ -52,7 +52,7 @@ for i = 4, #ARGV do
 
     local state, token = 'hit', ''
     if fresh <= 0 then
-        if not loading and not failed then
+        if lease and not loading and not failed then
             token = order(entry, standing, i)
         end
         if usable > 0 then
