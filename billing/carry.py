@@ -18,8 +18,8 @@ Lines = Sequence[tuple[LineKey, StripeLine]]
 
 def price_ids(snapshot: Snapshot, lines: Lines) -> dict[LineKey, str]:
     """The price each line is counted at: the ledger's, or Stripe's for a line the ledger has lost."""
-    stated = {key: line.price for key, line in lines if line.price}
-    return {**stated, **snapshot.prices}
+    stated = {key: line.price or line.marked for key, line in lines}
+    return {**{key: price for key, price in stated.items() if price}, **snapshot.prices}
 
 
 def residuals(snapshot: Snapshot, lines: Lines, prices: Prices) -> dict[LineKey, Decimal]:

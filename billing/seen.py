@@ -22,7 +22,7 @@ class SeenLine:
 
     *standing* is the line as it counts now. A line by price has Stripe's own quantity, which a person
     may have edited; a line by bare amount (a credit, the rest) has quantity and price from our
-    metadata. A line by price that a person turned into a bare amount has no price.
+    metadata. A line by price that a person turned into a bare amount has no price but the marked one.
     """
 
     key: LineKey | None
@@ -40,7 +40,9 @@ class SeenLine:
             quantity = _decimal(body.get("quantity_decimal"))
         if quantity is None:
             quantity = Decimal(body.get("quantity") or 0)
-        return cls(key, StripeLine(body["id"], quantity, price or "", int(body["amount"])))
+        marked = "" if price else metadata.get(marks.PRICE, "")
+        line = StripeLine(body["id"], quantity, price or "", int(body["amount"]), marked)
+        return cls(key, line)
 
 
 @dataclass(frozen=True, slots=True)

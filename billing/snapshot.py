@@ -35,13 +35,15 @@ class StripeLine:
     """A line of ours as Stripe last confirmed it.
 
     *amount* is Stripe's, in minor units; *price* the Price id it counts by. A line sent as a bare
-    amount (credits: Stripe takes no negative quantity) carries its quantity in our metadata.
+    amount (credits: Stripe takes no negative quantity) carries its quantity in our metadata. Where a person
+    typed an amount there is no price; *marked* is the one that our metadata still names.
     """
 
     id: str
     quantity: Decimal
     price: str
     amount: int
+    marked: str = ""
 
 
 class OpKind(StrEnum):

@@ -82,6 +82,7 @@ def lines_json(lines: Mapping[LineKey, StripeLine]) -> bytes:
                 "quantity": plain(line.quantity),
                 "price": line.price,
                 "amount": line.amount,
+                **({"marked": line.marked} if line.marked else {}),
             }
             for key, line in lines.items()
         },
@@ -130,7 +131,11 @@ def _verifies(head: _Fields, epoch: str) -> tuple[str, str]:
 def _lines(raw: bytes | None) -> dict[LineKey, StripeLine]:
     return {
         LineKey(key): StripeLine(
-            line["id"], Decimal(line["quantity"]), line["price"], line["amount"]
+            line["id"],
+            Decimal(line["quantity"]),
+            line["price"],
+            line["amount"],
+            line.get("marked", ""),
         )
         for key, line in orjson.loads(raw or b"{}").items()
     }

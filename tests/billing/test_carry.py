@@ -54,6 +54,11 @@ def test_what_a_person_changed_counts_as_what_it_came_to(
     assert _left({"cpu": "5"}, line) == {"cpu": Decimal(left)}
 
 
+def test_a_typed_amount_counts_also_on_a_line_that_the_ledger_has_lost() -> None:
+    """The mark on the line names the price that it had."""
+    assert _left({}, line_body("il_1", 6, "cpu", told="5")) == {"cpu": Decimal(-3)}
+
+
 def test_a_credit_counts_by_its_quantity() -> None:
     """It went to Stripe as a bare amount, its quantity beside it."""
     line = line_body("il_1", -2, "ram", told="-3")

@@ -4,7 +4,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from redis.asyncio import Redis
 
+from billing import keys
 from billing.budget import Lane
 from billing.effects import Notice
 from billing.metering import record_usage
@@ -165,6 +167,27 @@ async def test_a_voided_invoice_waits_for_a_person(account: Account) -> None:
     await account.world.services.inbox.receive([late])
     await account.world.worked()
     assert await ledger.held(account.customer) is None  # told late, of what a person has decided
+
+
+async def test_an_amount_that_a_person_typed_comes_back_though_the_ledger_lost_the_line(
+    account: Account, redis_url: str
+) -> None:
+    """Its mark still names the price; the customer pays what was used, on this bill and the next."""
+    await use(account, "30")
+    await account.flush()
+    (invoice,) = await account.invoices()
+    line = invoice["lines"]["data"][0]["id"]
+    await account.world.sandbox.dashboard("edit_line", invoice["id"], line=line, amount=1000)
+    await account.world.sandbox.dashboard("finalize", invoice["id"])
+    async with Redis.from_url(redis_url) as redis:
+        lost = str(keys.period(account.customer, account.period))
+        await redis.delete(*[key async for key in redis.scan_iter(f"{lost}*")])
+    await account.world.services.ledger.request_verify(account.customer, account.period)
+    outcomes = [(await account.flush()).outcome for _ in range(2)]
+
+    following = await account.world.services.ledger.peek(account.customer, account.period.next())
+    assert outcomes == [FlushOutcome.WAITING, FlushOutcome.SEALED]
+    assert following.totals[LineKey(f"egress-gb~{account.period}")] == -500
 
 
 async def test_a_second_draft_of_a_month_is_deleted(account: Account) -> None:

@@ -23,7 +23,8 @@ local moved = {}
 for i = 7, #ARGV, 2 do
     local line, hi, lo = ARGV[i], parsed(ARGV[i + 1])
     local here = redis.call('HGET', part(period, 'totals'), line)
-    local price, have_hi, have_lo = stripe_lines[line] and stripe_lines[line].price, 0, 0
+    local at_stripe = stripe_lines[line]
+    local price, have_hi, have_lo = at_stripe and (at_stripe.marked or at_stripe.price), 0, 0
     if here then
         local quantity
         price, quantity = price_and_quantity(here)
