@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 from redis import exceptions as redis_errors
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff, NoBackoff
 
@@ -20,6 +20,7 @@ from billing.errors import LedgerUnavailable
 from billing.inbox import Inbox
 from billing.ledger import Ledger, LedgerPolicy
 from billing.line_places import LinePlaces
+from billing.servers import server, servers
 from billing.settings import Environment, Settings, SettingsRefused
 from billing.stripe_api import StripeApi
 from billing.syncs import Syncs
@@ -50,13 +51,14 @@ class Services:
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
     """Everything, connected; SettingsRefused when the ledger cannot be trusted with money."""
     async with AsyncExitStack() as stack:
-        durable = await stack.enter_async_context(_durable(settings.redis_url))
+        durable = _durable(settings.redis_url)
+        stack.push_async_callback(durable.aclose)
         cache = await stack.enter_async_context(open_cache(settings.cache))
         ledger = Ledger(durable, policy=_ledger_policy(settings))
         await _trust(ledger, settings)
         # Beside the queue: losing the budget costs a few refused calls, keeping it is not worth an fsync.
         quick = await stack.enter_async_context(
-            Redis.from_url(settings.queue, socket_timeout=1, retry=Retry(NoBackoff(), 1)),
+            server(settings.queue, Redis, socket_timeout=1, retry=Retry(NoBackoff(), 1)),
         )
         disposable = await stack.enter_async_context(
             Redis.from_url(settings.cache, socket_timeout=1, socket_connect_timeout=1)
@@ -82,9 +84,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         )
 
 
-def _durable(url: str) -> Redis:
+def _durable(url: str) -> Redis | RedisCluster:
     """The ledger's client: patient through a restart of its server, because every script may be repeated."""
-    client: Redis = Redis.from_url(
+    return servers(
         url,
         socket_timeout=10,
         socket_connect_timeout=3,
@@ -98,7 +100,6 @@ def _durable(url: str) -> Redis:
             redis_errors.BusyLoadingError,
         ],
     )
-    return client
 
 
 def _ledger_policy(settings: Settings) -> LedgerPolicy:

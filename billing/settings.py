@@ -5,17 +5,30 @@ default) lets one server stand for all three. Both ask for a durable ledger.
 """
 
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Self, TypeAlias
 
-from pydantic import PositiveInt, SecretStr, ValidationError, model_validator
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from billing.servers import CLUSTER, ONE, SENTINEL, is_address
 
 STRIPE_API_BASE = "https://api.stripe.com"
 MIN_SECRET = 16
+Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 CURES = {
     "BILLING_STRIPE_API_KEY": "copy a secret or restricted key from Stripe's Dashboard (Developers, API keys)",
     "BILLING_STRIPE_WEBHOOK_SECRETS": "give the endpoint's signing secret, which `python -m webhooks` prints",
     "BILLING_REDIS_URL": "give the address of the ledger's server, such as redis://ledger:6379/0",
+    "BILLING_QUEUE_URL": "give the address of one server or of Sentinels, such as redis://queue:6379/0",
+    "BILLING_CACHE_URL": "give the address of one server, such as redis://cache:6379/0",
     "BILLING_JWT_SECRET": "give the secret that your issuer signs tokens with, or set BILLING_JWKS_URL instead",
 }
 
@@ -46,7 +59,7 @@ class Settings(BaseSettings):
     jwt_secret: SecretStr | None = None
     jwks_url: str | None = None
     # Usage is acknowledged once so many replicas of the ledger's server have it too; not for a cluster.
-    ledger_replicas: int = 0
+    ledger_replicas: NonNegativeInt = 0
     # Serve although the ledger's server may forget, or will not say whether it does (CONFIG forbidden);
     # `/readyz` then warns where it would refuse.
     accept_volatile_ledger: bool = False
@@ -58,38 +71,38 @@ class Settings(BaseSettings):
 
     # Where a worker answers Prometheus (the gateway's figures are at /metrics); port 0 is nowhere.
     host: str = "127.0.0.1"
-    metrics_port: int = 0
+    metrics_port: Annotated[int, Field(ge=0, lt=65_536)] = 0
 
     # Metering: what is still accepted, in seconds before and after now.
-    usage_max_age: int = 35 * 86_400
-    usage_max_future: int = 300
+    usage_max_age: PositiveInt = 35 * 86_400
+    usage_max_future: NonNegativeInt = 300
 
     # Flushing unasked (docs/scheduling.md weighs staleness against calls): how long recorded usage may
     # wait before Stripe is told, in seconds; the money (minor units) that ends the wait earlier; the
     # quiet time between two looks at one customer; and the share by which customers are spread.
-    flush_interval: float = 12 * 3600
-    flush_stake: int = 2_000
-    flush_pause: float = 900
-    flush_jitter: float = 0.2
+    flush_interval: Positive = 12 * 3600
+    flush_stake: NonNegativeInt = 2_000
+    flush_pause: NotNegative = 900
+    flush_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.2
     # How long a worker that died keeps others from its customer, in seconds: well above Stripe's
     # longest answer (20 s), because a slow worker is not a dead one.
-    flush_lease: float = 60
+    flush_lease: Positive = 60
     # Closing: how long after the period's end late usage still joins it, and how long nothing may
     # have been in doubt before an invoice is finalized (three times Stripe's longest answer).
-    settle_window: float = 3600
-    quiet_time: float = 600
+    settle_window: NotNegative = 3600
+    quiet_time: NotNegative = 600
 
     # Stripe's published rates per second (docs.stripe.com/rate-limits) and the share we use.
-    stripe_rate: float = 100
-    stripe_endpoint_rate: float = 25
-    stripe_search_rate: float = 20
-    stripe_share: float = 0.8
+    stripe_rate: Positive = 100
+    stripe_endpoint_rate: Positive = 25
+    stripe_search_rate: Positive = 20
+    stripe_share: Annotated[float, Field(gt=0, le=1)] = 0.8
     # List calls at the same time (Stripe limits slow calls by concurrency, without naming a figure),
     # reads in 30 days (500 for each payment you take, 10,000 at least: set it to yours), and the
     # seconds that a call waits for room before it is told to come back.
     stripe_list_concurrency: PositiveInt = 8
-    stripe_read_allowance: int = 500_000
-    stripe_max_wait: float = 5
+    stripe_read_allowance: PositiveInt = 500_000
+    stripe_max_wait: NotNegative = 5
 
     @model_validator(mode="before")
     @classmethod
@@ -105,8 +118,13 @@ class Settings(BaseSettings):
         for name, secret in self._secrets():
             if len(secret.get_secret_value()) < MIN_SECRET:
                 raise ValueError(_cured(name, f"is empty or shorter than {MIN_SECRET} characters"))
-        if "://" not in self.redis_url:
-            raise ValueError(_cured("BILLING_REDIS_URL", "names no server"))
+        for name, url, kinds in (
+            ("BILLING_REDIS_URL", self.redis_url, ONE | SENTINEL | CLUSTER),
+            ("BILLING_QUEUE_URL", self.queue, ONE | SENTINEL),
+            ("BILLING_CACHE_URL", self.cache, ONE),
+        ):
+            if not is_address(url, kinds):
+                raise ValueError(_cured(name, "names no server that can be used for it"))
         if not self.stripe_webhook_secrets:
             raise ValueError(_cured("BILLING_STRIPE_WEBHOOK_SECRETS", "names no secret"))
         if not (self.jwt_secret or self.jwks_url):

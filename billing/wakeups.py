@@ -17,6 +17,7 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 
 from billing.budget import Lane
 from billing.errors import Unavailable
+from billing.servers import server
 from billing.usage import CustomerId, Period
 
 log = structlog.get_logger()
@@ -45,8 +46,9 @@ def queue_pool(url: str, *, patience: int) -> ArqRedis:
     The builtin OSError is in the list because redis-py lets a refused connection through unwrapped,
     and without it a restart of Redis ends an arq worker.
     """
-    pool: ArqRedis = ArqRedis.from_url(
+    pool = server(
         url,
+        ArqRedis,
         socket_timeout=5,
         socket_keepalive=True,
         health_check_interval=15,

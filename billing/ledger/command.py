@@ -7,12 +7,14 @@ A restart, a failover or a restored backup is noticed without it.
 import argparse
 import asyncio
 import sys
+from contextlib import aclosing
+from urllib.parse import urlsplit
 
 import structlog
-from redis.asyncio import Redis
 
 from billing.errors import LedgerUnavailable
 from billing.ledger import Ledger
+from billing.servers import servers
 from billing.settings import load_settings
 
 CONSEQUENCES = """\
@@ -42,19 +44,19 @@ def main() -> None:
 
 
 async def _begin_epoch(*, sure: bool) -> int:
-    async with Redis.from_url(load_settings().redis_url) as redis:
+    url = load_settings().redis_url
+    async with aclosing(servers(url)) as redis:
         ledger = Ledger(redis)
         try:
             await ledger.open()
-            return await _asked(redis, ledger, sure=sure)
+            return await _asked(url, ledger, sure=sure)
         except LedgerUnavailable as error:
             sys.stderr.write(f"{error.message}\n")
             return 1
 
 
-async def _asked(redis: Redis, ledger: Ledger, *, sure: bool) -> int:
-    address = redis.connection_pool.connection_kwargs
-    server = f"{address.get('host')}:{address.get('port')}" if "host" in address else "its socket"
+async def _asked(url: str, ledger: Ledger, *, sure: bool) -> int:
+    server = urlsplit(url).netloc.rpartition("@")[2] or "its socket"
     periods = await ledger.open_count()
     sys.stdout.write(CONSEQUENCES.format(server=server, periods=periods))
     if not sure:

