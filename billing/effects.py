@@ -47,7 +47,8 @@ class Duty(StrEnum):
 class Effect:
     """What an event of one type asks for.
 
-    *generations* are replaced besides those of the customer and the invoice that the event names.
+    *generations* are replaced besides those of the invoice and the customer that the event names. What is a
+    customer's and names none (a thin event, a card that was detached) may be anybody's.
     """
 
     duty: Duty = Duty.NOTHING
@@ -168,7 +169,10 @@ class Notice:
         """The generations to replace."""
         if self.effect is None:
             return ()
-        named = (each for each in (self.invoice, self.customer) if each is not None)
+        owner: str | None = self.customer
+        if owner is None and self.effect is not _CATALOGUE:
+            owner = tags.ANYBODY
+        named = (each for each in (self.invoice, owner) if each is not None)
         return (*named, *self.effect.generations)
 
 

@@ -71,6 +71,17 @@ def test_a_detached_payment_method_still_names_its_customer() -> None:
     assert Notice.of(detached).generations == ("cus_1", "customers")
 
 
+def test_what_names_no_owner_may_be_anybodys() -> None:
+    """Its owner's lists show it, and nobody knows yet whose they are; of a price nobody is the owner."""
+    card = event("payment_method.detached", {"id": "pm_1", "customer": None})
+    invoice = event("invoice.updated", {"id": "in_1"})
+    price = event("price.updated", {"id": "price_1"})
+
+    assert Notice.of(card).generations == ("anybody", "customers")
+    assert Notice.of(invoice).generations == ("in_1", "anybody")
+    assert Notice.of(price).generations == ("catalogue",)
+
+
 def test_a_credit_note_touches_its_invoice() -> None:
     """What is still due on the invoice has changed, though Stripe speaks of the note."""
     note = {"id": "cn_1", "object": "credit_note", "customer": "cus_1", "invoice": "in_1"}

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from billing.budget import Lane
-from billing.cache import open_cache
+from billing.cache import open_cache, tags
 from billing.cache.memory import Source
 from billing.changes import Change, ChangeReason
 from billing.errors import ErrorCode, Refused, Unavailable
@@ -268,7 +268,7 @@ async def test_an_answer_knows_what_it_depends_on(account: Account) -> None:
     """Every generation that it was read under, the ledger's among them."""
     await account.panel()
     loaders = await account.panel()
-    names = {account.customer, f"usage:{account.customer}", *account.invoices}
+    names = {account.customer, f"usage:{account.customer}", *account.invoices, tags.ANYBODY}
     assert set(loaders.footprint.generations) == names
     assert (loaders.footprint.sound, loaders.footprint.ledger) == (True, True)
     standing = await account.services.cache.generations(*sorted(names))

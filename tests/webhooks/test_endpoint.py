@@ -19,9 +19,11 @@ from redis.asyncio import Redis
 from starlette.applications import Starlette
 
 from billing.cache import open_cache, tags
+from billing.cache.tags import Entry
 from billing.effects import Notice
 from billing.inbox import Inbox
 from billing.inbox.events import EventStatus
+from billing.pages import Window
 from tests.support.hearing import hearing
 from tests.webhooks.conftest import OLD_SECRET, SECRET, Door, invoice_event, signature
 from webhooks.endpoint import AT_ONCE, MAX_BYTES, PATH, webhook_route
@@ -68,6 +70,71 @@ async def test_after_the_answer_nobody_reads_the_state_before_it(door: Door) -> 
 
 async def _answer(value: dict[str, str]) -> dict[str, str]:
     return dict(value)
+
+
+def thin(kind: str, named: str) -> dict[str, Any]:
+    """An event that names an object, and not whose it is."""
+    return {
+        "id": "evt_thin",
+        "object": "v2.core.event",
+        "type": f"v1.{kind}",
+        "related_object": {"id": named},
+    }
+
+
+PAGE = tags.invoices("cus_1", Window(10), None)
+THEIRS = {
+    "invoice.updated": [PAGE, tags.invoice_heads("cus_1", Window(10)), tags.invoice("in_1")],
+    "credit_note.created": [PAGE, tags.invoice("in_1"), tags.lines("in_1", Window(10))],
+    "payment_method.detached": [
+        tags.payment_methods("cus_1", Window(10)),
+        tags.customer_with_card("cus_1"),
+        tags.customers_with_cards(Window(10), None),
+    ],
+}
+NAMED = {"invoice.updated": "in_1", "credit_note.created": "cn_1"}
+
+
+@pytest.mark.parametrize("kind", THEIRS)
+async def test_what_names_no_customer_is_forgotten_wherever_it_is_shown(
+    door: Door, kind: str
+) -> None:
+    """Whose it is is learnt later; until then nobody may be shown it as it was, least of all its owner."""
+
+    async def read(shown: str) -> list[Any]:
+        async def load() -> Any:
+            return shown
+
+        def parts(value: Any) -> list[tuple[Entry, Any]]:
+            return [(tags.invoice("in_1"), value)]
+
+        for each in THEIRS[kind]:  # the page first, so that the invoice comes along with it
+            await door.cache.fetch(each, load, parts=parts if each is PAGE else lambda _: [])
+        return [(await door.cache.fetch(each, load)).value for each in THEIRS[kind]]
+
+    assert set(await read("old")) == {"old"}
+    assert set(await read("unread")) == {"old"}
+    await door.deliver(thin(kind, NAMED.get(kind, "pm_1")))
+
+    assert set(await read("new")) == {"new"}
+
+
+async def test_a_page_that_was_being_read_is_not_kept_when_something_on_it_names_no_customer(
+    door: Door,
+) -> None:
+    """Stripe had answered before the change, and nobody knew yet what would be on the page."""
+
+    async def load() -> Any:
+        await door.deliver(thin("invoice.updated", "in_1"))
+        return "old"
+
+    async def anew() -> Any:
+        return "new"
+
+    await door.cache.fetch(PAGE, load, parts=lambda value: [(tags.invoice("in_1"), value)])
+
+    for each in (PAGE, tags.invoice("in_1")):
+        assert (await door.cache.fetch(each, anew)).value == "new"
 
 
 async def test_a_duplicate_is_answered_alike_and_forgets_again(door: Door) -> None:

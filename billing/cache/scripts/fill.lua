@@ -1,5 +1,6 @@
 -- Keep a loaded value, if the order to load it still stands and nothing has changed meanwhile.
--- KEYS: entry, its n generations, their n write intents, then pairs of (other entry, its generation).
+-- KEYS: entry, its n generations, their n write intents, then other entries, each with its generations
+--       (as many as the next one's).
 -- ARGV: token, n, the generations it was loaded under, value, ms fresh, ms usable, ms kept,
 --       unique text, lifetime of a generation in ms, then the values of the other entries.
 -- The others were part of the same answer. A change of any of them replaces the first entry's
@@ -30,14 +31,24 @@ local function keep(key, generations, value, fresh)
     redis.call('PEXPIRE', key, ARGV[7])
 end
 
-keep(entry, ARGV[3], ARGV[4], ARGV[5])
-for i = 10, #ARGV do
-    local other = 2 + 2 * n + 2 * (i - 10)
-    local generation = redis.call('GET', KEYS[other + 1])
-    if not generation then
-        generation = string.format('%.0f.%s.%d', ms, ARGV[8], i)
-        redis.call('SET', KEYS[other + 1], generation, 'PX', ARGV[9])
+local function standing(first, last)
+    local values = {}
+    for i = first, last do
+        local value = redis.call('GET', KEYS[i])
+        if not value then
+            value = string.format('%.0f.%s.%d', ms, ARGV[8], i)
+            redis.call('SET', KEYS[i], value, 'PX', ARGV[9])
+        end
+        values[#values + 1] = value
     end
-    keep(KEYS[other], generation, ARGV[i], 2 * ARGV[5])
+    return table.concat(values, ' ')
+end
+
+keep(entry, ARGV[3], ARGV[4], ARGV[5])
+local others = #ARGV - 9
+local each = (#KEYS - 1 - 2 * n) / others
+for i = 1, others do
+    local other = 2 + 2 * n + (i - 1) * each
+    keep(KEYS[other], standing(other + 1, other + each - 1), ARGV[9 + i], 2 * ARGV[5])
 end
 return 1
