@@ -162,6 +162,21 @@ async def test_a_hold_stands_until_it_is_released(desk: Desk) -> None:
     assert log[0]["detail"]["before"] == log[1]["detail"]["after"]
 
 
+async def test_a_hold_that_waited_stands_after_the_release(desk: Desk) -> None:
+    """Whoever releases one sees that there is another, and the log says so."""
+    customer = await desk.shop.customer()
+    await desk.use(customer)
+    await desk.ask(SUPPORT, HOLD, id=customer, why="disputed")
+    ledger = desk.services.ledger
+    await ledger.hold_once(CustomerId(customer), "Invoice in_1 was voided.", "gateway", "in_1")
+
+    released = (await desk.ask(SUPPORT, RELEASE, id=customer, why="settled"))["releaseBilling"]
+
+    assert released["customer"]["hold"] == {"reason": "Invoice in_1 was voided."}
+    [entry, _] = await audited(desk, customer)
+    assert entry["detail"]["after"] == {"hold": "Invoice in_1 was voided. (gateway)"}
+
+
 async def test_a_held_month_says_so(desk: Desk) -> None:
     """The customer sees that the bill stands still, Support why."""
     customer = await desk.shop.customer()
