@@ -76,26 +76,26 @@ async def _recorded(services: Services, body: bytes) -> Response:
 
 def _read(body: bytes) -> tuple[list[ReportedDelta], list[Rejection]]:
     """Each line of *body* as a delta, or as the reason why it is none."""
-    lines = [line for line in body.split(b"\n") if line.strip()]
+    lines = [(at, line) for at, line in enumerate(body.split(b"\n"), 1) if line.strip()]
     if len(lines) > MAX_BATCH:
         raise HttpRefusal(413, "PAYLOAD_TOO_LARGE", f"Send at most {MAX_BATCH:,} deltas at a time.")
     deltas, unreadable = [], []
-    for line in lines:
+    for at, line in lines:
         try:
             read = _line.decode(line)
         except (ValueError, RecursionError) as error:
-            unreadable.append(_unreadable(line, error))
+            unreadable.append(_unreadable(at, line, error))
         else:
             deltas.append(ReportedDelta(*msgspec.structs.astuple(read)))
     return deltas, unreadable
 
 
-def _unreadable(line: bytes, error: Exception) -> Rejection:
+def _unreadable(at: int, line: bytes, error: Exception) -> Rejection:
     try:
         id_ = _identified.decode(line).id
     except (ValueError, RecursionError):
         id_ = ""
-    return Rejection(id_, ErrorCode.INVALID_INPUT, f"The line is no UsageDeltaInput: {error}.")
+    return Rejection(id_, ErrorCode.INVALID_INPUT, f"Line {at} is no UsageDeltaInput: {error}.")
 
 
 def _payload(report: UsageReport, unreadable: list[Rejection]) -> dict[str, object]:

@@ -28,9 +28,12 @@ class Role(StrEnum):
     METERING = "metering"
 
 
-def forbidden() -> GraphQLError:
-    """Who asks is known, and may not."""
-    return GraphQLError("This token's role may not ask for this.", extensions={"code": "FORBIDDEN"})
+def forbidden(*roles: Role) -> GraphQLError:
+    """Who asks is known, and may not; *roles* may."""
+    needed = " or ".join(sorted(roles))
+    return GraphQLError(
+        f"This needs a token with the role {needed}.", extensions={"code": "FORBIDDEN"}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class Viewer:
     def must_be(self, *roles: Role) -> None:
         """Let only *roles* pass; a GraphQLError (FORBIDDEN) for the others."""
         if self.role not in roles:
-            raise forbidden()
+            raise forbidden(*roles)
 
     def may_see(self, customer: str) -> bool:
         """Whether *customer* is the viewer's to look at."""

@@ -24,7 +24,8 @@ class InvoiceLine(Node):
     invoice: strawberry.Private[str]
     description: str | None = strawberry.field(description="What the customer reads on the bill.")
     sku: str | None = strawberry.field(
-        description="The SKU that this line bills; null for a line that a person put there.",
+        description="The SKU that this line bills; null for a correction by Support and for a line that a person "
+        "put there.",
     )
     quantity: Decimal | None = strawberry.field(
         description="How much, in the unit that the price counts. Negative for a credit.",

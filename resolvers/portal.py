@@ -2,6 +2,7 @@
 
 # ruff: noqa: A002 the contract calls the argument `input`
 
+import re
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -22,6 +23,7 @@ from schema.types.inputs import CreatePortalSessionInput
 PATIENCE = 5.0  # seconds that a customer who clicked is kept waiting for Stripe to be up to date
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 LONGEST_URL = 2000
+PLAIN = re.compile(r"[\x21-\x7e]+")
 
 
 @refusing
@@ -44,14 +46,16 @@ async def create_portal_session(
 def _check_way_back(url: str) -> None:
     try:
         parts = urlsplit(url)
-        host = parts.hostname
+        host, _ = parts.hostname, parts.port  # a port out of range is a ValueError
     except ValueError:
         host = None
     safe = host and (parts.scheme == "https" or (parts.scheme == "http" and host in LOCAL))
-    if not safe or parts.username or len(url) > LONGEST_URL or not url.isascii() or " " in url:
+    plain = len(url) <= LONGEST_URL and PLAIN.fullmatch(url)
+    if not safe or parts.username is not None or not plain:
         raise Refused(
             ErrorCode.INVALID_INPUT,
-            "Give an address that begins with https:// (or http://localhost while developing).",
+            "Give an https:// address (or http://localhost while developing) of at most "
+            f"{LONGEST_URL:,} ASCII characters, without spaces or a password.",
             ("input", "returnUrl"),
         )
 

@@ -108,6 +108,8 @@ class Query:
         """Support only: all customers, newest first, or those that `email` or `search` names."""
         info.context.look_ahead(info)
         window = window_of(first, after, last, before, default=CUSTOMERS)
+        if search and email:
+            raise bad_input("Give `email` or `search`, not both.")
         if search is not None:
             return await search_customers(info.context, search, window)
         return await customers_page(info.context, window, email)

@@ -98,6 +98,11 @@ async def test_a_bulk_of_usage_is_counted_line_by_line(
     invalid = dict.fromkeys(["", "c", "d", "g", "h"], "INVALID_INPUT")
     assert refused == {**invalid, "e": "UNKNOWN_SKU", "f": "NOT_FOUND"}
     assert len(report["rejected"]) == 9
+    assert [each["error"]["message"][:8] for each in report["rejected"] if not each["id"]] == [
+        "Line 5 i",
+        "Line 12 ",
+        "Line 13 ",
+    ]
 
 
 async def test_the_bulk_door_and_the_mutation_answer_alike(

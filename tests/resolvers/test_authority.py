@@ -6,6 +6,7 @@ import pytest
 from graphql import (
     GraphQLArgument,
     GraphQLEnumType,
+    GraphQLError,
     GraphQLField,
     GraphQLInputObjectType,
     GraphQLList,
@@ -186,3 +187,11 @@ def literal(type_: GraphQLType) -> str:
 def selection(type_: GraphQLType) -> str:
     """The least that can be asked of an output type: nothing that has a guard of its own."""
     return "" if is_leaf_type(get_named_type(type_)) else "{ __typename }"
+
+
+def test_a_refusal_says_which_role_it_takes() -> None:
+    """Whoever is refused knows which token to ask for."""
+    with pytest.raises(GraphQLError, match="a token with the role support"):
+        VIEWERS[Role.CUSTOMER].must_be(Role.SUPPORT)
+    with pytest.raises(GraphQLError, match="the role customer or support"):
+        VIEWERS[Role.METERING].must_be(*AUTHORITY["Query", "invoice"])

@@ -110,6 +110,13 @@ async def test_any_id_finds_its_customer(desk: Desk, ids: dict[str, str]) -> Non
         assert await desk.ask(SUPPORT, OWNER, id=each) == {"customer": {"id": ids["Customer"]}}
 
 
+async def test_an_address_and_a_search_are_not_both_asked_for(desk: Desk) -> None:
+    """One of them would be dropped in silence."""
+    both = '{ customers(email: "a@fly.example", search: "acme") { nodes { id } } }'
+
+    assert await desk.refused(SUPPORT, both) == ["BAD_USER_INPUT"]
+
+
 async def test_too_many_ids_are_refused(desk: Desk) -> None:
     """Each may be a call to Stripe."""
     assert await desk.refused(SUPPORT, NODES, ids=["cus_1"] * 101) == ["BAD_USER_INPUT"]

@@ -120,6 +120,7 @@ async def test_a_correction_sent_twice_corrects_once(desk: Desk) -> None:
         ({"q": 1.5}, "INVALID_INPUT", "quantity"),
         ({"sku": "unheard-of"}, "UNKNOWN_SKU", "sku"),
         ({"why": " "}, "INVALID_INPUT", "reason"),
+        ({"why": "turned \u202e round"}, "INVALID_INPUT", "reason"),
         ({"key": ""}, "INVALID_INPUT", "idempotencyKey"),
         ({"id": "cus_absent"}, "NOT_FOUND", "customerId"),
     ],
@@ -135,6 +136,16 @@ async def test_a_correction_that_makes_no_sense_is_refused(
 
     assert [(each["code"], each["path"]) for each in refused["errors"]] == [(code, ["input", path])]
     assert "DONE" not in {each["outcome"] for each in await audited(desk, customer)}
+
+
+async def test_a_reason_may_be_written_in_any_script(desk: Desk) -> None:
+    """Persian, Hebrew and composed emoji need characters that are not printed."""
+    customer = await desk.shop.customer()
+    why = "\u0645\u06cc\u200c\u062e \u200f\u05e9\u05dc\u200e \U0001f468\u200d\U0001f467"
+
+    held = (await desk.ask(SUPPORT, HOLD, id=customer, why=why))["holdBilling"]
+
+    assert (held["hold"]["reason"], held["errors"]) == (why, [])
 
 
 async def test_a_hold_stands_until_it_is_released(desk: Desk) -> None:
