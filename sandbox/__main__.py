@@ -6,23 +6,23 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 import orjson
 import uvicorn
 from starlette.applications import Starlette
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from sandbox import control
 from sandbox.api import Api
 from sandbox.control import World
 from sandbox.hostility import Settings
 from sandbox.pages import Pages
 
-TICK_SECONDS: Final = 0.25
+TICK_SECONDS: Final = 1
 
 
 class CuttingProtocol(HttpToolsProtocol):
@@ -37,8 +37,8 @@ class CuttingProtocol(HttpToolsProtocol):
 def create_app(world: World) -> ASGIApp:
     """Return the whole double as one ASGI application: ``/v1``, ``/_sandbox``, and the pages."""
     api = Api(world.account, world.routes, world.limiter, world.faults)
-    routes = [*Pages(world).routes, *control.routes(world)]
-    rest = Starlette(routes=routes, lifespan=lambda _: _running(world))
+    control = Route("/_sandbox/{path:path}", world.handle, methods=["GET", "POST", "DELETE"])
+    rest = Starlette(routes=[*Pages(world).routes, control], lifespan=lambda _: _running(world))
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         to_api = scope["type"] == "http" and scope["path"].startswith("/v1/")
@@ -77,14 +77,11 @@ def main() -> None:
 async def _running(world: World) -> AsyncIterator[None]:
     sys.stdout.write(orjson.dumps({"url": world.account.base_url}).decode() + "\n")
     sys.stdout.flush()
-    tasks = [asyncio.create_task(world.courier.run()), asyncio.create_task(_ticking(world))]
-    try:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(each) for each in (world.courier.run(), _ticking(world))]
         yield
-    finally:
         for task in tasks:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
 
 async def _ticking(world: World) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import traceback
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
@@ -12,15 +12,14 @@ from typing import Any, Final, NamedTuple
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from sandbox.account import HOUR, Account, Unit
+from sandbox.account import DAY, Account
 from sandbox.actions import Operation, Routes
 from sandbox.errors import StripeError, broken, limited, refuse, unsimulated
 from sandbox.forms import Params, check, decode
-from sandbox.hostility import ON_REQUEST, Fault, Faults, Limiter
+from sandbox.hostility import ON_REQUEST, Faults, Limiter
 from sandbox.resources import expand
 from sandbox.sdk import API_VERSION, Json
 
-DAY: Final = 24 * HOUR
 MAX_KEY: Final = 255
 
 
@@ -40,15 +39,12 @@ class Call(NamedTuple):
     """One request, matched to its operation; ``asked`` is a digest of what it asks."""
 
     operation: Operation
-    ids: list[str]
-    sent: Params
-    unit: Unit
-    fault: Fault | None
+    ids: Sequence[str]
+    params: Params
+    request: str
+    key: str
     asked: str
-
-    def meets(self, *kinds: str) -> bool:
-        """Tell whether one of these accidents strikes it."""
-        return self.fault is not None and self.fault.kind in kinds
+    fault: dict[str, Any]
 
 
 class Api:
@@ -57,7 +53,6 @@ class Api:
     def __init__(self, account: Account, routes: Routes, limiter: Limiter, faults: Faults) -> None:
         self.account, self.routes, self.limiter, self.faults = account, routes, limiter, faults
         self._running: set[str] = set()
-        self._late: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or cut its connection."""
@@ -90,115 +85,106 @@ class Api:
             self.limiter.admit(operation.endpoint)
             if (version := headers.get(b"stripe-version", API_VERSION)) != API_VERSION:
                 raise unsimulated(f"API version {version} (only {API_VERSION})")
-            key = (headers.get(b"idempotency-key") if method == "POST" else None) or None
-            sent = decode(scope["query_string"] if method == "GET" else body)
-            asked = orjson.dumps([path, sent], option=orjson.OPT_SORT_KEYS) if key else b""
+            key = headers.get(b"idempotency-key", "") if method == "POST" else ""
+            params = check(
+                decode(scope["query_string"] if method == "GET" else body), operation.endpoint
+            )
+            asked = orjson.dumps([path, params], option=orjson.OPT_SORT_KEYS) if key else b""
             digest = blake2b(asked, digest_size=12).hexdigest()
             fault = self.faults.strike(ON_REQUEST, operation.endpoint, path)
-            unit = Unit(self.account, request, key)
-            answer = await self._faulty(Call(operation, ids, sent, unit, fault, digest))
-        except StripeError as error:
-            counts["limited" if error.status == 429 else "errors"] += 1  # noqa: PLR2004
-            raise
-        except Lost:
-            counts["lost"] += 1
+            answer = await self._met(Call(operation, ids, params, request, key, digest, fault))
+        except (StripeError, Lost) as error:
+            status = error.status if isinstance(error, StripeError) else None
+            counts[{None: "lost", 429: "limited"}.get(status, "errors")] += 1
             raise
         counts["replayed"] += "idempotent-replayed" in answer.headers
         counts["ok" if answer.status < 400 else "errors"] += 1  # noqa: PLR2004
         return answer
 
-    async def _faulty(self, call: Call) -> Answer:
-        """Do the work with the call's accident before or after it."""
-        params = call.fault.params if call.fault else {}
-        if call.meets("answer_lost_before"):
-            raise Lost
-        if call.meets("late_delivery"):
-            task = asyncio.create_task(self._arrives(call, params.get("seconds", 1)))
-            self._late.add(task)
-            task.add_done_callback(self._late.discard)
-            raise Lost
-        if call.meets("error_500_before"):
-            raise broken()
-        if call.meets("rate_limited"):
-            raise limited(params.get("reason", "endpoint-rate"))
-        if call.meets("slow"):
-            await asyncio.sleep(params.get("seconds", 5))
-        answer = self._recalled(call) or await self._done(call)
-        if call.meets("answer_lost_after"):
+    async def _met(self, call: Call) -> Answer:
+        """Do the work, with the call's accident before or after it."""
+        fault = call.fault
+        match fault["kind"]:
+            case "answer_lost_before":
+                raise Lost
+            case "late_delivery":
+                asyncio.get_running_loop().call_later(fault["seconds"], self._arrives, call)
+                raise Lost
+            case "error_500_before":
+                raise broken()
+            case "rate_limited" | "lock_timeout":
+                raise limited(fault.get("reason"))
+            case "slow":
+                await asyncio.sleep(fault["seconds"])
+        answer = self._recalled(call) or await self._in_turn(call)
+        if fault["kind"] == "answer_lost_after":
             raise Lost
         return answer
 
-    async def _arrives(self, call: Call, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+    async def _in_turn(self, call: Call) -> Answer:
+        method, lists = call.operation.endpoint.partition(" ")[0], call.operation.lists
+        written = call.ids[0] if call.ids else call.params.get("customer")
+        self._running.update({call.key} if call.key else ())
+        try:
+            async with self.limiter.turn(None if method == "GET" else written, listing=lists):
+                lines = call.params.get("lines") or ()
+                await self.limiter.delay("LIST" if lists else method, len(lines))
+                return self._done(call)
+        finally:
+            self._running.discard(call.key)
+
+    def _arrives(self, call: Call) -> None:
         with suppress(StripeError):  # nobody is left to hear it
-            _ = self._recalled(call) or await self._done(call)
+            _ = self._recalled(call) or self._done(call)
 
     def _recalled(self, call: Call) -> Answer | None:
         """Return a key's answer; 400 if the key is another request's, 409 while its request runs."""
-        key, unit = call.unit.key or "", call.unit
-        if len(key) > MAX_KEY:
-            raise refuse("Idempotency keys have at most 255 characters.")
-        if key in self._running:
-            message = f"There is currently another in-progress request using this key: {key}."
+        if len(call.key) > MAX_KEY:
+            raise refuse(f"Idempotency keys have at most {MAX_KEY} characters.")
+        if call.key in self._running:
+            message = f"There is currently another in-progress request using this key: {call.key}."
             code = "idempotency_key_in_use"
             raise StripeError(409, message, type="idempotency_error", code=code)
-        stored = unit.find("keys", key)
-        if stored is None or stored["at"] + DAY <= unit.now:
+        stored = self.account.rows["keys"].get(call.key)
+        if stored is None or stored["at"] + DAY <= self.account.now:
             return None
         if stored["asked"] != call.asked:
-            message = f"A key can only be used with the parameters it was first used with: {key}."
+            message = f"Keys can only be used with the parameters of their first use: {call.key}."
             raise refuse(message, type="idempotency_error")
-        body = zlib.decompress(stored["body"].encode("latin-1"))
         replay = {"idempotent-replayed": "true", "original-request": stored["request"]}
+        body = zlib.decompress(stored["body"].encode("latin-1"))
         return Answer(stored["status"], body, replay)
 
-    async def _done(self, call: Call) -> Answer:
-        """Do the work when it is this request's turn."""
-        operation, key = call.operation, call.unit.key
-        params = check(call.sent, operation.endpoint)
-        if call.meets("lock_timeout"):
-            raise limited(None)
-        method = operation.endpoint.partition(" ")[0]
-        subject = call.ids[0] if call.ids else params.get("customer")
-        self._running.update((key,) if key else ())
-        try:
-            name = None if method == "GET" else subject
-            async with self.limiter.turn(name, listing=operation.lists):
-                kind = "LIST" if operation.lists else method
-                await self.limiter.delay(kind, len(params.get("lines") or ()))
-                return self._kept(call, params)
-        finally:
-            self._running.discard(key or "")
-
-    def _kept(self, call: Call, params: Params) -> Answer:
+    def _done(self, call: Call) -> Answer:
         """Run the operation and keep its result, all in one step that nothing can interrupt."""
-        unit, headers, status = call.unit, {}, 200
-        try:
-            shown = self._shown(call, params)
-        except Exception as error:  # noqa: BLE001
-            if not isinstance(error, StripeError):
-                traceback.print_exc()
-                error = broken()
-            status, shown, headers = error.status, error.body, error.headers
-            if not error.keep:
-                unit.discard()
-        body = orjson.dumps(shown)
-        if unit.key:
-            kept = {"id": unit.key, "at": unit.now, "asked": call.asked, "request": unit.request}
-            squeezed = zlib.compress(body, 1).decode("latin-1")
-            unit.put("keys", kept | {"status": status, "body": squeezed})
-        unit.commit()
+        account, headers, status = self.account, {}, 200
+        with account.unit(call.request, call.key or None):
+            try:
+                shown = self._shown(call)
+            except Exception as error:  # noqa: BLE001
+                if not isinstance(error, StripeError):
+                    traceback.print_exc()
+                    error = broken()
+                status, shown, headers = error.status, error.body, error.headers
+                if not error.keep:
+                    account.undo()
+            body = orjson.dumps(shown)
+            if call.key:
+                kept = {"id": call.key, "at": account.now, "asked": call.asked, "status": status}
+                squeezed = zlib.compress(body, 1).decode("latin-1")
+                account.put("keys", kept | {"request": call.request, "body": squeezed})
         return Answer(status, body, headers)
 
-    def _shown(self, call: Call, params: Params) -> Json:
-        paths = params.pop("expand", None) or []
-        if call.meets("partial_500_after") and params.get("lines"):
-            params["lines"] = params["lines"][: (len(params["lines"]) + 1) // 2]
-        shown = call.operation.perform(call.unit, params, call.ids)
-        if call.meets("error_500_after", "partial_500_after"):
+    def _shown(self, call: Call) -> Json:
+        params, kind = call.params, call.fault["kind"]
+        paths, lines = params.pop("expand", None) or [], params.get("lines")
+        if kind == "partial_500_after" and lines:
+            params["lines"] = lines[: (len(lines) + 1) // 2]
+        shown = call.operation.perform(self.account, params, call.ids)
+        if kind in ("error_500_after", "partial_500_after"):
             raise broken(keep=True)
         for path in paths:
-            shown = expand(call.unit, shown, path)
+            shown = expand(self.account, shown, path)
         return shown
 
 

@@ -2,27 +2,25 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from sandbox import invoices
-from sandbox.account import HOUR, Account, Unit
+from sandbox.account import DAY, Account
 from sandbox.actions import Routes
 from sandbox.errors import StripeError
-from sandbox.forms import Params
-from sandbox.hostility import ON_REQUEST, Faults, Limiter, Settings
+from sandbox.forms import Params, check, encode
+from sandbox.hostility import ON_REQUEST, Faults, Limiter, Settings, taken
 from sandbox.sdk import Json
 from sandbox.webhooks import Courier
 
 Body = dict[str, Any]
 # Kind of record and the name of its time → how long it is kept.
-KEPT: Final = {("events", "created"): 30 * 24 * HOUR, ("keys", "at"): 24 * HOUR}
+KEPT: Final = {("events", "created"): 30 * DAY, ("keys", "at"): DAY}
 _INVOICE: Final = "POST /v1/invoices/{invoice}"
 DASHBOARD: Final[Mapping[str, str]] = {
     "update": _INVOICE,
@@ -42,19 +40,18 @@ class World:
         self.limiter, self.faults, self.routes = Limiter(settings, seed), Faults(), Routes()
         self.courier = Courier(self.account, self.faults)
 
-    def perform(self, unit: Unit, endpoint: str, params: Params, *ids: str) -> Json:
-        """Do what *endpoint* does, outside HTTP; *params* as JSON, taken as they are."""
-        return self.routes.named[endpoint].perform(unit, params, ids)
+    def perform(self, endpoint: str, params: Params, *ids: str, by: str | None = None) -> Json:
+        """Do what *endpoint* does, outside HTTP and without an idempotency key."""
+        with self.account.unit(by):
+            return self.routes.named[endpoint].perform(self.account, params, ids)
 
     def hear(self, **endpoint: Any) -> str:
         """Register a webhook endpoint, by default for all events; one with its url stays."""
-        held = self.account.rows["webhook_endpoints"].values()
-        if known := next((each for each in held if each["url"] == endpoint["url"]), None):
-            return str(known["id"])
-        unit, params = Unit(self.account), {"enabled_events": ["*"], **endpoint}
-        made = self.perform(unit, "POST /v1/webhook_endpoints", params)
-        unit.commit()
-        return str(made["id"])
+        for name, each in self.account.rows["webhook_endpoints"].items():
+            if each["url"] == endpoint["url"]:
+                return name
+        params = {"enabled_events": ["*"], **endpoint}
+        return str(self.perform("POST /v1/webhook_endpoints", params)["id"])
 
     def seed_from(self, path: Path) -> None:
         """Create what the file lists: {"customers": [{params, "id" if it matters}, …], …}.
@@ -62,52 +59,45 @@ class World:
         What exists already is left alone, so that a restart with a state file changes nothing.
         """
         for kind, listed in orjson.loads(path.read_bytes()).items():
-            for params in listed:
-                unit = Unit(self.account)
-                if unit.find(kind, params.get("id")) is None:
-                    self.perform(unit, f"POST /v1/{kind}", params)
-                    unit.commit()
+            for given in listed:
+                own = {"id": given.pop("id")} if "id" in given else {}
+                if own.get("id") not in self.account.rows[kind]:
+                    endpoint = f"POST /v1/{kind}"
+                    self.perform(endpoint, check(encode(given), endpoint) | own)
 
     def advance(self, seconds: float) -> None:
         """Move the clock forward, and do what time has brought."""
-        self.account.advance(seconds)
+        if seconds < 0:
+            raise ValueError("the clock only moves forward")
+        kept = self.account.rows["meta"]["account"]
+        with self.account.unit():
+            self.account.put("meta", kept | {"offset": kept["offset"] + seconds})
         self.tick()
         self.courier.wake.set()
 
     def tick(self) -> None:
         """Finalize the drafts that are due, forget what is old enough."""
         invoices.run_timers(self.account)
-        for (kind, time), seconds in KEPT.items():
-            _forget(self.account, kind, time, self.account.now() - seconds)
+        for (kind, field), seconds in KEPT.items():
+            self.account.forget(kind, field, seconds)
 
     def reset(self) -> None:
         """Forget every object, fault and count; what was given at start comes back."""
-        for name, value in self.at_start.items():
-            setattr(self.settings, name, value)
+        _settings(self, self.at_start)
         self.account.clear()
         self.faults.orders.clear()
         self.limiter.counts.clear()
         self.courier.reload()
 
-
-def routes(world: World) -> list[Route]:
-    """Return the control routes over *world*."""
-    return [
-        Route(f"/_sandbox/{path}", _route(world, act), methods=[method])
-        for (method, path), act in ACTS.items()
-    ]
-
-
-def _forget(account: Account, kind: str, time: str, end: float) -> None:
-    old = takewhile(lambda each: each[time] <= end, account.rows[kind].values())
-    if changes := [(kind, each["id"], None) for each in old]:
-        account.commit(list(changes))
-
-
-def _route(world: World, act: Callable[[World, Body], Any]) -> Callable[[Request], Any]:
-    async def handle(request: Request) -> Response:
+    async def handle(self, request: Request) -> Response:
+        """Do what the control path is asked for; 404 or 400 say what there would be."""
+        path = f"{request.method} {request.path_params['path']}"
         try:
-            answer = act(world, orjson.loads(await request.body() or b"{}"))
+            if path not in ACTS:
+                return Response(f"There is no {path}; there are: {', '.join(ACTS)}", 404)
+            act, known = ACTS[path]
+            given = {**orjson.loads(await request.body() or b"{}"), **request.query_params}
+            answer = act(self, given if known is None else taken(given, known))
             answer = await answer if hasattr(answer, "__await__") else answer
         except StripeError as error:
             return Response(str(error), error.status)
@@ -115,64 +105,68 @@ def _route(world: World, act: Callable[[World, Body], Any]) -> Callable[[Request
             return Response(f"{type(error).__name__}: {error}", 400)
         return Response(orjson.dumps(answer), media_type="application/json")
 
-    return handle
-
 
 def _settings(world: World, body: Body) -> Body:
+    if taken(body, world.at_start)["mode"] not in ("live", "sandbox"):
+        raise ValueError("mode is live or sandbox")
     for name, value in body.items():
-        if name not in world.at_start:
-            raise ValueError(f"unknown setting: {name}")
         setattr(world.settings, name, value)
     return asdict(world.settings)
 
 
 def _fault(world: World, body: Body) -> Body:
     match = body.get("match", "*")
-    if body["kind"] in ON_REQUEST and match != "*" and match not in world.routes.named:
-        raise ValueError(f"no such endpoint: {match}")
-    return {"id": world.faults.order(**body)}
+    if body.get("kind") in ON_REQUEST and match != "*" and match not in world.routes.named:
+        raise ValueError(f"no such endpoint: {match}; GET counters shows how they are written")
+    return {"id": world.faults.order(body)}
 
 
 def _dashboard(world: World, body: Body) -> Body:
     """Do to an invoice what a person does in Stripe's Dashboard: no idempotency key."""
-    action, invoice = body.pop("action"), body.pop("invoice")
+    action, invoice = body.pop("action", ""), body.pop("invoice", "")
+    if action not in DASHBOARD:
+        raise ValueError(f"unknown action: {action}; there are: {', '.join(DASHBOARD)}")
     if "line" in body:
         body["id"] = body.pop("line")
     if action.endswith("_line"):
         body = {"lines": [body | ({"behavior": "delete"} if action == "delete_line" else {})]}
     if action == "pay":
         body.setdefault("payment_method", "pm_card_visa")
-    unit = Unit(world.account, world.account.new_id("req_"))
-    shown = world.perform(unit, DASHBOARD[action], body, invoice)
-    unit.commit()
-    return shown
+    params, request = check(encode(body), DASHBOARD[action]), world.account.new_id("req_")
+    return world.perform(DASHBOARD[action], params, invoice, by=request)
 
 
 def _clock(world: World, body: Body) -> Body:
-    world.advance(body.get("advance", 0))
-    return {"now": world.account.now(), "offset": world.account.offset}
+    world.advance(body["advance"])
+    kept = world.account.rows["meta"]["account"]
+    return {"now": world.account.time(), "offset": kept["offset"]}
+
+
+def _hear(world: World, body: Body) -> Body:
+    return {"id": world.hear(**body)}
 
 
 async def _drain(world: World, body: Body) -> Body:
-    settled = await world.courier.drain(body.get("timeout", 10))
+    settled = await world.courier.drain(body["timeout"])
     report = world.courier.report()
     counts = {key: len(report[key]) for key in ("pending", "failed")}
-    return {"settled": settled, **counts, "delivered": report["delivered"]}
+    return {"settled": settled, "delivered": report["delivered"], **counts}
 
 
-ACTS: Final[Mapping[tuple[str, str], Callable[[World, Body], Any]]] = {
-    ("POST", "reset"): lambda world, _: world.reset(),
-    ("GET", "settings"): _settings,
-    ("POST", "settings"): _settings,
-    ("GET", "counters"): lambda world, _: world.limiter.report(),
-    ("POST", "counters/reset"): lambda world, _: world.limiter.counts.clear(),
-    ("GET", "faults"): lambda world, _: [asdict(fault) for fault in world.faults.orders],
-    ("POST", "faults"): _fault,
-    ("DELETE", "faults"): lambda world, _: world.faults.orders.clear(),
-    ("POST", "dashboard"): _dashboard,
-    ("GET", "clock"): _clock,
-    ("POST", "clock"): _clock,
-    ("GET", "webhooks"): lambda world, _: world.courier.report(),
-    ("POST", "webhooks/drain"): _drain,
-    ("POST", "webhooks/endpoint"): lambda world, body: {"id": world.hear(**body)},
+# What is done, and the parameters that it takes; None where the act itself knows.
+ACTS: Final[Mapping[str, tuple[Callable[[World, Body], Any], Body | None]]] = {
+    "POST reset": (lambda world, _: world.reset(), {}),
+    "GET settings": (_settings, {}),
+    "POST settings": (_settings, None),
+    "GET counters": (lambda world, _: world.limiter.report(), {}),
+    "POST counters/reset": (lambda world, _: world.limiter.counts.clear(), {}),
+    "GET faults": (lambda world, _: world.faults.orders, {}),
+    "POST faults": (_fault, None),
+    "DELETE faults": (lambda world, _: world.faults.orders.clear(), {}),
+    "POST dashboard": (_dashboard, None),
+    "GET clock": (_clock, {"advance": 0.0}),
+    "POST clock": (_clock, {"advance": 0.0}),
+    "GET webhooks": (lambda world, _: world.courier.report(), {}),
+    "POST webhooks/drain": (_drain, {"timeout": 10.0}),
+    "POST webhooks/endpoint": (_hear, {"url": "", "secret": "", "enabled_events": ["*"]}),
 }

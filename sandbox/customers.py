@@ -1,11 +1,11 @@
 """Customers: their balance, their cards and the link to their portal. And what they are sold."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
-from sandbox.account import Record, Unit
+from sandbox.account import Account, Record
 from sandbox.errors import refuse, unsimulated
 from sandbox.forms import Params
-from sandbox.resources import changes
 
 PORTAL_SECONDS: Final = 300
 # Test card → brand, last four digits, whether it can be charged.
@@ -16,74 +16,25 @@ TEST_CARDS: Final = {
 }
 
 
-def create(unit: Unit, params: Params) -> Record:
-    """Create a customer, maybe with a balance and one of Stripe's test cards."""
-    balance, card = params.pop("balance", None), params.pop("payment_method", None)
-    customer = unit.create("customers", changes({}, params))
-    if balance:
-        move_balance(unit, customer["id"], balance, "usd", "initial")
-    if card:
-        attach(unit, {"customer": customer["id"]}, card)
-    return unit.get("customers", customer["id"])
+def required(account: Account, params: Params, noun: str) -> Record:
+    """Return the customer or product that is named; only this double demands that one is."""
+    if not params.get(noun):
+        raise refuse(f"Missing required param: {noun}.", code="parameter_missing", param=noun)
+    return account.get(f"{noun}s", params[noun], noun)
 
 
-def update(unit: Unit, params: Params, customer: str) -> Record:
-    """Change a customer; a new balance becomes an adjustment by the difference."""
-    old, balance = unit.get("customers", customer), params.pop("balance", None)
-    if new := changes(old, params):
-        unit.change("customers", old, **new)
-    if balance is not None and (step := balance - old.get("balance", 0)):
-        move_balance(unit, customer, step, old.get("currency") or "usd", "adjustment")
-    return unit.get("customers", customer)
+def move_balance(account: Account, bill: Record, amount: int, cause: str, **more: Any) -> Record:
+    """Add *amount*, negative in their favour, to the balance of a bill's customer.
 
-
-def delete(unit: Unit, _: Params, customer: str) -> Record:
-    """Delete a customer; a tombstone and the invoices stay (for drafts a guess)."""
-    unit.remove("customers", unit.get("customers", customer))
-    return unit.put("customers", {"id": customer, "deleted": True})
-
-
-def adjust_balance(unit: Unit, params: Params, customer: str) -> Record:
-    """Move a customer's balance by hand; negative is in the customer's favour."""
-    amount, currency = params.pop("amount"), params.pop("currency").lower()
-    return move_balance(unit, customer, amount, currency, "adjustment", **changes({}, params))
-
-
-def move_balance(
-    unit: Unit, customer: str, amount: int, currency: str, cause: str, **more: Any
-) -> Record:
-    """Add *amount* to a customer's balance and keep the entry; the event is the customer's."""
-    old = unit.get("customers", customer)
+    The entry is kept, the event is the customer's.
+    """
+    old, currency = account.get("customers", bill["customer"]), bill["currency"]
     if old.get("currency") not in (None, currency):
         raise refuse(f"The customer's currency is {old['currency']}.", param="currency")
     ending = old.get("balance", 0) + amount
-    unit.change("customers", old, balance=ending, currency=currency)
-    entry = {"customer": customer, "amount": amount, "currency": currency, "type": cause}
-    return unit.create("balance_transactions", entry | {"ending_balance": ending} | more)
-
-
-def attach(unit: Unit, params: Params, method: str) -> Record:
-    """Attach a test card (or a method detached before) to a customer."""
-    customer = unit.get("customers", required(params, "customer"), "customer")["id"]
-    if method in TEST_CARDS:
-        record = unit.create("payment_methods", test_card(method) | {"customer": customer})
-    else:
-        old = unit.get("payment_methods", method)
-        record = unit.put("payment_methods", {**old, "customer": customer})
-    unit.tell("payment_method.attached", "payment_methods", record)
-    return record
-
-
-def detach(unit: Unit, _: Params, method: str) -> Record:
-    """Detach a payment method; who had it is only in the event's previous_attributes."""
-    old = unit.get("payment_methods", method)
-    new = unit.put("payment_methods", {**old, "customer": None})
-    unit.tell("payment_method.detached", "payment_methods", new, old)
-    owner = unit.find("customers", old["customer"]) or {}
-    if default_card(owner) == method:
-        gone = owner["invoice_settings"] | {"default_payment_method": None}
-        unit.change("customers", owner, invoice_settings=gone)
-    return new
+    account.change("customers", old, {"balance": ending, "currency": currency})
+    entry = {"customer": old["id"], "amount": amount, "currency": currency, "type": cause}
+    return account.create("balance_transactions", entry | {"ending_balance": ending} | more)
 
 
 def default_card(customer: Record) -> str | None:
@@ -100,56 +51,110 @@ def test_card(name: str) -> Record:
     return {"card": card | {"networks": {"available": [brand]}}, "declines": not chargeable}
 
 
-def create_session(unit: Unit, params: Params) -> Record:
-    """Make a short-lived link to the customer's portal page."""
-    customer = unit.get("customers", required(params, "customer"), "customer")["id"]
-    if flow := params.pop("flow_data", None):
-        if flow["type"] not in ("payment_method_update", "customer_update"):
-            raise unsimulated(f"the portal flow {flow['type']}")
-        flow = {"after_completion": {"type": "portal_homepage"}, **flow}
-    secret = unit.account.new_id("test_")
-    session = {"customer": customer, "flow": flow, "expires": unit.now + PORTAL_SECONDS}
-    session |= {"bearer": secret, "url": f"{unit.account.base_url}/p/session/{secret}"}
-    return unit.create("sessions", params | session)
-
-
-def create_price(unit: Unit, params: Params, at: str = "") -> Record:
+def create_price(account: Account, params: Params, at: str = "unit_amount") -> Record:
     """Create a one-time price and, with ``product_data``, its product; *at* is where, for errors."""
-    amounts = [params.pop(k, None) for k in ("unit_amount", "unit_amount_decimal")]
+    amounts = [params.pop(name, None) for name in ("unit_amount", "unit_amount_decimal")]
     given = [str(amount) for amount in amounts if amount is not None]
     if len(given) != 1 or given[0].startswith("-"):
-        message = "Give one of unit_amount and unit_amount_decimal, of 0 at least."
-        raise refuse(message, param=at or "unit_amount")
+        raise refuse("Give one of unit_amount and unit_amount_decimal, of 0 at least.", param=at)
     if made := params.pop("product_data", None):
-        product = unit.create("products", changes({}, made) | {"updated": unit.now})
+        product = account.create("products", made | {"updated": account.now})
     else:
-        product = unit.get("products", required(params, "product"), "product")
-    _take_lookup_key(unit, params)
+        product = required(account, params, "product")
+    _take_lookup_key(account, params, "")
     price = {"product": product["id"], "unit_amount_decimal": given[0]}
-    return unit.create(
-        "prices", changes({}, params) | price | {"currency": params["currency"].lower()}
-    )
+    return account.create("prices", params | price | {"currency": params["currency"].lower()})
 
 
-def update_price(unit: Unit, params: Params, price: str) -> Record:
+def _update_price(account: Account, params: Params, price: str) -> Record:
     """Change a price's name, key, metadata, or whether it may still be used; never its amount."""
-    _take_lookup_key(unit, params, price)
-    old = unit.get("prices", price)
-    return unit.change("prices", old, **changes(old, params))
+    _take_lookup_key(account, params, price)
+    return account.change("prices", account.get("prices", price), params)
 
 
-def required(params: Params, name: str) -> str:
-    """Return a parameter that only this double demands; Stripe's 400 without it."""
-    if not params.get(name):
-        raise refuse(f"Missing required param: {name}.", code="parameter_missing", param=name)
-    return str(params[name])
-
-
-def _take_lookup_key(unit: Unit, params: Params, price: str = "") -> None:
+def _take_lookup_key(account: Account, params: Params, price: str) -> None:
     key, transfer = params.get("lookup_key"), params.pop("transfer_lookup_key", None)
-    for holder in list(unit.account.rows["prices"].values()) if key else ():
+    for holder in list(account.rows["prices"].values()) if key else ():
         if holder.get("lookup_key") == key and holder["id"] != price:
             if not transfer:
                 message = f"A price (`{holder['id']}`) already uses that lookup key."
                 raise refuse(message, code="resource_already_exists", param="lookup_key")
-            unit.change("prices", holder, lookup_key=None)
+            account.change("prices", holder, {"lookup_key": None})
+
+
+def _create(account: Account, params: Params) -> Record:
+    balance, card = params.pop("balance", None), params.pop("payment_method", None)
+    customer = account.create("customers", params)
+    if balance:
+        move_balance(account, {"customer": customer["id"], "currency": "usd"}, balance, "initial")
+    if card:
+        _attach(account, {"customer": customer["id"]}, card)
+    return customer
+
+
+def _update(account: Account, params: Params, customer: str) -> Record:
+    """Change a customer; a new balance becomes an adjustment by the difference."""
+    old, balance = account.get("customers", customer), params.pop("balance", None)
+    new = account.change("customers", old, params)
+    if balance is not None and (step := balance - old.get("balance", 0)):
+        bill = {"customer": customer, "currency": old.get("currency") or "usd"}
+        move_balance(account, bill, step, "adjustment")
+    return new
+
+
+def _delete(account: Account, _: Params, customer: str) -> Record:
+    """Leave a tombstone and the invoices (for drafts a guess)."""
+    account.remove("customers", account.get("customers", customer))
+    return account.put("customers", {"id": customer, "deleted": True})
+
+
+def _adjust_balance(account: Account, params: Params, customer: str) -> Record:
+    amount, currency = params.pop("amount"), params.pop("currency").lower()
+    bill = {"customer": customer, "currency": currency}
+    return move_balance(account, bill, amount, "adjustment", **params)
+
+
+def _attach(account: Account, params: Params, method: str) -> Record:
+    """Attach a test card, or a method detached before."""
+    owner = {"customer": required(account, params, "customer")["id"]}
+    if method in TEST_CARDS:
+        record = account.create("payment_methods", test_card(method) | owner)
+    else:
+        record = account.put("payment_methods", account.get("payment_methods", method) | owner)
+    account.tell("payment_method.attached", "payment_methods", record)
+    return record
+
+
+def _detach(account: Account, _: Params, method: str) -> Record:
+    """Detach a payment method; who had it is only in the event's previous_attributes."""
+    old = account.get("payment_methods", method)
+    new = account.put("payment_methods", {**old, "customer": None})
+    account.tell("payment_method.detached", "payment_methods", new, old)
+    owner = account.rows["customers"].get(old["customer"], {})
+    if default_card(owner) == method:
+        account.change("customers", owner, {"invoice_settings": {"default_payment_method": None}})
+    return new
+
+
+def _create_session(account: Account, params: Params) -> Record:
+    customer = required(account, params, "customer")["id"]
+    if flow := params.pop("flow_data", None):
+        if flow["type"] not in ("payment_method_update", "customer_update"):
+            raise unsimulated(f"the portal flow {flow['type']}")
+        flow = {"after_completion": {"type": "portal_homepage"}, **flow}
+    secret, expires = account.new_id("test_"), account.now + PORTAL_SECONDS
+    link = {"bearer": secret, "url": f"{account.base_url}/p/session/{secret}", "expires": expires}
+    return account.create("sessions", params | {"customer": customer, "flow": flow} | link)
+
+
+ACTIONS: Final[Mapping[str, Any]] = {
+    "POST /v1/customers": _create,
+    "POST /v1/customers/*": _update,
+    "DELETE /v1/customers/*": _delete,
+    "POST /v1/customers/*/balance_transactions": _adjust_balance,
+    "POST /v1/payment_methods/*/attach": _attach,
+    "POST /v1/payment_methods/*/detach": _detach,
+    "POST /v1/billing_portal/sessions": _create_session,
+    "POST /v1/prices": create_price,
+    "POST /v1/prices/*": _update_price,
+}

@@ -39,10 +39,10 @@ def limited(reason: str | None) -> StripeError:
     if reason is None:
         message = "Another API request or Stripe process is currently accessing this object."
         error = StripeError(429, message, code="lock_timeout")
-        error.headers = {"stripe-should-retry": "true"}
+        error.headers["stripe-should-retry"] = "true"
     else:
         error = StripeError(429, "Request rate limit exceeded.", code="rate_limit")
-        error.headers = {"stripe-rate-limited-reason": reason}
+        error.headers["stripe-rate-limited-reason"] = reason
     return error
 
 

@@ -3,16 +3,18 @@
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from functools import cache, partial
-from typing import Any, Final, get_args, get_origin
+from functools import cache
+from typing import Any, Final, NamedTuple, get_args, get_origin
 from urllib.parse import parse_qsl
 
 from sandbox import sdk
 from sandbox.errors import refuse, unsimulated
 
 Params = dict[str, Any]
-Reader = Callable[[Any, str], Any]
 MAX_DEPTH: Final = 8
+MAX_TEXT: Final = 5000
+MAX_METADATA_KEY: Final = 40
+MAX_METADATA_VALUE: Final = 500
 _SEGMENT: Final = re.compile(r"\[([^\]]*)\]")
 # Parameters that Stripe takes and we do not simulate, wherever they appear; or in one place only.
 _UNSIMULATED: Final = """
@@ -28,6 +30,24 @@ tax_rates test_clock tiers tiers_mode transfer_data transform_quantity validate
 credit_notes.credit_amount credit_notes.lines credit_notes.out_of_band_amount
 invoice_payments.payment invoice_items.currency invoice_items.invoiceitem"""
 UNSIMULATED: Final = frozenset(_UNSIMULATED.split())
+# Type → its name in an error, what it looks like, and what becomes of it.
+SCALARS: Final[Mapping[Any, tuple[str, str, Callable[[str], Any]]]] = {
+    str: ("string", r"(?s:.*)", str),
+    int: ("integer", r"[+-]?\d{1,18}", int),
+    bool: ("boolean", "true|false", "true".__eq__),
+    # The figures that Stripe documents: 12 places; 15 digits before the point are a guess.
+    Decimal: ("decimal", r"-?\d{1,15}(\.\d{1,12})?", str),
+}
+
+
+class Allowed(NamedTuple):
+    """What a type lets a value be: a list, a structure, a hash of metadata, a word, a scalar."""
+
+    item: Any
+    structure: type | None
+    metadata: bool
+    words: frozenset[str]
+    scalar: Any
 
 
 def decode(form: bytes) -> Params:
@@ -47,113 +67,79 @@ def decode(form: bytes) -> Params:
     return tree
 
 
+def encode(value: Any) -> Any:
+    """Write JSON as :func:`decode` would have unfolded it."""
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    if isinstance(value, dict):
+        return {str(name): encode(each) for name, each in value.items()}
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def check(sent: Params, endpoint: str) -> Params:
     """Check and convert what was sent; Stripe's 400 for what is unknown, missing or malformed."""
-    root = endpoint.split("/")[2]
-    taken: Params = _structure_of(sdk.params_of(endpoint), root)(sent, "")
-    return taken
+    return _structure(sdk.params_of(endpoint), endpoint.split("/")[2], sent, "")
 
 
-@cache
-def _structure_of(kind: type, within: str) -> Reader:
+def _structure(kind: type, name: str, sent: Params, at: str) -> Params:
     hints, required = sdk.fields(kind)
-    readers = {}
-    for name, hint in hints.items():
-        lacking = not UNSIMULATED.isdisjoint((name, f"{within}.{name}"))
-        readers[name.rstrip("_")] = _unsimulated if lacking else _reader(hint, name)
-    return partial(_structure, readers, required)
-
-
-def _structure(readers: Mapping[str, Reader], required: frozenset[str], sent: Any, at: str) -> Any:
-    if not isinstance(sent, dict):
-        raise refuse(f"Invalid object: {at}", param=at)
     taken = {}
-    for name, value in sent.items():
-        param = f"{at}[{name}]" if at else name
-        if name not in readers:
+    for field, value in sent.items():
+        param = f"{at}[{field}]" if at else field
+        if field not in hints:
             message = f"Received unknown parameter: {param}"
             raise refuse(message, code="parameter_unknown", param=param)
-        taken[name] = readers[name](value, param)
-    for name in required:
-        if taken.get(name) is None:
-            param = f"{at}[{name}]" if at else name
+        if field in UNSIMULATED or f"{name}.{field}" in UNSIMULATED:
+            raise unsimulated(f"the parameter `{param}`")
+        taken[field] = _value(_allowed(hints[field]), field, value, param)
+    for field in required:
+        if taken.get(field) is None:
+            param = f"{at}[{field}]" if at else field
             raise refuse(f"Missing required param: {param}.", code="parameter_missing", param=param)
     return taken
 
 
 @cache
-def _reader(hint: Any, name: str) -> Reader:
-    """Return what reads a value of this type; an empty one unsets."""
-    if choices := [value for value in sdk.choices(hint) if value]:
-        return partial(_choice, frozenset(choices))
-    options = [option for option in sdk.options(hint) if sdk.choices(option) != ("",)]
-    nested = next((each for each in options if hasattr(each, "__required_keys__")), None)
-    if get_origin(options[0]) is list:
-        return partial(_list, _reader(get_args(options[0])[0], name))
-    if get_origin(options[0]) is dict:
-        return _metadata
-    if nested is None:
-        return SCALARS[options[0]]
-    flat = [SCALARS[option] for option in options if option in SCALARS]
-    return partial(_either, _structure_of(nested, name), flat[0] if flat else None)
+def _allowed(hint: Any) -> Allowed:
+    options = {get_origin(option) or option: option for option in sdk.options(hint)}
+    item = _allowed(get_args(options[list])[0]) if list in options else None
+    structure = next((each for each in options if hasattr(each, "__required_keys__")), None)
+    words = frozenset(sdk.choices(hint)) - {""}
+    scalar = str if words else next((each for each in options if each in SCALARS), None)
+    return Allowed(item, structure, dict in options, words, scalar)
 
 
-def _either(nested: Reader, flat: Reader | None, sent: Any, at: str) -> Any:
+def _value(allowed: Allowed, name: str, sent: Any, at: str) -> Any:
+    """Read one value; an empty one unsets."""
     if sent == "":
-        return None
-    return flat(sent, at) if flat and not isinstance(sent, dict) else nested(sent, at)
+        return [] if allowed.item else None
+    if isinstance(sent, str) and allowed.scalar:
+        return _scalar(allowed, sent, at)
+    if isinstance(sent, dict) and allowed.item:
+        given = [each for each in sent.values() if each != ""]
+        return [_value(allowed.item, name, each, f"{at}[{n}]") for n, each in enumerate(given)]
+    if isinstance(sent, dict) and allowed.structure:
+        return _structure(allowed.structure, name, sent, at)
+    if isinstance(sent, dict) and allowed.metadata:
+        for key, value in sent.items():
+            if (
+                len(key) > MAX_METADATA_KEY
+                or not isinstance(value, str)
+                or len(value) > MAX_METADATA_VALUE
+            ):
+                message = "Metadata keys have at most 40 characters and values at most 500."
+                raise refuse(message, param=f"{at}[{key}]")
+        return sent
+    wanted = "list" if allowed.item else "hash" if allowed.scalar is None else "string"
+    raise refuse(f"Invalid {wanted}: {at}", param=at)
 
 
-def _unsimulated(_: Any, at: str) -> Any:
-    raise unsimulated(f"the parameter `{at}`")
-
-
-def _list(one: Reader, sent: Any, at: str) -> list[Any]:
-    if sent == "":
-        return []
-    if not isinstance(sent, dict):
-        raise refuse(f"Invalid array: {at}", param=at)
-    given = [each for each in sent.values() if each != ""]
-    return [one(each, f"{at}[{place}]") for place, each in enumerate(given)]
-
-
-def _metadata(sent: Any, at: str) -> dict[str, str]:
-    if sent == "":
-        return {"": ""}
-    if not isinstance(sent, dict):
-        raise refuse(f"Invalid hash: {at}", param=at)
-    for key, value in sent.items():
-        if len(key) > 40 or len(_text(value, at) or "") > 500:  # noqa: PLR2004
-            message = "Metadata keys have at most 40 characters and values at most 500."
-            raise refuse(message, param=f"{at}[{key}]")
-    return sent
-
-
-def _choice(choices: frozenset[str], sent: Any, at: str) -> str | None:
-    if (text := _text(sent, at)) is None or text in choices:
-        return text
-    allowed = ", ".join(sorted(choices)[:20])
-    raise refuse(f"Invalid {at}: must be one of {allowed}", param=at)
-
-
-def _text(sent: Any, at: str) -> str | None:
-    if not isinstance(sent, str) or len(sent) > 5000:  # noqa: PLR2004
-        raise refuse(f"Invalid string: {at} is a hash or too long", param=at)
-    return sent or None
-
-
-def _scalar(name: str, pattern: str, convert: Callable[[str], Any], sent: Any, at: str) -> Any:
-    text = _text(sent, at)
-    if text is not None and not re.fullmatch(pattern, text, re.ASCII):
+def _scalar(allowed: Allowed, sent: str, at: str) -> Any:
+    name, pattern, convert = SCALARS[allowed.scalar]
+    if len(sent) > MAX_TEXT or not re.fullmatch(pattern, sent, re.ASCII):
         code = f"parameter_invalid_{name}"
-        raise refuse(f"Invalid {name}: {text}", code=code, param=at)
-    return None if text is None else convert(text)
-
-
-SCALARS: Final[Mapping[Any, Reader]] = {
-    str: _text,
-    int: partial(_scalar, "integer", r"[+-]?\d{1,18}", int),
-    bool: partial(_scalar, "boolean", "true|false", "true".__eq__),
-    # The figures that Stripe documents: 12 places; 15 digits before the point are a guess.
-    Decimal: partial(_scalar, "decimal", r"-?\d{1,15}(\.\d{1,12})?", str),
-}
+        raise refuse(f"Invalid {name}: {sent[:MAX_TEXT]}", code=code, param=at)
+    if allowed.words and sent not in allowed.words:
+        words = ", ".join(sorted(allowed.words)[:20])
+        raise refuse(f"Invalid {at}: must be one of {words}", param=at)
+    return convert(sent)

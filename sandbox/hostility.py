@@ -6,7 +6,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
@@ -29,72 +29,77 @@ class Settings:
     webhook_timeout: float = 10.0
 
 
-ON_REQUEST: Final = {
-    "answer_lost_before": "the connection breaks, nothing was done",
-    "answer_lost_after": "the work was done and stored, the connection breaks",
-    "late_delivery": "the connection breaks; the request arrives `seconds` later",
-    "error_500_before": "500, nothing done, nothing stored",
-    "error_500_after": "the work was done, the stored answer is a 500",
-    "partial_500_after": "half of the lines were applied, the stored answer is a 500",
-    "rate_limited": "429 with Stripe-Rate-Limited-Reason `reason`",
-    "lock_timeout": "429 lock_timeout without that header",
-    "slow": "takes `seconds` longer",
+# Accident → what it does, and what an order may say about it.
+ON_REQUEST: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
+    "answer_lost_before": ("the connection breaks, nothing was done", {}),
+    "answer_lost_after": ("the work was done and stored, the connection breaks", {}),
+    "late_delivery": ("the connection breaks; the work is done `seconds` later", {"seconds": 1.0}),
+    "error_500_before": ("500, nothing done, nothing stored", {}),
+    "error_500_after": ("the work was done, the stored answer is a 500", {}),
+    "partial_500_after": ("half of the lines were applied, the stored answer is a 500", {}),
+    "rate_limited": ("429 with Stripe-Rate-Limited-Reason `reason`", {"reason": "endpoint-rate"}),
+    "lock_timeout": ("429 lock_timeout without that header", {}),
+    "slow": ("takes `seconds` longer", {"seconds": 5.0}),
 }
-ON_WEBHOOK: Final = {
-    "webhook_drop": "never sent; found by delivery_success=false",
-    "webhook_duplicate": "sent twice",
-    "webhook_delay": "sent `seconds` later by the account's clock",
-    "webhook_reorder": "the next `times` events of a kind arrive in reverse, `gap` seconds apart",
-    "webhook_forge": "preceded by a forged copy with a wrong signature",
-    "old_api_version": "sent in the shape of `version` (2022-11-15)",
+ON_WEBHOOK: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
+    "webhook_drop": ("never sent; found by delivery_success=false", {}),
+    "webhook_duplicate": ("sent twice", {}),
+    "webhook_delay": ("sent `seconds` later by the account's clock", {"seconds": 60.0}),
+    "webhook_reorder": ("the next `times` arrive in reverse, `gap` seconds apart", {"gap": 0.3}),
+    "webhook_forge": ("preceded by a forged copy with a wrong signature", {}),
+    "old_api_version": ("sent in the shape of `version`", {"version": "2022-11-15"}),
 }
 PER_SECOND: Final = {"live": 100, "sandbox": 25, "endpoint": 25, "search": 20}
 # Median seconds of a log-normal delay, and what each line adds: plausible, not measured.
 DELAYS: Final = {"GET": 0.06, "LIST": 0.12, "POST": 0.15, "DELETE": 0.12}
 SPREAD: Final = 0.4
 DELAY_PER_LINE: Final = 0.001
+NO_FAULT: Final[dict[str, Any]] = {"kind": ""}
 OUTCOMES: Final = ("calls", "ok", "errors", "limited", "lost", "replayed")
 
 
-@dataclass(slots=True)
-class Fault:
-    """An accident on order for the next *times* requests or events, after *after* of them.
-
-    *match* is an endpoint, an event type or ``*``; *object* narrows it to an id.
-    """
-
-    kind: str
-    match: str = "*"
-    times: int = 1
-    after: int = 0
-    object: str = ""
-    params: dict[str, Any] = field(default_factory=dict)
+def taken(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is *known* with what is *given* in its place; ValueError for anything else."""
+    for name, value in given.items():
+        if name not in known:
+            allowed = ", ".join(known) or "nothing"
+            raise ValueError(f"unknown parameter: {name}; what may be given: {allowed}")
+        kinds = (int, float) if isinstance(known[name], float) else type(known[name])
+        if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(known[name], bool):
+            raise ValueError(f"{name} cannot be {value!r}; give something like {known[name]!r}")
+    return {**known, **given}
 
 
 class Faults:
-    """The orders that still stand, oldest first."""
+    """The orders that still stand, oldest first.
+
+    Each strikes the next ``times`` requests or events that match, after ``after`` of them: ``match``
+    is an endpoint, an event type or ``*``; ``object`` narrows it to an id.
+    """
 
     def __init__(self) -> None:
-        self.orders: list[Fault] = []
+        self.orders: list[dict[str, Any]] = []
 
-    def order(self, kind: str, **more: Any) -> int:
-        """Add a fault and return its number; ValueError for an unknown kind."""
-        if kind not in ON_REQUEST | ON_WEBHOOK:
-            raise ValueError(f"unknown fault: {kind}")
-        known = {key: more.pop(key) for key in ("match", "times", "after", "object") if key in more}
-        self.orders.append(Fault(kind, params=more, **known))
+    def order(self, given: dict[str, Any]) -> int:
+        """Add a fault and return its number; ValueError for what no such fault can be."""
+        accidents, kind = {**ON_REQUEST, **ON_WEBHOOK}, given.get("kind")
+        if kind not in accidents:
+            raise ValueError(f"unknown fault: {kind}; there are: {', '.join(accidents)}")
+        known = {"kind": "", "match": "*", "times": 1, "after": 0, "object": ""}
+        self.orders.append(taken(given, known | accidents[kind][1]))
         return len(self.orders)
 
-    def strike(self, table: Mapping[str, str], name: str, objects: str) -> Fault | None:
-        """Return the first standing fault of *table* that strikes here, counted down."""
+    def strike(self, table: Mapping[str, Any], name: str, objects: str) -> dict[str, Any]:
+        """Return the first standing fault of *table* that strikes here, counted down; or none."""
         for fault in self.orders:
-            if fault.kind in table and fault.match in ("*", name) and fault.object in objects:
-                fault.after -= 1
-                if fault.after < 0:
-                    fault.times -= 1
-                    self.orders = [order for order in self.orders if order.times > 0]
+            meant = fault["kind"] in table and fault["match"] in ("*", name)
+            if meant and fault["object"] in objects:
+                fault["after"] -= 1
+                if fault["after"] < 0:
+                    fault["times"] -= 1
+                    self.orders = [order for order in self.orders if order["times"] > 0]
                     return fault
-        return None
+        return NO_FAULT
 
 
 class Limiter:

@@ -1,24 +1,24 @@
-"""Lines of a draft and the invoice items behind them: one record serves as both.
+"""Invoice items, which are the lines of an invoice once it holds them.
 
-Whatever holds lines keeps them under "held": a draft, or what is pending for a customer and
-currency. Each line is rounded on its own, and every bulk call happens whole or not at all.
+A draft keeps the items it holds under "held", in its own order, so that its events show them as
+they were. Each is rounded on its own, and every bulk call happens whole or not at all.
 """
 
+from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Context, Decimal
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
-from sandbox.account import Record, Unit
+from sandbox.account import Account, Record
 from sandbox.customers import create_price, required
 from sandbox.errors import missing, refuse
 from sandbox.forms import Params
-from sandbox.resources import changes, merged, page, wanted
+from sandbox.resources import page
 from sandbox.sdk import Json
-from sandbox.shapes import line_item, shape
 
 MAX_LINES: Final = 250
 _EXACT: Final = Context(prec=80)
-HOLDERS: Final = ("invoices", "pending")
+_PLAIN: Final = ("description", "discountable", "metadata", "period")
 _QUANTITIES: Final = ("quantity", "quantity_decimal")
 _PRICES: Final = ("amount", "price_data", "pricing", "unit_amount_decimal")
 
@@ -29,199 +29,161 @@ def line_amount(quantity_decimal: str, unit_amount_decimal: str) -> int:
     return int(exact.quantize(Decimal(1), ROUND_HALF_UP, _EXACT))
 
 
-def change_lines(verb: str, unit: Unit, params: Params, invoice: str) -> Record:
-    """Add, update or remove lines of a draft, and merge the call's ``invoice_metadata`` into it."""
-    return _changed(unit, editable(unit, invoice), verb, params)
-
-
-def list_lines(unit: Unit, params: Params, invoice: str) -> Json:
-    """List an invoice's lines in the invoice's order."""
-    record = unit.get("invoices", invoice)
-    lines = {line["id"]: line for line in record["held"]}
-    url, ids = f"/v1/invoices/{invoice}/lines", list(reversed(lines))
-    return page(url, params, lines, ids, lambda line: line_item(unit, record, line))
-
-
-def create_item(unit: Unit, params: Params) -> Record:
-    """Create an invoice item, on a draft or pending for the customer's next one."""
-    if params.get("invoice"):
-        holder = editable(unit, params["invoice"], "invoice")
-    else:
-        customer = unit.get("customers", required(params, "customer"), "customer")
-        currency = params.get("currency") or customer.get("currency") or "usd"
-        holder = _pending(unit, customer["id"], currency)
-    new = _changed(unit, holder, "add", {"lines": [params]})
-    return _item(new, new["held"][-1])
-
-
-def retrieve_item(unit: Unit, _: Params, item: str) -> Record:
-    """Return an invoice item, wherever it is."""
-    return _item(*_home(unit, item))
-
-
-def change_item(verb: str, unit: Unit, params: Params, item: str) -> Record:
-    """Update or remove an invoice item that no finalized invoice holds, and so its line."""
-    holder, line = _home(unit, item)
-    if "status" in holder:
-        editable(unit, holder["id"])
-    sent = {"behavior": "delete", **params, "id": line["id"]}
-    _changed(unit, holder, verb, {"lines": [sent]})
-    return {"id": item, "deleted": True} if verb == "remove" else retrieve_item(unit, {}, item)
-
-
-def list_items(unit: Unit, params: Params) -> Json:
-    """List invoice items, newest first: of an invoice, of a customer, pending ones, or all."""
-    customer = params.get("customer")
-    holders = [h for kind in HOLDERS for h in unit.account.of(kind, customer)]
-    rows = {line["item"]: _item(holder, line) for holder in holders for line in holder["held"]}
-    kept, show = wanted(unit, "invoiceitems", params), partial(shape, unit, "invoiceitems")
-    return page("/v1/invoiceitems", params, rows, rows, show, kept)
-
-
-def claim_pending(unit: Unit, draft: Record) -> list[Record]:
-    """Take the customer's pending items in this currency as lines, newest first."""
-    pending = _pending(unit, draft["customer"], draft["currency"])
-    newest = reversed(pending["held"][-MAX_LINES:])
-    return [_claimed(unit, draft, line["item"]) for line in newest]
-
-
-def editable(unit: Unit, invoice: str, param: str | None = None) -> Record:
+def editable(account: Account, invoice: str, param: str | None = None) -> Record:
     """Return a draft; StripeError 400 invoice_not_editable for anything later."""
-    record = unit.get("invoices", invoice, param)
+    record = account.get("invoices", invoice, param)
     if record["status"] != "draft":
         raise refuse("This invoice is no longer editable", code="invoice_not_editable")
     return record
 
 
-def new_line(unit: Unit, holder: Record, sent: Params, at: str) -> Record:
-    """Return a new line and item from what was sent; *at* is where, for errors."""
-    bare: Record = {"period": {"start": unit.now, "end": unit.now}, "created": unit.now}
-    bare |= {"id": unit.account.new_id("il_1"), "item": unit.account.new_id("ii_1")}
-    line = _edited(unit, holder, bare, {"quantity": None} | sent, at)
-    details = line.get("pricing", {}).get("price_details")
-    if details and not line.get("description"):
-        line["description"] = (unit.find("products", details["product"]) or {}).get("name")
-    unit.tell("invoiceitem.created", "invoiceitems", _item(holder, line))
-    return line
+def claim_pending(account: Account, draft: Record) -> list[Record]:
+    """Take the customer's pending items in this currency as lines, newest first."""
+    items = [account.rows["invoiceitems"][i] for i in account.of("invoiceitems", draft["customer"])]
+    mine = [i for i in items if not i["invoice"] and i["currency"] == draft["currency"]]
+    return [_held(account, draft, item, {}) for item in mine[: -MAX_LINES - 1 : -1]]
 
 
-def _changed(unit: Unit, holder: Record, verb: str, params: Params) -> Record:
-    lines = {line["id"]: line for line in holder["held"]}
+def change_lines(
+    verb: str, account: Account, params: Params, invoice: str, where: str = "lines"
+) -> Record:
+    """Add, update or remove lines of a draft, and merge the call's ``invoice_metadata`` into it."""
+    draft = editable(account, invoice)
+    lines = {item["line"]: item for item in draft["held"]}
     for n, sent in enumerate(params["lines"]):
-        at = f"lines[{n}]"
+        at = f"{where}[{n}]"
         if verb == "add":
-            line = _added(unit, holder, sent, at)
+            item = _added(account, draft, sent, at)
         elif sent["id"] not in lines:
             raise missing("line item", sent["id"], f"{at}[id]")
         elif verb == "update":
-            line = _edited(unit, holder, lines[sent["id"]], sent, at)
+            old = lines[sent["id"]]
+            item = account.change("invoiceitems", old, _edits(account, old, sent, at))
         else:
-            _let_go(unit, holder, lines.pop(sent["id"]), keep=sent["behavior"] == "unassign")
+            item = lines.pop(sent["id"])
+            if sent["behavior"] == "unassign":
+                account.change("invoiceitems", item, {"invoice": None})
+            else:
+                account.remove("invoiceitems", item)
             continue
-        lines[line["id"]] = line
-    return _saved(unit, holder, list(lines.values()), params)
+        lines[item["line"]] = item
+    if max(len(lines), len(params["lines"])) > MAX_LINES:
+        raise refuse(f"An invoice has at most {MAX_LINES} items.", param="lines")
+    metadata = {"metadata": params["invoice_metadata"]} if "invoice_metadata" in params else {}
+    return account.change("invoices", draft, {"held": list(lines.values())} | metadata)
 
 
-def _added(unit: Unit, holder: Record, sent: Params, at: str) -> Record:
-    if item := sent.get("invoice_item"):
-        return _edited(unit, holder, _claimed(unit, holder, item, at), sent, at)
-    return new_line(unit, holder, sent, at)
+def _added(account: Account, draft: Record, sent: Params, at: str) -> Record:
+    owner = {"customer": draft["customer"], "currency": draft["currency"], "invoice": draft["id"]}
+    if not sent.get("invoice_item"):
+        return _new_item(account, owner, sent, at)
+    item = account.get("invoiceitems", sent["invoice_item"], f"{at}[invoice_item]")
+    if owner | {"invoice": None} != {name: item[name] for name in owner}:
+        raise missing("invoiceitem", item["id"], f"{at}[invoice_item]")
+    return _held(account, draft, item, _edits(account, item, sent, at))
 
 
-def _let_go(unit: Unit, holder: Record, line: Record, *, keep: bool) -> None:
-    if keep:
-        pending = _pending(unit, holder["customer"], holder["currency"])
-        _saved(unit, pending, [*pending["held"], line], {})
-    else:
-        unit.tell("invoiceitem.deleted", "invoiceitems", _item(holder, line))
+def _held(account: Account, draft: Record, item: Record, edits: Params) -> Record:
+    place = {"invoice": draft["id"], "line": account.new_id("il_1")}
+    return account.change("invoiceitems", item, edits | place)
 
 
-def _edited(unit: Unit, holder: Record, old: Record, sent: Params, at: str) -> Record:
-    """Return *old* with what *sent* names changed; a new quantity alone keeps the price (a guess)."""
-    named: Params = {
-        k: sent[k] for k in ("description", "discountable", "metadata", "period") if k in sent
-    }
-    new = {**old, **changes(old, named)}
-    if new["period"]["end"] < new["period"]["start"]:
+def _new_item(account: Account, owner: Record, sent: Params, at: str) -> Record:
+    period = {"start": account.now, "end": account.now}
+    item = {**owner, "line": account.new_id("il_1"), "period": period}
+    edits = _edits(account, item, {"quantity": None} | sent, at)
+    return account.create("invoiceitems", item | edits)
+
+
+def _edits(account: Account, item: Record, sent: Params, at: str) -> Record:
+    """Return what *sent* changes in an item; a new quantity alone keeps the price (a guess)."""
+    edits: Record = {name: sent[name] for name in _PLAIN if name in sent}
+    edits["period"] = item["period"] | (sent.get("period") or {})
+    if edits["period"]["end"] < edits["period"]["start"]:
         raise refuse("The period's end is before its start.", param="period")
     if sent.keys() & {*_QUANTITIES, *_PRICES}:
-        new.pop("pricing", None)
-        new |= _priced(unit, sent, holder["currency"], old, at or "amount")
-    return new
+        edits |= _priced(account, item, sent, at)
+        details = edits["price_details"]
+        if details and "amount" not in item and not edits.get("description"):
+            edits["description"] = account.rows["products"].get(details["product"], {}).get("name")
+    return edits
 
 
-def _priced(unit: Unit, sent: Params, currency: str, old: Record, at: str) -> Record:
+def _priced(account: Account, item: Record, sent: Params, at: str) -> Record:
     prices = [name for name in _PRICES if sent.get(name) is not None]
     quantities = [str(sent[name]) for name in _QUANTITIES if sent.get(name) is not None]
     if len(prices) > 1 or len(quantities) > 1 or ("amount" in prices and quantities):
         raise refuse("You may give an amount, or one price and one quantity.", param=at)
     if "amount" in prices:
-        return {"amount": sent["amount"], "quantity_decimal": "1"}
-    quantity = quantities[0] if quantities else old.get("quantity_decimal", "1")
+        plain = {"unit_amount_decimal": None, "price_details": None}
+        return plain | {"amount": sent["amount"], "quantity_decimal": "1"}
+    quantity = quantities[0] if quantities else item.get("quantity_decimal", "1")
     if quantity.startswith("-"):
         raise refuse("Invalid quantity: must be at least 0.", param=at)
-    pricing = _pricing(unit, sent, currency, old, at)
-    amount = line_amount(quantity, pricing["unit_amount_decimal"])
-    return {"quantity_decimal": quantity, "amount": amount, "pricing": pricing}
-
-
-def _pricing(unit: Unit, sent: Params, currency: str, old: Record, at: str) -> Json:
-    unit_amount = sent.get("unit_amount_decimal", str(old["amount"]) if "amount" in old else None)
-    if sent.get("price_data"):
-        price = create_price(unit, sent["price_data"] | {"active": False}, f"{at}[price_data]")
-    elif named := (sent.get("pricing") or {}).get("price"):
-        price = unit.get("prices", named, f"{at}[pricing][price]")
-        if not price.get("active", True):
-            raise refuse(f"The price specified is inactive: {named}", param=f"{at}[pricing]")
-    elif "pricing" in old and "unit_amount_decimal" not in sent:
-        kept: Json = old["pricing"]
-        return kept
-    elif unit_amount is not None:
-        return {"type": "price_details", "unit_amount_decimal": unit_amount}
-    else:
+    unit, details = item.get("unit_amount_decimal") or item.get("amount"), item.get("price_details")
+    if "unit_amount_decimal" in prices:
+        unit, details = sent["unit_amount_decimal"], None
+    elif prices:
+        price = _price(account, item, sent, at)
+        unit = price["unit_amount_decimal"]
+        details = {"price": price["id"], "product": price["product"]}
+    elif unit is None:
         raise refuse("Give one of amount, pricing and price_data.", param=at)
-    if price["currency"] != currency:
-        raise refuse(f"The price is in {price['currency']}, not in {currency}.", param=at)
-    details = {"price": price["id"], "product": price["product"]}
-    pricing = {"type": "price_details", "price_details": details}
-    return pricing | {"unit_amount_decimal": price["unit_amount_decimal"]}
+    priced = {"quantity_decimal": quantity, "amount": line_amount(quantity, str(unit))}
+    return priced | {"unit_amount_decimal": str(unit), "price_details": details}
 
 
-def _saved(unit: Unit, holder: Record, lines: list[Record], params: Params) -> Record:
-    if "status" not in holder:
-        return unit.put("pending", {**holder, "held": lines})
-    if len(lines) > MAX_LINES or len(params.get("lines", ())) > MAX_LINES:
-        raise refuse(f"An invoice has at most {MAX_LINES} items.", param="lines")
-    sent = params.get("invoice_metadata", {})
-    metadata = merged(holder.get("metadata"), sent)
-    return unit.change("invoices", holder, held=lines, metadata=metadata)
+def _price(account: Account, item: Record, sent: Params, at: str) -> Record:
+    if sent.get("price_data"):
+        price = create_price(account, sent["price_data"] | {"active": False}, f"{at}[price_data]")
+    else:
+        price = account.get("prices", sent["pricing"].get("price") or "", f"{at}[pricing][price]")
+        if not price.get("active", True):
+            message = f"The price specified is inactive: {price['id']}"
+            raise refuse(message, param=f"{at}[pricing]")
+    if price["currency"] != item["currency"]:
+        message = f"The price is in {price['currency']}, not in {item['currency']}."
+        raise refuse(message, param=at)
+    return price
 
 
-def _item(holder: Record, line: Record) -> Record:
-    invoice = holder["id"] if "status" in holder else None
-    owner = {key: holder[key] for key in ("customer", "currency")}
-    return {**line, "id": line["item"], "invoice": invoice, **owner}
+def _list_lines(account: Account, params: Params, invoice: str) -> Json:
+    lines = {item["line"]: item for item in account.get("invoices", invoice)["held"]}
+    url = f"/v1/invoices/{invoice}/lines"
+    return page(account, "lines", url, params, lines, list(reversed(lines)))
 
 
-def _pending(unit: Unit, customer: str, currency: str) -> Record:
-    name = f"{customer}:{currency}"
-    new = {"id": name, "customer": customer, "currency": currency, "held": []}
-    return unit.find("pending", name) or new
+def _create_item(account: Account, params: Params) -> Record:
+    """Create an invoice item, on a draft or pending for the customer's next one."""
+    if params.get("invoice"):
+        draft = editable(account, params["invoice"], "invoice")
+        made: Record = change_lines("add", account, {"lines": [params]}, draft["id"])["held"][-1]
+        return made
+    customer = required(account, params, "customer")
+    currency = params.get("currency") or customer.get("currency") or "usd"
+    owner = {"customer": customer["id"], "currency": currency, "invoice": None}
+    return _new_item(account, owner, params, "amount")
 
 
-def _claimed(unit: Unit, draft: Record, item: str, at: str = "") -> Record:
-    pending = _pending(unit, draft["customer"], draft["currency"])
-    line = next((each for each in pending["held"] if each["item"] == item), None)
-    if line is None:
-        raise missing("invoiceitem", item, f"{at}[invoice_item]")
-    _saved(unit, pending, [each for each in pending["held"] if each is not line], {})
-    return {**line, "id": unit.account.new_id("il_1")}
+def _change_item(verb: str, account: Account, params: Params, item: str) -> Record:
+    """Update or remove an invoice item that no finalized invoice holds, and so its line."""
+    old = account.get("invoiceitems", item)
+    if old["invoice"]:
+        sent = {"behavior": "delete", **params, "id": old["line"]}
+        change_lines(verb, account, {"lines": [sent]}, old["invoice"])
+    elif verb == "update":
+        account.change("invoiceitems", old, _edits(account, old, params, "amount"))
+    else:
+        account.remove("invoiceitems", old)
+    return account.rows["invoiceitems"].get(item) or {"id": item, "deleted": True}
 
 
-def _home(unit: Unit, item: str) -> tuple[Record, Record]:
-    for kind in HOLDERS:
-        for each in unit.account.rows[kind]:
-            holder = unit.find(kind, each) or {"held": ()}
-            if line := next((line for line in holder["held"] if line["item"] == item), None):
-                return holder, line
-    raise missing("invoiceitem", item)
+ACTIONS: Final[Mapping[str, Any]] = {
+    "POST /v1/invoices/*/add_lines": partial(change_lines, "add"),
+    "POST /v1/invoices/*/update_lines": partial(change_lines, "update"),
+    "POST /v1/invoices/*/remove_lines": partial(change_lines, "remove"),
+    "GET /v1/invoices/*/lines": _list_lines,
+    "POST /v1/invoiceitems": _create_item,
+    "POST /v1/invoiceitems/*": partial(_change_item, "update"),
+    "DELETE /v1/invoiceitems/*": partial(_change_item, "remove"),
+}

@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from sandbox.account import Unit
 from sandbox.control import World
 from sandbox.errors import StripeError
 from sandbox.hostility import ON_REQUEST, ON_WEBHOOK
@@ -26,7 +25,7 @@ class Pages:
     """The pages over *world*; what a person does in them has no idempotency key."""
 
     def __init__(self, world: World) -> None:
-        self.world = world
+        self.world, self.account = world, world.account
         self.routes = [
             Route("/", self._front),
             Route("/i/{invoice}", self._bill),
@@ -36,18 +35,16 @@ class Pages:
 
     async def _front(self, _: Request) -> Response:
         about = (HERE / "about.txt").read_text().replace("VERSION", API_VERSION)
-        faults = [f"- {kind}: {text}" for kind, text in (ON_REQUEST | ON_WEBHOOK).items()]
+        faults = [f"- {kind}: {text}" for kind, (text, _) in {**ON_REQUEST, **ON_WEBHOOK}.items()]
         text = "\n".join((about, "Faults on order", *faults))
         return _page("Stripe sandbox", 200, f"<pre>{escape(text)}</pre>")
 
     async def _bill(self, request: Request) -> Response:
-        unit = Unit(self.world.account)
-        record = unit.find("invoices", request.path_params["invoice"])
+        record = self.account.rows["invoices"].get(request.path_params["invoice"])
         if record is None:
             return _page("There is no such invoice", 404)
-        bill = shape(unit, "invoices", record)
-        name = bill["customer_name"] or bill["customer"]
-        rows = [(name, bill["status"], "")]
+        bill = shape(self.account, "invoices", record)
+        rows = [(bill["customer_name"] or bill["customer"], bill["status"], "")]
         for line in bill["lines"]["data"]:
             amount = money(line["amount"], bill["currency"])
             rows.append((line["description"] or "Item", line["quantity_decimal"], amount))
@@ -59,31 +56,31 @@ class Pages:
 
     async def _pay(self, request: Request) -> Response:
         invoice, card = request.path_params["invoice"], {"payment_method": "pm_card_visa"}
-        unit = Unit(self.world.account, self.world.account.new_id("req_"))
         try:
-            self.world.perform(unit, "POST /v1/invoices/{invoice}/pay", card, invoice)
+            self.world.perform("POST /v1/invoices/{invoice}/pay", card, invoice)
         except StripeError as error:
             return _page(str(error), error.status)
-        unit.commit()
         return RedirectResponse(f"/i/{invoice}", 303)
 
     async def _portal(self, request: Request) -> Response:
-        unit, secret = Unit(self.world.account), request.path_params["secret"]
-        sessions = self.world.account.rows["sessions"].values()
-        live = [s for s in sessions if s["bearer"] == secret and s["expires"] >= unit.now]
-        if not live:
+        account, secret = self.account, request.path_params["secret"]
+        for session in account.rows["sessions"].values():
+            if session["bearer"] == secret and session["expires"] >= account.now:
+                break
+        else:
             return _page("This link has expired: ask for a new one", 404)
-        customer = live[0]["customer"]
-        cards = self.world.account.of("payment_methods", customer)
-        rows = [("Card", each["card"]["last4"], "") for each in cards if each["customer"]]
-        links = ""
-        for record in self.world.account.of("invoices", customer):
-            if record["status"] != "draft":
-                bill = shape(unit, "invoices", record)
-                total = money(bill["total"], bill["currency"])
-                rows.append((bill["number"], bill["status"], total))
-                links += f'<p><a href="/i/{bill["id"]}">{escape(bill["number"])}</a>'
-        name = (unit.find("customers", customer) or {}).get("name") or customer
+        customer = session["customer"]
+        cards = [
+            account.rows["payment_methods"][i] for i in account.of("payment_methods", customer)
+        ]
+        rows = [("Card", each["card"]["last4"], "") for each in cards]
+        bills, links = [account.rows["invoices"][i] for i in account.of("invoices", customer)], ""
+        for bill in [
+            shape(account, "invoices", each) for each in bills if each["status"] != "draft"
+        ]:
+            rows.append((bill["number"], bill["status"], money(bill["total"], bill["currency"])))
+            links += f'<p><a href="/i/{bill["id"]}">{escape(bill["number"])}</a>'
+        name = account.rows["customers"].get(customer, {}).get("name") or customer
         return _page(f"Billing for {name}", 200, _table(rows) + links)
 
 

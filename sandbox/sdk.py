@@ -49,9 +49,9 @@ def params_of(endpoint: str) -> type:
 def fields(structure: type) -> tuple[dict[str, Any], frozenset[str]]:
     """Return the fields of a structure of parameters with their types, and the required ones."""
     hints = get_type_hints(structure, localns={"Mapping": Mapping, "StripeContext": Any})
-    for option in stripe.RequestOptions.__annotations__:
-        hints.pop(option, None)
-    return hints, frozenset(hints) & structure.__required_keys__  # type: ignore[attr-defined]
+    own = {n: hint for n, hint in hints.items() if n not in stripe.RequestOptions.__annotations__}
+    required = own.keys() & structure.__required_keys__  # type: ignore[attr-defined]
+    return {n.rstrip("_"): hint for n, hint in own.items()}, frozenset(required)
 
 
 def options(hint: Any) -> tuple[Any, ...]:

@@ -3,24 +3,24 @@
 from decimal import Decimal
 from typing import Any, Final
 
-from sandbox.account import Record, Unit
+from sandbox.account import Account, Record
 from sandbox.kinds import KINDS
 from sandbox.sdk import API_VERSION, Json, completed
 
 INLINE_LINES: Final = 10
 
 
-def shape(unit: Unit, kind: str, record: Record) -> Json:
+def shape(account: Account, kind: str, record: Record) -> Json:
     """Return *record* as Stripe would show it."""
     if kind == "events":
-        return event(unit, record, API_VERSION)
+        return event(account, record, API_VERSION)
     if record.get("deleted"):
         return {"id": record["id"], "object": KINDS[kind].name, "deleted": True}
     shown = completed(KINDS[kind].type, record, KINDS[kind].blank)
     if kind == "invoices":
-        _invoice(unit, record, shown)
+        _invoice(account, record, shown)
     elif kind in ("lines", "invoiceitems"):
-        _line(record, shown)
+        _item(record, shown)
     elif kind == "customers":
         shown["invoice_prefix"] = invoice_prefix(record)
     elif kind == "prices":
@@ -34,14 +34,9 @@ def listed(url: str, data: list[Any], *, has_more: bool = False) -> Json:
     return {"object": "list", "data": data, "has_more": has_more, "url": url}
 
 
-def line_item(unit: Unit, invoice: Record, line: Record) -> Json:
-    """Return an invoice's line."""
-    return shape(unit, "lines", {**line, "invoice": invoice["id"], "currency": invoice["currency"]})
-
-
 def total(invoice: Record) -> int:
     """Return what an invoice's lines add up to, each rounded on its own."""
-    return sum(line["amount"] for line in invoice["held"])
+    return sum(item["amount"] for item in invoice["held"])
 
 
 def invoice_prefix(customer: Record) -> str:
@@ -49,12 +44,12 @@ def invoice_prefix(customer: Record) -> str:
     return str(customer.get("invoice_prefix") or customer["id"][-8:].upper().replace("_", "X"))
 
 
-def event(unit: Unit, record: Record, version: str) -> Json:
+def event(account: Account, record: Record, version: str) -> Json:
     """Return an event as an endpoint of *version* gets it."""
-    after = shape(unit, record["kind"], record["after"])
+    after = shape(account, record["kind"], record["after"])
     data: Json = {"object": after}
     if "before" in record:
-        before = shape(unit, record["kind"], record["before"])
+        before = shape(account, record["kind"], record["before"])
         changed = [key for key in {**after, **before} if before.get(key) != after.get(key)]
         data["previous_attributes"] = {key: before.get(key) for key in changed}
     if version < "2025-03-31" and record["kind"] == "invoices":
@@ -67,7 +62,7 @@ def event(unit: Unit, record: Record, version: str) -> Json:
         "created": record["created"],
         "data": data,
         "livemode": False,
-        "pending_webhooks": unit.account.waiting[record["id"]],
+        "pending_webhooks": account.waiting(record["id"]),
         "request": {"id": record.get("request"), "idempotency_key": record.get("key")},
         "type": record["type"],
     }
@@ -91,9 +86,9 @@ def _before_basil(invoice: Json) -> Json:
     return old
 
 
-def _invoice(unit: Unit, record: Record, shown: Json) -> None:
-    customer = record.get("billed") or unit.find("customers", record["customer"]) or {}
-    lines, amount = record["held"], total(record)
+def _invoice(account: Account, record: Record, shown: Json) -> None:
+    customer = record.get("billed") or account.rows["customers"].get(record["customer"], {})
+    held, amount = record["held"], total(record)
     balance = customer.get("balance", 0) if customer.get("currency") == record["currency"] else 0
     starting = record.get("starting_balance", balance)
     due = record.get("amount_due", max(amount + starting, 0) if amount > 0 else 0)
@@ -104,17 +99,22 @@ def _invoice(unit: Unit, record: Record, shown: Json) -> None:
     shown["period_start"] = shown["period_end"] = record["created"]
     shown["starting_balance"], shown["amount_due"] = starting, due
     shown["amount_remaining"] = max(due - shown["amount_paid"], 0)
-    first = [line_item(unit, record, line) for line in lines[:INLINE_LINES]]
-    url, has_more = f"/v1/invoices/{record['id']}/lines", len(lines) > INLINE_LINES
+    first = [shape(account, "lines", item) for item in held[:INLINE_LINES]]
+    url, has_more = f"/v1/invoices/{record['id']}/lines", len(held) > INLINE_LINES
     shown["lines"] = listed(url, first, has_more=has_more)
 
 
-def _line(record: Record, shown: Json) -> None:
+def _item(record: Record, shown: Json) -> None:
+    """Show an item by itself, or as the line that it is."""
     shown["quantity"] = int(Decimal(record["quantity_decimal"]))
-    if "net_amount" in shown:
+    if unit := record["unit_amount_decimal"]:
+        details = record["price_details"]
+        shown["pricing"] = {"type": "price_details", "unit_amount_decimal": unit}
+        shown["pricing"] |= {"price_details": details} if details else {}
+    if shown["object"] == "invoiceitem":
         shown["date"], shown["net_amount"] = record["created"], record["amount"]
         return
-    details = {"invoice_item": record["item"], "proration": False, "proration_details": None}
+    details = {"invoice_item": record["id"], "proration": False, "proration_details": None}
     parent = {"type": "invoice_item_details", "subscription_item_details": None}
     shown["parent"] = parent | {"invoice_item_details": details | {"subscription": None}}
-    shown["subtotal"] = record["amount"]
+    shown["id"], shown["subtotal"] = record["line"], record["amount"]

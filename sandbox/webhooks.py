@@ -7,17 +7,17 @@ import hmac
 import random
 import time
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
 import httpx
 import orjson
 
-from sandbox.account import Account, Record, Unit
+from sandbox.account import Account, Record
 from sandbox.forms import Params
 from sandbox.hostility import ON_WEBHOOK, Faults
 from sandbox.invoices import acknowledged
-from sandbox.resources import changes
 from sandbox.sdk import API_VERSION, Json
 from sandbox.shapes import event as event_shape
 from sandbox.shapes import shape
@@ -27,25 +27,28 @@ GAPS: Final = {
     "live": (60, 300, 1800, 3600, 7200, 14400, 28800, 57600, 57600, 57600),
     "sandbox": (1800, 5400),
 }
-OLD_VERSION: Final = "2022-11-15"
 AT_ONCE: Final = 32
 OK: Final = 2
 
 
-def create_endpoint(unit: Unit, params: Params) -> Json:
+def _create_endpoint(account: Account, params: Params) -> Json:
     """Register an endpoint; its version is fixed here and its secret is shown only here."""
-    secret = params.pop("secret", None) or unit.account.new_id("whsec_")
-    record = {"api_version": API_VERSION, "signed_with": secret} | changes({}, params)
-    made = unit.create("webhook_endpoints", record)
-    return shape(unit, "webhook_endpoints", made) | {"secret": secret}
+    secret = params.pop("secret", None) or account.new_id("whsec_")
+    record = {"api_version": API_VERSION, "signed_with": secret} | params
+    made = account.create("webhook_endpoints", record)
+    return shape(account, "webhook_endpoints", made) | {"secret": secret}
 
 
-def update_endpoint(unit: Unit, params: Params, endpoint: str) -> Record:
-    """Change where an endpoint is, what it hears, or whether it is on."""
-    old = unit.get("webhook_endpoints", endpoint)
+def _update_endpoint(account: Account, params: Params, endpoint: str) -> Record:
     if "disabled" in params:
         params["status"] = "disabled" if params.pop("disabled") else "enabled"
-    return unit.change("webhook_endpoints", old, **changes(old, params))
+    return account.change("webhook_endpoints", account.get("webhook_endpoints", endpoint), params)
+
+
+ACTIONS: Final[Mapping[str, Any]] = {
+    "POST /v1/webhook_endpoints": _create_endpoint,
+    "POST /v1/webhook_endpoints/*": _update_endpoint,
+}
 
 
 class Courier:
@@ -60,7 +63,7 @@ class Courier:
         self._running: set[asyncio.Task[None]] = set()
         self._places = asyncio.Semaphore(AT_ONCE)
         self.wake = asyncio.Event()
-        account.on_delivery = self.send
+        account.on_delivery = self._send
         self.reload()
 
     def reload(self) -> None:
@@ -69,20 +72,13 @@ class Courier:
         self.forged.clear()
         self.delivered = 0
         for delivery in self.account.rows["deliveries"].values():
-            self.send(delivery)
-
-    def send(self, delivery: Record) -> None:
-        """Queue a delivery; a little chance in its time keeps anybody from relying on order."""
-        if not delivery.get("failed"):
-            chance = self._dice.random() * self.settings.shuffle
-            heapq.heappush(self._queue, (delivery["due"] + chance, delivery["id"]))
-            self.wake.set()
+            self._send(delivery)
 
     async def run(self) -> None:
         """Deliver for ever."""
         async with httpx.AsyncClient(trust_env=False, follow_redirects=False) as client:
             while True:
-                wait = self._queue[0][0] - self.account.now() if self._queue else None
+                wait = self._queue[0][0] - self.account.time() if self._queue else None
                 if wait is None or wait > 0:
                     self.wake.clear()
                     with suppress(TimeoutError):
@@ -98,7 +94,7 @@ class Courier:
         """Wait until nothing is under way or due; False if that took longer than *timeout*."""
         give_up = time.monotonic() + timeout
         soon = self.settings.shuffle
-        while self._running or (self._queue and self._queue[0][0] <= self.account.now() + soon):
+        while self._running or (self._queue and self._queue[0][0] <= self.account.time() + soon):
             if time.monotonic() > give_up:
                 return False
             await asyncio.sleep(0.01)
@@ -112,32 +108,40 @@ class Courier:
         counted = {"delivered": self.delivered, "forged_answers": list(self.forged)}
         return {"pending": pending, "failed": failed, **counted}
 
+    def _send(self, delivery: Record) -> None:
+        """Queue a delivery; a little chance in its time keeps anybody from relying on order."""
+        if not delivery.get("failed"):
+            chance = self._dice.random() * self.settings.shuffle
+            heapq.heappush(self._queue, (delivery["due"] + chance, delivery["id"]))
+            self.wake.set()
+
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         self._places.release()
         if not task.cancelled():
             task.result()
 
-    async def _deliver(self, client: httpx.AsyncClient, delivery_id: str) -> None:
+    async def _deliver(self, client: httpx.AsyncClient, name: str) -> None:
         rows = self.account.rows
-        delivery = rows["deliveries"].get(delivery_id, {})
-        endpoint = rows["webhook_endpoints"].get(delivery.get("endpoint", ""))
-        event = rows["events"].get(delivery.get("event", ""))
+        if (delivery := rows["deliveries"].get(name)) is None:
+            return None
+        endpoint = rows["webhook_endpoints"].get(delivery["endpoint"])
+        event = rows["events"].get(delivery["event"])
         if endpoint is None or event is None:
-            return self._put(delivery_id, None)
+            with self.account.unit():
+                return self.account.drop("deliveries", delivery)
         fault = self.faults.strike(ON_WEBHOOK, event["type"], event["after"]["id"])
-        kind, params = (fault.kind, fault.params) if fault else ("", {})
+        kind = fault["kind"]
         if kind == "webhook_drop":
-            return self._put(delivery_id, {**delivery, "failed": True})
-        if fault and kind in ("webhook_delay", "webhook_reorder"):
+            return self._put(delivery, failed=True)
+        if kind == "webhook_delay":
+            return self._put(delivery, due=self.account.time() + fault["seconds"])
+        if kind == "webhook_reorder":
             # The first of a group waits longest: its place in line becomes its delay.
-            gap = (fault.times + 1) * params.get("gap", 0.3)
-            wait = gap if kind == "webhook_reorder" else params.get("seconds", 60)
-            return self._put(delivery_id, {**delivery, "due": self.account.now() + wait})
-        version = endpoint["api_version"]
-        if kind == "old_api_version":
-            version = params.get("version", OLD_VERSION)
-        body = orjson.dumps(event_shape(Unit(self.account), event, version))
+            wait = (fault["times"] + 1) * fault["gap"]
+            return self._put(delivery, due=self.account.time() + wait)
+        version = fault.get("version") or endpoint["api_version"]
+        body = orjson.dumps(event_shape(self.account, event, version))
         if kind == "webhook_forge":
             fake = body.replace(event["id"].encode(), b"evt_forged" + event["id"][-8:].encode())
             self.forged.append(await self._post(client, endpoint["url"], fake, "whsec_forged"))
@@ -162,18 +166,16 @@ class Courier:
         attempts, gaps = delivery["attempts"] + 1, GAPS[self.settings.mode]
         if heard:
             self.delivered += 1
-            self._put(delivery["id"], None)
-            if event["type"] == "invoice.created" and not self.account.waiting[event["id"]]:
-                unit = Unit(self.account)
-                acknowledged(unit, event["after"]["id"])
-                unit.commit()
+            with self.account.unit():
+                self.account.drop("deliveries", delivery)
+                if event["type"] == "invoice.created" and not self.account.waiting(event["id"]):
+                    acknowledged(self.account, event["after"]["id"])
         elif attempts > len(gaps):
-            self._put(delivery["id"], {**delivery, "attempts": attempts, "failed": True})
+            self._put(delivery, attempts=attempts, failed=True)
         else:
-            due = self.account.now() + gaps[attempts - 1] * self.settings.retry_scale
-            self._put(delivery["id"], {**delivery, "attempts": attempts, "due": due})
+            wait = gaps[attempts - 1] * self.settings.retry_scale
+            self._put(delivery, attempts=attempts, due=self.account.time() + wait)
 
-    def _put(self, delivery_id: str, delivery: Record | None) -> None:
-        self.account.commit([("deliveries", delivery_id, delivery)])
-        if delivery is not None:
-            self.send(delivery)
+    def _put(self, delivery: Record, **new: Any) -> None:
+        with self.account.unit():
+            self.account.put("deliveries", {**delivery, **new})

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import httpx
 
-from sandbox.account import Unit
 from sandbox.control import World
 from sandbox.hostility import Settings
 from tests.support.stripe_sandbox import StripeSandbox, start_sandbox
@@ -68,7 +67,7 @@ def test_a_seed_file_fills_an_empty_account_once(tmp_path: Path) -> None:
         world = World(Settings(), state)
         world.seed_from(seeds)
         listed = {"customer": "cus_acme"}
-        shown = world.perform(Unit(world.account), "GET /v1/invoices", listed)["data"]
+        shown = world.perform("GET /v1/invoices", listed)["data"]
         assert [invoice["id"] for invoice in shown] == ["in_acme"]
-        shown = world.perform(Unit(world.account), "GET /v1/prices", {"lookup_keys": ["a"]})["data"]
+        shown = world.perform("GET /v1/prices", {"lookup_keys": ["a"]})["data"]
         assert [(price["id"], price["product"]) for price in shown] == [("price_a", "prod_a")]

@@ -167,7 +167,7 @@ async def test_an_accident_on_the_way_is_made_good(
 ) -> None:
     """Sent again under the same key, by whoever comes next: one draft, one line."""
     await account.use("3")
-    await account.world.sandbox.fault(accident, endpoint, seconds=1)
+    await account.world.sandbox.fault(accident, endpoint)
 
     first = await account.flush()
     second = await account.flush()
