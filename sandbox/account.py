@@ -168,15 +168,11 @@ class Account:
 
     def clear(self) -> None:
         """Forget everything but the endpoints that were given at start."""
-        kept = [each for each in self.rows["webhook_endpoints"].values() if each.get("lasting")]
-        self.rows.clear()
-        self._owned.clear()
-        if self._journal is not None:
-            os.ftruncate(self._journal, 0)
         with self.unit():
+            for kind, rows in self.rows.items():
+                for each in [each for each in rows.values() if not each.get("lasting")]:
+                    self.drop(kind, each)
             self.put("meta", NEW)
-            for each in kept:
-                self.put("webhook_endpoints", each)
 
     def _place(self, kind: str, name: str, record: Record | None) -> None:
         rows = self.rows[kind]

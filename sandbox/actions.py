@@ -55,8 +55,7 @@ class Routes:
                 kind = next(word for word in reversed(words) if word in KINDS)
                 lists = "limit" in sdk.fields(sdk.params_of(endpoint))[0]
                 self.named[endpoint] = Operation(endpoint, act, kind, lists)
-            pattern = re.sub(r"\{\w+\}", "([^/]+)", template)
-            known = (pattern, self.named.get(endpoint))
+            known = (re.sub(r"\{\w+\}", "([^/]+)", template), self.named.get(endpoint))
             self._known[method, words[2], len(words)].append(known)
 
     def find(self, method: str, path: str) -> tuple[Operation, Sequence[str]]:

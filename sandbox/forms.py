@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import cache
-from typing import Any, Final, NamedTuple, get_args, get_origin
+from typing import Any, Final, get_args, get_origin
 from urllib.parse import parse_qsl
 
 from sandbox import sdk
@@ -13,8 +13,9 @@ from sandbox.errors import refuse, unsimulated
 Params = dict[str, Any]
 MAX_DEPTH: Final = 8
 MAX_TEXT: Final = 5000
-MAX_METADATA_KEY: Final = 40
-MAX_METADATA_VALUE: Final = 500
+# Of metadata.
+MAX_KEY: Final = 40
+MAX_VALUE: Final = 500
 _SEGMENT: Final = re.compile(r"\[([^\]]*)\]")
 # Parameters that Stripe takes and we do not simulate, wherever they appear; or in one place only.
 _UNSIMULATED: Final = """
@@ -38,16 +39,6 @@ SCALARS: Final[Mapping[Any, tuple[str, str, Callable[[str], Any]]]] = {
     # The figures that Stripe documents: 12 places; 15 digits before the point are a guess.
     Decimal: ("decimal", r"-?\d{1,15}(\.\d{1,12})?", str),
 }
-
-
-class Allowed(NamedTuple):
-    """What a type lets a value be: a list, a structure, a hash of metadata, a word, a scalar."""
-
-    item: Any
-    structure: type | None
-    metadata: bool
-    words: frozenset[str]
-    scalar: Any
 
 
 def decode(form: bytes) -> Params:
@@ -100,46 +91,46 @@ def _structure(kind: type, name: str, sent: Params, at: str) -> Params:
 
 
 @cache
-def _allowed(hint: Any) -> Allowed:
+def _allowed(hint: Any) -> dict[str, Any]:
+    """Return what a type lets a value be, each under its name, and the words of an enumeration."""
     options = {get_origin(option) or option: option for option in sdk.options(hint)}
-    item = _allowed(get_args(options[list])[0]) if list in options else None
-    structure = next((each for each in options if hasattr(each, "__required_keys__")), None)
     words = frozenset(sdk.choices(hint)) - {""}
-    scalar = str if words else next((each for each in options if each in SCALARS), None)
-    return Allowed(item, structure, dict in options, words, scalar)
+    return {
+        "item": _allowed(get_args(options[list])[0]) if list in options else None,
+        "structure": next((each for each in options if hasattr(each, "__required_keys__")), None),
+        "metadata": dict in options,
+        "scalar": str if words else next((each for each in options if each in SCALARS), None),
+        "words": words,
+    }
 
 
-def _value(allowed: Allowed, name: str, sent: Any, at: str) -> Any:
+def _value(allowed: Mapping[str, Any], name: str, sent: Any, at: str) -> Any:
     """Read one value; an empty one unsets."""
     if sent == "":
-        return [] if allowed.item else None
-    if isinstance(sent, str) and allowed.scalar:
+        return [] if allowed["item"] else None
+    if isinstance(sent, str) and allowed["scalar"]:
         return _scalar(allowed, sent, at)
-    if isinstance(sent, dict) and allowed.item:
+    if isinstance(sent, dict) and (item := allowed["item"]):
         given = [each for each in sent.values() if each != ""]
-        return [_value(allowed.item, name, each, f"{at}[{n}]") for n, each in enumerate(given)]
-    if isinstance(sent, dict) and allowed.structure:
-        return _structure(allowed.structure, name, sent, at)
-    if isinstance(sent, dict) and allowed.metadata:
+        return [_value(item, name, each, f"{at}[{n}]") for n, each in enumerate(given)]
+    if isinstance(sent, dict) and allowed["structure"]:
+        return _structure(allowed["structure"], name, sent, at)
+    if isinstance(sent, dict) and allowed["metadata"]:
         for key, value in sent.items():
-            if (
-                len(key) > MAX_METADATA_KEY
-                or not isinstance(value, str)
-                or len(value) > MAX_METADATA_VALUE
-            ):
-                message = "Metadata keys have at most 40 characters and values at most 500."
+            if len(key) > MAX_KEY or not isinstance(value, str) or len(value) > MAX_VALUE:
+                message = f"Metadata keys have at most {MAX_KEY} characters, values {MAX_VALUE}."
                 raise refuse(message, param=f"{at}[{key}]")
         return sent
-    wanted = "list" if allowed.item else "hash" if allowed.scalar is None else "string"
+    wanted = "list" if allowed["item"] else "hash" if allowed["scalar"] is None else "string"
     raise refuse(f"Invalid {wanted}: {at}", param=at)
 
 
-def _scalar(allowed: Allowed, sent: str, at: str) -> Any:
-    name, pattern, convert = SCALARS[allowed.scalar]
+def _scalar(allowed: Mapping[str, Any], sent: str, at: str) -> Any:
+    name, pattern, convert = SCALARS[allowed["scalar"]]
     if len(sent) > MAX_TEXT or not re.fullmatch(pattern, sent, re.ASCII):
         code = f"parameter_invalid_{name}"
         raise refuse(f"Invalid {name}: {sent[:MAX_TEXT]}", code=code, param=at)
-    if allowed.words and sent not in allowed.words:
-        words = ", ".join(sorted(allowed.words)[:20])
-        raise refuse(f"Invalid {at}: must be one of {words}", param=at)
+    if (words := allowed["words"]) and sent not in words:
+        message = f"Invalid {at}: must be one of {', '.join(sorted(words)[:20])}"
+        raise refuse(message, param=at)
     return convert(sent)

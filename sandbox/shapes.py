@@ -71,13 +71,12 @@ def event(account: Account, record: Record, version: str) -> Json:
 def _before_basil(invoice: Json) -> Json:
     """Show an invoice as versions before 2025-03-31.basil did, in the fields that moved."""
     gone = dict.fromkeys(("charge", "payment_intent", "quote", "subscription", "tax"))
-    old = {**invoice, **gone, "paid": invoice.get("status") == "paid"}
-    lines = []
+    old, lines = {**invoice, **gone, "paid": invoice.get("status") == "paid"}, []
     for line in invoice.get("lines", {}).get("data", ()):
-        details = (line["pricing"] or {}).get("price_details")
+        price = (line["pricing"] or {}).get("price_details", {}).get("price")
         item = line["parent"]["invoice_item_details"]["invoice_item"]
-        price = details and {"id": details["price"], "object": "price"}
-        lines.append({**line, "invoice_item": item, "price": price, "type": "invoiceitem"})
+        moved = {"invoice_item": item, "price": price and {"id": price, "object": "price"}}
+        lines.append(line | moved | {"type": "invoiceitem"})
     if "lines" in invoice:
         old["lines"] = invoice["lines"] | {"data": lines}
     for each in (old, *lines):
