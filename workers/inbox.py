@@ -10,6 +10,7 @@ import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Self
 
 import structlog
@@ -20,6 +21,7 @@ from billing.changes import EVERYBODY, Change, ChangeReason
 from billing.effects import Duty, Notice, customer_of, invoice_of
 from billing.errors import Refused, StripeRejected, Unavailable
 from billing.inbox.events import Bundle, EventStatus
+from billing.ledger import Ledger
 from billing.marks import period_of
 from billing.services import Services
 from billing.snapshot import PeriodState, Snapshot
@@ -42,7 +44,8 @@ async def process_inbox(services: Services, limit: int) -> int:
     turns = _Turns(services, ends=asyncio.get_running_loop().time() + services.inbox.patience)
     known = await turns.take(_with_owner, [_Told.of(bundle) for bundle in bundles])
     forgotten = await _forget(services, known)
-    await _tell(services, await turns.take(_do_duties, forgotten))
+    duties = partial(_do_duties, _Waking(services.ledger))
+    await _tell(services, await turns.take(duties, forgotten))
     await services.inbox.trim()
     return sum(len(bundle.events) for bundle in bundles)
 
@@ -179,10 +182,24 @@ async def _read(services: Services, notices: list[Notice]) -> Notice | None:
     )
 
 
-async def _do_duties(services: Services, told: _Told) -> _Told:
+class _Waking:
+    """Wakes whoever is parked, once for all prices of a batch: every shard is asked."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._waking: asyncio.Task[int] | None = None
+
+    async def done(self) -> None:
+        """All were woken."""
+        if self._waking is None:
+            self._waking = asyncio.create_task(self._ledger.wake_parked())
+        await asyncio.shield(self._waking)
+
+
+async def _do_duties(waking: _Waking, services: Services, told: _Told) -> _Told:
     notices = told.notices
     if any(each.effect and each.effect.duty is Duty.WAKE_ALL for each in notices):
-        await services.ledger.wake_parked()
+        await waking.done()
     for customer in {each.customer for each in notices if each.customer is not None}:
         theirs = [each for each in notices if each.customer == customer]
         duties = {each.effect.duty for each in theirs if each.effect is not None}

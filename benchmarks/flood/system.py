@@ -52,8 +52,9 @@ class Flood:
     def start_workers(self) -> None:
         """Start both."""
         self.workers += [each.start_worker().pid for each in self.systems]
+        ours = os.getpriority(os.PRIO_PROCESS, 0)  # the gateways' too
         for worker in self.workers:
-            os.setpriority(os.PRIO_PROCESS, worker, WORKERS_NICE)
+            os.setpriority(os.PRIO_PROCESS, worker, ours + WORKERS_NICE)
 
     async def send(self, stage: Stage, *targets: Target) -> Sent:
         """From the other process."""

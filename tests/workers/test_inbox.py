@@ -15,6 +15,7 @@ from billing.effects import Notice
 from billing.errors import StripeRejected
 from billing.inbox import Inbox, InboxPolicy
 from billing.inbox.events import EventStatus
+from billing.keys import SHARDS
 from billing.ledger import Ledger
 from billing.metering import record_usage
 from billing.pages import Window
@@ -436,6 +437,18 @@ async def test_forgetting_and_settling_a_hundred_objects_costs_a_round_trip_each
     assert await process_inbox(deaf.services, 100) == 100
     calls = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
     assert calls <= 6  # claim, two to forget, settle, trim, and perhaps one that was not loaded yet
+
+
+async def test_a_hundred_prices_wake_the_parked_once(deaf: World, redis: Redis) -> None:
+    """Every shard of the ledger is asked for its parked; a catalogue that is imported anew is one cure."""
+    await deaf.services.inbox.receive(
+        [Notice(f"evt_{n}", "price.updated", f"price_{n}") for n in range(100)]
+    )
+    await redis.config_resetstat()
+
+    assert await process_inbox(deaf.services, 100) == 100
+    calls = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
+    assert calls <= SHARDS + 6
 
 
 class _Broken(Ledger):
