@@ -138,3 +138,10 @@ async def test_the_ledger_works_on_a_cluster(cluster: RedisCluster) -> None:
     assert sorted(each for found in due for each in found) == sorted(
         (customer, NOVEMBER.next()) for customer in CUSTOMERS
     )
+
+    _, before = await ledger.durability()
+    await ledger.begin_epoch()
+    assert len(await ledger.known(CUSTOMERS)) == len(CUSTOMERS)
+    assert {each.epoch[0] for each in await ledger.currents(CUSTOMERS)} == {"2"}
+    assert (await ledger.durability())[1] != before
+    assert await ledger.open_count() == len(CUSTOMERS)

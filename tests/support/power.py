@@ -30,7 +30,7 @@ def cut(folder: Path) -> int:
     lost = 0
     for file in folder.rglob("*.incr.aof"):
         note = file.with_name(file.name + NOTE)
-        synced, size = int(note.read_text()) if note.exists() else 0, file.stat().st_size
+        synced, size = int(note.read_text() or 0) if note.exists() else 0, file.stat().st_size
         if synced < size:
             lost += size - synced
             os.truncate(file, synced)
