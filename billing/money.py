@@ -6,6 +6,7 @@ enter. Stripe keeps amounts in minor units, whose number of decimals depends on 
 
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Context, Decimal
+from functools import lru_cache
 
 from billing.errors import MixedCurrencies
 
@@ -39,6 +40,7 @@ MINOR = {places: Decimal(1).scaleb(-places) for places in (0, 2, 3)}
 QUANTITY_STEP = Decimal(1).scaleb(-QUANTITY_PLACES)
 
 
+@lru_cache(maxsize=256)
 def exponent(currency: str) -> int:
     """How many decimals the minor unit of *currency* (ISO 4217, any case) has: 0, 2 or 3."""
     code = currency.lower()

@@ -2,14 +2,16 @@
 
 Money stays in minor units next to its currency, decimals are exact, times are aware (UTC).
 ``from_stripe`` takes Stripe's JSON and raises KeyError when a field that Stripe always sends is
-missing: the pinned API version and the data have parted.
+missing: the pinned API version and the data have parted. They are msgspec's structs because a first view
+makes dozens of them, which costs a fifth of what frozen dataclasses do; no cycle can go through them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Self
+
+import msgspec
 
 from billing import marks
 from billing.usage import CustomerId, LineKey, Period
@@ -17,8 +19,7 @@ from billing.usage import CustomerId, LineKey, Period
 Body = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class CustomerRecord:
+class CustomerRecord(msgspec.Struct, frozen=True, gc=False):
     """A Stripe customer; *balance* in minor units, negative when Fly owes the customer.
 
     *organization* is the slug in the customer's metadata, *currency* None before the first invoice.
@@ -48,8 +49,7 @@ class CustomerRecord:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class LineRecord:
+class LineRecord(msgspec.Struct, frozen=True, gc=False):
     """One line of an invoice; *amount* and *unit_amount* in minor units.
 
     *key* names the line in the ledger; None says that a person or another program put it there.
@@ -99,8 +99,7 @@ def _quantity(body: Body, metadata: Mapping[str, str]) -> Decimal | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class InvoiceRecord:
+class InvoiceRecord(msgspec.Struct, frozen=True, gc=False):
     """A Stripe invoice; amounts in minor units of *currency*, *tax* None when Stripe computed none.
 
     *period* is the billing period that we compile on it, None when it is not ours.
@@ -160,8 +159,7 @@ def _tax(taxes: list[Body] | None) -> int | None:
     return sum(each["amount"] for each in taxes) if taxes else None
 
 
-@dataclass(frozen=True, slots=True)
-class PaymentMethodRecord:
+class PaymentMethodRecord(msgspec.Struct, frozen=True, gc=False):
     """A way to pay; of a card or an account only what may be shown."""
 
     id: str

@@ -5,10 +5,12 @@ Loads of one loop tick go out together, whatever their type: the cache asks Redi
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Generic, NamedTuple, TypeVar
+
+import msgspec
 
 from billing.cache.memory import Cached, Source
 from billing.pages import Page, Window
@@ -216,5 +218,5 @@ def _loaded(cached: Cached, record: T) -> Loaded[T]:
 def _loaded_invoice(cached: Cached, record: InvoiceRecord) -> Loaded[InvoiceRecord]:
     """*record*; its links expire, so an invoice that could not be read just now is shown without."""
     if cached.source is Source.STALE:
-        record = replace(record, hosted_invoice_url=None, invoice_pdf=None)
+        record = msgspec.structs.replace(record, hosted_invoice_url=None, invoice_pdf=None)
     return _loaded(cached, record)

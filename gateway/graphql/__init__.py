@@ -3,8 +3,8 @@
 Read in a request's order: ``view`` takes it in, ``accept`` chooses how to answer, ``params`` reads
 it, ``operations`` runs it. ``admission`` lets it in: ``persisted`` finds its text, ``documents`` parses
 and validates, ``limits`` bounds it, ``price`` says what it costs. ``executor`` executes it within its
-time, by ``plans`` made once, which read ``plain_fields`` and resolve the others; ``leaving`` sees whether
-anybody still waits. ``answers`` shapes what came out and masks what may not be told, ``keeping`` gives it
+time, as ``planned`` (``plans`` are made once): ``plain_fields`` are read, the others resolved; ``leaving`` sees
+whether anybody still waits. ``answers`` shapes what came out and masks what may not be told, ``keeping`` gives it
 again. ``event_stream`` and ``websocket`` (which reads ``frames``) do the same for what lasts, as long as there
 are ``places``, until ``farewell``.
 """

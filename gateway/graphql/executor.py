@@ -9,7 +9,7 @@ from graphql.execution.collect_fields import collect_fields
 from graphql.pyutils import AwaitableOrValue
 
 from gateway.graphql.plain_fields import plain_of
-from gateway.graphql.plans import PlannedExecutor
+from gateway.graphql.planned import PlannedExecutor
 
 LATE = "This took too long and was stopped; ask for less."
 

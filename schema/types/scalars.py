@@ -28,7 +28,7 @@ def write_moment(value: datetime) -> str:
         raise GraphQLError("A moment without an offset cannot be answered.")
     if value.tzinfo is not UTC:
         value = value.astimezone(UTC)
-    return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return f"{value.isoformat(timespec='milliseconds').removesuffix('+00:00')}Z"
 
 
 DECIMAL = strawberry.scalar(
