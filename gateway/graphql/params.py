@@ -41,7 +41,17 @@ async def read_params(request: Request, *, limit: int) -> Params:
 
 
 async def read_body(request: Request, *, limit: int) -> bytes:
-    """The body; a 413 as soon as it is known to exceed *limit* bytes, a 408 when it takes too long."""
+    """The body; a 413 as soon as it is known to exceed *limit* bytes, a 408 when it takes too long.
+
+    A 415 when it is compressed: a few kilobytes may stand for gigabytes.
+    """
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise HttpRefusal(
+            415,
+            "UNSUPPORTED_MEDIA_TYPE",
+            "Send the body as it is, without Content-Encoding.",
+            {"Accept-Encoding": "identity"},
+        )
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:16]) > limit:
         raise _too_large(limit)

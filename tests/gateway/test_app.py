@@ -1,6 +1,7 @@
 """The gateway's process as it is deployed: every route, over a real ledger and the sandbox."""
 
 import asyncio
+import gzip
 import json
 import time
 from collections.abc import AsyncIterator, Callable
@@ -166,6 +167,25 @@ async def test_a_bulk_has_a_size(
     )
 
     assert [too_many.status_code, too_long.status_code] == [413, 413]
+
+
+async def test_a_compressed_body_is_refused_with_the_cure(
+    gateway: httpx.AsyncClient, services: Services, token: Callable[..., dict[str, str]]
+) -> None:
+    """415 at both doors; to be told that its JSON is broken sends a producer looking in the wrong place."""
+    usage = line("a", await put_customer(services))
+    query = b'{"query": "{ viewer { role } }"}'
+    json_body = {"Content-Type": "application/json"}
+    for path, role, body in [("/usage", "metering", usage), ("/graphql", "support", query)]:
+        for encoding, sent in [("gzip", gzip.compress(body)), ("br", body), ("identity", body)]:
+            headers = {**token(role), **json_body, "Content-Encoding": encoding}
+            answer = await gateway.post(path, content=sent, headers=headers)
+
+            assert answer.status_code == (200 if encoding == "identity" else 415)
+            if answer.is_error:
+                [error] = answer.json()["errors"]
+                assert error["message"] == "Send the body as it is, without Content-Encoding."
+                assert answer.headers["accept-encoding"] == "identity"
 
 
 async def test_an_answer_says_how_it_was_made(
