@@ -134,6 +134,6 @@ async def _trust(ledger: Ledger, settings: Settings) -> None:
 
 
 def _refused(why: str) -> SettingsRefused:
-    # By itself, because uvicorn shows an exit at start as a traceback.
+    # Logged here, because a server that runs us tells of an exit in its own way.
     log.critical("start.refused", reason=why)
     return SettingsRefused(f"Refusing to start: {why}")

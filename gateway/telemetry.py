@@ -17,6 +17,7 @@ from structlog.contextvars import bind_contextvars
 from billing.logs import frames
 from gateway.fleet import FleetFigures
 from gateway.refusal import HttpRefusal
+from gateway.refused_start import live
 
 log = structlog.get_logger()
 
@@ -41,7 +42,7 @@ class Telemetry:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one connection through."""
         if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
+            await live(self._app, scope, receive, send)
             return
         request_id = _request_id(scope)
         bind_contextvars(
