@@ -6,6 +6,7 @@ default) lets one server stand for all three. Both ask for a durable ledger.
 
 from enum import StrEnum
 from typing import Annotated, Self, TypeAlias
+from urllib.parse import urlsplit
 
 from pydantic import (
     Field,
@@ -25,11 +26,13 @@ Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 CURES = {
     "BILLING_STRIPE_API_KEY": "copy a secret or restricted key from Stripe's Dashboard (Developers, API keys)",
+    "BILLING_STRIPE_API_BASE": f"unset it for Stripe itself ({STRIPE_API_BASE}), or give the sandbox's address, such as http://127.0.0.1:12111",
     "BILLING_STRIPE_WEBHOOK_SECRETS": "give the endpoint's signing secret, which `python -m webhooks` prints",
     "BILLING_REDIS_URL": "give the address of the ledger's server, such as redis://ledger:6379/0",
     "BILLING_QUEUE_URL": "give the address of one server or of Sentinels, such as redis://queue:6379/0",
     "BILLING_CACHE_URL": "give the address of one server, such as redis://cache:6379/0",
     "BILLING_JWT_SECRET": "give the secret that your issuer signs tokens with, or set BILLING_JWKS_URL instead",
+    "BILLING_JWKS_URL": "give the address of your issuer's keys, such as https://issuer.example/.well-known/jwks.json",
 }
 
 
@@ -44,14 +47,35 @@ class SettingsRefused(SystemExit):
     """The environment lacks something; the message names the variable and the cure."""
 
 
-class Settings(BaseSettings):
-    """Everything an operator can set; each field is the variable ``BILLING_<FIELD>`` in upper case."""
+class StripeSettings(BaseSettings):
+    """What it takes to speak to Stripe; each field is the variable ``BILLING_<FIELD>`` in upper case."""
 
     model_config = SettingsConfigDict(env_prefix="BILLING_", frozen=True, extra="ignore")
 
-    environment: Environment = Environment.DEVELOPMENT
     stripe_api_key: SecretStr
     stripe_api_base: str = STRIPE_API_BASE
+
+    @model_validator(mode="after")
+    def _leads_to_stripe(self) -> Self:
+        _must_be_long("BILLING_STRIPE_API_KEY", self.stripe_api_key)
+        _must_be_web_address("BILLING_STRIPE_API_BASE", self.stripe_api_base)
+        if self.livemode and self.stripe_api_base != STRIPE_API_BASE:
+            raise ValueError(
+                "BILLING_STRIPE_API_BASE points away from Stripe while BILLING_STRIPE_API_KEY is a live "
+                "key; unset the base address or use a test key",
+            )
+        return self
+
+    @property
+    def livemode(self) -> bool:
+        """Whether the key is for real money; objects of the other mode are out of its reach."""
+        return "_live_" in self.stripe_api_key.get_secret_value()
+
+
+class Settings(StripeSettings):
+    """Everything an operator can set."""
+
+    environment: Environment = Environment.DEVELOPMENT
     stripe_webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode]
     redis_url: str
     queue_url: str = ""
@@ -115,9 +139,12 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        for name, secret in self._secrets():
-            if len(secret.get_secret_value()) < MIN_SECRET:
-                raise ValueError(_cured(name, f"is empty or shorter than {MIN_SECRET} characters"))
+        for secret in self.stripe_webhook_secrets:
+            _must_be_long("BILLING_STRIPE_WEBHOOK_SECRETS", secret)
+        if self.jwt_secret is not None:
+            _must_be_long("BILLING_JWT_SECRET", self.jwt_secret)
+        if self.jwks_url is not None:
+            _must_be_web_address("BILLING_JWKS_URL", self.jwks_url)
         for name, url, kinds in (
             ("BILLING_REDIS_URL", self.redis_url, ONE | SENTINEL | CLUSTER),
             ("BILLING_QUEUE_URL", self.queue, ONE | SENTINEL),
@@ -129,31 +156,12 @@ class Settings(BaseSettings):
             raise ValueError(_cured("BILLING_STRIPE_WEBHOOK_SECRETS", "names no secret"))
         if not (self.jwt_secret or self.jwks_url):
             raise ValueError(_cured("BILLING_JWT_SECRET", "is not set"))
-        if self.livemode and self.stripe_api_base != STRIPE_API_BASE:
-            raise ValueError(
-                "BILLING_STRIPE_API_BASE points away from Stripe while BILLING_STRIPE_API_KEY is a live "
-                "key; unset the base address or use a test key",
-            )
         if self.environment is Environment.PRODUCTION and not (self.queue_url and self.cache_url):
             raise ValueError(
                 "in production BILLING_QUEUE_URL and BILLING_CACHE_URL are servers of their own, "
                 "because the ledger's never evicts; set both",
             )
         return self
-
-    def _secrets(self) -> list[tuple[str, SecretStr]]:
-        named = [("BILLING_STRIPE_API_KEY", self.stripe_api_key)]
-        named += [
-            ("BILLING_STRIPE_WEBHOOK_SECRETS", secret) for secret in self.stripe_webhook_secrets
-        ]
-        if self.jwt_secret is not None:
-            named.append(("BILLING_JWT_SECRET", self.jwt_secret))
-        return named
-
-    @property
-    def livemode(self) -> bool:
-        """Whether the key is for real money; objects of the other mode are out of its reach."""
-        return "_live_" in self.stripe_api_key.get_secret_value()
 
     @property
     def queue(self) -> str:
@@ -182,6 +190,24 @@ def _sentence(error: object) -> str:
     if fields["type"] == "missing":
         return f"Refusing to start: {_cured(variable, 'is not set')}."
     return f"Refusing to start: {variable} is invalid ({fields['msg']})."
+
+
+def _must_be_long(name: str, secret: SecretStr) -> None:
+    if len(secret.get_secret_value()) < MIN_SECRET:
+        raise ValueError(_cured(name, f"is empty or shorter than {MIN_SECRET} characters"))
+
+
+def _must_be_web_address(name: str, text: str) -> None:
+    if not _is_web_address(text):
+        raise ValueError(_cured(name, "is no http:// or https:// address"))
+
+
+def _is_web_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _cured(variable: str, wrong: str) -> str:

@@ -81,15 +81,29 @@ def test_a_number_that_cannot_be_meant_is_refused(
         ("BILLING_REDIS_URL", "redis+sentinel://one:26379,two:26379"),
         ("BILLING_QUEUE_URL", "redis+cluster://queue:6379"),
         ("BILLING_CACHE_URL", "cache:6379"),
+        ("BILLING_STRIPE_API_BASE", "foo"),
+        ("BILLING_STRIPE_API_BASE", ""),
+        ("BILLING_STRIPE_API_BASE", "http://"),
+        ("BILLING_JWKS_URL", "notaurl"),
+        ("BILLING_JWKS_URL", "ftp://issuer.example/keys"),
+        ("BILLING_JWKS_URL", "https://issuer.example:port/keys"),
     ],
 )
 def test_an_address_that_leads_nowhere_is_refused(
     environment: pytest.MonkeyPatch, name: str, address: str
 ) -> None:
-    """A sentence at the start, not a stack trace out of the Redis client."""
+    """A sentence at the start, not a stack trace out of a client, nor every token refused for an hour."""
     environment.setenv(name, address)
 
     assert CURES[name] in refusal()
+
+
+def test_keys_of_an_issuer_stand_in_for_a_secret(environment: pytest.MonkeyPatch) -> None:
+    """An address that can be meant is taken as it is."""
+    environment.delenv("BILLING_JWT_SECRET")
+    environment.setenv("BILLING_JWKS_URL", "https://issuer.example/.well-known/jwks.json")
+
+    assert load_settings().jwks_url == "https://issuer.example/.well-known/jwks.json"
 
 
 def test_a_ledger_in_a_cluster_asks_for_servers_beside_it(environment: pytest.MonkeyPatch) -> None:
