@@ -5,7 +5,7 @@ default) lets one server stand for all three. Both ask for a durable ledger.
 """
 
 from enum import StrEnum
-from typing import Annotated, Self, TypeAlias
+from typing import Annotated, Self, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -41,6 +41,9 @@ class Environment(StrEnum):
 
     DEVELOPMENT = "development"
     PRODUCTION = "production"
+
+
+Kind = TypeVar("Kind", bound="StripeSettings")
 
 
 class SettingsRefused(SystemExit):
@@ -176,8 +179,17 @@ class Settings(StripeSettings):
 
 def load_settings() -> Settings:
     """Settings from the environment, or an exit with one sentence a person can act on."""
+    return _load(Settings)
+
+
+def load_stripe_settings() -> StripeSettings:
+    """As `load_settings`, for a command that speaks to Stripe and to nobody else."""
+    return _load(StripeSettings)
+
+
+def _load(kind: type[Kind]) -> Kind:
     try:
-        return Settings()
+        return kind()
     except ValidationError as error:
         raise SettingsRefused("\n".join(_sentence(each) for each in error.errors())) from None
 

@@ -20,7 +20,7 @@ import httpx
 import stripe
 import structlog
 
-from billing.budget import Budget, CallOutcome, Lane
+from billing.budget import Budget, CallOutcome, Lane, Unshared
 from billing.errors import BillingError, KeyExpired, OutcomeUnknown, StripeBusy
 from billing.snapshot import Op
 from billing.stripe_endpoints import Call
@@ -78,7 +78,7 @@ class StripeApi:
         self,
         api_key: str,
         base: str,
-        budget: Budget,
+        budget: Budget | Unshared,
         *,
         timeout: httpx.Timeout = TIMEOUT,
         now: Callable[[], float] = boottime,

@@ -2,28 +2,26 @@
 
 ``python -m webhooks https://billing.example/webhooks/stripe`` says what is missing, and exits with 1
 when something is; ``--create`` makes it right. The version of an endpoint is fixed when it is created,
-so an upgrade adds an endpoint beside the old one; events that come through both count once.
+so an upgrade adds an endpoint beside the old one; events that come through both count once. It needs
+Stripe's key and nothing else: the endpoint's secret is not known before, and no server of ours need run.
 """
 
 import argparse
 import asyncio
-import os
 import sys
+from contextlib import aclosing
 from typing import Any
 from uuid import uuid4
 
 import structlog
 
-from billing.budget import Lane
+from billing.budget import Lane, Unshared
 from billing.effects import EFFECTS
-from billing.services import open_services
-from billing.settings import load_settings
+from billing.settings import load_stripe_settings
 from billing.stripe_api import API_VERSION, StripeApi
 
 ENDPOINTS = "/v1/webhook_endpoints"
 SECRETS = "BILLING_STRIPE_WEBHOOK_SECRETS"
-# The settings ask for a secret, which Stripe shows only once the endpoint exists.
-UNKNOWN_YET = "unknown until the endpoint exists"
 
 Endpoint = dict[str, Any]
 
@@ -35,14 +33,15 @@ def main() -> None:
     parser.add_argument("--create", action="store_true", help="create it, or make it right")
     given = parser.parse_args()
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    os.environ.setdefault(SECRETS, UNKNOWN_YET)
     sys.exit(asyncio.run(_run(given.url, create=given.create)))
 
 
 async def _run(url: str, *, create: bool) -> int:
-    async with open_services(load_settings()) as services:
-        secret = await put_right(services.stripe, url) if create else None
-        missing = await find_missing(services.stripe, url)
+    settings = load_stripe_settings()
+    key, base = settings.stripe_api_key.get_secret_value(), settings.stripe_api_base
+    async with aclosing(StripeApi(key, base, Unshared())) as stripe:
+        secret = await put_right(stripe, url) if create else None
+        missing = await find_missing(stripe, url)
     if secret:
         sys.stdout.write(
             f"Created. Add this secret to {SECRETS}, it is not shown again: {secret}\n"

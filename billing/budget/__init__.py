@@ -2,10 +2,11 @@
 
 ``Budget`` (in ``budget``) admits; ``passage`` says in whose lane and how it ended, ``policy`` what may
 be admitted, ``shared`` asks the scripts in ``scripts`` over the keys that ``state`` names and reads, and
-``alone`` is what a process does when Redis cannot be reached.
+``alone`` is what a process does when Redis cannot be reached, and a command that has none.
 """
 
+from billing.budget.alone import Unshared
 from billing.budget.budget import Budget
 from billing.budget.passage import CallOutcome, Lane
 
-__all__ = ["Budget", "CallOutcome", "Lane"]
+__all__ = ["Budget", "CallOutcome", "Lane", "Unshared"]

@@ -6,8 +6,13 @@ own 429 does, and every write is safe to send again under its key.
 """
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import structlog
+
+from billing.budget.passage import Lane, Passage
+from billing.stripe_endpoints import Call
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +47,15 @@ class Alone:
             return wait, "alone"
         self._spent = max(self._spent, now) + cell
         return 0, ""
+
+
+class Unshared:
+    """The budget of a command that makes a handful of calls, and has no Redis to share them in."""
+
+    @asynccontextmanager
+    async def admission(self, call: Call, lane: Lane) -> AsyncIterator[Passage]:
+        """Admit *call* at once; Stripe's own limit holds."""
+        yield Passage(call, lane)
 
 
 def _now() -> float:
