@@ -41,12 +41,12 @@ AT_ONCE = 64  # deliveries; about 4 ms of work, which is what anybody else may h
 
 DELIVERIES = Counter(
     "billing_webhook_deliveries",
-    "Deliveries of Stripe events by outcome: new, duplicate, unknown_type, refused, unavailable.",
+    "Deliveries of Stripe events by outcome: new, duplicate, unknown_type, other_mode, refused, unavailable.",
     ["outcome"],
 )
-NEW, DUPLICATE, UNKNOWN_TYPE, REFUSED, UNAVAILABLE = (
+NEW, DUPLICATE, UNKNOWN_TYPE, OTHER_MODE, REFUSED, UNAVAILABLE = (
     DELIVERIES.labels(outcome)
-    for outcome in ("new", "duplicate", "unknown_type", "refused", "unavailable")
+    for outcome in ("new", "duplicate", "unknown_type", "other_mode", "refused", "unavailable")
 )
 
 
@@ -69,6 +69,7 @@ class _Door:
         self._read_seconds = read_seconds
         self._places = asyncio.Semaphore(AT_ONCE)
         self._secrets: Sequence[bytes] = ()
+        self._livemode = False
         self._arriving: Tick[Notice, bool] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,7 +94,9 @@ class _Door:
     async def _take_in(self, scope: Scope, body: bytes) -> Counter:
         arriving = self._arriving or self._open(scope["app"].state.services)
         _must_be_signed(scope, body, self._secrets)
-        notice = _notice(body)
+        notice = _notice(body, livemode=self._livemode)
+        if notice is None:
+            return OTHER_MODE
         new = await arriving.ask(notice)
         if notice.effect is None:
             return UNKNOWN_TYPE
@@ -103,6 +106,7 @@ class _Door:
         """Begin with the first delivery: an application has no Services before it has started."""
         secrets = services.settings.stripe_webhook_secrets
         self._secrets = [each.get_secret_value().encode() for each in secrets]
+        self._livemode = services.settings.livemode
         self._arriving = Tick(partial(take_in, services))
         return self._arriving
 
@@ -145,7 +149,8 @@ def _must_be_signed(scope: Scope, body: bytes, secrets: Sequence[bytes]) -> None
         raise _Refused(HTTPStatus.BAD_REQUEST, str(error)) from error
 
 
-def _notice(body: bytes) -> Notice:
+def _notice(body: bytes, *, livemode: bool) -> Notice | None:
+    """What *body* says; None when it is of the other mode, whose objects our key cannot reach."""
     try:
         event = skim(body)
         notice = Notice.of(event)
@@ -154,6 +159,9 @@ def _notice(body: bytes) -> Notice:
     except NotAnEvent as error:
         raise _Refused(HTTPStatus.BAD_REQUEST, str(error)) from error
     _recognise_version(notice, event)
+    if event.get("livemode", livemode) is not livemode:
+        log.warning("webhook.other_mode", event_id=notice.id)
+        return None
     return notice
 
 

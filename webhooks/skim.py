@@ -26,6 +26,7 @@ class _Event(TypedDict, total=False):
     id: Any
     type: Any
     api_version: Any
+    livemode: Any
     request: Any
     data: _Data
     # of a thin one

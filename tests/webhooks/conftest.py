@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -67,8 +68,15 @@ class Door:
 @pytest.fixture
 async def door(redis: Redis, redis_url: str) -> AsyncIterator[Door]:
     """The endpoint on an empty inbox."""
+    async with door_with(redis, redis_url, "sk_test_0123456789abcdef") as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def door_with(redis: Redis, redis_url: str, stripe_api_key: str) -> AsyncIterator[Door]:
+    """The endpoint of a gateway that has *stripe_api_key*."""
     settings = Settings(
-        stripe_api_key="sk_test_0123456789abcdef",
+        stripe_api_key=stripe_api_key,
         stripe_webhook_secrets=(OLD_SECRET, SECRET),
         redis_url=redis_url,
         jwt_secret="a-secret-for-the-tests-only",

@@ -25,7 +25,7 @@ from billing.inbox import Inbox
 from billing.inbox.events import EventStatus
 from billing.pages import Window
 from tests.support.hearing import hearing
-from tests.webhooks.conftest import OLD_SECRET, SECRET, Door, invoice_event, signature
+from tests.webhooks.conftest import OLD_SECRET, SECRET, Door, door_with, invoice_event, signature
 from webhooks.endpoint import AT_ONCE, MAX_BYTES, PATH, webhook_route
 
 
@@ -453,3 +453,21 @@ async def test_no_signed_body_can_break_the_door(door: Door, body: bytes) -> Non
     )
 
     assert answer.status_code in (204, 400)
+
+
+@pytest.mark.parametrize("live", [False, True])
+async def test_an_event_of_the_other_mode_is_passed_over(
+    redis: Redis, redis_url: str, *, live: bool
+) -> None:
+    """Test and live mode may share an address; what our key cannot read would fail in the inbox for ever."""
+    key = "sk_live_0123456789abcdef" if live else "sk_test_0123456789abcdef"
+    async with door_with(redis, redis_url, key) as door:
+        before = deliveries("other_mode")
+        answers = [
+            await door.deliver(invoice_event("evt_ours", livemode=live)),
+            await door.deliver(invoice_event("evt_theirs", livemode=not live)),
+        ]
+
+        assert [each.status_code for each in answers] == [204, 204]
+        assert await door.kept() == ["evt_ours"]
+        assert deliveries("other_mode") == before + 1
