@@ -108,6 +108,7 @@ def _ledger_policy(settings: Settings) -> LedgerPolicy:
         flush_jitter=settings.flush_jitter,
         usage_max_age_ms=settings.usage_max_age * 1000,
         usage_max_future_ms=settings.usage_max_future * 1000,
+        settle_ms=round(settings.settle_window * 1000),
         quiet_ms=round(settings.quiet_time * 1000),
         replicas=settings.ledger_replicas,
     )

@@ -174,7 +174,8 @@ class Flushing(Door):
             if quantity
             for text in (line, as_text(quantity))
         ]
-        sealed = await self._fenced("seal", lease, version, self._policy.retention_ms, *carried)
+        times = (self._policy.retention_ms, self._policy.settle_ms)
+        sealed = await self._fenced("seal", lease, version, *times, *carried)
         return bool(sealed)
 
     async def ended(self, shard: int, now_ms: int, limit: int) -> list[tuple[CustomerId, Period]]:

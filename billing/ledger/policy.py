@@ -14,8 +14,9 @@ REMEMBERED_MS = 42 * DAY_MS
 class LedgerPolicy:
     """Times in ms. Recorded usage is looked at after *flush_interval_ms*, give or take *flush_jitter*.
 
-    A sealed period is kept for *retention_ms*, *sync_history* syncs a customer are remembered, and
-    after the server was replaced no period is cut for *replay_window_ms*: producers send again what
+    Usage of a month in which nothing was recorded begins it until *settle_ms* after its end, and is late
+    from then on. A sealed period is kept for *retention_ms*, *sync_history* syncs a customer are remembered,
+    and after the server was replaced no period is cut for *replay_window_ms*: producers send again what
     it may have lost. A request that was given up may still arrive for *quiet_ms*. With *replicas*, usage is
     acknowledged once so many replicas have it (or refused after *replica_wait_ms*); that is for one
     server with replicas, not for a cluster.
@@ -28,6 +29,7 @@ class LedgerPolicy:
     retention_ms: int = 100 * DAY_MS
     sync_history: int = 100
     sync_grace_ms: int = 1_000
+    settle_ms: int = 3_600_000
     replay_window_ms: int = 900_000
     quiet_ms: int = 600_000
     replicas: int = 0

@@ -41,7 +41,7 @@ class DeltaOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """*period* is where an accepted delta was counted: its own, or the first that was still open."""
+    """*period* is where an accepted delta was counted: its own, or the first after it that takes usage."""
 
     outcome: DeltaOutcome
     period: Period | None = None
@@ -169,5 +169,6 @@ class _Batch:
                 policy.usage_max_age_ms,
                 policy.usage_max_future_ms,
                 interval,
+                policy.settle_ms,
             ),
         )

@@ -1,5 +1,6 @@
 """The flush port: leases, flights written ahead, commits that see the whole truth, and the way to seal."""
 
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -504,6 +505,25 @@ async def test_what_was_carried_once_keeps_its_origin(ledger: Ledger) -> None:
     assert (await ledger.peek(CUSTOMER, DECEMBER)).totals == {carried("cpu", NOVEMBER): Decimal(0)}
     assert (await ledger.peek(CUSTOMER, january)).totals == {
         carried("cpu", NOVEMBER): Decimal("3.5")
+    }
+
+
+async def test_what_was_not_billed_begins_no_month_that_has_ended(
+    ledger: Ledger, clock: Clock
+) -> None:
+    """Sealed late, after a month without usage: that one would be cut and billed at once."""
+    await outcomes(ledger, delta("a", "2"))
+    january = DECEMBER.next()
+    clock.now = january.start + timedelta(days=3)
+    await ledger.close(CUSTOMER, NOVEMBER)
+    held = await taken(ledger)
+    assert await ledger.seal(
+        held.lease, version=held.snapshot.version, residuals={CPU: Decimal("1.5")}
+    )
+
+    assert await ledger.periods(CUSTOMER) == [NOVEMBER, january]
+    assert (await ledger.peek(CUSTOMER, january)).totals == {
+        carried("cpu", NOVEMBER): Decimal("1.5")
     }
 
 

@@ -43,6 +43,7 @@ OPEN, CLOSING, SEALED = PeriodState.OPEN, PeriodState.CLOSING, PeriodState.SEALE
 STEP = 10**12
 LIMIT = 10**15 * STEP
 MAX_AGE, MAX_AHEAD = timedelta(days=35), timedelta(minutes=5)
+SETTLE = timedelta(hours=1)
 SIX_WEEKS = 42 * 86_400  # an id is remembered in the window in which it came and in the next one
 
 QUANTITIES = st.one_of(
@@ -166,10 +167,16 @@ class Bill(RuleBasedStateMachine):
         return DeltaOutcome.ACCEPTED, landed
 
     def landing(self, period: Period) -> Period:
-        """The first open period from *period* on."""
-        while self.months.get(period, Month()).state is not OPEN:
+        """The first period from *period* on that takes usage."""
+        while not self.takes_usage(period):
             period = period.next()
         return period
+
+    def takes_usage(self, period: Period) -> bool:
+        """An open one does; one without usage only until the settle window after it is over."""
+        if period in self.months:
+            return self.months[period].state is OPEN
+        return self.clock.now < period.end + SETTLE
 
     @rule(amount=QUANTITIES, key=st.sampled_from("abc"))
     def adjust(self, amount: str, key: str) -> None:

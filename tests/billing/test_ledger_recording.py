@@ -184,7 +184,7 @@ async def test_usage_is_shown_by_app_region_and_organization(ledger: Ledger) -> 
 
 async def test_usage_belongs_to_the_month_it_happened_in(ledger: Ledger, clock: Clock) -> None:
     """The month is UTC's, whatever offset the producer writes."""
-    clock.now = datetime(2026, 12, 1, 3, tzinfo=UTC)
+    clock.now = datetime(2026, 12, 1, 0, 59, tzinfo=UTC)
     offset = datetime.fromisoformat("2026-12-01T01:30:00+02:00")
 
     await outcomes(ledger, delta("a", at=offset), delta("b", "2", at=clock.now))
@@ -207,6 +207,46 @@ async def test_usage_of_a_cut_period_is_counted_in_the_next_under_its_origin(
     assert (await ledger.peek(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal(1)}
     assert (await ledger.peek(CUSTOMER, DECEMBER)).totals == {carried("cpu", NOVEMBER): Decimal(2)}
     assert await ledger.open_period(CUSTOMER) == DECEMBER
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["cut", "without usage"])
+async def test_a_month_that_has_ended_takes_no_usage_after_the_settle_window(
+    ledger: Ledger, clock: Clock, known: bool
+) -> None:
+    """It is late whether the customer had a bill for that month or none, and makes none of its own."""
+    before = ["b"] if known else []
+    await outcomes(ledger, *(delta(each) for each in before))
+    clock.now = NOVEMBER.end + timedelta(hours=1, milliseconds=-1)
+    in_time = (await ledger.record([delta("a", at=MIDDLE, customer=OTHER)], PRICES))[0]
+    clock.pass_(milliseconds=1)
+    for customer, period in await ledger.ended(keys.shard_of(CUSTOMER), clock() - 3_600_000, 10):
+        await ledger.close(customer, period)
+
+    late = await ledger.record([delta("a", "2", app="web"), delta("now", at=clock.now)], PRICES)
+
+    assert in_time.period == NOVEMBER
+    assert [each.period for each in late] == [DECEMBER, DECEMBER]
+    assert (await ledger.peek(CUSTOMER, DECEMBER)).totals == {
+        "cpu": Decimal(1),
+        carried("cpu", NOVEMBER): Decimal(2),
+    }
+    assert await ledger.periods(CUSTOMER) == ([NOVEMBER] if known else []) + [DECEMBER]
+
+
+async def test_a_delta_sent_before_and_after_the_settle_window_counts_once(
+    ledger: Ledger, clock: Clock
+) -> None:
+    """Where it would be counted has changed meanwhile; its id has not."""
+    clock.now = NOVEMBER.end + timedelta(minutes=59)
+    in_time, late = delta("a"), delta("b")
+    assert await outcomes(ledger, in_time) == [ACCEPTED]
+    clock.pass_(hours=1)
+    await ledger.close(CUSTOMER, NOVEMBER)
+
+    assert await outcomes(ledger, in_time, late, late) == [DUPLICATE, ACCEPTED, DUPLICATE]
+    assert await outcomes(ledger, delta("a", "2")) == [CONFLICT]
+    assert (await ledger.peek(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal(1)}
+    assert (await ledger.peek(CUSTOMER, DECEMBER)).totals == {carried("cpu", NOVEMBER): Decimal(1)}
 
 
 async def test_late_usage_is_priced_as_its_own_period_was(ledger: Ledger) -> None:

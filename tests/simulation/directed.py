@@ -92,6 +92,12 @@ async def given_up_in_the_middle_of_a_month(stage: Stage) -> None:
     await stage._drain("after the late request")
 
 
+async def late_usage_of_a_month_without_any(stage: Stage) -> None:
+    """A bill for October alone would be finalized as soon as it was made."""
+    await stage.end_october()
+    await stage.use(2, at=OCTOBER.end - timedelta(hours=1))
+
+
 async def a_month_that_only_stripe_remembers(stage: Stage) -> None:
     """Late usage was billed in November; the ledger comes back from a time when October was open."""
     await stage.use(4)
@@ -124,6 +130,7 @@ async def a_fence_that_is_given_out_twice(stage: Stage) -> None:
 
 REFUSING = Mode(refusals=True)
 DIRECTED: dict[str, tuple[Mode, Schedule]] = {
+    "late usage begins no month that has ended": (Mode(), late_usage_of_a_month_without_any),
     "a request without an answer may still arrive": (REFUSING, given_up_as_the_month_ends),
     "nothing is finalized while a request may still arrive": (REFUSING, given_up_as_the_month_ends),
     "a draft is looked at once more when a request was given up": (

@@ -241,7 +241,11 @@ MUTATIONS = (
     ),
     Mutation(
         "a cut period takes no usage",
-        lambda: lua("prelude", "while state and state ~= 'open' do", "while false do"),
+        lambda: lua("prelude", "while not takes_usage(period, settle) do", "while false do"),
+    ),
+    Mutation(
+        "late usage begins no month that has ended",
+        lambda: lua("prelude", "return now < end_of(period) + settle", "return true"),
     ),
     Mutation(
         "clean means: the version that was told is the one recorded",
@@ -279,7 +283,7 @@ MUTATIONS = (
     ),
     Mutation(
         "what is left goes to a period that is open",
-        lambda: lua("seal", "landing(following(period))", "following(period)"),
+        lambda: lua("seal", "landing(following(period), ARGV[7])", "following(period)"),
         (1, 3),
     ),
     Mutation("a request without an answer may still arrive", _no_doubt, (6,)),

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from billing.ledger import Adjustment, NewAdjustment
 from billing.snapshot import PeriodState
-from billing.usage import UsageDelta
+from billing.usage import Period, UsageDelta
+from tests.simulation.stripe_model import HOUR_MS
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -45,6 +46,11 @@ class Oracle:
     def used(self, delta: UsageDelta) -> None:
         """A report that was acknowledged for the first time."""
         self._owed[delta.customer, delta.sku] += delta.quantity
+
+    def began(self, period: Period) -> None:
+        """Usage made a bill for *period*, which must still be able to take more."""
+        ended_ms = int(period.end.timestamp() * 1000)
+        self.must(self._world.now < ended_ms + HOUR_MS, f"{period} was begun after it had ended")
 
     def adjusted(self, made: Adjustment, asked: NewAdjustment) -> None:
         """A correction that was acknowledged."""

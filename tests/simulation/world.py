@@ -59,7 +59,10 @@ class World:
         self.quiet_ms = QUIET_MS
         interval = self.rng.choice([MINUTE_MS, 6 * HOUR_MS])
         policy = LedgerPolicy(
-            flush_interval_ms=interval, retention_ms=400 * DAY_MS, quiet_ms=QUIET_MS
+            flush_interval_ms=interval,
+            retention_ms=400 * DAY_MS,
+            settle_ms=SETTLE_MS,
+            quiet_ms=QUIET_MS,
         )
         self.ledger = Ledger(redis, policy=policy, nonce=self.nonce, clock=lambda: self.now)
         self.prices = {
@@ -194,12 +197,15 @@ class World:
 
     async def report(self, batch: list[UsageDelta]) -> None:
         """Record usage; the books of the oracle follow what was acknowledged."""
+        kept = {customer: await self.ledger.periods(customer) for customer in CUSTOMERS}
         recorded = await self.ledger.record(batch, self.prices)
         for delta, answer in zip(batch, recorded, strict=True):
             self.oracle.must(
                 answer.outcome in (DeltaOutcome.ACCEPTED, DeltaOutcome.DUPLICATE),
                 f"{delta.id}: {answer.outcome}",
             )
+            if answer.period is not None and answer.period not in kept[delta.customer]:
+                self.oracle.began(answer.period)
             if delta not in self.sent:
                 self.sent.append(delta)
                 self.oracle.used(delta)

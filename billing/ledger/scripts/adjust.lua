@@ -11,7 +11,7 @@ if not currency then
     return { 'unknown' }
 elseif currency ~= ARGV[4] then
     return { 'currency' }
-elseif landing(current) ~= current then
+elseif current_period() ~= current then
     return { 'closed', 0, current }
 end
 local header = header_of(current) or begun(current)

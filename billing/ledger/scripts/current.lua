@@ -1,3 +1,3 @@
 -- The period in which usage of this moment is counted, and all of it.
-local period = landing(month_of(now))
+local period = current_period()
 return { period, snapshot(period) }

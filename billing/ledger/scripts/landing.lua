@@ -1,2 +1,2 @@
 -- The period in which usage of this moment is counted.
-return landing(month_of(now))
+return current_period()

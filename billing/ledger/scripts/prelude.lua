@@ -140,14 +140,27 @@ local function begun(period)
     return header
 end
 
--- Where usage of *period* is counted: the period itself, or the first after it that is still open.
-local function landing(period)
+-- Whether *period* takes usage: it is open, or nothing was recorded in it and it would not be cut at once,
+-- as it is *settle* ms after its end.
+local function takes_usage(period, settle)
     local state = redis.call('HGET', part(period), 'state')
-    while state and state ~= 'open' do
+    if state then
+        return state == 'open'
+    end
+    return now < end_of(period) + settle
+end
+
+-- Where usage of *period* is counted: the period itself, or the first after it that takes usage.
+local function landing(period, settle)
+    while not takes_usage(period, settle) do
         period = following(period)
-        state = redis.call('HGET', part(period), 'state')
     end
     return period
+end
+
+-- Where usage of this moment is counted.
+local function current_period()
+    return landing(month_of(now), 0)
 end
 
 -- What a verify is asked under: a new epoch asks for one of every period, without touching any.

@@ -1,7 +1,8 @@
 -- Count a batch of one customer's usage, each id once, and mark what changed as due: one atomic step.
 -- ARGV[3]: 12-byte digests of the ids, [4]: 4-byte hashes of the contents, both packed; [5] msgpack
 -- {hi, lo, at_ms, series}: a column each, series as index into [6] msgpack rows {period, sku, price,
--- currency, app, region, organization}; [7], [8]: accepted age and lead in ms; [9]: ms until due.
+-- currency, app, region, organization}; [7], [8]: accepted age and lead in ms; [9]: ms until due;
+-- [10]: ms after its end in which a period may still begin.
 -- Answers one letter a delta, and the period each series was counted in.
 local DIMENSIONS = { 'app', 'region', 'organization' }
 -- An id is remembered in the generation in which it was received and for all of the next one.
@@ -102,7 +103,7 @@ end
 -- Where each series is counted, with what stands there; a sum is {hi, lo, changed}.
 local targets, landings = {}, {}
 local function target_of(period)
-    local landed = landings[period] or landing(period)
+    local landed = landings[period] or landing(period, ARGV[10])
     landings[period] = landed
     local target = targets[landed]
     if not target then

@@ -1,6 +1,7 @@
 -- The invoice is final: carry what it lacks or has too much into the next open period, and end this
 -- one. ARGV[3]: period, [4]: fence, [5]: version that was compared, [6]: ms that the period is kept,
--- then pairs of line and quantity not billed. Answers 1, or 0 when usage came meanwhile.
+-- [7]: ms after its end in which a period may still begin, then pairs of line and quantity not billed.
+-- Answers 1, or 0 when usage came meanwhile.
 local period, key = ARGV[3], part(ARGV[3])
 local header = leased(period, ARGV[4])
 if not header then
@@ -8,7 +9,7 @@ if not header then
 elseif header.state ~= 'closing' or header.version ~= ARGV[5] then
     return 0
 end
-local target = landing(following(period))
+local target = landing(following(period), ARGV[7])
 local stripe = redis.call('GET', part(period, 'lines'))
 local stripe_lines = stripe and cjson.decode(stripe) or {}
 
@@ -20,7 +21,7 @@ local function carried_as(line)
 end
 
 local moved = {}
-for i = 7, #ARGV, 2 do
+for i = 8, #ARGV, 2 do
     local line, hi, lo = ARGV[i], parsed(ARGV[i + 1])
     local here = redis.call('HGET', part(period, 'totals'), line)
     local at_stripe = stripe_lines[line]
