@@ -21,6 +21,7 @@ from resolvers.loaders import Customers, InvoicesOf, Loaded, PageOf
 from resolvers.payment_method import PaymentMethod
 from resolvers.period import BillingPeriod
 from resolvers.reading import unknown_cursor
+from resolvers.selection import page_of
 from resolvers.spend import MOST_MONTHS, MonthlySpend, spend_by_month
 from resolvers.sync import SyncState
 from schema.types.connections import (
@@ -92,7 +93,8 @@ class Customer(Node):
         """The ways to pay that Stripe keeps, newest first."""
         window = window_of(first, after, last, before, default=PAYMENT_METHODS)
         await self._must_own(info.context, window, self._has_card)
-        page = await info.context.loaders.payment_methods.load(PageOf(self.record.id, window))
+        load = info.context.loaders.payment_methods.load
+        page = await page_of(info, window, lambda part: load(PageOf(self.record.id, part)))
         entries = [(loaded.value.id, PaymentMethod.of(loaded)) for loaded in page.items]
         return Connection[PaymentMethod].of(entries, has_more=page.has_more, window=window)
 
@@ -111,8 +113,10 @@ class Customer(Node):
         """Its invoices, newest first, drafts included."""
         window = window_of(first, after, last, before, default=INVOICES)
         await self._must_own(info.context, window, self._has_invoice)
-        wanted = InvoicesOf(self.record.id, window, status)
-        page = await info.context.loaders.invoices.load(wanted)
+        load = info.context.loaders.invoices.load
+        page = await page_of(
+            info, window, lambda part: load(InvoicesOf(self.record.id, part, status))
+        )
         entries = [(loaded.value.id, Invoice.of(loaded)) for loaded in page.items]
         return Connection[Invoice].of(entries, has_more=page.has_more, window=window)
 
@@ -233,9 +237,10 @@ async def customer_of(info: Info, customer: CustomerId) -> Customer:
 
 
 async def customers_page(
-    context: Context, window: Window, email: str | None = None
+    info: Info, window: Window, email: str | None = None
 ) -> Connection[Customer]:
     """A page of all customers, newest first, or of those with this *email*."""
-    page = await context.loaders.customers.load(Customers(window, email or None))
+    load = info.context.loaders.customers.load
+    page = await page_of(info, window, lambda part: load(Customers(part, email or None)))
     entries = [(loaded.value.id, Customer.of(loaded)) for loaded in page.items]
     return Connection[Customer].of(entries, has_more=page.has_more, window=window)

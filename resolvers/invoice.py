@@ -12,6 +12,7 @@ from resolvers.context import Context, Info
 from resolvers.invoice_line import InvoiceLine
 from resolvers.links import dashboard
 from resolvers.loaders import Loaded, PageOf
+from resolvers.selection import page_of
 from schema.types.connections import After, Before, Connection, First, Last, window_of
 from schema.types.describing import graphql_enum, graphql_type
 from schema.types.freshness import Freshness
@@ -118,7 +119,8 @@ class Invoice(Node):
     ) -> Connection[InvoiceLine]:
         """Its lines, in Stripe's order."""
         window = window_of(first, after, last, before, default=LINES)
-        page = await info.context.loaders.lines.load(PageOf(self.record.id, window))
+        load = info.context.loaders.lines.load
+        page = await page_of(info, window, lambda part: load(PageOf(self.record.id, part)))
         entries = [(line.id, InvoiceLine.of(line, self.record)) for line in page.items]
         return Connection[InvoiceLine].of(entries, has_more=page.has_more, window=window)
 

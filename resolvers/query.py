@@ -111,8 +111,8 @@ class Query:
         if search and email:
             raise bad_input("Give `email` or `search`, not both.")
         if search is not None:
-            return await search_customers(info.context, search, window)
-        return await customers_page(info.context, window, email)
+            return await search_customers(info, search, window)
+        return await customers_page(info, window, email)
 
     @strawberry.field
     async def syncs(

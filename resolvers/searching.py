@@ -5,42 +5,47 @@ from datetime import UTC, datetime
 
 from billing.budget import Lane
 from billing.cache.memory import Source
-from billing.pages import Window
+from billing.pages import Page, Window
 from billing.records import CustomerRecord
-from resolvers.context import Context
+from resolvers.context import Context, Info
 from resolvers.customer import Customer, customers_page
 from resolvers.finding import ID_FORM, find_customer
-from resolvers.loaders import Customers, Loaded
+from resolvers.loaders import NOTHING, Customers, Loaded
+from resolvers.selection import page_of
 from schema.types.connections import MOST, Connection, bad_input
 
 SUBSTRING = 3  # Stripe matches parts of a word from this length on
 
 
-async def search_customers(context: Context, text: str, window: Window) -> Connection[Customer]:
+async def search_customers(info: Info, text: str, window: Window) -> Connection[Customer]:
     """The customers that *text* may mean, the best of them; a GraphQLError for a second page."""
-    wanted = text.strip()
+    context, wanted = info.context, text.strip()
     if not wanted:
-        return await customers_page(context, window)
+        return await customers_page(info, window)
     if window.after is not None or window.before is not None:
         raise bad_input("A search has one page; search for something more particular.")
     if ID_FORM.fullmatch(wanted):
         found = await find_customer(context, wanted)
         if found is not None:
-            return Connection[Customer].of([(str(found.id), found)], has_more=False)
+            only = window.of([(str(found.id), found)])
+            return Connection[Customer].of(only.items, has_more=only.has_more)
     if "@" in wanted:
-        return await customers_page(context, window, wanted)
-    return await _by_words(context, wanted, window.size)
+        return await customers_page(info, window, wanted)
+    page = await page_of(info, window, lambda part: _by_words(context, wanted, part.size))
+    entries = [(each.value.id, Customer.of(each)) for each in page.items]
+    return Connection[Customer].of(entries, has_more=page.has_more)
 
 
-async def _by_words(context: Context, words: str, size: int) -> Connection[Customer]:
+async def _by_words(context: Context, words: str, size: int) -> Page[Loaded[CustomerRecord]]:
     """By organization and name: the newest customers, whom Stripe's search does not know yet, and its search."""
     if not _query(words) or not size:
-        return Connection[Customer].of([], has_more=False)
+        return NOTHING
     recent, (searched, more) = await asyncio.gather(
         _recent(context, words.lower()), _searched(context, words, size)
     )
-    found = {each.value.id: Customer.of(each) for each in (*recent, *searched)}
-    return Connection[Customer].of(list(found.items())[:size], has_more=more or len(found) > size)
+    found = {each.value.id: each for each in (*recent, *searched)}
+    page = Page.of(list(found.values()), size)
+    return Page(page.items, has_more=more or page.has_more)
 
 
 async def _recent(context: Context, words: str) -> list[Loaded[CustomerRecord]]:

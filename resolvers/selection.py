@@ -1,7 +1,7 @@
 """What a query asks for further down, seen before it is executed."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, TypeVar, cast
 
 import strawberry
 from graphql import (
@@ -13,6 +13,9 @@ from graphql import (
     value_from_ast_untyped,
 )
 
+from billing.pages import Page, Window
+
+T = TypeVar("T")
 Fragments = Mapping[str, FragmentDefinitionNode]
 
 
@@ -20,6 +23,16 @@ def asks_for(info: strawberry.Info[Any, Any], name: str) -> bool:
     """Whether a field called *name* is asked for at any depth below the one being resolved."""
     raw = info._raw_info  # noqa: SLF001 Strawberry's own form of the selection costs more than the answer
     return _occurs(name, raw.field_nodes, raw.fragments, info.variable_values)
+
+
+async def page_of(
+    info: strawberry.Info[Any, Any], window: Window, load: Callable[[Window], Awaitable[Page[T]]]
+) -> Page[T]:
+    """What *load* has for *window*; of a page of nothing only whether something follows, if that is asked."""
+    if window.size or not asks_for(info, "pageInfo"):
+        return await load(window)
+    page = await load(window._replace(size=1))
+    return Page((), has_more=bool(page.items))
 
 
 def _occurs(

@@ -30,7 +30,7 @@ class Viewer:
         info.context.look_ahead(info)
         window = window_of(first, after, last, before, default=CUSTOMERS)
         if self.role is Role.SUPPORT:
-            return await customers_page(info.context, window)
+            return await customers_page(info, window)
         return await _named(info.context, window)
 
 

@@ -258,6 +258,64 @@ async def test_support_pages_through_all_customers(desk: Desk) -> None:
     assert [each["id"] for each in shown["customers"]["nodes"]] == made[::-1]
 
 
+EVERY_LIST = """
+  query ($id: ID!, $mail: String!, $told: Boolean!) {
+    customers(first: 0) { ...No } byMail: customers(first: 0, email: $mail) { ...No }
+    byId: customers(first: 0, search: "CUSTOMER") { ...No } byName: customers(first: 0, search: "acm") { ...No }
+    syncs(first: 0) { ...Sync } webhookEvents(first: 0) { ...Event } viewer { customers(first: 0) { ...No } }
+    customer(id: $id) { invoices(first: 0) { ...Invoice } paymentMethods(first: 0) { ...Card }
+      adjustments(first: 0) { ...Adjustment } auditLog(first: 0) { ...Entry }
+      drafts: invoices(first: 1) { nodes { lines(first: 0) { ...Line } } } } }"""
+INFO = " { nodes { __typename } pageInfo @include(if: $told) { hasNextPage } }"
+OF_WHAT = {
+    "No": "Customer", "Sync": "Sync", "Event": "WebhookEvent", "Invoice": "Invoice", "Card": "PaymentMethod",
+    "Adjustment": "Adjustment", "Entry": "AuditEntry", "Line": "InvoiceLine",
+}  # fmt: skip
+
+
+def pages_in(shown: Any) -> list[dict[str, Any]]:
+    """Every page of a list that stands anywhere in *shown*, but for those that were asked for entries."""
+    if isinstance(shown, list):
+        return [page for each in shown for page in pages_in(each)]
+    if not isinstance(shown, dict):
+        return []
+    if shown.get("nodes") == []:
+        return [shown]
+    return [page for each in shown.values() for page in pages_in(each)]
+
+
+async def test_a_page_of_nothing_tells_whether_something_follows(
+    desk: Desk, sandbox: StripeSandbox
+) -> None:
+    """In every list alike, as Relay says; Stripe is asked for it only when somebody asks us."""
+    await sandbox.settings(search_lag=0)
+    customer = await desk.shop.customer()
+    await desk.card(customer)
+    await desk.use(customer, "1000000")
+    await desk.flush(customer)
+    correct = """mutation ($id: ID!) { adjustUsage(input: {customerId: $id, sku: "egress-gb", quantity: "1",
+      reason: "missed", idempotencyKey: "k"}) { errors { code } } }"""
+    await desk.ask(SUPPORT, correct, id=customer)
+    await desk.services.inbox.receive([Notice("evt_1", "customer.updated", customer)])
+    fragments = [f" fragment {name} on {of}Connection{INFO}" for name, of in OF_WHAT.items()]
+    document = EVERY_LIST.replace("CUSTOMER", customer) + "".join(fragments)
+    asked = {"id": customer, "mail": "billing@acme.example"}
+    await desk.ask(
+        SUPPORT,
+        "query ($id: ID!) { customer(id: $id) { invoices(first: 1) { nodes { id } } } }",
+        id=customer,
+    )
+    await sandbox.reset_counters()
+
+    untold = await desk.ask(SUPPORT, document, **asked, told=False)
+    reads = (await sandbox.counters())["reads"]
+    told = await desk.ask(SUPPORT, document, **asked, told=True)
+
+    assert reads == 0
+    assert len(pages_in(untold)) == len(pages_in(told)) == 12
+    assert [page["pageInfo"]["hasNextPage"] for page in pages_in(told)] == [True] * 12
+
+
 SEARCH = "query ($text: String) { customers(search: $text) { nodes { id } } }"
 
 
