@@ -2,7 +2,7 @@
 
 # ruff: noqa: A002 the contract calls the argument `input`
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from uuid import uuid4
 
 from billing.budget import Lane
@@ -55,10 +55,9 @@ async def finalize_invoice(info: Info, input: FinalizeInvoiceInput) -> FinalizeI
         raise not_found("invoice", input.invoice_id, "invoiceId")
     invoice = found.record
     act = Act(context, invoice.customer, "finalizeInvoice", reasoned(input.reason))
-    for blocker in await finalize_blockers(context, invoice):
-        code, message = REFUSALS[blocker]
-        raise Refused(code, message, ("input", "invoiceId"))
+    blockers = await finalize_blockers(context, invoice)
     async with act.noted({"invoice": invoice.id, "status": invoice.status}) as noted:
+        _must_be_free(blockers)
         if invoice.period is None:
             await _finalize_foreign(context, invoice)
         else:
@@ -67,6 +66,12 @@ async def finalize_invoice(info: Info, input: FinalizeInvoiceInput) -> FinalizeI
         now = await Invoice.find(context, invoice.id)
         noted.after = {"invoice": invoice.id, "status": now.status.value if now else None}
     return FinalizeInvoicePayload(invoice=now)
+
+
+def _must_be_free(blockers: Sequence[InvoiceBlocker]) -> None:
+    for blocker in blockers:
+        code, message = REFUSALS[blocker]
+        raise Refused(code, message, ("input", "invoiceId"))
 
 
 async def _close(context: Context, customer: CustomerId, period: Period) -> None:

@@ -33,12 +33,11 @@ async def hold_billing(info: Info, input: HoldBillingInput) -> HoldBillingPayloa
 
 async def _held(act: Act, owner: CustomerId, reason: str) -> Hold | None:
     ledger, by = act.context.services.ledger, act.context.viewer.subject
-    if await ledger.held(owner):  # for this very reason, or it is refused
-        return await ledger.hold(owner, reason, by)
-    async with act.noted({"hold": None}) as noted:
-        if noted.done:
+    before = await ledger.held(owner)
+    async with act.noted({"hold": _words(before)}) as noted:
+        if noted.done and before is None:
             return None
-        hold = await ledger.hold(owner, reason, by)
+        hold = await ledger.hold(owner, reason, by)  # refused while it is held for another reason
         noted.after = {"hold": _words(hold)}
     return hold
 
@@ -50,14 +49,14 @@ async def release_billing(info: Info, input: ReleaseBillingInput) -> ReleaseBill
     customer = await must_find_customer(context, input.customer_id)
     owner, reason, ledger = customer.record.id, reasoned(input.reason), context.services.ledger
     act = Act(context, owner, "releaseBilling", reason, key=input.idempotency_key)
-    if before := await ledger.held(owner):
-        async with act.noted({"hold": _words(before)}) as noted:
-            if not noted.done:  # else it is another hold that stands now
-                left = await ledger.release_hold(owner, before)
-                noted.after = {"hold": _words(left) if left else None}
+    before = await ledger.held(owner)
+    async with act.noted({"hold": _words(before)}) as noted:
+        if not noted.done:  # else it is another hold that stands now
+            left = await ledger.release_hold(owner, before) if before else None
+            noted.after = {"hold": _words(left)}
     context.renew()
     return ReleaseBillingPayload(customer=customer)
 
 
-def _words(hold: Hold) -> str:
-    return f"{hold.reason} ({hold.by})"
+def _words(hold: Hold | None) -> str | None:
+    return f"{hold.reason} ({hold.by})" if hold else None

@@ -25,9 +25,9 @@ async def repair_drift(info: Info, input: RepairDriftInput) -> RepairDriftPayloa
     context = info.context
     customer = (await must_find_customer(context, input.customer_id)).record.id
     act = Act(context, customer, "repairDrift", reasoned(input.reason))
-    await must_not_be_held(context, customer)
     months = await unsealed(context.services, customer)
     async with act.noted(await _drift(context.services, months)) as noted:
+        await must_not_be_held(context, customer)
         for month in months:  # a worker reads the draft before it writes
             await context.services.ledger.request_verify(customer, month.period)
             await context.services.wakeups.flush(customer, month.period, Lane.SUPPORT)

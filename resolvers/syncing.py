@@ -32,14 +32,15 @@ async def sync_billing(info: Info, input: SyncBillingInput) -> SyncBillingPayloa
     """Bring Stripe up to date for this customer now. Calls that find a sync waiting get that one back."""
     context = info.context
     customer = (await must_find_customer(context, input.customer_id)).record.id
-    await must_not_be_held(context, customer)
     if context.viewer.role is not Role.SUPPORT:  # customers' own clicks are no acts of Support's
+        await must_not_be_held(context, customer)
         sync, coalesced = await request_sync(context, customer, SyncTrigger.ON_DEMAND)
         return SyncBillingPayload(sync=Sync.of(sync), coalesced=coalesced)
     was = await context.loaders.last_sync.load(customer)
     async with Act(context, customer, "syncBilling").noted(
         {"sync": was.id if was else None}
     ) as noted:
+        await must_not_be_held(context, customer)
         sync, coalesced = await request_sync(context, customer, SyncTrigger.ON_DEMAND)
         noted.after, noted.sync = {"sync": sync.id}, sync.id
     return SyncBillingPayload(sync=Sync.of(sync), coalesced=coalesced)
@@ -52,15 +53,15 @@ async def retry_sync(info: Info, input: RetrySyncInput) -> RetrySyncPayload:
     if not isinstance(found, Sync):
         raise not_found("sync", input.sync_id, "syncId")
     was = found.record
-    if was.status is SyncStatus.RUNNING:
-        raise Refused(
-            ErrorCode.SYNC_IN_PROGRESS, "This sync is running right now; wait for how it ends."
-        )
-    await must_not_be_held(info.context, was.customer)
     act = Act(
         info.context, was.customer, "retrySync", reasoned(input.reason) if input.reason else None
     )
     async with act.noted(_words(was)) as noted:
+        if was.status is SyncStatus.RUNNING:
+            raise Refused(
+                ErrorCode.SYNC_IN_PROGRESS, "This sync is running right now; wait for how it ends."
+            )
+        await must_not_be_held(info.context, was.customer)
         sync = await _woken(info.context, was)
         noted.after, noted.sync = _words(sync), sync.id
     return RetrySyncPayload(sync=Sync.of(sync))

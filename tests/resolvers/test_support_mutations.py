@@ -166,11 +166,22 @@ async def test_a_hold_stands_until_it_is_released(desk: Desk) -> None:
     assert released["customer"]["hold"] is None
     assert released["customer"]["currentPeriod"] == {"state": "OPEN"}
     log = await audited(desk, customer)
-    assert [(each["action"], each["reason"]) for each in log] == [
-        ("releaseBilling", "settled"),
-        ("holdBilling", "disputed"),
+    assert [(each["action"], each["reason"], each["outcome"]) for each in log] == [
+        ("releaseBilling", "twice", "DONE"),
+        ("releaseBilling", "settled", "DONE"),
+        ("holdBilling", "another reason", "REFUSED"),
+        ("holdBilling", "disputed", "DONE"),
+        ("holdBilling", "disputed", "DONE"),
     ]
-    assert log[0]["detail"]["before"] == log[1]["detail"]["after"]
+    stood = {"hold": f"disputed ({SUPPORT.subject})"}
+    assert [(each["detail"]["before"], each["detail"]["after"]) for each in log] == [
+        ({"hold": None}, {"hold": None}),
+        (stood, {"hold": None}),
+        (stood, {}),
+        (stood, stood),
+        ({"hold": None}, stood),
+    ]
+    assert log[2]["detail"]["refusal"] == "ON_HOLD"
 
 
 async def test_a_hold_that_waited_stands_after_the_release(desk: Desk) -> None:
@@ -385,8 +396,9 @@ async def test_a_draft_made_by_hand_is_finalized(desk: Desk) -> None:
     assert finalized["errors"] == []
     assert finalized["invoice"]["status"] in {"OPEN", "PAID"}
     assert again["errors"][0]["code"] == "NOT_DRAFT"
-    [entry] = await audited(desk, customer)
-    assert (entry["reason"], entry["detail"]["before"]["status"]) == ("agreed by mail", "draft")
+    refused, done = await audited(desk, customer)
+    assert (done["reason"], done["detail"]["before"]["status"]) == ("agreed by mail", "draft")
+    assert (refused["reason"], refused["detail"]["refusal"]) == ("twice", "NOT_DRAFT")
 
 
 async def test_this_months_draft_is_not_finalized(desk: Desk) -> None:
@@ -401,7 +413,8 @@ async def test_this_months_draft_is_not_finalized(desk: Desk) -> None:
 
     assert (refused["invoice"], refused["errors"][0]["code"]) == (None, "INVALID_INPUT")
     assert refused["errors"][0]["path"] == ["input", "invoiceId"]
-    assert await audited(desk, customer) == []
+    [entry] = await audited(desk, customer)
+    assert (entry["outcome"], entry["reason"]) == ("REFUSED", "now")
 
 
 async def test_the_draft_of_a_month_that_has_ended_is_finalized(desk: Desk) -> None:
@@ -558,3 +571,27 @@ async def test_a_hold_wakes_a_worker_for_every_draft_that_could_become_final(
         await desk.ask(SUPPORT, HOLD, id=customer, why="disputed")
 
     assert await redis.zcard(QUEUE) == 2
+
+
+async def test_what_stands_in_the_way_of_an_act_stands_in_the_log(desk: Desk) -> None:
+    """Who tried to send a bill that is held or unfinished, and why, is asked when it has gone wrong."""
+    customer = await desk.shop.customer()
+    await desk.use(customer)
+    await desk.flush(customer)
+    sync = """mutation ($id: ID!) { syncBilling(input: {customerId: $id}) { sync { id } } }"""
+    made = (await desk.ask(SUPPORT, sync, id=customer))["syncBilling"]["sync"]["id"]
+    await desk.ask(SUPPORT, FINALIZE, id=await draft_of(desk, customer), why="send it")
+    await desk.ask(SUPPORT, HOLD, id=customer, why="disputed")
+
+    await desk.ask(SUPPORT, sync, id=customer)
+    await desk.ask(SUPPORT, RETRY, id=made)
+    await desk.ask(SUPPORT, REPAIR, id=customer, why="looks odd")
+    await desk.ask(panel_of(customer), sync, id=customer)  # no act of Support's
+
+    refused = [each for each in await audited(desk, customer) if each["outcome"] == "REFUSED"]
+    assert [(each["action"], each["reason"], each["detail"]["refusal"]) for each in refused] == [
+        ("repairDrift", "looks odd", "ON_HOLD"),
+        ("retrySync", None, "ON_HOLD"),
+        ("syncBilling", None, "ON_HOLD"),
+        ("finalizeInvoice", "send it", "INVALID_INPUT"),
+    ]
