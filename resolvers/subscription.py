@@ -44,7 +44,7 @@ class BillingChange:
 
     @strawberry.field
     async def sync(self, info: Info) -> Sync | None:
-        """The sync that was asked for or joined; what became of it is in the customer's `syncState`."""
+        """The sync that was asked for, joined, tried or ended, as of now."""
         return await Sync.find(info.context, self.change.sync) if self.change.sync else None
 
     @strawberry.field

@@ -73,8 +73,8 @@ class LedgerPort(Protocol):
         *,
         delay_ms: int = ...,
         sync: SyncOutcome | None = None,
-    ) -> None:
-        """Let go; due again after *delay_ms* unless everything is told."""
+    ) -> list[str]:
+        """Let go; due again after *delay_ms* unless everything is told. The syncs that this was a run of."""
 
     async def close(self, customer: CustomerId, period: Period) -> bool:
         """Cut the period: later usage goes to the next one."""
@@ -88,8 +88,11 @@ class LedgerPort(Protocol):
     ) -> bool:
         """End the period and carry *residuals* on; False when the ledger has moved past *version*."""
 
-    async def park(self, lease: Lease, failure: SyncFailure, sync: SyncOutcome) -> None:
-        """Set the period aside until somebody acts, or an hour has passed; *sync*: what was done."""
+    async def park(self, lease: Lease, failure: SyncFailure, sync: SyncOutcome) -> list[str]:
+        """Set the period aside until somebody acts, or an hour has passed; *sync*: what was done.
+
+        Answers as `release` does.
+        """
 
     async def peek(self, customer: CustomerId, period: Period) -> Snapshot:
         """A period as it stands, without a lease."""
@@ -149,8 +152,8 @@ class CachePort(Protocol):
 class ChangesPort(Protocol):
     """Who is watching."""
 
-    async def publish(self, change: Change) -> None:
-        """Tell the panels that watch this customer."""
+    async def publish(self, *changes: Change) -> None:
+        """Tell the panels that watch these customers."""
 
 
 @dataclass(frozen=True, slots=True)

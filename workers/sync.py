@@ -48,6 +48,7 @@ STATUS = {
     FlushOutcome.RETRYING: SyncStatus.RETRYING,
     FlushOutcome.PARKED: SyncStatus.FAILED,
 }
+ENDED = {SyncStatus.SUCCEEDED, SyncStatus.FAILED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +205,14 @@ async def _let_go(run: Run, found: Snapshot, ending: Ending) -> None:
         await ports.cache.written(*sorted(run.touched), tags.usage(customer))
     sync = _sync_outcome(run, ending)
     if ending.outcome is FlushOutcome.PARKED and ending.failure is not None:
-        await ports.ledger.park(run.lease, ending.failure, sync)
+        ran = await ports.ledger.park(run.lease, ending.failure, sync)
     else:
-        await ports.ledger.release(run.lease, delay_ms=ending.delay_ms, sync=sync)
-    if run.touched or ending.failure:
-        change = Change(customer, ChangeReason.SYNC, invoice=run.snapshot.invoice)
-        await ports.changes.publish(change)
+        ran = await ports.ledger.release(run.lease, delay_ms=ending.delay_ms, sync=sync)
+    if run.touched or ending.failure or (ran and sync.status in ENDED):
+        invoice = run.snapshot.invoice
+        syncs: list[str | None] = [*ran] or [None]
+        told = [Change(customer, ChangeReason.SYNC, each, invoice) for each in syncs]
+        await ports.changes.publish(*told)
 
 
 def _sync_outcome(run: Run, ending: Ending) -> SyncOutcome:

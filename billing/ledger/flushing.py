@@ -15,7 +15,7 @@ from billing.ledger.quantities import as_text
 from billing.ledger.server import Call
 from billing.ledger.wire import flight_json, lines_json, snapshot_of
 from billing.snapshot import Flight, Lease, Snapshot, StripeLine
-from billing.syncs import SyncFailure, SyncOutcome, SyncStatus
+from billing.syncs import SyncFailure, SyncOutcome, SyncStatus, sync_id
 from billing.usage import CustomerId, LineKey, Period
 
 LEASE_MS = 60_000
@@ -119,28 +119,28 @@ class Flushing(Door):
         *,
         delay_ms: int = 0,
         sync: SyncOutcome | None = None,
-    ) -> None:
+    ) -> list[str]:
         """Give the lease back; what is not clean is due again after *delay_ms*.
 
         Without a delay, usage that came during the flush waits for its turn; a sync that was asked
         for meanwhile is due at once in any case. *sync* tells the running syncs what happened; None
-        leaves them to what the period shows.
+        leaves them to what the period shows. Answers the syncs that this was a run of.
         """
-        await self._release(lease, delay_ms, sync, stuck="")
+        return await self._release(lease, delay_ms, sync, stuck="")
 
     async def park(
         self,
         lease: Lease,
         failure: SyncFailure,
         sync: SyncOutcome | None = None,
-    ) -> None:
+    ) -> list[str]:
         """Give the lease back and let the period rest: it takes a person, or an hour, to go on.
 
-        *sync* says what had been done before; its syncs have FAILED with *failure*.
+        *sync* says what had been done before; its syncs, which this answers, have FAILED with *failure*.
         """
         done = sync or SyncOutcome(SyncStatus.FAILED)
         failed = replace(done, status=SyncStatus.FAILED, failure=failure)
-        await self._release(lease, PARKED_MS, failed, stuck=failure.code)
+        return await self._release(lease, PARKED_MS, failed, stuck=failure.code)
 
     async def wake(self, customer: CustomerId, period: Period) -> None:
         """Look at a period at once, whatever it rested for."""
@@ -199,7 +199,7 @@ class Flushing(Door):
 
     async def _release(
         self, lease: Lease, delay_ms: int, sync: SyncOutcome | None, *, stuck: str
-    ) -> None:
+    ) -> list[str]:
         said: tuple[str | int, ...] = ("", 0, 0, 0, 0, "")
         failure = None
         if sync:
@@ -208,7 +208,8 @@ class Flushing(Door):
             failure = sync.failure
         why = (failure.code, failure.message, failure.request_id or "") if failure else ("", "", "")
         interval, history = self._policy.interval(self._nonce()), self._policy.sync_history
-        await self._fenced("release", lease, delay_ms, interval, history, *said, *why, stuck)
+        ran = await self._fenced("release", lease, delay_ms, interval, history, *said, *why, stuck)
+        return [sync_id(lease.customer, int(number)) for number in ran]
 
     async def _fenced(self, name: str, lease: Lease, *args: str | bytes | int) -> Any:
         key = keys.customer(lease.customer)

@@ -1,14 +1,21 @@
 """Following a customer's bill while it changes."""
 
 import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from strawberry.types import ExecutionResult
 
 from billing.changes import Change, ChangeReason
+from billing.usage import CustomerId
 from tests.resolvers.conftest import SOMEBODY_ELSE, SUPPORT, Desk, panel_of
 from tests.support.stripe_sandbox import StripeSandbox
+from workers.sync import MAX_CRASHES
 
 FOLLOW = """subscription ($id: ID!) { billingChanged(customerId: $id) {
   reason at customer { id name currentPeriod { total { amount } } } sync { id status } invoice { id } } }"""
 HOLD = """mutation ($id: ID!) { holdBilling(input: {customerId: $id, reason: "why"}) { hold { since } } }"""
+SYNC = """mutation ($id: ID!) { syncBilling(input: {customerId: $id}) { sync { id } } }"""
 PATIENCE = 10
 
 
@@ -58,6 +65,67 @@ async def test_an_event_carries_the_sync_and_the_invoice_it_is_about(desk: Desk)
     assert told is not None
     assert told["billingChanged"]["sync"] == {"id": sync, "status": "SUCCEEDED"}
     assert told["billingChanged"]["invoice"] == {"id": invoice}
+
+
+async def news(events: AsyncGenerator[ExecutionResult, None]) -> dict[str, Any]:
+    """The next change but for usage, which is repeated."""
+    async for event in events:
+        assert event.data is not None, event.errors
+        change: dict[str, Any] = event.data["billingChanged"]
+        if change["reason"] != "USAGE":
+            return change
+    raise AssertionError("the subscription has ended")
+
+
+async def status_told_last(desk: Desk, customer: str) -> tuple[str, int]:
+    """Ask for a sync, follow it, flush: the status it was told to have, and the calls it made."""
+    events = await desk.follow(panel_of(customer), FOLLOW, id=customer)
+    async with asyncio.timeout(PATIENCE):
+        first = asyncio.create_task(news(events))
+        await desk.listening(customer)
+        sync = (await desk.ask(panel_of(customer), SYNC, id=customer))["syncBilling"]["sync"]["id"]
+        queued = await first
+        calls = (await desk.flush(customer)).sent.calls
+        ended = await news(events)
+        next_one = asyncio.create_task(news(events))
+        await desk.ask(SUPPORT, HOLD, id=customer)
+        after = await next_one
+    await events.aclose()
+
+    assert queued["sync"] == {"id": sync, "status": "QUEUED"}
+    assert (ended["reason"], ended["sync"]["id"]) == ("SYNC", sync)
+    assert after["reason"] == "SUPPORT", "it ends once"
+    return ended["sync"]["status"], calls
+
+
+async def test_a_sync_is_followed_to_its_end(desk: Desk) -> None:
+    """A panel that shows a sync under way learns from the subscription alone that it is over."""
+    customer = await desk.shop.customer()
+    await desk.use(customer, "1000000")
+
+    status, calls = await status_told_last(desk, customer)
+
+    assert status == "SUCCEEDED"
+    assert calls > 0
+
+
+async def test_a_sync_with_nothing_to_tell_stripe_is_followed_to_its_end(desk: Desk) -> None:
+    """It is over just the same, although nothing on the bill has changed."""
+    customer = await desk.shop.customer()
+    await desk.use(customer, "1000000")
+    await desk.flush(customer)
+
+    assert await status_told_last(desk, customer) == ("SUCCEEDED", 0)
+
+
+async def test_a_sync_that_fails_is_followed_to_its_end(desk: Desk) -> None:
+    """Whoever waits for it can stop waiting."""
+    customer = CustomerId(await desk.shop.customer())
+    period = await desk.services.ledger.open_period(customer)
+    for _ in range(MAX_CRASHES):
+        await desk.services.ledger.acquire(customer, period, lease_ms=0)
+
+    assert await status_told_last(desk, customer) == ("FAILED", 0)
 
 
 async def test_a_foreign_customer_cannot_be_followed(desk: Desk) -> None:

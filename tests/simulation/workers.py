@@ -121,7 +121,7 @@ class Silent:
     async def written(self, *generations: str) -> None:
         """Told after it."""
 
-    async def publish(self, change: object) -> None:
+    async def publish(self, *changes: object) -> None:
         """Told of the outcome."""
 
 

@@ -2,6 +2,7 @@
 -- ms, [6]: ms that new usage may wait, [7]: syncs remembered, [8]: status or '' for whatever is true,
 -- [9]-[12]: lines added, updated, removed and calls, [13]: invoice, [14]-[16]: failure's code, message
 -- and request id, [17]: why the period stands still now, '' when it does not.
+-- Answers the numbers of the syncs that it was a run of.
 local period, key = ARGV[3], part(ARGV[3])
 local header = leased(period, ARGV[4])
 if not header then
@@ -87,4 +88,4 @@ elseif delay == 0 and finished and header.state == 'open' and header.synced
 else
     redis.call('ZADD', due, now + delay, mine)
 end
-return 1
+return running
