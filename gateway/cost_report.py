@@ -10,7 +10,10 @@ from resolvers.context import Context
 
 @contextmanager
 def billing_report(context: Context) -> Iterator[Callable[[], dict[str, Any]]]:
-    """Count an operation's calls to Stripe; what is yielded tells of an answer, or of an event, at its end."""
+    """Count an operation's calls to Stripe; what is yielded tells of an answer, or of an event, at its end.
+
+    What was loaded for it goes with it.
+    """
     with tally() as sent:
 
         def figures() -> dict[str, Any]:
@@ -25,4 +28,7 @@ def billing_report(context: Context) -> Iterator[Callable[[], dict[str, Any]]]:
             }
             return {"billing": told}
 
-        yield figures
+        try:
+            yield figures
+        finally:
+            context.loaders.forget()

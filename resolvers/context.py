@@ -103,6 +103,7 @@ class Context:
 
         They go on counting the answer's cost, or begin with *cost*: each event is an answer of its own.
         """
+        self.loaders.forget()
         self.loaders = Loaders(self.doors, LANES[self.viewer.role], cost or self.loaders.cost)
 
 

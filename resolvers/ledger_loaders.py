@@ -38,6 +38,12 @@ class LedgerLoaders:
         """What everything loaded so far depends on."""
         return self._reading.footprint
 
+    def forget(self) -> None:
+        """Let what was loaded go: loaders know whom they load for, who knows them, and the two would stay."""
+        loaders = [name for name, each in vars(self).items() if isinstance(each, Loader)]
+        for name in loaders:
+            delattr(self, name)
+
     @cached_property
     def snapshot(self) -> Loader[str, Snapshot]:
         """What the ledger knows of a customer's open period."""

@@ -24,9 +24,7 @@ class Loader(Generic[K, V]):
     def __init__(
         self, batch: Callable[[Sequence[K]], Awaitable[Sequence[V | BaseException]]]
     ) -> None:
-        self._batch = batch
-        self._running: set[asyncio.Task[object]] = set()
-        self._loader: DataLoader[K, V] = _DataLoader(self._answers)
+        self._loader: _DataLoader[K, V] = _DataLoader(batch)
 
     @classmethod
     def each(cls, one: Callable[[K], Awaitable[V]]) -> "Loader[K, V]":
@@ -49,7 +47,28 @@ class Loader(Generic[K, V]):
         """Answer *key* with *value*, unless it was asked for before."""
         self._loader.prime(key, value)
 
-    async def _answers(self, keys: list[K]) -> list[V]:
+
+class _DataLoader(DataLoader[K, V]):
+    """aiodataloader, without the task that it starts in order to start a batch's task.
+
+    It keeps no method of its own, as aiodataloader would of a function given to it: an answer's loaders
+    are gone with the answer, and nobody has to look for cycles among them.
+    """
+
+    def __init__(
+        self, batch: Callable[[Sequence[K]], Awaitable[Sequence[V | BaseException]]]
+    ) -> None:
+        super().__init__()
+        self._batch = batch
+        self._running: set[asyncio.Task[object]] = set()
+
+    @staticmethod
+    def get_cache_key(key: K) -> K:
+        """*key* itself."""
+        return key
+
+    async def batch_load_fn(self, keys: list[K]) -> list[V]:
+        """What the batch answers; an exception among the values is its key's alone."""
         self._hold(asyncio.current_task())
         try:
             answers = await self._batch(keys)
@@ -62,10 +81,6 @@ class Loader(Generic[K, V]):
         if task is not None:
             self._running.add(task)
             task.add_done_callback(self._running.discard)
-
-
-class _DataLoader(DataLoader[K, V]):
-    """aiodataloader, without the task that it starts in order to start a batch's task."""
 
     def do_resolve_reject(self, key: K, future: "asyncio.Future[V]") -> None:
         """Put *key* on the queue, which is dispatched once what runs in this loop tick has asked."""

@@ -4,15 +4,13 @@ It is looked for before anything else is done with a request, because only then 
 cost what a static page does. Whether an answer may be given again is the `Keeper`'s to know.
 """
 
-import asyncio
-from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.graphql.params import READ_SECONDS, too_slow
+from gateway.graphql.params import first_message
 from gateway.refusal import HttpRefusal
 
 TELLING = frozenset({b"authorization", b"accept", b"content-type"})
@@ -63,7 +61,7 @@ class Again:
             await self._app(scope, receive, send)
             return
         try:
-            first = await _first(receive)
+            first = await first_message(receive)
         except HttpRefusal as refusal:
             await refusal.response()(scope, receive, send)
             return
@@ -75,21 +73,6 @@ class Again:
         else:
             await send({"type": "http.response.start", "status": 200, "headers": [*kept.headers]})
             await send({"type": "http.response.body", "body": kept.body})
-
-
-async def _first(receive: Receive) -> Message:
-    """The first message, within the time that a body may take."""
-    receiving = cast("Coroutine[Any, Any, Message]", receive())
-    try:
-        receiving.send(None)
-    except StopIteration as arrived:  # nearly always; a clock would cost more than all else here
-        return cast("Message", arrived.value)
-    receiving.close()
-    try:
-        async with asyncio.timeout(READ_SECONDS):
-            return await receive()
-    except TimeoutError:
-        raise too_slow() from None
 
 
 def _key(scope: Scope, first: Message) -> Key | None:

@@ -1,11 +1,13 @@
 """What a request asks for: strict JSON, strict shapes, the same over HTTP and WebSocket."""
 
 import asyncio
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, cast
 
 import msgspec
 from starlette.datastructures import QueryParams
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message, Receive
 
 from gateway.refusal import HttpRefusal
 
@@ -55,16 +57,41 @@ async def read_body(request: Request, *, limit: int) -> bytes:
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:16]) > limit:
         raise _too_large(limit)
-    body = bytearray()
+    first = await first_message(request.receive)
+    if first["type"] == "http.disconnect":
+        raise ClientDisconnect
+    body = bytearray(first.get("body", b""))
+    if first.get("more_body"):
+        await _read_on(request, body, limit)
+    if len(body) > limit:
+        raise _too_large(limit)
+    return bytes(body)
+
+
+async def first_message(receive: Receive) -> Message:
+    """The first message of a request, within the time that a body may take; a 408 when it takes longer."""
+    receiving = cast("Coroutine[Any, Any, Message]", receive())
+    try:
+        receiving.send(None)
+    except StopIteration as arrived:  # nearly always; a clock would cost more than all else here
+        return cast("Message", arrived.value)
+    receiving.close()
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            return await receive()
+    except TimeoutError:
+        raise _too_slow() from None
+
+
+async def _read_on(request: Request, body: bytearray, limit: int) -> None:
     try:
         async with asyncio.timeout(READ_SECONDS):
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > limit:
-                    raise _too_large(limit)
+                    return
     except TimeoutError:
-        raise too_slow() from None
-    return bytes(body)
+        raise _too_slow() from None
 
 
 def _from_query(query: QueryParams) -> Params:
@@ -97,7 +124,7 @@ def _ill_formed(error: Exception) -> HttpRefusal:
     )
 
 
-def too_slow() -> HttpRefusal:
+def _too_slow() -> HttpRefusal:
     """408: who sends a byte a minute holds a connection, and an ending server, for hours."""
     return HttpRefusal(408, "REQUEST_TIMEOUT", f"The body took more than {READ_SECONDS:.0f} s.")
 

@@ -15,6 +15,7 @@ from graphql import (
     GraphQLNonNull,
     GraphQLObjectType,
     GraphQLOutputType,
+    GraphQLResolveInfoHelpers,
     ListValueNode,
     ObjectValueNode,
     VariableNode,
@@ -55,6 +56,15 @@ class PlannedExecutor(Executor[Any]):
     def __init__(self, *args: Any, plans: Plans | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._plan = plans.under(self.variable_values.coerced) if plans else Plan()
+
+    @property
+    def async_helpers(self) -> GraphQLResolveInfoHelpers:
+        """Made for whoever asks: graphql-core keeps one, which keeps the executor, and neither would go."""
+        return GraphQLResolveInfoHelpers(self.gather_async_work, self.track_async_work)
+
+    @async_helpers.setter
+    def async_helpers(self, _: GraphQLResolveInfoHelpers) -> None:
+        pass
 
     def execute_collected_root_fields(
         self,

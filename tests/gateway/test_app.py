@@ -18,7 +18,7 @@ from billing.services import Services
 from billing.settings import Environment, Settings
 from gateway import usage_door
 from gateway.app import create_app
-from gateway.graphql import keeping, params
+from gateway.graphql import params
 from schema.manifest import PANEL
 from tests.gateway.serving import serve
 from tests.gateway.test_websocket import connected
@@ -433,7 +433,6 @@ async def test_a_body_that_never_ends_is_given_up(
 ) -> None:
     """408, whether nothing of it comes or half; else a shutdown would wait for it."""
     monkeypatch.setattr(params, "READ_SECONDS", 0.2)
-    monkeypatch.setattr(keeping, "READ_SECONDS", 0.2)
     for path, role, sent in [
         ("/graphql", "support", b""),
         ("/graphql", "support", b'{"query"'),
