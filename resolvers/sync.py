@@ -101,7 +101,9 @@ class Sync(Node):
     record: strawberry.Private[billing.syncs.Sync]
     status: SyncStatus = strawberry.field(description="How far it has come.")
     trigger: SyncTrigger = strawberry.field(description="Why it was made.")
-    requested_at: datetime = strawberry.field(description="When it was asked for.")
+    requested_at: datetime = strawberry.field(
+        description="When it was asked for, or began in its turn."
+    )
     started_at: datetime | None = strawberry.field(description="When a worker first took it up.")
     finished_at: datetime | None = strawberry.field(description="When it succeeded or failed.")
     deltas: int = strawberry.field(description="How many recorded changes it told Stripe of.")

@@ -231,6 +231,27 @@ async def test_a_flush_in_its_turn_is_a_sync_only_if_it_changed_something(
     assert made.started_ms is not None
 
 
+async def test_a_sync_in_its_turn_took_as_long_as_its_flush(
+    ledger: Ledger, syncs: Syncs, clock: Clock
+) -> None:
+    """It is written down at the end, and began when a worker took it up; tried again, with its first run."""
+    began = clock()
+    held = await taken(ledger)
+    clock.pass_(seconds=3)
+    await ledger.release(held.lease, delay_ms=5_000, sync=BUSY)
+    clock.pass_(seconds=5)
+    held = await taken(ledger)
+    clock.pass_(seconds=2)
+    await tell(ledger, held)
+    await ledger.release(held.lease, sync=DONE)
+
+    made = await syncs.of(CUSTOMER)
+    assert made is not None
+    assert (made.trigger, made.attempts) == ("INTERVAL", 2)
+    assert (made.requested_ms, made.started_ms, made.finished_ms) == (began, began, clock())
+    assert clock() - began == 10_000
+
+
 async def test_a_parked_sync_has_failed(ledger: Ledger, syncs: Syncs) -> None:
     """With the sentence that helps, and what it had done before."""
     sync, _ = await ledger.request_sync(CUSTOMER, "ON_DEMAND")

@@ -22,7 +22,8 @@ if header.epoch ~= epoch and header.state ~= 'sealed' then
     redis.call('DEL', part(period, 'lines'))
     redis.call('HSET', key, 'ambiguous_ms', now)
 end
-redis.call('HSET', key, 'epoch', epoch, 'fence', fence, 'lease_ms', now + ARGV[4], 'crashes', (header.crashes or 0) + 1)
+redis.call('HSET', key, 'epoch', epoch, 'fence', fence, 'lease_ms', now + ARGV[4],
+    'taken_ms', now, 'crashes', (header.crashes or 0) + 1)
 if redis.call('EXISTS', part(period, 'flight')) == 0 then
     redis.call('HSET', key, 'told', header.pending or 0, 'told_version', header.version)
     redis.call('HDEL', key, 'newer_ms')

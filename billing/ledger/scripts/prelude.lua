@@ -230,12 +230,12 @@ local function set_status(n, status)
     end
 end
 
--- A new sync of the period; the oldest beyond *history* is forgotten.
-local function new_sync(period, header, status, trigger, by, history)
+-- A new sync of the period, asked for at *requested*; the oldest beyond *history* is forgotten.
+local function new_sync(period, header, status, trigger, by, history, requested)
     local n = string.format('%.0f', redis.call('HINCRBY', CUSTOMER, 'syncs', 1))
     redis.call('HSET', sync_key(n), 'status', status, 'trigger', trigger, 'by', by, 'period', period,
-        'requested_ms', now, 'version', header.version, 'attempts', 0)
-    redis.call('ZADD', SHARD .. ':syncs:' .. status, now, NAME .. '|' .. n)
+        'requested_ms', requested, 'version', header.version, 'attempts', 0)
+    redis.call('ZADD', SHARD .. ':syncs:' .. status, requested, NAME .. '|' .. n)
     local oldest = string.format('%.0f', n - history)
     if redis.call('DEL', sync_key(oldest)) == 1 then
         for _, each in ipairs(SYNC_STATUSES) do
