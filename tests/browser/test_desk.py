@@ -18,7 +18,7 @@ from billing.budget import Lane
 from billing.effects import Notice
 from billing.inbox.events import EventStatus
 from gateway.pages import operations
-from tests.browser.conftest import Scene
+from tests.browser.conftest import VIEW, Scene
 from tests.support.asking import current_period, synced
 from tests.support.system import until
 from tests.support.usage_door import report
@@ -372,3 +372,31 @@ async def test_a_link_carries_a_question_and_never_a_token(desk: Desk) -> None:
     await expect(colleague.locator("#token")).to_have_value("")
     assert scene.system.token("support", subject=SUPPORT).split(".")[0] not in link
     await context.close()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+async def test_the_desk_fits_its_window(desk: Desk, width: int, height: int) -> None:
+    """A name that is long, every comment on a laptop, and on a phone the answer: nothing is cut off."""
+    page, slug = desk.page, desk.scene.slug
+    name = f"{slug.title()} Consolidated Industries"
+    path = f"/v1/customers/{desk.scene.customer}"
+    await desk.scene.services.stripe.write(path, {"name": name}, key=path, lane=Lane.SUPPORT)
+    try:
+        await page.set_viewport_size({"width": width, "height": height})
+        await desk.about(desk.scene.customer, name)
+        await desk.choose("Find")
+        await page.get_by_role("button", name="Execute query").click()
+        await expect(page.locator(".result-window")).to_contain_text(name)
+
+        answer = await page.locator(".graphiql-response").bounding_box()
+        cut = "(each) => each.scrollWidth > each.clientWidth"
+        assert answer is not None
+        assert answer["x"] >= 0
+        assert answer["width"] > min(width, 600) * 0.9
+        assert answer["y"] + 200 < height
+        assert not await page.locator("#whom").evaluate(cut)
+        assert not await page.locator("body").evaluate(cut)
+        scroller = page.locator(".graphiql-query-editor .CodeMirror-scroll")
+        assert width < 1280 or not await scroller.evaluate(cut)
+    finally:
+        await page.set_viewport_size(VIEW)
