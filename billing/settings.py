@@ -146,7 +146,7 @@ class Settings(StripeSettings):
             _must_be_long("BILLING_STRIPE_WEBHOOK_SECRETS", secret)
         if self.jwt_secret is not None:
             _must_be_long("BILLING_JWT_SECRET", self.jwt_secret)
-        if self.jwks_url is not None:
+        if self.jwks_url:
             _must_be_web_address("BILLING_JWKS_URL", self.jwks_url)
         for name, url, kinds in (
             ("BILLING_REDIS_URL", self.redis_url, ONE | SENTINEL | CLUSTER),

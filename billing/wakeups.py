@@ -13,7 +13,7 @@ import structlog
 from arq.connections import ArqRedis
 from redis import exceptions as redis_errors
 from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.backoff import ExponentialBackoff
 
 from billing.budget import Lane
 from billing.errors import Unavailable
@@ -52,7 +52,7 @@ def queue_pool(url: str, *, patience: int) -> ArqRedis:
         socket_timeout=5,
         socket_keepalive=True,
         health_check_interval=15,
-        retry=Retry(ExponentialBackoff(cap=1, base=0.05), patience),
+        retry=_patient(patience),
         retry_on_error=[
             OSError,
             redis_errors.ConnectionError,
@@ -67,9 +67,13 @@ def queue_pool(url: str, *, patience: int) -> ArqRedis:
     return pool
 
 
-def lose_patience(pool: ArqRedis) -> None:
-    """Try each command of *pool* once from now on: who goes does not wait until its server comes back."""
-    pool.set_retry(Retry(NoBackoff(), 0))
+def set_patience(pool: ArqRedis, patience: int) -> None:
+    """From now on let each command of *pool* survive *patience* failed attempts."""
+    pool.set_retry(_patient(patience))
+
+
+def _patient(patience: int) -> Retry:
+    return Retry(ExponentialBackoff(cap=1, base=0.05), patience)
 
 
 class Wakeups:

