@@ -220,9 +220,11 @@ async def _beside(work: Awaitable[None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        while not task.done():  # redis-py may swallow a cancellation (Python before 3.12)
+            task.cancel()
+            await asyncio.wait([task], timeout=0.5)
+        if not task.cancelled():
+            task.result()
 
 
 async def _forget_others(bench: Bench) -> None:
