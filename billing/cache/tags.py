@@ -2,8 +2,8 @@
 
 The generation of a Stripe object is its id (``cus_…``, ``in_…``): a change of an invoice replaces the
 invoice's generation and its customer's in one ``cache.forget(invoice, customer)``; of one whose owner is
-not known, ``ANYBODY`` in the customer's place. Other generations have a name here. An entry is filled and forgotten by the same name: a name spelt in two places is a
-stale panel.
+not known, ``ANYBODY`` in the customer's place. Other generations have a name here. An entry is filled
+and forgotten by the same name: a name spelt in two places is a stale panel.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,6 @@ CATALOGUE = "catalogue"
 
 CUSTOMERS = "customers"
 """Generation of every list of customers: replaced when any customer, or a way to pay of one, is changed."""
-
 
 ANYBODY = "anybody"
 """Generation of whatever is a customer's: replaced when something of theirs changed that names no owner."""
