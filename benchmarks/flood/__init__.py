@@ -1,5 +1,5 @@
-"""What the webhook benchmark is made of.
+"""The parts of the webhook benchmark.
 
 ``sending`` is Stripe and the forgers, in a process of their own; ``shop`` is what exists at Stripe and
-changes there; ``panels`` are the people who look meanwhile.
+changes there; ``panels`` are people who read panels meanwhile.
 """

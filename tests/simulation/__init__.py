@@ -1,7 +1,7 @@
 """The real flush, close and ledger code, driven through every accident, one seed at a time.
 
 ``python -m tests.simulation --schedules 10000 --seed 1`` runs schedules and prints what failed; a
-failing schedule is run again, alone, by its own seed. ``world`` owns time, network, crashes and people;
+failing schedule is repeated, alone, by its own seed. ``world`` owns time, network, crashes and people;
 ``stripe_model`` is Stripe; ``oracle`` knows what is owed by its own arithmetic; ``mutations`` switches
 one protection off at a time, to show that the oracle would notice.
 """

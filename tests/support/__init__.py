@@ -1,1 +1,1 @@
-"""What the tests stand on: the sandbox and the gateway as processes."""
+"""What the tests share: the sandbox and the gateway as processes."""
