@@ -87,9 +87,6 @@ async def test_the_sync_button_tells_stripe_and_says_so(scene: Scene) -> None:
     await expect(scene.page.locator("#sync-progress")).to_have_text(
         "Done: 3 lines in 3 Stripe calls."
     )
-    await scene.shoot("panel")
-    await scene.page.emulate_media(color_scheme="dark")
-    await scene.shoot("panel-dark")
 
 
 async def test_a_finalized_invoice_can_be_paid_to_its_end(scene: Scene) -> None:
