@@ -8,21 +8,18 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
 
 import orjson
 import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from sandbox import pages
 from sandbox.api import Api
 from sandbox.control import World
+from sandbox.errors import StripeError
 from sandbox.hostility import Settings
-from sandbox.pages import Pages
-
-TICK_SECONDS: Final = 1
 
 
 class CuttingProtocol(HttpToolsProtocol):
@@ -34,17 +31,25 @@ class CuttingProtocol(HttpToolsProtocol):
         self.scope["extensions"] = {"sandbox.cut": {"now": self.transport.abort}}
 
 
-def create_app(world: World) -> ASGIApp:
-    """Return the whole double as one ASGI application: ``/v1``, ``/_sandbox``, and the pages."""
-    api = Api(world.account, world.routes, world.limiter, world.faults)
-    control = Route("/_sandbox/{path:path}", world.handle, methods=["GET", "POST", "DELETE"])
-    rest = Starlette(routes=[*Pages(world).routes, control], lifespan=lambda _: _running(world))
+def create_app(world: World) -> Starlette:
+    """Return the whole double as one application: ``/v1``, ``/_sandbox``, and the pages."""
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        to_api = scope["type"] == "http" and scope["path"].startswith("/v1/")
-        await (api if to_api else rest)(scope, receive, send)
+    @asynccontextmanager
+    async def running(_: Starlette) -> AsyncIterator[None]:
+        sys.stdout.write(orjson.dumps({"url": world.account.base_url}).decode() + "\n")
+        sys.stdout.flush()
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(world.run())
+            yield
+            task.cancel()
 
-    return app
+    anything = ("GET", "POST", "DELETE", "PUT", "PATCH")
+    doors = [
+        Route("/v1/{path:path}", Api(world).handle, methods=anything),
+        Route("/_sandbox/{path:path}", world.handle, methods=anything),
+    ]
+    routes, errors = [*doors, *pages.routes(world)], {StripeError: pages.refused}
+    return Starlette(routes=routes, exception_handlers=errors, lifespan=running)
 
 
 def main() -> None:
@@ -71,23 +76,6 @@ def main() -> None:
         lifespan="on",
     )
     uvicorn.Server(config).run(sockets=[listener])
-
-
-@asynccontextmanager
-async def _running(world: World) -> AsyncIterator[None]:
-    sys.stdout.write(orjson.dumps({"url": world.account.base_url}).decode() + "\n")
-    sys.stdout.flush()
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(each) for each in (world.courier.run(), _ticking(world))]
-        yield
-        for task in tasks:
-            task.cancel()
-
-
-async def _ticking(world: World) -> None:
-    while True:
-        await asyncio.sleep(TICK_SECONDS)
-        world.tick()
 
 
 def _arguments() -> argparse.Namespace:

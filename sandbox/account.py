@@ -10,7 +10,7 @@ import os
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
@@ -21,7 +21,7 @@ import orjson
 from sandbox import sdk
 from sandbox.errors import missing, refuse
 from sandbox.hostility import Settings
-from sandbox.kinds import KINDS
+from sandbox.sdk import KINDS
 
 Record = dict[str, Any]
 HOUR: Final = 3600
@@ -31,20 +31,14 @@ NEW: Final[Record] = {"id": "account", "starts": 1, "offset": 0.0}
 
 
 class Account:
-    """All records by kind and id, oldest first. ``base_url`` is where a browser reaches us.
-
-    Events quote ``request``, whose work is being done, and its idempotency ``key``: a person in the
-    Dashboard has none.
-    """
+    """All records by kind and id, oldest first. ``base_url`` is where a browser reaches us."""
 
     def __init__(self, settings: Settings, path: Path | None = None, seed: int = 0) -> None:
         self.settings, self.seed, self.base_url = settings, seed, ""
         self.rows: defaultdict[str, dict[str, Record]] = defaultdict(dict)
-        self.request: str | None = None
-        self.key: str | None = None
-        self.on_delivery: Callable[[Record], None] = lambda _: None
-        self._owned: defaultdict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+        self._owned: defaultdict[tuple[str, str], dict[str, Record]] = defaultdict(dict)
         self._undo: list[tuple[str, str, Record | None]] = []
+        self._asked_by: Record = {}
         self._journal = None if path is None else self._opened(path)
         kept = self.rows["meta"].get("account", NEW | {"starts": 0})
         self.dice = random.Random(f"{seed}:{kept['starts']}")  # noqa: S311
@@ -66,9 +60,12 @@ class Account:
         return prefix + self.dice.randbytes(12).hex()
 
     @contextmanager
-    def unit(self, request: str | None = None, key: str | None = None) -> Iterator[None]:
-        """Do all that happens within, or nothing; it is in the journal when this returns."""
-        self.request, self.key = request, key
+    def unit(self, **asked_by: str | None) -> Iterator[None]:
+        """Do all that happens within, or nothing; it is in the journal when this returns.
+
+        Its events quote the ``request`` and the idempotency ``key`` that it is *asked by*.
+        """
+        self._asked_by = {name: value for name, value in asked_by.items() if value}
         try:
             yield
         except BaseException:
@@ -79,9 +76,6 @@ class Account:
         if changed and self._journal is not None:
             line = [(*place, record) for place, record in changed.items()]
             os.write(self._journal, orjson.dumps(line) + b"\n")
-        for (kind, _), record in changed.items():
-            if kind == "deliveries" and record is not None:
-                self.on_delivery(record)
 
     def undo(self) -> None:
         """Put back what the unit found."""
@@ -95,9 +89,9 @@ class Account:
             raise missing(KINDS[kind].name, name, param)
         return record
 
-    def of(self, kind: str, customer: str | None) -> Collection[str]:
-        """Return the ids of a customer's records of a kind, or everybody's, oldest first."""
-        return self.rows[kind] if customer is None else self._owned.get((kind, customer), ())
+    def of(self, kind: str, customer: str | None) -> dict[str, Record]:
+        """Return a customer's records of a kind, or everybody's, oldest first."""
+        return self.rows[kind] if customer is None else self._owned.get((kind, customer), {})
 
     def put(self, kind: str, record: Record) -> Record:
         """Put a record in place of the one with its id, without a word."""
@@ -121,10 +115,9 @@ class Account:
 
     def change(self, kind: str, old: Record, given: Record) -> Record:
         """Lay what is *given* over *old*; if that changes it, tell what was before."""
-        if (new := overlaid(old, given)) == old:
-            return old
-        self.put(kind, new)
-        self.tell(f"{KINDS[kind].name}.updated", kind, new, old)
+        if (new := overlaid(old, given)) != old:
+            self.put(kind, new)
+            self.tell(f"{KINDS[kind].name}.updated", kind, new, old)
         return new
 
     def remove(self, kind: str, old: Record) -> Record:
@@ -134,25 +127,26 @@ class Account:
         return {"id": old["id"], "deleted": True}
 
     def tell(self, event: str, kind: str, after: Record, before: Record | None = None) -> None:
-        """Record an event, if Stripe has it, and queue it for the endpoints that selected it."""
+        """Record an event, if Stripe has it, and queue it for the endpoints that selected it.
+
+        A little chance in the time of each delivery keeps anybody from relying on their order.
+        """
         if event not in sdk.event_types():
             return
         now, name = self.time(), self.new_id("evt_1")
-        said = {"before": before, "request": self.request, "key": self.key}
-        record: Record = {"id": name, "created": int(now), "type": event, "kind": kind}
-        record["after"] = after
-        self.put("events", record | {k: v for k, v in said.items() if v is not None})
+        said = {"before": before} if before else {}
+        what = {"id": name, "created": int(now), "type": event, "kind": kind, "after": after}
+        self.put("events", what | said | self._asked_by)
         for endpoint in self.hearers(event):
             delivery = {"id": f"{name}:{endpoint}", "event": name, "endpoint": endpoint}
-            self.put("deliveries", delivery | {"attempts": 0, "due": now})
+            due = now + self.dice.random() * self.settings.shuffle
+            self.put("deliveries", delivery | {"attempts": 0, "due": due})
 
     def hearers(self, event: str) -> list[str]:
         """Return the ids of the enabled endpoints that selected this type of event."""
-        return [
-            name
-            for name, each in self.rows["webhook_endpoints"].items()
-            if each.get("status") != "disabled" and {"*", event} & set(each["enabled_events"])
-        ]
+        endpoints = self.rows["webhook_endpoints"].values()
+        enabled = [each for each in endpoints if each.get("status") != "disabled"]
+        return [each["id"] for each in enabled if {"*", event} & set(each["enabled_events"])]
 
     def waiting(self, event: str) -> int:
         """Return how many endpoints have not acknowledged an event."""
@@ -175,16 +169,16 @@ class Account:
             self.put("meta", NEW)
 
     def _place(self, kind: str, name: str, record: Record | None) -> None:
-        rows = self.rows[kind]
-        before, owner = [(each or {}).get("customer") for each in (rows.get(name), record)]
+        rows, owner = self.rows[kind], (record or {}).get("customer")
+        before = rows.get(name, {}).get("customer")
         if before != owner and isinstance(before, str):
-            self._owned[kind, before].pop(name, None)
-        if isinstance(owner, str):
-            self._owned[kind, owner][name] = None
+            self._owned[kind, before].pop(name)
         if record is None:
             rows.pop(name, None)
-        else:
-            rows[name] = record
+            return
+        rows[name] = record
+        if isinstance(owner, str):
+            self._owned[kind, owner][name] = record
 
     def _opened(self, path: Path) -> int:
         for line in path.read_bytes().splitlines() if path.exists() else ():

@@ -1,4 +1,4 @@
-"""Every operation that is simulated: the plain verbs of sandbox.kinds, and each module's own."""
+"""Every operation that is simulated: the plain verbs of the kinds, and each module's own."""
 
 import re
 from collections import defaultdict
@@ -10,8 +10,7 @@ from sandbox import customers, invoices, lines, resources, sdk, webhooks
 from sandbox.account import Account
 from sandbox.errors import StripeError, unsimulated
 from sandbox.forms import Params
-from sandbox.kinds import KINDS
-from sandbox.sdk import Json
+from sandbox.sdk import KINDS, Json
 from sandbox.shapes import shape
 
 VERBS: Final[Mapping[str, tuple[str, Callable[..., Json]]]] = {
@@ -22,7 +21,12 @@ VERBS: Final[Mapping[str, tuple[str, Callable[..., Json]]]] = {
     "update": ("POST /v1/{}/*", resources.update),
     "delete": ("DELETE /v1/{}/*", resources.delete),
 }
-OF_CUSTOMERS: Final = ("balance_transactions", "payment_methods")
+# Kinds whose objects are found under another one's.
+UNDER: Final = {
+    "balance_transactions": "customers/*/",
+    "payment_methods": "customers/*/",
+    "lines": "invoices/*/",
+}
 
 
 class Operation(NamedTuple):
@@ -46,23 +50,20 @@ class Routes:
 
     def __init__(self) -> None:
         self.named: dict[str, Operation] = {}
-        self._known: defaultdict[tuple[str, str, int], list[tuple[str, Operation | None]]]
+        self._known: defaultdict[tuple[str, int], list[tuple[str, Operation | None]]]
         self._known, actions = defaultdict(list), _actions()
         for endpoint in sorted(sdk.operations(), key=lambda name: name.count("{")):
-            method, template = endpoint.split(" ")
-            words = template.split("/")
             if act := actions.get(re.sub(r"\{\w+\}", "*", endpoint)):
-                kind = next(word for word in reversed(words) if word in KINDS)
+                kind = next(word for word in reversed(endpoint.split("/")) if word in KINDS)
                 lists = "limit" in sdk.fields(sdk.params_of(endpoint))[0]
                 self.named[endpoint] = Operation(endpoint, act, kind, lists)
-            known = (re.sub(r"\{\w+\}", "([^/]+)", template), self.named.get(endpoint))
-            self._known[method, words[2], len(words)].append(known)
+            known = (re.sub(r"\{\w+\}", "([^/]+)", endpoint), self.named.get(endpoint))
+            self._known[endpoint.split("/")[2], endpoint.count("/")].append(known)
 
     def find(self, method: str, path: str) -> tuple[Operation, Sequence[str]]:
         """Return the operation and the ids in its path; StripeError 404, or 501 if Stripe has it."""
-        words = path.split("/")
-        for pattern, operation in self._known.get((method, words[2], len(words)), ()):
-            if match := re.fullmatch(pattern, path):
+        for pattern, operation in self._known.get((path.split("/")[2], path.count("/")), ()):
+            if match := re.fullmatch(pattern, f"{method} {path}"):
                 if operation is None:
                     raise unsimulated(f"{method} {path}")
                 return operation, match.groups()
@@ -73,10 +74,9 @@ class Routes:
 def _actions() -> dict[str, Callable[..., Json]]:
     found: dict[str, Callable[..., Json]] = {}
     for name, kind in KINDS.items():
-        path = f"customers/*/{name}" if name in OF_CUSTOMERS else name
         for verb in kind.verbs:
             template, act = VERBS[verb]
-            found[template.format(path)] = partial(act, name)
+            found[template.format(UNDER.get(name, "") + name)] = partial(act, name)
     found["GET /v1/payment_methods/*"] = partial(resources.retrieve, "payment_methods")
     for module in (customers, invoices, lines, webhooks):
         found.update(module.ACTIONS)

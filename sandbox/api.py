@@ -4,19 +4,21 @@ import asyncio
 import base64
 import traceback
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
 import orjson
-from starlette.types import Receive, Scope, Send
+from starlette.requests import Request
+from starlette.responses import Response
 
-from sandbox.account import DAY, Account
-from sandbox.actions import Operation, Routes
+from sandbox.account import DAY
+from sandbox.actions import Operation
+from sandbox.control import World
 from sandbox.errors import StripeError, broken, limited, refuse, unsimulated
 from sandbox.forms import Params, check, decode
-from sandbox.hostility import ON_REQUEST, Faults, Limiter
+from sandbox.hostility import ON_REQUEST
 from sandbox.resources import expand
 from sandbox.sdk import API_VERSION, Json
 
@@ -25,14 +27,6 @@ MAX_KEY: Final = 255
 
 class Lost(Exception):
     """The caller gets no answer: its connection is cut."""
-
-
-class Answer(NamedTuple):
-    """Status, body and headers of one answer."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str]
 
 
 class Call(NamedTuple):
@@ -48,60 +42,57 @@ class Call(NamedTuple):
 
 
 class Api:
-    """The ASGI application under ``/v1``."""
+    """What answers under ``/v1``."""
 
-    def __init__(self, account: Account, routes: Routes, limiter: Limiter, faults: Faults) -> None:
-        self.account, self.routes, self.limiter, self.faults = account, routes, limiter, faults
+    def __init__(self, world: World) -> None:
+        self.account, self.routes, self.faults = world.account, world.routes, world.faults
+        self.limiter = world.limiter
         self._running: set[str] = set()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def handle(self, request: Request) -> Response:
         """Answer one request, or cut its connection."""
-        message = await receive()
-        body = message.get("body", b"")
-        while message.get("more_body"):
-            message = await receive()
-            body += message.get("body", b"")
-        request = self.account.new_id("req_")
+        name = self.account.new_id("req_")
         try:
-            answer = await self._answered(scope, body, request)
+            answer = await self._answered(request, name)
         except StripeError as error:
-            answer = Answer(error.status, orjson.dumps(error.body), error.headers)
+            answer = _response(error.body, error.status)
+            answer.headers.update(error.headers)
         except Lost:
-            scope["extensions"]["sandbox.cut"]["now"]()
+            request.scope["extensions"]["sandbox.cut"]["now"]()
             for _ in range(3):  # the server learns of it on the loop's next turns
                 await asyncio.sleep(0)
-            return
-        await send(_start(answer, request))
-        await send({"type": "http.response.body", "body": answer.body})
+            return Response()
+        answer.headers["stripe-version"] = API_VERSION
+        if answer.status_code != 429 or "stripe-rate-limited-reason" in answer.headers:  # noqa: PLR2004
+            answer.headers["request-id"] = name  # Stripe gives lock timeouts none
+        return answer
 
-    async def _answered(self, scope: Scope, body: bytes, request: str) -> Answer:
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        _authenticate(headers.get(b"authorization", ""))
-        method, path = scope["method"], scope["path"]
+    async def _answered(self, request: Request, name: str) -> Response:
+        headers, method, path = request.headers, request.method, request.scope["path"]
+        _authenticate(headers.get("authorization", ""))
         operation, ids = self.routes.find(method, path)
         counts = self.limiter.counts[operation.endpoint]
         counts["calls"] += 1
         try:
             self.limiter.admit(operation.endpoint)
-            if (version := headers.get(b"stripe-version", API_VERSION)) != API_VERSION:
+            if (version := headers.get("stripe-version", API_VERSION)) != API_VERSION:
                 raise unsimulated(f"API version {version} (only {API_VERSION})")
-            key = headers.get(b"idempotency-key", "") if method == "POST" else ""
-            params = check(
-                decode(scope["query_string"] if method == "GET" else body), operation.endpoint
-            )
+            key = headers.get("idempotency-key", "") if method == "POST" else ""
+            form = request.scope["query_string"] if method == "GET" else await request.body()
+            params = check(decode(form), operation.endpoint)
             asked = orjson.dumps([path, params], option=orjson.OPT_SORT_KEYS) if key else b""
             digest = blake2b(asked, digest_size=12).hexdigest()
             fault = self.faults.strike(ON_REQUEST, operation.endpoint, path)
-            answer = await self._met(Call(operation, ids, params, request, key, digest, fault))
+            answer = await self._met(Call(operation, ids, params, name, key, digest, fault))
         except (StripeError, Lost) as error:
             status = error.status if isinstance(error, StripeError) else None
             counts[{None: "lost", 429: "limited"}.get(status, "errors")] += 1
             raise
         counts["replayed"] += "idempotent-replayed" in answer.headers
-        counts["ok" if answer.status < 400 else "errors"] += 1  # noqa: PLR2004
+        counts["ok" if answer.status_code < 400 else "errors"] += 1  # noqa: PLR2004
         return answer
 
-    async def _met(self, call: Call) -> Answer:
+    async def _met(self, call: Call) -> Response:
         """Do the work, with the call's accident before or after it."""
         fault = call.fault
         match fault["kind"]:
@@ -121,27 +112,15 @@ class Api:
             raise Lost
         return answer
 
-    async def _in_turn(self, call: Call) -> Answer:
-        method, lists = call.operation.endpoint.partition(" ")[0], call.operation.lists
-        written = call.ids[0] if call.ids else call.params.get("customer")
-        self._running.update({call.key} if call.key else ())
-        try:
-            async with self.limiter.turn(None if method == "GET" else written, listing=lists):
-                lines = call.params.get("lines") or ()
-                await self.limiter.delay("LIST" if lists else method, len(lines))
-                return self._done(call)
-        finally:
-            self._running.discard(call.key)
-
     def _arrives(self, call: Call) -> None:
         with suppress(StripeError):  # nobody is left to hear it
             _ = self._recalled(call) or self._done(call)
 
-    def _recalled(self, call: Call) -> Answer | None:
+    def _recalled(self, call: Call) -> Response | None:
         """Return a key's answer; 400 if the key is another request's, 409 while its request runs."""
         if len(call.key) > MAX_KEY:
             raise refuse(f"Idempotency keys have at most {MAX_KEY} characters.")
-        if call.key in self._running:
+        if call.key and call.key in self._running:
             message = f"There is currently another in-progress request using this key: {call.key}."
             code = "idempotency_key_in_use"
             raise StripeError(409, message, type="idempotency_error", code=code)
@@ -151,29 +130,39 @@ class Api:
         if stored["asked"] != call.asked:
             message = f"Keys can only be used with the parameters of their first use: {call.key}."
             raise refuse(message, type="idempotency_error")
-        replay = {"idempotent-replayed": "true", "original-request": stored["request"]}
         body = zlib.decompress(stored["body"].encode("latin-1"))
-        return Answer(stored["status"], body, replay)
+        replay = {"idempotent-replayed": "true", "original-request": stored["request"]}
+        return Response(body, stored["status"], replay, "application/json")
 
-    def _done(self, call: Call) -> Answer:
+    async def _in_turn(self, call: Call) -> Response:
+        kind = "LIST" if call.operation.lists else call.operation.endpoint.partition(" ")[0]
+        written = call.ids[0] if call.ids else call.params.get("customer")
+        self._running.add(call.key)
+        try:
+            async with self.limiter.turn(kind, written, len(call.params.get("lines") or ())):
+                return self._done(call)
+        finally:
+            self._running.discard(call.key)
+
+    def _done(self, call: Call) -> Response:
         """Run the operation and keep its result, all in one step that nothing can interrupt."""
-        account, headers, status = self.account, {}, 200
-        with account.unit(call.request, call.key or None):
+        account, status = self.account, 200
+        with account.unit(request=call.request, key=call.key):
             try:
                 shown = self._shown(call)
             except Exception as error:  # noqa: BLE001
                 if not isinstance(error, StripeError):
                     traceback.print_exc()
                     error = broken()
-                status, shown, headers = error.status, error.body, error.headers
+                status, shown = error.status, error.body
                 if not error.keep:
                     account.undo()
-            body = orjson.dumps(shown)
+            answer = _response(shown, status)
             if call.key:
                 kept = {"id": call.key, "at": account.now, "asked": call.asked, "status": status}
-                squeezed = zlib.compress(body, 1).decode("latin-1")
+                squeezed = zlib.compress(answer.body, 1).decode("latin-1")
                 account.put("keys", kept | {"request": call.request, "body": squeezed})
-        return Answer(status, body, headers)
+        return answer
 
     def _shown(self, call: Call) -> Json:
         params, kind = call.params, call.fault["kind"]
@@ -200,10 +189,5 @@ def _authenticate(authorization: str) -> None:
         raise StripeError(401, "You did not provide an API key (Authorization: Bearer sk_test_…).")
 
 
-def _start(answer: Answer, request: str) -> dict[str, Any]:
-    headers = {"content-type": "application/json", "stripe-version": API_VERSION, **answer.headers}
-    headers["content-length"] = str(len(answer.body))
-    if answer.status != 429 or "stripe-rate-limited-reason" in headers:  # noqa: PLR2004
-        headers["request-id"] = request  # Stripe gives lock timeouts none
-    encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
-    return {"type": "http.response.start", "status": answer.status, "headers": encoded}
+def _response(body: Json, status: int) -> Response:
+    return Response(orjson.dumps(body), status, media_type="application/json")

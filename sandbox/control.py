@@ -1,5 +1,6 @@
 """Everything that runs, and the control path, ``/_sandbox/``, by which a test asks for trouble."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -19,8 +20,7 @@ from sandbox.sdk import Json
 from sandbox.webhooks import Courier
 
 Body = dict[str, Any]
-# Kind of record and the name of its time → how long it is kept.
-KEPT: Final = {("events", "created"): 30 * DAY, ("keys", "at"): DAY}
+TICK_SECONDS: Final = 1
 _INVOICE: Final = "POST /v1/invoices/{invoice}"
 DASHBOARD: Final[Mapping[str, str]] = {
     "update": _INVOICE,
@@ -42,7 +42,7 @@ class World:
 
     def perform(self, endpoint: str, params: Params, *ids: str, by: str | None = None) -> Json:
         """Do what *endpoint* does, outside HTTP and without an idempotency key."""
-        with self.account.unit(by):
+        with self.account.unit(request=by):
             return self.routes.named[endpoint].perform(self.account, params, ids)
 
     def hear(self, **endpoint: Any) -> str:
@@ -65,21 +65,29 @@ class World:
                     endpoint = f"POST /v1/{kind}"
                     self.perform(endpoint, check(encode(given), endpoint) | own)
 
-    def advance(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> Body:
         """Move the clock forward, and do what time has brought."""
         if seconds < 0:
             raise ValueError("the clock only moves forward")
         kept = self.account.rows["meta"]["account"]
         with self.account.unit():
-            self.account.put("meta", kept | {"offset": kept["offset"] + seconds})
+            moved = self.account.put("meta", kept | {"offset": kept["offset"] + seconds})
         self.tick()
-        self.courier.wake.set()
+        return {"now": self.account.time(), "offset": moved["offset"]}
 
     def tick(self) -> None:
         """Finalize the drafts that are due, forget what is old enough."""
         invoices.run_timers(self.account)
-        for (kind, field), seconds in KEPT.items():
-            self.account.forget(kind, field, seconds)
+        self.account.forget("events", "created", 30 * DAY)
+        self.account.forget("keys", "at", DAY)
+
+    async def run(self) -> None:
+        """Let time pass, and webhooks be delivered, for ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.courier.run())
+            while True:
+                await asyncio.sleep(TICK_SECONDS)
+                self.tick()
 
     def reset(self) -> None:
         """Forget every object, fault and count; what was given at start comes back."""
@@ -87,22 +95,20 @@ class World:
         self.account.clear()
         self.faults.orders.clear()
         self.limiter.counts.clear()
-        self.courier.reload()
+        self.courier.clear()
 
     async def handle(self, request: Request) -> Response:
         """Do what the control path is asked for; 404 or 400 say what there would be."""
         path = f"{request.method} {request.path_params['path']}"
+        if path not in ACTS:
+            return Response(f"There is no {path}; there are: {', '.join(ACTS)}", 404)
+        act, known = ACTS[path]
         try:
-            if path not in ACTS:
-                return Response(f"There is no {path}; there are: {', '.join(ACTS)}", 404)
-            act, known = ACTS[path]
             given = {**orjson.loads(await request.body() or b"{}"), **request.query_params}
             answer = act(self, given if known is None else taken(given, known))
-            answer = await answer if hasattr(answer, "__await__") else answer
-        except StripeError as error:
-            return Response(str(error), error.status)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            return Response(f"{type(error).__name__}: {error}", 400)
+            answer = await answer if asyncio.iscoroutine(answer) else answer
+        except (StripeError, ValueError, TypeError, KeyError, AttributeError) as error:
+            return Response(f"{type(error).__name__}: {error}", getattr(error, "status", 400))
         return Response(orjson.dumps(answer), media_type="application/json")
 
 
@@ -136,19 +142,8 @@ def _dashboard(world: World, body: Body) -> Body:
     return world.perform(DASHBOARD[action], params, invoice, by=request)
 
 
-def _clock(world: World, body: Body) -> Body:
-    world.advance(body["advance"])
-    kept = world.account.rows["meta"]["account"]
-    return {"now": world.account.time(), "offset": kept["offset"]}
-
-
-def _hear(world: World, body: Body) -> Body:
-    return {"id": world.hear(**body)}
-
-
 async def _drain(world: World, body: Body) -> Body:
-    settled = await world.courier.drain(body["timeout"])
-    report = world.courier.report()
+    settled, report = await world.courier.drain(body["timeout"]), world.courier.report()
     counts = {key: len(report[key]) for key in ("pending", "failed")}
     return {"settled": settled, "delivered": report["delivered"], **counts}
 
@@ -164,9 +159,12 @@ ACTS: Final[Mapping[str, tuple[Callable[[World, Body], Any], Body | None]]] = {
     "POST faults": (_fault, None),
     "DELETE faults": (lambda world, _: world.faults.orders.clear(), {}),
     "POST dashboard": (_dashboard, None),
-    "GET clock": (_clock, {"advance": 0.0}),
-    "POST clock": (_clock, {"advance": 0.0}),
+    "GET clock": (lambda world, _: world.advance(0), {}),
+    "POST clock": (lambda world, body: world.advance(body["advance"]), {"advance": 0.0}),
     "GET webhooks": (lambda world, _: world.courier.report(), {}),
     "POST webhooks/drain": (_drain, {"timeout": 10.0}),
-    "POST webhooks/endpoint": (_hear, {"url": "", "secret": "", "enabled_events": ["*"]}),
+    "POST webhooks/endpoint": (
+        lambda world, body: {"id": world.hear(**body)},
+        {"url": "", "secret": "", "enabled_events": ["*"]},
+    ),
 }

@@ -37,14 +37,24 @@ def move_balance(account: Account, bill: Record, amount: int, cause: str, **more
     return account.create("balance_transactions", entry | {"ending_balance": ending} | more)
 
 
-def default_card(customer: Record) -> str | None:
-    """Return the id of the payment method that a customer's invoices are charged to."""
+def card_for(account: Account, bill: Record, named: str | None = None) -> Record | None:
+    """Return the *named* card, a test card or the customer's own, or else the default one."""
+    owner = account.rows["customers"].get(bill["customer"], {})
+    method = named or bill.get("default_payment_method") or _default_card(owner)
+    if method is None or method in TEST_CARDS:
+        return _test_card(method) if method else None
+    card = account.get("payment_methods", method, "payment_method")
+    if card.get("customer") != bill["customer"]:
+        raise refuse("The payment method does not belong to this customer.", param="payment_method")
+    return card
+
+
+def _default_card(customer: Record) -> str | None:
     found: str | None = customer.get("invoice_settings", {}).get("default_payment_method")
     return found
 
 
-def test_card(name: str) -> Record:
-    """Return one of Stripe's test cards."""
+def _test_card(name: str) -> Record:
     brand, last4, chargeable = TEST_CARDS[name]
     card: Record = {"brand": brand, "display_brand": brand, "last4": last4, "country": "US"}
     card |= {"exp_month": 12, "exp_year": 2034, "funding": "credit", "checks": {}}
@@ -61,25 +71,23 @@ def create_price(account: Account, params: Params, at: str = "unit_amount") -> R
         product = account.create("products", made | {"updated": account.now})
     else:
         product = required(account, params, "product")
-    _take_lookup_key(account, params, "")
+    _free_lookup_key(account, params, "")
     price = {"product": product["id"], "unit_amount_decimal": given[0]}
     return account.create("prices", params | price | {"currency": params["currency"].lower()})
 
 
 def _update_price(account: Account, params: Params, price: str) -> Record:
     """Change a price's name, key, metadata, or whether it may still be used; never its amount."""
-    _take_lookup_key(account, params, price)
+    _free_lookup_key(account, params, price)
     return account.change("prices", account.get("prices", price), params)
 
 
-def _take_lookup_key(account: Account, params: Params, price: str) -> None:
-    key, transfer = params.get("lookup_key"), params.pop("transfer_lookup_key", None)
-    for holder in list(account.rows["prices"].values()) if key else ():
-        if holder.get("lookup_key") == key and holder["id"] != price:
-            if not transfer:
-                message = f"A price (`{holder['id']}`) already uses that lookup key."
-                raise refuse(message, code="resource_already_exists", param="lookup_key")
-            account.change("prices", holder, {"lookup_key": None})
+def _free_lookup_key(account: Account, params: Params, price: str) -> None:
+    key, prices = params.get("lookup_key"), account.rows["prices"].values()
+    holders = [each["id"] for each in prices if key and each.get("lookup_key") == key]
+    if set(holders) - {price}:
+        message = f"A price (`{holders[0]}`) already uses that lookup key."
+        raise refuse(message, code="resource_already_exists", param="lookup_key")
 
 
 def _create(account: Account, params: Params) -> Record:
@@ -118,7 +126,7 @@ def _attach(account: Account, params: Params, method: str) -> Record:
     """Attach a test card, or a method detached before."""
     owner = {"customer": required(account, params, "customer")["id"]}
     if method in TEST_CARDS:
-        record = account.create("payment_methods", test_card(method) | owner)
+        record = account.create("payment_methods", _test_card(method) | owner)
     else:
         record = account.put("payment_methods", account.get("payment_methods", method) | owner)
     account.tell("payment_method.attached", "payment_methods", record)
@@ -131,7 +139,7 @@ def _detach(account: Account, _: Params, method: str) -> Record:
     new = account.put("payment_methods", {**old, "customer": None})
     account.tell("payment_method.detached", "payment_methods", new, old)
     owner = account.rows["customers"].get(old["customer"], {})
-    if default_card(owner) == method:
+    if _default_card(owner) == method:
         account.change("customers", owner, {"invoice_settings": {"default_payment_method": None}})
     return new
 

@@ -36,13 +36,13 @@ def unsimulated(feature: str) -> StripeError:
 
 def limited(reason: str | None) -> StripeError:
     """Answer of a limiter, for this *reason*; or of a lock, which gives none."""
+    code, message = "rate_limit", "Request rate limit exceeded."
     if reason is None:
-        message = "Another API request or Stripe process is currently accessing this object."
-        error = StripeError(429, message, code="lock_timeout")
-        error.headers["stripe-should-retry"] = "true"
-    else:
-        error = StripeError(429, "Request rate limit exceeded.", code="rate_limit")
-        error.headers["stripe-rate-limited-reason"] = reason
+        code, message = "lock_timeout", "Another request is currently accessing this object."
+    error = StripeError(429, message, code=code)
+    error.headers["stripe-rate-limited-reason" if reason else "stripe-should-retry"] = (
+        reason or "true"
+    )
     return error
 
 

@@ -1,9 +1,8 @@
 """Forms, as Stripe reads them: unfolded, then held against the types of the SDK."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal
-from functools import cache
 from typing import Any, Final, get_args, get_origin
 from urllib.parse import parse_qsl
 
@@ -27,9 +26,9 @@ off_session on_behalf_of package_dimensions payment_settings preview_mode recurr
 refunds rendering rendering_options schedule schedule_details shipping_cost shipping_details source
 subscription subscription_cancel subscription_details subscription_pause subscription_update
 subscription_update_confirm tax tax_amounts tax_behavior tax_code tax_details tax_id_data
-tax_rates test_clock tiers tiers_mode transfer_data transform_quantity validate
+tax_rates test_clock tiers tiers_mode transfer_data transfer_lookup_key transform_quantity validate
 credit_notes.credit_amount credit_notes.lines credit_notes.out_of_band_amount
-invoice_payments.payment invoice_items.currency invoice_items.invoiceitem"""
+invoice_payments.payment invoice_items.currency invoice_items.invoiceitem lines.invoice_item"""
 UNSIMULATED: Final = frozenset(_UNSIMULATED.split())
 # Type → its name in an error, what it looks like, and what becomes of it.
 SCALARS: Final[Mapping[Any, tuple[str, str, Callable[[str], Any]]]] = {
@@ -45,11 +44,10 @@ def decode(form: bytes) -> Params:
     """Unfold ``lines[0][metadata][app]=x`` into nested dictionaries (lists stay dictionaries)."""
     tree: Params = {}
     for key, value in parse_qsl(form.decode(errors="replace"), keep_blank_values=True):
-        head, bracket, _ = key.partition("[")
-        path = [head, *_SEGMENT.findall(key)] if bracket else [head]
+        head = key.partition("[")[0]
+        path, node = [head, *_SEGMENT.findall(key)], tree
         if len(path) > MAX_DEPTH:
             raise refuse(f"Invalid parameter: {key[:100]}", param=head)
-        node = tree
         for step in path[:-1]:
             node = node.setdefault(step or str(len(node)), {})
             if not isinstance(node, dict):
@@ -74,63 +72,56 @@ def check(sent: Params, endpoint: str) -> Params:
 
 def _structure(kind: type, name: str, sent: Params, at: str) -> Params:
     hints, required = sdk.fields(kind)
-    taken = {}
+    path, taken = f"{at}[{{}}]" if at else "{}", {}
     for field, value in sent.items():
-        param = f"{at}[{field}]" if at else field
+        param = path.format(field)
         if field not in hints:
             message = f"Received unknown parameter: {param}"
             raise refuse(message, code="parameter_unknown", param=param)
         if field in UNSIMULATED or f"{name}.{field}" in UNSIMULATED:
             raise unsimulated(f"the parameter `{param}`")
-        taken[field] = _value(_allowed(hints[field]), field, value, param)
-    for field in required:
-        if taken.get(field) is None:
-            param = f"{at}[{field}]" if at else field
-            raise refuse(f"Missing required param: {param}.", code="parameter_missing", param=param)
+        taken[field] = _value(hints[field], field, value, param)
+    for param in [path.format(field) for field in required if taken.get(field) is None]:
+        raise refuse(f"Missing required param: {param}.", code="parameter_missing", param=param)
     return taken
 
 
-@cache
-def _allowed(hint: Any) -> dict[str, Any]:
-    """Return what a type lets a value be, each under its name, and the words of an enumeration."""
+def _value(hint: Any, name: str, sent: Any, at: str) -> Any:
+    """Read one value as one of the types that *hint* allows; an empty one unsets."""
     options = {get_origin(option) or option: option for option in sdk.options(hint)}
-    words = frozenset(sdk.choices(hint)) - {""}
-    return {
-        "item": _allowed(get_args(options[list])[0]) if list in options else None,
-        "structure": next((each for each in options if hasattr(each, "__required_keys__")), None),
-        "metadata": dict in options,
-        "scalar": str if words else next((each for each in options if each in SCALARS), None),
-        "words": words,
-    }
-
-
-def _value(allowed: Mapping[str, Any], name: str, sent: Any, at: str) -> Any:
-    """Read one value; an empty one unsets."""
     if sent == "":
-        return [] if allowed["item"] else None
-    if isinstance(sent, str) and allowed["scalar"]:
-        return _scalar(allowed, sent, at)
-    if isinstance(sent, dict) and (item := allowed["item"]):
-        given = [each for each in sent.values() if each != ""]
-        return [_value(item, name, each, f"{at}[{n}]") for n, each in enumerate(given)]
-    if isinstance(sent, dict) and allowed["structure"]:
-        return _structure(allowed["structure"], name, sent, at)
-    if isinstance(sent, dict) and allowed["metadata"]:
-        for key, value in sent.items():
-            if len(key) > MAX_KEY or not isinstance(value, str) or len(value) > MAX_VALUE:
-                message = f"Metadata keys have at most {MAX_KEY} characters, values {MAX_VALUE}."
-                raise refuse(message, param=f"{at}[{key}]")
-        return sent
-    wanted = "list" if allowed["item"] else "hash" if allowed["scalar"] is None else "string"
-    raise refuse(f"Invalid {wanted}: {at}", param=at)
+        return [] if list in options else None
+    if isinstance(sent, str):
+        return _scalar(options, {*sdk.choices(hint)} - {""}, sent, at)
+    for origin, option in options.items():
+        if origin is list:
+            (item,) = get_args(option)
+            given = [each for each in sent.values() if each != ""]
+            return [_value(item, name, each, f"{at}[{n}]") for n, each in enumerate(given)]
+        if hasattr(option, "__required_keys__"):
+            return _structure(option, name, sent, at)
+        if origin is dict:
+            return _metadata(sent, at)
+    raise refuse(f"Invalid string: {at}", param=at)
 
 
-def _scalar(allowed: Mapping[str, Any], sent: str, at: str) -> Any:
-    name, pattern, convert = SCALARS[allowed["scalar"]]
+def _scalar(options: Mapping[Any, Any], words: Collection[str], sent: str, at: str) -> Any:
+    kind = str if words else next((each for each in options if each in SCALARS), None)
+    if kind is None:
+        raise refuse(f"Invalid {'list' if list in options else 'hash'}: {at}", param=at)
+    name, pattern, convert = SCALARS[kind]
     if len(sent) > MAX_TEXT or not re.fullmatch(pattern, sent, re.ASCII):
         code = f"parameter_invalid_{name}"
         raise refuse(f"Invalid {name}: {sent[:MAX_TEXT]}", code=code, param=at)
-    if (words := allowed["words"]) and sent not in words:
+    if words and sent not in words:
         message = f"Invalid {at}: must be one of {', '.join(sorted(words)[:20])}"
         raise refuse(message, param=at)
     return convert(sent)
+
+
+def _metadata(sent: Params, at: str) -> Params:
+    for key, value in sent.items():
+        if len(key) > MAX_KEY or not isinstance(value, str) or len(value) > MAX_VALUE:
+            message = f"Metadata keys have at most {MAX_KEY} characters, values {MAX_VALUE}."
+            raise refuse(message, param=f"{at}[{key}]")
+    return sent

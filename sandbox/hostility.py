@@ -132,29 +132,28 @@ class Limiter:
             buckets[each] = (buckets[each][0] - 1, now)
 
     @asynccontextmanager
-    async def turn(self, name: str | None, *, listing: bool) -> AsyncIterator[None]:
-        """Hold the object *name* (one writer each) or a place among the running lists."""
-        if listing and self.settings.limits and self._lists >= self.settings.concurrent_lists:
+    async def turn(self, kind: str, written: str | None, lines: int) -> AsyncIterator[None]:
+        """Take as long as Stripe might, as the object's one writer or among the running lists."""
+        settings, lists = self.settings, kind == "LIST"
+        if lists and settings.limits and self._lists >= settings.concurrent_lists:
             raise limited("endpoint-concurrency")
-        lock = self._locks.setdefault(name, asyncio.Lock()) if name else asyncio.Lock()
+        alone = written if kind in ("POST", "DELETE") else None
+        lock = self._locks.setdefault(alone, asyncio.Lock()) if alone else asyncio.Lock()
         try:
             # A free lock needs no timer: this is the hot path of every write.
-            patience = self.settings.lock_wait if lock.locked() else None
+            patience = settings.lock_wait if lock.locked() else None
             await asyncio.wait_for(lock.acquire(), patience)
         except TimeoutError:
             raise limited(None) from None
-        self._lists += listing
+        self._lists += lists
         try:
+            if settings.latency:
+                drawn = DELAYS[kind] * self._dice.lognormvariate(0, SPREAD)
+                await asyncio.sleep(drawn + lines * DELAY_PER_LINE)
             yield
         finally:
-            self._lists -= listing
+            self._lists -= lists
             lock.release()
-
-    async def delay(self, kind: str, lines: int) -> None:
-        """Take as long as Stripe might for this *kind* of call."""
-        if self.settings.latency:
-            drawn = DELAYS[kind] * self._dice.lognormvariate(0, SPREAD)
-            await asyncio.sleep(drawn + lines * DELAY_PER_LINE)
 
     def report(self) -> dict[str, Any]:
         """Return every counter: in all, reads and writes, and by endpoint."""

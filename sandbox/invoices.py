@@ -5,14 +5,16 @@ from functools import partial
 from typing import Any, Final
 
 from sandbox.account import DAY, HOUR, Account, Record
-from sandbox.customers import TEST_CARDS, default_card, move_balance, required, test_card
+from sandbox.customers import card_for, move_balance, required
 from sandbox.errors import StripeError, refuse
 from sandbox.forms import Params
 from sandbox.lines import change_lines, claim_pending, editable
 from sandbox.sdk import Json
-from sandbox.shapes import invoice_prefix, listed, shape, total
+from sandbox.shapes import SUMS, invoice_prefix, listed, shape, total
 
 EDITABLE_LATER: Final = {"metadata", "auto_advance", "default_payment_method", "footer"}
+# How long a draft that nobody has heard of waits with its finalization.
+PATIENCE: Final = 72 * HOUR
 # Below this Stripe charges nothing and carries the amount to the customer's balance.
 MINIMUM_CHARGE: Final = 50
 OPEN: Final = ("open",)
@@ -28,23 +30,16 @@ STEPS: Final[Mapping[str, tuple[tuple[str, ...], str, str]]] = {
 
 
 def run_timers(account: Account) -> None:
-    """Finalize every draft whose time has come; one that cannot be says so, and waits for somebody.
-
-    While an endpoint has not acknowledged ``invoice.created`` that is 72 hours after creation.
-    """
-    now, due = account.now, []
-    for each in account.rows["invoices"].values():
-        if each["status"] == "draft" and each.get("auto_advance"):
-            patience = each["created"] + 72 * HOUR
-            if now >= (patience if each.get("unheard") else each["automatically_finalizes_at"]):
-                due.append(each)
-    for draft in due:
+    """Finalize every draft whose time has come; one that cannot be says so, and waits for somebody."""
+    now, invoices = account.now, account.rows["invoices"].values()
+    for draft in [i for i in invoices if 0 < (i.get("automatically_finalizes_at") or 0) <= now]:
         with account.unit():
             try:
                 _finalize(account, {}, draft["id"])
             except StripeError:
                 account.undo()
-                stopped = account.change("invoices", draft, {"auto_advance": False})
+                stop = {"auto_advance": False, "automatically_finalizes_at": None}
+                stopped = account.change("invoices", draft, stop)
                 account.tell("invoice.finalization_failed", "invoices", stopped)
 
 
@@ -52,10 +47,10 @@ def acknowledged(account: Account, invoice: str) -> None:
     """Note that every endpoint has acknowledged ``invoice.created``: the last hour begins."""
     record = account.rows["invoices"].get(invoice)
     if record is not None and not record.get("webhooks_delivered_at"):
-        now: Params = {"webhooks_delivered_at": account.now, "unheard": False}
-        if record.get("unheard"):
-            now["automatically_finalizes_at"] = account.now + HOUR
-        account.put("invoices", {**record, **now})
+        heard = {"webhooks_delivered_at": account.now}
+        if record.get("automatically_finalizes_at") == record["created"] + PATIENCE:
+            heard["automatically_finalizes_at"] = account.now + HOUR
+        account.put("invoices", record | heard)
 
 
 def _create(account: Account, params: Params) -> Record:
@@ -64,7 +59,7 @@ def _create(account: Account, params: Params) -> Record:
     currency = (params.pop("currency", None) or owner.get("currency") or "usd").lower()
     account.change("customers", owner, {"currency": owner.get("currency") or currency})
     draft = {"id": params.get("id") or account.new_id("in_1"), "customer": owner["id"]}
-    draft |= {"currency": currency, "status": "draft", "held": []}
+    draft |= {"currency": currency, "status": "draft", "held": [], "created": account.now}
     if not account.hearers("invoice.created"):
         draft["webhooks_delivered_at"] = account.now
     if params.pop("pending_invoice_items_behavior", None) == "include":
@@ -88,16 +83,14 @@ def _edits(account: Account, old: Record, params: Params) -> Record:
         message = "A due date goes with collection_method=send_invoice, and only there."
         raise refuse(message, param="days_until_due" if "days_until_due" in params else "due_date")
     advance = bool(whole.get("auto_advance"))
-    if at is not None:
-        if not advance:
-            message = "automatically_finalizes_at needs auto_advance."
-            raise refuse(message, param="automatically_finalizes_at")
-        return params | {"automatically_finalizes_at": at, "unheard": False}
-    if whole["status"] == "draft" and advance != old.get("auto_advance", False):
-        unheard = advance and not whole.get("webhooks_delivered_at")
-        later = account.now + HOUR if advance else None
-        return params | {"automatically_finalizes_at": later, "unheard": unheard}
-    return params
+    if at is not None and not advance:
+        message = "automatically_finalizes_at needs auto_advance."
+        raise refuse(message, param="automatically_finalizes_at")
+    if at is None and whole["status"] == "draft" and advance != old.get("auto_advance", False):
+        heard = whole.get("webhooks_delivered_at")
+        at = account.now + HOUR if heard else whole["created"] + PATIENCE
+        return params | {"automatically_finalizes_at": at if advance else None}
+    return params if at is None else params | {"automatically_finalizes_at": at}
 
 
 def _delete(account: Account, _: Params, invoice: str) -> Record:
@@ -112,14 +105,8 @@ def _create_preview(account: Account, params: Params) -> Json:
     """Show what an invoice of these items and the customer's pending ones would be; keep nothing."""
     draft: Params = {name: params[name] for name in ("customer", "currency") if name in params}
     draft |= {"id": account.new_id("upcoming_in_1"), "pending_invoice_items_behavior": "include"}
-    items = params.get("invoice_items") or []
-    for item in items:
-        if price := item.pop("price", None):
-            item["pricing"] = {"price": price}
-        if (amount := item.pop("unit_amount", None)) is not None:
-            item["unit_amount_decimal"] = str(amount)
-    preview = _create(account, draft)["id"]
-    made = change_lines("add", account, {"lines": items}, preview, "invoice_items")
+    preview, added = _create(account, draft)["id"], {"lines": params.get("invoice_items") or []}
+    made = change_lines("add", account, added, preview, "invoice_items")
     shown = shape(account, "invoices", made | {"webhooks_delivered_at": None})
     account.undo()
     return shown
@@ -137,7 +124,7 @@ def _finalize(account: Account, params: Params, invoice: str) -> Record:
         return bill
     if bill.get("collection_method") == "send_invoice":
         return _taken(account, bill, "send", {})
-    return _charged(account, bill, _card(account, bill, None))
+    return _charged(account, bill, card_for(account, bill))
 
 
 def _numbered(account: Account, draft: Record) -> Record:
@@ -186,9 +173,9 @@ def _pay(account: Account, params: Params, invoice: str) -> Record:
     """Pay an open or uncollectible invoice; a declined card is a 402 that is recorded."""
     old = _ready(account, invoice, "pay")
     if params.get("paid_out_of_band"):
-        due = shape(account, "invoices", old)["amount_remaining"]
+        due = _remaining(account, old)
         return _taken(account, old, "pay", {"amount_paid": due, "amount_paid_off_stripe": due})
-    card = _card(account, old, params.get("payment_method"))
+    card = card_for(account, old, params.get("payment_method"))
     if card is None:
         raise refuse("There is no default payment method set on this customer or invoice.")
     if (paid := _charged(account, old, card))["status"] != "paid":
@@ -198,6 +185,7 @@ def _pay(account: Account, params: Params, invoice: str) -> Record:
 
 
 def _ready(account: Account, invoice: str, name: str) -> Record:
+    """Return an invoice from whose state the step may be taken."""
     record, sources = account.get("invoices", invoice), STEPS[name][0]
     if record["status"] not in sources:
         code = "invoice_already_paid" if record["status"] == "paid" else "invoice_not_open"
@@ -216,24 +204,13 @@ def _taken(account: Account, old: Record, name: str, more: Record) -> Record:
     return old
 
 
-def _card(account: Account, invoice: Record, named: str | None) -> Record | None:
-    customer = account.rows["customers"].get(invoice["customer"], {})
-    method = named or invoice.get("default_payment_method") or default_card(customer)
-    if method is None or method in TEST_CARDS:
-        return test_card(method) if method else None
-    card = account.get("payment_methods", method, "payment_method")
-    if card.get("customer") != invoice["customer"]:
-        raise refuse("The payment method does not belong to this customer.", param="payment_method")
-    return card
-
-
 def _charged(account: Account, invoice: Record, card: Record | None) -> Record:
     tried = {"attempted": True, "attempt_count": invoice.get("attempt_count", 0) + 1}
     if card is None or card["declines"]:
         failed = account.change("invoices", invoice, tried)
         account.tell("invoice.payment_failed", "invoices", failed)
         return failed
-    due = shape(account, "invoices", invoice)["amount_remaining"]
+    due = _remaining(account, invoice)
     intent = {"type": "payment_intent", "payment_intent": account.new_id("pi_3")}
     payment = {"amount_paid": due, "amount_requested": due, "payment": intent, "status": "paid"}
     payment |= {key: invoice[key] for key in ("customer", "currency")} | {"invoice": invoice["id"]}
@@ -248,23 +225,21 @@ def _charged(account: Account, invoice: Record, card: Record | None) -> Record:
 def _create_credit_note(account: Account, params: Params) -> Record:
     """Reduce what an open invoice still asks, or credit a paid one to the customer's balance."""
     invoice = account.get("invoices", params["invoice"], "invoice")
-    amount, status = params.get("amount") or 0, invoice["status"]
-    stage = "post_payment" if status == "paid" else "pre_payment"
+    amount, paid = params.get("amount") or 0, invoice["status"] == "paid"
+    stage = "post_payment" if paid else "pre_payment"
     credited = f"{stage}_credit_notes_amount"
     given = invoice.get(credited, 0)
-    asked = shape(account, "invoices", invoice)["amount_remaining"]
-    left = total(invoice) - given if status == "paid" else asked
-    if status in ("draft", "void") or not 0 < amount <= left:
-        message = f"A credit note of this {status} invoice takes between 1 and {left}."
+    left = total(invoice) - given if paid else _remaining(account, invoice)
+    if invoice["status"] in ("draft", "void") or not 0 < amount <= left:
+        message = f"A credit note of this {invoice['status']} invoice takes between 1 and {left}."
         raise refuse(message, param="amount")
     name, place = account.new_id("cn_1"), len(account.rows["credit_notes"]) + 1
     note = {"id": name, "effective_at": account.now, "type": stage, "pdf": invoice["invoice_pdf"]}
     note |= params | {key: invoice[key] for key in ("customer", "currency")}
     note |= {"number": f"{invoice['number']}-CN-{place:02}", f"{stage}_amount": amount}
-    sums = ("subtotal", "subtotal_excluding_tax", "total", "total_excluding_tax")
-    note |= dict.fromkeys(sums, amount) | {"lines": listed(f"/v1/credit_notes/{name}/lines", [])}
+    note |= dict.fromkeys(SUMS, amount) | {"lines": listed(f"/v1/credit_notes/{name}/lines", [])}
     new = {credited: given + amount}
-    if status == "paid":
+    if paid:
         move_balance(account, invoice, -amount, "credit_note", credit_note=name)
     else:
         new["amount_due"] = invoice["amount_due"] - amount
@@ -272,6 +247,11 @@ def _create_credit_note(account: Account, params: Params) -> Record:
     if reduced["status"] == "open" and reduced["amount_due"] == 0:
         _taken(account, reduced, "pay", {})
     return account.create("credit_notes", note)
+
+
+def _remaining(account: Account, invoice: Record) -> int:
+    left: int = shape(account, "invoices", invoice)["amount_remaining"]
+    return left
 
 
 ACTIONS: Final[Mapping[str, Any]] = {

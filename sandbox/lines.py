@@ -13,14 +13,14 @@ from sandbox.account import Account, Record
 from sandbox.customers import create_price, required
 from sandbox.errors import missing, refuse
 from sandbox.forms import Params
-from sandbox.resources import page
-from sandbox.sdk import Json
 
 MAX_LINES: Final = 250
 _EXACT: Final = Context(prec=80)
 _PLAIN: Final = ("description", "discountable", "metadata", "period")
 _QUANTITIES: Final = ("quantity", "quantity_decimal")
-_PRICES: Final = ("amount", "price_data", "pricing", "unit_amount_decimal")
+# As lines name them, and the items of a preview.
+_UNITS: Final = ("unit_amount", "unit_amount_decimal")
+_PRICES: Final = ("amount", "price", "price_data", "pricing", *_UNITS)
 
 
 def line_amount(quantity_decimal: str, unit_amount_decimal: str) -> int:
@@ -39,9 +39,13 @@ def editable(account: Account, invoice: str, param: str | None = None) -> Record
 
 def claim_pending(account: Account, draft: Record) -> list[Record]:
     """Take the customer's pending items in this currency as lines, newest first."""
-    items = [account.rows["invoiceitems"][i] for i in account.of("invoiceitems", draft["customer"])]
+    items = account.of("invoiceitems", draft["customer"]).values()
     mine = [i for i in items if not i["invoice"] and i["currency"] == draft["currency"]]
-    return [_held(account, draft, item, {}) for item in mine[: -MAX_LINES - 1 : -1]]
+    place = {"invoice": draft["id"]}
+    return [
+        account.change("invoiceitems", item, place | {"line": account.new_id("il_1")})
+        for item in mine[: -MAX_LINES - 1 : -1]
+    ]
 
 
 def change_lines(
@@ -53,18 +57,17 @@ def change_lines(
     for n, sent in enumerate(params["lines"]):
         at = f"{where}[{n}]"
         if verb == "add":
-            item = _added(account, draft, sent, at)
+            item = _new_item(account, draft, draft["id"], sent, at)
         elif sent["id"] not in lines:
             raise missing("line item", sent["id"], f"{at}[id]")
         elif verb == "update":
             old = lines[sent["id"]]
             item = account.change("invoiceitems", old, _edits(account, old, sent, at))
+        elif sent["behavior"] == "unassign":
+            account.change("invoiceitems", lines.pop(sent["id"]), {"invoice": None})
+            continue
         else:
-            item = lines.pop(sent["id"])
-            if sent["behavior"] == "unassign":
-                account.change("invoiceitems", item, {"invoice": None})
-            else:
-                account.remove("invoiceitems", item)
+            account.remove("invoiceitems", lines.pop(sent["id"]))
             continue
         lines[item["line"]] = item
     if max(len(lines), len(params["lines"])) > MAX_LINES:
@@ -73,26 +76,15 @@ def change_lines(
     return account.change("invoices", draft, {"held": list(lines.values())} | metadata)
 
 
-def _added(account: Account, draft: Record, sent: Params, at: str) -> Record:
-    owner = {"customer": draft["customer"], "currency": draft["currency"], "invoice": draft["id"]}
-    if not sent.get("invoice_item"):
-        return _new_item(account, owner, sent, at)
-    item = account.get("invoiceitems", sent["invoice_item"], f"{at}[invoice_item]")
-    if owner | {"invoice": None} != {name: item[name] for name in owner}:
-        raise missing("invoiceitem", item["id"], f"{at}[invoice_item]")
-    return _held(account, draft, item, _edits(account, item, sent, at))
-
-
-def _held(account: Account, draft: Record, item: Record, edits: Params) -> Record:
-    place = {"invoice": draft["id"], "line": account.new_id("il_1")}
-    return account.change("invoiceitems", item, edits | place)
-
-
-def _new_item(account: Account, owner: Record, sent: Params, at: str) -> Record:
+def _new_item(
+    account: Account, owner: Record, invoice: str | None, sent: Params, at: str
+) -> Record:
     period = {"start": account.now, "end": account.now}
-    item = {**owner, "line": account.new_id("il_1"), "period": period}
-    edits = _edits(account, item, {"quantity": None} | sent, at)
-    return account.create("invoiceitems", item | edits)
+    item = {"customer": owner["customer"], "currency": owner["currency"], "invoice": invoice}
+    item |= {"line": account.new_id("il_1"), "period": period}
+    return account.create(
+        "invoiceitems", item | _edits(account, item, {"quantity": None} | sent, at)
+    )
 
 
 def _edits(account: Account, item: Record, sent: Params, at: str) -> Record:
@@ -101,11 +93,15 @@ def _edits(account: Account, item: Record, sent: Params, at: str) -> Record:
     edits["period"] = item["period"] | (sent.get("period") or {})
     if edits["period"]["end"] < edits["period"]["start"]:
         raise refuse("The period's end is before its start.", param="period")
-    if sent.keys() & {*_QUANTITIES, *_PRICES}:
-        edits |= _priced(account, item, sent, at)
-        details = edits["price_details"]
-        if details and "amount" not in item and not edits.get("description"):
-            edits["description"] = account.rows["products"].get(details["product"], {}).get("name")
+    if not sent.keys() & {*_QUANTITIES, *_PRICES}:
+        return edits
+    edits |= _priced(account, item, sent, at)
+    if (
+        (details := edits["price_details"])
+        and not edits.get("description")
+        and "amount" not in item
+    ):
+        edits["description"] = account.rows["products"].get(details["product"], {}).get("name")
     return edits
 
 
@@ -121,8 +117,8 @@ def _priced(account: Account, item: Record, sent: Params, at: str) -> Record:
     if quantity.startswith("-"):
         raise refuse("Invalid quantity: must be at least 0.", param=at)
     unit, details = item.get("unit_amount_decimal") or item.get("amount"), item.get("price_details")
-    if "unit_amount_decimal" in prices:
-        unit, details = sent["unit_amount_decimal"], None
+    if prices and prices[0] in _UNITS:
+        unit, details = sent[prices[0]], None
     elif prices:
         price = _price(account, item, sent, at)
         unit = price["unit_amount_decimal"]
@@ -137,7 +133,8 @@ def _price(account: Account, item: Record, sent: Params, at: str) -> Record:
     if sent.get("price_data"):
         price = create_price(account, sent["price_data"] | {"active": False}, f"{at}[price_data]")
     else:
-        price = account.get("prices", sent["pricing"].get("price") or "", f"{at}[pricing][price]")
+        name = sent.get("price") or sent["pricing"].get("price") or ""
+        price = account.get("prices", name, f"{at}[pricing][price]")
         if not price.get("active", True):
             message = f"The price specified is inactive: {price['id']}"
             raise refuse(message, param=f"{at}[pricing]")
@@ -145,12 +142,6 @@ def _price(account: Account, item: Record, sent: Params, at: str) -> Record:
         message = f"The price is in {price['currency']}, not in {item['currency']}."
         raise refuse(message, param=at)
     return price
-
-
-def _list_lines(account: Account, params: Params, invoice: str) -> Json:
-    lines = {item["line"]: item for item in account.get("invoices", invoice)["held"]}
-    url = f"/v1/invoices/{invoice}/lines"
-    return page(account, "lines", url, params, lines, list(reversed(lines)))
 
 
 def _create_item(account: Account, params: Params) -> Record:
@@ -161,8 +152,8 @@ def _create_item(account: Account, params: Params) -> Record:
         return made
     customer = required(account, params, "customer")
     currency = params.get("currency") or customer.get("currency") or "usd"
-    owner = {"customer": customer["id"], "currency": currency, "invoice": None}
-    return _new_item(account, owner, params, "amount")
+    owner = {"customer": customer["id"], "currency": currency}
+    return _new_item(account, owner, None, params, "amount")
 
 
 def _change_item(verb: str, account: Account, params: Params, item: str) -> Record:
@@ -182,7 +173,6 @@ ACTIONS: Final[Mapping[str, Any]] = {
     "POST /v1/invoices/*/add_lines": partial(change_lines, "add"),
     "POST /v1/invoices/*/update_lines": partial(change_lines, "update"),
     "POST /v1/invoices/*/remove_lines": partial(change_lines, "remove"),
-    "GET /v1/invoices/*/lines": _list_lines,
     "POST /v1/invoiceitems": _create_item,
     "POST /v1/invoiceitems/*": partial(_change_item, "update"),
     "DELETE /v1/invoiceitems/*": partial(_change_item, "remove"),

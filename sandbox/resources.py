@@ -5,7 +5,7 @@ A verb returns a record, or something that is already in the shape in which it i
 
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from itertools import dropwhile, islice
 from typing import Any, Final
@@ -13,8 +13,7 @@ from typing import Any, Final
 from sandbox.account import Account, Record
 from sandbox.errors import missing, refuse
 from sandbox.forms import Params
-from sandbox.kinds import KINDS
-from sandbox.sdk import Json
+from sandbox.sdk import KINDS, Json
 from sandbox.shapes import listed, shape
 
 PAGING: Final = {"limit", "starting_after", "ending_before"}
@@ -33,6 +32,7 @@ _CLAUSE: Final = re.compile(
     r"""(?P<not>-?)(?P<field>\w+)(?:\[["'](?P<key>.+?)["']\])?\s*(?P<sign>:|~|>=|<=|>|<)\s*"""
     r"""(?:(?P<quote>["'])(?P<text>.*?)(?P=quote)|(?P<word>[\w.]+))(?:\s+(?P<join>AND|OR)\s+|$)"""
 )
+# As the filters of lists and as searches write it.
 COMPARED: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "gt": operator.gt,
     "gte": operator.ge,
@@ -71,31 +71,24 @@ def delete(kind: str, account: Account, _: Params, object_id: str) -> Record:
 
 
 def find(kind: str, account: Account, params: Params, *owner: str) -> Json:
-    """List what the filters leave, newest first; of one customer, if the path names it."""
-    path = f"/v1/customers/{owner[0]}/{kind}" if owner else f"/v1/{kind}"
-    if owner:
-        params["customer"] = account.get("customers", owner[0])["id"]
-    ids = account.of(kind, params.get("customer"))
-    return page(account, kind, path, params, account.rows[kind], ids)
-
-
-def page(
-    account: Account, kind: str, url: str, params: Params, rows: Mapping[str, Record], ids: Any
-) -> Json:
-    """Return the page of *rows* that the cursors mean; the last of *ids* is the list's first."""
+    """List what the filters leave, newest first; of the customer or invoice in the path, if any."""
+    if kind == "lines":  # in the invoice's own order
+        held = reversed(account.get("invoices", *owner)["held"])
+        url, rows = f"/v1/invoices/{owner[0]}/lines", {item["line"]: item for item in held}
+    else:
+        if owner:
+            params["customer"] = account.get("customers", *owner)["id"]
+        url = f"/v1/customers/{owner[0]}/{kind}" if owner else f"/v1/{kind}"
+        rows = account.of(kind, params.get("customer"))
     filters = [(k, v) for k, v in params.items() if k not in PAGING and v not in (None, [])]
     limit, before, bare = _page_size(params), params.get("ending_before"), KINDS[kind].blank
-    walk = iter(ids) if before else reversed(ids)
+    walk: Iterator[str] = iter(rows) if before else reversed(rows)
     if mark := before or params.get("starting_after"):
         if mark not in rows:
             raise missing("object", mark, "ending_before" if before else "starting_after")
         walk = islice(dropwhile(mark.__ne__, walk), 1, None)
-    found = (
-        row
-        for row in (rows[name] for name in walk)
-        if not row.get("deleted")
-        and all(_matches(account, {**bare, **row}, *each) for each in filters)
-    )
+    left = (row for row in map(rows.__getitem__, walk) if not row.get("deleted"))
+    found = (row for row in left if all(_matches(account, bare | row, *each) for each in filters))
     shown = [shape(account, kind, row) for row in islice(found, limit + 1)]
     data = shown[:limit][::-1] if before else shown[:limit]
     return listed(url, data, has_more=len(shown) > limit)
@@ -118,17 +111,16 @@ def expand(account: Account, node: Any, path: str) -> Any:
     """Return *node* with the ids on a dotted path replaced by what they name."""
     if path.count(".") >= MAX_EXPANDED:
         raise refuse(f"You cannot expand more than {MAX_EXPANDED} levels: {path}", param="expand")
-    name, _, rest = path.partition(".")
     if isinstance(node, list):
         return [expand(account, each, path) for each in node]
-    value = node.get(name) if isinstance(node, dict) else None
+    name, _, rest = path.partition(".")
+    value = node.get(name, "") if isinstance(node, dict) else ""
     if name == "payments" and isinstance(node, dict) and node.get("object") == "invoice":
-        params = {"customer": node["customer"], "invoice": node["id"]}
-        value = find("invoice_payments", account, params)
-    elif isinstance(value, str) and name in EXPANDABLE:
+        value = find("invoice_payments", account, {"invoice": node["id"]})
+    elif value and name in EXPANDABLE and isinstance(value, str):
         record = account.rows[EXPANDABLE[name]].get(value)
         value = shape(account, EXPANDABLE[name], record) if record else value
-    elif not (name in (node or ()) and (value is None or (rest and not isinstance(value, str)))):
+    elif isinstance(value, str) or not (value is None or rest):
         raise refuse(f"This property cannot be expanded ({path}).", param="expand")
     return {**node, name: expand(account, value, rest) if rest and value is not None else value}
 
@@ -141,32 +133,23 @@ def _page_size(params: Params) -> int:
 
 
 def _matches(account: Account, record: Record, name: str, wanted: Any) -> bool:
-    if name == "delivery_success":
-        return bool(wanted) == (not account.waiting(record["id"]))
-    if name == "pending":
-        return bool(wanted) == (record["invoice"] is None)
-    if name in ("type", "types"):
-        kinds = wanted if isinstance(wanted, list) else [wanted]
-        return any(fnmatchcase(record["type"], kind) for kind in kinds)
     if isinstance(wanted, list):
-        return record.get(name.removesuffix("s")) in wanted
+        return any(_matches(account, record, name.removesuffix("s"), each) for each in wanted)
+    if name in ("delivery_success", "pending"):
+        missed = account.waiting(record["id"]) if name != "pending" else record["invoice"]
+        return bool(wanted) == (not missed)
     value = record.get(name)
     if isinstance(wanted, dict):
         bounds = [(sign, bound) for sign, bound in wanted.items() if bound is not None]
         return value is not None and all(COMPARED[sign](value, bound) for sign, bound in bounds)
-    return bool(value == wanted)
+    return fnmatchcase(value, wanted) if name == "type" else bool(value == wanted)
 
 
 def _parsed(query: str, fields: set[str]) -> Callable[[Record], bool]:
     clauses = list(_CLAUSE.finditer(query))
     joins = {clause["join"] for clause in clauses} - {None}
-    unknown = {clause["field"] for clause in clauses} - fields
-    if (
-        not clauses
-        or "".join(clause[0] for clause in clauses) != query
-        or unknown
-        or len(joins) > 1
-    ):
+    known = {clause["field"] for clause in clauses} <= fields and len(joins) <= 1
+    if not (clauses and known and "".join(clause[0] for clause in clauses) == query):
         raise refuse(f"We were unable to parse your search query: {query}", param="query")
     tests, combined = [_test(clause) for clause in clauses], any if "OR" in joins else all
     return lambda record: combined(test(record) for test in tests)

@@ -82,26 +82,6 @@ def blank(kind: type) -> Json:
     return bare | ({"metadata": {}} if "metadata" in bare else {})
 
 
-@cache
-def parts(kind: type) -> dict[str, type]:
-    """Return the fields of an object that hold a structure, with its type."""
-    found = {}
-    for name, hint in kind.__annotations__.items():
-        for option in options(hint):
-            if isinstance(option, type) and issubclass(option, stripe.StripeObject):
-                found[name] = option
-    return found
-
-
-def completed(kind: type, given: Json, bare: Json) -> Json:
-    """Return what is *given* of an object laid over a *bare* one, on every level."""
-    whole = {**bare, **{k: v for k, v in given.items() if k in kind.__annotations__}}
-    for name, part in parts(kind).items():
-        if type(given.get(name)) is dict:
-            whole[name] = completed(part, given[name], blank(part))
-    return whole
-
-
 def _nothing(hint: Any) -> Any:
     if NoneType in options(hint):
         return None
@@ -112,3 +92,68 @@ def _nothing(hint: Any) -> Any:
     if kind is Decimal:
         return "0"
     return blank(kind) if issubclass(kind, stripe.StripeObject) else kind()
+
+
+def completed(kind: type, given: Json, bare: Json) -> Json:
+    """Return what is *given* of an object laid over a *bare* one, on every level."""
+    whole = {**bare, **{k: v for k, v in given.items() if k in kind.__annotations__}}
+    for name, part in _parts(kind).items():
+        if type(given.get(name)) is dict:
+            whole[name] = completed(part, given[name], blank(part))
+    return whole
+
+
+@cache
+def _parts(kind: type) -> dict[str, type]:
+    hints = [(n, option) for n, hint in kind.__annotations__.items() for option in options(hint)]
+    structures = [(n, each) for n, each in hints if isinstance(each, type)]
+    return {n: each for n, each in structures if issubclass(each, stripe.StripeObject)}
+
+
+# What a new object has, whatever its kind, where the SDK's types allow null.
+NEW: Final[Mapping[str, Any]] = {
+    "account_country": "US",
+    "active": True,
+    "allow_redisplay": "unspecified",
+    "auto_advance": False,
+    "balance": 0,
+    "billing_reason": "manual",
+    "customer_tax_exempt": "none",
+    "customer_tax_ids": [],
+    "delinquent": False,
+    "discountable": True,
+    "invoice_settings": blank(stripe.Customer.InvoiceSettings),
+    "is_default": True,
+    "issuer": {"type": "self"},
+    "next_invoice_sequence": 1,
+    "preferred_locales": [],
+    "tax_exempt": "none",
+}
+
+
+class Kind:
+    """Its type in the SDK, how its ids begin, its plain verbs, and what is new in it alone."""
+
+    def __init__(self, sdk_type: Any, prefix: str, verbs: str = "", **new: str) -> None:
+        self.type, self.prefix, self.verbs = sdk_type, prefix, verbs.split()
+        self.name: str = sdk_type.OBJECT_NAME
+        bare = blank(sdk_type)
+        self.blank = bare | {field: NEW[field] for field in NEW.keys() & bare.keys()} | new
+
+
+_BalanceTransaction: Final = stripe.CustomerBalanceTransaction
+KINDS: Final[Mapping[str, Kind]] = {
+    "customers": Kind(stripe.Customer, "cus_", "list retrieve search"),
+    "balance_transactions": Kind(_BalanceTransaction, "cbtxn_1", "list retrieve update"),
+    "payment_methods": Kind(stripe.PaymentMethod, "pm_1", "list retrieve", type="card"),
+    "sessions": Kind(stripe.billing_portal.Session, "bps_1", configuration="bpc_1sandbox"),
+    "products": Kind(stripe.Product, "prod_", "create list retrieve update", type="service"),
+    "prices": Kind(stripe.Price, "price_1", "list retrieve", tax_behavior="unspecified"),
+    "invoices": Kind(stripe.Invoice, "in_1", "list retrieve"),
+    "lines": Kind(stripe.InvoiceLineItem, "il_1", "list"),
+    "invoiceitems": Kind(stripe.InvoiceItem, "ii_1", "list retrieve"),
+    "invoice_payments": Kind(stripe.InvoicePayment, "inpay_1", "list retrieve"),
+    "credit_notes": Kind(stripe.CreditNote, "cn_1", "list retrieve update"),
+    "events": Kind(stripe.Event, "evt_1", "list retrieve"),
+    "webhook_endpoints": Kind(stripe.WebhookEndpoint, "we_1", "delete list retrieve"),
+}

@@ -4,16 +4,16 @@ from decimal import Decimal
 from typing import Any, Final
 
 from sandbox.account import Account, Record
-from sandbox.kinds import KINDS
-from sandbox.sdk import API_VERSION, Json, completed
+from sandbox.sdk import API_VERSION, KINDS, Json, completed
 
 INLINE_LINES: Final = 10
+SUMS: Final = ("subtotal", "subtotal_excluding_tax", "total", "total_excluding_tax")
 
 
 def shape(account: Account, kind: str, record: Record) -> Json:
     """Return *record* as Stripe would show it."""
     if kind == "events":
-        return event(account, record, API_VERSION)
+        return show_event(account, record, API_VERSION)
     if record.get("deleted"):
         return {"id": record["id"], "object": KINDS[kind].name, "deleted": True}
     shown = completed(KINDS[kind].type, record, KINDS[kind].blank)
@@ -44,7 +44,7 @@ def invoice_prefix(customer: Record) -> str:
     return str(customer.get("invoice_prefix") or customer["id"][-8:].upper().replace("_", "X"))
 
 
-def event(account: Account, record: Record, version: str) -> Json:
+def show_event(account: Account, record: Record, version: str) -> Json:
     """Return an event as an endpoint of *version* gets it."""
     after = shape(account, record["kind"], record["after"])
     data: Json = {"object": after}
@@ -54,18 +54,10 @@ def event(account: Account, record: Record, version: str) -> Json:
         data["previous_attributes"] = {key: before.get(key) for key in changed}
     if version < "2025-03-31" and record["kind"] == "invoices":
         data = {part: _before_basil(shown) for part, shown in data.items()}
-    return {
-        "id": record["id"],
-        "object": "event",
-        "account": "acct_sandbox",
-        "api_version": version,
-        "created": record["created"],
-        "data": data,
-        "livemode": False,
-        "pending_webhooks": account.waiting(record["id"]),
-        "request": {"id": record.get("request"), "idempotency_key": record.get("key")},
-        "type": record["type"],
-    }
+    shown = KINDS["events"].blank | {key: record[key] for key in ("id", "created", "type")}
+    asked_by = {"id": record.get("request"), "idempotency_key": record.get("key")}
+    shown |= {"account": "acct_sandbox", "api_version": version, "data": data, "request": asked_by}
+    return shown | {"pending_webhooks": account.waiting(record["id"])}
 
 
 def _before_basil(invoice: Json) -> Json:
@@ -91,12 +83,9 @@ def _invoice(account: Account, record: Record, shown: Json) -> None:
     balance = customer.get("balance", 0) if customer.get("currency") == record["currency"] else 0
     starting = record.get("starting_balance", balance)
     due = record.get("amount_due", max(amount + starting, 0) if amount > 0 else 0)
-    for field in ("address", "email", "name", "phone"):
-        shown[f"customer_{field}"] = customer.get(field)
-    for field in ("subtotal", "subtotal_excluding_tax", "total", "total_excluding_tax"):
-        shown[field] = amount
+    shown |= dict.fromkeys(SUMS, amount) | {"starting_balance": starting, "amount_due": due}
+    shown |= {f"customer_{n}": customer.get(n) for n in ("address", "email", "name", "phone")}
     shown["period_start"] = shown["period_end"] = record["created"]
-    shown["starting_balance"], shown["amount_due"] = starting, due
     shown["amount_remaining"] = max(due - shown["amount_paid"], 0)
     first = [shape(account, "lines", item) for item in held[:INLINE_LINES]]
     url, has_more = f"/v1/invoices/{record['id']}/lines", len(held) > INLINE_LINES

@@ -2,13 +2,12 @@
 
 import asyncio
 import hashlib
-import heapq
 import hmac
 import random
 import time
 from collections import deque
 from collections.abc import Mapping
-from contextlib import suppress
+from itertools import islice
 from typing import Any, Final
 
 import httpx
@@ -19,8 +18,7 @@ from sandbox.forms import Params
 from sandbox.hostility import ON_WEBHOOK, Faults
 from sandbox.invoices import acknowledged
 from sandbox.sdk import API_VERSION, Json
-from sandbox.shapes import event as event_shape
-from sandbox.shapes import shape
+from sandbox.shapes import shape, show_event
 
 # Stripe tries for three days in live mode, three times over some hours in a sandbox.
 GAPS: Final = {
@@ -28,14 +26,15 @@ GAPS: Final = {
     "sandbox": (1800, 5400),
 }
 AT_ONCE: Final = 32
+PAUSE: Final = 0.02
 OK: Final = 2
 
 
 def _create_endpoint(account: Account, params: Params) -> Json:
     """Register an endpoint; its version is fixed here and its secret is shown only here."""
     secret = params.pop("secret", None) or account.new_id("whsec_")
-    record = {"api_version": API_VERSION, "signed_with": secret} | params
-    made = account.create("webhook_endpoints", record)
+    record = {"api_version": API_VERSION, "signed_with": secret, "status": "enabled"}
+    made = account.create("webhook_endpoints", record | params)
     return shape(account, "webhook_endpoints", made) | {"secret": secret}
 
 
@@ -52,53 +51,38 @@ ACTIONS: Final[Mapping[str, Any]] = {
 
 
 class Courier:
-    """Carries every queued delivery to its endpoint until it is acknowledged or given up."""
+    """Carries every delivery that is due to its endpoint until it is heard or given up."""
 
     def __init__(self, account: Account, faults: Faults) -> None:
         self.account, self.settings, self.faults = account, account.settings, faults
         self.delivered = 0
         self.forged: deque[int] = deque(maxlen=1000)
         self._dice = random.Random(f"webhooks:{account.seed}")  # noqa: S311
-        self._queue: list[tuple[float, str]] = []
-        self._running: set[asyncio.Task[None]] = set()
-        self._places = asyncio.Semaphore(AT_ONCE)
-        self.wake = asyncio.Event()
-        account.on_delivery = self._send
-        self.reload()
-
-    def reload(self) -> None:
-        """Queue what the account says is still to be delivered."""
-        self._queue.clear()
-        self.forged.clear()
-        self.delivered = 0
-        for delivery in self.account.rows["deliveries"].values():
-            self._send(delivery)
+        self._under_way: set[str] = set()
 
     async def run(self) -> None:
-        """Deliver for ever."""
-        async with httpx.AsyncClient(trust_env=False, follow_redirects=False) as client:
+        """Deliver for ever, so many at once."""
+        async with httpx.AsyncClient(trust_env=False) as client, asyncio.TaskGroup() as group:
             while True:
-                wait = self._queue[0][0] - self.account.time() if self._queue else None
-                if wait is None or wait > 0:
-                    self.wake.clear()
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(self.wake.wait(), wait)
-                    continue
-                await self._places.acquire()
-                _, delivery = heapq.heappop(self._queue)
-                task = asyncio.create_task(self._deliver(client, delivery))
-                self._running.add(task)
-                task.add_done_callback(self._finished)
+                waiting = (each for each in self._due() if each["id"] not in self._under_way)
+                for delivery in list(islice(waiting, AT_ONCE - len(self._under_way))):
+                    self._under_way.add(delivery["id"])
+                    group.create_task(self._carry(client, delivery))
+                await asyncio.sleep(PAUSE)
+
+    def clear(self) -> None:
+        """Forget what was delivered."""
+        self.delivered = 0
+        self.forged.clear()
 
     async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109
         """Wait until nothing is under way or due; False if that took longer than *timeout*."""
         give_up = time.monotonic() + timeout
-        soon = self.settings.shuffle
-        while self._running or (self._queue and self._queue[0][0] <= self.account.time() + soon):
+        while busy := bool(self._due(self.settings.shuffle)):
             if time.monotonic() > give_up:
-                return False
-            await asyncio.sleep(0.01)
-        return True
+                break
+            await asyncio.sleep(PAUSE)
+        return not busy
 
     def report(self) -> dict[str, Any]:
         """Return what is pending, what was given up, and how much arrived."""
@@ -108,40 +92,34 @@ class Courier:
         counted = {"delivered": self.delivered, "forged_answers": list(self.forged)}
         return {"pending": pending, "failed": failed, **counted}
 
-    def _send(self, delivery: Record) -> None:
-        """Queue a delivery; a little chance in its time keeps anybody from relying on order."""
-        if not delivery.get("failed"):
-            chance = self._dice.random() * self.settings.shuffle
-            heapq.heappush(self._queue, (delivery["due"] + chance, delivery["id"]))
-            self.wake.set()
+    def _due(self, soon: float = 0) -> list[Record]:
+        by, rows = self.account.time() + soon, self.account.rows["deliveries"].values()
+        return [each for each in rows if each["due"] <= by and not each.get("failed")]
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        self._places.release()
-        if not task.cancelled():
-            task.result()
+    async def _carry(self, client: httpx.AsyncClient, delivery: Record) -> None:
+        try:
+            await self._deliver(client, delivery)
+        finally:
+            self._under_way.discard(delivery["id"])
 
-    async def _deliver(self, client: httpx.AsyncClient, name: str) -> None:
+    async def _deliver(self, client: httpx.AsyncClient, delivery: Record) -> None:
         rows = self.account.rows
-        if (delivery := rows["deliveries"].get(name)) is None:
-            return None
         endpoint = rows["webhook_endpoints"].get(delivery["endpoint"])
         event = rows["events"].get(delivery["event"])
         if endpoint is None or event is None:
             with self.account.unit():
                 return self.account.drop("deliveries", delivery)
         fault = self.faults.strike(ON_WEBHOOK, event["type"], event["after"]["id"])
-        kind = fault["kind"]
-        if kind == "webhook_drop":
-            return self._put(delivery, failed=True)
-        if kind == "webhook_delay":
-            return self._put(delivery, due=self.account.time() + fault["seconds"])
-        if kind == "webhook_reorder":
-            # The first of a group waits longest: its place in line becomes its delay.
-            wait = (fault["times"] + 1) * fault["gap"]
-            return self._put(delivery, due=self.account.time() + wait)
+        match kind := fault["kind"]:
+            case "webhook_drop":
+                return self._put(delivery, failed=True)
+            case "webhook_delay":
+                return self._put(delivery, due=self.account.time() + fault["seconds"])
+            case "webhook_reorder":  # the first of a group waits longest
+                wait = (fault["times"] + 1) * fault["gap"]
+                return self._put(delivery, due=self.account.time() + wait)
         version = fault.get("version") or endpoint["api_version"]
-        body = orjson.dumps(event_shape(self.account, event, version))
+        body = orjson.dumps(show_event(self.account, event, version))
         if kind == "webhook_forge":
             fake = body.replace(event["id"].encode(), b"evt_forged" + event["id"][-8:].encode())
             self.forged.append(await self._post(client, endpoint["url"], fake, "whsec_forged"))

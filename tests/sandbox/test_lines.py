@@ -175,7 +175,8 @@ async def test_a_line_given_back_waits_for_the_next_invoice(
     item = first.parent.invoice_item_details.invoice_item
 
     assert [entry.id for entry in items.data] == [item]
-    back = await client.v1.invoices.add_lines_async(draft.id, {"lines": [{"invoice_item": item}]})
+    behavior: Any = {"customer": draft.customer, "pending_invoice_items_behavior": "include"}
+    back = await client.v1.invoices.create_async(behavior)
     assert [(line.amount, line.description) for line in back.lines.data] == [(1, "a")]
     assert back.lines.data[0].id != first.id
 
