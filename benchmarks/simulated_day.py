@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
+from billing.draft.schedule import Schedule
+from billing.draft.snapshot import PeriodState, Snapshot, StripeLine
 from billing.ledger import LedgerPolicy
-from billing.schedule import Schedule
-from billing.snapshot import PeriodState, Snapshot, StripeLine
 from billing.usage import CustomerId, LineKey, Period, Price
 
 SAMPLE = 1_000

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Sequence
 
 from billing.budget import Lane
-from billing.effects import EVENT_ID, NotAnEvent, Notice
 from billing.errors import StripeRejected
+from billing.inbox.effects import EVENT_ID, NotAnEvent, Notice
 from billing.inbox.events import InboxEvent
 from billing.services import Services
 

@@ -2,7 +2,7 @@
 
 All keys of a customer, and the due-set that the customer is due in, carry one hash tag ``{bNN}``: they
 share a slot, so that counting usage and marking it due are one step on a cluster as well. The Lua
-scripts are given the customer's key and build the others from it; ``tests/billing/test_ledger_keys.py``
+scripts are given the customer's key and build the others from it; ``tests/billing/ledger/test_keys.py``
 holds the two spellings together.
 """
 

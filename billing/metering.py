@@ -14,9 +14,9 @@ from billing.cache import kept, tags
 from billing.changes import Change, ChangeReason
 from billing.errors import ErrorCode, Overloaded, StripeRejected, Unavailable
 from billing.ledger import DeltaOutcome
-from billing.records import CustomerRecord
 from billing.reported import Rejection, ReportedDelta, checked, invalid
 from billing.services import Services
+from billing.stripe_api.records import CustomerRecord
 from billing.usage import CustomerId, Price, UsageDelta
 
 MAX_BATCH = 10_000

@@ -14,16 +14,16 @@ from billing.audit import AuditLog
 from billing.budget import Budget
 from billing.budget.policy import BudgetPolicy
 from billing.cache import Cache, open_cache
-from billing.catalogue import Catalogue
+from billing.cache.line_places import LinePlaces
 from billing.changes import Changes, open_changes
 from billing.errors import LedgerUnavailable
 from billing.inbox import Inbox
 from billing.ledger import Ledger, LedgerPolicy
-from billing.line_places import LinePlaces
+from billing.ledger.syncs import Syncs
 from billing.servers import server, servers
 from billing.settings import Environment, Settings, SettingsRefused
 from billing.stripe_api import StripeApi
-from billing.syncs import Syncs
+from billing.stripe_api.catalogue import Catalogue
 from billing.wakeups import Wakeups, open_wakeups
 
 log = structlog.get_logger(__name__)

@@ -5,9 +5,9 @@ from enum import StrEnum
 
 import strawberry
 
-from billing.records import InvoiceRecord
-from billing.seen import DRAFT
-from billing.snapshot import Snapshot
+from billing.draft.seen import DRAFT
+from billing.draft.snapshot import Snapshot
+from billing.stripe_api.records import InvoiceRecord
 from resolvers.context import Context
 from resolvers.drift import drifted
 from schema.types.describing import graphql_enum, graphql_type

@@ -5,7 +5,7 @@
 from decimal import Decimal
 
 import billing.ledger
-from billing.bill import bill
+from billing.draft.bill import bill
 from billing.errors import ErrorCode, Refused
 from billing.ledger import NewAdjustment
 from billing.money import plain

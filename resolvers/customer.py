@@ -8,7 +8,7 @@ import strawberry
 
 from billing.errors import ErrorCode, Refused
 from billing.pages import Window
-from billing.records import CustomerRecord
+from billing.stripe_api.records import CustomerRecord
 from billing.usage import CustomerId
 from resolvers.adjustment import Adjustment
 from resolvers.audit import AuditEntry

@@ -8,13 +8,13 @@ from http import HTTPStatus
 
 import strawberry
 
-import billing.bill
-from billing.bill import drift
+import billing.draft.bill
 from billing.budget import Lane
+from billing.draft.bill import drift
+from billing.draft.seen import SeenInvoice, lines_are_complete
+from billing.draft.snapshot import PeriodState, Snapshot
 from billing.errors import StripeRejected
-from billing.seen import SeenInvoice, lines_are_complete
 from billing.services import Services
-from billing.snapshot import PeriodState, Snapshot
 from billing.usage import CustomerId
 from resolvers.context import Info
 from resolvers.links import dashboard
@@ -103,7 +103,7 @@ async def unsealed(services: Services, customer: CustomerId) -> list[Snapshot]:
     return [each for each in found if each.state is not PeriodState.SEALED]
 
 
-async def drifted(services: Services, snapshot: Snapshot) -> list[billing.bill.DriftLine]:
+async def drifted(services: Services, snapshot: Snapshot) -> list[billing.draft.bill.DriftLine]:
     """The lines that differ; reads the invoice from Stripe, past the cache.
 
     What a sync is writing right now stands neither as it was nor as it will be.

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from uuid import uuid4
 
 from billing.budget import Lane
+from billing.draft.marks import OUR_KEYS
 from billing.errors import ErrorCode, Refused
-from billing.marks import OUR_KEYS
-from billing.records import InvoiceRecord
+from billing.stripe_api.records import InvoiceRecord
 from billing.usage import CustomerId, Period
 from resolvers.actions import InvoiceBlocker, finalize_blockers
 from resolvers.audit import Act

@@ -4,8 +4,8 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 
 from billing.budget import Lane
-from billing.effects import customer_of
 from billing.errors import ErrorCode, Refused, StripeRejected
+from billing.inbox.effects import customer_of
 from resolvers.adjustment import Adjustment
 from resolvers.context import Context, Role
 from resolvers.customer import Customer

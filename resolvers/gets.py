@@ -7,7 +7,12 @@ from typing import Any, NamedTuple
 from billing.cache import Shape, kept, tags
 from billing.cache.tags import Entry
 from billing.pages import Page, Window
-from billing.records import CustomerRecord, InvoiceRecord, LineRecord, PaymentMethodRecord
+from billing.stripe_api.records import (
+    CustomerRecord,
+    InvoiceRecord,
+    LineRecord,
+    PaymentMethodRecord,
+)
 
 Body = Mapping[str, Any]
 Keep = Callable[[Body], Any]

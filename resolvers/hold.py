@@ -4,7 +4,7 @@ from datetime import datetime
 
 import strawberry
 
-import billing.snapshot
+import billing.draft.snapshot
 from resolvers.moments import moment
 from schema.types.describing import graphql_type
 
@@ -18,6 +18,6 @@ class BillingHold:
     since: datetime = strawberry.field(description="Since when.")
 
     @classmethod
-    def of(cls, hold: billing.snapshot.Hold) -> "BillingHold":
+    def of(cls, hold: billing.draft.snapshot.Hold) -> "BillingHold":
         """*hold* as clients see it."""
         return cls(reason=hold.reason, by=hold.by, since=moment(hold.since_ms))

@@ -3,7 +3,7 @@
 # ruff: noqa: A002 the contract calls the argument `input`
 
 from billing.budget import Lane
-from billing.snapshot import Hold
+from billing.draft.snapshot import Hold
 from billing.usage import CustomerId
 from resolvers.audit import Act
 from resolvers.context import Info

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import strawberry
 
-from billing.records import InvoiceRecord
+from billing.stripe_api.records import InvoiceRecord
 from resolvers.actions import InvoiceAction, actions
 from resolvers.context import Context, Info
 from resolvers.invoice_line import InvoiceLine

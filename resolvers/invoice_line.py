@@ -6,7 +6,7 @@ from decimal import Decimal
 import strawberry
 
 from billing.pages import Window
-from billing.records import InvoiceRecord, LineRecord
+from billing.stripe_api.records import InvoiceRecord, LineRecord
 from resolvers.context import Context, Info
 from resolvers.links import dashboard
 from resolvers.loaders import PageOf

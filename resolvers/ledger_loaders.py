@@ -5,10 +5,10 @@ from decimal import Decimal
 from functools import cached_property
 
 from billing.budget import Lane
+from billing.draft.snapshot import Hold, Snapshot
 from billing.ledger.reading import Dimension
+from billing.ledger.syncs import Sync
 from billing.services import Services
-from billing.snapshot import Hold, Snapshot
-from billing.syncs import Sync
 from billing.usage import CustomerId, LineKey, Period, Price
 from resolvers.loading import Loader
 from resolvers.reading import Cost, Footprint, Reading

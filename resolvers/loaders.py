@@ -14,7 +14,12 @@ import msgspec
 
 from billing.cache.memory import Cached, Source
 from billing.pages import Page, Window
-from billing.records import CustomerRecord, InvoiceRecord, LineRecord, PaymentMethodRecord
+from billing.stripe_api.records import (
+    CustomerRecord,
+    InvoiceRecord,
+    LineRecord,
+    PaymentMethodRecord,
+)
 from resolvers import gets
 from resolvers.ledger_loaders import LedgerLoaders
 from resolvers.loading import Loader

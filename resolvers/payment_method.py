@@ -2,7 +2,7 @@
 
 import strawberry
 
-from billing.records import PaymentMethodRecord
+from billing.stripe_api.records import PaymentMethodRecord
 from resolvers.context import Context, Info
 from resolvers.links import dashboard
 from resolvers.loaders import Loaded

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import strawberry
 
-import billing.snapshot
-from billing.bill import Usage, bill, usage_by, usage_by_sku
+import billing.draft.snapshot
+from billing.draft.bill import Usage, bill, usage_by, usage_by_sku
+from billing.draft.snapshot import Snapshot
 from billing.ledger.reading import Dimension
-from billing.snapshot import Snapshot
 from billing.usage import LineKey, Price
 from resolvers.context import Info
 from resolvers.invoice import Invoice
@@ -172,9 +172,9 @@ DIMENSIONS: Mapping[UsageDimension, Dimension] = {
     UsageDimension.ORGANIZATION: "organization",
 }
 STATES = {
-    billing.snapshot.PeriodState.OPEN: PeriodState.OPEN,
-    billing.snapshot.PeriodState.CLOSING: PeriodState.CLOSING,
-    billing.snapshot.PeriodState.SEALED: PeriodState.CLOSED,
+    billing.draft.snapshot.PeriodState.OPEN: PeriodState.OPEN,
+    billing.draft.snapshot.PeriodState.CLOSING: PeriodState.CLOSING,
+    billing.draft.snapshot.PeriodState.SEALED: PeriodState.CLOSED,
 }
 
 

@@ -5,9 +5,9 @@ from decimal import Decimal
 
 import strawberry
 
-from billing.bill import bill, preview
-from billing.snapshot import PlannedLine as Planned
-from billing.snapshot import Snapshot
+from billing.draft.bill import bill, preview
+from billing.draft.snapshot import PlannedLine as Planned
+from billing.draft.snapshot import Snapshot
 from billing.usage import LineKey, Price
 from resolvers.context import Info
 from resolvers.links import dashboard

@@ -7,10 +7,10 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-import billing.syncs
+import billing.ledger.syncs
 from billing.budget import Lane
+from billing.draft.marks import OUR_KEYS
 from billing.errors import ErrorCode, Refused
-from billing.marks import OUR_KEYS
 from billing.usage import CustomerId
 from resolvers.context import Context, Info
 from resolvers.finding import must_find_customer
@@ -60,7 +60,7 @@ def _check_way_back(url: str) -> None:
         )
 
 
-async def _synced(context: Context, customer: CustomerId) -> billing.syncs.Sync | None:
+async def _synced(context: Context, customer: CustomerId) -> billing.ledger.syncs.Sync | None:
     """The sync after which Stripe shows everything, as far as it got in time."""
     snapshot = await context.loaders.snapshot.load(customer)
     if snapshot.up_to_date or snapshot.hold:

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import strawberry
 
+from billing.draft.snapshot import Snapshot
 from billing.money import plain
-from billing.snapshot import Snapshot
 from billing.usage import Price, adjustment_line
 from resolvers.audit import Act
 from resolvers.context import Info

@@ -6,7 +6,7 @@ from typing import Annotated
 import strawberry
 
 from billing.inbox.events import EventStatus
-from billing.syncs import SyncStatus
+from billing.ledger.syncs import SyncStatus
 from resolvers.audit import AuditEntry
 from resolvers.context import Info
 from resolvers.customer import CUSTOMERS, Customer, customers_page

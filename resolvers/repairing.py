@@ -5,8 +5,8 @@
 from collections.abc import Sequence
 
 from billing.budget import Lane
+from billing.draft.snapshot import Snapshot
 from billing.services import Services
-from billing.snapshot import Snapshot
 from resolvers.audit import Act
 from resolvers.context import Info
 from resolvers.drift import drifted, unsealed

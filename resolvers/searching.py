@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from billing.budget import Lane
 from billing.cache.memory import Source
 from billing.pages import Page, Window
-from billing.records import CustomerRecord
+from billing.stripe_api.records import CustomerRecord
 from resolvers.context import Context, Info
 from resolvers.customer import Customer, customers_page
 from resolvers.finding import ID_FORM, find_customer

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from billing.snapshot import Snapshot
+from billing.draft.snapshot import Snapshot
 from billing.usage import LineKey, Price
 
 

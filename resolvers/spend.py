@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import strawberry
 
 from billing.pages import Window
-from billing.records import InvoiceRecord
+from billing.stripe_api.records import InvoiceRecord
 from billing.usage import CustomerId, Period
 from resolvers.context import Context
 from resolvers.loaders import PageOf

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import strawberry
 
-import billing.syncs
-from billing.snapshot import Snapshot
-from billing.syncs import SyncStatus
+import billing.ledger.syncs
+from billing.draft.snapshot import Snapshot
+from billing.ledger.syncs import SyncStatus
 from resolvers.context import Context, Info
 from resolvers.invoice import Invoice
 from resolvers.links import dashboard
@@ -88,7 +88,7 @@ class SyncFailure:
         return dashboard(info.context, "logs", self.request_id) if self.request_id else None
 
     @classmethod
-    def of(cls, failure: billing.syncs.SyncFailure) -> "SyncFailure":
+    def of(cls, failure: billing.ledger.syncs.SyncFailure) -> "SyncFailure":
         """*failure* as clients see it."""
         return cls(code=failure.code, message=failure.message, request_id=failure.request_id)
 
@@ -98,7 +98,7 @@ class Sync(Node):
     """One flush of one customer's accumulated deltas into Stripe."""
 
     id: strawberry.ID = strawberry.field(description="Ours: `sync_…`.")
-    record: strawberry.Private[billing.syncs.Sync]
+    record: strawberry.Private[billing.ledger.syncs.Sync]
     status: SyncStatus = strawberry.field(description="How far it has come.")
     trigger: SyncTrigger = strawberry.field(description="Why it was made.")
     requested_at: datetime = strawberry.field(
@@ -149,7 +149,7 @@ class Sync(Node):
         return cls.of(record) if record else None
 
     @classmethod
-    def of(cls, record: billing.syncs.Sync) -> "Sync":
+    def of(cls, record: billing.ledger.syncs.Sync) -> "Sync":
         """*record* as clients see it."""
         failure = record.failure
         return cls(
@@ -196,7 +196,7 @@ class SyncState:
         return maybe_moment(await info.context.loaders.due_ms.load(place))
 
     @classmethod
-    def of(cls, snapshot: Snapshot, last: billing.syncs.Sync | None) -> "SyncState":
+    def of(cls, snapshot: Snapshot, last: billing.ledger.syncs.Sync | None) -> "SyncState":
         """What the ledger (*snapshot*) and the *last* sync say together."""
         return cls(
             snapshot=snapshot,
@@ -208,7 +208,7 @@ class SyncState:
         )
 
 
-def _status(snapshot: Snapshot, last: billing.syncs.Sync | None) -> CustomerSyncStatus:
+def _status(snapshot: Snapshot, last: billing.ledger.syncs.Sync | None) -> CustomerSyncStatus:
     if snapshot.hold is not None:
         return CustomerSyncStatus.HELD
     if snapshot.stuck is not None:

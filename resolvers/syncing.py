@@ -5,11 +5,11 @@
 import asyncio
 import time
 
-import billing.syncs
+import billing.ledger.syncs
 from billing.budget import Lane
 from billing.changes import Change, ChangeReason
 from billing.errors import ErrorCode, Refused
-from billing.syncs import SyncStatus
+from billing.ledger.syncs import SyncStatus
 from billing.usage import CustomerId
 from resolvers.audit import Act
 from resolvers.context import Context, Info, Role
@@ -67,12 +67,12 @@ async def retry_sync(info: Info, input: RetrySyncInput) -> RetrySyncPayload:
     return RetrySyncPayload(sync=Sync.of(sync))
 
 
-def _words(sync: billing.syncs.Sync) -> dict[str, str | None]:
+def _words(sync: billing.ledger.syncs.Sync) -> dict[str, str | None]:
     failure = sync.failure.code if sync.failure else None
     return {"sync": sync.id, "status": sync.status, "failure": failure}
 
 
-async def _woken(context: Context, was: billing.syncs.Sync) -> billing.syncs.Sync:
+async def _woken(context: Context, was: billing.ledger.syncs.Sync) -> billing.ledger.syncs.Sync:
     """The sync that goes on where *was* stopped; that of a month being closed is its closing's own."""
     ledger = context.services.ledger
     await ledger.wake(was.customer, was.period)
@@ -93,7 +93,7 @@ async def must_not_be_held(context: Context, customer: CustomerId) -> None:
 
 async def request_sync(
     context: Context, customer: CustomerId, trigger: SyncTrigger
-) -> tuple[billing.syncs.Sync, bool]:
+) -> tuple[billing.ledger.syncs.Sync, bool]:
     """A sync that waits for a worker, woken at once, and whether it was waiting before."""
     services, viewer = context.services, context.viewer
     sync, joined = await services.ledger.request_sync(customer, trigger, by=viewer.subject)
@@ -105,8 +105,8 @@ async def request_sync(
 
 
 async def finished(
-    context: Context, sync: billing.syncs.Sync, patience: float
-) -> billing.syncs.Sync:
+    context: Context, sync: billing.ledger.syncs.Sync, patience: float
+) -> billing.ledger.syncs.Sync:
     """*sync* once it has succeeded or failed, or as it stands after *patience* seconds."""
     until = time.monotonic() + patience
     while sync.status not in FINISHED and time.monotonic() < until:

@@ -24,8 +24,8 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from billing.cache.tick import Tick
-from billing.effects import NotAnEvent, Notice
 from billing.errors import Unavailable
+from billing.inbox.effects import NotAnEvent, Notice
 from billing.intake import take_in
 from billing.services import Services
 from billing.stripe_api import API_VERSION

@@ -16,7 +16,7 @@ from uuid import uuid4
 import structlog
 
 from billing.budget import Lane, Unshared
-from billing.effects import EFFECTS
+from billing.inbox.effects import EFFECTS
 from billing.settings import load_stripe_settings
 from billing.stripe_api import API_VERSION, StripeApi
 

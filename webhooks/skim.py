@@ -1,4 +1,4 @@
-"""Reads of an event what `billing.effects` asks for, and passes over the rest of it, which is most.
+"""Reads of an event what `billing.inbox.effects` asks for, and passes over the rest of it, which is most.
 
 A flood is mostly this: building all that Stripe shows of an invoice costs three times as much.
 """

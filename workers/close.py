@@ -9,9 +9,9 @@ from typing import Protocol
 
 import structlog
 
-from billing import carry, flights
-from billing.seen import VOID
-from billing.snapshot import Snapshot
+from billing.draft import carry, flights
+from billing.draft.seen import VOID
+from billing.draft.snapshot import Snapshot
 from billing.usage import CustomerId, Period
 from workers.run import Run
 from workers.steps import (

@@ -14,8 +14,8 @@ from typing import Any
 import structlog
 
 from billing.budget import Lane
-from billing.effects import NotAnEvent, Notice
 from billing.errors import StripeRejected
+from billing.inbox.effects import NotAnEvent, Notice
 from billing.intake import take_in
 from billing.services import Services, open_services
 from billing.settings import load_settings

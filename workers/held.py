@@ -2,10 +2,10 @@
 
 from contextlib import suppress
 
+from billing.draft.marks import OUR_KEYS
+from billing.draft.seen import DRAFT
+from billing.draft.snapshot import Op, OpKind, PeriodState
 from billing.errors import OutcomeUnknown, StripeRejected
-from billing.marks import OUR_KEYS
-from billing.seen import DRAFT
-from billing.snapshot import Op, OpKind, PeriodState
 from workers.run import Run
 from workers.steps import Ending, FlushOutcome
 

@@ -18,13 +18,13 @@ import structlog
 from billing.budget import Lane
 from billing.cache import tags
 from billing.changes import EVERYBODY, Change, ChangeReason
-from billing.effects import Duty, Notice, customer_of, invoice_of
+from billing.draft.marks import period_of
+from billing.draft.snapshot import PeriodState, Snapshot
 from billing.errors import Refused, StripeRejected, Unavailable
+from billing.inbox.effects import Duty, Notice, customer_of, invoice_of
 from billing.inbox.events import Bundle, EventStatus
 from billing.ledger import Ledger
-from billing.marks import period_of
 from billing.services import Services
-from billing.snapshot import PeriodState, Snapshot
 from billing.usage import CustomerId
 from workers.close import GATEWAY, voided
 

@@ -24,9 +24,9 @@ from arq import ArqRedis, cron, func
 from prometheus_client import start_http_server
 
 from billing.budget import Lane
+from billing.draft.schedule import Schedule
 from billing.keys import SHARDS
 from billing.logs import configure_logging
-from billing.schedule import Schedule
 from billing.services import Services, open_services
 from billing.settings import Settings, load_settings
 from billing.stripe_api import boottime

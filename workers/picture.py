@@ -10,12 +10,12 @@ from typing import Any
 
 import structlog
 
-from billing import bill
 from billing.budget import Lane
+from billing.draft import bill
+from billing.draft.marks import period_of
+from billing.draft.seen import SeenInvoice, lines_are_complete
+from billing.draft.snapshot import Lease, Op, OpKind, PeriodState, Snapshot, StripeLine
 from billing.errors import ErrorCode, Refused, StripeRejected
-from billing.marks import period_of
-from billing.seen import SeenInvoice, lines_are_complete
-from billing.snapshot import Lease, Op, OpKind, PeriodState, Snapshot, StripeLine
 from billing.usage import LineKey, Price
 from workers.ports import FlushPorts
 

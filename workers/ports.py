@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 from billing.budget import Lane
 from billing.changes import Change
-from billing.schedule import AT_ONCE, Schedule
-from billing.snapshot import Flight, Hold, Lease, Op, Snapshot, StripeLine
+from billing.draft.schedule import AT_ONCE, Schedule
+from billing.draft.snapshot import Flight, Hold, Lease, Op, Snapshot, StripeLine
+from billing.ledger.syncs import SyncFailure, SyncOutcome
 from billing.stripe_api import Answer
-from billing.syncs import SyncFailure, SyncOutcome
 from billing.usage import CustomerId, LineKey, Period, Price
 
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from billing import marks, plan
+from billing.draft import marks, plan
+from billing.draft.seen import SeenInvoice, lines_are_complete
+from billing.draft.snapshot import Flight, Op, OpKind, StripeLine
 from billing.errors import KeyExpired, OutcomeUnknown, StripeBusy, StripeRejected
-from billing.seen import SeenInvoice, lines_are_complete
-from billing.snapshot import Flight, Op, OpKind, StripeLine
 from billing.stripe_api import Answer
 from billing.usage import LineKey
 from workers.picture import GONE, REPLAN, Picture

@@ -6,11 +6,11 @@ Every step either moves something and answers None (decide again), or answers th
 from dataclasses import dataclass
 from enum import StrEnum
 
-from billing import flights, plan
+from billing.draft import flights, plan
+from billing.draft.seen import SeenInvoice
+from billing.draft.snapshot import PlannedLine
 from billing.errors import StripeRejected
-from billing.seen import SeenInvoice
-from billing.snapshot import PlannedLine
-from billing.syncs import SyncFailure
+from billing.ledger.syncs import SyncFailure
 from billing.usage import LineKey
 from workers.run import Run
 

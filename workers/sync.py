@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from billing import plan
 from billing.budget import Lane
 from billing.cache import tags
 from billing.changes import Change, ChangeReason
+from billing.draft import plan
+from billing.draft.snapshot import PeriodState, Snapshot
 from billing.errors import LeaseLost, Leaving, StripeRejected, Unavailable
-from billing.snapshot import PeriodState, Snapshot
-from billing.syncs import SyncFailure, SyncOutcome, SyncStatus
+from billing.ledger.syncs import SyncFailure, SyncOutcome, SyncStatus
 from billing.usage import CustomerId, Period
 from workers.close import closing_step
 from workers.held import held_step, is_held

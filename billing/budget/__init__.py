@@ -1,7 +1,7 @@
 """The Stripe budget: one allowance of calls, shared by every process.
 
-``Budget`` (in ``budget``) admits; ``passage`` says in whose lane and how it ended, ``policy`` what may
-be admitted, ``shared`` asks the scripts in ``scripts`` over the keys that ``state`` names and reads, and
+``Budget`` (in ``budget``) admits a ``call``; ``passage`` says in whose lane and how it ended, ``policy`` what
+may be admitted, ``shared`` asks the scripts in ``scripts`` over the keys that ``state`` names and reads, and
 ``alone`` is what a process does when Redis cannot be reached, and a command that has none.
 """
 

@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 
 import structlog
 
+from billing.budget.call import Call
 from billing.budget.passage import Lane, Passage
-from billing.stripe_endpoints import Call
 
 log = structlog.get_logger(__name__)
 

@@ -24,12 +24,12 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from billing.budget.alone import Alone
+from billing.budget.call import Call
 from billing.budget.passage import CallOutcome, Lane, Passage
 from billing.budget.policy import BudgetPolicy
 from billing.budget.shared import Shared
 from billing.budget.state import BudgetState, read_state, read_waiting
 from billing.errors import Leaving, Overloaded
-from billing.stripe_endpoints import Call
 
 UNREACHABLE = (RedisError, OSError)
 

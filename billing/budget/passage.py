@@ -4,7 +4,7 @@ import secrets
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from billing.stripe_endpoints import Call
+from billing.budget.call import Call
 
 
 class Lane(StrEnum):

@@ -3,7 +3,8 @@
 ``Cache`` (in ``cache``) reads and forgets; ``loading`` is what it does when it has nothing valid, ``policy``
 how long things last. ``tags`` names what can change and ``kept`` what is kept of it; ``memory`` and
 ``answers`` keep values in the process, ``server`` in Redis by the scripts in ``scripts``, as ``envelopes``;
-``looks`` is what they say to each other. ``tick``, ``turns`` and ``lru`` know nothing of billing.
+``looks`` is what they say to each other. ``line_places`` remembers which invoice a line is on. ``tick``, ``turns``
+and ``lru`` know nothing of billing.
 """
 
 from billing.cache.cache import Cache, open_cache

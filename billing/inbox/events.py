@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-from billing.effects import Notice
+from billing.inbox.effects import Notice
 from billing.usage import CustomerId, Period
 
 NOTICE_FIELDS = ("type", "object_id", "customer", "invoice", "period")

@@ -18,8 +18,8 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
 from billing import keys
-from billing.effects import Notice
 from billing.errors import LedgerUnavailable
+from billing.inbox.effects import Notice
 from billing.inbox.events import (
     FINISHED,
     NOTICE_FIELDS,

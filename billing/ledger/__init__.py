@@ -2,8 +2,8 @@
 
 ``Ledger`` is one object with four doors: ``recording`` (usage comes in), ``flushing`` (workers tell
 Stripe), ``support`` (corrections and holds) and ``reading``. Each change of state is one Lua script in
-``scripts``; ``server`` runs them, ``wire`` turns what they keep into snapshots,
-``health`` says what an acknowledgement is worth.
+``scripts``; ``server`` runs them, ``wire`` turns what they keep into snapshots, ``syncs``
+reads what became of each flush, ``health`` says what an acknowledgement is worth.
 """
 
 from billing.ledger.flushing import Flushing, Held

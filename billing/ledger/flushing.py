@@ -10,12 +10,12 @@ from decimal import Decimal
 from typing import Any
 
 from billing import keys
+from billing.draft.snapshot import Flight, Lease, Snapshot, StripeLine
 from billing.ledger.door import Door
 from billing.ledger.quantities import as_text
 from billing.ledger.server import Call
+from billing.ledger.syncs import SyncFailure, SyncOutcome, SyncStatus, sync_id
 from billing.ledger.wire import flight_json, lines_json, snapshot_of
-from billing.snapshot import Flight, Lease, Snapshot, StripeLine
-from billing.syncs import SyncFailure, SyncOutcome, SyncStatus, sync_id
 from billing.usage import CustomerId, LineKey, Period
 
 LEASE_MS = 60_000

@@ -7,11 +7,11 @@ from decimal import Decimal
 from typing import Literal
 
 from billing import keys
+from billing.draft.snapshot import Snapshot
 from billing.ledger.door import Door
 from billing.ledger.server import Call
+from billing.ledger.syncs import Sync, sync_of
 from billing.ledger.wire import snapshot_of
-from billing.snapshot import Snapshot
-from billing.syncs import Sync, sync_of
 from billing.usage import CustomerId, LineKey, Period
 
 Dimension = Literal["app", "region", "organization"]

@@ -6,12 +6,12 @@ from decimal import Decimal
 import orjson
 
 from billing import keys
+from billing.draft.snapshot import Hold
 from billing.errors import ErrorCode, Refused
 from billing.ledger.door import Door
 from billing.ledger.quantities import OutOfRange, as_text
 from billing.ledger.wire import hold_of, hold_said, hold_text
 from billing.pages import Page
-from billing.snapshot import Hold
 from billing.usage import CustomerId, LineKey, Period, Price, adjustment_line
 
 

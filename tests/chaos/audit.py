@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 
 from billing import keys
+from billing.draft.snapshot import PeriodState
 from billing.ledger import Ledger
+from billing.ledger.syncs import SyncStatus
 from billing.redis_reply import reply
-from billing.snapshot import PeriodState
-from billing.syncs import SyncStatus
 from billing.usage import CustomerId
 from tests.chaos.parts import LOOK_SECONDS, Installation
 from tests.chaos.reporters import CENTS, CUSTOMERS, FEW, SUMS, Books, asked

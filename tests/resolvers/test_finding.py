@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from pydantic import SecretStr
 
-from billing.effects import Notice
+from billing.draft.snapshot import Op, OpKind
+from billing.inbox.effects import Notice
 from billing.ledger import NewAdjustment
-from billing.snapshot import Op, OpKind
 from billing.usage import CustomerId
 from resolvers.context import Viewer
 from tests.resolvers.conftest import SOMEBODY_ELSE, SUPPORT, Desk, panel_of

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from billing.effects import Notice
+from billing.inbox.effects import Notice
 from billing.inbox.events import EventStatus
 from billing.usage import CustomerId
 from tests.resolvers.conftest import SUPPORT, Desk, panel_of

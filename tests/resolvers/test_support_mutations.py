@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from billing.effects import Notice
+from billing.draft.snapshot import PeriodState
+from billing.inbox.effects import Notice
 from billing.inbox.events import EventStatus
-from billing.snapshot import PeriodState
-from billing.syncs import SyncStatus
+from billing.ledger.syncs import SyncStatus
 from billing.usage import CustomerId, Period
 from billing.wakeups import QUEUE
 from tests.resolvers.conftest import SUPPORT, Desk, panel_of

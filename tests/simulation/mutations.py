@@ -20,7 +20,7 @@ from typing import Any
 
 import structlog
 
-from billing import carry, flights, plan
+from billing.draft import carry, flights, plan
 from billing.errors import KeyExpired, OutcomeUnknown
 from billing.ledger import Ledger, recording, server
 from tests.simulation.machine import Machine

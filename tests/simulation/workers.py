@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from billing.draft.snapshot import Op
 from billing.errors import KeyExpired, OutcomeUnknown, StripeBusy, StripeRejected
-from billing.snapshot import Op
 from billing.stripe_api import Answer
 from billing.usage import CustomerId, Period, Price
 from tests.simulation.stripe_model import Refusal, Reply, Request

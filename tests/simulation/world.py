@@ -13,8 +13,8 @@ from random import Random
 from redis.asyncio import Redis
 
 from billing import keys
+from billing.draft.snapshot import Op, OpKind
 from billing.ledger import DeltaOutcome, Ledger, LedgerPolicy
-from billing.snapshot import Op, OpKind
 from billing.usage import CustomerId, Period, Price, UsageDelta
 from tests.simulation.machine import SHARDS, Machine
 from tests.simulation.oracle import Oracle

@@ -4,9 +4,9 @@ from decimal import Decimal
 from typing import Any
 
 from billing.budget import Lane
+from billing.draft.snapshot import Snapshot
 from billing.ledger import NewAdjustment
 from billing.metering import record_usage
-from billing.snapshot import Snapshot
 from billing.usage import CustomerId, Period
 from tests.support.hearing import World
 from tests.support.shop import delta

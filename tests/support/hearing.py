@@ -13,9 +13,9 @@ import uvicorn
 from starlette.applications import Starlette
 
 from billing.budget import Lane
+from billing.draft.snapshot import Snapshot
 from billing.metering import record_usage
 from billing.services import Services
-from billing.snapshot import Snapshot
 from billing.usage import CustomerId, Period
 from tests.support.shop import Shop, delta
 from tests.support.stripe_sandbox import StripeSandbox

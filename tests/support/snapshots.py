@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from billing.seen import REST, SeenInvoice
-from billing.snapshot import PeriodState, PlannedLine, Snapshot, StripeLine
+from billing.draft.seen import REST, SeenInvoice
+from billing.draft.snapshot import PeriodState, PlannedLine, Snapshot, StripeLine
 from billing.usage import CustomerId, LineKey, Period, Price
 
 NOVEMBER = Period(2026, 11)

@@ -20,8 +20,8 @@ from starlette.applications import Starlette
 
 from billing.cache import open_cache, tags
 from billing.cache.tags import Entry
-from billing.effects import Notice
 from billing.inbox import Inbox
+from billing.inbox.effects import Notice
 from billing.inbox.events import EventStatus
 from billing.pages import Window
 from tests.support.hearing import hearing

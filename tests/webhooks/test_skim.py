@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from billing.effects import NotAnEvent, Notice
+from billing.inbox.effects import NotAnEvent, Notice
 from tests.webhooks.conftest import invoice_event
 from webhooks.skim import skim
 

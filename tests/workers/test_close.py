@@ -8,9 +8,9 @@ from redis.asyncio import Redis
 
 from billing import keys
 from billing.budget import Lane
-from billing.effects import Notice
+from billing.draft.snapshot import PeriodState
+from billing.inbox.effects import Notice
 from billing.metering import record_usage
-from billing.snapshot import PeriodState
 from billing.usage import CustomerId, LineKey, Period
 from tests.support.account import Account
 from tests.support.hearing import World

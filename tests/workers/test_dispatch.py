@@ -7,10 +7,10 @@ from typing import Any
 from redis.asyncio import Redis
 
 from billing.budget import Budget, Lane
+from billing.budget.call import Call
 from billing.budget.policy import Allowance, BudgetPolicy
 from billing.ledger import Ledger
 from billing.redis_reply import reply
-from billing.stripe_endpoints import Call
 from billing.wakeups import QUEUE
 from tests.support.hearing import World, due
 from tests.support.system import until

@@ -9,12 +9,12 @@ import pytest
 
 from billing.budget import Lane
 from billing.cache import tags
+from billing.draft.snapshot import PeriodState
 from billing.errors import Unavailable
 from billing.inbox.events import EventStatus
 from billing.intake import replay
 from billing.services import Services
 from billing.settings import Settings
-from billing.snapshot import PeriodState
 from billing.stripe_api import StripeApi
 from billing.wakeups import SWEEP, open_wakeups
 from tests.support.hearing import World

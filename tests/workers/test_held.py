@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from billing.draft.snapshot import Flight, Lease
 from billing.ledger import Ledger
 from billing.metering import record_usage
-from billing.snapshot import Flight, Lease
 from billing.usage import CustomerId, Period
 from tests.support.account import Account
 from tests.support.hearing import World

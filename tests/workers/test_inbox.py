@@ -11,16 +11,16 @@ from redis.asyncio import Redis
 from billing.budget import Lane
 from billing.cache import open_cache, tags
 from billing.changes import ChangeReason
-from billing.effects import Notice
+from billing.draft.snapshot import PeriodState
 from billing.errors import StripeRejected
 from billing.inbox import Inbox, InboxPolicy
+from billing.inbox.effects import Notice
 from billing.inbox.events import EventStatus
 from billing.keys import SHARDS
 from billing.ledger import Ledger
+from billing.ledger.syncs import SyncFailure
 from billing.metering import record_usage
 from billing.pages import Window
-from billing.snapshot import PeriodState
-from billing.syncs import SyncFailure
 from billing.usage import CustomerId
 from tests.support.hearing import World, this_month
 from tests.support.shop import delta

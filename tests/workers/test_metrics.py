@@ -12,11 +12,11 @@ from redis.asyncio import Redis
 from starlette.applications import Starlette
 
 from billing.budget import Budget, CallOutcome, Lane
+from billing.budget.call import Call
 from billing.budget.policy import BudgetPolicy
 from billing.keys import SHARDS
 from billing.services import Services
 from billing.settings import Settings
-from billing.stripe_endpoints import Call
 from gateway.fleet import FRESH_SECONDS
 from gateway.telemetry import metrics_route
 from tests.support.hearing import World, due

