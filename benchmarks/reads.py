@@ -39,7 +39,7 @@ from billing.pages import Window
 from billing.services import Services, open_services
 from billing.settings import Settings
 from billing.stripe_api import StripeApi
-from resolvers.loaders import InvoicesOf, Loaders, PageOf
+from resolvers.loading.loaders import InvoicesOf, Loaders, PageOf
 from tests.support.shop import Shop, delta
 from tests.support.stripe_sandbox import start_sandbox
 from tests.support.system import System, until

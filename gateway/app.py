@@ -24,7 +24,7 @@ from billing.services import open_services
 from billing.settings import Environment, Settings, SettingsRefused, load_settings
 from gateway.ahead import Ahead
 from gateway.auth import KeySet, Tokens
-from gateway.authority import authority, explain
+from gateway.authenticate import authenticator, explain
 from gateway.cost_report import billing_report
 from gateway.drain import heard
 from gateway.edge_store import EdgeStore
@@ -36,10 +36,10 @@ from gateway.graphql.persisted import PersistedDocuments
 from gateway.graphql.view import GraphQLView
 from gateway.health import health_routes
 from gateway.kept_answers import KeptAnswers
-from gateway.pages import pages
 from gateway.refusal import HttpRefusal
 from gateway.telemetry import Telemetry, metrics_route
 from gateway.usage_door import usage_route
+from gateway.web_pages import web_pages
 from schema.root import build_schema
 from webhooks.endpoint import webhook_route
 
@@ -74,7 +74,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         webhooks,
         *health_routes(ending),
         metrics_route(),
-        *pages(panel=settings.environment is Environment.DEVELOPMENT),
+        *web_pages(panel=settings.environment is Environment.DEVELOPMENT),
     ]
     return app
 
@@ -119,7 +119,7 @@ def _view(
     core = schema._schema  # noqa: SLF001 Strawberry shows graphql-core's schema nowhere else
     return GraphQLView(
         Operations(schema, Admission(core, Limits(), store, persisted), explain, billing_report),
-        authority(app, tokens, settings),
+        authenticator(app, tokens, settings),
         ending=ending,
         keeper=kept,
         allowed_origins=_origins(settings),

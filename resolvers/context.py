@@ -9,9 +9,9 @@ from graphql import GraphQLError
 
 from billing.budget import Lane
 from billing.services import Services
-from resolvers.loaders import Loaders
-from resolvers.reading import Cost
-from resolvers.selection import asks_for
+from resolvers.loading.loaders import Loaders
+from resolvers.loading.reading import Cost
+from resolvers.loading.selection import asks_for
 from schema.types.describing import graphql_enum
 
 

@@ -6,14 +6,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from billing.budget import Lane
 from billing.errors import ErrorCode, Refused, StripeRejected
 from billing.inbox.effects import customer_of
-from resolvers.adjustment import Adjustment
 from resolvers.context import Context, Role
-from resolvers.customer import Customer
-from resolvers.invoice import Invoice
-from resolvers.invoice_line import InvoiceLine
-from resolvers.payment_method import PaymentMethod
-from resolvers.sync import Sync
-from resolvers.webhook_event import WebhookEvent
+from resolvers.nouns.adjustment import Adjustment
+from resolvers.nouns.customer import Customer
+from resolvers.nouns.invoice import Invoice
+from resolvers.nouns.invoice_line import InvoiceLine
+from resolvers.nouns.payment_method import PaymentMethod
+from resolvers.nouns.sync import Sync
+from resolvers.nouns.webhook_event import WebhookEvent
 from schema.types.node import Node
 
 # Ids end up in Stripe's paths and in Redis keys: nothing but what Stripe and we ourselves make of them.

@@ -2,10 +2,10 @@
 
 import strawberry
 
-from resolvers.adjusting import adjust_usage
-from resolvers.finalizing import finalize_invoice
-from resolvers.holding import hold_billing, release_billing
-from resolvers.payloads import (
+from resolvers.acts.adjusting import adjust_usage
+from resolvers.acts.finalizing import finalize_invoice
+from resolvers.acts.holding import hold_billing, release_billing
+from resolvers.acts.payloads import (
     AdjustUsagePayload,
     CreatePortalSessionPayload,
     FinalizeInvoicePayload,
@@ -19,12 +19,12 @@ from resolvers.payloads import (
     SweepWebhookEventsPayload,
     SyncBillingPayload,
 )
-from resolvers.portal import create_portal_session
-from resolvers.previewing import preview_sync
-from resolvers.repairing import repair_drift
-from resolvers.replaying import replay_webhook_event, sweep_webhook_events
-from resolvers.syncing import retry_sync, sync_billing
-from resolvers.usage import record_usage
+from resolvers.acts.portal import create_portal_session
+from resolvers.acts.previewing import preview_sync
+from resolvers.acts.recording import record_usage
+from resolvers.acts.repairing import repair_drift
+from resolvers.acts.replaying import replay_webhook_event, sweep_webhook_events
+from resolvers.acts.syncing import retry_sync, sync_billing
 from schema.types.describing import graphql_type
 
 

@@ -7,16 +7,16 @@ import strawberry
 
 from billing.inbox.events import EventStatus
 from billing.ledger.syncs import SyncStatus
-from resolvers.audit import AuditEntry
 from resolvers.context import Info
-from resolvers.customer import CUSTOMERS, Customer, customers_page
 from resolvers.finding import find, find_customer
-from resolvers.invoice import Invoice
+from resolvers.nouns.audit import AuditEntry
+from resolvers.nouns.customer import CUSTOMERS, Customer, customers_page
+from resolvers.nouns.invoice import Invoice
+from resolvers.nouns.stripe_budget import StripeBudget
+from resolvers.nouns.sync import Sync
+from resolvers.nouns.viewer import Viewer
+from resolvers.nouns.webhook_event import WebhookEvent
 from resolvers.searching import search_customers
-from resolvers.stripe_budget import StripeBudget
-from resolvers.sync import Sync
-from resolvers.viewer import Viewer
-from resolvers.webhook_event import WebhookEvent
 from schema.types.connections import (
     MOST,
     After,

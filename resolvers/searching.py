@@ -8,10 +8,10 @@ from billing.cache.memory import Source
 from billing.pages import Page, Window
 from billing.stripe_api.records import CustomerRecord
 from resolvers.context import Context, Info
-from resolvers.customer import Customer, customers_page
 from resolvers.finding import ID_FORM, find_customer
-from resolvers.loaders import NOTHING, Customers, Loaded
-from resolvers.selection import page_of
+from resolvers.loading.loaders import NOTHING, Customers, Loaded
+from resolvers.loading.selection import page_of
+from resolvers.nouns.customer import Customer, customers_page
 from schema.types.connections import MOST, Connection, bad_input
 
 SUBSTRING = 3  # Stripe matches parts of a word from this length on

@@ -9,11 +9,11 @@ import strawberry
 from billing.changes import Change, ChangeReason
 from billing.usage import CustomerId
 from resolvers.context import Info
-from resolvers.customer import Customer, customer_of
 from resolvers.finding import find_customer
-from resolvers.invoice import Invoice
-from resolvers.reading import Cost
-from resolvers.sync import Sync
+from resolvers.loading.reading import Cost
+from resolvers.nouns.customer import Customer, customer_of
+from resolvers.nouns.invoice import Invoice
+from resolvers.nouns.sync import Sync
 from schema.types.describing import graphql_enum, graphql_type
 
 CustomerIdArgument = Annotated[

@@ -16,14 +16,14 @@ from graphql import (
 from graphql.type.directives import GraphQLDisableErrorPropagationDirective
 from strawberry.schema.config import StrawberryConfig
 
-from resolvers.adjustment import Adjustment
 from resolvers.authority import enforce
-from resolvers.invoice_line import InvoiceLine
 from resolvers.mutation import Mutation
-from resolvers.payment_method import PaymentMethod
+from resolvers.nouns.adjustment import Adjustment
+from resolvers.nouns.invoice_line import InvoiceLine
+from resolvers.nouns.payment_method import PaymentMethod
+from resolvers.nouns.webhook_event import WebhookEvent
 from resolvers.query import Query
 from resolvers.subscription import Subscription
-from resolvers.webhook_event import WebhookEvent
 from schema.direct import call_directly
 from schema.types.scalars import SCALARS
 

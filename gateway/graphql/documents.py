@@ -24,8 +24,8 @@ from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRul
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
 from gateway.graphql.errors import request_error
+from gateway.graphql.execution_plan import Plans, deciding_variables
 from gateway.graphql.limits import Limits, check_limits, fragments_of
-from gateway.graphql.plans import Plans, deciding_variables
 from gateway.graphql.price import Price, price_of
 
 # The two rules that Strawberry adds to graphql-core's, because its schema says more.

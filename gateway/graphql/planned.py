@@ -28,6 +28,7 @@ from graphql.pyutils import AwaitableOrValue, Path
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from strawberry.types.field import StrawberryField
 
+from gateway.graphql.execution_plan import Call, Chosen, Plan, Plans
 from gateway.graphql.plain_fields import (
     Complete,
     Plain,
@@ -39,7 +40,6 @@ from gateway.graphql.plain_fields import (
     object_,
     values_of,
 )
-from gateway.graphql.plans import Call, Chosen, Plan, Plans
 
 VARYING = (VariableNode, ListValueNode, ObjectValueNode)
 """Values that a variable may stand in."""

@@ -17,7 +17,7 @@ from billing import keys
 from billing.budget import Lane
 from billing.inbox.effects import Notice
 from billing.inbox.events import EventStatus
-from gateway.pages import operations
+from gateway.web_pages import operations
 from tests.browser.conftest import VIEW, Scene
 from tests.support.asking import current_period, synced
 from tests.support.system import until

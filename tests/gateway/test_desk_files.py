@@ -8,7 +8,7 @@ import httpx
 from graphql import OperationDefinitionNode, parse, validate
 from starlette.applications import Starlette
 
-from gateway.pages import DESK, operations, pages
+from gateway.web_pages import DESK, operations, web_pages
 from ide.build import FILES
 from schema.root import build_schema
 
@@ -57,7 +57,7 @@ def test_every_question_says_what_it_is_for_and_fits_the_schema() -> None:
 
 async def test_the_questions_are_served_under_the_pages_own_policy() -> None:
     """With their variables at the defaults that let each run as it is opened."""
-    app = httpx.ASGITransport(app=Starlette(routes=pages(panel=False)))
+    app = httpx.ASGITransport(app=Starlette(routes=web_pages(panel=False)))
     async with httpx.AsyncClient(transport=app, base_url="http://desk") as client:
         answer = await client.get("/graphiql/operations.json")
 

@@ -23,7 +23,7 @@ from gateway.graphql.keeping import KeptResponse
 from gateway.graphql.planned import PlannedExecutor
 from gateway.kept_answers import LEDGER_LIFETIME, KeptAnswers
 from resolvers.context import Context, Role, Viewer
-from resolvers.loaders import Loaders
+from resolvers.loading.loaders import Loaders
 from tests.gateway.serving import serve
 from tests.support.polling import until
 from tests.support.shop import Shop, delta

@@ -26,9 +26,9 @@ from hypothesis import strategies as st
 from strawberry.execution.is_awaitable import optimized_is_awaitable
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
+from gateway.graphql.execution_plan import Plans, deciding_variables
 from gateway.graphql.executor import executor_of
 from gateway.graphql.plain_fields import Plain, plain_of
-from gateway.graphql.plans import Plans, deciding_variables
 
 
 class Colour(Enum):

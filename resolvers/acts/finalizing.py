@@ -1,0 +1,95 @@
+"""Support closes a draft of a month that has ended, without waiting for the worker that would."""
+
+# ruff: noqa: A002 the contract calls the argument `input`
+
+from collections.abc import Mapping, Sequence
+from uuid import uuid4
+
+from billing.budget import Lane
+from billing.draft.marks import OUR_KEYS
+from billing.errors import ErrorCode, Refused
+from billing.stripe_api.records import InvoiceRecord
+from billing.usage import CustomerId, Period
+from resolvers.acts.act import Act
+from resolvers.acts.checking import reasoned
+from resolvers.acts.payloads import FinalizeInvoicePayload
+from resolvers.acts.refusing import refusing
+from resolvers.context import Context, Info
+from resolvers.finding import find, not_found
+from resolvers.nouns.invoice import Invoice
+from resolvers.nouns.invoice_action import InvoiceBlocker, finalize_blockers
+from schema.types.inputs import FinalizeInvoiceInput
+
+PATIENCE = 5.0
+
+REFUSALS: Mapping[InvoiceBlocker, tuple[ErrorCode, str]] = {
+    InvoiceBlocker.NOT_DRAFT: (
+        ErrorCode.NOT_DRAFT,
+        "This invoice is finalized already; corrections are credit notes in Stripe's Dashboard.",
+    ),
+    InvoiceBlocker.PERIOD_OPEN: (
+        ErrorCode.INVALID_INPUT,
+        "The month has not ended and usage is still being counted; its invoice closes by itself.",
+    ),
+    InvoiceBlocker.ON_HOLD: (
+        ErrorCode.ON_HOLD,
+        "Billing is on hold; call releaseBilling first.",
+    ),
+    InvoiceBlocker.SYNC_IN_PROGRESS: (
+        ErrorCode.SYNC_IN_PROGRESS,
+        "Stripe is being told of usage right now; ask again in a moment.",
+    ),
+    InvoiceBlocker.DRIFT: (
+        ErrorCode.DRIFT,
+        "Stripe shows something else than the ledger counts; see `drift`, then call repairDrift.",
+    ),
+}
+
+
+@refusing
+async def finalize_invoice(info: Info, input: FinalizeInvoiceInput) -> FinalizeInvoicePayload:
+    """Support only: close a draft after a last sync; Stripe then collects it."""
+    context = info.context
+    found = await find(context, input.invoice_id)
+    if not isinstance(found, Invoice):
+        raise not_found("invoice", input.invoice_id, "invoiceId")
+    invoice = found.record
+    act = Act(context, invoice.customer, "finalizeInvoice", reasoned(input.reason))
+    blockers = await finalize_blockers(context, invoice)
+    async with act.noted({"invoice": invoice.id, "status": invoice.status}) as noted:
+        _must_be_free(blockers)
+        if invoice.period is None:
+            await _finalize_foreign(context, invoice)
+        else:
+            await _close(context, invoice.customer, invoice.period)
+        context.renew()
+        now = await Invoice.find(context, invoice.id)
+        noted.after = {"invoice": invoice.id, "status": now.status.value if now else None}
+    return FinalizeInvoicePayload(invoice=now)
+
+
+def _must_be_free(blockers: Sequence[InvoiceBlocker]) -> None:
+    for blocker in blockers:
+        code, message = REFUSALS[blocker]
+        raise Refused(code, message, ("input", "invoiceId"))
+
+
+async def _close(context: Context, customer: CustomerId, period: Period) -> None:
+    """Cut the month and wake its closing flush, which checks once more, finalizes and seals."""
+    await context.services.ledger.close(customer, period)
+    await context.services.wakeups.flush(customer, period, Lane.SUPPORT)
+
+
+async def _finalize_foreign(context: Context, invoice: InvoiceRecord) -> None:
+    """Finalize a draft that is not of our making: nothing in the ledger waits for it."""
+    cache = context.services.cache
+    await cache.intend_write(invoice.id, invoice.customer)
+    try:
+        await context.services.stripe.write(
+            f"/v1/invoices/{invoice.id}/finalize",
+            {"auto_advance": True},
+            key=f"{OUR_KEYS}finalize:{invoice.id}:{uuid4()}",
+            lane=Lane.SUPPORT,
+        )
+    finally:
+        await cache.written(invoice.id, invoice.customer)

@@ -1,0 +1,62 @@
+"""Support stops a customer's billing, and lets it go on."""
+
+# ruff: noqa: A002 the contract calls the argument `input`
+
+from billing.budget import Lane
+from billing.draft.snapshot import Hold
+from billing.usage import CustomerId
+from resolvers.acts.act import Act
+from resolvers.acts.checking import reasoned
+from resolvers.acts.payloads import HoldBillingPayload, ReleaseBillingPayload
+from resolvers.acts.refusing import refusing
+from resolvers.context import Info
+from resolvers.finding import must_find_customer
+from resolvers.nouns.drift import unsealed
+from resolvers.nouns.hold import BillingHold
+from schema.types.inputs import HoldBillingInput, ReleaseBillingInput
+
+
+@refusing
+async def hold_billing(info: Info, input: HoldBillingInput) -> HoldBillingPayload:
+    """Support only: stop this customer's billing. Usage is still counted; Stripe is told nothing."""
+    context = info.context
+    customer = await must_find_customer(context, input.customer_id)
+    owner, reason = customer.record.id, reasoned(input.reason)
+    act = Act(context, owner, "holdBilling", reason, key=input.idempotency_key)
+    hold = await _held(act, owner, reason)
+    if hold is None:  # this very hold was made before, and released since
+        return HoldBillingPayload()
+    for month in await unsealed(context.services, owner):  # Stripe's own timer may run on a draft
+        await context.services.wakeups.flush(owner, month.period, Lane.SUPPORT)
+    return HoldBillingPayload(hold=BillingHold.of(hold))
+
+
+async def _held(act: Act, owner: CustomerId, reason: str) -> Hold | None:
+    ledger, by = act.context.services.ledger, act.context.viewer.subject
+    before = await ledger.held(owner)
+    async with act.noted({"hold": _words(before)}) as noted:
+        if noted.done and before is None:
+            return None
+        hold = await ledger.hold(owner, reason, by)  # refused while it is held for another reason
+        noted.after = {"hold": _words(hold)}
+    return hold
+
+
+@refusing
+async def release_billing(info: Info, input: ReleaseBillingInput) -> ReleaseBillingPayload:
+    """Support only: let billing go on where it was stopped, unless another hold waits; that stands then."""
+    context = info.context
+    customer = await must_find_customer(context, input.customer_id)
+    owner, reason, ledger = customer.record.id, reasoned(input.reason), context.services.ledger
+    act = Act(context, owner, "releaseBilling", reason, key=input.idempotency_key)
+    before = await ledger.held(owner)
+    async with act.noted({"hold": _words(before)}) as noted:
+        if not noted.done:  # else it is another hold that stands now
+            left = await ledger.release_hold(owner, before) if before else None
+            noted.after = {"hold": _words(left)}
+    context.renew()
+    return ReleaseBillingPayload(customer=customer)
+
+
+def _words(hold: Hold | None) -> str | None:
+    return f"{hold.reason} ({hold.by})" if hold else None

@@ -1,0 +1,60 @@
+"""Support looks before it leaps: what a sync would write, with a correction or without."""
+
+# ruff: noqa: A002 the contract calls the argument `input`
+
+from collections.abc import Mapping
+from dataclasses import replace
+from decimal import Decimal
+from typing import Annotated
+
+import strawberry
+
+from billing.draft.snapshot import Snapshot
+from billing.money import plain
+from billing.usage import Price, adjustment_line
+from resolvers.acts.act import Act
+from resolvers.acts.checking import exactly, price_of
+from resolvers.acts.payloads import PreviewSyncPayload
+from resolvers.acts.refusing import refusing
+from resolvers.context import Info
+from resolvers.finding import must_find_customer
+from resolvers.nouns.customer import UNBILLED
+from resolvers.nouns.sync_plan import SyncPlan
+from schema.types.inputs import CorrectionInput, SyncBillingInput
+
+Correction = Annotated[
+    CorrectionInput | None,
+    strawberry.argument(
+        description="As if `adjustUsage` had been called with this; a quantity of 0 corrects nothing."
+    ),
+]
+IMAGINED = adjustment_line("preview")
+
+
+@refusing
+async def preview_sync(
+    info: Info, input: SyncBillingInput, correction: Correction = None
+) -> PreviewSyncPayload:
+    """Support only: what a sync would tell Stripe, without telling it; with a correction, its effect."""
+    context = info.context
+    customer = (await must_find_customer(context, input.customer_id)).record
+    snapshot = await context.loaders.snapshot.load(customer.id)
+    prices: Mapping[str, Price] = await context.services.catalogue.by_id(snapshot.prices.values())
+    snapshot = replace(snapshot, currency=snapshot.currency or customer.currency or UNBILLED)
+    quantity = exactly(correction.quantity, ("correction", "quantity")) if correction else Decimal()
+    if correction and quantity:
+        price = await price_of(context.services, correction.sku, ("correction", "sku"))
+        snapshot, prices = _corrected(snapshot, quantity, price), {**prices, price.id: price}
+    plan = SyncPlan.of(snapshot, prices)
+    asked = f"{correction.sku} {plain(quantity)}" if correction else None
+    async with Act(context, customer.id, "previewSync").noted({}) as noted:
+        noted.after = {"correction": asked, "total": plan.total.formatted}
+    return PreviewSyncPayload(plan=plan)
+
+
+def _corrected(snapshot: Snapshot, quantity: Decimal, price: Price) -> Snapshot:
+    return replace(
+        snapshot,
+        totals={**snapshot.totals, IMAGINED: quantity},
+        prices={**snapshot.prices, IMAGINED: price.id},
+    )
