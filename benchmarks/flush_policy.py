@@ -30,6 +30,7 @@ from billing.keys import SHARDS
 from billing.ledger import Held, Ledger, LedgerPolicy
 from billing.services import Services, open_services
 from billing.settings import Settings
+from billing.stripe_api import tally
 from billing.usage import CustomerId, Period, Price, UsageDelta
 from tests.support.stripe_sandbox import start_sandbox
 from workers.main import flush_ports
@@ -183,9 +184,10 @@ class World:
 
     async def _flush(self, customer: CustomerId, period: Period, free: asyncio.Semaphore) -> None:
         async with free:
-            result = await flush(customer, period, self.ports, lane=Lane.INTERVAL)
+            with tally() as sent:
+                result = await flush(customer, period, self.ports, lane=Lane.INTERVAL)
         self.looks += 1
-        if result.outcome is FlushOutcome.SYNCED and result.sent.calls:
+        if result.outcome is FlushOutcome.SYNCED and sent.calls:
             self.waited.append(self.ledger.waited[customer])
 
 

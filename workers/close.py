@@ -13,6 +13,7 @@ from billing.draft import carry, flights
 from billing.draft.seen import VOID
 from billing.draft.snapshot import Snapshot
 from billing.usage import CustomerId, Period
+from workers.held import hold_for_void
 from workers.run import Run
 from workers.steps import (
     AGAIN,
@@ -28,8 +29,6 @@ from workers.steps import (
 )
 
 log = structlog.get_logger(__name__)
-
-GATEWAY = "gateway"
 
 
 class EndedPort(Protocol):
@@ -103,7 +102,9 @@ async def _finalize(run: Run, work: Planned) -> Ending | None:
 
 async def _seal(run: Run) -> Ending:
     """Seal by what the finalized invoices say; usage that came in between makes us look again."""
-    await _hold_if_voided(run)
+    snapshot = run.snapshot
+    for invoice in [each.id for each in run.invoices if each.status == VOID]:
+        await hold_for_void(run.ports.ledger, snapshot.customer, snapshot.period, invoice)
     lines = [line for invoice in run.invoices for line in invoice.ours]
     shown = dict(reversed(lines))
     if shown != run.snapshot.lines:
@@ -115,21 +116,6 @@ async def _seal(run: Run) -> Ending:
         return AGAIN
     _log_sealed(snapshot, len(left))
     return Ending(FlushOutcome.SEALED)
-
-
-async def _hold_if_voided(run: Run) -> None:
-    """Whether what a voided invoice billed is asked for again is a person's decision."""
-    for invoice in [each.id for each in run.invoices if each.status == VOID]:
-        reason = (
-            f"Invoice {invoice} for {run.snapshot.period} was voided in Stripe. Correct the next bill"
-            " if its usage is still owed, then release."
-        )
-        await run.ports.ledger.hold_once(run.snapshot.customer, reason, GATEWAY, voided(invoice))
-
-
-def voided(invoice: str) -> str:
-    """What a hold is about that is made because *invoice* was voided."""
-    return f"void of {invoice}"
 
 
 def _log_sealed(snapshot: Snapshot, carried: int) -> None:

@@ -2,12 +2,32 @@
 
 from contextlib import suppress
 
+import structlog
+
 from billing.draft.marks import OUR_KEYS
 from billing.draft.seen import DRAFT
 from billing.draft.snapshot import Op, OpKind, PeriodState
 from billing.errors import OutcomeUnknown, StripeRejected
+from billing.usage import CustomerId, Period
+from workers.ports import LedgerPort
 from workers.run import Run
 from workers.steps import Ending, FlushOutcome
+
+log = structlog.get_logger(__name__)
+
+GATEWAY = "gateway"
+
+
+async def hold_for_void(
+    ledger: LedgerPort, customer: CustomerId, period: Period, invoice: str
+) -> None:
+    """Whether what a voided *invoice* billed is asked for again is a person's decision, made once."""
+    reason = (
+        f"Invoice {invoice} for {period} was voided in Stripe. Correct the next bill if its usage is"
+        " still owed, then release."
+    )
+    await ledger.hold_once(customer, reason, GATEWAY, about=f"void of {invoice}")
+    log.warning("invoice.voided", customer=customer, invoice=invoice)
 
 
 async def is_held(run: Run) -> bool:

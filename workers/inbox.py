@@ -26,7 +26,7 @@ from billing.inbox.events import Bundle, EventStatus
 from billing.ledger import Ledger
 from billing.services import Services
 from billing.usage import CustomerId
-from workers.close import GATEWAY, voided
+from workers.held import hold_for_void
 
 log = structlog.get_logger(__name__)
 
@@ -216,7 +216,8 @@ async def _do(
         about = any(_is_about(each, snapshot) for each in notices)
         if snapshot.state is PeriodState.SEALED:
             if about and Duty.HOLD in duties:
-                await _hold(services, snapshot)
+                invoice = str(snapshot.invoice)
+                await hold_for_void(services.ledger, customer, snapshot.period, invoice)
             continue
         if about and duties & {Duty.LOOK, Duty.HOLD}:
             await services.ledger.request_verify(customer, snapshot.period)
@@ -230,17 +231,6 @@ async def _do(
 async def _periods(services: Services, customer: CustomerId) -> list[Snapshot]:
     periods = await services.ledger.periods(customer)
     return await asyncio.gather(*(services.ledger.peek(customer, period) for period in periods))
-
-
-async def _hold(services: Services, snapshot: Snapshot) -> None:
-    """Whether what a voided invoice billed is asked for again is a person's decision."""
-    reason = (
-        f"Invoice {snapshot.invoice} was voided in Stripe after {snapshot.period} had ended. Adjust the"
-        " next bill if that usage is still owed, then release."
-    )
-    about = voided(str(snapshot.invoice))  # a person who has decided is not asked again
-    await services.ledger.hold_once(snapshot.customer, reason, GATEWAY, about)
-    log.warning("invoice.voided", customer=snapshot.customer, invoice=snapshot.invoice)
 
 
 def _is_about(notice: Notice, snapshot: Snapshot) -> bool:

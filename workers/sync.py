@@ -4,8 +4,6 @@ Acquire a lease and a snapshot; decide; write the exact requests down; send them
 answered; let go. A worker may die between any two of these, and any worker goes on from there.
 """
 
-from dataclasses import dataclass, field
-
 import structlog
 
 from billing.budget import Lane
@@ -18,7 +16,7 @@ from billing.ledger.syncs import SyncFailure, SyncOutcome, SyncStatus
 from billing.usage import CustomerId, Period
 from workers.close import closing_step
 from workers.held import held_step, is_held
-from workers.picture import PriceMissing, Sent
+from workers.picture import PriceMissing
 from workers.ports import FlushPorts
 from workers.run import Run
 from workers.steps import (
@@ -51,25 +49,13 @@ STATUS = {
 ENDED = {SyncStatus.SUCCEEDED, SyncStatus.FAILED}
 
 
-@dataclass(frozen=True, slots=True)
-class FlushResult:
-    """What one flush did; *deltas* is how many recorded reports it found waiting."""
-
-    outcome: FlushOutcome
-    deltas: int = 0
-    sent: Sent = field(default_factory=Sent)
-    invoice: str | None = None
-    failure: SyncFailure | None = None
-    delay_ms: int = 0
-
-
 async def flush(
     customer: CustomerId,
     period: Period,
     ports: FlushPorts,
     *,
     lane: Lane = Lane.INTERVAL,
-) -> FlushResult:
+) -> Ending:
     """Tell Stripe what is new, or go on where another worker stopped; BUSY while one is at it.
 
     Refusals of Stripe park the period with a typed failure, a Stripe that is not available makes it
@@ -79,15 +65,16 @@ async def flush(
     began = ports.clock()
     held = await ports.ledger.acquire(customer, period, lease_ms=ports.policy.lease)
     if held is None:
-        return FlushResult(FlushOutcome.BUSY)
+        return Ending(FlushOutcome.BUSY)
     run = Run(ports, held.lease, held.snapshot, _urgency(lane, held.snapshot), began)
     try:
         ending = await _drive(run)
         await _let_go(run, held.snapshot, ending)
     except LeaseLost:
         log.info("flush.lease_lost", customer=customer, period=str(period))
-        return FlushResult(FlushOutcome.LOST)
-    return _result(run, held.snapshot, ending)
+        return Ending(FlushOutcome.LOST)
+    _log_ended(run, ending)
+    return ending
 
 
 def _urgency(lane: Lane, snapshot: Snapshot) -> Lane:
@@ -227,20 +214,12 @@ def _sync_outcome(run: Run, ending: Ending) -> SyncOutcome:
     )
 
 
-def _result(run: Run, found: Snapshot, ending: Ending) -> FlushResult:
+def _log_ended(run: Run, ending: Ending) -> None:
     log.info(
         "flush.ended",
-        customer=found.customer,
-        period=str(found.period),
+        customer=run.snapshot.customer,
+        period=str(run.snapshot.period),
         outcome=ending.outcome,
         calls=run.sent.calls,
         code=ending.failure and ending.failure.code,
-    )
-    return FlushResult(
-        outcome=ending.outcome,
-        deltas=found.pending_deltas,
-        sent=run.sent,
-        invoice=run.snapshot.invoice,
-        failure=ending.failure,
-        delay_ms=ending.delay_ms,
     )

@@ -52,24 +52,16 @@ class Budget:
         self._waiting: Counter[tuple[str, Lane]] = Counter()
 
     @asynccontextmanager
-    async def admission(
-        self,
-        call: Call,
-        lane: Lane,
-        *,
-        max_wait: float | None = None,
-    ) -> AsyncIterator[Passage]:
+    async def admission(self, call: Call, lane: Lane) -> AsyncIterator[Passage]:
         """Wait until *call* may be made, and hold what it needs while it is made.
 
-        Overloaded when that takes longer than *max_wait* seconds (default: the policy's): nothing
-        was sent, and ``retry_after`` says when there may be room. A cancelled wait gives everything
-        back.
+        Overloaded when that takes longer than the policy's ``max_wait``: nothing was sent, and
+        ``retry_after`` says when there may be room. A cancelled wait gives everything back.
         """
         passage = Passage(call, lane)
-        patience = self._policy.max_wait if max_wait is None else max_wait
         try:
             with WAITED.labels(lane).time():
-                await self._wait_in_line(passage, patience)
+                await self._wait_in_line(passage)
             passage.outcome = CallOutcome.ABANDONED
             yield passage
         finally:
@@ -77,7 +69,8 @@ class Budget:
             if passage.held:
                 await self._settle(passage)
 
-    async def _wait_in_line(self, passage: Passage, patience: float) -> None:
+    async def _wait_in_line(self, passage: Passage) -> None:
+        patience = self._policy.max_wait
         place, deadline = (passage.call.endpoint, passage.lane), _now() + patience
         line = self._waiting[place] / self._policy.allowance(passage.call.endpoint).rate
         if line > patience:

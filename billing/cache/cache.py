@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from billing.cache.loading import Ask, Load, Loading, Parts, Shape
+from billing.cache.loading import Ask, Keep, Load, Loading, Part, Shape
 from billing.cache.memory import Cached, Memory
 from billing.cache.policy import CachePolicy
 from billing.cache.server import CacheGone, CacheServer, open_cache_server
@@ -29,8 +29,8 @@ def _as_is(value: Any) -> Any:
     return value
 
 
-def _no_parts(_value: Any) -> Sequence[tuple[Entry, Any]]:
-    return ()
+def _whole(body: Any) -> tuple[Any, Sequence[Part]]:
+    return body, ()
 
 
 @asynccontextmanager
@@ -55,19 +55,19 @@ class Cache:
         self._standing: Tick[tuple[str, ...], Mapping[str, bytes]] = Tick(self._verify)
 
     async def fetch(
-        self, entry: Entry, load: Load, *, shape: Shape = _as_is, parts: Parts = _no_parts
+        self, entry: Entry, load: Load, *, keep: Keep = _whole, shape: Shape = _as_is
     ) -> Cached:
         """The value of *entry*, from *load* (JSON; None: it does not exist) when nothing valid is kept.
 
-        *shape* makes of the JSON what the process keeps: always the same for one entry. *parts* names
-        the other entries that a loaded value answers too; a change of any of them has to replace the
-        generations of *entry* as well. Raises what *load* raises, unless a last known value may stand
-        in for an Unavailable.
+        *keep* trims what was loaded to what is kept, and says what other entries it answers too; a
+        change of any of them has to replace the generations of *entry* as well. *shape* makes of the
+        JSON what the process keeps: always the same for one entry. Raises what *load* raises, unless
+        a last known value may stand in for an Unavailable.
         """
         fresh = self._memory.fresh(entry.key)
         if fresh is not None and await self._stands(entry, fresh):
             return fresh
-        return await self._loading.bring(Ask(entry, load, shape, parts))
+        return await self._loading.bring(Ask(entry, load, keep, shape))
 
     async def forget(self, *generations: str) -> None:
         """These changed: no read that begins after this shows an older state. CacheGone: say it again."""

@@ -30,7 +30,8 @@ log = structlog.get_logger(__name__)
 
 Load = Callable[[], Awaitable[Any | None]]
 Shape = Callable[[Any], Any]
-Parts = Callable[[Any], Sequence[tuple[Entry, Any]]]
+Part = tuple[Entry, Any]
+Keep = Callable[[Any], tuple[Any, Sequence[Part]]]
 
 # What is known without Redis; nobody else is told to wait.
 NOTHING = Look(State.MISS, (), "", b"", 0, 0)
@@ -43,8 +44,8 @@ class Ask:
 
     entry: Entry
     load: Load
+    keep: Keep
     shape: Shape
-    parts: Parts
 
 
 class Loading:
@@ -127,11 +128,12 @@ class Loading:
         """Load, and keep the value if nothing has changed since *look*; the asker gets it either way."""
         began = datetime.now(UTC)
         try:
-            value = await ask.load()
+            body = await ask.load()
+            value, parts = (None, ()) if body is None else ask.keep(body)
         except BaseException as error:
             await self._give_back(ask.entry, look, error)
             raise
-        filling = self._filling(ask, look, value, began)
+        filling = self._filling(ask, look, value, parts, began)
         standing = NOTHING
         if await self._fill(filling):
             standing = replace(look, fresh=filling.fresh)
@@ -144,9 +146,10 @@ class Loading:
             if look.token:
                 await self._server.fail(entry, look.token, pause)
 
-    def _filling(self, ask: Ask, look: Look, value: Any | None, began: datetime) -> Filling:
+    def _filling(
+        self, ask: Ask, look: Look, value: Any | None, parts: Sequence[Part], began: datetime
+    ) -> Filling:
         policy = self._policy
-        others = () if value is None else ask.parts(value)
         fresh = policy.absent if value is None else policy.fresh
         return Filling(
             entry=ask.entry,
@@ -155,7 +158,7 @@ class Loading:
             fresh=fresh * random.uniform(1 - policy.jitter, 1 + policy.jitter),  # noqa: S311 spread
             usable=3 * fresh if value is None else policy.usable,
             kept=policy.on_error,
-            others=[(other, sealed(other, part, began)) for other, part in others],
+            others=[(other, sealed(other, part, began)) for other, part in parts],
         )
 
     async def _fill(self, filling: Filling) -> bool:

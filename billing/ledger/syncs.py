@@ -54,7 +54,7 @@ class SyncOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Sync:
-    """A sync of *customer*'s *period*; *version* is the ledger version that it was asked for at.
+    """A sync of *customer*'s *period*.
 
     *trigger* is one of the contract's SyncTrigger, *by* the token subject that asked, None for a
     sync in its turn. Times are in ms, *deltas* the recorded changes that it told Stripe of.
@@ -66,7 +66,6 @@ class Sync:
     status: SyncStatus
     trigger: str
     by: str | None
-    version: str
     requested_ms: int
     started_ms: int | None
     finished_ms: int | None
@@ -210,7 +209,6 @@ def sync_of(customer: CustomerId, number: int, raw: Mapping[bytes, bytes]) -> Sy
         status=SyncStatus(fields["status"]),
         trigger=fields["trigger"],
         by=fields["by"] or None,
-        version=fields["version"],
         requested_ms=count("requested_ms"),
         started_ms=moment("started_ms"),
         finished_ms=moment("finished_ms"),

@@ -1,6 +1,6 @@
 """Every GET of Stripe's that answers a field: its path, what is kept of its answer, and as what it is read."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -15,22 +15,31 @@ from billing.stripe_api.records import (
 )
 
 Body = Mapping[str, Any]
-Keep = Callable[[Body], Any]
+Trim = Callable[[Body], Any]
+Parts = Sequence[tuple[Entry, Any]]
+
+
+def _alone(_body: Body) -> Parts:
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
 class Get:
-    """One GET and the *entry* that keeps its answer: *keep* trims Stripe's body, *shape* reads what is left.
+    """One GET and the *entry* that keeps its answer: *trim* cuts Stripe's body down, *shape* reads what is left.
 
-    *others* are the entries that the same answer fills as well, known once it has been fetched.
+    *parts* are the entries that the same body fills as well.
     """
 
     entry: Entry
     path: str
-    keep: Keep
+    trim: Trim
     shape: Shape
     params: Mapping[str, Any] = field(default_factory=dict)
-    others: list[tuple[Entry, Any]] = field(default_factory=list)
+    parts: Callable[[Body], Parts] = _alone
+
+    def keep(self, body: Body) -> tuple[Any, Parts]:
+        """What of Stripe's *body* is kept, here and in other entries."""
+        return self.trim(body), self.parts(body)
 
 
 class CustomerWithCard(NamedTuple):
@@ -77,13 +86,7 @@ def invoice(invoice: str) -> Get:
 def invoices(customer: str, window: Window, status: str | None) -> Get:
     """A page of a customer's invoices without their lines; each whole invoice fills its own entry."""
     heads = _heads(tags.invoices(customer, window, status), customer, window, status)
-    whole: list[tuple[Entry, Any]] = []
-
-    def keep(body: Body) -> Any:
-        whole[:] = [(tags.invoice(each["id"]), kept.invoice(each)) for each in body["data"]]
-        return heads.keep(body)
-
-    return replace(heads, keep=keep, others=whole)
+    return replace(heads, parts=_whole_invoices)
 
 
 def invoice_heads(customer: str, window: Window) -> Get:
@@ -110,6 +113,10 @@ def _heads(entry: Entry, customer: str, window: Window, status: str | None = Non
     return _page(entry, "/v1/invoices", params, kept.invoice_head, InvoiceRecord.from_stripe)
 
 
+def _whole_invoices(page: Body) -> Parts:
+    return [(tags.invoice(each["id"]), kept.invoice(each)) for each in page["data"]]
+
+
 def _customer_with_card(body: Body) -> CustomerWithCard:
     card = body["invoice_settings"]["default_payment_method"]
     record = CustomerRecord.from_stripe(body)
@@ -127,13 +134,13 @@ def _params(window: Window, **filters: str | None) -> dict[str, Any]:
 
 
 def _page(
-    entry: Entry, path: str, params: Mapping[str, Any], keep: Keep, shape: Callable[[Body], Any]
+    entry: Entry, path: str, params: Mapping[str, Any], trim: Trim, shape: Callable[[Body], Any]
 ) -> Get:
-    return Get(entry, path, _kept_page(keep), _shaped_page(shape), params)
+    return Get(entry, path, _trimmed_page(trim), _shaped_page(shape), params)
 
 
-def _kept_page(keep: Keep) -> Keep:
-    return lambda body: {"data": [keep(each) for each in body["data"]], "more": body["has_more"]}
+def _trimmed_page(trim: Trim) -> Trim:
+    return lambda body: {"data": [trim(each) for each in body["data"]], "more": body["has_more"]}
 
 
 def _shaped_page(shape: Callable[[Body], Any]) -> Shape:

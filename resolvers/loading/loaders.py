@@ -161,10 +161,9 @@ class Loaders(LedgerLoaders):
     async def _invoices(self, wanted: InvoicesOf) -> Page[Loaded[InvoiceRecord]]:
         if not wanted.window.size:
             return NOTHING
-        get = gets.invoices(*wanted)
-        cached = await self._reading.get(get)
+        cached, parts = await self._reading.get_with_parts(gets.invoices(*wanted))
         # Their lines have come along, whether the cache may keep them or not.
-        for _, whole in get.others:
+        for _, whole in parts:
             record = InvoiceRecord.from_stripe(whole)
             self.invoice.prime(record.id, _loaded_invoice(cached, record))
         return _page(cached).map(lambda record: _loaded_invoice(cached, record))

@@ -9,10 +9,11 @@ from billing.budget import Lane
 from billing.cache import tags
 from billing.cache.memory import Cached, Source
 from billing.cache.server import CacheGone
+from billing.cache.tags import Entry
 from billing.errors import ErrorCode, Refused, StripeRejected
 from billing.services import Services
 from billing.stripe_api import Tally, tally
-from resolvers.loading.gets import Get
+from resolvers.loading.gets import Body, Get, Parts
 
 GONE = frozenset({400, 404})  # Stripe's answers to an id, or a cursor, that it does not know
 NOT_FOUND = 404
@@ -76,20 +77,28 @@ class Reading:
 
     async def get(self, get: Get) -> Cached:
         """What Stripe has, as fresh as the cache promises; value None: it has nothing under this id."""
-        loads: list[Tally] = []
+        cached, _ = await self.get_with_parts(get)
+        return cached
 
-        async def load() -> Any | None:
+    async def get_with_parts(self, get: Get) -> tuple[Cached, Parts]:
+        """As `get`, and the other entries that came along, if Stripe was read for it just now."""
+        loads: list[Tally] = []
+        came: list[tuple[Entry, Any]] = []
+
+        async def load() -> Body | None:
             with tally() as sent:
                 loads.append(sent)
-                body = await self._read(get.path, get.params)
-            return None if body is None else get.keep(body)
+                return await self._read(get.path, get.params)
 
-        cached = await self.services.cache.fetch(
-            get.entry, load, shape=get.shape, parts=lambda _: get.others
-        )
+        def keep(body: Body) -> tuple[Any, Parts]:
+            kept, parts = get.keep(body)
+            came.extend(parts)
+            return kept, parts
+
+        cached = await self.services.cache.fetch(get.entry, load, keep=keep, shape=get.shape)
         self.cost.count(cached, sum([sent.calls for sent in loads]))
         self.footprint.add(cached.generations)
-        return cached
+        return cached, came
 
     async def get_own(self, get: Get, is_own: Callable[[Any], bool]) -> Cached | None:
         """As `get`, of what *is_own*; None for all else, whether it exists or not.

@@ -83,6 +83,11 @@ async def spend(
         return time.monotonic()
 
 
+def waiting(seconds: float, redis: Redis, policy: BudgetPolicy = POLICY) -> Budget:
+    """The budget of another process, which waits at most *seconds* for room."""
+    return Budget(redis, replace(policy, max_wait=seconds))
+
+
 async def flood(budget: Budget, lane: Lane, until: float, width: int = 10) -> int:
     """Keep *width* calls of *lane* coming until then; how many were admitted."""
 
@@ -151,13 +156,14 @@ async def test_searches_are_slower_than_other_calls(redis: Redis) -> None:
 
 async def test_a_refusal_takes_nothing(redis: Redis) -> None:
     """All or nothing: an account at its limit must not eat the endpoint's tokens."""
-    budget = Budget(redis, replace(POLICY, account=Allowance(rate=1, burst=2)))
+    tight = replace(POLICY, account=Allowance(rate=1, burst=2))
+    budget = Budget(redis, tight)
     for name in ("in_1", "in_2"):
         await spend(budget, write(name))
     before = (await endpoint_state(budget, write("in_1"))).available
 
     with pytest.raises(Overloaded):
-        async with budget.admission(write("in_3"), Lane.CUSTOMER, max_wait=0):
+        async with waiting(0, redis, tight).admission(write("in_3"), Lane.CUSTOMER):
             pytest.fail("admitted beyond the account's rate")
 
     assert (await endpoint_state(budget, write("in_1"))).available >= before
@@ -251,7 +257,6 @@ async def test_closing_takes_all_but_the_floors_from_the_lanes_below(redis: Redi
 async def test_lanes_run_dry_from_below(redis: Redis) -> None:
     """When little is left it is the reconcile that waits, then the interval, then the close."""
     slow = replace(POLICY, endpoint=Allowance(rate=0.1, burst=20))
-    budget = Budget(redis, slow)
     waits_at: dict[Lane, int] = {}
     for taken in range(int(slow.endpoint.burst)):
         for lane in Lane:
@@ -260,7 +265,7 @@ async def test_lanes_run_dry_from_below(redis: Redis) -> None:
             # A lane's floor is spent first, so that what is seen is its share of the burst.
             await reply(redis.hset(endpoint_key(any_write().endpoint), f"floor:{lane}", str(4e12)))
             try:
-                async with asyncio.timeout(1), budget.admission(any_write(), lane, max_wait=0):
+                async with asyncio.timeout(1), waiting(0, redis, slow).admission(any_write(), lane):
                     pass
             except Overloaded:
                 waits_at[lane] = taken
@@ -308,7 +313,7 @@ async def test_a_lock_timeout_pauses_that_object_alone(redis: Redis) -> None:
     for _ in range(2):
         await spend(budget, write("in_1"), outcome=CallOutcome.LOCKED)
         with pytest.raises(Overloaded) as raised:
-            async with budget.admission(write("in_1"), Lane.CUSTOMER, max_wait=0):
+            async with waiting(0, redis).admission(write("in_1"), Lane.CUSTOMER):
                 pytest.fail("the object was not paused")
         pauses.append(raised.value.retry_after)
         await reply(redis.hdel(object_key("in_1"), "paused"))
@@ -342,11 +347,11 @@ async def test_a_limiters_refusal_shrinks_its_endpoint_and_success_restores_it(
 
 async def test_an_account_wide_refusal_slows_every_endpoint(redis: Redis) -> None:
     """`global-rate` is about the account, whichever endpoint was hit."""
-    budget = Budget(redis, replace(POLICY, account=Allowance(rate=10, burst=2)))
-    await spend(budget, read(), outcome=CallOutcome.LIMITED_GLOBALLY)
+    narrow = replace(POLICY, account=Allowance(rate=10, burst=2))
+    await spend(Budget(redis, narrow), read(), outcome=CallOutcome.LIMITED_GLOBALLY)
 
     with pytest.raises(Overloaded) as raised:
-        async with budget.admission(any_write(), Lane.SUPPORT, max_wait=0):
+        async with waiting(0, redis, narrow).admission(any_write(), Lane.SUPPORT):
             pytest.fail("admitted while the account cools down")
 
     assert 0.3 <= raised.value.retry_after <= 0.65
@@ -358,9 +363,9 @@ async def test_only_customers_probe_while_it_cools_down(redis: Redis) -> None:
     await spend(budget, any_write(), outcome=CallOutcome.LIMITED)
 
     with pytest.raises(Overloaded):
-        async with budget.admission(any_write(), Lane.INTERVAL, max_wait=0):
+        async with waiting(0, redis).admission(any_write(), Lane.INTERVAL):
             pytest.fail("a flush probed")
-    async with budget.admission(any_write(), Lane.CUSTOMER, max_wait=0.1):
+    async with waiting(0.1, redis).admission(any_write(), Lane.CUSTOMER):
         pass
 
 
@@ -371,7 +376,7 @@ async def test_a_failing_endpoint_is_left_alone_until_a_probe_succeeds(redis: Re
     await asyncio.gather(*failures)
 
     with pytest.raises(Overloaded) as raised:
-        async with budget.admission(any_write(), Lane.CLOSE, max_wait=1):
+        async with waiting(1, redis).admission(any_write(), Lane.CLOSE):
             pytest.fail("a lower lane went on")
     assert 25 < raised.value.retry_after <= 30
     await spend(budget, read())
@@ -396,11 +401,11 @@ async def test_lists_have_slots_and_the_last_is_a_customers(redis: Redis) -> Non
         for _ in range(POLICY.lists - 1):
             await running.enter_async_context(budget.admission(listing(), Lane.BACKGROUND))
         with pytest.raises(Overloaded):
-            async with budget.admission(listing(), Lane.BACKGROUND, max_wait=0):
+            async with waiting(0, redis).admission(listing(), Lane.BACKGROUND):
                 pytest.fail("took the customers' slot")
         await running.enter_async_context(budget.admission(listing(), Lane.CUSTOMER))
         with pytest.raises(Overloaded):
-            async with budget.admission(listing(), Lane.CUSTOMER, max_wait=0):
+            async with waiting(0, redis).admission(listing(), Lane.CUSTOMER):
                 pytest.fail("one list too many")
         await spend(budget, read())
 
@@ -409,11 +414,12 @@ async def test_lists_have_slots_and_the_last_is_a_customers(redis: Redis) -> Non
 
 async def test_a_single_slot_is_everybodys(redis: Redis) -> None:
     """An operator who allows one list at a time must not get as many as there are workers."""
-    budget = Budget(redis, replace(POLICY, lists=1))
+    single = replace(POLICY, lists=1)
+    budget = Budget(redis, single)
     async with budget.admission(listing(), Lane.BACKGROUND):
         for lane in Lane:
             with pytest.raises(Overloaded):
-                async with budget.admission(listing(), lane, max_wait=0):
+                async with waiting(0, redis, single).admission(listing(), lane):
                     pytest.fail("one list too many")
 
     await spend(budget, listing())
@@ -512,7 +518,7 @@ async def test_a_cancelled_call_gives_everything_back(redis: Redis) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
-    async with budget.admission(write("in_1"), Lane.CUSTOMER, max_wait=0.1):
+    async with waiting(0.1, redis).admission(write("in_1"), Lane.CUSTOMER):
         pass
 
 
@@ -541,7 +547,7 @@ async def test_a_killed_process_holds_its_object_a_minute_at_most(redis: Redis) 
         held = float(found or 0)
         assert time.time() < held / 1000 <= time.time() + 60
         await reply(redis.hset(object_key("in_1"), "held", str(time.time() * 1000 - 1)))
-        async with budget.admission(write("in_1"), Lane.CUSTOMER, max_wait=0.1):
+        async with waiting(0.1, redis).admission(write("in_1"), Lane.CUSTOMER):
             pass
 
 
@@ -555,10 +561,10 @@ async def test_a_clock_that_stepped_back_shuts_nobody_out(redis: Redis) -> None:
     await reply(redis.hset(object_key("in_1"), mapping={"held": ahead, "holder": "gone"}))
 
     with pytest.raises(Overloaded) as raised:
-        async with budget.admission(write("in_2"), Lane.SUPPORT, max_wait=0):
+        async with waiting(0, redis).admission(write("in_2"), Lane.SUPPORT):
             pytest.fail("admitted though the rate was spent")
     assert raised.value.retry_after <= 1
-    async with budget.admission(write("in_2"), Lane.SUPPORT, max_wait=1.5):
+    async with waiting(1.5, redis).admission(write("in_2"), Lane.SUPPORT):
         pass
 
 

@@ -22,7 +22,8 @@ from schema.root import build_schema
 from tests.support.polling import until
 from tests.support.shop import Shop, delta
 from workers.main import flush_ports
-from workers.sync import FlushResult, flush
+from workers.steps import Ending
+from workers.sync import flush
 
 SUPPORT = Viewer("agent@fly.example", Role.SUPPORT)
 METERING = Viewer("metering", Role.METERING)
@@ -106,7 +107,7 @@ class Desk:
         )
         return answer.body
 
-    async def flush(self, customer: str, period: Period | None = None) -> FlushResult:
+    async def flush(self, customer: str, period: Period | None = None) -> Ending:
         """Do what a worker does when it is woken for *customer*; the current month unless told."""
         owner = CustomerId(customer)
         period = period or await self.services.ledger.open_period(owner)

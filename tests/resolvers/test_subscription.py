@@ -7,6 +7,7 @@ from typing import Any
 from strawberry.types import ExecutionResult
 
 from billing.changes import Change, ChangeReason
+from billing.stripe_api import tally
 from billing.usage import CustomerId
 from tests.resolvers.conftest import SOMEBODY_ELSE, SUPPORT, Desk, panel_of
 from tests.support.stripe_sandbox import StripeSandbox
@@ -85,7 +86,8 @@ async def status_told_last(desk: Desk, customer: str) -> tuple[str, int]:
         await desk.listening(customer)
         sync = (await desk.ask(panel_of(customer), SYNC, id=customer))["syncBilling"]["sync"]["id"]
         queued = await first
-        calls = (await desk.flush(customer)).sent.calls
+        with tally() as sent:
+            await desk.flush(customer)
         ended = await news(events)
         next_one = asyncio.create_task(news(events))
         await desk.ask(SUPPORT, HOLD, id=customer)
@@ -95,7 +97,7 @@ async def status_told_last(desk: Desk, customer: str) -> tuple[str, int]:
     assert queued["sync"] == {"id": sync, "status": "QUEUED"}
     assert (ended["reason"], ended["sync"]["id"]) == ("SYNC", sync)
     assert after["reason"] == "SUPPORT", "it ends once"
-    return ended["sync"]["status"], calls
+    return ended["sync"]["status"], sent.calls
 
 
 async def test_a_sync_is_followed_to_its_end(desk: Desk) -> None:

@@ -18,7 +18,7 @@ from tests.simulation.run import Simulation, small
 from tests.simulation.stripe_model import HOUR_MS, Fault
 from tests.simulation.workers import Worker
 from tests.simulation.world import QUIET_MS, Mode, World
-from workers.sync import FlushResult
+from workers.steps import Ending
 
 OCTOBER, NOVEMBER = Period(2026, 10), Period(2026, 11)
 CUSTOMER = CUSTOMERS[0]
@@ -51,7 +51,7 @@ class Stage(World):
 
     async def flush(
         self, period: Period = OCTOBER, *, fates: Iterable[Fault | None] = ()
-    ) -> FlushResult:
+    ) -> Ending:
         """A worker's whole flush, whose writes meet *fates*."""
         self.fates.extend(fates)
         worker = Worker(self, CUSTOMER, period)

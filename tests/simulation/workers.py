@@ -10,7 +10,8 @@ from billing.stripe_api import Answer
 from billing.usage import CustomerId, Period, Price
 from tests.simulation.stripe_model import Refusal, Reply, Request
 from workers.ports import FlushPolicy, FlushPorts
-from workers.sync import FlushResult, flush
+from workers.steps import Ending
+from workers.sync import flush
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -33,7 +34,7 @@ class Worker:
         return self._task.done()
 
     @property
-    def result(self) -> FlushResult:
+    def result(self) -> Ending:
         """What the flush said."""
         return self._task.result()
 
@@ -68,7 +69,7 @@ class Worker:
         self._idle.set()
         await self._gate
 
-    async def _flush(self, customer: CustomerId, period: Period) -> FlushResult:
+    async def _flush(self, customer: CustomerId, period: Period) -> Ending:
         world = self.world
         ports = FlushPorts(
             ledger=GatedLedger(self),

@@ -22,7 +22,7 @@ from tests.simulation.people import CUSTOMERS, People
 from tests.simulation.stripe_model import DAY_MS, HOUR_MS, Fault, StripeModel
 from tests.simulation.workers import Worker
 from workers.close import close_ended
-from workers.sync import FlushResult
+from workers.steps import Ending
 
 START = datetime(2026, 10, 30, tzinfo=UTC)
 MINUTE_MS = 60_000
@@ -270,9 +270,7 @@ class World:
             await self._pass(12 * MINUTE_MS)
         self.oracle.must(False, f"still due {when}: {await self._due()}")
 
-    async def _ask_a_person(
-        self, customer: CustomerId, period: Period, result: FlushResult
-    ) -> None:
+    async def _ask_a_person(self, customer: CustomerId, period: Period, result: Ending) -> None:
         """What is parked waits for somebody to make room or to move their lines."""
         if result.failure is None:
             return

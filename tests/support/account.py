@@ -6,12 +6,14 @@ from typing import Any
 from billing.budget import Lane
 from billing.draft.snapshot import Snapshot
 from billing.ledger import NewAdjustment
+from billing.ledger.syncs import Sync
 from billing.metering import record_usage
 from billing.usage import CustomerId, Period
 from tests.support.hearing import World
 from tests.support.shop import delta
 from workers.main import flush_ports
-from workers.sync import FlushResult, flush
+from workers.steps import Ending
+from workers.sync import flush
 
 
 class Account:
@@ -30,9 +32,15 @@ class Account:
         )
         assert report.accepted == 1, report
 
-    async def flush(self) -> FlushResult:
+    async def flush(self) -> Ending:
         """What a worker does."""
         return await flush(self.customer, self.period, self.ports, lane=Lane.CUSTOMER)
+
+    async def told(self) -> Sync:
+        """The record of what was told to Stripe last."""
+        sync = await self.world.services.syncs.of(self.customer)
+        assert sync is not None, "nothing was told"
+        return sync
 
     async def peek(self) -> Snapshot:
         """What the ledger knows."""

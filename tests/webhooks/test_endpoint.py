@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -105,11 +106,9 @@ async def test_what_names_no_customer_is_forgotten_wherever_it_is_shown(
         async def load() -> Any:
             return shown
 
-        def parts(value: Any) -> list[tuple[Entry, Any]]:
-            return [(tags.invoice("in_1"), value)]
-
         for each in THEIRS[kind]:  # the page first, so that the invoice comes along with it
-            await door.cache.fetch(each, load, parts=parts if each is PAGE else lambda _: [])
+            along = [tags.invoice("in_1")] if each is PAGE else []
+            await door.cache.fetch(each, load, keep=partial(_with, along))
         return [(await door.cache.fetch(each, load)).value for each in THEIRS[kind]]
 
     assert set(await read("old")) == {"old"}
@@ -117,6 +116,10 @@ async def test_what_names_no_customer_is_forgotten_wherever_it_is_shown(
     await door.deliver(thin(kind, NAMED.get(kind, "pm_1")))
 
     assert set(await read("new")) == {"new"}
+
+
+def _with(along: list[Entry], value: str) -> tuple[str, list[tuple[Entry, str]]]:
+    return value, [(entry, value) for entry in along]
 
 
 async def test_a_page_that_was_being_read_is_not_kept_when_something_on_it_names_no_customer(
@@ -131,7 +134,7 @@ async def test_a_page_that_was_being_read_is_not_kept_when_something_on_it_names
     async def anew() -> Any:
         return "new"
 
-    await door.cache.fetch(PAGE, load, parts=lambda value: [(tags.invoice("in_1"), value)])
+    await door.cache.fetch(PAGE, load, keep=partial(_with, [tags.invoice("in_1")]))
 
     for each in (PAGE, tags.invoice("in_1")):
         assert (await door.cache.fetch(each, anew)).value == "new"

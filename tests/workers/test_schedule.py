@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 from billing.budget import Lane
 from billing.draft.schedule import Schedule
 from billing.metering import record_usage
+from billing.stripe_api import tally
 from billing.usage import CustomerId, Period
 from tests.support.hearing import World
 from tests.support.shop import delta
@@ -43,9 +44,10 @@ async def test_a_little_usage_waits_without_a_call_to_stripe(
     """Calls are for money; the panel shows the usage anyway."""
     customer, period = await used(deaf, "3")
 
-    result = await flush(customer, period, ports)
+    with tally() as sent:
+        result = await flush(customer, period, ports)
 
-    assert (result.outcome, result.sent.calls) == (FlushOutcome.WAITING, 0)
+    assert (result.outcome, sent.calls) == (FlushOutcome.WAITING, 0)
     assert 60_000 <= result.delay_ms <= DAY
     assert await deaf.sandbox.calls(WRITES) == 0
 

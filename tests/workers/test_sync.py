@@ -11,8 +11,9 @@ from billing.budget import Lane
 from billing.draft import plan
 from billing.draft.snapshot import Flight, Lease, Op, OpKind
 from billing.ledger import Ledger, LedgerPolicy
+from billing.ledger.syncs import SyncStatus
 from billing.metering import record_usage
-from billing.stripe_api import boottime
+from billing.stripe_api import boottime, tally
 from billing.usage import CustomerId, Price
 from tests.support.account import Account
 from tests.support.hearing import World
@@ -37,11 +38,12 @@ async def test_the_first_usage_makes_a_draft(account: Account) -> None:
     """Created once, filled in one call, ours by its metadata; finalized by nobody but us."""
     await account.use("3")
     await account.use("100", "machine-seconds")
-    result = await account.flush()
+    assert (await account.flush()).outcome is FlushOutcome.SYNCED
 
+    sync = await account.told()
     (invoice,) = await account.invoices()
-    assert (result.outcome, result.invoice) == (FlushOutcome.SYNCED, invoice["id"])
-    assert (result.sent.lines_added, result.sent.calls, result.deltas) == (2, 3, 3)
+    assert (sync.status, sync.invoice) == (SyncStatus.SUCCEEDED, invoice["id"])
+    assert (sync.lines_added, sync.stripe_calls, sync.deltas) == (2, 3, 3)
     assert (invoice["status"], invoice["auto_advance"]) == ("draft", False)
     assert invoice["metadata"]["gw_period"] == str(account.period)
     assert await account.lines() == {"egress-gb": ("3", 6), "machine-seconds": ("100", 0)}
@@ -54,9 +56,10 @@ async def test_more_usage_is_one_call(account: Account) -> None:
     await account.flush()
     for _ in range(5):
         await account.use("1")
-    result = await account.flush()
+    await account.flush()
 
-    assert (result.sent.lines_updated, result.sent.calls) == (1, 1)
+    sync = await account.told()
+    assert (sync.lines_updated, sync.stripe_calls) == (1, 1)
     assert await account.lines() == {"egress-gb": ("8", 16)}
 
 
@@ -72,7 +75,9 @@ async def test_a_line_that_stands_twice_is_billed_once(account: Account) -> None
     )
     await account.world.services.ledger.request_verify(account.customer, account.period)
 
-    assert (await account.flush()).sent.lines_removed == 1
+    await account.flush()
+
+    assert (await account.told()).lines_removed == 1
     assert [line["id"] for line in (await account.invoices())[0]["lines"]["data"]] == [
         invoice["lines"]["data"][0]["id"]
     ]
@@ -83,9 +88,10 @@ async def test_nothing_new_is_no_call(account: Account) -> None:
     await account.use("3")
     await account.flush()
 
-    result = await account.flush()
+    with tally() as sent:
+        ending = await account.flush()
 
-    assert (result.outcome, result.sent.calls) == (FlushOutcome.SYNCED, 0)
+    assert (ending.outcome, sent.calls) == (FlushOutcome.SYNCED, 0)
 
 
 async def test_usage_that_comes_to_nothing_makes_no_draft(account: Account) -> None:
@@ -140,7 +146,9 @@ async def test_what_a_person_did_to_our_line_is_undone_when_looked_at(account: A
     await account.world.sandbox.dashboard("edit_line", invoice["id"], **edit)
     await account.world.services.ledger.request_verify(account.customer, account.period)
 
-    assert (await account.flush()).sent.lines_updated == 1
+    await account.flush()
+
+    assert (await account.told()).lines_updated == 1
     assert await account.lines() == {"egress-gb": ("3", 6)}
 
 
@@ -245,9 +253,9 @@ async def test_a_month_that_the_ledger_lost_is_found_again(
     last_moment = (before.end - timedelta(seconds=1)).isoformat()
     await account.use("1", occurred_at=last_moment)
     await Account(account.world, account.customer, before).flush()
-    result = await account.flush()
+    await account.flush()
 
-    assert result.sent.lines_removed == 1
+    assert (await account.told()).lines_removed == 1
     assert {str(each["metadata"]["gw_period"]) for each in await account.invoices()} == {
         str(account.period),
         str(before),
@@ -262,9 +270,10 @@ async def test_many_lines_need_no_reading_to_be_updated(account: Account) -> Non
     await account.use("1")
     await account.flush()
     await account.use("1")
-    result = await account.flush()
+    await account.flush()
 
-    assert (result.sent.calls, result.sent.lines_updated) == (1, 1)
+    sync = await account.told()
+    assert (sync.stripe_calls, sync.lines_updated) == (1, 1)
     assert len((await account.peek()).lines) == 13
     assert (await account.lines())["egress-gb"] == ("2", 4)
 
@@ -291,10 +300,11 @@ async def test_a_hold_stops_everything_until_it_is_released(account: Account) ->
     ledger = account.world.services.ledger
     await ledger.hold(account.customer, "a dispute", "agent")
     await account.use("3")
-    held = await account.flush()
+    with tally() as sent:
+        held = await account.flush()
     await ledger.release_hold(account.customer)
 
-    assert (held.outcome, held.sent.calls) == (FlushOutcome.WAITING, 0)
+    assert (held.outcome, sent.calls) == (FlushOutcome.WAITING, 0)
     assert (await account.flush()).outcome is FlushOutcome.SYNCED
 
 
@@ -304,15 +314,14 @@ async def test_a_deleted_customer_is_set_aside_with_stripes_reason(account: Acco
     gone = Op(OpKind.DELETE, "DELETE", f"/v1/customers/{account.customer}", {}, "gone")
     await account.world.services.stripe.send(gone, lane=Lane.SUPPORT)
 
-    result = await account.flush()
+    with tally() as sent:
+        result = await account.flush()
 
     assert result.outcome is FlushOutcome.PARKED
     assert result.failure is not None
     assert result.failure.code == "resource_missing"
     assert (await account.peek()).stuck == "resource_missing"
-    sync = await account.world.services.syncs.of(account.customer)
-    assert sync is not None
-    assert sync.stripe_calls == result.sent.calls > 0
+    assert (await account.told()).stripe_calls == sent.calls > 0
 
 
 async def test_a_lease_that_is_held_is_left_alone(account: Account) -> None:

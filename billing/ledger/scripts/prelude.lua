@@ -231,10 +231,10 @@ local function set_status(n, status)
 end
 
 -- A new sync of the period, asked for at *requested*; the oldest beyond *history* is forgotten.
-local function new_sync(period, header, status, trigger, by, history, requested)
+local function new_sync(period, status, trigger, by, history, requested)
     local n = string.format('%.0f', redis.call('HINCRBY', CUSTOMER, 'syncs', 1))
     redis.call('HSET', sync_key(n), 'status', status, 'trigger', trigger, 'by', by, 'period', period,
-        'requested_ms', requested, 'version', header.version, 'attempts', 0)
+        'requested_ms', requested, 'attempts', 0)
     redis.call('ZADD', SHARD .. ':syncs:' .. status, requested, NAME .. '|' .. n)
     local oldest = string.format('%.0f', n - history)
     if redis.call('DEL', sync_key(oldest)) == 1 then

@@ -22,7 +22,7 @@ local wrote = ARGV[9] + ARGV[10] + ARGV[11] > 0
 if header.running == '' and (wrote or ARGV[14] ~= '') then
     local trigger = header.state == 'open' and 'INTERVAL' or 'PERIOD_CLOSE'
     local began = header.taken_ms or now -- taken by a program from before it was written down
-    local n = new_sync(period, header, 'RUNNING', trigger, '', tonumber(ARGV[7]), began)
+    local n = new_sync(period, 'RUNNING', trigger, '', tonumber(ARGV[7]), began)
     redis.call('HSET', sync_key(n), 'started_ms', began, 'attempts', 1, 'deltas', header.just_told or 0)
     running[1] = n
 end

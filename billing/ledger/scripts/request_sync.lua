@@ -13,6 +13,6 @@ if #waiting > 0 then
     local n = waiting[#waiting]
     return { n, 1, redis.call('HGETALL', sync_key(n)) }
 end
-local n = new_sync(current, header, 'QUEUED', ARGV[3], ARGV[4], tonumber(ARGV[6]), now)
+local n = new_sync(current, 'QUEUED', ARGV[3], ARGV[4], tonumber(ARGV[6]), now)
 redis.call('HSET', part(current), 'waiting', n)
 return { n, 0, redis.call('HGETALL', sync_key(n)) }

@@ -307,7 +307,7 @@ async def test_one_answer_fills_what_else_it_contains(process: Open, stripe: Str
     """A page of invoices spares the read of each of them."""
     one, other = await process(), await process()
     page = Stripe(["whole invoice"])
-    await one.fetch(INVOICES, page.load, parts=lambda value: [(INVOICE, value[0])])
+    await one.fetch(INVOICES, page.load, keep=lambda page: (page, [(INVOICE, page[0])]))
     for cache in (one, other):
         found = await cache.fetch(INVOICE, stripe.load)
         assert (found.value, found.source) == ("whole invoice", Source.CACHE)
@@ -323,7 +323,7 @@ async def test_parts_of_an_overtaken_answer_are_not_kept_either(
     landing = asyncio.Event()
     page = Stripe(["old invoice"], slow=landing)
     reading = asyncio.create_task(
-        cache.fetch(INVOICES, page.load, parts=lambda value: [(INVOICE, value[0])])
+        cache.fetch(INVOICES, page.load, keep=lambda page: (page, [(INVOICE, page[0])]))
     )
     await page.reading.wait()
     await cache.forget("in_1", "cus_1")
@@ -479,7 +479,7 @@ async def test_what_came_along_is_refreshed_by_what_it_came_with(
 ) -> None:
     """Else twenty invoices on an aging page would be twenty reads beside the page's own."""
     cache = await process(jitter=0)
-    await cache.fetch(INVOICES, stripe.load, parts=lambda value: [(INVOICE, value)])
+    await cache.fetch(INVOICES, stripe.load, keep=lambda value: (value, [(INVOICE, value)]))
 
     async def fresh_for(entry: Entry) -> int:
         [key] = await redis.keys(f"rc:*:e:{entry.key}")
