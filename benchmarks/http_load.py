@@ -1,6 +1,7 @@
 """A load generator that costs little: keep-alive connections that each send the next request at once."""
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -40,14 +41,20 @@ def post(path: str, body: bytes, **headers: str) -> bytes:
 
 
 async def load(
-    port: int, process: int, requests: Iterator[bytes], connections: int, seconds: float
+    port: int,
+    process: int,
+    requests: Iterator[bytes],
+    connections: int,
+    seconds: float,
+    rate: float = math.inf,
 ) -> Run:
     """Send *requests* to *port* for *seconds*, or until they end, over so many *connections*.
 
-    *process* is the server's pid.
+    *process* is the server's pid; *rate* is how many a second at most, evenly. ConnectionError when the
+    server hangs up.
     """
     loop = asyncio.get_running_loop()
-    shared = _Shared(requests, loop.create_future(), connections)
+    shared = _Shared(requests, loop.create_future(), connections, 1 / rate, loop.time())
     clients = [
         (await loop.create_connection(lambda: _Client(shared), "127.0.0.1", port))[1]
         for _ in range(connections)
@@ -89,6 +96,8 @@ class _Shared:
     requests: Iterator[bytes]
     over: "asyncio.Future[None]"
     open: int
+    apart: float
+    due: float
     ends: float = field(default=0.0)
     answers: int = 0
     failures: int = 0
@@ -109,11 +118,16 @@ class _Client(asyncio.Protocol):
         ended = time.perf_counter() >= self._shared.ends
         request = None if ended else next(self._shared.requests, None)
         if request is not None:
-            self.transport.write(request)
+            self._shared.due += self._shared.apart
+            self._shared.over.get_loop().call_at(self._shared.due, self.transport.write, request)
             return
         self._shared.open -= 1
         if not self._shared.open:
             self._shared.over.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._shared.over.done():
+            self._shared.over.set_exception(ConnectionError(f"The server hung up: {exc}"))
 
     def data_received(self, data: bytes) -> None:
         received = self._received + data

@@ -26,9 +26,10 @@ from tests.support.system import until
 
 EVENTS = int(os.environ.get("FLOOD_EVENTS", "100000"))
 BATCH = int(os.environ.get("FLOOD_BATCH", "50000"))
-CONNECTIONS = 24
-CALM_SECONDS = 30.0
-STEADY_RATE = 300  # Stripe lets us make 100 writes a second
+CONNECTIONS = 64
+PACED_SECONDS = 60.0
+RATES = (0, 300, 1_000)  # deliveries/s; Stripe lets us make 100 writes a second, of few events each
+ATTEMPTS = 1.2  # deliveries of an event
 FIRST_PACED = 200_000_000  # beyond what the flood counts to
 
 
@@ -52,8 +53,10 @@ async def _flood(flood: Flood) -> None:
         panels = Panels(people, http)
         async with _meanwhile(people.keep_changing()):
             await _paced(flood, panels)
+            read = len(panels.taken)
             for first in range(0, EVENTS, BATCH):
                 await _batch(flood, panels, first, min(BATCH, EVENTS - first))
+            print(f"  panels while all this lasted  {panels.since(read)}")
         await people.change_everybody()
         # The last event is acknowledged: from here on, before any worker has moved, panels have to be right.
         differing = await panels.differing(flood.services)
@@ -68,22 +71,24 @@ async def _flood(flood: Flood) -> None:
 
 
 async def _paced(flood: Flood, panels: Panels) -> None:
-    """Panels in calm, and beside as many events as Stripe's own limits allow."""
-    async with _meanwhile(panels.keep_reading()):
-        await asyncio.sleep(CALM_SECONDS)
-    print(f"  panels in calm              {panels.percentiles()}")
-    events = round(CALM_SECONDS * STEADY_RATE)
-    async with _meanwhile(panels.keep_reading()):
-        await flood.send(Stage(FIRST_PACED, events, CONNECTIONS, STEADY_RATE), *flood.gateways)
-    print(f"  panels at {STEADY_RATE} deliveries/s   {panels.percentiles()}")
+    """Panels in calm, and beside deliveries that come evenly."""
+    first = FIRST_PACED
+    for rate in RATES:
+        read, events = len(panels.taken), round(PACED_SECONDS * rate / ATTEMPTS)
+        async with _meanwhile(panels.keep_reading()):
+            if rate:
+                await flood.send(Stage(first, events, CONNECTIONS, rate), *flood.gateways)
+            else:
+                await asyncio.sleep(PACED_SECONDS)
+        first += events
+        print(f"  panels at {rate:5,} deliveries/s   {panels.since(read)}", flush=True)
 
 
 async def _batch(flood: Flood, panels: Panels, first: int, events: int) -> None:
     """So many events as fast as they are answered; then what became of each."""
-    before, numbers = await flood.spent(), range(first, first + events)
+    before, numbers, read = await flood.spent(), range(first, first + events), len(panels.taken)
     async with _meanwhile(panels.keep_reading()):
         sent = await flood.send(Stage(first, events, CONNECTIONS), *flood.gateways)
-    read = panels.percentiles()
     waited = await _workers_are_through(flood)
     spent = {
         part: (seconds - before[part]) / sent.run.answers * 1e6
@@ -93,7 +98,7 @@ async def _batch(flood: Flood, panels: Panels, first: int, events: int) -> None:
     costs = ", ".join(f"{part} {micros:.0f}" for part, micros in spent.items())
     print(
         f"  {sent.run.answers:,} deliveries of {events:,} events in {sent.run.seconds:.0f} s, "
-        f"{sent.run.rate:,.0f}/s; panels {read}; workers through after {waited:.1f} s\n"
+        f"{sent.run.rate:,.0f}/s; panels {panels.since(read)}; workers through after {waited:.1f} s\n"
         f"    forgeries kept {forged} of {sent.forged}, garbage taken {sent.bad - sent.run.failures} of "
         f"{sent.garbage}, events lost {events - kept}\n"
         f"    µs of CPU a delivery: {costs} (panels included); {await flood.sizes()}",

@@ -6,7 +6,7 @@ which costs nothing. Refusals say why in one sentence; payloads are neither answ
 
 Stripe may send thousands at once, beside people who look at panels: so the door speaks ASGI itself
 (Starlette's Request and Response cost more than the signature), reads of an event what matters, takes in
-together what comes together, and works on no more than a few in one turn of the event loop.
+together what comes within a hundredth of a second, and works on no more than a few in one turn of the event loop.
 """
 
 import asyncio
@@ -37,6 +37,7 @@ log = structlog.get_logger(__name__)
 PATH = "/webhooks/stripe"
 MAX_BYTES = 256 * 1024
 READ_SECONDS = 10.0  # Stripe sends a body in a few packets
+GATHER_SECONDS, ENOUGH = 0.01, 32  # a delivery may wait so long for others to share its writes
 AT_ONCE = 64  # deliveries; about 4 ms of work, which is what anybody else may have to wait
 
 DELIVERIES = Counter(
@@ -107,7 +108,7 @@ class _Door:
         secrets = services.settings.stripe_webhook_secrets
         self._secrets = [each.get_secret_value().encode() for each in secrets]
         self._livemode = services.settings.livemode
-        self._arriving = Tick(partial(take_in, services))
+        self._arriving = Tick(partial(take_in, services), wait=GATHER_SECONDS, enough=ENOUGH)
         return self._arriving
 
 

@@ -56,7 +56,7 @@ PATIENCE = 600  # attempts, about a second apart, before a worker gives its queu
 PATIENCE_AT_START = 10  # before one that never reached it ends, and says why
 IDLE_SECONDS = 0.5
 BUSY_SECONDS = 0.05
-INBOX_BATCH = 100
+INBOX_BATCH = 50  # objects; panels wait behind the scripts that claim and settle them
 FAILED_SECONDS = 2.0
 INSIST_SECONDS, INSIST_AFTER = 0.1, 10
 

@@ -22,12 +22,11 @@ PANEL = """query Panel($id: ID!) { customer(id: $id) { name
 
 @dataclass
 class Panels:
-    """How long each took, in ms; *refused* were answered with an error. *http* brings a token."""
+    """How long each took, in ms, or None where it was answered with an error. *http* brings a token."""
 
     people: People
     http: httpx.AsyncClient
-    taken: list[float] = field(default_factory=list)
-    refused: int = 0
+    taken: list[float | None] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=count)
 
     async def keep_reading(self) -> None:
@@ -53,20 +52,22 @@ class Panels:
         answer = await self.http.post(
             f"{urls[number % len(urls)]}/graphql", json={"query": PANEL, "variables": variables}
         )
-        self.taken.append((time.perf_counter() - began) * 1000)
+        took = (time.perf_counter() - began) * 1000
         body = answer.json()
-        if "errors" in body:
-            self.refused += 1
+        refused = "errors" in body
+        self.taken.append(None if refused else took)
+        if refused:
             return None
         found: dict[str, Any] = body["data"]["customer"]
         return found
 
-    def percentiles(self) -> str:
-        """The figures since the last call."""
-        taken, self.taken = self.taken, []
-        refused, self.refused = self.refused, 0
-        cuts = statistics.quantiles(taken, n=100)
-        return f"p50 {cuts[49]:4.0f} ms, p99 {cuts[98]:4.0f} ms of {len(taken)} ({refused} refused)"
+    def since(self, first: int) -> str:
+        """The figures of the panel numbered *first* and all after it."""
+        read = self.taken[first:]
+        answered = [each for each in read if each is not None]
+        cuts = statistics.quantiles(answered, n=100)
+        told = ", ".join(f"p{n} {cuts[n - 1]:.0f} ms" for n in (50, 90, 99))
+        return f"{told} of {len(read)} ({len(read) - len(answered)} refused)"
 
     async def differing(self, services: Services) -> int:
         """How many show something else than Stripe has."""

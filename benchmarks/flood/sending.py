@@ -1,17 +1,17 @@
 """Deliveries as Stripe and forgers send them: doubled, out of order, forged, broken.
 
-They come from a niced process of their own: what stands for other people's machines shall take no CPU from
-the gateways, nor from whoever measures them.
+They come from a process of their own that runs when nobody else would (SCHED_IDLE): what stands for other
+people's machines shall take no CPU from the gateways, nor from whoever measures them.
 """
 
 import asyncio
 import hmac
+import math
 import random
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Any
 
 import orjson
@@ -33,7 +33,6 @@ KINDS = [
     "payment_intent.created",
     "product.updated",
 ]
-SLICE_SECONDS = 0.1
 FOREVER = 86_400.0
 
 Bodies = list[tuple[dict[str, Any], dict[str, Any]]]
@@ -50,7 +49,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Stage:
-    """*events* events, numbered from *first*; so many a second at most, unless *pace* is 0.
+    """*events* events, numbered from *first*; at most *rate* a second.
 
     *shares* say how many of them come late, twice, and so on.
     """
@@ -58,7 +57,7 @@ class Stage:
     first: int
     events: int
     connections: int
-    pace: int = 0
+    rate: float = math.inf
     shares: Mapping[str, float] = field(default_factory=lambda: SHARES)
 
 
@@ -97,25 +96,12 @@ async def deliver(stage: Stage, targets: list[Target], bodies: Bodies) -> Sent:
     sent = Sent()
     requests = deliveries(stage, bodies, sent)
     began = time.perf_counter()
-    if stage.pace:
-        count = round(stage.pace * SLICE_SECONDS)
-        while part := list(islice(requests, count)):
-            await _share(iter(part), stage.connections, targets, sent)
-            due = began + (sent.genuine + sent.forged + sent.garbage) / stage.pace
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
-    else:
-        await _share(requests, stage.connections, targets, sent)
-    sent.run.seconds = time.perf_counter() - began
-    return sent
-
-
-async def _share(
-    requests: Iterator[bytes], connections: int, targets: list[Target], sent: Sent
-) -> None:
-    each = connections // len(targets)
-    doing = (load(at.port, at.process, requests, each, FOREVER) for at in targets)
+    connections, rate = stage.connections // len(targets), stage.rate / len(targets)
+    doing = (load(at.port, at.process, requests, connections, FOREVER, rate) for at in targets)
     for run in await asyncio.gather(*doing):
         sent.add(run)
+    sent.run.seconds = time.perf_counter() - began
+    return sent
 
 
 def deliveries(stage: Stage, bodies: Bodies, sent: Sent) -> Iterator[bytes]:

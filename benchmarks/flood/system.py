@@ -26,10 +26,6 @@ from tests.support.system import System
 # Where the ledger's file is; a shared disk measures its neighbours.
 DATA = os.environ.get("FLOOD_DATA")
 CUSTOMERS = 300
-NICE = 10  # who sends stands for other machines
-WORKERS_NICE = (
-    5  # they have time: what a reader may not see any more is forgotten before they begin
-)
 
 
 @dataclass
@@ -52,9 +48,9 @@ class Flood:
     def start_workers(self) -> None:
         """Start both."""
         self.workers += [each.start_worker().pid for each in self.systems]
-        ours = os.getpriority(os.PRIO_PROCESS, 0)  # the gateways' too
+        # They have time: what readers may not see any more is forgotten before a worker begins.
         for worker in self.workers:
-            os.setpriority(os.PRIO_PROCESS, worker, ours + WORKERS_NICE)
+            give_way(worker)
 
     async def send(self, stage: Stage, *targets: Target) -> Sent:
         """From the other process."""
@@ -96,6 +92,11 @@ class Flood:
         return f"ledger {ledger:.0f} MB, its file {file:.0f} MB, our largest process {max(ours):.0f} MB"
 
 
+def give_way(process: int = 0) -> None:
+    """Let a process (0: this one) run only when no other would."""
+    os.sched_setscheduler(process, os.SCHED_IDLE, os.sched_param(0))
+
+
 def _resident(process: int) -> float:
     pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
@@ -118,7 +119,7 @@ async def opened() -> AsyncIterator[Flood]:
         stack.callback(other.stop)
         stack.callback(one.stop)
         sender = stack.enter_context(
-            ProcessPoolExecutor(1, get_context("spawn"), initializer=os.nice, initargs=(NICE,))
+            ProcessPoolExecutor(1, get_context("spawn"), initializer=give_way)
         )
         bodies = await open_shop(services, CUSTOMERS)
         yield Flood(services, sandbox, redis, bodies, (one, other), sender)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 Q = TypeVar("Q")
@@ -12,12 +13,21 @@ class Tick(Generic[Q, A]):
     """Questions of one loop tick, answered together by *answer* (one answer a question, in order).
 
     *answer* begins after all of them were asked, and one batch at a time: those who ask meanwhile are
-    the next one, so the busier the loop, the fewer calls for each question. A cancelled asker takes
-    nobody else along.
+    the next one, so the busier the loop, the fewer calls for each question. A batch of fewer than *enough*
+    waits up to *wait* seconds for more. A cancelled asker takes nobody else along.
     """
 
-    def __init__(self, answer: Callable[[Sequence[Q]], Awaitable[Sequence[A]]]) -> None:
+    def __init__(
+        self,
+        answer: Callable[[Sequence[Q]], Awaitable[Sequence[A]]],
+        *,
+        wait: float = 0,
+        enough: int = 1,
+    ) -> None:
         self._answer = answer
+        self._wait = wait
+        self._enough = enough
+        self._full = asyncio.Event()
         self._asked: list[tuple[Q, asyncio.Future[A]]] = []
         self._answering: asyncio.Task[None] | None = None
 
@@ -26,6 +36,8 @@ class Tick(Generic[Q, A]):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[A] = loop.create_future()
         self._asked.append((question, future))
+        if len(self._asked) >= self._enough:
+            self._full.set()
         if self._answering is None:
             self._answering = loop.create_task(self._answer_all())
         return future
@@ -34,12 +46,19 @@ class Tick(Generic[Q, A]):
         await asyncio.sleep(0)  # the rest of this tick asks as well
         try:
             while self._asked:
+                await self._gather()
                 asked, self._asked = self._asked, []
                 await self._settle(asked)
         finally:
             self._answering = None
             if self._asked:  # cancelled in between
                 self._answering = asyncio.get_running_loop().create_task(self._answer_all())
+
+    async def _gather(self) -> None:
+        self._full.clear()
+        if len(self._asked) < self._enough:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._full.wait(), self._wait)
 
     async def _settle(self, asked: list[tuple[Q, "asyncio.Future[A]"]]) -> None:
         try:
