@@ -13,6 +13,7 @@
                   └─ LeaseLost ── another worker has taken over: stop writing
 """
 
+import math
 from enum import StrEnum
 
 
@@ -103,6 +104,11 @@ class Unavailable(BillingError):
         super().__init__(message)
         self.message = message
         self.retry_after = retry_after
+
+    @property
+    def whole_seconds(self) -> int:
+        """*retry_after* as callers are told it: whole seconds, one at least."""
+        return max(1, math.ceil(self.retry_after))
 
 
 class Overloaded(Unavailable):

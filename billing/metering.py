@@ -142,6 +142,7 @@ def _unconfirmed(delta: UsageDelta, error: Unavailable | StripeRejected) -> Reje
         error.code,
         f"Stripe could not confirm {delta.customer}: {error.message} Not counted; send this delta again.",
         ("customerId",),
+        error.whole_seconds if isinstance(error, Unavailable) else None,
     )
 
 

@@ -36,12 +36,13 @@ class ReportedDelta:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why one delta was not counted; *path* names the field."""
+    """Why one delta was not counted; *path* names the field, *retry_after* the seconds until it may be sent again."""
 
     id: str
     code: ErrorCode
     message: str
     path: tuple[str, ...] = ()
+    retry_after: int | None = None
 
 
 def checked(raw: ReportedDelta) -> UsageDelta | Rejection:

@@ -46,6 +46,5 @@ def explain(fault: BaseException) -> GraphQLError | None:
     if isinstance(fault, Refused):
         return request_error(fault.code, fault.message)
     if isinstance(fault, Unavailable):
-        wait = max(1, round(fault.retry_after))
-        return request_error(fault.code, fault.message, retryAfter=wait)
+        return request_error(fault.code, fault.message, retryAfter=fault.whole_seconds)
     return None

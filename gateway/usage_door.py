@@ -69,7 +69,7 @@ async def _recorded(services: Services, body: bytes) -> Response:
     except Unavailable as error:
         # Some of it may have been counted; sent again under the same ids it counts once.
         raise HttpRefusal(
-            503, error.code, error.message, {"Retry-After": str(max(1, round(error.retry_after)))}
+            503, error.code, error.message, {"Retry-After": str(error.whole_seconds)}
         ) from error
     return Response(orjson.dumps(_payload(report, unreadable)), media_type="application/json")
 
@@ -104,13 +104,19 @@ def _payload(report: UsageReport, unreadable: list[Rejection]) -> dict[str, obje
         "accepted": report.accepted,
         "duplicates": report.duplicates,
         "rejected": [
-            {
-                "id": each.id,
-                "error": {"code": each.code, "message": each.message, "path": each.path or None},
-            }
-            for each in (*report.rejected, *unreadable)
+            {"id": each.id, "error": _error(each)} for each in (*report.rejected, *unreadable)
         ],
         "durability": report.durability,
         "ledgerEpoch": report.ledger_epoch,
         "errors": [],
+    }
+
+
+def _error(rejection: Rejection) -> dict[str, object]:
+    """*rejection* as ``UserError``."""
+    return {
+        "code": rejection.code,
+        "message": rejection.message,
+        "path": rejection.path or None,
+        "retryAfter": rejection.retry_after,
     }

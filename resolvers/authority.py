@@ -67,7 +67,7 @@ _TABLE: Mapping[str, Mapping[Roles, str]] = {
     "SyncState": {PANEL: "status lastSyncedAt pendingDeltas oldestPendingAt nextSyncAt lastSync"},
     "Money": {PANEL: "amount currency formatted"},
     "Freshness": {PANEL: "source fetchedAt"},
-    "UserError": {ANYBODY: "code message path"},
+    "UserError": {ANYBODY: "code message path retryAfter"},
     "PageInfo": {PANEL: "hasNextPage hasPreviousPage startCursor endCursor"},
     "SyncBillingPayload": {PANEL: "sync coalesced errors"},
     "CreatePortalSessionPayload": {PANEL: "url sync errors"},

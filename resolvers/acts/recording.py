@@ -52,6 +52,9 @@ def _rejected(rejection: Rejection) -> RejectedDelta:
     return RejectedDelta(
         id=strawberry.ID(rejection.id),
         error=UserError(
-            code=rejection.code, message=rejection.message, path=list(rejection.path) or None
+            code=rejection.code,
+            message=rejection.message,
+            path=list(rejection.path) or None,
+            retry_after=rejection.retry_after,
         ),
     )

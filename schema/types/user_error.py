@@ -36,6 +36,10 @@ class UserError:
         default=None,
         description='The input field at fault, outermost first: `["input", "returnUrl"]`.',
     )
+    retry_after: int | None = strawberry.field(
+        default=None,
+        description="In how many seconds to ask again; null when asking again as it stands is of no use.",
+    )
 
     @classmethod
     def of(cls, error: Refused | Unavailable) -> Self:
@@ -43,4 +47,5 @@ class UserError:
         path = list(error.path or ()) if isinstance(error, Refused) else []
         if path and path[0] not in ARGUMENTS:
             path = ["input", *path]
-        return cls(code=error.code, message=error.message, path=path or None)
+        later = error.whole_seconds if isinstance(error, Unavailable) else None
+        return cls(code=error.code, message=error.message, path=path or None, retry_after=later)

@@ -5,6 +5,7 @@ import gzip
 import json
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -71,6 +72,34 @@ async def put_customer(services: Services) -> str:
     return str(made.body["id"])
 
 
+async def put_customers(services: Services, count: int) -> list[str]:
+    """So many customers at Stripe; their ids."""
+    made = [
+        await services.stripe.write("/v1/customers", {}, key=f"cus {n}", lane=Lane.CUSTOMER)
+        for n in range(count)
+    ]
+    return [str(each.body["id"]) for each in made]
+
+
+@asynccontextmanager
+async def tight(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """A gateway that may call each of Stripe's endpoints once in five seconds."""
+    little = {"stripe_endpoint_rate": 0.25, "stripe_max_wait": 0.1}
+    async with (
+        serve(create_app(settings.model_copy(update=little))) as address,
+        httpx.AsyncClient(base_url=f"http://{address}") as client,
+    ):
+        yield client
+
+
+async def ask(
+    client: httpx.AsyncClient, headers: dict[str, str], query: str, **variables: object
+) -> Any:
+    """What GraphQL answers."""
+    body = {"query": query, "variables": variables}
+    return (await client.post("/graphql", json=body, headers=headers)).json()
+
+
 def line(id_: str, customer: str, **changed: Any) -> bytes:
     """One line of usage."""
     delta = {"id": id_, "customerId": customer, "sku": "cpu", "quantity": "1.5", "occurredAt": NOW}
@@ -113,7 +142,7 @@ async def test_the_bulk_door_and_the_mutation_answer_alike(
     customer = await put_customer(services)
     mutation = """
         mutation ($input: RecordUsageInput!) { recordUsage(input: $input) {
-          accepted duplicates rejected { id error { code message path } } durability ledgerEpoch errors { code }
+          accepted duplicates rejected { id error { code message path retryAfter } } durability ledgerEpoch errors { code }
         } }"""
     deltas = [
         json.loads(each)
@@ -343,23 +372,55 @@ async def test_who_finds_no_room_at_stripe_is_told_when_to_come_back(
     settings: Settings, services: Services, token: Callable[..., dict[str, str]]
 ) -> None:
     """A panel that waits for our own limit would time out and know nothing."""
-    made = [
-        await services.stripe.write("/v1/customers", {}, key=f"cus {n}", lane=Lane.CUSTOMER)
-        for n in range(4)
-    ]
-    tight = {"stripe_endpoint_rate": 0.25, "stripe_max_wait": 0.1}
+    made = await put_customers(services, 4)
     query = "query ($id: ID!) { customer(id: $id) { name } }"
-    async with (
-        serve(create_app(settings.model_copy(update=tight))) as address,
-        httpx.AsyncClient(base_url=f"http://{address}", headers=token("support")) as client,
-    ):
+    async with tight(settings) as client:
         for each in made:
-            body = {"query": query, "variables": {"id": each.body["id"]}}
-            answer = await client.post("/graphql", json=body)
+            answer = await ask(client, token("support"), query, id=each)
 
-    (error,) = answer.json()["errors"]
+    (error,) = answer["errors"]
     assert error["extensions"]["code"] == "OVERLOADED"
-    assert 1 <= error["extensions"]["retryAfter"] <= 20
+    assert 1 < error["extensions"]["retryAfter"] <= 20
+
+
+async def test_a_mutation_that_finds_no_room_says_when_to_come_back(
+    settings: Settings, services: Services, token: Callable[..., dict[str, str]]
+) -> None:
+    """Its refusal stands in the payload, where a panel looks for it."""
+    portal = """mutation ($id: ID!) { createPortalSession(input: {customerId: $id, returnUrl: "https://fly.io/"}) {
+      errors { code retryAfter } } }"""
+    made = await put_customers(services, 4)
+    async with tight(settings) as client:
+        for each in made:
+            answer = await ask(client, token("support"), portal, id=each)
+
+    (error,) = answer["data"]["createPortalSession"]["errors"]
+    assert error["code"] == "OVERLOADED"
+    assert 1 < error["retryAfter"] <= 20
+
+
+async def test_a_delta_that_finds_no_room_says_when_to_send_it_again(
+    settings: Settings, services: Services, token: Callable[..., dict[str, str]]
+) -> None:
+    """Through both doors, in the same words; for a delta that is wrong there is no such time."""
+    await put_customer(services)
+    deltas = [line(each, each) for each in await put_customers(services, 8)]
+    mutation = """mutation ($deltas: [UsageDeltaInput!]!) { recordUsage(input: {deltas: $deltas}) {
+      rejected { id error { code retryAfter } } } }"""
+    bad = line("bad", "nobody")
+    async with tight(settings) as client:
+        by_door = await client.post(
+            "/usage", content=b"\n".join([*deltas[:4], bad]), headers=token("metering")
+        )
+        read = [json.loads(each) for each in [*deltas[4:], bad]]
+        by_mutation = await ask(client, token("metering"), mutation, deltas=read)
+
+    for report in (by_door.json(), by_mutation["data"]["recordUsage"]):
+        told = {each["id"]: each["error"] for each in report["rejected"]}
+        wrong = told.pop("bad")
+        assert (wrong["code"], wrong["retryAfter"]) == ("INVALID_INPUT", None)
+        assert {each["code"] for each in told.values()} == {"OVERLOADED"}
+        assert all(1 < each["retryAfter"] <= 40 for each in told.values())
 
 
 async def test_figures_are_there_for_prometheus(gateway: httpx.AsyncClient) -> None:
