@@ -96,3 +96,5 @@ def _tell_budget(state: BudgetState, registry: CollectorRegistry) -> None:
     limited.set(state.limited_until.timestamp() if state.limited_until else 0)
     reads = Gauge("billing_stripe_reads", "Reads in 30 days.", registry=registry)
     reads.set(state.reads)
+    allowed = Gauge("billing_stripe_read_allowance", "Reads allowed in 30 days.", registry=registry)
+    allowed.set(state.read_allowance)

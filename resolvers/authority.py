@@ -91,7 +91,7 @@ _TABLE: Mapping[str, Mapping[Roles, str]] = {
     "WebhookEvent": {
         SUPPORT: "id type status receivedAt processedAt attempts objectId customerId failure stripeDashboardUrl",
     },
-    "StripeBudget": {SUPPORT: "lanes endpoints limitedUntil"},
+    "StripeBudget": {SUPPORT: "lanes endpoints limitedUntil reads readAllowance"},
     "BudgetLane": {SUPPORT: "lane waiting"},
     "EndpointBudget": {SUPPORT: "endpoint perSecond available throttled"},
     "AuditEntry": {SUPPORT: "at by action reason outcome changes detail"},

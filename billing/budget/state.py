@@ -52,14 +52,15 @@ class EndpointState:
 class BudgetState:
     """The shared allowance at one moment, over all processes.
 
-    *lanes* by priority with the calls that wait in each, *reads* those of the last 30 days,
-    *limited_until* when the last of Stripe's present refusals ends.
+    *lanes* by priority with the calls that wait in each, *reads* those of the last 30 days of the
+    *read_allowance* for them, *limited_until* when the last of Stripe's present refusals ends.
     """
 
     lanes: tuple[tuple[str, int], ...]
     endpoints: tuple[EndpointState, ...]
     limited_until: datetime | None
     reads: int
+    read_allowance: int
 
 
 async def read_state(redis: Redis, lanes: Iterable[str], policy: BudgetPolicy) -> BudgetState:
@@ -82,6 +83,7 @@ async def read_state(redis: Redis, lanes: Iterable[str], policy: BudgetPolicy) -
         ),
         limited_until=_limited_until(buckets, now),
         reads=sum(map(int, reads)),
+        read_allowance=policy.reads,
     )
 
 

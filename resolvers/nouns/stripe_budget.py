@@ -41,6 +41,12 @@ class StripeBudget:
     limited_until: datetime | None = strawberry.field(
         description="Until when Stripe asked us to wait; null when it did not.",
     )
+    reads: int = strawberry.field(
+        description="What we have read at Stripe in the last 30 days (UTC), today included.",
+    )
+    read_allowance: int = strawberry.field(
+        description="How much we allow ourselves to read in 30 days; in the background we stop at 80 % of it.",
+    )
 
     @classmethod
     def of(cls, state: BudgetState) -> "StripeBudget":
@@ -57,4 +63,6 @@ class StripeBudget:
                 for each in state.endpoints
             ],
             limited_until=state.limited_until,
+            reads=state.reads,
+            read_allowance=state.read_allowance,
         )

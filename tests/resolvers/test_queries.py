@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from billing.budget import Lane
 from billing.inbox.effects import Notice
 from billing.inbox.events import EventStatus
+from billing.settings import Settings
 from billing.usage import CustomerId
 from tests.resolvers.conftest import SUPPORT, Desk, panel_of
 from tests.support.stripe_sandbox import StripeSandbox
@@ -387,11 +389,28 @@ async def test_support_sees_what_is_left_of_the_allowance(desk: Desk) -> None:
     """When Stripe is slow to hear of things, this says why."""
     shown = await desk.ask(
         SUPPORT,
-        "{ stripeBudget { lanes { lane waiting } endpoints { endpoint perSecond available throttled } limitedUntil } }",
+        """{ stripeBudget { lanes { lane waiting } endpoints { endpoint perSecond available throttled }
+          limitedUntil reads readAllowance } }""",
     )
 
     assert shown["stripeBudget"]["lanes"][0]["lane"] == "customer"
     assert any(each["endpoint"] == "POST /v1/prices" for each in shown["stripeBudget"]["endpoints"])
+
+
+async def test_support_sees_how_much_was_read_of_what_may_be(
+    desk: Desk, settings: Settings
+) -> None:
+    """Stripe rations reads by the month, and nobody sees it coming otherwise."""
+    ask = "{ stripeBudget { reads readAllowance } }"
+    before = (await desk.ask(SUPPORT, ask))["stripeBudget"]
+
+    await desk.services.stripe.read(
+        f"/v1/customers/{await desk.shop.customer()}", lane=Lane.SUPPORT
+    )
+
+    after = (await desk.ask(SUPPORT, ask))["stripeBudget"]
+    assert after["reads"] == before["reads"] + 1
+    assert after["readAllowance"] == settings.stripe_read_allowance
 
 
 async def test_a_number_says_how_old_it_is(desk: Desk) -> None:
