@@ -1,5 +1,6 @@
 """What the demo remembers between starts: secrets, ports, and where its data lie (``.data/``)."""
 
+import errno
 import fcntl
 import json
 import os
@@ -68,7 +69,10 @@ def free_port() -> int:
 
 
 def becomes_free(host: str, number: int) -> bool:
-    """Whether a server can listen on *number*: now, or when the parts of a killed demo have gone."""
+    """Whether a server can listen on *number*: now, or when the parts of a killed demo have gone.
+
+    OSError or UnicodeError when none ever can, as on a *host* that is not this machine.
+    """
     deadline = time.monotonic() + (LEAVING_SECONDS if REMEMBERED.exists() else 0)
     while not _is_free(host, number):
         if time.monotonic() > deadline:
@@ -82,6 +86,8 @@ def _is_free(host: str, number: int) -> bool:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, number))
-        except OSError:
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
             return False
     return True

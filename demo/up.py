@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
 import time
@@ -19,6 +20,8 @@ from demo.processes import Processes
 from demo.tokens import jwt_secret, token
 
 OK = 200
+PORT = re.compile(r"[0-9]{1,5}")
+HIGHEST_PORT = 65_535
 
 
 @dataclass(frozen=True)
@@ -64,18 +67,33 @@ def _left_by_make(owner: int) -> bool:
 
 
 def _place() -> Place:
-    host = os.environ.get("BILLING_HOST", "127.0.0.1")
-    port = int(os.environ.get("BILLING_PORT", "8000"))
-    if not home.becomes_free(host, port):
-        raise home.DemoRefused(
-            f"Port {port} is taken; choose another, for example: BILLING_PORT=8010 make up"
-        )
     return Place(
-        host,
-        port,
+        *_address(),
         valkey_port=None if os.environ.get("BILLING_REDIS_URL") else home.port("valkey"),
         sandbox_port=None if os.environ.get("BILLING_STRIPE_API_KEY") else home.port("sandbox"),
     )
+
+
+def _address() -> tuple[str, int]:
+    """Where the environment wants the gateway, once it is sure that it can be there."""
+    host = os.environ.get("BILLING_HOST") or "127.0.0.1"
+    port = os.environ.get("BILLING_PORT") or "8000"
+    if not PORT.fullmatch(port) or not 0 < int(port) <= HIGHEST_PORT:
+        raise home.DemoRefused(
+            f"BILLING_PORT is {port!r}, no port; give a number from 1024 to 65535, or unset it for 8000."
+        )
+    try:
+        free = home.becomes_free(host, int(port))
+    except (OSError, UnicodeError) as error:
+        raise home.DemoRefused(
+            f"Nothing can listen on port {port} of BILLING_HOST {host!r} ({error}); "
+            "give an address of this machine and a port from 1024, or unset both for 127.0.0.1 and 8000."
+        ) from None
+    if not free:
+        raise home.DemoRefused(
+            f"Port {port} is taken; choose another, for example: BILLING_PORT=8010 make up"
+        )
+    return host, int(port)
 
 
 def _environment(place: Place) -> dict[str, str]:

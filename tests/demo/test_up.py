@@ -3,11 +3,12 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -131,3 +132,52 @@ def test_a_wrong_role_is_refused_with_the_cure(arguments: list[str], tmp_path: P
 
     assert refused.returncode == 1
     assert "make -s token ROLE=" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("BILLING_PORT", "abc"),
+        ("BILLING_PORT", "99999"),
+        ("BILLING_HOST", "nohost.invalid"),
+        ("BILLING_HOST", "192.0.2.1"),
+    ],
+)
+def test_an_address_that_cannot_be_served_is_refused_with_the_cure(
+    variable: str, value: str, tmp_path: Path
+) -> None:
+    """One sentence that names the variable and what to give instead, and nothing is started."""
+    refused = refused_up(tmp_path, {"BILLING_PORT": str(free_port()), variable: value})
+
+    [sentence] = refused.splitlines()
+    assert variable in sentence
+    assert repr(value) in sentence
+    assert "unset" in sentence
+
+
+def test_an_empty_address_is_none(tmp_path: Path) -> None:
+    """As in a file of settings whose lines are there to be filled in: the usual one is taken."""
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with suppress(OSError):  # somebody else has it, which is as good
+            taken.bind(("127.0.0.1", 8000))
+            taken.listen()
+
+        refused = refused_up(tmp_path, {"BILLING_PORT": "", "BILLING_HOST": ""})
+
+    assert refused.startswith("Port 8000 is taken; choose another")
+
+
+def refused_up(home: Path, chosen: dict[str, str]) -> str:
+    """What `make up` says when it does not start."""
+    environment = {name: value for name, value in os.environ.items() if name[:8] != "BILLING_"}
+    refused = subprocess.run(
+        [sys.executable, "-m", "demo", "up"],
+        env={**environment, "BILLING_DATA_DIR": str(home), **chosen},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert refused.returncode == 1
+    return refused.stderr
