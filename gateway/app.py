@@ -10,7 +10,6 @@ from typing import cast
 
 import httpx
 import structlog
-from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -51,12 +50,12 @@ def create_app(settings: Settings | None = None) -> Starlette:
     configure_logging()
     settings = settings or load_settings()
     ending = asyncio.Event()
-    disposable = Redis.from_url(settings.cache, socket_timeout=1, socket_connect_timeout=1)
+    store = EdgeStore.open(settings.cache)
     keys = httpx.AsyncClient(timeout=3)
     kept = KeptAnswers(lambda: app.state.services.cache)
     webhooks = webhook_route()
     app = Starlette(
-        lifespan=_lifespan(settings, ending, [disposable.aclose, keys.aclose]),
+        lifespan=_lifespan(settings, ending, [store.close, keys.aclose]),
         middleware=[
             Middleware(Telemetry),
             Middleware(Ahead, webhooks),
@@ -66,7 +65,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         exception_handlers={HttpRefusal: _refused, HTTPException: _not_served},
     )
     tokens = _tokens(settings, keys)
-    view = _view(app, settings, tokens, EdgeStore(disposable), ending, kept)
+    view = _view(app, settings, tokens, store, ending, kept)
     app.router.routes += [
         Route("/graphql", view),
         WebSocketRoute("/graphql", view),

@@ -7,7 +7,7 @@ unknown, which clients answer with the document's text.
 import time
 from collections.abc import Callable, Sequence
 from math import ceil
-from typing import Any
+from typing import Any, Self
 
 import structlog
 from redis.asyncio import Redis
@@ -56,6 +56,15 @@ class EdgeStore:
         self._capacity = capacity
         self._rate = rate
         self._rest_until = 0.0
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """The store in the Redis at *url*, which may be down now and come later; ``close`` it in the end."""
+        return cls(Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
 
     async def spend(self, bucket: str, cost: int, refund: int = 0) -> Allowance:
         """Take *cost* from *bucket*, after giving *refund* back; one command for a loop tick."""

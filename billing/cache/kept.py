@@ -1,4 +1,4 @@
-"""The part of Stripe's objects that the read cache keeps: what ``records`` reads, and nothing else.
+"""The part of Stripe's objects that the read cache keeps: what ``stripe_api.records`` reads, and nothing else.
 
 A Stripe invoice is 6 KB of JSON, its kept part 1 KB. Kept parts have Stripe's own shape, so a record
 made of one equals the record made of the whole.
