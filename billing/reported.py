@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from billing.errors import ErrorCode
-from billing.usage import CustomerId, UsageDelta
+from billing.usage import REST, CustomerId, UsageDelta
 
 MAX_TEXT = 255
 QUANTITY = re.compile(r"-?\d{1,15}(?:\.\d{1,12})?", re.ASCII)
@@ -70,11 +70,9 @@ def checked(raw: ReportedDelta) -> UsageDelta | Rejection:
 
 def _wrong_text(raw: ReportedDelta) -> Rejection | None:
     for field, text in (("id", raw.id), ("sku", raw.sku)):
-        if not 0 < len(text) <= MAX_TEXT or not text.isprintable() or "~" in text:
+        if not 0 < len(text) <= MAX_TEXT or not text.isprintable():
             return invalid(
-                raw.id[:MAX_TEXT],
-                field,
-                f"Give {field} 1 to {MAX_TEXT} printable characters, none of them '~'.",
+                raw.id[:MAX_TEXT], field, f"Give {field} 1 to {MAX_TEXT} printable characters."
             )
     for field, label in (
         ("app", raw.app),
@@ -83,12 +81,24 @@ def _wrong_text(raw: ReportedDelta) -> Rejection | None:
     ):
         if label is not None and (len(label) > MAX_TEXT or not label.isprintable()):
             return invalid(raw.id, field, f"Give {field} at most {MAX_TEXT} printable characters.")
-    if raw.sku.startswith("adj:"):
-        return invalid(
-            raw.id, "sku", "No SKU starts with 'adj:'; corrections are made with adjustUsage."
-        )
+    if taken := _taken(raw.sku):
+        return invalid(raw.id, "sku", taken)
     if not CUSTOMER.fullmatch(raw.customer_id):
         return invalid(raw.id, "customerId", "Give the Stripe customer id, which starts with cus_.")
+    return None
+
+
+def _taken(sku: str) -> str | None:
+    """Why no SKU has this name: a bill's own lines go by it. None for a name that is free."""
+    if "~" in sku:
+        return "No SKU has a '~' in it: the month of late usage follows one. Give the price another lookup key."
+    if sku.startswith("adj:"):
+        return "No SKU starts with 'adj:'; corrections are made with adjustUsage."
+    if sku == REST:
+        return (
+            f"No SKU is called '{REST}': so is the line for all that an invoice has no room for. "
+            "Give the price another lookup key."
+        )
     return None
 
 

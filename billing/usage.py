@@ -12,6 +12,9 @@ LineKey = NewType("LineKey", str)
 """Names one line of a period's bill: ``sku``, ``sku~2026-10`` (usage of another period, billed here)
 or ``adj:<id>`` (a correction)."""
 
+REST = LineKey("rest")
+"""The line that stands for all lines for which an invoice has no room; no SKU may be called so."""
+
 
 @dataclass(frozen=True, slots=True)
 class UsageDelta:

@@ -8,10 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
 from billing.draft.plan import Prices, is_by_amount
-from billing.draft.seen import REST
 from billing.draft.snapshot import Snapshot, StripeLine
 from billing.money import EXACT, QUANTITY_STEP, line_amount
-from billing.usage import LineKey, Price
+from billing.usage import REST, LineKey, Price
 
 Lines = Sequence[tuple[LineKey, StripeLine]]
 
@@ -56,7 +55,8 @@ def _settle_rest(
     owed: dict[LineKey, Decimal],
 ) -> None:
     """Lines that are billed within the rest owe nothing; a difference in money goes to one of them."""
-    members = _without(snapshot.totals, (key for key, _ in lines))
+    # A ledger may hold a SKU of the rest's own name, from before it was refused: it is billed within.
+    members = _without(snapshot.totals, (key for key, _ in lines if key != REST))
     due = sum(line_amount(quantity, pinned[key].unit_amount) for key, quantity in members.items())
     missing = due - sum(line.amount for key, line in lines if key == REST)
     for key in members:

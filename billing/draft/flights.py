@@ -6,10 +6,9 @@ from typing import Any
 
 from billing.draft import marks
 from billing.draft.plan import Added, Difference, Prices, Updated, in_calls, is_by_amount
-from billing.draft.seen import REST
 from billing.draft.snapshot import Flight, Op, OpKind, PlannedLine, Snapshot, StripeLine
 from billing.money import plain
-from billing.usage import LineKey, Period
+from billing.usage import REST, LineKey, Period
 
 
 def bulk(

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from billing.draft.seen import REST
 from billing.draft.snapshot import PlannedLine, Snapshot, StripeLine
 from billing.money import line_amount
-from billing.usage import LineKey, Price
+from billing.usage import REST, LineKey, Price
 
 MAX_LINES = 250
 """Stripe's documentation, "Create an invoice item": at most 250 items on an invoice."""

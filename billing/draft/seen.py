@@ -7,13 +7,10 @@ from typing import Any, Self
 
 from billing.draft import marks
 from billing.draft.snapshot import StripeLine
-from billing.usage import LineKey
+from billing.usage import REST, LineKey
 
 DRAFT = "draft"
 VOID = "void"
-
-REST = LineKey("rest")
-"""The line that stands for all lines for which an invoice has no room."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,7 @@ async def test_other_content_under_a_known_id_is_refused(services: Services, sho
         ("sku", "", ErrorCode.INVALID_INPUT),
         ("sku", "adj:1", ErrorCode.INVALID_INPUT),
         ("sku", "a~2026-10", ErrorCode.INVALID_INPUT),
+        ("sku", "rest", ErrorCode.INVALID_INPUT),
         ("id", "", ErrorCode.INVALID_INPUT),
         ("customer_id", "cus_nobody", ErrorCode.NOT_FOUND),
         ("customer_id", "in_1", ErrorCode.INVALID_INPUT),
@@ -99,6 +100,13 @@ async def test_a_bad_delta_is_refused_alone(
 
     assert (report.accepted, [each.code for each in report.rejected]) == (2, [code])
     assert await total(services, customer) == 5
+
+
+async def test_an_id_may_have_any_printable_character(services: Services, shop: Shop) -> None:
+    """It is the reporter's own; what bills reserve for themselves concerns SKUs."""
+    report = await record_usage(services, [delta(await shop.customer(), id="fra~1 adj:42 rest")])
+
+    assert (report.accepted, report.rejected) == (1, ())
 
 
 @pytest.mark.parametrize("fault", ["error_500_before", "answer_lost_after", "rate_limited"])

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from billing.draft.seen import REST, SeenInvoice
+from billing.draft.seen import SeenInvoice
 from billing.draft.snapshot import PeriodState, PlannedLine, Snapshot, StripeLine
-from billing.usage import CustomerId, LineKey, Period, Price
+from billing.usage import REST, CustomerId, LineKey, Period, Price
 
 NOVEMBER = Period(2026, 11)
 

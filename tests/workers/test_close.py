@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 from redis.asyncio import Redis
@@ -11,7 +12,7 @@ from billing.budget import Lane
 from billing.draft.snapshot import PeriodState
 from billing.inbox.effects import Notice
 from billing.metering import record_usage
-from billing.usage import CustomerId, LineKey, Period
+from billing.usage import CustomerId, LineKey, Period, UsageDelta
 from tests.support.account import Account
 from tests.support.hearing import World
 from tests.support.shop import delta
@@ -98,6 +99,21 @@ async def test_an_amount_too_small_to_charge_goes_to_the_balance(account: Accoun
     assert (await account.flush()).outcome is FlushOutcome.SEALED
     (invoice,) = await account.invoices()
     assert invoice["status"] == "paid"
+
+
+async def test_usage_of_a_sku_called_rest_is_not_given_back(account: Account) -> None:
+    """No door takes such a SKU; a ledger from before may hold one, which is billed like any other."""
+    moment = datetime.fromisoformat(_last_moment(account.period))
+    used = UsageDelta("old", account.customer, "rest", Decimal(30), moment)
+    ledger, catalogue = account.world.services.ledger, account.world.services.catalogue
+    sold = await catalogue.by_sku(["egress-gb"])
+    await ledger.record([used], {"rest": sold["egress-gb"]})
+    await cut(account)
+
+    assert (await account.flush()).outcome is FlushOutcome.SEALED
+    (invoice,) = await account.invoices()
+    following = await ledger.peek(account.customer, account.period.next())
+    assert (invoice["total"], following.totals) == (60, {})
 
 
 async def test_nothing_is_finalized_while_a_request_is_in_doubt(account: Account) -> None:

@@ -8,7 +8,9 @@ from billing.draft.carry import residuals
 from billing.usage import Price
 from tests.support.snapshots import line_body, price, seen, snapshot
 
-PRICES: dict[str, Price] = {each.id: each for each in (price("cpu"), price("ram", "0.5"))}
+PRICES: dict[str, Price] = {
+    each.id: each for each in (price("cpu"), price("ram", "0.5"), price("rest"))
+}
 
 
 def _left(totals: dict[str, str], *lines: dict[str, object]) -> dict[str, Decimal]:
@@ -86,6 +88,16 @@ def test_a_rest_that_is_too_small_leaves_the_money() -> None:
     rest = line_body("il_1", 8, "rest", told="2")
 
     assert _left({"cpu": "5", "ram": "4"}, rest) == {"cpu": Decimal(2)}
+
+
+@pytest.mark.parametrize(("amount", "left"), [(10, {}), (8, {"rest": Decimal(1)})])
+def test_a_sku_that_was_called_rest_is_billed_within_it(
+    amount: int, left: dict[str, Decimal]
+) -> None:
+    """No such SKU is taken any more, but a ledger may hold one."""
+    line = line_body("il_1", amount, "rest", told="5")
+
+    assert _left({"rest": "5"}, line) == left
 
 
 def test_other_peoples_lines_bill_nothing_of_ours() -> None:

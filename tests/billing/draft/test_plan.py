@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from billing.draft import flights, plan
 from billing.draft.plan import difference, needs_reading, wanted
-from billing.draft.seen import REST
 from billing.draft.snapshot import OpKind
-from billing.usage import LineKey, Period
+from billing.usage import REST, LineKey, Period
 from tests.support.snapshots import NOVEMBER, line_body, planned, price, seen, snapshot, standing
 
 PRICES = {each.id: each for each in (price("cpu"), price("ram", "0.5"), price("net", "10"))}
