@@ -22,6 +22,7 @@ from billing.servers import CLUSTER, ONE, SENTINEL, is_address
 
 STRIPE_API_BASE = "https://api.stripe.com"
 MIN_SECRET = 16
+DAY = 86_400
 Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 CURES = {
@@ -31,6 +32,9 @@ CURES = {
     "BILLING_REDIS_URL": "give the address of the ledger's server, such as redis://ledger:6379/0",
     "BILLING_QUEUE_URL": "give the address of one server or of Sentinels, such as redis://queue:6379/0",
     "BILLING_CACHE_URL": "give the address of one server, such as redis://cache:6379/0",
+    "BILLING_LEDGER_REPLICAS": "leave it at 0 for a cluster, whose servers confirm nothing together, or let BILLING_REDIS_URL lead to one server or Sentinels",
+    "BILLING_USAGE_MAX_AGE": "give seconds, at most 38 days (3283200): what is older may find its month's bill forgotten",
+    "BILLING_USAGE_MAX_FUTURE": "give seconds, at most 4 days (345600): an id is remembered for six weeks",
     "BILLING_JWT_SECRET": "give the secret that your issuer signs tokens with, or set BILLING_JWKS_URL instead",
     "BILLING_JWKS_URL": "give the address of your issuer's keys, such as https://issuer.example/.well-known/jwks.json",
 }
@@ -85,7 +89,7 @@ class Settings(StripeSettings):
     cache_url: str = ""
     jwt_secret: SecretStr | None = None
     jwks_url: str | None = None
-    # Usage is acknowledged once so many replicas of the ledger's server have it too; not for a cluster.
+    # Usage is acknowledged once so many replicas of the ledger's server have it too; refused with a cluster.
     ledger_replicas: NonNegativeInt = 0
     # Serve although the ledger's server may forget, or will not say whether it does (CONFIG forbidden);
     # `/readyz` then warns where it would refuse.
@@ -100,9 +104,9 @@ class Settings(StripeSettings):
     host: str = "127.0.0.1"
     metrics_port: Annotated[int, Field(ge=0, lt=65_536)] = 0
 
-    # Metering: what is still accepted, in seconds before and after now.
-    usage_max_age: PositiveInt = 35 * 86_400
-    usage_max_future: NonNegativeInt = 300
+    # Metering: what is still accepted, in seconds before and after now; the ledger remembers no longer.
+    usage_max_age: Annotated[int, Field(gt=0, le=38 * DAY)] = 35 * DAY
+    usage_max_future: Annotated[int, Field(ge=0, le=4 * DAY)] = 300
 
     # Flushing unasked (docs/scheduling.md weighs staleness against calls): how long recorded usage may
     # wait before Stripe is told, in seconds; the money (minor units) that ends the wait earlier; the
@@ -155,6 +159,8 @@ class Settings(StripeSettings):
         ):
             if not is_address(url, kinds):
                 raise ValueError(_cured(name, "names no server that can be used for it"))
+        if self.ledger_replicas and is_address(self.redis_url, CLUSTER):
+            raise ValueError(_cured("BILLING_LEDGER_REPLICAS", "cannot be kept by a cluster"))
         if not self.stripe_webhook_secrets:
             raise ValueError(_cured("BILLING_STRIPE_WEBHOOK_SECRETS", "names no secret"))
         if not (self.jwt_secret or self.jwks_url):
@@ -201,7 +207,8 @@ def _sentence(error: object) -> str:
     variable = f"BILLING_{str(fields['loc'][0]).upper()}"
     if fields["type"] == "missing":
         return f"Refusing to start: {_cured(variable, 'is not set')}."
-    return f"Refusing to start: {variable} is invalid ({fields['msg']})."
+    cure = f"; {CURES[variable]}" if variable in CURES else ""
+    return f"Refusing to start: {variable} is invalid ({fields['msg']}){cure}."
 
 
 def _must_be_long(name: str, secret: SecretStr) -> None:

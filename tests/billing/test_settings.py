@@ -2,6 +2,7 @@
 
 import pytest
 
+from billing.ledger import LedgerPolicy
 from billing.settings import CURES, Settings, SettingsRefused, load_settings
 
 GOOD = {
@@ -61,6 +62,8 @@ def test_what_is_empty_is_named(environment: pytest.MonkeyPatch, name: str) -> N
         ("BILLING_FLUSH_JITTER", "1"),
         ("BILLING_SETTLE_WINDOW", "inf"),
         ("BILLING_USAGE_MAX_AGE", "0"),
+        ("BILLING_USAGE_MAX_AGE", "3283201"),
+        ("BILLING_USAGE_MAX_FUTURE", "345601"),
         ("BILLING_METRICS_PORT", "70000"),
     ],
 )
@@ -111,6 +114,29 @@ def test_a_ledger_in_a_cluster_asks_for_servers_beside_it(environment: pytest.Mo
     environment.setenv("BILLING_REDIS_URL", "redis+cluster://ledger:6379")
 
     assert "BILLING_QUEUE_URL" in refusal()
+
+
+def test_usage_may_be_as_old_as_the_ledger_remembers(environment: pytest.MonkeyPatch) -> None:
+    """Both bounds at once: an id outlives its usage's acceptance, a month's bill its late usage."""
+    environment.setenv("BILLING_USAGE_MAX_AGE", "3283200")
+    environment.setenv("BILLING_USAGE_MAX_FUTURE", "345600")
+    settings = load_settings()
+
+    LedgerPolicy(
+        usage_max_age_ms=settings.usage_max_age * 1000,
+        usage_max_future_ms=settings.usage_max_future * 1000,
+    )
+
+
+def test_a_cluster_cannot_promise_replicas(environment: pytest.MonkeyPatch) -> None:
+    """WAIT asks one server of them, of which the write may be none: the promise would be empty."""
+    for name in ("BILLING_QUEUE_URL", "BILLING_CACHE_URL"):
+        environment.setenv(name, "redis://127.0.0.1:1/0")
+    environment.setenv("BILLING_REDIS_URL", "redis+cluster://ledger:6379")
+    environment.setenv("BILLING_LEDGER_REPLICAS", "1")
+
+    assert "BILLING_LEDGER_REPLICAS" in refusal()
+    assert CURES["BILLING_LEDGER_REPLICAS"] in refusal()
 
 
 def test_no_list_at_a_time_is_no_setting(environment: pytest.MonkeyPatch) -> None:

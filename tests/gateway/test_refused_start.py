@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,6 +14,9 @@ from billing.settings import Settings
 from gateway.refused_start import live
 from tests.support.system import System, free_port
 
+GATEWAY = ("uvicorn", "--factory", "gateway.app:create_app")
+WORKER = ("arq", "workers.main.WorkerSettings")
+
 
 async def test_without_its_ledger_a_gateway_leaves_a_sentence(
     settings: Settings, tmp_path: Path
@@ -21,8 +24,7 @@ async def test_without_its_ledger_a_gateway_leaves_a_sentence(
     """No traceback: whoever reads the log sees which variable to look at, and the exit is no success."""
     away = settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{free_port()}"})
     system = System(away, tmp_path)
-    command = ("uvicorn", "--factory", "gateway.app:create_app", "--port", str(system.port))
-    process = system.start(*command)
+    process = system.start(*GATEWAY, "--port", str(system.port))
 
     status = await asyncio.to_thread(process.wait, 60)
 
@@ -33,6 +35,23 @@ async def test_without_its_ledger_a_gateway_leaves_a_sentence(
     [refusal] = [each["reason"] for each in said if each["event"] == "start.refused"]
     assert refusal.startswith("BILLING_REDIS_URL: The ledger cannot be reached")
     assert said[-1]["event"] == "Application startup failed. Exiting."
+
+
+@pytest.mark.parametrize("command", [GATEWAY, WORKER])
+async def test_a_number_that_the_ledger_cannot_keep_leaves_a_sentence(
+    settings: Settings, tmp_path: Path, command: Sequence[str]
+) -> None:
+    """With the figure that it can: nobody has to read the ledger's own rules out of a traceback."""
+    system = System(settings.model_copy(update={"usage_max_age": 45 * 86_400}), tmp_path)
+    process = system.start(*command)
+
+    status = await asyncio.to_thread(process.wait, 60)
+
+    log = (tmp_path / f"{command[0]}-0.log").read_text()
+    assert status == 1
+    assert "Traceback" not in log
+    assert "Refusing to start: BILLING_USAGE_MAX_AGE is invalid" in log
+    assert "at most 38 days (3283200)" in log
 
 
 async def test_what_breaks_at_start_is_still_told_in_full() -> None:
