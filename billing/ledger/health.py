@@ -57,10 +57,10 @@ class Health(Door):
             return LedgerHealth(ok=False, durability=MEMORY, epoch="", problems=(sentence,))
         problems = tuple(_problems(facts))
         synced = facts.get("appendonly") == "yes" and facts.get("appendfsync") == "always"
-        durability = REPLICATED if self._policy.replicas else FSYNCED if synced else MEMORY
+        kept = REPLICATED if self._policy.replicas else FSYNCED
         return LedgerHealth(
             ok=not problems,
-            durability=durability,
+            durability=kept if synced else MEMORY,
             epoch=self._server.epoch,
             problems=problems,
             warnings=tuple(_warnings(facts)),

@@ -62,10 +62,10 @@ class Reading(Door):
 
     async def open_count(self) -> int:
         """How many periods are open, over all customers."""
-        async with self._server.redis.pipeline(transaction=False) as pipeline:
-            for shard in range(keys.SHARDS):
-                pipeline.zcard(keys.open_periods(shard))
-            return sum(await self._server.execute(pipeline))
+        shards = range(keys.SHARDS)
+        return sum(
+            await self._server.ask_all([("ZCARD", keys.open_periods(shard)) for shard in shards])
+        )
 
     async def periods(self, customer: CustomerId) -> list[Period]:
         """The periods that the ledger still has, oldest first."""

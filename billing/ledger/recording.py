@@ -69,10 +69,9 @@ class Recording(Door):
     async def known(self, customers: Iterable[CustomerId]) -> dict[CustomerId, str]:
         """The currency of each of *customers* that is registered."""
         asked = list(dict.fromkeys(customers))
-        async with self._server.redis.pipeline(transaction=False) as pipeline:
-            for customer in asked:
-                pipeline.hget(keys.customer(customer), "currency")
-            found = await self._server.execute(pipeline)
+        found = await self._server.ask_all(
+            [("HGET", keys.customer(customer), "currency") for customer in asked]
+        )
         return {
             customer: currency.decode()
             for customer, currency in zip(asked, found, strict=True)

@@ -128,10 +128,13 @@ class Server:
         except UNREACHABLE as error:
             raise _unavailable(error) from error
 
-    async def execute(self, pipeline: Any) -> list[Any]:
-        """The answers of a pipeline of plain reads."""
+    async def ask_all(self, commands: Sequence[Command]) -> list[Any]:
+        """The answers of plain *commands*, sent together."""
         try:
-            answers: list[Any] = await pipeline.execute()
+            async with self.redis.pipeline(transaction=False) as pipeline:
+                for command in commands:
+                    pipeline.execute_command(*command)
+                answers: list[Any] = await pipeline.execute()
         except UNREACHABLE as error:
             raise _unavailable(error) from error
         return answers
@@ -149,8 +152,8 @@ class Server:
                 # WAIT speaks of the writes of its own connection, so it rides in the same pipeline.
                 pipeline.execute_command("WAIT", copies.replicas, copies.wait_ms)
             answers: list[Any] = await pipeline.execute(raise_on_error=False)
-        if copies and answers.pop() < copies.replicas:
-            raise LedgerUnavailable("Counted, but too few replicas confirmed it; send it again.")
+        if copies:
+            _must_be_copied(answers.pop(), copies)
         return answers
 
     def _arguments(self, call: Call) -> tuple[str | bytes | int, ...]:
@@ -231,6 +234,16 @@ def _is_new_here(answer: Any) -> bool:
     )
 
 
+def _must_be_copied(answer: Any, copies: Copies) -> None:
+    """LedgerUnavailable unless *answer*, which WAIT gave, is enough replicas: it may be a refusal as well."""
+    if isinstance(answer, Exception):
+        raise _unavailable(answer) from answer
+    if answer < copies.replicas:
+        raise LedgerUnavailable(
+            "It may be counted, but too few replicas confirmed it; send it again."
+        )
+
+
 def _translated(error: Exception) -> Exception:
     if isinstance(error, RedisError) and str(error).startswith("LEASELOST"):
         return LeaseLost(str(error))
@@ -240,4 +253,6 @@ def _translated(error: Exception) -> Exception:
 def _unavailable(error: Exception) -> LedgerUnavailable:
     # The text may name addresses; the message may reach a customer.
     log.error("ledger.unavailable", error=type(error).__name__, reason=str(error))
-    return LedgerUnavailable("The ledger cannot be reached or refuses to write; nothing is lost.")
+    return LedgerUnavailable(
+        "The ledger cannot be reached or refuses to write just now; try again."
+    )

@@ -327,6 +327,33 @@ async def test_an_acknowledgement_can_wait_for_a_replica(tmp_path: Path, clock: 
             ]
 
 
+async def test_a_replica_does_not_stand_in_for_the_disk(tmp_path: Path, clock: Clock) -> None:
+    """REPLICATED says on disk and on a replica: without the first it is memory, here and there."""
+    patient = LedgerPolicy(replicas=1, replica_wait_ms=10_000)
+    with (
+        server(tmp_path / "a", appendonly="yes", appendfsync="everysec", **NO_DELAY) as primary,
+        server(tmp_path / "b", replicaof=f"127.0.0.1 {primary.port}"),
+    ):
+        async with Redis.from_url(primary.connection_url) as redis:
+            ledger = await open_ledger(redis, clock, patient)
+
+            assert await outcomes(ledger, delta("a")) == [DeltaOutcome.ACCEPTED]
+            assert (await ledger.durability())[0] == "MEMORY"
+
+
+async def test_a_server_that_will_not_say_who_has_it_has_acknowledged_nothing(
+    tmp_path: Path, clock: Clock
+) -> None:
+    """Its user may not call WAIT: whoever sent it hears that the ledger is unavailable, and sends it again."""
+    with server(tmp_path, appendonly="yes", appendfsync="always") as started:
+        async with Redis.from_url(started.connection_url) as redis:
+            await redis.execute_command("ACL", "SETUSER", "default", "-wait")
+            ledger = await open_ledger(redis, clock, LedgerPolicy(replicas=1))
+
+            with pytest.raises(LedgerUnavailable, match="try again"):
+                await outcomes(ledger, delta("a"))
+
+
 async def test_a_replica_is_no_ledger(tmp_path: Path, clock: Clock) -> None:
     """It would take nothing, and lag."""
     with (
