@@ -17,6 +17,6 @@ contract "Inside billing" of ``pyproject.toml``. None imports another package of
     services      the one place where these objects meet
 
 And the words that all of them use: ``usage`` and ``money``, ``errors``, ``pages``, ``settings``; ``keys`` is
-every Redis key of the ledger, ``servers`` makes clients of Redis by address, ``redis_reply`` types what they
+every Redis key of the ledger, ``servers`` makes clients of Redis by address, ``redis_reply`` is about what they
 answer; ``logs`` is how all of it is logged.
 """

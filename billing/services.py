@@ -28,6 +28,8 @@ from billing.wakeups import Wakeups, open_wakeups
 
 log = structlog.get_logger(__name__)
 
+ATTEMPTS = 5  # further ones of a command to the ledger, and of each to connect
+
 
 @dataclass(frozen=True)
 class Services:
@@ -92,7 +94,7 @@ def _durable(url: str) -> Redis | RedisCluster:
         socket_connect_timeout=3,
         socket_keepalive=True,
         health_check_interval=15,
-        retry=Retry(ExponentialBackoff(cap=1, base=0.05), 5),
+        retry=Retry(ExponentialBackoff(cap=1, base=0.05), ATTEMPTS),
         retry_on_error=[
             OSError,
             redis_errors.ConnectionError,
@@ -115,7 +117,7 @@ def _ledger_policy(settings: Settings) -> LedgerPolicy:
 
 
 async def _trust(ledger: Ledger, settings: Settings) -> None:
-    """Refuse a ledger that forgets unless the operator accepts it; in production nobody is told how."""
+    """Refuse a ledger that forgets unless the operator accepts it; in production the message names no way around it."""
     try:
         await ledger.open()
     except LedgerUnavailable as error:

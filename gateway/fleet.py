@@ -5,16 +5,15 @@ import time
 from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
-from redis.exceptions import RedisError
 
 from billing.budget.state import BudgetState
-from billing.errors import LedgerUnavailable
+from billing.errors import Unavailable
 from billing.ledger.reading import Waits
 from billing.services import Services
 
 PATIENCE = 2.0  # seconds; Prometheus asks again
 FRESH_SECONDS = 1.0
-AWAY = (RedisError, OSError, TimeoutError, LedgerUnavailable)
+AWAY = (TimeoutError, Unavailable)
 
 
 class FleetFigures:

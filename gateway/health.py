@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 
 import orjson
-from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -44,7 +43,7 @@ async def _findings(request: Request, ending: asyncio.Event) -> tuple[list[str],
         async with asyncio.timeout(PATIENCE):
             health = await services.ledger.health()
             await services.budget.state()
-    except (TimeoutError, OSError, RedisError, BillingError) as error:
+    except (TimeoutError, BillingError) as error:
         return [f"The ledger or Stripe's budget does not answer ({type(error).__name__})."], []
     tolerated = services.settings.accept_volatile_ledger and health.epoch
     warnings = [*health.warnings, *(await _shared(services, health.server))]

@@ -29,7 +29,7 @@ from billing.budget.passage import CallOutcome, Lane, Passage
 from billing.budget.policy import BudgetPolicy
 from billing.budget.shared import Shared
 from billing.budget.state import BudgetState, read_state, read_waiting
-from billing.errors import Leaving, Overloaded
+from billing.errors import Leaving, Overloaded, Unavailable
 
 UNREACHABLE = (RedisError, OSError)
 
@@ -147,8 +147,13 @@ class Budget:
         return {lane: waiting[lane] / self._policy.endpoint.rate for lane in Lane}
 
     async def state(self) -> BudgetState:
-        """Who waits, and what each endpoint used so far has left; RedisError when Redis is away."""
-        return await read_state(self._redis, Lane, self._policy)
+        """Who waits, and what each endpoint used so far has left; Unavailable when Redis is away."""
+        try:
+            return await read_state(self._redis, Lane, self._policy)
+        except UNREACHABLE as error:
+            raise Unavailable(
+                "The queue's server, where Stripe's budget is kept, cannot be reached; try again."
+            ) from error
 
 
 def _overloaded(passage: Passage, wait: float) -> Overloaded:

@@ -23,7 +23,8 @@ class Allowance:
 class BudgetPolicy:
     """What may be spent; *max_wait* in seconds, *reads* in 30 days, *lists* at the same time.
 
-    Searches have an allowance of their own, smaller than an endpoint's. What a killed process held comes back after *lease_ms*: longer than the longest call.
+    Searches have an allowance of their own, smaller than an endpoint's. What a killed process held comes
+    back after *lease_ms*, which is longer than the longest call.
     """
 
     account: Allowance

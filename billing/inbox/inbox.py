@@ -15,10 +15,8 @@ from typing import Any, TypeVar, cast
 import orjson
 from redis.asyncio import Redis, RedisCluster
 from redis.commands.core import AsyncScript
-from redis.exceptions import RedisError
 
 from billing import keys
-from billing.errors import LedgerUnavailable
 from billing.inbox.effects import Notice
 from billing.inbox.events import (
     FINISHED,
@@ -31,7 +29,7 @@ from billing.inbox.events import (
     to_notice,
 )
 from billing.pages import Page
-from billing.redis_reply import reply
+from billing.redis_reply import ledger_asked, reply
 
 T = TypeVar("T")
 
@@ -199,10 +197,8 @@ async def _run(script: AsyncScript, touched: Sequence[str], args: Sequence[Any])
 
 
 async def _answer(command: Awaitable[T] | T) -> T:
-    try:
+    with ledger_asked("The inbox cannot be reached; ask again."):
         return await reply(command)
-    except (RedisError, OSError) as error:
-        raise LedgerUnavailable("The inbox cannot be reached; ask again.") from error
 
 
 def _bundle(subject: bytes, events: Sequence[Sequence[Any]]) -> Bundle:

@@ -13,8 +13,10 @@ from redis.asyncio import Redis, RedisCluster
 
 from billing import keys
 from billing.pages import Page
-from billing.redis_reply import reply
+from billing.redis_reply import ledger_asked, reply
 from billing.usage import CustomerId, Period
+
+AWAY = "The record of syncs cannot be read just now; try again."
 
 
 class SyncStatus(StrEnum):
@@ -81,7 +83,7 @@ class Sync:
 
 
 class Syncs:
-    """The remembered syncs, newest first."""
+    """The remembered syncs, newest first; every method may raise LedgerUnavailable."""
 
     def __init__(self, redis: Redis | RedisCluster) -> None:
         self._redis = redis
@@ -93,18 +95,19 @@ class Syncs:
     async def many(self, ids: Sequence[str]) -> list[Sync | None]:
         """The sync of each of *ids*, in their order."""
         places = [_place(each) for each in ids]
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for place in filter(None, places):
-                pipeline.hgetall(keys.sync(*place))
-            found = iter(await pipeline.execute())
+        with ledger_asked(AWAY):
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for place in filter(None, places):
+                    pipeline.hgetall(keys.sync(*place))
+                found = iter(await pipeline.execute())
         return [
             sync_of(*place, raw) if place and (raw := next(found)) else None for place in places
         ]
 
     async def of(self, customer: CustomerId) -> Sync | None:
         """The last sync of *customer*."""
-        count = await reply(self._redis.hget(keys.customer(customer), "syncs"))
-        return await self.get(sync_id(customer, int(count))) if count else None
+        count = await self._count(customer)
+        return await self.get(sync_id(customer, count)) if count else None
 
     async def page(
         self,
@@ -131,8 +134,7 @@ class Syncs:
         last: Sync | None,
         statuses: Sequence[SyncStatus],
     ) -> Page[Sync]:
-        newest = int(await reply(self._redis.hget(keys.customer(customer), "syncs")) or 0)
-        upto = _number(last.id) - 1 if last else newest
+        upto = _number(last.id) - 1 if last else await self._count(customer)
         found: list[Sync] = []
         # Forgotten ones lie below the remembered ones, so the first gap is the end.
         while upto > 0 and len(found) <= first:
@@ -142,6 +144,11 @@ class Syncs:
             upto = numbers[-1] - 1 if all(batch) else 0
         return Page.of(found, first)
 
+    async def _count(self, customer: CustomerId) -> int:
+        """How many syncs *customer* has had."""
+        with ledger_asked(AWAY):
+            return int(await reply(self._redis.hget(keys.customer(customer), "syncs")) or 0)
+
     async def _newest(
         self,
         count: int,
@@ -150,13 +157,14 @@ class Syncs:
     ) -> list[str]:
         """Ids of the newest *count* before *last*, over every shard."""
         ceiling = last.requested_ms if last else "+inf"
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for shard in range(keys.SHARDS):
-                for status in statuses:
-                    key = keys.syncs(shard, status)
-                    # Those asked for in the same millisecond as the last are told apart by their id.
-                    pipeline.zrevrangebyscore(key, ceiling, "-inf", 0, count + 50, withscores=True)
-            found = await pipeline.execute()
+        lists = [keys.syncs(shard, status) for shard in range(keys.SHARDS) for status in statuses]
+        # Those asked for in the same millisecond as the last are told apart by their id.
+        span = (ceiling, "-inf", 0, count + 50)
+        with ledger_asked(AWAY):
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for key in lists:
+                    pipeline.zrevrangebyscore(key, *span, withscores=True)
+                found = await pipeline.execute()
         ranked = sorted(
             ((int(score), _id_of(member)) for member, score in chain.from_iterable(found)),
             reverse=True,
