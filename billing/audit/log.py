@@ -15,15 +15,16 @@ from typing import cast
 
 import orjson
 from redis.asyncio import Redis, RedisCluster
-from redis.exceptions import RedisError
 
 from billing import keys
-from billing.errors import ErrorCode, LedgerUnavailable, Refused
+from billing.errors import ErrorCode, Refused
 from billing.pages import Page
-from billing.redis_reply import reply
+from billing.redis_reply import ledger_asked, reply
 from billing.usage import CustomerId
 
 ENTRY_ID = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
+
+AWAY = "The audit log cannot be reached, and nothing is done without it; try again."
 
 Facts = Mapping[str, str | None]
 """What stood before or stands after, by name: ``{"total": "USD 31.00"}``."""
@@ -56,12 +57,16 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """An act that stands in the log; *ended* says that it was done before, under the same key."""
+    """An act that stands in the log; *ended* says that it was done before, under the same key.
+
+    *before* is what stood when it was begun for the first time.
+    """
 
     id: str
     intent: Intent
     key: str
     ended: bool
+    before: Facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +100,18 @@ class AuditLog:
             intent.key or f"once {token_hex(16)}"
         )  # a command may be sent again after a lost answer
         log, acts = keys.audit(intent.customer), keys.audit_keys(intent.customer)
-        try:
-            entry, new, digest = await self._begin(
+        with ledger_asked(AWAY):
+            entry, new, digest, before = await self._begin(
                 [log, acts], [key, _digest(intent), *_said(intent)]
             )
             ended = not new and await reply(self._redis.hexists(_ends(intent), entry))
-        except (RedisError, OSError) as error:
-            raise _unavailable() from error
         if digest.decode() != _digest(intent):
             raise Refused(
                 ErrorCode.IDEMPOTENCY_CONFLICT,
                 "This idempotency key was used for something else; use a new key for a new act.",
                 ("idempotencyKey",),
             )
-        return Begun(entry.decode(), intent, key, bool(ended))
+        return Begun(entry.decode(), intent, key, bool(ended), orjson.loads(before))
 
     async def finish(self, begun: Begun, after: Facts) -> None:
         """It was done, and *after* is what stands now."""
@@ -125,29 +128,25 @@ class AuditLog:
         if after is not None and not ENTRY_ID.fullmatch(after):
             return Page((), has_more=False)
         newest = f"({after}" if after else "+"
-        try:
+        with ledger_asked(AWAY):
             found = await reply(
                 self._redis.xrevrange(keys.audit(customer), max=newest, count=first + 1)
             )
             ids = [entry for entry, _ in found]
             ends = await reply(self._redis.hmget(keys.audit_ends(customer), ids)) if ids else []
-        except (RedisError, OSError) as error:
-            raise _unavailable() from error
         entries = [_entry(entry, said, end) for (entry, said), end in zip(found, ends, strict=True)]
         return Page.of(entries, first)
 
     async def _end(self, begun: Begun, end: Mapping[str, object], *, keeps_key: bool) -> None:
         if begun.ended:
             return
-        try:
-            # Sent together: a refused act that kept its key would look done to whoever tries again.
+        # Sent together: a refused act that kept its key would look done to whoever tries again.
+        with ledger_asked(AWAY):
             async with self._redis.pipeline(transaction=False) as pipeline:
                 pipeline.hsetnx(_ends(begun.intent), begun.id, orjson.dumps(end).decode())
                 if not keeps_key:
                     pipeline.hdel(keys.audit_keys(begun.intent.customer), begun.key)
                 await pipeline.execute()
-        except (RedisError, OSError) as error:
-            raise _unavailable() from error
 
 
 def _said(intent: Intent) -> Sequence[str | bytes]:
@@ -186,7 +185,3 @@ def _entry(entry_id: bytes, said: Mapping[bytes, bytes], end: bytes | None) -> A
         after=ended.get("after", {}),
         refusal=ended.get("refusal"),
     )
-
-
-def _unavailable() -> LedgerUnavailable:
-    return LedgerUnavailable("The audit log cannot be reached, and nothing is done without it.")

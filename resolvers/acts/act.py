@@ -19,10 +19,12 @@ log = structlog.get_logger(__name__)
 class Noted:
     """An act that stands in the log; say what stands *after*, and which *sync* it caused.
 
-    *done* says that it was done before, under the same key: nothing is to be done again.
+    *done* says that it was done before, under the same key: nothing is to be done again. *before* is what
+    stood when it was begun for the first time.
     """
 
     done: bool
+    before: Mapping[str, str | None]
     after: dict[str, str | None] = field(default_factory=dict)
     sync: str | None = None
 
@@ -52,7 +54,7 @@ class Act:
             self.customer, by, self.action, self.reason, before, key=self.key, about=self.about
         )
         begun = await services.audit.begin(intent)
-        noted = Noted(done=begun.ended)
+        noted = Noted(begun.ended, begun.before)
         try:
             yield noted
         except Refused as refusal:

@@ -49,11 +49,13 @@ async def release_billing(info: Info, input: ReleaseBillingInput) -> ReleaseBill
     customer = await must_find_customer(context, input.customer_id)
     owner, reason, ledger = customer.record.id, reasoned(input.reason), context.services.ledger
     act = Act(context, owner, "releaseBilling", reason, key=input.idempotency_key)
-    before = await ledger.held(owner)
-    async with act.noted({"hold": _words(before)}) as noted:
-        if not noted.done:  # else it is another hold that stands now
-            left = await ledger.release_hold(owner, before) if before else None
-            noted.after = {"hold": _words(left)}
+    stands = await ledger.held(owner)
+    async with act.noted({"hold": _words(stands)}) as noted:
+        # Done, or begun by a process that died, it may be another hold that stands now.
+        if not noted.done:
+            if stands and _words(stands) == noted.before["hold"]:
+                stands = await ledger.release_hold(owner, stands)
+            noted.after = {"hold": _words(stands)}
     context.renew()
     return ReleaseBillingPayload(customer=customer)
 
