@@ -27,6 +27,11 @@ def shards() -> Key:
     return Key("ledger:shards")
 
 
+def compared() -> Key:
+    """HASH, for ever: shard → ms at which its open periods were last to be compared with Stripe."""
+    return Key("ledger:compared")
+
+
 def epoch(shard: int) -> Key:
     """HASH, for ever: ``epoch``, the ``server`` it belongs to, ``since_ms``."""
     return Key(f"{_tag(shard)}:epoch")

@@ -4,7 +4,7 @@ There is one way to seal: look at the finalized invoices and carry what they lea
 next open period. Who finalized them, and what they had edited before, makes no difference.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import structlog
@@ -37,8 +37,8 @@ class EndedPort(Protocol):
     async def ended(self, shard: int, now_ms: int, limit: int) -> list[tuple[CustomerId, Period]]:
         """Open periods whose end lies before *now_ms*."""
 
-    async def close(self, customer: CustomerId, period: Period) -> bool:
-        """Cut the period: later usage goes to the next one."""
+    async def close_all(self, periods: Sequence[tuple[CustomerId, Period]]) -> int:
+        """Cut the periods, later usage goes to the next ones; how many were open."""
 
 
 async def close_ended(
@@ -52,8 +52,8 @@ async def close_ended(
     """Cut every period that ended more than *settle_ms* ago; how many. Harmless to repeat or to miss."""
     cut = 0
     for shard in shards:
-        for customer, period in await ledger.ended(shard, now_ms - settle_ms, limit):
-            cut += await ledger.close(customer, period)
+        if found := await ledger.ended(shard, now_ms - settle_ms, limit):
+            cut += await ledger.close_all(found)
     if cut:
         log.info("close.cut", periods=cut)
     return cut

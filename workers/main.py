@@ -102,9 +102,9 @@ async def sweep_job(ctx: dict[str, Any]) -> None:
 
 
 async def reconcile_job(ctx: dict[str, Any]) -> None:
-    """Have a seventh of the open periods compared with Stripe; once a day."""
+    """Have the open periods of one shard compared with Stripe; every hour."""
     work: Work = ctx["work"]
-    await reconcile(work.services.ledger, range(SHARDS), now_ms=round(time.time() * 1000))
+    await reconcile(work.services.ledger, now_ms=round(time.time() * 1000))
 
 
 async def _forever(work: Work, step: Callable[[Work], Awaitable[bool]]) -> None:
@@ -188,7 +188,7 @@ def worker_settings(settings: Settings) -> type:
                 run_at_startup=True,
                 keep_result=0,
             ),
-            cron(reconcile_job, name="reconcile", hour=3, minute=17, keep_result=0),
+            cron(reconcile_job, name="reconcile", minute=17, keep_result=0),
         ],
         "redis_pool": queue_pool(settings.queue, patience=PATIENCE_AT_START),
         "on_startup": shift.start,

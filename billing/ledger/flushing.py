@@ -4,7 +4,7 @@ Every write names the lease's fence and is refused (LeaseLost) once another work
 the server was replaced.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
@@ -155,10 +155,27 @@ class Flushing(Door):
         """Have the next flush, due now, read Stripe's side before it writes."""
         await self._server.run("verify", keys.customer(customer), str(period))
 
+    async def request_verify_all(self, periods: Sequence[tuple[CustomerId, Period]]) -> None:
+        """As `request_verify`, for all *periods* in one round trip."""
+        await self._of_all("verify", periods)
+
+    async def compared(self) -> dict[int, int]:
+        """When the open periods of each shard were last to be compared (ms); a shard that never was is left out."""
+        found = await self._server.ask("HGETALL", keys.compared())
+        return {int(shard): int(at_ms) for shard, at_ms in found.items()}
+
+    async def note_compared(self, shard: int, at_ms: int) -> None:
+        """All open periods of *shard* count as compared at *at_ms*."""
+        await self._server.ask("HSET", keys.compared(), shard, at_ms)
+
     async def close(self, customer: CustomerId, period: Period) -> bool:
         """Cut an open period: from here on its usage is counted in the next one. False if not open."""
         cut = await self._server.run("close", keys.customer(customer), str(period))
         return bool(cut)
+
+    async def close_all(self, periods: Sequence[tuple[CustomerId, Period]]) -> int:
+        """As `close`, for all *periods* in one round trip; how many were open."""
+        return sum(await self._of_all("close", periods))
 
     async def seal(
         self, lease: Lease, *, version: str, residuals: Mapping[LineKey, Decimal]
@@ -181,21 +198,26 @@ class Flushing(Door):
     async def ended(self, shard: int, now_ms: int, limit: int) -> list[tuple[CustomerId, Period]]:
         """At most *limit* open periods of *shard* that ended before *now_ms*.
 
-        None while producers may still be sending again what a replaced server lost.
+        Empty while producers may still be sending again what a replaced server lost.
         """
         found = await self._server.run(
             "ended", keys.due(shard), now_ms, limit, self._policy.replay_window_ms
         )
         return [_member(each) for each in found]
 
-    async def open_periods(self, shard: int) -> AsyncIterator[tuple[CustomerId, Period]]:
+    async def open_periods(self, shard: int) -> AsyncIterator[list[tuple[CustomerId, Period]]]:
         """Every period of *shard* that is open all the while, a page at a time, some perhaps twice."""
         cursor: int | None = None
         while cursor != 0:
             asked = ("ZSCAN", keys.open_periods(shard), cursor or 0, "COUNT", PAGE)
             cursor, page = await self._server.ask(*asked)
-            for member, _ in page:
-                yield _member(member)
+            yield [_member(member) for member, _ in page]
+
+    async def _of_all(self, name: str, periods: Sequence[tuple[CustomerId, Period]]) -> list[int]:
+        calls: list[Call] = [
+            (name, keys.customer(customer), (str(period),)) for customer, period in periods
+        ]
+        return await self._server.run_all(calls)
 
     async def _release(
         self, lease: Lease, delay_ms: int, sync: SyncOutcome | None, *, stuck: str
