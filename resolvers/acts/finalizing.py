@@ -2,11 +2,14 @@
 
 # ruff: noqa: A002 the contract calls the argument `input`
 
+import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from uuid import uuid4
 
 from billing.budget import Lane
 from billing.draft.marks import OUR_KEYS
+from billing.draft.snapshot import PeriodState
 from billing.errors import ErrorCode, Refused
 from billing.stripe_api.records import InvoiceRecord
 from billing.usage import CustomerId, Period
@@ -20,7 +23,8 @@ from resolvers.nouns.invoice import Invoice
 from resolvers.nouns.invoice_action import InvoiceBlocker, finalize_blockers
 from schema.types.inputs import FinalizeInvoiceInput
 
-PATIENCE = 5.0
+PATIENCE = 5.0  # seconds that Support is kept waiting for the bill to be final
+GLANCE = 0.1  # seconds between looks at it
 
 REFUSALS: Mapping[InvoiceBlocker, tuple[ErrorCode, str]] = {
     InvoiceBlocker.NOT_DRAFT: (
@@ -48,7 +52,10 @@ REFUSALS: Mapping[InvoiceBlocker, tuple[ErrorCode, str]] = {
 
 @refusing
 async def finalize_invoice(info: Info, input: FinalizeInvoiceInput) -> FinalizeInvoicePayload:
-    """Support only: close a draft after a last sync; Stripe then collects it."""
+    """Support only: close a draft after a last sync; Stripe then collects it.
+
+    Waits a few seconds; an `invoice` that is a draft still is closed by a worker as soon as it can be.
+    """
     context = info.context
     found = await find(context, input.invoice_id)
     if not isinstance(found, Invoice):
@@ -75,9 +82,14 @@ def _must_be_free(blockers: Sequence[InvoiceBlocker]) -> None:
 
 
 async def _close(context: Context, customer: CustomerId, period: Period) -> None:
-    """Cut the month and wake its closing flush, which checks once more, finalizes and seals."""
-    await context.services.ledger.close(customer, period)
+    """Cut the month and wake its closing flush, which checks once more, finalizes and seals; wait for it a while."""
+    ledger = context.services.ledger
+    await ledger.close(customer, period)
     await context.services.wakeups.flush(customer, period, Lane.SUPPORT)
+    state, until = PeriodState.CLOSING, time.monotonic() + PATIENCE
+    while state is not PeriodState.SEALED and time.monotonic() < until:
+        await asyncio.sleep(GLANCE)
+        state = (await ledger.peek(customer, period)).state
 
 
 async def _finalize_foreign(context: Context, invoice: InvoiceRecord) -> None:

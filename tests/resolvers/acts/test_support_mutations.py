@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from billing.audit import Intent
 from billing.draft.snapshot import PeriodState
 from billing.inbox.effects import Notice
 from billing.inbox.events import EventStatus
 from billing.ledger.syncs import SyncStatus
 from billing.usage import CustomerId, Period
 from billing.wakeups import QUEUE
+from resolvers.acts import finalizing
 from tests.resolvers.conftest import SUPPORT, Desk, panel_of
 from tests.support.stripe_sandbox import StripeSandbox
 
@@ -48,6 +50,18 @@ async def draft_of(desk: Desk, customer: str) -> str:
     snapshot = await desk.services.ledger.peek(owner, await desk.services.ledger.open_period(owner))
     assert snapshot.invoice is not None
     return snapshot.invoice
+
+
+async def last_months_draft(desk: Desk) -> tuple[CustomerId, Period, str]:
+    """A customer with usage of the month that has ended, that month, and its draft."""
+    customer = CustomerId(await desk.shop.customer())
+    last_month = Period.containing(datetime.now(UTC)).previous()
+    late = (last_month.end - timedelta(minutes=1)).isoformat()
+    await desk.use(customer, "1000000", occurred_at=late)
+    await desk.flush(customer, last_month)
+    invoice = (await desk.services.ledger.peek(customer, last_month)).invoice
+    assert invoice is not None
+    return customer, last_month, invoice
 
 
 async def actions(desk: Desk, invoice: str) -> dict[str, list[str]]:
@@ -419,26 +433,21 @@ async def test_this_months_draft_is_not_finalized(desk: Desk) -> None:
 
 async def test_the_draft_of_a_month_that_has_ended_is_finalized(desk: Desk) -> None:
     """Support need not wait for the settle window: cut, checked, finalized, sealed."""
-    customer = CustomerId(await desk.shop.customer())
-    last_month = Period.containing(datetime.now(UTC)).previous()
-    late = (last_month.end - timedelta(minutes=1)).isoformat()
-    await desk.use(customer, "1000000", occurred_at=late)
-    await desk.flush(customer, last_month)
-    snapshot = await desk.services.ledger.peek(customer, last_month)
-    assert snapshot.invoice is not None
-    before = await actions(desk, snapshot.invoice)
+    customer, last_month, invoice = await last_months_draft(desk)
+    before = await actions(desk, invoice)
 
-    done = (await desk.ask(SUPPORT, FINALIZE, id=snapshot.invoice, why="asked for it early"))[
-        "finalizeInvoice"
-    ]
-    await desk.flush(customer, last_month)
+    async with desk.working():
+        done = (await desk.ask(SUPPORT, FINALIZE, id=invoice, why="asked for it early"))[
+            "finalizeInvoice"
+        ]
 
     assert (before["FINALIZE"], done["errors"]) == ([], [])
-    body = await desk.services.stripe.read(f"/v1/invoices/{snapshot.invoice}", lane=desk.lane)
+    assert done["invoice"]["status"] in {"OPEN", "PAID"}
+    body = await desk.services.stripe.read(f"/v1/invoices/{invoice}", lane=desk.lane)
     assert (body["status"] in {"open", "paid"}, body["total"]) == (True, 3100)
     sealed = await desk.services.ledger.peek(customer, last_month)
     assert sealed.state is PeriodState.SEALED
-    after = await actions(desk, snapshot.invoice)
+    after = await actions(desk, invoice)
     assert after == {
         "SYNC": ["NOT_DRAFT"],
         "ADJUST": ["NOT_DRAFT"],
@@ -447,7 +456,23 @@ async def test_the_draft_of_a_month_that_has_ended_is_finalized(desk: Desk) -> N
         "FINALIZE": ["NOT_DRAFT"],
     }
     [entry] = await audited(desk, customer)
-    assert entry["detail"]["before"] == {"invoice": snapshot.invoice, "status": "draft"}
+    assert entry["detail"]["before"] == {"invoice": invoice, "status": "draft"}
+    assert entry["detail"]["after"] == {"invoice": invoice, "status": body["status"]}
+
+
+async def test_a_finalization_that_takes_longer_is_answered_with_what_stands(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No worker has come by yet: it is a draft still, and one will close it."""
+    monkeypatch.setattr(finalizing, "PATIENCE", 0.2)
+    customer, last_month, invoice = await last_months_draft(desk)
+
+    done = (await desk.ask(SUPPORT, FINALIZE, id=invoice, why="early"))["finalizeInvoice"]
+    await desk.flush(customer, last_month)
+
+    assert (done["invoice"]["status"], done["errors"]) == ("DRAFT", [])
+    sealed = await desk.services.ledger.peek(customer, last_month)
+    assert sealed.state is PeriodState.SEALED
 
 
 async def test_an_act_whose_end_nobody_saw_stands_in_the_log(
@@ -498,6 +523,26 @@ async def test_a_late_retry_undoes_nobodys_decision(desk: Desk) -> None:
     assert len(await audited(desk, customer)) == 3
 
 
+async def test_a_release_that_died_halfway_does_not_release_the_next_hold(desk: Desk) -> None:
+    """The process went after the release and before its entry's end; sent again, it finds the hold that had waited."""
+    customer = CustomerId(await desk.shop.customer())
+    release = RELEASE.replace("reason: $why", 'reason: $why, idempotencyKey: "r1"')
+    ledger, by = desk.services.ledger, SUPPORT.subject
+    await desk.ask(SUPPORT, HOLD, id=customer, why="disputed")
+    await ledger.hold_once(customer, "Invoice in_1 was voided.", "gateway", "void of in_1")
+    before = {"hold": f"disputed ({by})"}
+    intent = Intent(customer, by, "releaseBilling", "settled", before, key="r1")
+    await desk.services.audit.begin(intent)
+    await ledger.release_hold(customer, await ledger.held(customer))
+
+    again = (await desk.ask(SUPPORT, release, id=customer, why="settled"))["releaseBilling"]
+
+    waited = {"hold": "Invoice in_1 was voided. (gateway)"}
+    [released, _] = await audited(desk, customer)
+    assert again["customer"]["hold"] == {"reason": "Invoice in_1 was voided."}
+    assert (released["detail"]["before"], released["detail"]["after"]) == (before, waited)
+
+
 async def test_supports_own_syncs_stand_in_the_log(desk: Desk) -> None:
     """And a customer's click on the same button does not."""
     customer = await desk.shop.customer()
@@ -546,12 +591,7 @@ async def test_the_replay_of_a_price_stands_in_nobodys_log(desk: Desk) -> None:
 
 async def test_an_ended_month_is_not_finalized_under_a_hold(desk: Desk) -> None:
     """Support's own button obeys the hold as everything else does, and names the cure."""
-    customer = CustomerId(await desk.shop.customer())
-    last_month = Period.containing(datetime.now(UTC)).previous()
-    late = (last_month.end - timedelta(minutes=1)).isoformat()
-    await desk.use(customer, "1000000", occurred_at=late)
-    await desk.flush(customer, last_month)
-    invoice = (await desk.services.ledger.peek(customer, last_month)).invoice
+    customer, _, invoice = await last_months_draft(desk)
     await desk.ask(SUPPORT, HOLD, id=customer, why="disputed")
 
     refused = (await desk.ask(SUPPORT, FINALIZE, id=invoice, why="now"))["finalizeInvoice"]
