@@ -22,9 +22,10 @@ PANEL = """query Panel($id: ID!) { customer(id: $id) { name
 
 @dataclass
 class Panels:
-    """How long each took, in ms, or None where it was answered with an error. *http* brings a token."""
+    """Panels of the gateway at *url*: how long each took, in ms, or None where it was answered with an error. *http* brings a token."""
 
     people: People
+    url: str
     http: httpx.AsyncClient
     taken: list[float | None] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=count)
@@ -45,12 +46,11 @@ class Panels:
         await self.read(number)
 
     async def read(self, number: int) -> dict[str, Any] | None:
-        """One panel, over one of the gateways; None when it was not answered."""
-        urls = self.people.urls
+        """One panel; None when it was not answered."""
         variables = {"id": self._bodies[number % len(self._bodies)][0]["id"]}
         began = time.perf_counter()
         answer = await self.http.post(
-            f"{urls[number % len(urls)]}/graphql", json={"query": PANEL, "variables": variables}
+            f"{self.url}/graphql", json={"query": PANEL, "variables": variables}
         )
         took = (time.perf_counter() - began) * 1000
         body = answer.json()

@@ -1,4 +1,4 @@
-"""Everything that runs: two gateways, two workers, a durable Valkey, Stripe's sandbox, and who sends."""
+"""Everything that runs: three gateways, two workers, a durable Valkey, Stripe's sandbox, and the sender."""
 
 import asyncio
 import os
@@ -30,27 +30,29 @@ CUSTOMERS = 300
 
 @dataclass
 class Flood:
-    """What runs, by its *systems*: their first process is a gateway."""
+    """What runs: Stripe delivers to the gateways of *systems*, *front* is the people's gateway."""
 
     services: Services
     sandbox: StripeSandbox
     redis: Redis
     bodies: Bodies
     systems: tuple[System, System]
+    front: System
     sender: ProcessPoolExecutor
     workers: list[int] = field(default_factory=list)
 
     @property
     def gateways(self) -> list[Target]:
-        """Both of them."""
+        """The two to which Stripe delivers."""
         return [Target(each.port, each.running[0].pid) for each in self.systems]
 
-    def start_workers(self) -> None:
-        """Start both."""
+    async def start_rest(self) -> None:
+        """Start what the door alone did without; whatever nobody looks at gives way to the rest."""
+        await self.systems[1].start_gateway()
+        await self.front.start_gateway()
         self.workers += [each.start_worker().pid for each in self.systems]
-        # They have time: what readers may not see any more is forgotten before a worker begins.
-        for worker in self.workers:
-            give_way(worker)
+        for process in (*self.workers, *(each.process for each in self.gateways)):
+            give_way(process)
 
     async def send(self, stage: Stage, *targets: Target) -> Sent:
         """From the other process."""
@@ -115,14 +117,14 @@ async def opened() -> AsyncIterator[Flood]:
         settings = _settings(ledger.connection_url, cache.connection_url, sandbox.url)
         services = await stack.enter_async_context(open_services(settings))
         redis = await stack.enter_async_context(Redis.from_url(settings.redis_url))
-        one, other = System(settings, logs), System(settings, logs)
-        stack.callback(other.stop)
-        stack.callback(one.stop)
+        one, other, front = (System(settings, logs) for _ in range(3))
+        for each in (one, other, front):
+            stack.callback(each.stop)
         sender = stack.enter_context(
             ProcessPoolExecutor(1, get_context("spawn"), initializer=give_way)
         )
         bodies = await open_shop(services, CUSTOMERS)
-        yield Flood(services, sandbox, redis, bodies, (one, other), sender)
+        yield Flood(services, sandbox, redis, bodies, (one, other), front, sender)
 
 
 def _settings(redis_url: str, cache_url: str, stripe_url: str) -> Settings:
