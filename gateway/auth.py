@@ -37,30 +37,36 @@ class KeySet:
         self._patience = patience
         self._keys: Mapping[str | None, jwt.PyJWK] = {}
         self._asked = float("-inf")
-        self._lock = asyncio.Lock()
+        self._fetching: asyncio.Task[None] | None = None
 
     async def key(self, key_id: str | None) -> jwt.PyJWK | None:
-        """The key named *key_id*, None when the set has none of that name."""
+        """The key named *key_id*, None when the set has none of that name.
+
+        While one looks them up, only those wait whose key is not known.
+        """
         wait = self._patience if key_id not in self._keys else self._lifetime
-        async with self._lock:
-            if time.monotonic() - self._asked >= wait:
-                await self._fetch()
+        fetching = self._fetching
+        if fetching is None or (fetching.done() and time.monotonic() - self._asked >= wait):
+            self._asked = time.monotonic()
+            fetching = self._fetching = asyncio.create_task(self._fetch())
+        elif key_id in self._keys:
+            return self._keys[key_id]
+        await asyncio.shield(fetching)  # others wait for it too
+        if not self._keys:
+            raise HttpRefusal(
+                503,
+                "KEYS_UNAVAILABLE",
+                "The keys that verify tokens cannot be read right now; try again.",
+                {"Retry-After": "5"},
+            )
         return self._keys.get(key_id)
 
     async def _fetch(self) -> None:
-        self._asked = time.monotonic()
         try:
             answer = await self._client.get(self._url)
             answer.raise_for_status()
             found = jwt.PyJWKSet.from_dict(answer.json()).keys
-        except (httpx.HTTPError, ValueError, AttributeError, TypeError, jwt.PyJWTError) as error:
-            if not self._keys:
-                raise HttpRefusal(
-                    503,
-                    "KEYS_UNAVAILABLE",
-                    "The keys that verify tokens cannot be read right now; try again.",
-                    {"Retry-After": "5"},
-                ) from error
+        except (httpx.HTTPError, ValueError, AttributeError, TypeError, jwt.PyJWTError):
             return
         self._keys = {key.key_id: key for key in found if key.algorithm_name in ASYMMETRIC}
 

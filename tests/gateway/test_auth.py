@@ -1,5 +1,6 @@
 """Tokens: who they prove, which ones prove nobody, and keys that rotate."""
 
+import asyncio
 import base64
 import time
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ from gateway.auth import LEEWAY, KeySet, Tokens, lasts_until
 from gateway.refusal import HttpRefusal
 from resolvers.context import Role
 from tests.gateway.serving import serve
+from tests.gateway.waiting import until
 
 SECRET = "a-secret-for-the-tests-only-0123456789"
 TOKENS = Tokens(SECRET, None)
@@ -137,6 +139,8 @@ class Issuer:
         self.keys: dict[str, PrivateKeyTypes] = {}
         self.asked = 0
         self.up = True
+        self.answers = asyncio.Event()
+        self.answers.set()
         self.nonsense: str | None = None
         self.extra: list[dict[str, Any]] = []
         self.app = Starlette(routes=[Route("/jwks", self._answer)])
@@ -149,6 +153,7 @@ class Issuer:
 
     async def _answer(self, _: Request) -> Response:
         self.asked += 1
+        await self.answers.wait()
         if self.nonsense is not None:
             return Response(self.nonsense)
         listed = [self._jwk(kid, key) for kid, key in self.keys.items()]
@@ -204,6 +209,40 @@ async def test_invented_key_ids_do_not_make_us_ask_each_time(issuer: Issuer) -> 
     for number in range(20):
         assert await refusal(tokens, bearer(RSA, "RS256", f"invented-{number}")) == 401
 
+    assert issuer.asked == 1
+
+
+async def test_a_slow_issuer_delays_only_whose_key_is_unknown(issuer: Issuer) -> None:
+    """Else whoever invents a `kid` stops everybody for as long as the issuer takes."""
+    tokens = issuer.tokens(patience=0)
+    await tokens.viewer(bearer(RSA, "RS256", "rsa-1"))
+    issuer.answers.clear()
+    invented = asyncio.create_task(refusal(tokens, bearer(RSA, "RS256", "invented")))
+    await until(lambda: issuer.asked == 2)
+
+    async with asyncio.timeout(2):
+        for _ in range(10):
+            assert (await tokens.viewer(bearer(RSA, "RS256", "rsa-1"))).subject == "user-1"
+
+    assert not invented.done()
+    issuer.answers.set()
+    assert await invented == 401
+    assert issuer.asked == 2
+
+
+async def test_who_gives_up_waiting_takes_no_key_from_the_others(issuer: Issuer) -> None:
+    """A browser that leaves must not end the look-up that everybody waits for."""
+    tokens = issuer.tokens()
+    issuer.answers.clear()
+    first, second = [
+        asyncio.create_task(tokens.viewer(bearer(RSA, "RS256", "rsa-1"))) for _ in range(2)
+    ]
+    await until(lambda: issuer.asked == 1)
+
+    first.cancel()
+    issuer.answers.set()
+
+    assert (await second).subject == "user-1"
     assert issuer.asked == 1
 
 
