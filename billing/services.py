@@ -13,7 +13,7 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from billing.audit import AuditLog
 from billing.budget import Budget
 from billing.budget.policy import BudgetPolicy
-from billing.cache import Cache, open_cache
+from billing.cache import Cache, CachePolicy, open_cache
 from billing.cache.line_places import LinePlaces
 from billing.changes import Changes, open_changes
 from billing.errors import LedgerUnavailable
@@ -55,7 +55,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     async with AsyncExitStack() as stack:
         durable = _durable(settings.redis_url)
         stack.push_async_callback(durable.aclose)
-        cache = await stack.enter_async_context(open_cache(settings.cache))
+        cache = await stack.enter_async_context(
+            open_cache(settings.cache, CachePolicy(fresh=settings.cache_fresh))
+        )
         ledger = Ledger(durable, policy=_ledger_policy(settings))
         await _trust(ledger, settings)
         # Beside the queue: losing the budget costs a few refused calls, keeping it is not worth an fsync.

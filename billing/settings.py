@@ -134,6 +134,10 @@ class Settings(StripeSettings):
     stripe_list_concurrency: PositiveInt = 8
     stripe_read_allowance: PositiveInt = 500_000
     stripe_max_wait: NotNegative = 5
+    # Seconds after which a kept answer of Stripe's is read again though no webhook says that it changed.
+    # A panel that somebody follows costs three reads each time; twenty minutes at most, because three
+    # times as old it is shown once more, and what is an hour old only while Stripe is away.
+    cache_fresh: Annotated[float, Field(gt=0, le=1200)] = 300
 
     @model_validator(mode="before")
     @classmethod

@@ -10,7 +10,7 @@ from billing.cache.answers import Answers
 from gateway.graphql.keeping import KeptResponse, Key
 from resolvers.context import Context
 
-LIFETIME = 30.0  # seconds; a webhook that was lost shows by then
+LIFETIME = 30.0  # seconds; so much later than in the cache shows what no webhook told
 LEDGER_LIFETIME = 1.0  # seconds; usage may be announced that late
 MAKING = 0.05  # seconds; what takes longer waits for Stripe, and nobody else has to wait along
 

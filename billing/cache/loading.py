@@ -150,13 +150,13 @@ class Loading:
         self, ask: Ask, look: Look, value: Any | None, parts: Sequence[Part], began: datetime
     ) -> Filling:
         policy = self._policy
-        fresh = policy.absent if value is None else policy.fresh
+        fresh = policy.absent if value is None else ask.entry.fresh or policy.fresh
         return Filling(
             entry=ask.entry,
             look=look,
             value=sealed(ask.entry, value, began),
             fresh=fresh * random.uniform(1 - policy.jitter, 1 + policy.jitter),  # noqa: S311 spread
-            usable=3 * fresh if value is None else policy.usable,
+            usable=max(3 * fresh, 0 if value is None else policy.usable),
             kept=policy.on_error,
             others=[(other, sealed(other, part, began)) for other, part in parts],
         )

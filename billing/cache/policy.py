@@ -7,11 +7,15 @@ from dataclasses import dataclass
 class CachePolicy:
     """How long things last, in seconds, and how much the process may keep, in bytes.
 
-    A value is *fresh*; then *usable* while one reader refreshes it; then known *on_error*, served as
-    STALE when Stripe does not answer within *patience*. Absence is believed for *absent* seconds.
+    A value is *fresh*, unless its entry says for how long; then *usable* while one reader refreshes
+    it, until three times as old at least; then known *on_error*, served as STALE when Stripe does not
+    answer within *patience*. Absence is believed for *absent* seconds.
+
+    Changes come by webhook, at once, and by the sweep for events, within ten minutes. Growing old is
+    for what both have missed, and costs a read that Stripe rations.
     """
 
-    fresh: float = 30
+    fresh: float = 300
     usable: float = 180
     on_error: float = 3600
     absent: float = 5

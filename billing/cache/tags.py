@@ -13,6 +13,9 @@ from billing.pages import Window
 CATALOGUE = "catalogue"
 """Generation of all prices and products."""
 
+CATALOGUE_FRESH = 900.0
+"""Seconds; as many reads as there are hundreds of prices, whenever usage comes in after that."""
+
 CUSTOMERS = "customers"
 """Generation of every list of customers: replaced when any customer, or a way to pay of one, is changed."""
 
@@ -22,10 +25,14 @@ ANYBODY = "anybody"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Something the cache keeps: its *key*, and the *generations* that have to stand for it to be valid."""
+    """Something the cache keeps: its *key*, and the *generations* that have to stand for it to be valid.
+
+    *fresh* is for how many seconds it is, None for as long as the policy says.
+    """
 
     key: str
     generations: tuple[str, ...]
+    fresh: float | None = None
 
 
 def usage(customer: str) -> str:
@@ -35,7 +42,7 @@ def usage(customer: str) -> str:
 
 def catalogue() -> Entry:
     """Every price with its product."""
-    return Entry("catalogue", (CATALOGUE,))
+    return Entry("catalogue", (CATALOGUE,), CATALOGUE_FRESH)
 
 
 def customer(customer: str) -> Entry:

@@ -65,6 +65,8 @@ def test_what_is_empty_is_named(environment: pytest.MonkeyPatch, name: str) -> N
         ("BILLING_USAGE_MAX_AGE", "3283201"),
         ("BILLING_USAGE_MAX_FUTURE", "345601"),
         ("BILLING_METRICS_PORT", "70000"),
+        ("BILLING_CACHE_FRESH", "0"),
+        ("BILLING_CACHE_FRESH", "1201"),
     ],
 )
 def test_a_number_that_cannot_be_meant_is_refused(

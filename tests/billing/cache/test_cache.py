@@ -17,6 +17,8 @@ from billing.cache import Cache, CachePolicy, open_cache
 from billing.cache.memory import Cached, Source
 from billing.cache.tags import Entry
 from billing.errors import ErrorCode, Refused, Unavailable
+from billing.services import open_services
+from billing.settings import Settings
 from tests.support.polling import until
 from tests.support.system import free_port
 
@@ -183,6 +185,47 @@ async def test_an_old_value_is_not_served_without_being_asked_for(
     stripe.state = 1
     found = await cache.fetch(CUSTOMER, stripe.load)
     assert (found.value, found.source) == (1, Source.STRIPE)
+
+
+async def test_an_entry_may_stay_fresh_for_a_time_of_its_own(process: Open, stripe: Stripe) -> None:
+    """What changes seldom and takes many reads is read seldom."""
+    cache = await process(fresh=0.01, usable=0)
+    prices = Entry("prices", ("prices",), fresh=60)
+    for entry in (CUSTOMER, prices):
+        await cache.fetch(entry, stripe.load)
+    stripe.state = 1
+    await asyncio.sleep(0.05)
+
+    assert (await cache.fetch(CUSTOMER, stripe.load)).value == 1
+    assert (await cache.fetch(prices, stripe.load)).value == 0
+
+
+async def test_a_value_may_be_shown_until_it_is_three_times_as_old(
+    process: Open, stripe: Stripe
+) -> None:
+    """However long it is fresh, nobody waits for the one read that makes it so again."""
+    cache = await process(fresh=0.5, usable=0)
+    await cache.fetch(CUSTOMER, stripe.load)
+    stripe.state = 1
+    await asyncio.sleep(0.6)
+
+    found = await cache.fetch(CUSTOMER, stripe.load)
+
+    assert (found.value, found.source) == (0, Source.CACHE)
+    await until(lambda: _value(cache, stripe), 1)
+
+
+async def test_the_operator_says_how_long_answers_stay_fresh(
+    settings: Settings, redis: Redis, stripe: Stripe
+) -> None:
+    """Against his allowance of reads."""
+    async with open_services(settings.model_copy(update={"cache_fresh": 0.01})) as services:
+
+        async def read_again() -> bool:
+            await services.cache.fetch(CUSTOMER, stripe.load)
+            return stripe.reads > 1
+
+        await until(read_again, wanted=True)
 
 
 async def test_while_stripe_is_down_the_last_known_value_says_so(

@@ -1,9 +1,10 @@
 """What the gateway knows of Stripe's prices, and how long it believes it."""
 
+import asyncio
 import itertools
 
 from billing.budget import Lane
-from billing.cache import tags
+from billing.cache import CachePolicy, open_cache, tags
 from billing.services import Services
 from billing.stripe_api.catalogue import RECHECK_SECONDS, Catalogue
 from tests.support.shop import Shop
@@ -36,3 +37,22 @@ async def test_a_renamed_product_shows_under_its_new_name(
         return (await catalogue.by_id([price.id]))[price.id].description == "Machines"
 
     await until(renamed, "the new name shows")
+
+
+async def test_usage_that_streams_in_leaves_stripes_prices_alone(
+    services: Services, sandbox: StripeSandbox, redis_url: str
+) -> None:
+    """A thousand prices are ten reads of a month's ration each time; a change comes by webhook, at once."""
+    await Shop(services).open()
+    moments = itertools.count(0, RECHECK_SECONDS)
+    async with open_cache(redis_url, CachePolicy(fresh=0.05)) as cache:
+        catalogue = Catalogue(services.stripe, cache, lambda: next(moments))
+        for _ in range(5):
+            await catalogue.by_sku([SKU])
+            await asyncio.sleep(0.06)
+        assert await sandbox.calls("GET /v1/prices") == 1
+
+        await cache.forget(tags.CATALOGUE)
+        await catalogue.by_sku([SKU])
+
+    assert await sandbox.calls("GET /v1/prices") == 2
