@@ -21,7 +21,7 @@ from billing.inbox import Inbox
 from billing.ledger import Ledger, LedgerPolicy
 from billing.ledger.syncs import Syncs
 from billing.servers import server, servers
-from billing.settings import Environment, Settings, SettingsRefused
+from billing.settings import DAY, Environment, Settings, SettingsRefused
 from billing.stripe_api import StripeApi
 from billing.stripe_api.catalogue import Catalogue
 from billing.wakeups import Wakeups, open_wakeups
@@ -83,7 +83,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             cache=cache,
             changes=await stack.enter_async_context(open_changes(settings.cache, cache)),
             catalogue=Catalogue(stripe, cache),
-            line_places=LinePlaces(disposable),
+            line_places=LinePlaces(disposable, settings.ledger_retention * DAY),
             wakeups=await stack.enter_async_context(open_wakeups(settings.queue)),
         )
 
@@ -111,6 +111,7 @@ def _ledger_policy(settings: Settings) -> LedgerPolicy:
         flush_interval_ms=round(min(settings.flush_interval, settings.flush_pause) * 1000),
         flush_jitter=settings.flush_jitter,
         usage_max_age_ms=settings.usage_max_age * 1000,
+        retention_ms=settings.ledger_retention * DAY * 1000,
         usage_max_future_ms=settings.usage_max_future * 1000,
         settle_ms=round(settings.settle_window * 1000),
         quiet_ms=round(settings.quiet_time * 1000),

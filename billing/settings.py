@@ -33,6 +33,8 @@ CURES = {
     "BILLING_QUEUE_URL": "give the address of one server or of Sentinels, such as redis://queue:6379/0",
     "BILLING_CACHE_URL": "give the address of one server, such as redis://cache:6379/0",
     "BILLING_LEDGER_REPLICAS": "leave it at 0 for a cluster, whose servers confirm nothing together, or let BILLING_REDIS_URL lead to one server or Sentinels",
+    "BILLING_LEDGER_RETENTION": "give days, 100 (late usage may still ask for a billed month) to 3650",
+    "BILLING_CACHE_FRESH": "give seconds, at most 1200: what is three times as old is still shown once",
     "BILLING_USAGE_MAX_AGE": "give seconds, at most 38 days (3283200): what is older may find its month's bill forgotten",
     "BILLING_USAGE_MAX_FUTURE": "give seconds, at most 4 days (345600): an id is remembered for six weeks",
     "BILLING_JWT_SECRET": "give the secret that your issuer signs tokens with, or set BILLING_JWKS_URL instead",
@@ -91,6 +93,9 @@ class Settings(StripeSettings):
     jwks_url: str | None = None
     # Usage is acknowledged once so many replicas of the ledger's server have it too; refused with a cluster.
     ledger_replicas: NonNegativeInt = 0
+    # Days for which the ledger keeps a month after its bill was final, and a line is found by its id;
+    # usage that comes as late as it may (and `REMEMBERED_MS` in workers/picture.py) needs a hundred.
+    ledger_retention: Annotated[int, Field(ge=100, le=3650)] = 100
     # Serve although the ledger's server may forget, or will not say whether it does (CONFIG forbidden);
     # `/readyz` then warns where it would refuse.
     accept_volatile_ledger: bool = False

@@ -16,7 +16,6 @@ from billing.cache.lru import Lru
 from billing.redis_reply import reply
 
 PLACE = "line:"  # + line id: STRING, the invoice's id and the customer's
-KEPT_SECONDS = 100 * 86_400  # as long as the ledger keeps a month that is sealed
 REMEMBERED = 20_000
 AGAIN_SECONDS = 3_600  # the server may have evicted it
 LEFT_ALONE_SECONDS = 5.0  # so that a server that hangs delays one page in a while, not every one
@@ -30,10 +29,11 @@ class Place(NamedTuple):
 
 
 class LinePlaces:
-    """Line id → its place, in a Redis that may forget."""
+    """Line id → its place for *kept* seconds, in a Redis that may forget sooner."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, kept: int) -> None:
         self._redis = redis
+        self._kept = kept
         self._written: Lru[float] = Lru(REMEMBERED)
         self._left_alone_until = 0.0
 
@@ -46,7 +46,7 @@ class LinePlaces:
         try:
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for line in new:
-                    pipeline.set(PLACE + line, f"{invoice} {customer}", ex=KEPT_SECONDS)
+                    pipeline.set(PLACE + line, f"{invoice} {customer}", ex=self._kept)
                 await pipeline.execute()
         except (RedisError, OSError):
             self._left_alone_until = now + LEFT_ALONE_SECONDS

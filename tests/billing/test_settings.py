@@ -65,6 +65,7 @@ def test_what_is_empty_is_named(environment: pytest.MonkeyPatch, name: str) -> N
         ("BILLING_USAGE_MAX_AGE", "3283201"),
         ("BILLING_USAGE_MAX_FUTURE", "345601"),
         ("BILLING_METRICS_PORT", "70000"),
+        ("BILLING_LEDGER_RETENTION", "99"),
         ("BILLING_CACHE_FRESH", "0"),
         ("BILLING_CACHE_FRESH", "1201"),
     ],

@@ -12,10 +12,13 @@ from billing.budget import Lane
 from billing.draft.snapshot import PeriodState
 from billing.inbox.effects import Notice
 from billing.metering import record_usage
+from billing.services import open_services
+from billing.settings import Settings
 from billing.usage import CustomerId, LineKey, Period, UsageDelta
 from tests.support.account import Account
 from tests.support.hearing import World
-from tests.support.shop import delta
+from tests.support.shop import Shop, delta
+from tests.support.stripe_sandbox import StripeSandbox
 from workers.close import close_ended
 from workers.steps import FlushOutcome
 
@@ -25,10 +28,15 @@ HOUR_MS = 3_600_000
 @pytest.fixture
 async def account(deaf: World) -> Account:
     """A customer in the month that ended last; its usage can still be reported."""
-    customer = CustomerId(await deaf.shop.customer())
+    return await billed_last_month(deaf)
+
+
+async def billed_last_month(world: World) -> Account:
+    """A new customer with usage of last month."""
+    customer = CustomerId(await world.shop.customer())
     month = Period.containing(datetime.now(UTC)).previous()
-    await record_usage(deaf.services, [delta(customer, "0", occurred_at=_last_moment(month))])
-    return Account(deaf, customer, month)
+    await record_usage(world.services, [delta(customer, "0", occurred_at=_last_moment(month))])
+    return Account(world, customer, month)
 
 
 async def cut(account: Account) -> None:
@@ -57,6 +65,23 @@ async def test_a_month_is_finalized_and_sealed(account: Account) -> None:
     assert result.outcome is FlushOutcome.SEALED
     assert (invoice["status"], invoice["auto_advance"], invoice["total"]) == ("open", True, 100)
     assert (await account.peek()).state is PeriodState.SEALED
+
+
+async def test_a_sealed_month_is_kept_as_long_as_the_operator_says(
+    settings: Settings, redis: Redis, sandbox: StripeSandbox
+) -> None:
+    """So that a complaint which comes late can still be looked into by app and region."""
+    own = settings.model_copy(update={"ledger_retention": 200})
+    async with open_services(own) as services:
+        shop = Shop(services)
+        await shop.open()
+        account = await billed_last_month(World(services, sandbox, shop))
+        await use(account, "30")
+        await cut(account)
+        assert (await account.flush()).outcome is FlushOutcome.SEALED
+
+    left = await redis.ttl(keys.period(account.customer, account.period))
+    assert 199 * 86_400 < left <= 200 * 86_400
 
 
 async def test_late_usage_is_billed_with_the_next_month(account: Account) -> None:
