@@ -6,17 +6,19 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from billing.errors import ErrorCode
-from billing.usage import REST, CustomerId, UsageDelta
+from billing.usage import REST, CustomerId, Period, UsageDelta
 
 MAX_TEXT = 255
 QUANTITY = re.compile(r"-?\d{1,15}(?:\.\d{1,12})?", re.ASCII)
 RFC_3339 = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII
 )
+MONTH = re.compile(r"20\d\d-(?:0[1-9]|1[0-2])", re.ASCII)
 CUSTOMER = re.compile(r"cus_[A-Za-z0-9]{1,64}", re.ASCII)
 QUANTITY_FORM = (
     "Write the quantity as a plain decimal string, at most 15 digits before the point and 12 after."
 )
+MONTH_FORM = "Write the month as YYYY-MM, such as 2026-10."
 MOMENT_FORM = "Write the time as RFC 3339 with an offset, such as 2026-11-22T09:30:00Z."
 
 
@@ -107,6 +109,11 @@ def quantity(sent: object) -> Decimal | None:
     if isinstance(sent, str) and QUANTITY.fullmatch(sent):
         return Decimal(sent)
     return None
+
+
+def month(sent: str) -> Period | None:
+    """The month that *sent* names; None when it names none."""
+    return Period.parse(sent) if MONTH.fullmatch(sent) else None
 
 
 def moment(sent: object) -> datetime | None:

@@ -74,7 +74,7 @@ _TABLE: Mapping[str, Mapping[Roles, str]] = {
     "RecordUsagePayload": {METERING: "accepted duplicates rejected durability ledgerEpoch errors"},
     "RejectedDelta": {METERING: "id error"},
     "AdjustUsagePayload": {SUPPORT: "adjustment sync errors"},
-    "Adjustment": {SUPPORT: "id sku quantity amount reason by at stripeDashboardUrl"},
+    "Adjustment": {SUPPORT: "id period sku quantity amount reason by at stripeDashboardUrl"},
     "HoldBillingPayload": {SUPPORT: "hold errors"},
     "BillingHold": {SUPPORT: "reason by since"},
     "ReleaseBillingPayload": {SUPPORT: "customer errors"},

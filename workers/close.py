@@ -68,7 +68,7 @@ async def closing_step(run: Run) -> Ending | None:
         return None
     if spare := spare_draft(run):
         return await delete_draft(run, spare)
-    if any(not each.is_draft for each in run.invoices):
+    if run.is_final:
         return await _seal(run)
     return await _finish_draft(run)
 
@@ -91,24 +91,24 @@ async def _finish_draft(run: Run) -> Ending | None:
 
 
 async def _finalize(run: Run, work: Planned) -> Ending | None:
-    """Not before time has answered every request that was in doubt."""
+    """Not before time has answered every request that was in doubt, and not without the last correction."""
     snapshot = run.snapshot
     quiet_at = snapshot.ambiguous_ms + run.ports.policy.quiet
     if snapshot.now_ms <= quiet_at:
         return Ending(FlushOutcome.WAITING, quiet_at - snapshot.now_ms + 1)
-    await run.prepare(flights.finalize(snapshot, work.lines, seq=run.next_seq()))
-    return None
+    flight = flights.finalize(snapshot, work.lines, seq=run.next_seq())
+    return None if await run.prepare(flight) else AGAIN
 
 
 async def _seal(run: Run) -> Ending:
-    """Seal by what the finalized invoices say; usage that came in between makes us look again."""
+    """Seal by what the finalized invoices say; a correction that came in between makes us look again."""
     snapshot = run.snapshot
     for invoice in [each.id for each in run.invoices if each.status == VOID]:
         await hold_for_void(run.ports.ledger, snapshot.customer, snapshot.period, invoice)
     lines = [line for invoice in run.invoices for line in invoice.ours]
     shown = dict(reversed(lines))
-    if shown != run.snapshot.lines:
-        await run.commit(lines=shown)
+    if (shown, run.is_final) != (run.snapshot.lines, run.snapshot.final):
+        await run.commit(lines=shown)  # from here on nobody corrects what cannot change any more
     snapshot = run.snapshot
     prices = await run.prices(set(carry.price_ids(snapshot, lines).values()))
     left = carry.residuals(snapshot, lines, prices)

@@ -33,7 +33,7 @@ async def hold_for_void(
 async def is_held(run: Run) -> bool:
     """Whether a hold stands; asked once more before a bill becomes final, because minutes may have gone by."""
     flight = run.snapshot.flight
-    if run.snapshot.hold is None and flight is not None and flight.ops[0].kind is OpKind.FINALIZE:
+    if run.snapshot.hold is None and flight is not None and flight.finalizes:
         return await run.ports.ledger.held(run.snapshot.customer) is not None
     return run.snapshot.hold is not None
 

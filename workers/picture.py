@@ -122,10 +122,12 @@ class Picture:
             seq=seq,
             invoice_generation=generation,
             doubt=doubt,
+            final=self.is_final,
         )
         self.snapshot = replace(
             snapshot,
             flight=None,
+            final=self.is_final,
             lines=dict(lines),
             invoice=known,
             synced=snapshot.synced if version is None else version or None,
@@ -139,6 +141,11 @@ class Picture:
     def invoices(self) -> tuple[SeenInvoice, ...]:
         """Every invoice of the period that was read under this lease."""
         return (*filter(None, [self.seen]), *(self.others or ()))
+
+    @property
+    def is_final(self) -> bool:
+        """Whether an invoice of the period was seen to be a draft no longer."""
+        return any(not each.is_draft for each in self.invoices)
 
     def next_seq(self) -> int:
         """A number that no flush of this period has used, also if the ledger was rewound."""

@@ -44,8 +44,8 @@ class LedgerPort(Protocol):
     async def renew(self, lease: Lease, lease_ms: int = ...) -> None:
         """Keep the lease; LeaseLost when it is somebody else's."""
 
-    async def prepare(self, lease: Lease, flight: Flight) -> None:
-        """Write the requests down before the first is sent."""
+    async def prepare(self, lease: Lease, flight: Flight) -> bool:
+        """Write the requests down before the first is sent; False if they would leave a correction out."""
 
     async def mark(self, lease: Lease, index: int) -> None:
         """The request at *index* is done."""
@@ -64,6 +64,7 @@ class LedgerPort(Protocol):
         seq: int | None = None,
         invoice_generation: int | None = None,
         doubt: bool = False,
+        final: bool = False,
     ) -> None:
         """Drop the flight and remember what Stripe has; see the ledger for what None and "" mean."""
 

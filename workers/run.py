@@ -27,11 +27,13 @@ class Run(Picture):
     rejections: list[StripeRejected] = field(default_factory=list)
     touched: set[str] = field(default_factory=set)
 
-    async def prepare(self, flight: Flight) -> None:
-        """Write *flight* down; the next step sends it."""
-        await self.ports.ledger.prepare(self.lease, flight)
+    async def prepare(self, flight: Flight) -> bool:
+        """Write *flight* down; the next step sends it. False if it would finalize without a correction."""
+        if not await self.ports.ledger.prepare(self.lease, flight):
+            return False
         self.snapshot = replace(self.snapshot, flight=flight)
         self.fresh = True
+        return True
 
     async def execute(self) -> None:
         """Send the requests of the flight that are not done yet, then remember what they left."""

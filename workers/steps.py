@@ -77,8 +77,7 @@ async def remember(run: Run) -> None:
 
 def spare_draft(run: Run) -> SeenInvoice | None:
     """A draft of the period that is one too many, left by a create that arrived very late."""
-    finalized = any(not each.is_draft for each in run.invoices)
-    spares = run.invoices if finalized else run.others or ()
+    spares = run.invoices if run.is_final else run.others or ()
     return next((each for each in spares if each.is_draft), None)
 
 

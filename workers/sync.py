@@ -148,7 +148,7 @@ async def _open_step(run: Run) -> Ending | None:
     if _must_look(run):
         await run.look(listing=_unverified(snapshot))
         return None
-    if any(not each.is_draft for each in run.invoices):
+    if run.is_final:
         # Somebody finalized it early: the period ends here, what comes later goes to the next one.
         await run.ports.ledger.close(snapshot.customer, snapshot.period)
         return AGAIN

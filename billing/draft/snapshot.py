@@ -99,6 +99,11 @@ class Flight:
     ops: tuple[Op, ...]
     landed: Mapping[LineKey, PlannedLine] = field(default_factory=dict)
 
+    @property
+    def finalizes(self) -> bool:
+        """Whether it turns the draft into a bill."""
+        return any(op.kind is OpKind.FINALIZE for op in self.ops)
+
 
 @dataclass(frozen=True, slots=True)
 class Hold:
@@ -117,7 +122,7 @@ class Snapshot:
     *verify_requested* equals *verify_done*. *totals* are absolute quantities by line, *prices* the
     Price id pinned for each line at its first usage, *lines* what Stripe last confirmed. *conflicts*
     counts this customer's reports whose id had come with other content. *asked*: somebody waits for
-    a sync of it.
+    a sync of it. *final*: its invoice was seen to be a draft no longer.
     """
 
     customer: CustomerId
@@ -147,6 +152,7 @@ class Snapshot:
     flight: Flight | None
     conflicts: int = 0
     asked: bool = False
+    final: bool = False
 
     @property
     def told(self) -> bool:

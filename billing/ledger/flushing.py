@@ -70,9 +70,14 @@ class Flushing(Door):
         """Keep the lease for *lease_ms* from now."""
         await self._fenced("renew", lease, lease_ms)
 
-    async def prepare(self, lease: Lease, flight: Flight) -> None:
-        """Write *flight* ahead of sending it; it replaces an earlier one."""
-        await self._fenced("prepare", lease, flight_json(flight), flight.seq)
+    async def prepare(self, lease: Lease, flight: Flight) -> bool:
+        """Write *flight* ahead of sending it; it replaces an earlier one.
+
+        False if it would finalize a bill that lacks a correction: the ledger has moved past its version.
+        """
+        final = flight.version if flight.finalizes else ""
+        written = await self._fenced("prepare", lease, flight_json(flight), flight.seq, final)
+        return bool(written)
 
     async def mark(self, lease: Lease, index: int) -> None:
         """The flight's request *index* is done."""
@@ -93,13 +98,15 @@ class Flushing(Door):
         seq: int | None = None,
         invoice_generation: int | None = None,
         doubt: bool = False,
+        final: bool = False,
     ) -> None:
         """Stripe has confirmed *lines* on *invoice* (None: there is none); the flight is over.
 
         *version* is what Stripe now knows of (None: as before, "": nothing, so plan anew), *verify*
         the verify request that was answered. *doubt*: a dropped request may still arrive, so an open
-        draft is verified once more after the quiet time. The due mark goes only if the ledger sees,
-        in the same step, that nothing is left to say.
+        draft is verified once more after the quiet time. *final*: the invoice is no draft any more, and
+        its period takes no correction. The due mark goes only if the ledger sees, in the same step, that
+        nothing is left to say.
         """
         await self._fenced(
             "commit",
@@ -111,6 +118,7 @@ class Flushing(Door):
             KEEP if seq is None else seq,
             KEEP if invoice_generation is None else invoice_generation,
             self._policy.quiet_ms if doubt else 0,
+            "1" if final else "",
         )
 
     async def release(

@@ -109,8 +109,11 @@ class Reading(Door):
         trigger: str,
         *,
         by: str | None = None,
+        period: Period | None = None,
     ) -> tuple[Sync, bool]:
         """A sync that waits for its run, and whether it was waiting already.
+
+        It is of the *period* that has something new, unless that is sealed; else of the current one.
 
         One that runs now may have read the ledger before this request, so it is not joined. Workers
         look within a second; a wake-up makes that at once.
@@ -122,6 +125,7 @@ class Reading(Door):
             by or "",
             self._policy.sync_grace_ms,
             self._policy.sync_history,
+            str(period or ""),
         )
         fields = dict(zip(raw[::2], raw[1::2], strict=True))
         return sync_of(customer, int(number), fields), bool(joined)

@@ -19,7 +19,8 @@ from billing.usage import CustomerId, LineKey, Period, Price, adjustment_line
 class NewAdjustment:
     """A correction as Support asks for it: *quantity* of *sku*, negative for a credit.
 
-    *by* is the token subject; the same *idempotency_key* makes the same correction once.
+    *by* is the token subject; the same *idempotency_key* makes the same correction once. *period* is
+    whose bill it corrects, None for the current month's.
     """
 
     customer: CustomerId
@@ -28,6 +29,7 @@ class NewAdjustment:
     reason: str
     by: str
     idempotency_key: str
+    period: Period | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +56,10 @@ class Support(Door):
     """Corrections survive every sync; a hold stops telling Stripe, never counting."""
 
     async def adjust(self, adjustment: NewAdjustment, price: Price) -> Adjustment:
-        """Correct the current period's bill, once per idempotency key.
+        """Correct a month's bill, once per idempotency key.
 
-        Refused: IDEMPOTENCY_CONFLICT when the key made another correction, PERIOD_CLOSED when this
-        month's bill is being finalized, NOT_FOUND, INVALID_INPUT.
+        Refused: IDEMPOTENCY_CONFLICT when the key made another correction, PERIOD_CLOSED when the
+        month's bill is final, SYNC_IN_PROGRESS while it may become so, NOT_FOUND, INVALID_INPUT.
         """
         content = {
             "sku": adjustment.sku,
@@ -75,15 +77,19 @@ class Support(Door):
             content["quantity"],
             orjson.dumps(content),
             self._policy.interval(self._nonce()),
+            str(adjustment.period or ""),
+            self._policy.settle_ms,
+            self._policy.quiet_ms,
         )
         if outcome not in (b"made", b"known"):
             raise _refusal(outcome, adjustment, kept)
         number, text = kept
         made = _adjustment(adjustment.customer, int(number), text.decode())
-        if (made.sku, made.quantity, made.reason) != (
+        if (made.sku, made.quantity, made.reason, made.period) != (
             adjustment.sku,
             adjustment.quantity,
             adjustment.reason,
+            adjustment.period or made.period,
         ):
             raise Refused(
                 ErrorCode.IDEMPOTENCY_CONFLICT,
@@ -91,6 +97,23 @@ class Support(Door):
                 ("idempotencyKey",),
             )
         return made
+
+    async def is_adjusted(self, customer: CustomerId, idempotency_key: str) -> bool:
+        """Whether this key has made a correction."""
+        return bool(await self._server.ask("HEXISTS", keys.adjusted(customer), idempotency_key))
+
+    async def correctable(self, customer: CustomerId, month: Period | None) -> Period:
+        """The month whose bill a correction would go on, None for the current one; Refused as `adjust` is."""
+        why, *months = await self._server.run(
+            "correctable",
+            keys.customer(customer),
+            str(month or ""),
+            self._policy.settle_ms,
+            self._policy.quiet_ms,
+        )
+        if why:
+            raise _uncorrectable(why, months)
+        return Period.parse(months[0].decode())
 
     async def adjustment(self, adjustment_id: str) -> Adjustment | None:
         """The correction of this id."""
@@ -183,12 +206,6 @@ def _adjustment(customer: CustomerId, number: int, text: str) -> Adjustment:
 
 
 def _refusal(outcome: bytes, asked: NewAdjustment, kept: list[bytes]) -> Refused:
-    if outcome == b"closed":
-        return Refused(
-            ErrorCode.PERIOD_CLOSED,
-            f"The bill of {kept[-1].decode()} is being finalized; correct it with a credit note in "
-            "Stripe, or adjust next month's.",
-        )
     if outcome == b"currency":
         return Refused(
             ErrorCode.INVALID_INPUT,
@@ -196,8 +213,33 @@ def _refusal(outcome: bytes, asked: NewAdjustment, kept: list[bytes]) -> Refused
             "SKU priced in theirs.",
             ("sku",),
         )
+    if outcome == b"unknown":
+        return Refused(
+            ErrorCode.NOT_FOUND,
+            f"The ledger knows no customer {asked.customer}; check the id.",
+            ("customerId",),
+        )
+    return _uncorrectable(outcome, kept)
+
+
+def _uncorrectable(why: bytes, months: list[bytes]) -> Refused:
+    month, current = (each.decode() for each in months)
+    if why == b"busy":
+        return Refused(
+            ErrorCode.SYNC_IN_PROGRESS,
+            f"The bill of {month} may be becoming final right now. Ask again in ten minutes: while it is"
+            " a draft it can be corrected; once it is final, write a credit note in Stripe.",
+            ("month",),
+        )
+    if why == b"future":
+        return Refused(
+            ErrorCode.INVALID_INPUT,
+            f"{month} has not begun, so there is nothing to correct; {current} is the current month.",
+            ("month",),
+        )
     return Refused(
-        ErrorCode.NOT_FOUND,
-        f"The ledger knows no customer {asked.customer}; check the id.",
-        ("customerId",),
+        ErrorCode.PERIOD_CLOSED,
+        f"The bill of {month} is final, or there was none. Write a credit note in Stripe, or correct"
+        f" the bill of {current}.",
+        ("month",),
     )

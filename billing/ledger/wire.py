@@ -54,6 +54,7 @@ def snapshot_of(customer: CustomerId, period: Period, raw: Sequence[Any]) -> Sna
         flight=_flight(dict(_pairs(flight))),
         conflicts=known.number("conflicts"),
         asked="asked" in head,
+        final="final" in head,
     )
 
 

@@ -1,5 +1,5 @@
 // Support's GraphiQL: the token lives in this tab only, the ready-made questions are its tabs, and whoever
-// stands in the bar is $customer, and $search while that is empty.
+// stands in the bar is $customer, and $search while that is empty; the month there is $month.
 
 const { createElement, useState, useMemo, useEffect } = React;
 const $ = (id) => document.getElementById(id);
@@ -30,20 +30,25 @@ function fetcher() {
   });
   return async (operation, options) => {
     await meant; // a customer who was just typed in is being looked up
-    const variables = only(operation.query, withCustomer(operation.variables));
+    const variables = only(operation.query, withBar(operation.variables));
     if (/\$customer\b/.test(operation.query) && !variables.customer) return nobody();
     const answer = await send({ ...operation, operationName: named(operation), variables }, options);
     const found = answer.data?.customers?.nodes;
-    if (found?.length === 1 && found[0].id) settle(found[0]);
+    if (found?.length === 1 && found[0].id) {
+      if (found[0].id !== $("customer").value.trim()) about("");
+      settle(found[0]);
+    }
     if ("data" in answer) delete answer.extensions; // what the answer cost is nothing to Support
     return answer;
   };
 }
 
-function withCustomer(variables) {
+function withBar(variables) {
   const who = $("customer").value.trim();
-  if (!who) return { ...variables };
-  return { customer: who, ...variables, ...(variables?.search === "" && { search: who }) };
+  const month = $("month").value.trim();
+  const given = { ...(month && { month }), ...variables };
+  if (!who) return given;
+  return { customer: who, ...given, ...(variables?.search === "" && { search: who }) };
 }
 
 function nobody() {
@@ -110,6 +115,12 @@ async function lookUp() {
   else say("whom", true, answer.errors?.[0].message ?? (found.length ? "Several match: press play on Find" : "Nobody found"));
 }
 
+// A month is remembered with the customer it was typed for: it would surprise with the next one.
+function about(month) {
+  $("month").value = month;
+  sessionStorage.setItem("month", month);
+}
+
 function settle({ id, name, organization }) {
   $("customer").value = id;
   sessionStorage.setItem("customer", id);
@@ -163,6 +174,7 @@ function filled(variables) {
 function fromLink() {
   const said = new URLSearchParams(location.hash.slice(1) || location.search);
   if (said.get("customer")) $("customer").value = said.get("customer");
+  if (said.get("month")) about(said.get("month"));
   if (!said.get("query")) return null;
   history.replaceState(null, "", location.pathname);
   return { query: said.get("query"), variables: said.get("variables") ?? "{}" };
@@ -171,13 +183,16 @@ function fromLink() {
 $("share").onclick = async () => {
   const said = new URLSearchParams({ query: shown?.query ?? "", variables: shown?.variables ?? "{}" });
   if ($("customer").value.trim()) said.set("customer", $("customer").value.trim());
+  if ($("month").value.trim()) said.set("month", $("month").value.trim());
   await navigator.clipboard.writeText(`${location.origin}${location.pathname}#${said}`);
   $("share").textContent = "Copied";
   setTimeout(() => { $("share").textContent = "Copy link"; }, 1500);
 };
 
 $("customer").value = sessionStorage.getItem("customer") ?? "";
-$("customer").onchange = () => { meant = lookUp(); };
+$("customer").onchange = () => { about(""); meant = lookUp(); };
+$("month").value = sessionStorage.getItem("month") ?? "";
+$("month").onchange = () => about($("month").value.trim());
 
 const linked = fromLink();
 const questions = (await (await fetch("/graphiql/operations.json")).json()).map(({ query, variables }) => ({ query, variables: filled(variables) }));

@@ -5,7 +5,7 @@ from decimal import Decimal
 from billing import reported
 from billing.errors import ErrorCode, Refused
 from billing.services import Services
-from billing.usage import Price
+from billing.usage import Period, Price
 
 LONGEST = 1000
 # Arabic, Hebrew, Persian and composed emoji are not written without them; marks that turn the text
@@ -31,6 +31,14 @@ def exactly(sent: object, path: tuple[str, ...]) -> Decimal:
     if quantity is None:
         raise Refused(ErrorCode.INVALID_INPUT, reported.QUANTITY_FORM, path)
     return quantity
+
+
+def monthly(sent: str | None, path: tuple[str, ...]) -> Period | None:
+    """The month that *sent* names, None for none given; Refused (INVALID_INPUT, pointing at *path*) for nonsense."""
+    month = None if sent is None else reported.month(sent)
+    if sent is not None and month is None:
+        raise Refused(ErrorCode.INVALID_INPUT, reported.MONTH_FORM, path)
+    return month
 
 
 async def price_of(services: Services, sku: str, path: tuple[str, ...]) -> Price:

@@ -10,13 +10,14 @@ from typing import Annotated
 import strawberry
 
 from billing.draft.snapshot import Snapshot
+from billing.errors import Refused
 from billing.money import plain
-from billing.usage import Price, adjustment_line
+from billing.usage import CustomerId, Period, Price, adjustment_line
 from resolvers.acts.act import Act
-from resolvers.acts.checking import exactly, price_of
+from resolvers.acts.checking import exactly, monthly, price_of
 from resolvers.acts.payloads import PreviewSyncPayload
 from resolvers.acts.refusing import refusing
-from resolvers.context import Info
+from resolvers.context import Context, Info
 from resolvers.finding import must_find_customer
 from resolvers.nouns.customer import UNBILLED
 from resolvers.nouns.sync_plan import SyncPlan
@@ -38,18 +39,37 @@ async def preview_sync(
     """Support only: what a sync would tell Stripe, without telling it; with a correction, its effect."""
     context = info.context
     customer = (await must_find_customer(context, input.customer_id)).record
-    snapshot = await context.loaders.snapshot.load(customer.id)
+    quantity = exactly(correction.quantity, ("correction", "quantity")) if correction else Decimal()
+    month = monthly(correction.month, ("correction", "month")) if correction else None
+    snapshot = await _snapshot(context, customer.id, month, correcting=bool(quantity))
     prices: Mapping[str, Price] = await context.services.catalogue.by_id(snapshot.prices.values())
     snapshot = replace(snapshot, currency=snapshot.currency or customer.currency or UNBILLED)
-    quantity = exactly(correction.quantity, ("correction", "quantity")) if correction else Decimal()
     if correction and quantity:
         price = await price_of(context.services, correction.sku, ("correction", "sku"))
         snapshot, prices = _corrected(snapshot, quantity, price), {**prices, price.id: price}
     plan = SyncPlan.of(snapshot, prices)
     asked = f"{correction.sku} {plain(quantity)}" if correction else None
     async with Act(context, customer.id, "previewSync").noted({}) as noted:
-        noted.after = {"correction": asked, "total": plan.total.formatted}
+        noted.after = {
+            "correction": asked,
+            "total": plan.total.formatted,
+            "month": str(snapshot.period),
+        }
     return PreviewSyncPayload(plan=plan)
+
+
+async def _snapshot(
+    context: Context, customer: CustomerId, month: Period | None, *, correcting: bool
+) -> Snapshot:
+    """The month's bill, or the current one; Refused as the correction would be."""
+    if correcting:
+        try:
+            month = await context.services.ledger.correctable(customer, month)
+        except Refused as refusal:
+            raise Refused(refusal.code, refusal.message, ("correction", "month")) from refusal
+    if month is None:
+        return await context.loaders.snapshot.load(customer)
+    return await context.loaders.period.load((customer, month))
 
 
 def _corrected(snapshot: Snapshot, quantity: Decimal, price: Price) -> Snapshot:

@@ -10,7 +10,7 @@ from billing.budget import Lane
 from billing.changes import Change, ChangeReason
 from billing.errors import ErrorCode, Refused
 from billing.ledger.syncs import SyncStatus
-from billing.usage import CustomerId
+from billing.usage import CustomerId, Period
 from resolvers.acts.act import Act
 from resolvers.acts.checking import reasoned
 from resolvers.acts.payloads import (
@@ -92,11 +92,16 @@ async def must_not_be_held(context: Context, customer: CustomerId) -> None:
 
 
 async def request_sync(
-    context: Context, customer: CustomerId, trigger: SyncTrigger
+    context: Context, customer: CustomerId, trigger: SyncTrigger, month: Period | None = None
 ) -> tuple[billing.ledger.syncs.Sync, bool]:
-    """A sync that waits for a worker, woken at once, and whether it was waiting before."""
+    """A sync that waits for a worker, woken at once, and whether it was waiting before.
+
+    Of the current month, or of *month* while its bill can change.
+    """
     services, viewer = context.services, context.viewer
-    sync, joined = await services.ledger.request_sync(customer, trigger, by=viewer.subject)
+    sync, joined = await services.ledger.request_sync(
+        customer, trigger, by=viewer.subject, period=month
+    )
     lane = Lane.SUPPORT if viewer.role is Role.SUPPORT else Lane.CUSTOMER
     if not joined:  # whoever asked first has woken a worker
         await services.wakeups.flush(customer, sync.period, lane)

@@ -22,6 +22,7 @@ class Adjustment(Node):
 
     id: strawberry.ID = strawberry.field(description="Ours: `adj_…`.")
     price: strawberry.Private[str]
+    period: str = strawberry.field(description="The month whose bill it corrects, as `2026-10`.")
     sku: str = strawberry.field(description="The SKU that it corrects.")
     quantity: Decimal = strawberry.field(description="By how much; negative gives credit.")
     amount: Money = strawberry.field(description="What that comes to.")
@@ -51,6 +52,7 @@ class Adjustment(Node):
             owner=adjustment.customer,
             id=strawberry.ID(adjustment.id),
             price=price.id,
+            period=str(adjustment.period),
             sku=adjustment.sku,
             quantity=adjustment.quantity,
             amount=Money.of_minor(amount, price.currency),

@@ -7,6 +7,7 @@ import strawberry
 
 from billing.draft.seen import DRAFT
 from billing.draft.snapshot import Snapshot
+from billing.errors import ErrorCode, Refused
 from billing.stripe_api.records import InvoiceRecord
 from resolvers.context import Context
 from resolvers.nouns.drift import drifted
@@ -15,7 +16,7 @@ from schema.types.describing import graphql_enum, graphql_type
 
 @graphql_enum(
     SYNC="Bring Stripe up to date now: `syncBilling`.",
-    ADJUST="Correct what is billed: `adjustUsage`.",
+    ADJUST="Correct what is billed: `adjustUsage` with the month of this invoice.",
     HOLD="Stop the billing of this customer: `holdBilling`.",
     RELEASE="Let billing go on: `releaseBilling`.",
     FINALIZE="Close the draft and send it to the customer: `finalizeInvoice`.",
@@ -37,6 +38,8 @@ class InvoiceActionKind(StrEnum):
     NOT_ON_HOLD="There is no hold to release.",
     DRIFT="Stripe shows something else than we count; `repairDrift` first.",
     PERIOD_OPEN="The month has not ended; usage is still being counted.",
+    PERIOD_CLOSED="Its month's bill is final for the ledger; a correction goes on the current one.",
+    NOT_OURS="Somebody made it in Stripe, and it bills no usage of ours: edit it there.",
 )
 class InvoiceBlocker(StrEnum):
     """Why something cannot be done now."""
@@ -47,6 +50,8 @@ class InvoiceBlocker(StrEnum):
     NOT_ON_HOLD = "NOT_ON_HOLD"
     DRIFT = "DRIFT"
     PERIOD_OPEN = "PERIOD_OPEN"
+    PERIOD_CLOSED = "PERIOD_CLOSED"
+    NOT_OURS = "NOT_OURS"
 
 
 @graphql_type
@@ -66,7 +71,7 @@ async def actions(context: Context, invoice: InvoiceRecord) -> list[InvoiceActio
     on_hold = [InvoiceBlocker.ON_HOLD] if held else []
     standing = {
         InvoiceActionKind.SYNC: final + on_hold,
-        InvoiceActionKind.ADJUST: final,
+        InvoiceActionKind.ADJUST: final or await _adjust_blockers(context, invoice),
         InvoiceActionKind.HOLD: on_hold,
         InvoiceActionKind.RELEASE: [] if held else [InvoiceBlocker.NOT_ON_HOLD],
         InvoiceActionKind.FINALIZE: await finalize_blockers(context, invoice),
@@ -79,6 +84,18 @@ async def snapshot_of(context: Context, invoice: InvoiceRecord) -> Snapshot:
     if invoice.period is None:
         return await context.loaders.snapshot.load(invoice.customer)
     return await context.loaders.period.load((invoice.customer, invoice.period))
+
+
+async def _adjust_blockers(context: Context, invoice: InvoiceRecord) -> list[InvoiceBlocker]:
+    """What keeps *invoice*, a draft, from being corrected."""
+    if invoice.period is None:
+        return [InvoiceBlocker.NOT_OURS]
+    try:
+        await context.services.ledger.correctable(invoice.customer, invoice.period)
+    except Refused as refusal:
+        busy = refusal.code is ErrorCode.SYNC_IN_PROGRESS
+        return [InvoiceBlocker.SYNC_IN_PROGRESS if busy else InvoiceBlocker.PERIOD_CLOSED]
+    return []
 
 
 async def finalize_blockers(context: Context, invoice: InvoiceRecord) -> list[InvoiceBlocker]:

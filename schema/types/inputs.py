@@ -13,6 +13,7 @@ from schema.types.describing import graphql_enum, graphql_input
 
 CUSTOMER = "Stripe's customer id, `cus_…`."
 REASON = "Why, in a sentence: it stands in the audit log under your name."
+MONTH = 'Whose bill, as "2026-10"; the current month\'s if not given. One that has ended can be corrected until it is final.'
 ONCE = "Yours, the same on every retry: a retry that comes late undoes nobody's later decision."
 
 
@@ -43,6 +44,7 @@ class CorrectionInput:
         graphql_type=Decimal,
         description='By how much, in the unit of its price; "-3" takes three off the bill.',
     )
+    month: str | None = strawberry.field(default=None, description=MONTH)
 
 
 @graphql_input
@@ -93,7 +95,7 @@ class RecordUsageInput:
 
 @graphql_input
 class AdjustUsageInput:
-    """A correction of what is billed this month."""
+    """A correction of a month's bill."""
 
     customer_id: strawberry.ID = strawberry.field(description=CUSTOMER)
     sku: str = strawberry.field(description="The SKU to correct: a Stripe price's `lookup_key`.")
@@ -105,6 +107,7 @@ class AdjustUsageInput:
     idempotency_key: str = strawberry.field(
         description="Yours, the same on every retry: however often it is sent, it corrects once.",
     )
+    month: str | None = strawberry.field(default=None, description=MONTH)
 
 
 @graphql_input

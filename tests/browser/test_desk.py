@@ -126,7 +126,7 @@ async def test_a_wrong_bill_is_found_corrected_and_seen_on_the_draft(
     await scene.shoot("desk-bill", 640)
     why = (await desk.ask("Why"))["customer"]["currentPeriod"]
     await scene.shoot("desk-why", 640)
-    plan = (await desk.ask("Preview", correction=CORRECTION))["previewSync"]["plan"]
+    plan = (await desk.ask("Preview", **CORRECTION))["previewSync"]["plan"]
     await scene.shoot("desk-preview")
     corrected = (await desk.ask("Correct", **CORRECTION, reason="ticket 4711"))["adjustUsage"]
     await scene.shoot("desk-correct")
@@ -357,7 +357,7 @@ async def test_a_link_carries_a_question_and_never_a_token(desk: Desk) -> None:
     """Colleagues share what they look at, not who they are."""
     scene = (await at_acme(desk)).scene
     await desk.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    await desk.ask("Preview", correction=CORRECTION)
+    await desk.ask("Preview", **CORRECTION)
     await desk.page.get_by_role("button", name="Copy link").click()
     link = await desk.page.evaluate("navigator.clipboard.readText()")
 
@@ -368,7 +368,7 @@ async def test_a_link_carries_a_question_and_never_a_token(desk: Desk) -> None:
     await expect(colleague.locator("#customer")).to_have_value(scene.customer)
     await expect(colleague.locator(".graphiql-query-editor")).to_contain_text("mutation Preview")
     variables = await until(lambda: colleague.evaluate(GIVEN), "the variables are shown")
-    assert json.loads(variables) == {"correction": CORRECTION}
+    assert json.loads(variables) == CORRECTION
     await expect(colleague.locator("#token")).to_have_value("")
     assert scene.system.token("support", subject=SUPPORT).split(".")[0] not in link
     await context.close()

@@ -62,6 +62,6 @@ async def test_the_questions_are_served_under_the_pages_own_policy() -> None:
         answer = await client.get("/graphiql/operations.json")
 
     by_name = {each["name"]: each["variables"] for each in answer.json()}
-    assert by_name["06-preview"] == {"correction": {"sku": "", "quantity": "0"}}
+    assert by_name["06-preview"] == {"sku": "", "quantity": "0"}
     assert by_name["02-bill"] == {}  # the bar says whose
     assert "default-src 'none'" in answer.headers["content-security-policy"]

@@ -5,13 +5,15 @@ Each ends well with the protection, and in a Violation without it.
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import count
 
 from redis.asyncio import Redis
 
-from billing.errors import LeaseLost
+from billing.errors import LeaseLost, Refused
+from billing.ledger import NewAdjustment
 from billing.usage import Period, UsageDelta
 from tests.simulation.people import CUSTOMERS
 from tests.simulation.run import Simulation, small
@@ -57,6 +59,13 @@ class Stage(World):
         worker = Worker(self, CUSTOMER, period)
         await worker.run()
         return worker.result
+
+    async def correct(self) -> None:
+        """Support corrects October, if it can still be corrected."""
+        key = f"key-{next(self._numbers)}"
+        asked = NewAdjustment(CUSTOMER, "b", Decimal(-1), "why", "support", key, OCTOBER)
+        with suppress(Refused):
+            self.oracle.adjusted(await self.ledger.adjust(asked, self.prices["b"]), asked)
 
     async def end_october(self) -> None:
         """The month ends and is cut."""
@@ -128,8 +137,45 @@ async def a_fence_that_is_given_out_twice(stage: Stage) -> None:
         stage.oracle.must(False, "a zombie has its lease back")
 
 
+def corrected_before(step: int) -> Schedule:
+    """A correction comes before a call of the flush that closes the month, whichever it is."""
+
+    async def schedule(stage: Stage) -> None:
+        await stage.use(4)
+        await stage.end_october()
+        closing = Worker(stage, CUSTOMER, OCTOBER)
+        await closing.settle()
+        for _ in range(step):
+            if not closing.done:
+                await closing.step()
+        await stage.correct()
+        await closing.run()
+
+    return schedule
+
+
+async def corrected_when_a_finalization_may_yet_arrive(stage: Stage) -> None:
+    """It was given up, because its repetition was refused, and comes when the correction is made."""
+    await stage.use(4)
+    await stage.flush()
+    await stage.end_october()
+    await stage.flush(fates=[Fault.LATE])
+    await stage.flush(fates=[Fault.REFUSED])
+    await stage.correct()
+
+
 REFUSING = Mode(refusals=True)
-DIRECTED: dict[str, tuple[Mode, Schedule]] = {
+CORRECTED = tuple(
+    corrected_before(step) for step in range(40)
+)  # the last ones come when all is over
+DIRECTED: dict[str, tuple[Mode, *tuple[Schedule, ...]]] = {
+    "nothing is finalized without a correction made meanwhile": (Mode(), *CORRECTED),
+    "a bill that is being finalized takes no correction": (Mode(), *CORRECTED),
+    "a bill that is final takes no correction": (Mode(), *CORRECTED),
+    "a bill that may yet become final takes no correction": (
+        REFUSING,
+        corrected_when_a_finalization_may_yet_arrive,
+    ),
     "late usage begins no month that has ended": (Mode(), late_usage_of_a_month_without_any),
     "a request without an answer may still arrive": (REFUSING, given_up_as_the_month_ends),
     "nothing is finalized while a request may still arrive": (REFUSING, given_up_as_the_month_ends),
@@ -148,7 +194,8 @@ DIRECTED: dict[str, tuple[Mode, Schedule]] = {
 
 
 async def play(simulation: Simulation, protection: str) -> None:
-    """The schedule that breaks without *protection*; raises Violation when it does."""
-    mode, schedule = DIRECTED[protection]
-    with small(mode):
-        await Stage(mode, simulation.redis, simulation.epochs).play(schedule)
+    """The schedules of which one breaks without *protection*; raises Violation when it does."""
+    mode, *schedules = DIRECTED[protection]
+    for schedule in schedules:
+        with small(mode):
+            await Stage(mode, simulation.redis, simulation.epochs).play(schedule)

@@ -117,10 +117,11 @@ def _no_write_ahead() -> Any:
         async def mark(self, *_: Any) -> None:
             pass
 
-    async def prepare(self: Run, flight: Any) -> None:
+    async def prepare(self: Run, flight: Any) -> bool:
         self.ports = replace(self.ports, ledger=Unwritten(self.ports.ledger))
         self.snapshot = replace(self.snapshot, flight=flight)
         self.fresh = True
+        return True
 
     return instead_of(Run, "prepare", prepare)
 
@@ -294,6 +295,25 @@ MUTATIONS = (
         (1,),
     ),
     Mutation("a hold stops the flush", _no_hold),
+    Mutation(
+        "nothing is finalized without a correction made meanwhile",
+        lambda: lua("prepare", "ARGV[7] ~= header.version", "false"),
+    ),
+    Mutation(
+        "a bill that is being finalized takes no correction",
+        lambda: lua("prelude", "ops[1][1] == 'finalize'", "ops[1][1] == 'never'"),
+    ),
+    Mutation(
+        "a bill that may yet become final takes no correction",
+        lambda: lua("prelude", "now <= (header.ambiguous_ms or 0) + quiet", "false"),
+        (6,),
+    ),
+    Mutation(
+        "a bill that is final takes no correction",
+        lambda: lua(
+            "prelude", "header.state == 'sealed' or header.final", "header.state == 'sealed'"
+        ),
+    ),
     Mutation("Stripe reminds the ledger of a period it has lost", _no_reminder, (2, 3)),
     Mutation(
         "a draft is looked at once more when a request was given up",

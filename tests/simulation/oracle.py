@@ -29,7 +29,7 @@ class Oracle:
     def __init__(self, world: "World") -> None:
         self._world = world
         self._owed: Sums = defaultdict(Decimal)
-        self._corrections: set[str] = set()
+        self._corrections: dict[str, Adjustment] = {}
         self._foreign: dict[str, tuple[str, int]] = {}
         self._checked: set[str] = set()
         self.edited: dict[str, int] = {}
@@ -55,7 +55,7 @@ class Oracle:
     def adjusted(self, made: Adjustment, asked: NewAdjustment) -> None:
         """A correction that was acknowledged."""
         if made.id not in self._corrections:
-            self._corrections.add(made.id)
+            self._corrections[made.id] = made
             self._owed[asked.customer, f"adj:{made.id}"] += asked.quantity
 
     def somebody_added(self, invoice: str, line: dict[str, Any]) -> None:
@@ -173,7 +173,21 @@ class Oracle:
             _clean(await self._remembered()) == _clean(self._owed),
             "the ledger lost or doubled usage",
         )
+        if not (world.mode.edits or world.mode.rewinds or world.mode.cramped):
+            self._corrections_stand()
         await self._no_orphans()
+
+    def _corrections_stand(self) -> None:
+        """On the bill of the month that they were made for: nobody but a person can finalize it without."""
+        standing = {
+            line["metadata"]["gw_line"]: invoice["metadata"]["gw_period"]
+            for invoice in self._world.stripe.invoices.values()
+            for line in invoice["lines"]
+            if line["metadata"]
+        }
+        for each in self._corrections.values():
+            found = standing.get(each.line)
+            self.must(found == str(each.period), f"{each.id} of {each.period} stands on {found}")
 
     def _billed(self) -> tuple[Sums, Counter[str]]:
         billed: Sums = defaultdict(Decimal)

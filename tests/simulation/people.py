@@ -47,14 +47,20 @@ class People:
             )
 
     async def _adjust(self, customer: CustomerId) -> None:
-        n = self._world.counts["adjust"]
-        asked = NewAdjustment(
-            customer, "b", Decimal(self._world.rng.randrange(-3, 4) or 1), "r", "s", f"k{n}"
-        )
+        """Of this month's bill, or of one that the ledger has, whatever has become of it meanwhile."""
+        n, rng = self._world.counts["adjust"], self._world.rng
+        months = await self._world.ledger.periods(customer)
+        ended = [each for each in months if each.end <= self._world.moment()]
+        month = rng.choice([None, *months, *ended[-1:] * 4])
+        quantity = Decimal(rng.randrange(-3, 4) or 1)
+        asked = NewAdjustment(customer, "b", quantity, "r", "s", f"k{n}", month)
         try:
             made = await self._world.ledger.adjust(asked, self._world.prices["b"])
-        except Refused:
+        except Refused as refusal:
+            self._world.counts[f"corrections refused: {refusal.code}"] += 1
             return
+        snapshot = await self._world.ledger.peek(customer, made.period)
+        self._world.counts[f"corrections of a month that is {snapshot.state}"] += 1
         self._world.oracle.adjusted(made, asked)
 
     async def edit(self) -> None:

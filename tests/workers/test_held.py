@@ -81,10 +81,11 @@ class _HeldMeanwhile:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ledger, name)
 
-    async def prepare(self, lease: Lease, flight: Flight) -> None:
+    async def prepare(self, lease: Lease, flight: Flight) -> bool:
         """As the ledger does."""
-        await self._ledger.prepare(lease, flight)
+        written = await self._ledger.prepare(lease, flight)
         await self._ledger.hold(lease.customer, "review", "agent")
+        return written
 
 
 async def test_a_worker_that_is_at_it_stops(account: Account) -> None:

@@ -401,9 +401,9 @@ async def test_a_worker_that_was_overtaken_stops(account: Account) -> None:
         def __getattr__(self, name: str) -> object:
             return getattr(account.world.services.ledger, name)
 
-        async def prepare(self, lease: Lease, flight: Flight) -> None:
+        async def prepare(self, lease: Lease, flight: Flight) -> bool:
             await account.world.services.ledger.begin_epoch()
-            await account.world.services.ledger.prepare(lease, flight)
+            return await account.world.services.ledger.prepare(lease, flight)
 
     await account.use("3")
     ports = account.ports

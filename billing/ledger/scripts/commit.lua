@@ -1,7 +1,7 @@
 -- What Stripe has confirmed. ARGV[3]: period, [4]: fence, [5]: synced version ('*' leaves it, '' forgets
 -- it), [6]: verify answered ('*' leaves it), [7]: invoice or '', [8]: lines as JSON, [9]: seq, [10]:
 -- invoice generation (both '*' to leave), [11]: ms in which a request that was dropped may still arrive,
--- 0 when none was.
+-- 0 when none was, [12]: 1 when the invoice is final, else ''.
 local period, key = ARGV[3], part(ARGV[3])
 local header = leased(period, ARGV[4])
 if not header then
@@ -22,6 +22,7 @@ set('verified', ARGV[6])
 set('invoice', ARGV[7])
 set('seq', ARGV[9])
 set('generation', ARGV[10])
+set('final', ARGV[12])
 if ARGV[11] ~= '0' then
     given_up(period, ARGV[11])
 end

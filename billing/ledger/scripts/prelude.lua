@@ -163,6 +163,23 @@ local function current_period()
     return landing(month_of(now), 0)
 end
 
+-- Why the bill of *period* takes no correction: `future`, `closed` (it is final, or the ledger has none) or
+-- `busy` (it may become final without it); nil when it takes one.
+local function uncorrectable(period, settle, quiet)
+    local header = header_of(period)
+    if not header then
+        return period > month_of(now) and 'future' or not takes_usage(period, settle) and 'closed' or nil
+    elseif header.state == 'open' then
+        return nil
+    elseif header.state == 'sealed' or header.final then
+        return 'closed'
+    end
+    local flight = redis.call('HGET', part(period, 'flight'), 'flight')
+    local finalizing = flight and cjson.decode(flight).ops[1][1] == 'finalize'
+    local in_doubt = now <= (header.ambiguous_ms or 0) + quiet or header.epoch ~= epoch
+    return (finalizing or in_doubt) and 'busy' or nil
+end
+
 -- What a verify is asked under: a new epoch asks for one of every period, without touching any.
 local function verify_asked(header)
     return header.verify .. '@' .. epoch

@@ -1,6 +1,11 @@
--- Write a flight ahead of sending it. ARGV[3]: period, [4]: fence, [5]: flight as JSON, [6]: its seq.
-if not leased(ARGV[3], ARGV[4]) then
+-- Write a flight ahead of sending it. ARGV[3]: period, [4]: fence, [5]: flight as JSON, [6]: its seq, [7]: the
+-- version that it makes final, '' when it does not.
+-- Answers 1, or 0 when a correction came meanwhile: the bill would become final without it.
+local header = leased(ARGV[3], ARGV[4])
+if not header then
     return redis.error_reply(LEASE_LOST)
+elseif ARGV[7] ~= '' and ARGV[7] ~= header.version then
+    return 0
 end
 local key = part(ARGV[3], 'flight')
 redis.call('DEL', key)

@@ -1,7 +1,8 @@
 -- Ask for a sync. ARGV[3]: trigger, [4]: by whom, [5]: ms within which a worker looks unbidden, [6]:
--- syncs remembered. A request that finds one waiting joins it. Answers its number, whether it joined,
--- and the sync.
-local current = current_period()
+-- syncs remembered, [7]: the period that has something new, '' for the one in which usage is counted now.
+-- A request that finds one waiting joins it. Answers its number, whether it joined, and the sync.
+local state = redis.call('HGET', part(ARGV[7]), 'state')
+local current = (state == 'open' or state == 'closing') and ARGV[7] or current_period()
 local header = header_of(current) or begun(current)
 for _, period in ipairs(redis.call('ZRANGEBYSCORE', CUSTOMER .. ':periods', 'inf', 'inf')) do
     redis.call('ZADD', SHARD .. ':due', 'LT', now + ARGV[5], member(period))

@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
+from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +32,7 @@ from billing.ledger import DeltaOutcome, Held, Ledger, NewAdjustment
 from billing.usage import LineKey, Period, UsageDelta
 from tests.support.ledger import (
     CUSTOMER,
+    POLICY,
     PRICES,
     Clock,
     delta,
@@ -89,6 +91,7 @@ class Bill(RuleBasedStateMachine):
         self.corrections: dict[str, tuple[Decimal, Period]] = {}
         self.held: Held | None = None
         self.fences: list[str] = []
+        self.doubted: dict[Period, float] = {}
 
     @initialize()
     def begin(self) -> None:
@@ -178,17 +181,19 @@ class Bill(RuleBasedStateMachine):
             return self.months[period].state is OPEN
         return self.clock.now < period.end + SETTLE
 
-    @rule(amount=QUANTITIES, key=st.sampled_from("abc"))
-    def adjust(self, amount: str, key: str) -> None:
-        """A correction, perhaps under a used key, perhaps too late."""
-        asked = NewAdjustment(CUSTOMER, "cpu", Decimal(amount), "why", "ann", key)
+    @rule(amount=QUANTITIES, key=st.sampled_from("abc"), ended=st.booleans())
+    def adjust(self, amount: str, key: str, *, ended: bool) -> None:
+        """A correction of this month or the one before, perhaps under a used key, perhaps too late."""
         current = Period.containing(self.clock.now)
-        refusal = None
+        month = current.previous() if ended else None
+        asked = NewAdjustment(CUSTOMER, "cpu", Decimal(amount), "why", "ann", key, month)
+        period = month or current
         if key in self.corrections:
-            if self.corrections[key][0] != asked.quantity:
-                refusal = ErrorCode.IDEMPOTENCY_CONFLICT
-        elif self.landing(current) != current:
-            refusal = ErrorCode.PERIOD_CLOSED
+            before, of = self.corrections[key]
+            same = before == asked.quantity and month in (None, of)
+            refusal = None if same else ErrorCode.IDEMPOTENCY_CONFLICT
+        else:
+            refusal = self.uncorrectable(period)
         if refusal is not None:
             with pytest.raises(Refused) as refused:
                 self.run(self.ledger.adjust(asked, PRICES["cpu"]))
@@ -196,10 +201,21 @@ class Bill(RuleBasedStateMachine):
             return
         made = self.run(self.ledger.adjust(asked, PRICES["cpu"]))
         if key not in self.corrections:
-            self.corrections[key] = (asked.quantity, current)
-            month = self.months.setdefault(current, Month())
-            month.totals[made.line] = steps(asked.quantity)
-            month.dirty = True
+            assert made.period == period
+            self.corrections[key] = (asked.quantity, period)
+            bill = self.months.setdefault(period, Month())
+            bill.totals[made.line] = steps(asked.quantity)
+            bill.dirty = True
+
+    def uncorrectable(self, period: Period) -> ErrorCode | None:
+        """Why the bill of *period* takes no correction."""
+        if self.takes_usage(period):
+            return None
+        month = self.months.get(period)
+        if month is None or month.state is SEALED:
+            return ErrorCode.PERIOD_CLOSED
+        in_doubt = self.clock() <= self.doubted.get(period, 0)
+        return ErrorCode.SYNC_IN_PROGRESS if in_doubt else None
 
     @rule(hold=st.booleans())
     def stop_or_go(self, hold: bool) -> None:
@@ -223,6 +239,10 @@ class Bill(RuleBasedStateMachine):
         self.clock.pass_(minutes=2)
         lost, self.held = self.held, self.run(self.ledger.acquire(CUSTOMER, period))
         assert self.held is not None
+        if (
+            self.doubted.get(period) == inf
+        ):  # it knows nothing of what the server before was sending
+            self.doubted[period] = self.clock() + POLICY.quiet_ms
         assert self.held.lease.fence not in self.fences
         self.fences.append(self.held.lease.fence)
         assert self.run(self.ledger.acquire(CUSTOMER, period)) is None
@@ -327,8 +347,9 @@ class Bill(RuleBasedStateMachine):
         if self.held is not None:
             self.refused(self.held)
             self.held = None
-        for month in self.months.values():
+        for period, month in self.months.items():
             month.dirty = month.dirty or month.state is not SEALED
+            self.doubted[period] = inf
 
     @invariant()
     def the_ledger_says_what_the_dictionary_says(self) -> None:

@@ -18,9 +18,9 @@ from resolvers.acts import finalizing
 from tests.resolvers.conftest import SUPPORT, Desk, panel_of
 from tests.support.stripe_sandbox import StripeSandbox
 
-ADJUST = """mutation ($id: ID!, $sku: String!, $q: Decimal!, $why: String!, $key: String!) {
-  adjustUsage(input: {customerId: $id, sku: $sku, quantity: $q, reason: $why, idempotencyKey: $key}) {
-    adjustment { id sku quantity amount { formatted } reason by at } sync { id status trigger } errors { code message path } } }"""
+ADJUST = """mutation ($id: ID!, $sku: String!, $q: Decimal!, $why: String!, $key: String!, $month: String) {
+  adjustUsage(input: {customerId: $id, sku: $sku, quantity: $q, reason: $why, idempotencyKey: $key, month: $month}) {
+    adjustment { id period sku quantity amount { formatted } reason by at } sync { id status trigger } errors { code message path } } }"""
 HOLD = """mutation ($id: ID!, $why: String!) { holdBilling(input: {customerId: $id, reason: $why}) {
   hold { reason by since } errors { code message path } } }"""
 RELEASE = """mutation ($id: ID!, $why: String!) { releaseBilling(input: {customerId: $id, reason: $why}) {
@@ -136,6 +136,10 @@ async def test_a_correction_sent_twice_corrects_once(desk: Desk) -> None:
         ({"why": " "}, "INVALID_INPUT", "reason"),
         ({"why": "turned \u202e round"}, "INVALID_INPUT", "reason"),
         ({"key": ""}, "INVALID_INPUT", "idempotencyKey"),
+        ({"month": "October"}, "INVALID_INPUT", "month"),
+        ({"month": "2026-13"}, "INVALID_INPUT", "month"),
+        ({"month": "2098-01"}, "INVALID_INPUT", "month"),
+        ({"month": "2020-01"}, "PERIOD_CLOSED", "month"),
         ({"id": "cus_absent"}, "NOT_FOUND", "customerId"),
     ],
 )
@@ -355,6 +359,93 @@ async def test_drift_on_a_month_that_is_being_closed_is_repaired_too(
     ]
     assert finalized["errors"][0]["code"] == "DRIFT"
     assert after == []
+
+
+async def ended_draft(desk: Desk) -> tuple[CustomerId, Period, str]:
+    """A customer whose last month has been cut and waits for a release; its draft of USD 31.00."""
+    customer = CustomerId(await desk.shop.customer())
+    last_month = Period.containing(datetime.now(UTC)).previous()
+    late = (last_month.end - timedelta(minutes=1)).isoformat()
+    await desk.use(customer, "1000000", occurred_at=late)
+    await desk.flush(customer, last_month)
+    invoice = (await desk.services.ledger.peek(customer, last_month)).invoice
+    assert invoice is not None
+    await desk.ask(SUPPORT, HOLD, id=customer, why="disputed")
+    await desk.services.ledger.close(customer, last_month)
+    return customer, last_month, invoice
+
+
+async def test_a_month_that_has_ended_is_corrected_until_its_bill_is_final(desk: Desk) -> None:
+    """The bill is disputed, held and corrected: the customer gets it with the correction, and no other."""
+    customer, last_month, invoice = await ended_draft(desk)
+    asked = {"id": customer, "sku": "machine-seconds", "q": "-500000", "why": "outage"}
+    asked["month"] = str(last_month)
+    preview = """mutation ($id: ID!, $month: String) { previewSync(input: {customerId: $id}, correction: {
+      sku: "machine-seconds", quantity: "-500000", month: $month}) { plan { total { formatted } } errors { code path } } }"""
+
+    before = await actions(desk, invoice)
+    planned = (await desk.ask(SUPPORT, preview, id=customer, month=str(last_month)))["previewSync"]
+    made = (await desk.ask(SUPPORT, ADJUST, **asked, key="k1"))["adjustUsage"]
+    await desk.ask(SUPPORT, RELEASE, id=customer, why="agreed")
+    await desk.flush(customer, last_month)
+    await desk.flush(customer)
+    late = (await desk.ask(SUPPORT, ADJUST, **asked, key="k2"))["adjustUsage"]
+    again = (await desk.ask(SUPPORT, ADJUST, **asked, key="k1"))["adjustUsage"]
+    too_late = (await desk.ask(SUPPORT, preview, id=customer, month=str(last_month)))["previewSync"]
+
+    assert before["ADJUST"] == []
+    assert planned == {"plan": {"total": {"formatted": "USD 15.50"}}, "errors": []}
+    assert (made["errors"], made["adjustment"]["period"]) == ([], str(last_month))
+    body = await desk.services.stripe.read(f"/v1/invoices/{invoice}", lane=desk.lane)
+    assert (body["status"] in {"open", "paid"}, body["total"]) == (True, 1550)
+    current = await desk.services.ledger.peek(customer, last_month.next())
+    assert current.totals == {}
+    assert (await desk.services.syncs.get(made["sync"]["id"])).status is SyncStatus.SUCCEEDED  # type: ignore[union-attr]
+    [refused] = late["errors"]
+    assert (refused["code"], refused["path"]) == ("PERIOD_CLOSED", ["input", "month"])
+    assert "credit note" in refused["message"]
+    assert again["adjustment"] == made["adjustment"]
+    assert too_late["errors"] == [{"code": "PERIOD_CLOSED", "path": ["correction", "month"]}]
+    done = [each for each in await audited(desk, customer) if each["action"] == "adjustUsage"]
+    assert done[-1]["detail"]["before"] == {"total": "USD 31.00"}
+    assert done[-1]["detail"]["after"] | {"adjustment": ""} == {
+        "total": "USD 15.50",
+        "adjustment": "",
+        "sku": "machine-seconds",
+        "quantity": "-500000",
+        "month": str(last_month),
+    }
+
+
+async def test_a_draft_that_somebody_finalized_by_hand_takes_no_correction(
+    desk: Desk, sandbox: StripeSandbox
+) -> None:
+    """Under a hold no worker looks, and the correction would wait for another month's bill."""
+    customer, last_month, invoice = await ended_draft(desk)
+    await sandbox.dashboard("finalize", invoice)
+    asked = {"id": customer, "sku": "machine-seconds", "q": "-500000", "why": "outage"}
+
+    refused = (await desk.ask(SUPPORT, ADJUST, **asked, key="k1", month=str(last_month)))[
+        "adjustUsage"
+    ]
+
+    assert [(each["code"], each["path"]) for each in refused["errors"]] == [
+        ("PERIOD_CLOSED", ["input", "month"])
+    ]
+    assert invoice in refused["errors"][0]["message"]
+    assert (await actions(desk, invoice))["ADJUST"] == ["NOT_DRAFT"]
+
+
+async def test_adjust_is_offered_where_it_can_be_done(desk: Desk) -> None:
+    """Not on a draft that somebody made by hand, and not while the bill may be becoming final."""
+    customer, last_month, invoice = await ended_draft(desk)
+    foreign = await desk.invoice(customer, 900)
+    held = await desk.services.ledger.acquire(customer, last_month)
+    assert held is not None
+    await desk.services.ledger.in_doubt(held.lease)
+
+    assert (await actions(desk, invoice))["ADJUST"] == ["SYNC_IN_PROGRESS"]
+    assert (await actions(desk, foreign))["ADJUST"] == ["NOT_OURS"]
 
 
 async def test_a_failed_sync_is_tried_again(desk: Desk, sandbox: StripeSandbox) -> None:
