@@ -124,7 +124,7 @@ async def _trust(ledger: Ledger, settings: Settings) -> None:
     try:
         await ledger.open()
     except LedgerUnavailable as error:
-        raise _refused(
+        raise refused(
             f"BILLING_REDIS_URL: {error.message} See that this server runs and the address is right."
         ) from None
     health = await ledger.health()
@@ -136,10 +136,11 @@ async def _trust(ledger: Ledger, settings: Settings) -> None:
         if settings.environment is Environment.PRODUCTION
         else " (for a try: BILLING_ACCEPT_VOLATILE_LEDGER=true)"
     )
-    raise _refused(f"the ledger at BILLING_REDIS_URL would forget usage. {problems}{hint}")
+    raise refused(f"the ledger at BILLING_REDIS_URL would forget usage. {problems}{hint}")
 
 
-def _refused(why: str) -> SettingsRefused:
+def refused(why: str) -> SettingsRefused:
+    """Why this process does not start, for whoever reads its log and for whoever started it."""
     # Logged here, because a server that runs us tells of an exit in its own way.
     log.critical("start.refused", reason=why)
     return SettingsRefused(f"Refusing to start: {why}")

@@ -21,7 +21,6 @@ from typing import Any
 
 import structlog
 from arq import ArqRedis, cron, func
-from prometheus_client import start_http_server
 
 from billing.budget import Lane
 from billing.draft.schedule import Schedule
@@ -43,6 +42,7 @@ from billing.wakeups import (
 from workers.close import close_ended
 from workers.dispatch import SLOTS, Work, dispatch
 from workers.events_sweep import sweep_events
+from workers.figures import figures_shown
 from workers.inbox import process_inbox
 from workers.ports import FlushPolicy, FlushPorts
 from workers.reconcile import reconcile
@@ -144,16 +144,13 @@ class Shift:
     async def start(self, ctx: dict[str, Any]) -> None:
         """Open the services and run the loops."""
         configure_logging()
+        self.opened.enter_context(figures_shown(self.settings))
         set_patience(ctx["redis"], PATIENCE)
         services = await self.opened.enter_async_context(open_services(self.settings))
         work = ctx["work"] = Work(services, flush_ports(services))
         work.loops.append(asyncio.create_task(insist(asyncio.current_task()), name="insist"))
         for step in (dispatch, drain_inbox):
             work.loops.append(asyncio.create_task(_forever(work, step), name=step.__name__))
-        if self.settings.metrics_port:
-            figures, _ = start_http_server(self.settings.metrics_port, self.settings.host)
-            self.opened.callback(figures.server_close)
-            self.opened.callback(figures.shutdown)
         self.opened.enter_context(_heard(partial(_go, work, ctx["redis"])))
         log.info("worker.started")
 

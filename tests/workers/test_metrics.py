@@ -1,6 +1,7 @@
 """What Prometheus is told: by a worker, because most calls to Stripe are its, and by the gateway for all."""
 
 import asyncio
+import socket
 import time
 from dataclasses import replace
 from typing import Any
@@ -16,7 +17,7 @@ from billing.budget.call import Call
 from billing.budget.policy import BudgetPolicy
 from billing.keys import SHARDS
 from billing.services import Services
-from billing.settings import Settings
+from billing.settings import Settings, SettingsRefused
 from gateway.fleet import FRESH_SECONDS
 from gateway.telemetry import metrics_route
 from tests.support.hearing import World, due
@@ -38,6 +39,21 @@ async def test_a_worker_shows_its_figures(settings: Settings) -> None:
         await worker.on_shutdown(ctx)
 
     assert "billing_stripe_wait_seconds" in text
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "nohost.invalid"])
+async def test_a_worker_that_cannot_show_them_says_why(settings: Settings, host: str) -> None:
+    """A second worker on a machine, or a mistyped address: no traceback, but what to change."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        own = settings.model_copy(update={"metrics_port": port, "host": host})
+        worker: Any = worker_settings(own)
+        ctx: dict[str, Any] = {"redis": worker.redis_pool}
+        with pytest.raises(SettingsRefused) as refused:
+            await worker.on_startup(ctx)
+        await worker.on_shutdown(ctx)
+
+    assert f"BILLING_METRICS_PORT {port} of BILLING_HOST '{host}'" in str(refused.value)
 
 
 def scraped(services: Services) -> httpx.AsyncClient:

@@ -1,0 +1,29 @@
+"""A worker's own figures, for Prometheus."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import start_http_server
+
+from billing.services import refused
+from billing.settings import Settings
+
+
+@contextmanager
+def figures_shown(settings: Settings) -> Iterator[None]:
+    """Answer Prometheus where *settings* say, if they do; SettingsRefused where nothing can listen."""
+    host, port = settings.host, settings.metrics_port
+    if not port:
+        yield
+        return
+    try:
+        server, _ = start_http_server(port, host)
+    except (OSError, UnicodeError) as error:
+        where = f"BILLING_METRICS_PORT {port} of BILLING_HOST {host!r}"
+        cure = "give a port that nobody has, of an address of this machine"
+        raise refused(f"Nothing can listen on {where} ({error}); {cure}.") from None
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
