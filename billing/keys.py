@@ -57,6 +57,11 @@ def parked(shard: int) -> Key:
     return Key(f"{_tag(shard)}:parked")
 
 
+def held(shard: int) -> Key:
+    """ZSET, for ever: customer whose billing is held → ms since when."""
+    return Key(f"{_tag(shard)}:held")
+
+
 def open_periods(shard: int) -> Key:
     """ZSET, for ever: ``customer|period`` of every open period → ms at which it ends."""
     return Key(f"{_tag(shard)}:open")

@@ -53,7 +53,7 @@ async def _figures(services: Services) -> bytes:
 def _tell_waits(waits: list[Waits], registry: CollectorRegistry) -> None:
     Gauge(
         "billing_unsynced_oldest_seconds",
-        "Age of the oldest usage that Stripe has not been told of, whatever holds it back.",
+        "Age of the oldest usage that Stripe has not been told of, of customers who are not held.",
         registry=registry,
     ).set(_longest(each.untold for each in waits))
     Gauge(
@@ -61,6 +61,16 @@ def _tell_waits(waits: list[Waits], registry: CollectorRegistry) -> None:
         "Periods that Stripe refused for good; a person or a webhook wakes them.",
         registry=registry,
     ).set(sum(each.parked for each in waits))
+    Gauge(
+        "billing_held",
+        "Customers whose billing Support, or a void, has stopped.",
+        registry=registry,
+    ).set(sum(each.held for each in waits))
+    Gauge(
+        "billing_held_oldest_seconds",
+        "How long the oldest of these holds has stood.",
+        registry=registry,
+    ).set(_longest(each.held_for for each in waits))
     late = Gauge(
         "billing_due_late_seconds",
         "How long a worker has been due to look at somebody: first, or in its turn.",

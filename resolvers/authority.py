@@ -23,7 +23,7 @@ _TABLE: Mapping[str, Mapping[Roles, str]] = {
     "Query": {
         ANYBODY: "viewer",
         PANEL: "node nodes customer invoice sync",
-        SUPPORT: "customers syncs webhookEvents stripeBudget auditLog",
+        SUPPORT: "customers syncs webhookEvents holds stripeBudget auditLog",
     },
     "Mutation": {
         PANEL: "syncBilling createPortalSession",
@@ -77,6 +77,7 @@ _TABLE: Mapping[str, Mapping[Roles, str]] = {
     "Adjustment": {SUPPORT: "id period sku quantity amount reason by at stripeDashboardUrl"},
     "HoldBillingPayload": {SUPPORT: "hold errors"},
     "BillingHold": {SUPPORT: "reason by since"},
+    "Hold": {SUPPORT: "customerId customer reason by since"},
     "ReleaseBillingPayload": {SUPPORT: "customer errors"},
     "FinalizeInvoicePayload": {SUPPORT: "invoice errors"},
     "PreviewSyncPayload": {SUPPORT: "plan errors"},
@@ -102,7 +103,7 @@ _TABLE: Mapping[str, Mapping[Roles, str]] = {
         for shape, fields in (("Connection", "edges nodes pageInfo"), ("Edge", "cursor node"))
         for roles, nodes in (
             (PANEL, "Customer Invoice InvoiceLine PaymentMethod"),
-            (SUPPORT, "Sync WebhookEvent Adjustment AuditEntry"),
+            (SUPPORT, "Sync WebhookEvent Hold Adjustment AuditEntry"),
         )
         for node in nodes.split()
     },

@@ -11,6 +11,7 @@ from resolvers.context import Info
 from resolvers.finding import find, find_customer
 from resolvers.nouns.audit import AuditEntry
 from resolvers.nouns.customer import CUSTOMERS, Customer, customers_page
+from resolvers.nouns.hold import Hold
 from resolvers.nouns.invoice import Invoice
 from resolvers.nouns.stripe_budget import StripeBudget
 from resolvers.nouns.sync import Sync
@@ -153,6 +154,14 @@ class Query:
         page = await info.context.services.inbox.page(window.size, window.after, status)
         entries = [(event.id, WebhookEvent.of(event)) for event in page.items]
         return Connection[WebhookEvent].of(entries, has_more=page.has_more, window=window)
+
+    @strawberry.field
+    async def holds(self, info: Info, first: First = PAGE, after: After = None) -> Connection[Hold]:
+        """Support only: the holds that stand, over all customers, oldest first."""
+        window = window_of(first, after, default=PAGE)
+        page = await info.context.services.ledger.holds(window.size, window.after)
+        entries = [(each.id, Hold.of(each)) for each in page.items]
+        return Connection[Hold].of(entries, has_more=page.has_more, window=window)
 
     @strawberry.field
     async def audit_log(

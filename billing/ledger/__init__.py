@@ -1,22 +1,31 @@
 """The ledger: the durable, exact memory of usage, from which every bill is made.
 
-``Ledger`` is one object with four doors: ``recording`` (usage comes in), ``flushing`` (workers tell
-Stripe), ``support`` (corrections and holds) and ``reading``. Each change of state is one Lua script in
+``Ledger`` is one object with five doors: ``recording`` (usage comes in), ``flushing`` (workers tell
+Stripe), ``support`` (corrections), ``holds`` and ``reading``. Each change of state is one Lua script in
 ``scripts``; ``server`` runs them, ``wire`` turns what they keep into snapshots, ``syncs``
 reads what became of each flush, ``health`` says what an acknowledgement is worth.
 """
 
 from billing.ledger.flushing import Flushing, Held
 from billing.ledger.health import Health
+from billing.ledger.holds import Holds, StandingHold
 from billing.ledger.policy import LedgerPolicy
 from billing.ledger.reading import Reading
 from billing.ledger.recording import DeltaOutcome, Recording
 from billing.ledger.support import Adjustment, NewAdjustment, Support
 
-__all__ = ["Adjustment", "DeltaOutcome", "Held", "Ledger", "LedgerPolicy", "NewAdjustment"]
+__all__ = [
+    "Adjustment",
+    "DeltaOutcome",
+    "Held",
+    "Ledger",
+    "LedgerPolicy",
+    "NewAdjustment",
+    "StandingHold",
+]
 
 
-class Ledger(Recording, Flushing, Support, Reading, Health):
+class Ledger(Recording, Flushing, Support, Holds, Reading, Health):
     """The ledger in *redis*. ``open()`` before use."""
 
     async def open(self) -> None:

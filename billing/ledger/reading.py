@@ -22,14 +22,16 @@ class Waits:
     """How long the foremost in each line of a shard has waited (ms); None where nobody is.
 
     *first* and *due* wait for a worker, and are negative until their time has come; *untold* is the
-    oldest usage that Stripe has not been told of, whatever holds it back. *parked* is how many periods
-    Stripe refused for good.
+    oldest usage that Stripe has not been told of, of customers who are not held. *parked* is how many
+    periods Stripe refused for good, *held* how many customers are, the first of them for *held_for*.
     """
 
     first: int | None
     due: int | None
     untold: int | None
     parked: int = 0
+    held: int = 0
+    held_for: int | None = None
 
 
 class Reading(Door):

@@ -1,4 +1,4 @@
-"""What Support does to a bill: corrections and holds."""
+"""Support's corrections of a bill."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -6,11 +6,9 @@ from decimal import Decimal
 import orjson
 
 from billing import keys
-from billing.draft.snapshot import Hold
 from billing.errors import ErrorCode, Refused
 from billing.ledger.door import Door
 from billing.ledger.quantities import OutOfRange, as_text
-from billing.ledger.wire import hold_of, hold_said, hold_text
 from billing.pages import Page
 from billing.usage import CustomerId, LineKey, Period, Price, adjustment_line
 
@@ -53,7 +51,7 @@ class Adjustment:
 
 
 class Support(Door):
-    """Corrections survive every sync; a hold stops telling Stripe, never counting."""
+    """Corrections survive every sync."""
 
     async def adjust(self, adjustment: NewAdjustment, price: Price) -> Adjustment:
         """Correct a month's bill, once per idempotency key.
@@ -144,42 +142,6 @@ class Support(Door):
             if text
         ]
         return Page.of(found, first)
-
-    async def hold(self, customer: CustomerId, reason: str, by: str) -> Hold:
-        """Stop billing *customer*; Refused ON_HOLD when it is held for another reason already."""
-        said = hold_said(reason, by)
-        made, text = await self._server.run("hold", keys.customer(customer), said, "")
-        hold = hold_of(text.decode())
-        if not made and (hold.reason, hold.by) != (reason, by):
-            raise Refused(
-                ErrorCode.ON_HOLD,
-                f"{hold.by} holds this customer's billing already ({hold.reason}); release it first.",
-            )
-        return hold
-
-    async def hold_once(self, customer: CustomerId, reason: str, by: str, about: str) -> None:
-        """Stop billing *customer* because of *about*, unless that was ever done.
-
-        While another hold stands this one waits for its release.
-        """
-        said = hold_said(reason, by)
-        await self._server.run("hold", keys.customer(customer), said, about)
-
-    async def release_hold(self, customer: CustomerId, seen: Hold | None = None) -> Hold | None:
-        """Bill *customer* again, what waited is due now; unless another hold waited, which stands then.
-
-        Of two people who release the hold that they have *seen*, one releases nothing. Answers the
-        hold that stands then.
-        """
-        text = await self._server.run(
-            "release_hold", keys.customer(customer), hold_text(seen) if seen else ""
-        )
-        return hold_of(text.decode()) if text else None
-
-    async def held(self, customer: CustomerId) -> Hold | None:
-        """The hold that stands."""
-        text = await self._server.ask("HGET", keys.customer(customer), "hold")
-        return hold_of(text.decode()) if text else None
 
 
 def _quantity(quantity: Decimal) -> str:

@@ -193,6 +193,7 @@ async def test_a_hold_stops_a_sync_and_a_release_lets_it_go_on(desk: Desk) -> No
 
     held = (await desk.ask("Hold", reason="calls at three"))["holdBilling"]
     await desk.scene.shoot("desk-hold", 720)
+    standing = (await desk.ask("Holds"))["holds"]["nodes"]
     refused = (await desk.ask("SyncNow"))["syncBilling"]
     released = (await desk.ask("Release", reason="agreed, ticket 4712"))["releaseBilling"]
     allowed = (await desk.ask("SyncNow"))["syncBilling"]
@@ -201,6 +202,7 @@ async def test_a_hold_stops_a_sync_and_a_release_lets_it_go_on(desk: Desk) -> No
     await desk.scene.shoot("desk-audit", 730)
 
     assert held["hold"]["by"] == SUPPORT
+    assert "calls at three" in [each["reason"] for each in standing]
     assert [each["code"] for each in refused["errors"]] == ["ON_HOLD"]
     assert released["customer"]["hold"] is None
     assert allowed["errors"] == []
@@ -311,7 +313,7 @@ async def test_every_question_runs_as_it_is_opened(desk: Desk) -> None:
             for error in payload.get("errors") or ():
                 refusals[tab] = (error["code"], error["path"])
 
-    assert len(tabs) == 15  # and Follow, which never ends
+    assert len(tabs) == 16  # and Follow, which never ends
     assert refusals == {
         "Correct": ("INVALID_INPUT", ["input", "quantity"]),
         "Hold": ("INVALID_INPUT", ["input", "reason"]),

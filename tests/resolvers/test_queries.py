@@ -11,7 +11,7 @@ from billing.inbox.effects import Notice
 from billing.inbox.events import EventStatus
 from billing.settings import Settings
 from billing.usage import CustomerId
-from tests.resolvers.conftest import SUPPORT, Desk, panel_of
+from tests.resolvers.conftest import METERING, SUPPORT, Desk, panel_of
 from tests.support.stripe_sandbox import StripeSandbox
 
 CUSTOMER = """query ($id: ID!) { customer(id: $id) {
@@ -264,13 +264,13 @@ EVERY_LIST = """
   query ($id: ID!, $mail: String!, $told: Boolean!) {
     customers(first: 0) { ...No } byMail: customers(first: 0, email: $mail) { ...No }
     byId: customers(first: 0, search: "CUSTOMER") { ...No } byName: customers(first: 0, search: "acm") { ...No }
-    syncs(first: 0) { ...Sync } webhookEvents(first: 0) { ...Event } viewer { customers(first: 0) { ...No } }
+    syncs(first: 0) { ...Sync } webhookEvents(first: 0) { ...Event } holds(first: 0) { ...Hold } viewer { customers(first: 0) { ...No } }
     customer(id: $id) { invoices(first: 0) { ...Invoice } paymentMethods(first: 0) { ...Card }
       adjustments(first: 0) { ...Adjustment } auditLog(first: 0) { ...Entry }
       drafts: invoices(first: 1) { nodes { lines(first: 0) { ...Line } } } } }"""
 INFO = " { nodes { __typename } pageInfo @include(if: $told) { hasNextPage } }"
 OF_WHAT = {
-    "No": "Customer", "Sync": "Sync", "Event": "WebhookEvent", "Invoice": "Invoice", "Card": "PaymentMethod",
+    "No": "Customer", "Sync": "Sync", "Event": "WebhookEvent", "Hold": "Hold", "Invoice": "Invoice", "Card": "PaymentMethod",
     "Adjustment": "Adjustment", "Entry": "AuditEntry", "Line": "InvoiceLine",
 }  # fmt: skip
 
@@ -299,6 +299,7 @@ async def test_a_page_of_nothing_tells_whether_something_follows(
       reason: "missed", idempotencyKey: "k"}) { errors { code } } }"""
     await desk.ask(SUPPORT, correct, id=customer)
     await desk.services.inbox.receive([Notice("evt_1", "customer.updated", customer)])
+    await desk.services.ledger.hold(CustomerId(customer), "disputed", "ann")
     fragments = [f" fragment {name} on {of}Connection{INFO}" for name, of in OF_WHAT.items()]
     document = EVERY_LIST.replace("CUSTOMER", customer) + "".join(fragments)
     asked = {"id": customer, "mail": "billing@acme.example"}
@@ -314,8 +315,8 @@ async def test_a_page_of_nothing_tells_whether_something_follows(
     told = await desk.ask(SUPPORT, document, **asked, told=True)
 
     assert reads == 0
-    assert len(pages_in(untold)) == len(pages_in(told)) == 12
-    assert [page["pageInfo"]["hasNextPage"] for page in pages_in(told)] == [True] * 12
+    assert len(pages_in(untold)) == len(pages_in(told)) == 13
+    assert [page["pageInfo"]["hasNextPage"] for page in pages_in(told)] == [True] * 13
 
 
 SEARCH = "query ($text: String) { customers(search: $text) { nodes { id } } }"
@@ -383,6 +384,59 @@ async def test_support_sees_syncs_and_events(desk: Desk) -> None:
     assert [each["customer"]["id"] for each in some["syncs"]["nodes"]] == [one]
     assert [each["status"] for each in some["webhookEvents"]["nodes"]] == [EventStatus.IGNORED]
     assert none == {"syncs": {"nodes": []}, "webhookEvents": {"nodes": []}}
+
+
+HOLDS = """query ($n: Int, $after: String) { holds(first: $n, after: $after) {
+  nodes { customerId reason by since customer { id } } edges { cursor node { customerId } }
+  pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } }"""
+
+
+async def test_support_sees_every_hold_that_stands(desk: Desk) -> None:
+    """Whoever made it and whoever it is about, the oldest first, page by page."""
+    made = [await desk.shop.customer(f"org{n}") for n in range(3)]
+    hold = """mutation ($id: ID!) { holdBilling(input: {customerId: $id, reason: "disputed"}) { hold { since } } }"""
+    since = (await desk.ask(SUPPORT, hold, id=made[0]))["holdBilling"]["hold"]["since"]
+    await desk.services.ledger.hold_once(CustomerId(made[1]), "voided", "gateway", "in_1")
+    await desk.ask(SUPPORT, hold, id=made[2])
+
+    first = (await desk.ask(SUPPORT, HOLDS, n=2))["holds"]
+    rest = (await desk.ask(SUPPORT, HOLDS, after=first["pageInfo"]["endCursor"]))["holds"]
+
+    assert [each["customerId"] for each in first["nodes"] + rest["nodes"]] == made
+    assert first["nodes"][0] == {
+        "customerId": made[0],
+        "reason": "disputed",
+        "by": SUPPORT.subject,
+        "since": since,
+        "customer": {"id": made[0]},
+    }
+    assert [each["by"] for each in first["nodes"][1:]] == ["gateway"]
+    assert [each["node"]["customerId"] for each in first["edges"]] == made[:2]
+    assert first["edges"][-1]["cursor"] == first["pageInfo"]["endCursor"]
+    assert (first["pageInfo"]["hasNextPage"], rest["pageInfo"]["hasNextPage"]) == (True, False)
+    assert await desk.refused(SUPPORT, HOLDS, after="nonsense") == ["BAD_USER_INPUT"]
+    assert await desk.refused(SUPPORT, HOLDS, n=101) == ["BAD_USER_INPUT"]
+
+
+async def test_a_hold_outlives_its_customer_at_stripe(desk: Desk) -> None:
+    """Nobody would ever release it if it hid for that."""
+    await desk.services.ledger.hold(CustomerId("cus_Gone"), "disputed", "ann")
+
+    [held] = (await desk.ask(SUPPORT, HOLDS))["holds"]["nodes"]
+
+    assert (held["customerId"], held["customer"]) == ("cus_Gone", None)
+
+
+async def test_nobody_but_support_sees_holds(desk: Desk) -> None:
+    """Not even one's own: what Support thinks of a customer is not the customer's to read."""
+    customer = await desk.shop.customer()
+    await desk.services.ledger.hold(CustomerId(customer), "looks like fraud", "ann")
+
+    for viewer in (panel_of(customer), METERING):
+        result = await desk.run(viewer, HOLDS)
+        assert (result.data, len(result.errors or ())) == (None, 1)
+        assert "fraud" not in str(result.errors)
+        assert await desk.refused(viewer, HOLDS) == ["FORBIDDEN"]
 
 
 async def test_support_sees_what_is_left_of_the_allowance(desk: Desk) -> None:

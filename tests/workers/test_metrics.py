@@ -93,6 +93,24 @@ async def test_the_gateway_shows_how_old_unsynced_usage_is(deaf: World) -> None:
     assert 0 < figures["billing_stripe_reads"] < figures["billing_stripe_read_allowance"] == 500_000
 
 
+async def test_the_gateway_shows_how_many_are_held(deaf: World) -> None:
+    """A hold is no delay: it is counted by itself, and what waits for its release is not late."""
+    [customer] = await due(deaf, 1)
+    await deaf.services.ledger.hold(customer, "Disputed", "ann")
+    await asyncio.sleep(0.01)
+
+    figures = await shared_figures(deaf.services)
+    assert figures["billing_held"] == 1
+    assert 0 < figures["billing_held_oldest_seconds"] < 30
+    assert figures["billing_unsynced_oldest_seconds"] == 0
+
+    await asyncio.sleep(FRESH_SECONDS)
+    await deaf.services.ledger.release_hold(customer)
+    figures = await shared_figures(deaf.services)
+    assert (figures["billing_held"], figures["billing_held_oldest_seconds"]) == (0, 0)
+    assert figures["billing_unsynced_oldest_seconds"] > 0
+
+
 async def test_the_gateway_shows_what_stripes_limiter_taught(
     services: Services, redis: Redis
 ) -> None:

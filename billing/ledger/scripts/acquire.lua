@@ -6,6 +6,8 @@ local before = header_of(period)
 if before and before.epoch == epoch and tonumber(before.lease_ms or 0) > now then
     return false
 end
+-- A program from before the list of holds may have made one, or released one that is listed.
+list_hold(redis.call('HGET', CUSTOMER, 'hold'))
 local header = before or begun(period)
 local key = part(period)
 local fence = raised(header.fence or '0')

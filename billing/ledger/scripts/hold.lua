@@ -13,4 +13,6 @@ if ARGV[4] ~= '' then
         redis.call('RPUSH', CUSTOMER .. ':holds', said)
     end
 end
-return { made, redis.call('HGET', CUSTOMER, 'hold') }
+local stands = redis.call('HGET', CUSTOMER, 'hold')
+list_hold(stands)
+return { made, stands }

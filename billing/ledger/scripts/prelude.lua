@@ -221,6 +221,15 @@ end
 
 local LEASE_LOST = 'LEASELOST another worker has taken over'
 
+-- The shard's list of holds says what stands for the customer: *hold* as `since_ms json`, false for none.
+local function list_hold(hold)
+    if hold then
+        redis.call('ZADD', SHARD .. ':held', string.match(hold, '^%d+'), NAME)
+    else
+        redis.call('ZREM', SHARD .. ':held', NAME)
+    end
+end
+
 local SYNC_STATUSES = { 'QUEUED', 'RUNNING', 'RETRYING', 'SUCCEEDED', 'FAILED' }
 
 local function sync_key(n)

@@ -8,9 +8,11 @@ end
 local waiting = redis.call('LPOP', CUSTOMER .. ':holds')
 if waiting then
     redis.call('HSET', CUSTOMER, 'hold', waiting)
+    list_hold(waiting)
     return waiting
 end
 redis.call('HDEL', CUSTOMER, 'hold')
+list_hold(false)
 for _, period in ipairs(redis.call('ZRANGEBYSCORE', CUSTOMER .. ':periods', 'inf', 'inf')) do
     if redis.call('ZSCORE', SHARD .. ':due', member(period)) then
         redis.call('ZADD', SHARD .. ':due', now, member(period))

@@ -139,6 +139,16 @@ async def test_the_ledger_works_on_a_cluster(cluster: RedisCluster) -> None:
         (customer, NOVEMBER.next()) for customer in CUSTOMERS
     )
 
+    for customer in CUSTOMERS:
+        await ledger.hold(customer, "Disputed", "ann")
+    page = await ledger.holds(15)
+    rest = await ledger.holds(15, page.items[-1].id)
+    assert {each.customer for each in (*page.items, *rest.items)} == set(CUSTOMERS)
+    assert sum(each.held for each in await ledger.waits()) == len(CUSTOMERS)
+    for customer in CUSTOMERS:
+        await ledger.release_hold(customer)
+    assert (await ledger.holds(15)).items == ()
+
     _, before = await ledger.durability()
     await ledger.begin_epoch()
     assert len(await ledger.known(CUSTOMERS)) == len(CUSTOMERS)

@@ -38,6 +38,7 @@ async def test_every_key_is_listed_and_in_its_customers_slot(redis: Redis) -> No
         keys.open_periods(shard),
         keys.epoch(shard),
         keys.parked(shard),
+        keys.held(shard),
         keys.syncs(shard, SyncStatus.FAILED),
         keys.customer(CUSTOMER),
         keys.periods(CUSTOMER),

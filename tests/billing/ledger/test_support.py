@@ -1,4 +1,4 @@
-"""Corrections and holds."""
+"""Corrections."""
 
 from dataclasses import replace
 from decimal import Decimal
@@ -194,29 +194,3 @@ async def test_corrections_are_listed_newest_first(ledger: Ledger) -> None:
     assert await ledger.adjustment(made[2].id) == made[2]
     assert await ledger.adjustment("adj_Nobody_1") is None
     assert (await ledger.adjustments(CUSTOMER, 3, "nonsense")).items == ()
-
-
-async def test_a_hold_stands_until_it_is_released(ledger: Ledger, clock: Clock) -> None:
-    """It is seen with the period; what waited is due at once when it ends."""
-    await outcomes(ledger, delta("a"))
-    hold = await ledger.hold(CUSTOMER, "Disputed", "ann")
-
-    assert (await ledger.peek(CUSTOMER, NOVEMBER)).hold == hold == await ledger.held(CUSTOMER)
-    assert (hold.reason, hold.by, hold.since_ms) == ("Disputed", "ann", clock())
-    clock.pass_(seconds=5)
-    assert await ledger.hold(CUSTOMER, "Disputed", "ann") == hold
-    with pytest.raises(Refused) as refused:
-        await ledger.hold(CUSTOMER, "Fraud", "bob")
-    assert refused.value.code is ErrorCode.ON_HOLD
-
-    await ledger.release_hold(CUSTOMER)
-    assert await ledger.held(CUSTOMER) is None
-    assert await ledger.due_ms(CUSTOMER, NOVEMBER) == clock()
-    await ledger.release_hold(CUSTOMER)
-
-
-async def test_usage_is_counted_under_a_hold(ledger: Ledger) -> None:
-    """Holding a bill loses nothing."""
-    await ledger.hold(CUSTOMER, "Disputed", "ann")
-    await outcomes(ledger, delta("a", "7"))
-    assert (await ledger.peek(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal(7)}
