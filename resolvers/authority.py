@@ -35,7 +35,7 @@ _TABLE: Mapping[str, Mapping[Roles, str]] = {
     "Viewer": {ANYBODY: "role", PANEL: "customers"},
     "Customer": {
         PANEL: "id organization name email currency delinquent creditBalance defaultPaymentMethod paymentMethods "
-        "invoices currentPeriod spendHistory syncState freshness",
+        "invoices currentPeriod period spendHistory syncState freshness",
         SUPPORT: "stripeDashboardUrl hold adjustments drift auditLog",
     },
     "BillingPeriod": {PANEL: "start end state invoice inStripe claimed pending total usage asOf"},
@@ -46,7 +46,7 @@ _TABLE: Mapping[str, Mapping[Roles, str]] = {
     "MonthlySpend": {PANEL: "month total invoices"},
     "Invoice": {
         PANEL: "id number status customer periodStart periodEnd createdAt finalizesAt dueAt subtotal tax total "
-        "amountDue amountPaid lines hostedInvoiceUrl invoicePdf freshness",
+        "amountDue amountPaid lines usagePeriod hostedInvoiceUrl invoicePdf freshness",
         SUPPORT: "stripeDashboardUrl availableActions",
     },
     "InvoiceAction": {SUPPORT: "action blockedBy"},

@@ -45,8 +45,8 @@ function fetcher() {
 
 function withBar(variables) {
   const who = $("customer").value.trim();
-  const month = $("month").value.trim();
-  const given = { ...(month && { month }), ...variables };
+  const month = $("month").value.trim() || new Date().toISOString().slice(0, 7);
+  const given = { month, ...variables };
   if (!who) return given;
   return { customer: who, ...given, ...(variables?.search === "" && { search: who }) };
 }

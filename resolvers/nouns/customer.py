@@ -6,6 +6,7 @@ from typing import Annotated
 
 import strawberry
 
+from billing import reported
 from billing.errors import ErrorCode, Refused
 from billing.pages import Window
 from billing.stripe_api.records import CustomerRecord
@@ -126,6 +127,19 @@ class Customer(Node):
         snapshot = await info.context.loaders.snapshot.load(self.record.id)
         prices = await info.context.loaders.prices(snapshot)
         return BillingPeriod.of(snapshot, prices, self.record.currency or UNBILLED)
+
+    @strawberry.field
+    async def period(
+        self,
+        info: Info,
+        month: Annotated[str, strawberry.argument(description='Which, as "2026-10".')],
+    ) -> BillingPeriod | None:
+        """One month, also one that has ended; null when nothing was counted in it, or it was long ago."""
+        wanted = reported.month(month)
+        if wanted is None:
+            raise bad_input(reported.MONTH_FORM)
+        currency = self.record.currency or UNBILLED
+        return await BillingPeriod.find(info.context, self.record.id, wanted, currency)
 
     @strawberry.field
     async def spend_history(

@@ -21,6 +21,7 @@ from schema.types.node import Node
 
 if TYPE_CHECKING:
     from resolvers.nouns.customer import Customer
+    from resolvers.nouns.period import BillingPeriod
 
 LINES = 50
 
@@ -123,6 +124,18 @@ class Invoice(Node):
         page = await page_of(info, window, lambda part: load(PageOf(self.record.id, part)))
         entries = [(line.id, InvoiceLine.of(line, self.record)) for line in page.items]
         return Connection[InvoiceLine].of(entries, has_more=page.has_more, window=window)
+
+    @strawberry.field
+    async def usage_period(
+        self, info: Info
+    ) -> Annotated["BillingPeriod", strawberry.lazy("resolvers.nouns.period")] | None:
+        """The month that it bills, as we count it; null when it is not of our making, or long ago."""
+        from resolvers.nouns.period import BillingPeriod  # noqa: PLC0415 months have invoices
+
+        month, customer = self.record.period, self.record.customer
+        if month is None:
+            return None
+        return await BillingPeriod.find(info.context, customer, month, self.record.currency)
 
     @strawberry.field
     async def available_actions(self, info: Info) -> list[InvoiceAction]:

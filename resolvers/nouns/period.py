@@ -1,6 +1,6 @@
 """A month of usage: what is owed for it, and how much of that Stripe knows."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -13,18 +13,22 @@ import billing.draft.snapshot
 from billing.draft.bill import Usage, bill, usage_by, usage_by_sku
 from billing.draft.snapshot import Snapshot
 from billing.ledger.reading import Dimension
-from billing.usage import LineKey, Price
-from resolvers.context import Info
+from billing.usage import CustomerId, LineKey, Period, Price
+from resolvers.context import Context, Info
 from resolvers.nouns.invoice import Invoice
 from resolvers.nouns.links import dashboard
 from resolvers.nouns.moments import moment
+from resolvers.nouns.skus import sku_of
 from schema.types.describing import graphql_enum, graphql_type
 from schema.types.money import Money
 
+UNTOUCHED = "0:0"
+"""The version of a month in which nothing was ever counted, or that was forgotten."""
+
 
 @graphql_enum(
-    OPEN="Usage is being counted.",
-    CLOSING="The month has ended; late usage is let in for a while, then the invoice is finalized.",
+    OPEN="Usage is being counted, also late usage until an hour after the month's end.",
+    CLOSING="The month was cut: Stripe is told the rest, then the invoice is finalized.",
     CLOSED="Its invoice is final; later usage goes on the next one.",
     HELD="Support has put billing on hold: usage is counted, Stripe told nothing, nothing finalized.",
 )
@@ -90,7 +94,7 @@ class UsageBreakdown:
 
 @graphql_type
 class BillingPeriod:
-    """A month to date, to the last recorded delta. `inStripe` + `claimed` + `pending` = `total`, always."""
+    """A month, to the last recorded delta. `inStripe` + `claimed` + `pending` = `total`, always."""
 
     snapshot: strawberry.Private[Snapshot]
     prices: strawberry.Private[Mapping[str, Price]]
@@ -116,24 +120,51 @@ class BillingPeriod:
         by: Annotated[
             UsageDimension | None, strawberry.argument(description="What to add it up by.")
         ] = UsageDimension.SKU,
+        sku: Annotated[
+            str | None,
+            strawberry.argument(
+                description="Only this SKU: its usage, also of other months, and its corrections."
+            ),
+        ] = None,
     ) -> list[UsageBreakdown]:
         """What it is made of, dearest first."""
+        snapshot = self._only(sku)
         if by is None or by is UsageDimension.SKU:
-            pinned = self.snapshot.prices
-            rows = usage_by_sku(self.snapshot, self.prices)
-            return [UsageBreakdown.of(row, pinned[LineKey(row.key)]) for row in rows]
-        groups = await self._groups(info, DIMENSIONS[by])
-        return [UsageBreakdown.of(row) for row in usage_by(groups, self.snapshot, self.prices)]
+            rows = usage_by_sku(snapshot, self.prices)
+            return [UsageBreakdown.of(row, snapshot.prices[LineKey(row.key)]) for row in rows]
+        groups = await self._groups(info, DIMENSIONS[by], snapshot.totals)
+        return [UsageBreakdown.of(row) for row in usage_by(groups, snapshot, self.prices)]
 
-    async def _groups(self, info: Info, by: Dimension) -> dict[str, dict[str, Decimal]]:
-        """Quantities by *by* and line; a line first used after the snapshot is not in its total either."""
-        snapshot = self.snapshot
-        key = (snapshot.customer, snapshot.period, by)
+    def _only(self, sku: str | None) -> Snapshot:
+        """The snapshot with the lines of *sku* only, if one is given."""
+        if not sku:
+            return self.snapshot
+        whole, prices = self.snapshot, self.prices
+        lines = {key: n for key, n in whole.totals.items() if sku_of(key, whole, prices) == sku}
+        return replace(whole, totals=lines)
+
+    async def _groups(
+        self, info: Info, by: Dimension, lines: Container[LineKey]
+    ) -> dict[str, dict[str, Decimal]]:
+        """Quantities of *lines* by *by* and line; one first used after the snapshot is not in its total either."""
+        key = (self.snapshot.customer, self.snapshot.period, by)
         groups = await info.context.loaders.breakdown.load(key)
-        return {
-            value: {line: quantity for line, quantity in lines.items() if line in snapshot.prices}
-            for value, lines in groups.items()
+        found: dict[str, dict[str, Decimal]] = {
+            value: {line: quantity for line, quantity in used.items() if line in lines}
+            for value, used in groups.items()
         }
+        return {value: used for value, used in found.items() if used}
+
+    @classmethod
+    async def find(
+        cls, context: Context, customer: CustomerId, month: Period, currency: str
+    ) -> "BillingPeriod | None":
+        """*customer*'s *month*; None when the ledger has none (any more). For *currency* see `of`."""
+        snapshot = await context.loaders.period.load((customer, month))
+        current = Period.containing(moment(snapshot.now_ms))
+        if snapshot.version == UNTOUCHED and month != current:
+            return None
+        return cls.of(snapshot, await context.loaders.prices(snapshot), currency)
 
     @classmethod
     def of(cls, snapshot: Snapshot, prices: Mapping[str, Price], currency: str) -> "BillingPeriod":

@@ -1,6 +1,6 @@
 """What the panel and Support see, on a real ledger and the sandbox."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -9,9 +9,10 @@ import pytest
 from billing.budget import Lane
 from billing.inbox.effects import Notice
 from billing.inbox.events import EventStatus
+from billing.ledger import NewAdjustment
 from billing.settings import Settings
-from billing.usage import CustomerId
-from tests.resolvers.conftest import METERING, SUPPORT, Desk, panel_of
+from billing.usage import CustomerId, Period
+from tests.resolvers.conftest import METERING, SOMEBODY_ELSE, SUPPORT, Desk, panel_of
 from tests.support.stripe_sandbox import StripeSandbox
 
 CUSTOMER = """query ($id: ID!) { customer(id: $id) {
@@ -105,6 +106,91 @@ async def test_usage_is_broken_down_by_whatever_it_was_reported_with(desk: Desk)
     assert rows("region") == [("fra", "93"), ("", "0.06")]
     assert rows("org") == [("", "62.06"), ("acme-eu", "31")]
     assert period["sku"][0]["description"] == "machine seconds"
+
+
+async def test_a_single_line_is_broken_down(desk: Desk) -> None:
+    """Why is this line so high: its own usage, and what Support took off it."""
+    customer = await desk.shop.customer()
+    await desk.use(customer, "1000000", app="web")
+    await desk.use(customer, "2000000", app="worker")
+    await desk.use(customer, "3", sku="egress-gb", app="mail")
+    price = (await desk.services.catalogue.by_sku(["machine-seconds"]))["machine-seconds"]
+    asked = (CustomerId(customer), "machine-seconds", Decimal(-500000), "outage", "ann", "k1")
+    made = await desk.services.ledger.adjust(NewAdjustment(*asked), price)
+    query = """query ($id: ID!, $sku: String) { customer(id: $id) { currentPeriod {
+      sku: usage(sku: $sku) { key amount { amount } } app: usage(by: APP, sku: $sku) { key amount { amount } } } } }"""
+
+    async def rows(sku: str | None) -> dict[str, list[tuple[str, str]]]:
+        shown = await desk.ask(panel_of(customer), query, id=customer, sku=sku)
+        period = shown["customer"]["currentPeriod"]
+        return {
+            by: [(row["key"], row["amount"]["amount"]) for row in found]
+            for by, found in period.items()
+        }
+
+    assert await rows("machine-seconds") == {
+        "sku": [("machine-seconds", "93"), (made.line, "-15.5")],
+        "app": [("worker", "62"), ("web", "31"), ("", "-15.5")],
+    }
+    assert await rows("unheard-of") == {"sku": [], "app": []}
+    assert await rows(None) == await rows("")
+    assert len((await rows(None))["app"]) == 4
+
+
+async def test_a_month_that_has_ended_is_shown_until_the_ledger_forgets_it(desk: Desk) -> None:
+    """The bill that a customer has just received can be explained, and what it lacks is seen before."""
+    customer = CustomerId(await desk.shop.customer())
+    last_month = Period.containing(datetime.now(UTC)).previous()
+    late = (last_month.end - timedelta(minutes=1)).isoformat()
+    await desk.use(customer, "1000000", occurred_at=late, app="web")
+    await desk.flush(customer, last_month)
+    await desk.use(customer, "500000", occurred_at=late, app="web")
+    foreign = await desk.invoice(customer, 900)
+    invoice = (await desk.services.ledger.peek(customer, last_month)).invoice
+    assert invoice is not None
+    numbers = "state pending { amount } total { amount } usage(by: APP) { key amount { amount } }"
+    query = f"""query ($id: ID!, $month: String!, $invoice: ID!, $foreign: ID!) {{
+      customer(id: $id) {{ period(month: $month) {{ {numbers} invoice {{ id }} }} long: period(month: "2020-01") {{ state }} }}
+      invoice(id: $invoice) {{ usagePeriod {{ {numbers} }} }} foreign: invoice(id: $foreign) {{ usagePeriod {{ state }} }} }}"""
+    ids = {"id": customer, "month": str(last_month), "invoice": invoice, "foreign": foreign}
+
+    states = []
+    for step in (None, desk.services.ledger.close, desk.flush):
+        if step is not None:
+            await step(customer, last_month)
+        shown = await desk.ask(panel_of(customer), query, **ids)
+        period = shown["customer"]["period"]
+        assert period.pop("invoice") == {"id": invoice}
+        assert shown["invoice"]["usagePeriod"] == period
+        assert period["usage"] == [{"key": "web", "amount": {"amount": "46.5"}}]
+        states.append((period["state"], period["pending"]["amount"], period["total"]["amount"]))
+        assert (shown["customer"]["long"], shown["foreign"]["usagePeriod"]) == (None, None)
+
+    assert states == [
+        ("OPEN", "15.5", "46.5"),
+        ("CLOSING", "15.5", "46.5"),
+        ("CLOSED", "0", "46.5"),
+    ]
+    somebody = await desk.ask(SOMEBODY_ELSE, query, **ids)
+    assert somebody == {"customer": None, "invoice": None, "foreign": None}
+    assert await desk.refused(panel_of(customer), query, **{**ids, "month": "October"}) == [
+        "BAD_USER_INPUT"
+    ]
+
+
+async def test_the_current_month_is_a_month_like_any_other(desk: Desk) -> None:
+    """Also before anything was used; one that has not begun is none."""
+    customer = await desk.shop.customer()
+    now = Period.containing(datetime.now(UTC))
+    query = """query ($id: ID!, $now: String!, $next: String!) { customer(id: $id) {
+      period(month: $now) { state total { formatted } } next: period(month: $next) { state } } }"""
+
+    shown = await desk.ask(
+        panel_of(customer), query, id=customer, now=str(now), next=str(now.next())
+    )
+
+    empty = {"state": "OPEN", "total": {"formatted": "USD 0.00"}}
+    assert shown["customer"] == {"period": empty, "next": None}
 
 
 async def test_a_customer_without_usage_has_an_empty_month(desk: Desk) -> None:
