@@ -32,7 +32,8 @@ function fetcher() {
     await meant; // a customer who was just typed in is being looked up
     const variables = only(operation.query, withBar(operation.variables));
     if (/\$customer\b/.test(operation.query) && !variables.customer) return nobody();
-    const answer = await send({ ...operation, operationName: named(operation), variables }, options);
+    const { documentAST = options?.documentAST, operationName } = asWritten(operation);
+    const answer = await send({ ...operation, operationName, variables }, { ...options, documentAST });
     const found = answer.data?.customers?.nodes;
     if (found?.length === 1 && found[0].id) {
       if (found[0].id !== $("customer").value.trim()) about("");
@@ -56,10 +57,15 @@ function nobody() {
   return { errors: [{ message: "Say whom it is about: put an e-mail, an organization, a name or any Stripe id into “Customer” above." }] };
 }
 
-// Right after a change of tabs GraphiQL still names the operation of the tab before.
-function named({ query, operationName }) {
-  const names = [...query.matchAll(/^\s*(?:query|mutation|subscription)\s+(\w+)/gm)].map((found) => found[1]);
-  return names.length === 1 ? names[0] : operationName;
+// Right after a change of tabs GraphiQL still brings the document of the tab before, and its operation's name.
+function asWritten({ query, operationName }) {
+  try {
+    const documentAST = GraphiQL.GraphQL.parse(query);
+    const names = documentAST.definitions.filter((each) => each.kind === "OperationDefinition").map((each) => each.name?.value);
+    return { documentAST, operationName: names.length === 1 ? names[0] : operationName };
+  } catch {
+    return { operationName }; // the answer says what is wrong with it
+  }
 }
 
 // A variable that the document does not declare is left out: GraphQL refuses it otherwise.
