@@ -40,6 +40,7 @@ QUERIES = {
     "invoice": "query ($invoice: ID!) { invoice(id: $invoice) { status availableActions { action } } }",
     "sync": "query ($sync: ID!) { sync(id: $sync) { status } }",
     "customers": "{ customers { nodes { name syncState { status } } } }",
+    "holds": "{ holds { nodes { reason customer { name } } } }",
     "syncs": "{ syncs { nodes { id } } }",
     "webhookEvents": "{ webhookEvents { nodes { id } } }",
     "auditLog": "{ auditLog { nodes { at } } }",
