@@ -67,7 +67,8 @@ class Budget:
         finally:
             CALLS.labels(call.endpoint, lane, passage.outcome).inc()
             if passage.held:
-                await self._settle(passage)
+                # In a task of its own: before Python 3.11.3 redis-py cannot speak in one that was cancelled.
+                await asyncio.shield(asyncio.create_task(self._settle(passage)))
 
     async def _wait_in_line(self, passage: Passage) -> None:
         patience = self._policy.max_wait
