@@ -36,7 +36,7 @@ class Tick(Generic[Q, A]):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[A] = loop.create_future()
         self._asked.append((question, future))
-        if len(self._asked) >= self._enough:
+        if len(self._asked) == self._enough:
             self._full.set()
         if self._answering is None:
             self._answering = loop.create_task(self._answer_all())
@@ -46,7 +46,8 @@ class Tick(Generic[Q, A]):
         await asyncio.sleep(0)  # the rest of this tick asks as well
         try:
             while self._asked:
-                await self._gather()
+                if len(self._asked) < self._enough:
+                    await self._gather()
                 asked, self._asked = self._asked, []
                 await self._settle(asked)
         finally:
@@ -56,9 +57,9 @@ class Tick(Generic[Q, A]):
 
     async def _gather(self) -> None:
         self._full.clear()
-        if len(self._asked) < self._enough:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._full.wait(), self._wait)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._wait):
+                await self._full.wait()
 
     async def _settle(self, asked: list[tuple[Q, "asyncio.Future[A]"]]) -> None:
         try:

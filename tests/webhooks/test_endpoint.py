@@ -27,7 +27,8 @@ from billing.inbox.events import EventStatus
 from billing.pages import Window
 from tests.support.hearing import hearing
 from tests.webhooks.conftest import OLD_SECRET, SECRET, Door, door_with, invoice_event, signature
-from webhooks.endpoint import AT_ONCE, MAX_BYTES, PATH, webhook_route
+from webhooks import endpoint
+from webhooks.endpoint import AT_ONCE, ENOUGH, MAX_BYTES, PATH, webhook_route
 
 
 def signed_raw(body: bytes) -> str:
@@ -419,6 +420,34 @@ async def test_a_flood_is_taken_in_by_bounded_handfuls(door: Door, redis: Redis)
 
     assert sum(inbox.sizes) == 100
     assert max(inbox.sizes) <= AT_ONCE
+
+
+async def test_deliveries_soon_after_each_other_share_their_writes(
+    door: Door, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A delivery waits a little for others, so that a flood is few scripts, each of which stops the ledger."""
+    monkeypatch.setattr(endpoint, "GATHER_SECONDS", 1.0)
+    inbox = door.http._transport.app.state.services.inbox = _Counting(redis)  # type: ignore[attr-defined]
+
+    first = asyncio.create_task(door.deliver(invoice_event("evt_first")))
+    await asyncio.sleep(0.1)
+    await door.deliver(invoice_event("evt_second"))
+    await first
+
+    assert inbox.sizes == [2]
+
+
+async def test_enough_deliveries_wait_for_no_more(
+    door: Door, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A burst is answered at once."""
+    monkeypatch.setattr(endpoint, "GATHER_SECONDS", 600.0)
+    inbox = door.http._transport.app.state.services.inbox = _Counting(redis)  # type: ignore[attr-defined]
+
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(door.deliver(invoice_event(f"evt_{i}")) for i in range(ENOUGH)))
+
+    assert inbox.sizes == [ENOUGH]
 
 
 async def test_a_client_that_hangs_up_takes_nobody_else_along(door: Door) -> None:
