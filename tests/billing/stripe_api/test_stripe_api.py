@@ -1,6 +1,7 @@
 """The door to Stripe: one request per call, raw JSON out, every failure named for what may follow."""
 
 import asyncio
+import gc
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -122,6 +123,19 @@ async def test_a_write_goes_out_once_under_its_key_and_the_pinned_version(
         "lines[0][quantity_decimal]": ["0.0000001"],
         "lines[0][discountable]": ["false"],
     }
+
+
+async def test_an_answer_leaves_nothing_for_the_collector(api: StripeApi) -> None:
+    """What only a collection can free adds up to a pause that a panel waits for."""
+    gc.collect()
+    gc.disable()
+    try:
+        await api.read("/v1/customers/cus_1", lane=Lane.CUSTOMER)
+        left = [each for each in gc.get_objects() if type(each) is httpx.Response]
+    finally:
+        gc.enable()
+
+    assert not left
 
 
 async def test_a_delete_carries_no_key(api: StripeApi, counter: Counter) -> None:
