@@ -207,6 +207,7 @@ async def test_an_invoice_that_is_not_ours_is_left_alone(world: World) -> None:
 async def test_subscribers_hear_of_every_effect(world: World) -> None:
     """A panel that is open shows the payment without being reloaded."""
     customer, draft = await world.billed()
+    await world.heard()  # of the customer, which would be told first
     async with world.services.changes.subscribe(customer) as changes:
         await world.sandbox.dashboard("update", draft["id"], description="by hand")
         await world.heard()

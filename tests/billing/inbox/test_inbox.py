@@ -65,9 +65,22 @@ async def test_a_burst_for_one_invoice_is_one_bundle(inbox: Inbox) -> None:
     """Fifty events for one invoice cost one look at it."""
     await inbox.receive(events(50))
 
-    [bundle] = await inbox.claim(10)
+    [bundle] = await inbox.claim(50)
 
     assert set(bundle.ids) == {each.id for each in events(50)}
+
+
+async def test_a_claim_hands_out_no_more_than_asked_for(inbox: Inbox) -> None:
+    """Everybody else waits for the ledger meanwhile; what is left of an object comes up once it is settled."""
+    await inbox.receive(events(50))
+    [first] = await inbox.claim(30)
+    await inbox.receive([Notice("evt_other", "price.updated")])
+    [other] = await inbox.claim(30)
+    await inbox.settle(first, EventStatus.PROCESSED)
+    [rest] = await inbox.claim(30)
+
+    assert (len(first.ids), other.ids) == (30, ("evt_other",))
+    assert {*first.ids, *rest.ids} == {each.id for each in events(50)}
 
 
 async def test_echoes_and_unknown_types_need_no_work(inbox: Inbox) -> None:
