@@ -4,8 +4,9 @@ First the door alone, beside a bare route. Then ``FLOOD_EVENTS`` (100,000) event
 customers through two gateways and two workers on one durable Valkey: 20 % sent twice, 10 % out of order, and
 beside them 1 % forgeries and 0.1 % garbage, while objects change at Stripe and panels are read all the time,
 from a third gateway: docs/running.md tells why Stripe's deliveries are given processes of their own.
-They come in batches of ``FLOOD_BATCH``; after each, everything is counted: forgeries kept, events lost. After
-the last one every panel is compared with Stripe.
+They come in batches of ``FLOOD_BATCH``; before each, panels are read in calm, because a machine is not always
+equally quick; after each, everything is counted: forgeries kept, events lost. After the last one every panel is
+compared with Stripe.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from typing import Any
 import httpx
 
 from benchmarks.flood.door import door_alone
-from benchmarks.flood.panels import Panels
+from benchmarks.flood.panels import Panels, Times
 from benchmarks.flood.sending import FORGED, NAME, Stage
 from benchmarks.flood.shop import People
 from benchmarks.flood.system import CUSTOMERS, Flood, opened
@@ -30,7 +31,8 @@ EVENTS = int(os.environ.get("FLOOD_EVENTS", "100000"))
 BATCH = int(os.environ.get("FLOOD_BATCH", "50000"))
 CONNECTIONS = 64
 PACED_SECONDS = 60.0
-RATES = (0, 300, 1_000)  # deliveries/s; Stripe lets us make 100 writes a second, of few events each
+CALM_SECONDS = 10.0
+RATES = (300, 1_000)  # deliveries/s; Stripe lets us make 100 writes a second, of few events each
 ATTEMPTS = 1.2  # deliveries of an event
 FIRST_PACED = 200_000_000  # beyond what the flood counts to
 
@@ -55,10 +57,14 @@ async def _flood(flood: Flood) -> None:
         panels = Panels(people, flood.front.url, http)
         async with _meanwhile(people.keep_changing()):
             await _paced(flood, panels)
-            read = len(panels.taken)
+            calm, flooded = Times(), Times()
             for first in range(0, EVENTS, BATCH):
-                await _batch(flood, panels, first, min(BATCH, EVENTS - first))
-            print(f"  panels while all this lasted  {panels.since(read)}")
+                async with _meanwhile(panels.keep_reading(calm)):
+                    await asyncio.sleep(CALM_SECONDS)
+                flooded += await _batch(flood, panels, first, min(BATCH, EVENTS - first))
+            print(
+                f"  panels while all this lasted  {flooded}\n  panels in the calm between    {calm}"
+            )
         await people.change_everybody()
         # The last event is acknowledged: from here on, before any worker has moved, panels have to be right.
         differing = await panels.differing(flood.services)
@@ -73,23 +79,20 @@ async def _flood(flood: Flood) -> None:
 
 
 async def _paced(flood: Flood, panels: Panels) -> None:
-    """Panels in calm, and beside deliveries that come evenly."""
+    """Panels beside deliveries that come evenly."""
     first = FIRST_PACED
     for rate in RATES:
-        read, events = len(panels.taken), round(PACED_SECONDS * rate / ATTEMPTS)
-        async with _meanwhile(panels.keep_reading()):
-            if rate:
-                await flood.send(Stage(first, events, CONNECTIONS, rate), *flood.gateways)
-            else:
-                await asyncio.sleep(PACED_SECONDS)
+        taken, events = Times(), round(PACED_SECONDS * rate / ATTEMPTS)
+        async with _meanwhile(panels.keep_reading(taken)):
+            await flood.send(Stage(first, events, CONNECTIONS, rate), *flood.gateways)
         first += events
-        print(f"  panels at {rate:5,} deliveries/s   {panels.since(read)}", flush=True)
+        print(f"  panels at {rate:5,} deliveries/s   {taken}", flush=True)
 
 
-async def _batch(flood: Flood, panels: Panels, first: int, events: int) -> None:
-    """So many events as fast as they are answered; then what became of each."""
-    before, numbers, read = await flood.spent(), range(first, first + events), len(panels.taken)
-    async with _meanwhile(panels.keep_reading()):
+async def _batch(flood: Flood, panels: Panels, first: int, events: int) -> Times:
+    """So many events as fast as they are answered; then what became of each. How long panels took."""
+    before, numbers, taken = await flood.spent(), range(first, first + events), Times()
+    async with _meanwhile(panels.keep_reading(taken)):
         sent = await flood.send(Stage(first, events, CONNECTIONS), *flood.gateways)
     waited = await _workers_are_through(flood)
     spent = {
@@ -100,13 +103,14 @@ async def _batch(flood: Flood, panels: Panels, first: int, events: int) -> None:
     costs = ", ".join(f"{part} {micros:.0f}" for part, micros in spent.items())
     print(
         f"  {sent.run.answers:,} deliveries of {events:,} events in {sent.run.seconds:.0f} s, "
-        f"{sent.run.rate:,.0f}/s; panels {panels.since(read)}; workers through after {waited:.1f} s\n"
+        f"{sent.run.rate:,.0f}/s; panels {taken}; workers through after {waited:.1f} s\n"
         f"    forgeries kept {forged} of {sent.forged}, garbage taken {sent.bad - sent.run.failures} of "
         f"{sent.garbage}, events lost {events - kept}\n"
         f"    µs of CPU a delivery: {costs}; {await flood.sizes()}",
         flush=True,
     )
     assert (forged, sent.run.failures, kept) == (0, sent.bad, events)
+    return taken
 
 
 async def _workers_are_through(flood: Flood) -> float:

@@ -20,54 +20,50 @@ PANEL = """query Panel($id: ID!) { customer(id: $id) { name
   invoices(first: 1) { nodes { id status total { amount } } } } }"""
 
 
+class Times(list[float | None]):
+    """How long panels took, in ms; None for one that was answered with an error."""
+
+    def __str__(self) -> str:
+        answered = [each for each in self if each is not None]
+        cuts = statistics.quantiles(answered, n=100)
+        told = ", ".join(f"p{n} {cuts[n - 1]:.0f} ms" for n in (50, 90, 99))
+        return f"{told} of {len(self)} ({len(self) - len(answered)} refused)"
+
+
 @dataclass
 class Panels:
-    """Panels of the gateway at *url*: how long each took, in ms, or None where it was answered with an error. *http* brings a token."""
+    """Panels of the gateway at *url*; *http* brings a token."""
 
     people: People
     url: str
     http: httpx.AsyncClient
-    taken: list[float | None] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=count)
 
-    async def keep_reading(self) -> None:
-        """One after another until cancelled, however long each takes.
+    async def keep_reading(self, taken: Times) -> None:
+        """One after another until cancelled, however long each takes; *taken* grows.
 
         Each is read cold, because its customer was changed a moment ago: as most are in a flood.
         """
         async with asyncio.TaskGroup() as group:
             for number in self.numbers:
-                group.create_task(self._read_changed(number * 7))
+                group.create_task(self._read_changed(number * 7, taken))
                 await asyncio.sleep(1 / READS_A_SECOND)
 
-    async def _read_changed(self, number: int) -> None:
+    async def _read_changed(self, number: int, taken: Times) -> None:
         customer, _ = self._bodies[number % len(self._bodies)]
         await self.people.tell("customer.updated", customer)
-        await self.read(number)
+        began = time.perf_counter()
+        answered = await self.read(number) is not None
+        taken.append((time.perf_counter() - began) * 1000 if answered else None)
 
     async def read(self, number: int) -> dict[str, Any] | None:
         """One panel; None when it was not answered."""
         variables = {"id": self._bodies[number % len(self._bodies)][0]["id"]}
-        began = time.perf_counter()
         answer = await self.http.post(
             f"{self.url}/graphql", json={"query": PANEL, "variables": variables}
         )
-        took = (time.perf_counter() - began) * 1000
-        body = answer.json()
-        refused = "errors" in body
-        self.taken.append(None if refused else took)
-        if refused:
-            return None
-        found: dict[str, Any] = body["data"]["customer"]
-        return found
-
-    def since(self, first: int) -> str:
-        """The figures of the panel numbered *first* and all after it."""
-        read = self.taken[first:]
-        answered = [each for each in read if each is not None]
-        cuts = statistics.quantiles(answered, n=100)
-        told = ", ".join(f"p{n} {cuts[n - 1]:.0f} ms" for n in (50, 90, 99))
-        return f"{told} of {len(read)} ({len(read) - len(answered)} refused)"
+        body: dict[str, Any] = answer.json()
+        return None if "errors" in body else body["data"]["customer"]
 
     async def differing(self, services: Services) -> int:
         """How many show something else than Stripe has."""
