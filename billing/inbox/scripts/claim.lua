@@ -1,7 +1,8 @@
 -- Hand out subjects that are due, each with its waiting events, and hide them for a while.
 -- KEYS: due. ARGV: how many events in all, ms their subjects stay hidden,
 --       prefix of waiting, prefix of records, then the fields wanted of each record.
--- Answers for each subject: its name, then for each event its id, its strikes and those fields.
+-- Answers for each subject: its name, then for each event its id, its strikes (attempts that were not
+-- forgiven) and those fields.
 -- The attempt is counted now, so that an event which kills its worker is counted too.
 local now = redis.call('TIME')
 local ms = now[1] * 1000 + math.floor(now[2] / 1000)
@@ -13,9 +14,9 @@ for _, subject in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ms, 'LIMIT
     local events = {}
     for _, id in ipairs(redis.call('SRANDMEMBER', ARGV[3] .. subject, room)) do
         local record = ARGV[4] .. id
-        redis.call('HINCRBY', record, 'attempts', 1)
-        local strikes = redis.call('HINCRBY', record, 'strikes', 1)
-        events[#events + 1] = {id, strikes, unpack(redis.call('HMGET', record, unpack(ARGV, 5)))}
+        local attempts = redis.call('HINCRBY', record, 'attempts', 1)
+        local kept = redis.call('HMGET', record, 'forgiven', unpack(ARGV, 5))
+        events[#events + 1] = {id, attempts - (kept[1] or 0), unpack(kept, 2)}
     end
     if #events == 0 then
         redis.call('ZREM', KEYS[1], subject)

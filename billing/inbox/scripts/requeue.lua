@@ -1,7 +1,7 @@
 -- Have an event worked on again, now. KEYS: record, pending, due, waiting of its subject,
 --       lists of the other statuses. ARGV: id, subject.
 -- Answers 0 when there is no such event.
-local n = redis.call('HGET', KEYS[1], 'n')
+local n, attempts = unpack(redis.call('HMGET', KEYS[1], 'n', 'attempts'))
 if not n then
     return 0
 end
@@ -9,7 +9,7 @@ for i = 5, #KEYS do
     redis.call('ZREM', KEYS[i], ARGV[1])
 end
 redis.call('ZADD', KEYS[2], n, ARGV[1])
-redis.call('HSET', KEYS[1], 'status', 'PENDING', 'strikes', 0)
+redis.call('HSET', KEYS[1], 'status', 'PENDING', 'forgiven', attempts)
 redis.call('HDEL', KEYS[1], 'processed', 'failure')
 redis.call('PERSIST', KEYS[1])
 redis.call('SADD', KEYS[4], ARGV[1])

@@ -2,17 +2,20 @@
 -- KEYS: lists of finished events. ARGV: most events of a list, most to forget of a list now,
 --       prefix of records. Answers how many were forgotten.
 local function forget(list, most)
-    local excess, forgotten = redis.call('ZCARD', list) - ARGV[1], 0
+    local excess, ids, records = redis.call('ZCARD', list) - ARGV[1], {}, {}
     for _, id in ipairs(redis.call('ZRANGE', list, 0, most - 1)) do
         local record = ARGV[3] .. id
-        if forgotten >= excess and redis.call('EXISTS', record) == 1 then
-            return forgotten
+        if #ids >= excess and redis.call('EXISTS', record) == 1 then
+            break
         end
-        redis.call('DEL', record)
-        redis.call('ZREM', list, id)
-        forgotten = forgotten + 1
+        ids[#ids + 1] = id
+        records[#records + 1] = record
     end
-    return forgotten
+    if #ids > 0 then
+        redis.call('DEL', unpack(records))
+        redis.call('ZREM', list, unpack(ids))
+    end
+    return #ids
 end
 
 local forgotten = 0
