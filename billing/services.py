@@ -68,6 +68,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             Redis.from_url(settings.cache, socket_timeout=1, socket_connect_timeout=1)
         )
         budget = Budget(quick, BudgetPolicy.of(settings))
+        stack.push_async_callback(budget.settled)
         stripe = StripeApi(
             settings.stripe_api_key.get_secret_value(), settings.stripe_api_base, budget
         )

@@ -50,13 +50,15 @@ class Budget:
         self._closed = asyncio.Event()
         self._turns: defaultdict[tuple[str, Lane], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._waiting: Counter[tuple[str, Lane]] = Counter()
+        self._settling: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def admission(self, call: Call, lane: Lane) -> AsyncIterator[Passage]:
         """Wait until *call* may be made, and hold what it needs while it is made.
 
         Overloaded when that takes longer than the policy's ``max_wait``: nothing was sent, and
-        ``retry_after`` says when there may be room. A cancelled wait gives everything back.
+        ``retry_after`` says when there may be room. A cancelled wait gives everything back. The answer of
+        a read may be used before what it held is given back: nothing that follows depends on it.
         """
         passage = Passage(call, lane)
         try:
@@ -68,7 +70,13 @@ class Budget:
             CALLS.labels(call.endpoint, lane, passage.outcome).inc()
             if passage.held:
                 # In a task of its own: before Python 3.11.3 redis-py cannot speak in one that was cancelled.
-                await asyncio.shield(asyncio.create_task(self._settle(passage)))
+                settling = asyncio.create_task(self._settle(passage))
+                self._settling.add(settling)
+                settling.add_done_callback(self._settling.discard)
+                if call.write or passage.outcome is not CallOutcome.OK:
+                    await asyncio.shield(settling)
+                else:
+                    await asyncio.sleep(0)  # until it is on its way, before whatever follows
 
     async def _wait_in_line(self, passage: Passage) -> None:
         patience = self._policy.max_wait
@@ -135,6 +143,11 @@ class Budget:
         Calls that were admitted go on to their answers.
         """
         self._closed.set()
+
+    async def settled(self) -> None:
+        """Everything that calls held was given back."""
+        while self._settling:
+            await asyncio.wait(self._settling)
 
     async def backlog(self) -> dict[Lane, float]:
         """Seconds of one endpoint's rate that wait in each lane, over all processes; 0 without Redis.

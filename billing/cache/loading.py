@@ -62,12 +62,12 @@ class Loading:
     async def bring(self, ask: Ask) -> Cached:
         """The value, by what begins after this call; raises as ``Cache.fetch`` does.
 
-        Nearly always Redis has it: a look that orders nothing leaves nobody waiting when its asker is
-        cancelled, so it needs no flow of its own.
+        Nearly always Redis has what the process never had: a look that orders nothing leaves nobody
+        waiting when its asker is cancelled, so it needs no flow of its own.
         """
-        return await self._glance(ask) or await self._turns.take(
-            ask.entry.key, partial(self._turn, ask)
-        )
+        held = self._memory.get(ask.entry.key)  # and it changed: Redis will not have it either
+        found = None if held else await self._glance(ask)
+        return found or await self._turns.take(ask.entry.key, partial(self._turn, ask))
 
     async def close(self) -> None:
         """Stop loading."""

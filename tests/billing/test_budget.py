@@ -293,6 +293,20 @@ async def test_one_mutation_at_a_time_for_each_object(redis: Redis) -> None:
     assert most == 1
 
 
+async def test_a_read_is_answered_before_what_it_held_is_given_back(redis: Redis) -> None:
+    """A panel waits for Stripe, not for our bookkeeping; nothing is kept for that."""
+    budget = Budget(redis, replace(POLICY, lists=1))
+    async with asyncio.timeout(20):
+        async with budget.admission(listing(), Lane.CUSTOMER) as passage:
+            passage.outcome = CallOutcome.OK
+            await redis.client_pause(60_000, all=False)
+        await redis.client_unpause()
+        await budget.settled()
+
+    async with waiting(0, redis, replace(POLICY, lists=1)).admission(listing(), Lane.CUSTOMER):
+        pass
+
+
 async def test_a_busy_object_holds_nobody_else_up(redis: Redis) -> None:
     """Whoever waits for an invoice steps out of the line of its endpoint."""
     budget = Budget(redis, POLICY)
