@@ -35,7 +35,7 @@ TRIGGER = "WEBHOOK"
 
 
 async def process_inbox(services: Services, limit: int) -> int:
-    """Work on up to *limit* events; how many there were.
+    """Work on the events of up to *limit* objects; how many events that were.
 
     What fails is tried again and given up in the end, without standing in anybody's way. Raises
     LedgerUnavailable; whatever was claimed comes up again.

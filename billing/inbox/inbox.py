@@ -7,7 +7,7 @@ kept for Support and to recognise late duplicates, within bounds. All keys share
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, TypeVar, cast
@@ -84,15 +84,21 @@ class Inbox:
         args = [self._policy.keep_ms, RECORDS, LISTS, WAITING, events]
         return [bool(new) for new in await _run(self._receive, [keys.inbox_counter(), DUE], args)]
 
-    async def claim(self, events: int) -> list[Bundle]:
-        """Up to *events* events that are due, by subject; each comes up again unless settled in time.
+    async def claim(self, subjects: int) -> list[Bundle]:
+        """Up to *subjects* bundles that are due; each comes up again unless it is settled in time.
 
-        The ledger stands still meanwhile, some 10 µs an event. Events whose attempts never came to an end
-        (they took their workers along) are FAILED here instead of being handed out once more.
+        Events whose attempts never came to an end (they took their workers along) are FAILED here
+        instead of being handed out once more.
         """
-        args = [events, self._policy.visibility_ms, WAITING, RECORDS, *NOTICE_FIELDS]
-        found = await _run(self._claim, [DUE], args)
-        return [await self._without_worn(_bundle(*each)) for each in found]
+        bundles: list[Bundle] = []
+        events = SLICE
+        while events >= SLICE and len(bundles) < subjects:
+            limits = [subjects - len(bundles), SLICE, self._policy.visibility_ms]
+            found = await _run(self._claim, [DUE], [*limits, WAITING, RECORDS, *NOTICE_FIELDS])
+            claimed = [_bundle(subject, those) for subject, those in found]
+            events = sum(len(each.events) for each in claimed)
+            bundles += claimed
+        return [await self._without_worn(each) for each in bundles]
 
     async def settle(self, bundle: Bundle, status: EventStatus, failure: str = "") -> None:
         """Finish the events of *bundle*; what came for its subject meanwhile is due at once."""
@@ -101,10 +107,11 @@ class Inbox:
     async def settle_all(
         self, bundles: Sequence[Bundle], status: EventStatus, failure: str = ""
     ) -> None:
-        """Finish the events of all *bundles*, in one step."""
-        events = orjson.dumps([(bundle.subject, bundle.ids) for bundle in bundles])
-        args = [status, failure, self._policy.keep_ms, RECORDS, WAITING, events]
-        await _run(self._settle, [DUE, PENDING, keys.inbox_list(status)], args)
+        """Finish the events of all *bundles*."""
+        for part in _slices(bundles):
+            events = orjson.dumps([(bundle.subject, bundle.ids) for bundle in part])
+            args = [status, failure, self._policy.keep_ms, RECORDS, WAITING, events]
+            await _run(self._settle, [DUE, PENDING, keys.inbox_list(status)], args)
 
     async def postpone(self, bundle: Bundle, failure: str, delay: float) -> None:
         """Try again in *delay* seconds, without end: something that the effect needs is away."""
@@ -213,3 +220,15 @@ def _bundle(subject: bytes, events: Sequence[Sequence[Any]]) -> Bundle:
         for event_id, strikes, *values in events
     )
     return Bundle(subject.decode(), claimed)
+
+
+def _slices(bundles: Sequence[Bundle]) -> Iterator[list[Bundle]]:
+    """*bundles* in parts of about a slice each."""
+    part: list[Bundle] = []
+    for bundle in bundles:
+        part.append(bundle)
+        if sum(len(each.events) for each in part) >= SLICE:
+            yield part
+            part = []
+    if part:
+        yield part

@@ -156,8 +156,12 @@ class Flushing(Door):
 
     async def wake_parked(self) -> int:
         """Look at once at every parked period, because what parked it may be cured; how many."""
-        calls: list[Call] = [("wake_parked", keys.due(shard), ()) for shard in range(keys.SHARDS)]
-        return sum(await self._server.run_all(calls))
+        shards = range(keys.SHARDS)
+        parked = await self._server.ask_all([("ZCARD", keys.parked(shard)) for shard in shards])
+        calls: list[Call] = [
+            ("wake_parked", keys.due(shard), ()) for shard in shards if parked[shard]
+        ]
+        return sum(await self._server.run_all(calls)) if calls else 0
 
     async def request_verify(self, customer: CustomerId, period: Period) -> None:
         """Have the next flush, due now, read Stripe's side before it writes."""

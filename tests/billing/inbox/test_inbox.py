@@ -13,6 +13,7 @@ from billing.errors import LedgerUnavailable
 from billing.inbox import Inbox, InboxPolicy
 from billing.inbox.effects import Notice
 from billing.inbox.events import Bundle, EventStatus
+from billing.inbox.inbox import SLICE
 from billing.usage import CustomerId, Period
 from tests.support.system import until
 
@@ -65,22 +66,39 @@ async def test_a_burst_for_one_invoice_is_one_bundle(inbox: Inbox) -> None:
     """Fifty events for one invoice cost one look at it."""
     await inbox.receive(events(50))
 
-    [bundle] = await inbox.claim(50)
+    [bundle] = await inbox.claim(10)
 
     assert set(bundle.ids) == {each.id for each in events(50)}
 
 
-async def test_a_claim_hands_out_no_more_than_asked_for(inbox: Inbox) -> None:
-    """Everybody else waits for the ledger meanwhile; what is left of an object comes up once it is settled."""
-    await inbox.receive(events(50))
-    [first] = await inbox.claim(30)
-    await inbox.receive([Notice("evt_other", "price.updated")])
-    [other] = await inbox.claim(30)
-    await inbox.settle(first, EventStatus.PROCESSED)
-    [rest] = await inbox.claim(30)
+async def test_a_script_hands_out_and_finishes_a_slice(inbox: Inbox, redis: Redis) -> None:
+    """Whoever records usage waits for the ledger meanwhile; no event is left out for that."""
+    told = [
+        replace(INVOICE, id=f"evt_{n}", object_id=f"in_{n % 70}", invoice=None) for n in range(250)
+    ]
+    await inbox.receive(told)
+    await redis.config_resetstat()
 
-    assert (len(first.ids), other.ids) == (30, ("evt_other",))
-    assert {*first.ids, *rest.ids} == {each.id for each in events(50)}
+    bundles = await inbox.claim(70)
+    await inbox.settle_all(bundles, EventStatus.PROCESSED)
+
+    assert sorted(name for each in bundles for name in each.ids) == sorted(each.id for each in told)
+    assert set((await statuses(inbox)).values()) == {EventStatus.PROCESSED}
+    assert await inbox.claim(70) == []
+    handed_out = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
+    assert handed_out >= 2 * 250 / SLICE
+
+
+async def test_the_rest_of_a_large_burst_comes_up_when_its_slice_is_settled(inbox: Inbox) -> None:
+    """An object is with one worker at a time, and none of its events is forgotten."""
+    await inbox.receive(events(SLICE + 20))
+    [first] = await inbox.claim(10)
+    assert await inbox.claim(10) == []
+    await inbox.settle(first, EventStatus.PROCESSED)
+    [rest] = await inbox.claim(10)
+
+    assert (len(first.ids), len(rest.ids)) == (SLICE, 20)
+    assert not {*first.ids} & {*rest.ids}
 
 
 async def test_echoes_and_unknown_types_need_no_work(inbox: Inbox) -> None:
