@@ -4,9 +4,9 @@ First the door alone, beside a bare route. Then ``FLOOD_EVENTS`` (100,000) event
 customers through two gateways and two workers on one durable Valkey: 20 % sent twice, 10 % out of order, and
 beside them 1 % forgeries and 0.1 % garbage, while objects change at Stripe and panels are read all the time,
 from a third gateway: docs/running.md tells why Stripe's deliveries are given processes of their own.
-They come in batches of ``FLOOD_BATCH``; before each, panels are read in calm, because a machine is not always
-equally quick; after each, everything is counted: forgeries kept, events lost. After the last one every panel is
-compared with Stripe.
+They come in batches of ``FLOOD_BATCH``; before each, panels are read beside as many deliveries as a busy Stripe
+sends, because a machine is not always equally quick; after each, everything is counted: forgeries kept, events
+lost. After the last one every panel is compared with Stripe.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
+from itertools import count
 from typing import Any
 
 import httpx
@@ -30,11 +31,11 @@ from tests.support.system import until
 EVENTS = int(os.environ.get("FLOOD_EVENTS", "100000"))
 BATCH = int(os.environ.get("FLOOD_BATCH", "50000"))
 CONNECTIONS = 64
-PACED_SECONDS = 60.0
-CALM_SECONDS = 10.0
-RATES = (300, 1_000)  # deliveries/s; Stripe lets us make 100 writes a second, of few events each
+NORMAL_RATE = 300  # deliveries/s; Stripe lets us make 100 writes a second, of few events each
+NORMAL_SECONDS = 10.0
+OTHER_RATES, OTHER_SECONDS = (0, 1_000), 60.0
 ATTEMPTS = 1.2  # deliveries of an event
-FIRST_PACED = 200_000_000  # beyond what the flood counts to
+PACED = count(200_000_000, 1_000_000)  # numbers of events beyond what the flood counts to
 
 
 async def main() -> None:
@@ -56,15 +57,15 @@ async def _flood(flood: Flood) -> None:
         people = People(flood.services, flood.sandbox, flood.bodies, urls, http)
         panels = Panels(people, flood.front.url, http)
         async with _meanwhile(people.keep_changing()):
-            await _paced(flood, panels)
-            calm, flooded = Times(), Times()
+            for rate in OTHER_RATES:
+                taken = await _paced(flood, panels, rate, OTHER_SECONDS)
+                print(f"  panels at {rate:5,} deliveries/s  {taken}", flush=True)
+            normal, flooded = Times(), Times()
             for first in range(0, EVENTS, BATCH):
-                async with _meanwhile(panels.keep_reading(calm)):
-                    await asyncio.sleep(CALM_SECONDS)
+                normal += await _paced(flood, panels, NORMAL_RATE, NORMAL_SECONDS)
                 flooded += await _batch(flood, panels, first, min(BATCH, EVENTS - first))
-            print(
-                f"  panels while all this lasted  {flooded}\n  panels in the calm between    {calm}"
-            )
+            print(f"  panels at {NORMAL_RATE:5,} between all this {normal}")
+            print(f"  panels while all this lasted   {flooded}")
         await people.change_everybody()
         # The last event is acknowledged: from here on, before any worker has moved, panels have to be right.
         differing = await panels.differing(flood.services)
@@ -78,15 +79,15 @@ async def _flood(flood: Flood) -> None:
     assert not failed
 
 
-async def _paced(flood: Flood, panels: Panels) -> None:
-    """Panels beside deliveries that come evenly."""
-    first = FIRST_PACED
-    for rate in RATES:
-        taken, events = Times(), round(PACED_SECONDS * rate / ATTEMPTS)
-        async with _meanwhile(panels.keep_reading(taken)):
-            await flood.send(Stage(first, events, CONNECTIONS, rate), *flood.gateways)
-        first += events
-        print(f"  panels at {rate:5,} deliveries/s   {taken}", flush=True)
+async def _paced(flood: Flood, panels: Panels, rate: int, seconds: float) -> Times:
+    """How long panels take beside so many deliveries a second, which come evenly."""
+    taken, events = Times(), round(seconds * rate / ATTEMPTS)
+    async with _meanwhile(panels.keep_reading(taken)):
+        if events:
+            await flood.send(Stage(next(PACED), events, CONNECTIONS, rate), *flood.gateways)
+        else:
+            await asyncio.sleep(seconds)
+    return taken
 
 
 async def _batch(flood: Flood, panels: Panels, first: int, events: int) -> Times:

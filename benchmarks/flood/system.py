@@ -47,12 +47,22 @@ class Flood:
         return [Target(each.port, each.running[0].pid) for each in self.systems]
 
     async def start_rest(self) -> None:
-        """Start what the door alone did without; whatever nobody looks at gives way to the rest."""
+        """Start what the door alone did without: what events go through on one core, panels on the other.
+
+        On the events' core everything gives way to the ledger.
+        """
         await self.systems[1].start_gateway()
-        await self.front.start_gateway()
+        front = (await self.front.start_gateway()).pid
         self.workers += [each.start_worker().pid for each in self.systems]
-        for process in (*self.workers, *(each.process for each in self.gateways)):
+        intake = [*self.workers, *(each.process for each in self.gateways)]
+        for process in intake:
             give_way(process)
+        sender, ledger, cache = await self.others()
+        assert self.sandbox.process
+        for process in (*intake, sender, ledger):
+            os.sched_setaffinity(process, {0})
+        for process in (front, cache, self.sandbox.process.pid, os.getpid()):
+            os.sched_setaffinity(process, {1})
 
     async def send(self, stage: Stage, *targets: Target) -> Sent:
         """From the other process."""

@@ -39,10 +39,8 @@ DUE = keys.inbox_due()
 PENDING = keys.inbox_list(EventStatus.PENDING)
 FINISHED_LISTS = [keys.inbox_list(status) for status in FINISHED]
 
-SLICE, TRIM = (
-    100,
-    2000,
-)  # finished events of a list that one script, and about how many one step forgets
+SLICE = 100  # events that one script hands out, finishes or forgets, or a few more: it takes a millisecond
+TRIM = 2000  # finished events that one step forgets, or a few more
 
 
 @dataclass(frozen=True, slots=True)
