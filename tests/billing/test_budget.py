@@ -616,10 +616,12 @@ async def test_a_process_that_ends_gives_back_what_its_last_read_held(
 ) -> None:
     """Or a slot for lists would be missing until its lease lapses."""
     here = services.settings.model_copy(update={"queue_url": quick.connection_url})
-    async with open_services(here) as ending:
-        async with ending.budget.admission(listing(), Lane.CUSTOMER) as passage:
-            passage.outcome = CallOutcome.OK
-            await redis.client_pause(300, all=False)
+    async with (
+        open_services(here) as ending,
+        ending.budget.admission(listing(), Lane.CUSTOMER) as passage,
+    ):
+        passage.outcome = CallOutcome.OK
+        await redis.client_pause(300, all=False)
 
     assert await reply(redis.zcard(slots_key(listing().endpoint))) == 0
 

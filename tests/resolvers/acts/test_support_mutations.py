@@ -363,13 +363,7 @@ async def test_drift_on_a_month_that_is_being_closed_is_repaired_too(
 
 async def ended_draft(desk: Desk) -> tuple[CustomerId, Period, str]:
     """A customer whose last month has been cut and waits for a release; its draft of USD 31.00."""
-    customer = CustomerId(await desk.shop.customer())
-    last_month = Period.containing(datetime.now(UTC)).previous()
-    late = (last_month.end - timedelta(minutes=1)).isoformat()
-    await desk.use(customer, "1000000", occurred_at=late)
-    await desk.flush(customer, last_month)
-    invoice = (await desk.services.ledger.peek(customer, last_month)).invoice
-    assert invoice is not None
+    customer, last_month, invoice = await last_months_draft(desk)
     await desk.ask(SUPPORT, HOLD, id=customer, why="disputed")
     await desk.services.ledger.close(customer, last_month)
     return customer, last_month, invoice
