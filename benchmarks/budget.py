@@ -24,7 +24,7 @@ from billing.budget.call import Call
 from billing.budget.policy import Allowance, BudgetPolicy
 from billing.errors import BillingError
 from billing.redis_reply import reply
-from billing.stripe_api import StripeApi
+from billing.stripe import StripeApi
 from tests.support.stripe_sandbox import StripeSandbox, start_sandbox
 
 CALLS = 3000

@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.simulated_day import HOUR, TICK, Figures, simulate
 from benchmarks.svg import plot
 from billing.budget.policy import Allowance
-from billing.draft.schedule import Schedule
+from billing.invoicing.flush_policy import Schedule
 from billing.ledger import LedgerPolicy
 from billing.settings import Settings
 

@@ -16,7 +16,7 @@ import uvloop
 from benchmarks.http_load import Run, load, post
 from benchmarks.reads import Bench, opened
 from billing.usage import CustomerId, LineKey, Period
-from tests.support.shop import CENTS, Shop
+from tests.support.stripe_catalog import CENTS, Shop
 
 ROUNDS, BATCHES, BATCH, AT_ONCE = 5, 60, 500, 4
 LONGEST = 60.0  # seconds; the batches run out before

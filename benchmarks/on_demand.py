@@ -30,8 +30,8 @@ from billing.settings import Settings
 from billing.usage import CustomerId, Price, UsageDelta
 from tests.support.stripe_sandbox import start_sandbox
 from tests.support.system import Caller, System, free_port
+from workers.flush.flush import flush
 from workers.main import flush_ports
-from workers.sync import flush
 
 BACKGROUND = 100
 CALLERS = 40

@@ -34,13 +34,13 @@ from benchmarks.http_load import Run, listens, load, post
 from billing.budget import Lane
 from billing.cache import open_cache
 from billing.errors import Unavailable
-from billing.metering import record_usage
-from billing.pages import Window
+from billing.pagination import Window
 from billing.services import Services, open_services
 from billing.settings import Settings
-from billing.stripe_api import StripeApi
-from resolvers.loading.loaders import InvoicesOf, Loaders, PageOf
-from tests.support.shop import Shop, delta
+from billing.stripe import StripeApi
+from billing.usage_ingestion import record_usage
+from resolvers.dataloaders.stripe import InvoicesOf, Loaders, PageOf
+from tests.support.stripe_catalog import Shop, delta
 from tests.support.stripe_sandbox import start_sandbox
 from tests.support.system import System, until
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from billing.draft.schedule import Schedule
-from billing.draft.snapshot import PeriodState, Snapshot, StripeLine
+from billing.invoicing.flush_policy import Schedule
+from billing.invoicing.snapshot import PeriodState, Snapshot, StripeLine
 from billing.ledger import LedgerPolicy
 from billing.usage import CustomerId, LineKey, Period, Price
 

@@ -22,7 +22,7 @@ from starlette.websockets import WebSocket
 
 from benchmarks.http_load import cpu_seconds, listens
 from benchmarks.reads import opened
-from tests.support.shop import Shop
+from tests.support.stripe_catalog import Shop
 from tests.support.system import System, until
 
 SOCKETS = int(os.environ.get("SOCKETS", "2000"))

@@ -25,7 +25,7 @@ from benchmarks.flood.panels import Panels, Times
 from benchmarks.flood.sending import FORGED, NAME, Stage
 from benchmarks.flood.shop import People
 from benchmarks.flood.system import CUSTOMERS, Flood, opened
-from billing.inbox.events import EventStatus
+from billing.events.events import EventStatus
 from tests.support.system import until
 
 EVENTS = int(os.environ.get("FLOOD_EVENTS", "100000"))

@@ -14,17 +14,17 @@ from billing.audit import AuditLog
 from billing.budget import Budget
 from billing.budget.policy import BudgetPolicy
 from billing.cache import Cache, CachePolicy, open_cache
-from billing.cache.line_places import LinePlaces
-from billing.changes import Changes, open_changes
+from billing.cache.invoice_line_index import LinePlaces
+from billing.change_feed import Changes, open_changes
 from billing.errors import LedgerUnavailable
-from billing.inbox import Inbox
+from billing.events import Inbox
+from billing.job_queue import Wakeups, open_wakeups
 from billing.ledger import Ledger, LedgerPolicy
 from billing.ledger.syncs import Syncs
-from billing.servers import server, servers
+from billing.redis_clients import server, servers
 from billing.settings import DAY, Environment, Settings, SettingsRefused
-from billing.stripe_api import StripeApi
-from billing.stripe_api.catalogue import Catalogue
-from billing.wakeups import Wakeups, open_wakeups
+from billing.stripe import StripeApi
+from billing.stripe.price_catalog import Catalogue
 
 log = structlog.get_logger(__name__)
 

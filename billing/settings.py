@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from billing.servers import CLUSTER, ONE, SENTINEL, is_address
+from billing.redis_clients import CLUSTER, ONE, SENTINEL, is_address
 
 STRIPE_API_BASE = "https://api.stripe.com"
 MIN_SECRET = 16
@@ -94,7 +94,7 @@ class Settings(StripeSettings):
     # Usage is acknowledged once so many replicas of the ledger's server have it too; refused with a cluster.
     ledger_replicas: NonNegativeInt = 0
     # Days for which the ledger keeps a month after its bill was final, and a line is found by its id;
-    # usage that comes as late as it may (and `REMEMBERED_MS` in workers/picture.py) needs a hundred.
+    # usage that comes as late as it may (and `REMEMBERED_MS` in workers/flush/state.py) needs a hundred.
     ledger_retention: Annotated[int, Field(ge=100, le=3650)] = 100
     # Serve although the ledger's server may forget, or will not say whether it does (CONFIG forbidden);
     # `/readyz` then warns where it would refuse.

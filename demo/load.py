@@ -16,7 +16,7 @@ from billing.budget import Lane
 from billing.money import plain
 from billing.services import Services
 from billing.usage import CustomerId, Period
-from demo import focus
+from demo import focus_sample
 from demo.home import remembered
 from demo.tokens import token
 
@@ -54,7 +54,7 @@ async def _customers(services: Services) -> dict[str, CustomerId]:
     listed = await services.stripe.pages("/v1/customers", {}, lane=Lane.SUPPORT)
     there = {each["metadata"].get("sub_account"): CustomerId(each["id"]) for each in listed}
 
-    async def create(customer: focus.SampleCustomer) -> None:
+    async def create(customer: focus_sample.SampleCustomer) -> None:
         params = {
             "name": customer.name,
             "email": f"billing@{customer.slug}.example",
@@ -68,23 +68,23 @@ async def _customers(services: Services) -> dict[str, CustomerId]:
         )
         there[customer.account] = CustomerId(answer.body["id"])
 
-    missing = [each for each in focus.customers() if each.account not in there]
+    missing = [each for each in focus_sample.customers() if each.account not in there]
     await _all(missing, create)
-    return {each.account: there[each.account] for each in focus.customers()}
+    return {each.account: there[each.account] for each in focus_sample.customers()}
 
 
 async def _prices(services: Services) -> None:
     listed = await services.stripe.pages("/v1/prices", {}, lane=Lane.SUPPORT)
     there = {each["lookup_key"] for each in listed}
 
-    async def create(price: focus.SamplePrice) -> None:
+    async def create(price: focus_sample.SamplePrice) -> None:
         params = {
             "currency": "usd",
             "unit_amount_decimal": plain(price.unit_amount),
             "lookup_key": price.sku,
             "product_data": {
                 "name": price.name,
-                "unit_label": price.unit[: focus.UNIT_LABEL],
+                "unit_label": price.unit[: focus_sample.UNIT_LABEL],
                 "metadata": {"unit": price.unit},
             },
         }
@@ -92,7 +92,7 @@ async def _prices(services: Services) -> None:
             "/v1/prices", params, key=f"demo:price:{price.sku}", lane=Lane.SUPPORT
         )
 
-    await _all([each for each in focus.prices() if each.sku not in there], create)
+    await _all([each for each in focus_sample.prices() if each.sku not in there], create)
 
 
 async def _send(gateway: str, customers: dict[str, CustomerId]) -> int:
@@ -115,15 +115,17 @@ async def _send(gateway: str, customers: dict[str, CustomerId]) -> int:
     return counted
 
 
-def _deltas() -> list[focus.SampleDelta]:
+def _deltas() -> list[focus_sample.SampleDelta]:
     """The sample laid into the open period; the same times at every start within that period."""
     now = datetime.now(UTC)
     period = Period.containing(now)
     anchor = datetime.fromisoformat(remembered(f"loaded_{period}", now.isoformat()))
-    return focus.deltas(period.start, max(anchor, period.start + timedelta(minutes=1)))
+    return focus_sample.deltas(period.start, max(anchor, period.start + timedelta(minutes=1)))
 
 
-def _line(delta: focus.SampleDelta, customers: dict[str, CustomerId]) -> dict[str, str | None]:
+def _line(
+    delta: focus_sample.SampleDelta, customers: dict[str, CustomerId]
+) -> dict[str, str | None]:
     return {
         "id": f"focus-{Period.containing(delta.moment)}-{delta.number:04}",
         "customerId": customers[delta.account],

@@ -38,7 +38,7 @@ class Processes:
         log = (self._logs / f"{name}.log").open("ab")
         with log:
             process = subprocess.Popen(  # noqa: S603 our own modules
-                [sys.executable, "-m", "demo.leash", sys.executable, "-m", *command],
+                [sys.executable, "-m", "demo.child_process", sys.executable, "-m", *command],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,

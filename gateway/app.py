@@ -21,25 +21,25 @@ from starlette.routing import Route, WebSocketRoute
 from billing.logs import configure_logging
 from billing.services import open_services
 from billing.settings import Environment, Settings, SettingsRefused, load_settings
-from gateway.ahead import Ahead
-from gateway.auth import KeySet, Tokens
-from gateway.authenticate import authenticator, explain
-from gateway.cost_report import billing_report
-from gateway.drain import heard
-from gateway.edge_store import EdgeStore
-from gateway.graphql.admission import Admission
+from gateway.auth.authenticate import authenticator, explain
+from gateway.auth.tokens import KeySet, Tokens
+from gateway.billing_extension import billing_report
+from gateway.graphql.admission.admission import Admission
+from gateway.graphql.admission.limits import Limits
+from gateway.graphql.admission.persisted import PersistedDocuments
+from gateway.graphql.admission.rate_limiter import EdgeStore
+from gateway.graphql.http import GraphQLView
 from gateway.graphql.keeping import Again
-from gateway.graphql.limits import Limits
-from gateway.graphql.operations import Operations
-from gateway.graphql.persisted import PersistedDocuments
-from gateway.graphql.view import GraphQLView
+from gateway.graphql.runner import Operations
 from gateway.health import health_routes
-from gateway.kept_answers import KeptAnswers
-from gateway.refusal import HttpRefusal
+from gateway.http.errors import HttpRefusal
+from gateway.http.shutdown import heard
+from gateway.response_cache import KeptAnswers
+from gateway.static_pages import web_pages
 from gateway.telemetry import Telemetry, metrics_route
-from gateway.usage_door import usage_route
-from gateway.web_pages import web_pages
-from schema.root import build_schema
+from gateway.usage_endpoint import usage_route
+from gateway.webhook_shortcut import Ahead
+from schema.build import build_schema
 from webhooks.endpoint import webhook_route
 
 log = structlog.get_logger()

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from billing.cache.server import CacheGone
+from billing.cache.redis_backend import CacheGone
 from billing.errors import BillingError
 from billing.services import Services
 

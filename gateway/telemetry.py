@@ -15,9 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
 from billing.logs import frames
-from gateway.fleet import FleetFigures
-from gateway.refusal import HttpRefusal
-from gateway.refused_start import live
+from gateway.http.errors import HttpRefusal
+from gateway.shared_metrics import FleetFigures
+from gateway.startup_errors import live
 
 log = structlog.get_logger()
 

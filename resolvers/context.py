@@ -9,10 +9,10 @@ from graphql import GraphQLError
 
 from billing.budget import Lane
 from billing.services import Services
-from resolvers.loading.loaders import Loaders
-from resolvers.loading.reading import Cost
-from resolvers.loading.selection import asks_for
-from schema.types.describing import graphql_enum
+from resolvers.dataloaders.cached_reads import Cost
+from resolvers.dataloaders.selection import asks_for
+from resolvers.dataloaders.stripe import Loaders
+from schema.decorators import graphql_enum
 
 
 @graphql_enum(

@@ -2,10 +2,10 @@
 
 import strawberry
 
-from resolvers.acts.adjusting import adjust_usage
-from resolvers.acts.finalizing import finalize_invoice
-from resolvers.acts.holding import hold_billing, release_billing
-from resolvers.acts.payloads import (
+from resolvers.mutations.adjust_usage import adjust_usage
+from resolvers.mutations.finalize_invoice import finalize_invoice
+from resolvers.mutations.hold_billing import hold_billing, release_billing
+from resolvers.mutations.payloads import (
     AdjustUsagePayload,
     CreatePortalSessionPayload,
     FinalizeInvoicePayload,
@@ -19,13 +19,13 @@ from resolvers.acts.payloads import (
     SweepWebhookEventsPayload,
     SyncBillingPayload,
 )
-from resolvers.acts.portal import create_portal_session
-from resolvers.acts.previewing import preview_sync
-from resolvers.acts.recording import record_usage
-from resolvers.acts.repairing import repair_drift
-from resolvers.acts.replaying import replay_webhook_event, sweep_webhook_events
-from resolvers.acts.syncing import retry_sync, sync_billing
-from schema.types.describing import graphql_type
+from resolvers.mutations.portal_session import create_portal_session
+from resolvers.mutations.preview_sync import preview_sync
+from resolvers.mutations.record_usage import record_usage
+from resolvers.mutations.repair_drift import repair_drift
+from resolvers.mutations.replay_webhook_event import replay_webhook_event, sweep_webhook_events
+from resolvers.mutations.sync_billing import retry_sync, sync_billing
+from schema.decorators import graphql_type
 
 
 @graphql_type

@@ -5,20 +5,20 @@ from typing import Annotated
 
 import strawberry
 
-from billing.inbox.events import EventStatus
+from billing.events.events import EventStatus
 from billing.ledger.syncs import SyncStatus
 from resolvers.context import Info
-from resolvers.finding import find, find_customer
-from resolvers.nouns.audit import AuditEntry
-from resolvers.nouns.customer import CUSTOMERS, Customer, customers_page
-from resolvers.nouns.hold import Hold
-from resolvers.nouns.invoice import Invoice
-from resolvers.nouns.stripe_budget import StripeBudget
-from resolvers.nouns.sync import Sync
-from resolvers.nouns.viewer import Viewer
-from resolvers.nouns.webhook_event import WebhookEvent
-from resolvers.searching import search_customers
-from schema.types.connections import (
+from resolvers.customer_search import search_customers
+from resolvers.node_lookup import find, find_customer
+from resolvers.types.audit import AuditEntry
+from resolvers.types.customer import CUSTOMERS, Customer, customers_page
+from resolvers.types.hold import Hold
+from resolvers.types.invoice import Invoice
+from resolvers.types.stripe_budget import StripeBudget
+from resolvers.types.sync import Sync
+from resolvers.types.viewer import Viewer
+from resolvers.types.webhook_event import WebhookEvent
+from schema.connections import (
     MOST,
     After,
     Before,
@@ -28,7 +28,7 @@ from schema.types.connections import (
     bad_input,
     window_of,
 )
-from schema.types.describing import graphql_type
+from schema.decorators import graphql_type
 from schema.types.node import Node
 
 AnyId = Annotated[

@@ -6,15 +6,15 @@ from typing import Annotated
 
 import strawberry
 
-from billing.changes import Change, ChangeReason
+from billing.change_feed import Change, ChangeReason
 from billing.usage import CustomerId
 from resolvers.context import Info
-from resolvers.finding import find_customer
-from resolvers.loading.reading import Cost
-from resolvers.nouns.customer import Customer, customer_of
-from resolvers.nouns.invoice import Invoice
-from resolvers.nouns.sync import Sync
-from schema.types.describing import graphql_enum, graphql_type
+from resolvers.dataloaders.cached_reads import Cost
+from resolvers.node_lookup import find_customer
+from resolvers.types.customer import Customer, customer_of
+from resolvers.types.invoice import Invoice
+from resolvers.types.sync import Sync
+from schema.decorators import graphql_enum, graphql_type
 
 CustomerIdArgument = Annotated[
     strawberry.ID,

@@ -16,10 +16,10 @@ from starlette.routing import Route
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sandbox import pages
+from sandbox.admin import World
 from sandbox.api import Api
-from sandbox.control import World
 from sandbox.errors import StripeError
-from sandbox.hostility import Settings
+from sandbox.faults import Settings
 
 
 class CuttingProtocol(HttpToolsProtocol):

@@ -20,7 +20,7 @@ import orjson
 
 from sandbox import sdk
 from sandbox.errors import missing, refuse
-from sandbox.hostility import Settings
+from sandbox.faults import Settings
 from sandbox.sdk import KINDS
 
 Record = dict[str, Any]

@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 from sandbox import customers, invoices, lines, resources, sdk, webhooks
 from sandbox.account import Account
 from sandbox.errors import StripeError, unsimulated
-from sandbox.forms import Params
+from sandbox.params import Params
 from sandbox.sdk import KINDS, Json
-from sandbox.shapes import shape
+from sandbox.serializers import shape
 
 VERBS: Final[Mapping[str, tuple[str, Callable[..., Json]]]] = {
     "create": ("POST /v1/{}", resources.create),

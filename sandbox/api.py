@@ -15,10 +15,10 @@ from starlette.responses import Response
 
 from sandbox.account import DAY
 from sandbox.actions import Operation
-from sandbox.control import World
+from sandbox.admin import World
 from sandbox.errors import StripeError, broken, limited, refuse, unsimulated
-from sandbox.forms import Params, check, decode
-from sandbox.hostility import ON_REQUEST
+from sandbox.faults import ON_REQUEST
+from sandbox.params import Params, check, decode
 from sandbox.resources import expand
 from sandbox.sdk import API_VERSION, Json
 

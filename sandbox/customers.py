@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from sandbox.account import Account, Record
 from sandbox.errors import refuse, unsimulated
-from sandbox.forms import Params
+from sandbox.params import Params
 
 PORTAL_SECONDS: Final = 300
 # Test card → brand, last four digits, whether it can be charged.

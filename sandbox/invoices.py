@@ -7,10 +7,10 @@ from typing import Any, Final
 from sandbox.account import DAY, HOUR, Account, Record
 from sandbox.customers import card_for, move_balance, required
 from sandbox.errors import StripeError, refuse
-from sandbox.forms import Params
 from sandbox.lines import change_lines, claim_pending, editable
+from sandbox.params import Params
 from sandbox.sdk import Json
-from sandbox.shapes import SUMS, invoice_prefix, listed, shape, total
+from sandbox.serializers import SUMS, invoice_prefix, listed, shape, total
 
 EDITABLE_LATER: Final = {"metadata", "auto_advance", "default_payment_method", "footer"}
 # How long a draft that nobody has heard of waits with its finalization.

@@ -12,7 +12,7 @@ from typing import Any, Final
 from sandbox.account import Account, Record
 from sandbox.customers import create_price, required
 from sandbox.errors import missing, refuse
-from sandbox.forms import Params
+from sandbox.params import Params
 
 MAX_LINES: Final = 250
 _EXACT: Final = Context(prec=80)

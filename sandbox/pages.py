@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from sandbox.control import World
-from sandbox.hostility import ON_REQUEST, ON_WEBHOOK
+from sandbox.admin import World
+from sandbox.faults import ON_REQUEST, ON_WEBHOOK
 from sandbox.sdk import API_VERSION
-from sandbox.shapes import total
+from sandbox.serializers import total
 
 # Currencies without a minor unit.
 WHOLE: Final = ("clp", "jpy", "krw", "vnd", "xaf", "xof", "xpf")

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from sandbox.account import Account, Record
 from sandbox.errors import missing, refuse
-from sandbox.forms import Params
+from sandbox.params import Params
 from sandbox.sdk import KINDS, Json
-from sandbox.shapes import listed, shape
+from sandbox.serializers import listed, shape
 
 PAGING: Final = {"limit", "starting_after", "ending_before"}
 MAX_PAGE: Final = 100

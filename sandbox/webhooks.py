@@ -14,11 +14,11 @@ import httpx
 import orjson
 
 from sandbox.account import Account, Record
-from sandbox.forms import Params
-from sandbox.hostility import ON_WEBHOOK, Faults
+from sandbox.faults import ON_WEBHOOK, Faults
 from sandbox.invoices import acknowledged
+from sandbox.params import Params
 from sandbox.sdk import API_VERSION, Json
-from sandbox.shapes import shape, show_event
+from sandbox.serializers import shape, show_event
 
 # Stripe tries for three days in live mode, three times over some hours in a sandbox.
 GAPS: Final = {

@@ -7,13 +7,13 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from schema import manifest
-from schema.root import build_schema
+from schema import trusted_documents
+from schema.build import build_schema
 
 PRINT = Path(__file__).with_name("schema.graphql")
 PRINTS: Mapping[Path, Callable[[], str]] = {
     PRINT: lambda: build_schema().as_str() + "\n",
-    manifest.PANEL / "documents.json": manifest.printed,
+    trusted_documents.PANEL / "documents.json": trusted_documents.printed,
 }
 
 

@@ -23,14 +23,14 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from billing.cache.tick import Tick
+from billing.cache.batcher import Tick
 from billing.errors import Unavailable
-from billing.inbox.effects import NotAnEvent, Notice
-from billing.intake import take_in
+from billing.event_ingestion import take_in
+from billing.events.effects import NotAnEvent, Notice
 from billing.services import Services
-from billing.stripe_api import API_VERSION
+from billing.stripe import API_VERSION
+from webhooks.event_parser import skim
 from webhooks.signature import NotSigned, verify
-from webhooks.skim import skim
 
 log = structlog.get_logger(__name__)
 

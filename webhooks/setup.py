@@ -16,9 +16,9 @@ from uuid import uuid4
 import structlog
 
 from billing.budget import Lane, Unshared
-from billing.inbox.effects import EFFECTS
+from billing.events.effects import EFFECTS
 from billing.settings import load_stripe_settings
-from billing.stripe_api import API_VERSION, StripeApi
+from billing.stripe import API_VERSION, StripeApi
 
 ENDPOINTS = "/v1/webhook_endpoints"
 SECRETS = "BILLING_STRIPE_WEBHOOK_SECRETS"

@@ -23,14 +23,8 @@ import structlog
 from arq import ArqRedis, cron, func
 
 from billing.budget import Lane
-from billing.draft.schedule import Schedule
-from billing.keys import SHARDS
-from billing.logs import configure_logging
-from billing.services import Services, open_services
-from billing.settings import Settings, load_settings
-from billing.stripe_api import boottime
-from billing.usage import CustomerId, Period
-from billing.wakeups import (
+from billing.invoicing.flush_policy import Schedule
+from billing.job_queue import (
     FLUSH,
     QUEUE,
     SWEEP,
@@ -39,14 +33,20 @@ from billing.wakeups import (
     serialize,
     set_patience,
 )
-from workers.close import close_ended
-from workers.dispatch import SLOTS, Work, dispatch
-from workers.events_sweep import sweep_events
-from workers.figures import figures_shown
-from workers.inbox import process_inbox
-from workers.ports import FlushPolicy, FlushPorts
+from billing.ledger.keys import SHARDS
+from billing.logs import configure_logging
+from billing.services import Services, open_services
+from billing.settings import Settings, load_settings
+from billing.stripe import boottime
+from billing.usage import CustomerId, Period
+from workers.dispatcher import SLOTS, Work, dispatch
+from workers.flush.closing import close_ended
+from workers.flush.flush import flush
+from workers.flush.policy import FlushPolicy, FlushPorts
+from workers.metrics_server import figures_shown
+from workers.poll_events import sweep_events
+from workers.process_events import process_inbox
 from workers.reconcile import reconcile
-from workers.sync import flush
 
 log = structlog.get_logger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import structlog
 
-from billing.keys import SHARDS
+from billing.ledger.keys import SHARDS
 from billing.usage import CustomerId, Period
 
 log = structlog.get_logger(__name__)

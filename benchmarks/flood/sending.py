@@ -18,7 +18,7 @@ import orjson
 import uvloop
 
 from benchmarks.http_load import Run, load, post
-from billing.stripe_api import API_VERSION
+from billing.stripe import API_VERSION
 
 SECRET = "whsec_flood_0123456789abcdef"
 PATH = "/webhooks/stripe"

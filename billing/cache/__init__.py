@@ -8,7 +8,7 @@ and ``lru`` know nothing of billing.
 """
 
 from billing.cache.cache import Cache, open_cache
-from billing.cache.loading import Shape
 from billing.cache.policy import CachePolicy
+from billing.cache.read_through import Shape
 
 __all__ = ["Cache", "CachePolicy", "Shape", "open_cache"]

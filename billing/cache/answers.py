@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from billing.cache import Cache
 from billing.cache.lru import Lru
-from billing.cache.server import CacheGone
+from billing.cache.redis_backend import CacheGone
 
 A = TypeVar("A")
 

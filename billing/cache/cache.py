@@ -15,12 +15,12 @@ from typing import Any
 
 import structlog
 
-from billing.cache.loading import Ask, Keep, Load, Loading, Part, Shape
-from billing.cache.memory import Cached, Memory
+from billing.cache.batcher import Tick
+from billing.cache.entries import Entry
+from billing.cache.local_cache import Cached, Memory
 from billing.cache.policy import CachePolicy
-from billing.cache.server import CacheGone, CacheServer, open_cache_server
-from billing.cache.tags import Entry
-from billing.cache.tick import Tick
+from billing.cache.read_through import Ask, Keep, Load, Loading, Part, Shape
+from billing.cache.redis_backend import CacheGone, CacheServer, open_cache_server
 
 log = structlog.get_logger(__name__)
 

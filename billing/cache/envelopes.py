@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import structlog
 
-from billing.cache.tags import Entry
+from billing.cache.entries import Entry
 
 log = structlog.get_logger(__name__)
 

@@ -6,13 +6,13 @@ Stripe), ``support`` (corrections), ``holds`` and ``reading``. Each change of st
 reads what became of each flush, ``health`` says what an acknowledgement is worth.
 """
 
-from billing.ledger.flushing import Flushing, Held
+from billing.ledger.adjustments import Adjustment, NewAdjustment, Support
 from billing.ledger.health import Health
 from billing.ledger.holds import Holds, StandingHold
+from billing.ledger.leases import Flushing, Held
 from billing.ledger.policy import LedgerPolicy
-from billing.ledger.reading import Reading
-from billing.ledger.recording import DeltaOutcome, Recording
-from billing.ledger.support import Adjustment, NewAdjustment, Support
+from billing.ledger.queries import Reading
+from billing.ledger.usage import DeltaOutcome, Recording
 
 __all__ = [
     "Adjustment",

@@ -1,5 +1,5 @@
 """``python -m billing.ledger``: see ``command``."""
 
-from billing.ledger.command import main
+from billing.ledger.cli import main
 
 main()

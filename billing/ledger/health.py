@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from redis.exceptions import RedisError, ResponseError
 
 from billing.errors import LedgerUnavailable
-from billing.ledger.door import Door
+from billing.ledger.base import Door
 from billing.redis_reply import reply
 
 ASK_AGAIN_SECONDS = 60

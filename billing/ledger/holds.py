@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from billing import keys
-from billing.draft.snapshot import Hold
 from billing.errors import ErrorCode, Refused
-from billing.ledger.door import Door
-from billing.ledger.wire import hold_of, hold_said, hold_text
-from billing.pages import Page
+from billing.invoicing.snapshot import Hold
+from billing.ledger import keys
+from billing.ledger.base import Door
+from billing.ledger.codec import hold_of, hold_said, hold_text
+from billing.pagination import Page
 from billing.usage import CustomerId
 
 SAME_MOMENT = 50

@@ -18,8 +18,8 @@ from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import MovedError, NoScriptError, RedisError, ResponseError
 
-from billing import keys
 from billing.errors import LeaseLost, LedgerUnavailable
+from billing.ledger import keys
 from billing.redis_reply import reply
 
 log = structlog.get_logger()

@@ -11,8 +11,8 @@ from itertools import chain
 
 from redis.asyncio import Redis, RedisCluster
 
-from billing import keys
-from billing.pages import Page
+from billing.ledger import keys
+from billing.pagination import Page
 from billing.redis_reply import ledger_asked, reply
 from billing.usage import CustomerId, Period
 

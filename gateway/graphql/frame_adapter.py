@@ -7,7 +7,7 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 from strawberry.asgi import ASGIWebSocketAdapter
 from strawberry.http.exceptions import WebSocketDisconnected
 
-from gateway.graphql.frames import Frame, frames
+from gateway.graphql.ws_messages import Frame, frames
 
 MAX_FRAME = 262_144
 BAD_REQUEST = 4400

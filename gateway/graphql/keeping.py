@@ -10,8 +10,8 @@ from typing import Any, Protocol
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.graphql.params import first_message
-from gateway.refusal import HttpRefusal
+from gateway.graphql.request_params import first_message
+from gateway.http.errors import HttpRefusal
 
 TELLING = frozenset({b"authorization", b"accept", b"content-type"})
 """The request headers that an answer depends on."""

@@ -16,16 +16,16 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message
 
 from billing.logs import frames as where
-from gateway.graphql.caller import Authenticate, Caller
+from gateway.auth.caller import Authenticate, Caller
+from gateway.graphql.connection_limiter import Places
 from gateway.graphql.errors import request_error
-from gateway.graphql.farewell import Farewell
 from gateway.graphql.frame_adapter import FrameAdapter
-from gateway.graphql.frames import Complete, ConnectionInit, Ping, Subscribe
-from gateway.graphql.operations import Operations
-from gateway.graphql.params import Params
-from gateway.graphql.places import Places
-from gateway.graphql.stopping import stop
-from gateway.refusal import UNAUTHENTICATED, HttpRefusal
+from gateway.graphql.request_params import Params
+from gateway.graphql.runner import Operations
+from gateway.graphql.shutdown_notifier import Farewell
+from gateway.graphql.tasks import stop
+from gateway.graphql.ws_messages import Complete, ConnectionInit, Ping, Subscribe
+from gateway.http.errors import UNAUTHENTICATED, HttpRefusal
 
 log = structlog.get_logger()
 

@@ -4,8 +4,8 @@ from datetime import datetime
 
 import strawberry
 
-from billing.cache.memory import Source
-from schema.types.describing import graphql_enum, graphql_type
+from billing.cache.local_cache import Source
+from schema.decorators import graphql_enum, graphql_type
 
 graphql_enum(
     "FreshnessSource",

@@ -6,7 +6,7 @@ from typing import Self
 import strawberry
 
 import billing.money
-from schema.types.describing import graphql_type
+from schema.decorators import graphql_type
 
 
 @graphql_type

@@ -2,7 +2,7 @@
 
 import strawberry
 
-from schema.types.describing import graphql_interface
+from schema.decorators import graphql_interface
 
 
 @graphql_interface

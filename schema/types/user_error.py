@@ -5,7 +5,7 @@ from typing import Self
 import strawberry
 
 from billing.errors import ErrorCode, Refused, Unavailable
-from schema.types.describing import graphql_enum, graphql_type
+from schema.decorators import graphql_enum, graphql_type
 
 ARGUMENTS = frozenset({"input", "correction"})
 

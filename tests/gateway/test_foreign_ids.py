@@ -14,11 +14,11 @@ import pytest
 from billing.services import Services
 from billing.settings import Settings
 from gateway.app import create_app
-from schema.root import build_schema
-from schema.types.connections import cursor_of
-from tests.gateway.serving import serve
+from schema.build import build_schema
+from schema.connections import cursor_of
 from tests.resolvers.conftest import Desk
-from tests.support.shop import Shop
+from tests.support.gateway_server import serve
+from tests.support.stripe_catalog import Shop
 from tests.support.stripe_sandbox import StripeSandbox
 
 LOOKUPS = {
@@ -160,7 +160,7 @@ async def test_nobody_uses_stripe_up_by_inventing_ids(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each takes a look at Stripe, so looking in vain costs far more than finding, however many others ask."""
-    monkeypatch.setattr("gateway.graphql.admission.MAX_REFUNDS", 1)
+    monkeypatch.setattr("gateway.graphql.admission.admission.MAX_REFUNDS", 1)
     invented = ", ".join(f'"in_{number:024}"' for number in range(90))
 
     told = await scene.ask(scene.mine, f"{{ nodes(ids: [{invented}]) {{ id }} }}", token="mine")

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.gateway.serving import Edge
-from tests.gateway.small_schema import SECRET
+from tests.support.gateway_server import Edge
+from tests.support.small_schema import SECRET
 
 GRAPHQL = "application/graphql-response+json"
 JSON = "application/json"

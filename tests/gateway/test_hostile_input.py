@@ -11,11 +11,11 @@ import httpx
 import pytest
 from graphql import GraphQLError, get_introspection_query
 
-from gateway.graphql.documents import Documents, Invalid
-from gateway.graphql.limits import Limits
-from tests.gateway.hostile import bodies, documents
-from tests.gateway.serving import CORE
+from gateway.graphql.admission.documents import Documents, Invalid
+from gateway.graphql.admission.limits import Limits
 from tests.gateway.test_websocket import Peer, connected, subscribe
+from tests.support.gateway_server import CORE
+from tests.support.hostile_corpus import bodies, documents
 
 BLOCKED = 0.050
 # A busy machine slows everybody's work down; what blocks by itself does so each time.

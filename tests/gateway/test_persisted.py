@@ -8,8 +8,8 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from tests.gateway.serving import Edge, client_of, serve
 from tests.gateway.test_websocket import connected
+from tests.support.gateway_server import Edge, client_of, serve
 
 HELLO = "{ hello }"
 PANEL = "query Panel { leaf { name } }"

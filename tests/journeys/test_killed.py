@@ -8,11 +8,11 @@ import pytest
 
 from billing.services import Services
 from billing.settings import Settings
-from tests.support.asking import PERIOD, SYNC
-from tests.support.shop import Shop
+from tests.support.queries import PERIOD, SYNC
+from tests.support.stripe_catalog import Shop
 from tests.support.stripe_sandbox import StripeSandbox
 from tests.support.system import System, until
-from tests.support.usage_door import report
+from tests.support.usage_endpoint import report
 
 SLOW_SECONDS = 0.5
 

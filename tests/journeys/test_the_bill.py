@@ -9,9 +9,9 @@ import pytest
 
 from billing.services import Services
 from billing.usage import Period
-from demo import focus
+from demo import focus_sample
 from tests.support import sample
-from tests.support.asking import current_period, synced
+from tests.support.queries import current_period, synced
 from tests.support.stripe_sandbox import StripeSandbox
 from tests.support.system import System
 
@@ -43,12 +43,14 @@ async def test_each_draft_is_the_csv_to_the_cent(
     ids = await sample.put_into_stripe(services)
     now = datetime.now(UTC)
     lines = [
-        sample.usage_line(each, ids) for each in focus.deltas(Period.containing(now).start, now)
+        sample.usage_line(each, ids)
+        for each in focus_sample.deltas(Period.containing(now).start, now)
     ]
     twice = lines * 2
     random.Random(20260901).shuffle(twice)
     most = max(
-        ids, key=lambda account: sum(each.account == account for each in focus.deltas(now, now))
+        ids,
+        key=lambda account: sum(each.account == account for each in focus_sample.deltas(now, now)),
     )
     watched = ids[most]
 

@@ -5,8 +5,8 @@ from decimal import Decimal
 import pytest
 
 from billing.services import Services
-from tests.support.asking import PERIOD, SYNC, current_period, synced
-from tests.support.shop import Shop, delta
+from tests.support.queries import PERIOD, SYNC, current_period, synced
+from tests.support.stripe_catalog import Shop, delta
 from tests.support.stripe_sandbox import StripeSandbox
 from tests.support.system import System, until
 

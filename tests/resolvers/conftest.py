@@ -13,17 +13,17 @@ import strawberry
 from strawberry.types import ExecutionResult
 
 from billing.budget import Lane
-from billing.keys import SHARDS
-from billing.metering import record_usage
+from billing.ledger.keys import SHARDS
 from billing.services import Services
 from billing.usage import CustomerId, Period
+from billing.usage_ingestion import record_usage
 from resolvers.context import Context, Role, Viewer
-from schema.root import build_schema
+from schema.build import build_schema
 from tests.support.polling import until
-from tests.support.shop import Shop, delta
+from tests.support.stripe_catalog import Shop, delta
+from workers.flush.flush import flush
+from workers.flush.outcome import Ending
 from workers.main import flush_ports
-from workers.steps import Ending
-from workers.sync import flush
 
 SUPPORT = Viewer("agent@fly.example", Role.SUPPORT)
 METERING = Viewer("metering", Role.METERING)

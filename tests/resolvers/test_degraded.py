@@ -8,7 +8,7 @@ import pytest
 
 from billing.cache import CachePolicy, open_cache
 from billing.errors import Unavailable
-from gateway.authenticate import explain
+from gateway.auth.authenticate import explain
 from tests.resolvers.conftest import Desk, panel_of
 from tests.support.stripe_sandbox import StripeSandbox
 

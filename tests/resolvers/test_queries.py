@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from billing.budget import Lane
-from billing.inbox.effects import Notice
-from billing.inbox.events import EventStatus
+from billing.events.effects import Notice
+from billing.events.events import EventStatus
 from billing.ledger import NewAdjustment
 from billing.settings import Settings
 from billing.usage import CustomerId, Period

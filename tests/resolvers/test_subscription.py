@@ -6,12 +6,12 @@ from typing import Any
 
 from strawberry.types import ExecutionResult
 
-from billing.changes import Change, ChangeReason
-from billing.stripe_api import tally
+from billing.change_feed import Change, ChangeReason
+from billing.stripe import tally
 from billing.usage import CustomerId
 from tests.resolvers.conftest import SOMEBODY_ELSE, SUPPORT, Desk, panel_of
 from tests.support.stripe_sandbox import StripeSandbox
-from workers.sync import MAX_CRASHES
+from workers.flush.flush import MAX_CRASHES
 
 FOLLOW = """subscription ($id: ID!) { billingChanged(customerId: $id) {
   reason at customer { id name currentPeriod { total { amount } } } sync { id status } invoice { id } } }"""

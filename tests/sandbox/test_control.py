@@ -8,9 +8,9 @@ import httpx
 import pytest
 from stripe import StripeClient
 
-from sandbox.control import ACTS, World
+from sandbox.admin import ACTS, World
 from sandbox.errors import StripeError
-from sandbox.hostility import Settings
+from sandbox.faults import Settings
 from tests.support.stripe_sandbox import StripeSandbox
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sandbox.hostility import ON_REQUEST, ON_WEBHOOK
+from sandbox.faults import ON_REQUEST, ON_WEBHOOK
 from tests.support.stripe_sandbox import StripeSandbox
 
 

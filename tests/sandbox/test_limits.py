@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from sandbox.errors import StripeError
-from sandbox.hostility import Limiter, Settings
+from sandbox.faults import Limiter, Settings
 from tests.support.polling import until
 from tests.support.stripe_sandbox import StripeSandbox
 

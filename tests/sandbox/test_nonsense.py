@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from sandbox import sdk
 from sandbox.__main__ import create_app
 from sandbox.actions import Routes
-from sandbox.control import World
-from sandbox.forms import UNSIMULATED
-from sandbox.hostility import Settings
+from sandbox.admin import World
+from sandbox.faults import Settings
+from sandbox.params import UNSIMULATED
 
 TABLE = Routes().named
 odd = st.one_of(

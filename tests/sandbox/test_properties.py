@@ -9,9 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from sandbox.control import World
+from sandbox.admin import World
 from sandbox.errors import StripeError
-from sandbox.hostility import Settings
+from sandbox.faults import Settings
 
 ARROWS = {
     ("draft", "open"),

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import httpx
 
-from sandbox.control import World
-from sandbox.hostility import Settings
+from sandbox.admin import World
+from sandbox.faults import Settings
 from tests.support.stripe_sandbox import StripeSandbox, start_sandbox
 
 CALM = ("--no-limits", "--no-latency")

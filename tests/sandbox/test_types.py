@@ -12,7 +12,7 @@ import pytest
 from sandbox import sdk
 from sandbox.actions import Routes
 from sandbox.errors import StripeError
-from sandbox.forms import UNSIMULATED
+from sandbox.params import UNSIMULATED
 from sandbox.sdk import KINDS
 from tests.support.stripe_sandbox import StripeSandbox
 from tests.support.stripe_types import problems

@@ -7,8 +7,8 @@ from graphql import GraphQLError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.pages import Window
-from schema.types.connections import Connection, cursor_of, id_of, size_of, window_of
+from billing.pagination import Window
+from schema.connections import Connection, cursor_of, id_of, size_of, window_of
 
 
 @given(st.from_regex(r"[A-Za-z0-9_-]{1,200}", fullmatch=True))

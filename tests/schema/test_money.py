@@ -4,8 +4,8 @@ from decimal import Decimal
 
 import pytest
 
+from schema.scalars import write_decimal
 from schema.types.money import Money
-from schema.types.scalars import write_decimal
 
 
 @pytest.mark.parametrize(

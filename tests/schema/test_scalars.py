@@ -8,9 +8,9 @@ from graphql import GraphQLError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.reported import quantity
-from schema.types import inputs
-from schema.types.scalars import write_decimal, write_moment
+from billing.usage_validation import quantity
+from schema import inputs
+from schema.scalars import write_decimal, write_moment
 
 
 @given(

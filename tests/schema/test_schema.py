@@ -25,8 +25,8 @@ from graphql import (
 )
 
 from schema.__main__ import main
-from schema.manifest import panel_documents
-from schema.root import build_schema
+from schema.build import build_schema
+from schema.trusted_documents import panel_documents
 
 CONTRACT = Path(__file__).with_name("contract.graphql")
 GOES = re.compile(r"`\w+`.*[Gg]oes on \d{4}-\d\d-\d\d")

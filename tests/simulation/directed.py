@@ -20,7 +20,7 @@ from tests.simulation.run import Simulation, small
 from tests.simulation.stripe_model import HOUR_MS, Fault
 from tests.simulation.workers import Worker
 from tests.simulation.world import QUIET_MS, Mode, World
-from workers.steps import Ending
+from workers.flush.outcome import Ending
 
 OCTOBER, NOVEMBER = Period(2026, 10), Period(2026, 11)
 CUSTOMER = CUSTOMERS[0]

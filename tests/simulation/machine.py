@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from redis.asyncio import Redis
 
-from billing import keys
+from billing.ledger import keys
 from billing.ledger.server import _digest
 from billing.redis_reply import reply
 from tests.simulation.people import CUSTOMERS

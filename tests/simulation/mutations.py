@@ -20,13 +20,13 @@ from typing import Any
 
 import structlog
 
-from billing.draft import carry, flights, plan
 from billing.errors import KeyExpired, OutcomeUnknown
-from billing.ledger import Ledger, recording, server
+from billing.invoicing import carry_forward, diff, requests
+from billing.ledger import Ledger, server, usage
 from tests.simulation.machine import Machine
 from tests.simulation.run import MODES, Figures, Simulation, open_simulation
-from workers import close, sync
-from workers.run import Run
+from workers.flush import closing, flush
+from workers.flush.execution import Run
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def _every_id_is_new() -> Any:
         is_id = digest_size == ID_BYTES
         return blake2b(data + b"|%d" % next(salt) * is_id, digest_size=digest_size)
 
-    return instead_of(recording, "blake2b", salted)
+    return instead_of(usage, "blake2b", salted)
 
 
 def _random_keys() -> Any:
@@ -177,21 +177,21 @@ def _no_generation() -> Any:
 
 
 def _doubles_stay() -> Any:
-    difference = plan.difference
+    difference = diff.difference
 
     def lenient(lines: Any, standing: Any) -> Any:
         return difference(lines, list(dict(reversed(list(standing))).items()))
 
-    return instead_of(plan, "difference", lenient)
+    return instead_of(diff, "difference", lenient)
 
 
 def _room_for_all() -> Any:
-    wanted = plan.wanted
+    wanted = diff.wanted
 
     def roomy(snapshot: Any, prices: Any, *, room: int) -> Any:
-        return wanted(snapshot, prices, room=plan.MAX_LINES)
+        return wanted(snapshot, prices, room=diff.MAX_LINES)
 
-    return instead_of(plan, "wanted", roomy)
+    return instead_of(diff, "wanted", roomy)
 
 
 def _unnoticed_rewind() -> Any:
@@ -205,7 +205,7 @@ def _no_hold() -> Any:
     async def free(_: Run) -> bool:
         return False
 
-    return instead_of(sync, "is_held", free)
+    return instead_of(flush, "is_held", free)
 
 
 def _no_reminder() -> Any:
@@ -218,9 +218,9 @@ def _no_reminder() -> Any:
 def _no_quiet_time() -> Any:
     async def finalizes(a_run: Run, work: Any) -> None:
         seq = a_run.next_seq()
-        await a_run.prepare(flights.finalize(a_run.snapshot, work.lines, seq=seq))
+        await a_run.prepare(requests.finalize(a_run.snapshot, work.lines, seq=seq))
 
-    return instead_of(close, "_finalize", finalizes)
+    return instead_of(closing, "_finalize", finalizes)
 
 
 ID_BYTES = 12
@@ -271,7 +271,7 @@ MUTATIONS = (
     Mutation("an error that is replayed is final", _stored_errors_are_retried),
     Mutation(
         "nothing is added without having looked",
-        lambda: instead_of(sync, "_must_look", _lists_once),
+        lambda: instead_of(flush, "_must_look", _lists_once),
         (2, 3),
     ),
     Mutation("invoices are listed before one is made or a period ends", _no_listing, (2, 3)),
@@ -279,7 +279,7 @@ MUTATIONS = (
     Mutation("of a doubled line one goes", _doubles_stay, (6,)),
     Mutation(
         "a period is sealed by what its invoice says",
-        lambda: instead_of(carry, "residuals", lambda *_: {}),
+        lambda: instead_of(carry_forward, "residuals", lambda *_: {}),
         (1,),
     ),
     Mutation(

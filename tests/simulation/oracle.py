@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Any
 
-from billing.draft.snapshot import PeriodState
+from billing.invoicing.snapshot import PeriodState
 from billing.ledger import Adjustment, NewAdjustment
 from billing.usage import Period, UsageDelta
 from tests.simulation.stripe_model import HOUR_MS

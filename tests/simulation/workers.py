@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from billing.draft.snapshot import Op
 from billing.errors import KeyExpired, OutcomeUnknown, StripeBusy, StripeRejected
-from billing.stripe_api import Answer
+from billing.invoicing.snapshot import Op
+from billing.stripe import Answer
 from billing.usage import CustomerId, Period, Price
 from tests.simulation.stripe_model import Refusal, Reply, Request
-from workers.ports import FlushPolicy, FlushPorts
-from workers.steps import Ending
-from workers.sync import flush
+from workers.flush.flush import flush
+from workers.flush.outcome import Ending
+from workers.flush.policy import FlushPolicy, FlushPorts
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -127,7 +127,7 @@ class Silent:
 
 
 class GatedStripe:
-    """The door to the model: translates as `billing.stripe_api` does, and fails as the network does."""
+    """The door to the model: translates as `billing.stripe` does, and fails as the network does."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker

@@ -12,17 +12,16 @@ from random import Random
 
 from redis.asyncio import Redis
 
-from billing import keys
-from billing.draft.snapshot import Op, OpKind
-from billing.ledger import DeltaOutcome, Ledger, LedgerPolicy
+from billing.invoicing.snapshot import Op, OpKind
+from billing.ledger import DeltaOutcome, Ledger, LedgerPolicy, keys
 from billing.usage import CustomerId, Period, Price, UsageDelta
 from tests.simulation.machine import SHARDS, Machine
 from tests.simulation.oracle import Oracle
 from tests.simulation.people import CUSTOMERS, People
 from tests.simulation.stripe_model import DAY_MS, HOUR_MS, Fault, StripeModel
 from tests.simulation.workers import Worker
-from workers.close import close_ended
-from workers.steps import Ending
+from workers.flush.closing import close_ended
+from workers.flush.outcome import Ending
 
 START = datetime(2026, 10, 30, tzinfo=UTC)
 MINUTE_MS = 60_000

@@ -4,16 +4,16 @@ from decimal import Decimal
 from typing import Any
 
 from billing.budget import Lane
-from billing.draft.snapshot import Snapshot
+from billing.invoicing.snapshot import Snapshot
 from billing.ledger import NewAdjustment
 from billing.ledger.syncs import Sync
-from billing.metering import record_usage
 from billing.usage import CustomerId, Period
-from tests.support.hearing import World
-from tests.support.shop import delta
+from billing.usage_ingestion import record_usage
+from tests.support.stripe_catalog import delta
+from tests.support.webhook_server import World
+from workers.flush.flush import flush
+from workers.flush.outcome import Ending
 from workers.main import flush_ports
-from workers.steps import Ending
-from workers.sync import flush
 
 
 class Account:

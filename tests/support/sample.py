@@ -11,7 +11,7 @@ import orjson
 from billing.budget import Lane
 from billing.money import plain
 from billing.services import Services
-from demo import focus
+from demo import focus_sample
 
 
 async def put_into_stripe(services: Services) -> dict[str, str]:
@@ -19,7 +19,7 @@ async def put_into_stripe(services: Services) -> dict[str, str]:
     ids: dict[str, str] = {}
     few = asyncio.Semaphore(16)
 
-    async def customer(each: focus.SampleCustomer) -> None:
+    async def customer(each: focus_sample.SampleCustomer) -> None:
         params = {
             "name": each.name,
             "email": f"billing@{each.slug}.example",
@@ -30,7 +30,7 @@ async def put_into_stripe(services: Services) -> dict[str, str]:
         )
         ids[each.account] = answer.body["id"]
 
-    async def price(each: focus.SamplePrice) -> None:
+    async def price(each: focus_sample.SamplePrice) -> None:
         params = {
             "currency": "usd",
             "unit_amount_decimal": plain(each.unit_amount),
@@ -42,11 +42,13 @@ async def put_into_stripe(services: Services) -> dict[str, str]:
                 "/v1/prices", params, key=f"price {each.sku}", lane=Lane.CUSTOMER
             )
 
-    await asyncio.gather(*map(customer, focus.customers()), *map(price, focus.prices()))
+    await asyncio.gather(
+        *map(customer, focus_sample.customers()), *map(price, focus_sample.prices())
+    )
     return ids
 
 
-def usage_line(delta: focus.SampleDelta, ids: dict[str, str]) -> bytes:
+def usage_line(delta: focus_sample.SampleDelta, ids: dict[str, str]) -> bytes:
     """One line for ``POST /usage``."""
     return orjson.dumps(
         {
@@ -66,7 +68,7 @@ def expected_lines() -> dict[str, dict[str, int]]:
     """Cents by sub-account and SKU, straight from the CSV with Decimal; lines that come to no usage left out."""
     quantities: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
     dollars: dict[str, Decimal] = {}
-    with focus.SAMPLE.open(newline="", encoding="utf-8") as file:
+    with focus_sample.SAMPLE.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             quantities[row["SubAccountId"], row["SkuId"]] += Decimal(row["PricingQuantity"])
             listed = row["ListUnitPrice"]

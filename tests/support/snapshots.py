@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from billing.draft.seen import SeenInvoice
-from billing.draft.snapshot import PeriodState, PlannedLine, Snapshot, StripeLine
+from billing.invoicing.remote_invoice import SeenInvoice
+from billing.invoicing.snapshot import PeriodState, PlannedLine, Snapshot, StripeLine
 from billing.usage import REST, CustomerId, LineKey, Period, Price
 
 NOVEMBER = Period(2026, 11)

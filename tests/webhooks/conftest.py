@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from stripe import WebhookSignature
 
 from billing.cache import Cache, open_cache
-from billing.inbox import Inbox
+from billing.events import Inbox
 from billing.settings import Settings
 from webhooks.endpoint import PATH, webhook_route
 

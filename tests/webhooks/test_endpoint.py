@@ -19,13 +19,13 @@ from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 from starlette.applications import Starlette
 
-from billing.cache import open_cache, tags
-from billing.cache.tags import Entry
-from billing.inbox import Inbox
-from billing.inbox.effects import Notice
-from billing.inbox.events import EventStatus
-from billing.pages import Window
-from tests.support.hearing import hearing
+from billing.cache import entries, open_cache
+from billing.cache.entries import Entry
+from billing.events import Inbox
+from billing.events.effects import Notice
+from billing.events.events import EventStatus
+from billing.pagination import Window
+from tests.support.webhook_server import hearing
 from tests.webhooks.conftest import OLD_SECRET, SECRET, Door, door_with, invoice_event, signature
 from webhooks import endpoint
 from webhooks.endpoint import AT_ONCE, ENOUGH, MAX_BYTES, PATH, webhook_route
@@ -60,7 +60,7 @@ async def test_after_the_answer_nobody_reads_the_state_before_it(door: Door) -> 
     stripe = {"status": "open"}
 
     async def read() -> Any:
-        return (await door.cache.fetch(tags.invoice("in_1"), lambda: _answer(stripe))).value
+        return (await door.cache.fetch(entries.invoice("in_1"), lambda: _answer(stripe))).value
 
     assert await read() == {"status": "open"}
     stripe = {"status": "paid"}
@@ -84,14 +84,14 @@ def thin(kind: str, named: str) -> dict[str, Any]:
     }
 
 
-PAGE = tags.invoices("cus_1", Window(10), None)
+PAGE = entries.invoices("cus_1", Window(10), None)
 THEIRS = {
-    "invoice.updated": [PAGE, tags.invoice_heads("cus_1", Window(10)), tags.invoice("in_1")],
-    "credit_note.created": [PAGE, tags.invoice("in_1"), tags.lines("in_1", Window(10))],
+    "invoice.updated": [PAGE, entries.invoice_heads("cus_1", Window(10)), entries.invoice("in_1")],
+    "credit_note.created": [PAGE, entries.invoice("in_1"), entries.lines("in_1", Window(10))],
     "payment_method.detached": [
-        tags.payment_methods("cus_1", Window(10)),
-        tags.customer_with_card("cus_1"),
-        tags.customers_with_cards(Window(10), None),
+        entries.payment_methods("cus_1", Window(10)),
+        entries.customer_with_card("cus_1"),
+        entries.customers_with_cards(Window(10), None),
     ],
 }
 NAMED = {"invoice.updated": "in_1", "credit_note.created": "cn_1"}
@@ -108,7 +108,7 @@ async def test_what_names_no_customer_is_forgotten_wherever_it_is_shown(
             return shown
 
         for each in THEIRS[kind]:  # the page first, so that the invoice comes along with it
-            along = [tags.invoice("in_1")] if each is PAGE else []
+            along = [entries.invoice("in_1")] if each is PAGE else []
             await door.cache.fetch(each, load, keep=partial(_with, along))
         return [(await door.cache.fetch(each, load)).value for each in THEIRS[kind]]
 
@@ -135,9 +135,9 @@ async def test_a_page_that_was_being_read_is_not_kept_when_something_on_it_names
     async def anew() -> Any:
         return "new"
 
-    await door.cache.fetch(PAGE, load, keep=partial(_with, [tags.invoice("in_1")]))
+    await door.cache.fetch(PAGE, load, keep=partial(_with, [entries.invoice("in_1")]))
 
-    for each in (PAGE, tags.invoice("in_1")):
+    for each in (PAGE, entries.invoice("in_1")):
         assert (await door.cache.fetch(each, anew)).value == "new"
 
 

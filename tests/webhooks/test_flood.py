@@ -14,14 +14,14 @@ from pydantic import SecretStr
 from benchmarks.flood.sending import SECRET, SHARES, Stage, Target, deliver
 from benchmarks.flood.shop import People, open_shop
 from billing.budget import Lane
-from billing.cache import tags
-from billing.inbox.events import EventStatus
+from billing.cache import entries
+from billing.events.events import EventStatus
 from billing.services import Services, open_services
 from billing.settings import Settings
-from tests.support.hearing import hearing
 from tests.support.stripe_sandbox import StripeSandbox
 from tests.support.system import until
-from workers.inbox import process_inbox
+from tests.support.webhook_server import hearing
+from workers.process_events import process_inbox
 
 EVENTS = 300
 CUSTOMERS = 6
@@ -96,10 +96,10 @@ async def _panel(services: Services, customer: dict[str, Any], invoice: dict[str
         return await services.stripe.read(path, lane=Lane.CUSTOMER)
 
     of_customer = await services.cache.fetch(
-        tags.customer(customer["id"]), lambda: read(f"/v1/customers/{customer['id']}")
+        entries.customer(customer["id"]), lambda: read(f"/v1/customers/{customer['id']}")
     )
     of_invoice = await services.cache.fetch(
-        tags.invoice(invoice["id"]), lambda: read(f"/v1/invoices/{invoice['id']}")
+        entries.invoice(invoice["id"]), lambda: read(f"/v1/invoices/{invoice['id']}")
     )
     return of_customer.value["name"], of_invoice.value["total"]
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from billing.budget import Lane
-from billing.inbox.effects import EFFECTS
+from billing.events.effects import EFFECTS
 from billing.services import Services
 from billing.settings import Settings
 from tests.support.stripe_sandbox import StripeSandbox

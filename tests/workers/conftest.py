@@ -6,9 +6,9 @@ import pytest
 
 from billing.services import Services
 from tests.conftest import WEBHOOK_SECRET
-from tests.support.hearing import World, hearing
-from tests.support.shop import Shop
+from tests.support.stripe_catalog import Shop
 from tests.support.stripe_sandbox import StripeSandbox
+from tests.support.webhook_server import World, hearing
 
 
 @pytest.fixture

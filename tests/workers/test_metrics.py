@@ -15,13 +15,13 @@ from starlette.applications import Starlette
 from billing.budget import Budget, CallOutcome, Lane
 from billing.budget.call import Call
 from billing.budget.policy import BudgetPolicy
-from billing.keys import SHARDS
+from billing.ledger.keys import SHARDS
 from billing.services import Services
 from billing.settings import Settings, SettingsRefused
-from gateway.fleet import FRESH_SECONDS
+from gateway.shared_metrics import FRESH_SECONDS
 from gateway.telemetry import metrics_route
-from tests.support.hearing import World, due
 from tests.support.system import free_port
+from tests.support.webhook_server import World, due
 from workers.main import worker_settings
 
 

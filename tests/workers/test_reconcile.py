@@ -5,13 +5,13 @@ from itertools import count, islice
 import pytest
 from redis.asyncio import Redis
 
-from billing import keys
 from billing.errors import LedgerUnavailable
-from billing.metering import record_usage
+from billing.ledger import keys
 from billing.usage import CustomerId, Period
+from billing.usage_ingestion import record_usage
 from tests.support.account import Account
-from tests.support.hearing import World
-from tests.support.shop import delta
+from tests.support.stripe_catalog import delta
+from tests.support.webhook_server import World
 from workers.reconcile import HOUR_MS, reconcile
 
 NOW = 1_795_000_000_000

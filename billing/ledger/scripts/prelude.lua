@@ -1,6 +1,6 @@
 -- Shared by the ledger's scripts: each is this text followed by its own.
 -- KEYS[1] is a customer's hash, `{b17}:cus_x`, or a shard's due-set, `{b17}:due`; every other key is
--- made from it and shares its slot (billing/keys.py lists them all).
+-- made from it and shares its slot (billing/ledger/keys.py lists them all).
 -- ARGV[1] is the time in ms, empty for the server's own; ARGV[2] a nonce, new for every call.
 -- A script that fails after a write is not rolled back: everything is checked before the first one.
 local CUSTOMER = KEYS[1]

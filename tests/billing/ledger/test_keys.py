@@ -1,4 +1,4 @@
-"""The scripts spell their keys as ``billing.keys`` does, and keep a customer in one slot."""
+"""The scripts spell their keys as ``billing.ledger.keys`` does, and keep a customer in one slot."""
 
 import re
 from decimal import Decimal
@@ -6,9 +6,8 @@ from decimal import Decimal
 from redis.asyncio import Redis
 from redis.crc import key_slot
 
-from billing import keys
-from billing.draft.snapshot import Flight
-from billing.ledger import NewAdjustment
+from billing.invoicing.snapshot import Flight
+from billing.ledger import NewAdjustment, keys
 from billing.ledger.syncs import SyncFailure, SyncStatus
 from tests.support.ledger import CUSTOMER, NOVEMBER, PRICES, Clock, delta, open_ledger, outcomes
 

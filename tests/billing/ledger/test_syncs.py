@@ -5,9 +5,8 @@ from decimal import Decimal
 import pytest
 from redis.asyncio import Redis
 
-from billing import keys
-from billing.draft.snapshot import StripeLine
-from billing.ledger import Held, Ledger, LedgerPolicy
+from billing.invoicing.snapshot import StripeLine
+from billing.ledger import Held, Ledger, LedgerPolicy, keys
 from billing.ledger.syncs import Sync, SyncFailure, SyncOutcome, Syncs, SyncStatus
 from billing.usage import CustomerId, LineKey
 from tests.support.ledger import (

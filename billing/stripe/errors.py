@@ -1,0 +1,49 @@
+"""What a failed call to Stripe means, in our words: whether its key may be sent again, and whose limit it met."""
+
+import stripe
+
+from billing.budget import CallOutcome
+from billing.errors import BillingError, OutcomeUnknown, StripeBusy, StripeRejected
+from billing.stripe.transport import NOT_SENT
+
+REPLAYED = "idempotent-replayed"
+LIMITED_BY = "stripe-rate-limited-reason"
+
+
+def translated(error: stripe.StripeError) -> BillingError:
+    """What happened at Stripe.
+
+    The SDK fills ``code`` on two of its classes only, hence the body is read.
+    """
+    status, headers = error.http_status or 0, error.headers or {}
+    if error.code == NOT_SENT:
+        return StripeBusy("Stripe cannot be reached; nothing was sent.")
+    details = error.json_body.get("error") if isinstance(error.json_body, dict) else None
+    details = details if isinstance(details, dict) else {}
+    code = details.get("code") or details.get("type")
+    message = str(details.get("message") or f"Stripe answered {status}.")
+    replayed = headers.get(REPLAYED) == "true"
+    if not replayed and status in (409, 429):
+        return StripeBusy(f"Stripe is busy ({code}).", reason=headers.get(LIMITED_BY))
+    if not replayed and status // 100 != 4:  # noqa: PLR2004 anything but a 4xx
+        return OutcomeUnknown("Stripe gave no usable answer; the request may have been executed.")
+    return StripeRejected(
+        message,
+        status=status,
+        stripe_code=code,
+        request_id=headers.get("request-id"),
+        replayed=replayed,
+    )
+
+
+def outcome(failure: BillingError, *, sent: bool) -> CallOutcome:
+    """What the budget learns: whose limit was met, or that the endpoint fails."""
+    if isinstance(failure, StripeRejected):
+        return CallOutcome.OK  # an answer like any other: the endpoint works
+    if not (sent and isinstance(failure, StripeBusy)):
+        return CallOutcome.FAILED
+    scope = (failure.reason or "").partition("-")[0]
+    return {"global": CallOutcome.LIMITED_GLOBALLY, "endpoint": CallOutcome.LIMITED}.get(
+        scope,
+        CallOutcome.LOCKED,
+    )

@@ -1,0 +1,160 @@
+"""Who may ask for what: every field of the schema, once.
+
+`enforce` puts the table in front of the schema when it is built and refuses a field that it does not
+name, so a new field cannot be served before somebody has decided who may see it. Whether an object
+is the viewer's own is checked where it is loaded (`Viewer.may_see`).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from graphql import GraphQLField, GraphQLObjectType, GraphQLResolveInfo, GraphQLSchema
+
+from resolvers.context import Context, Role
+
+ANYBODY = frozenset(Role)
+PANEL = frozenset({Role.CUSTOMER, Role.SUPPORT})
+SUPPORT = frozenset({Role.SUPPORT})
+METERING = frozenset({Role.METERING})
+
+Roles = frozenset[Role]
+
+_TABLE: Mapping[str, Mapping[Roles, str]] = {
+    "Query": {
+        ANYBODY: "viewer",
+        PANEL: "node nodes customer invoice sync",
+        SUPPORT: "customers syncs webhookEvents holds stripeBudget auditLog",
+    },
+    "Mutation": {
+        PANEL: "syncBilling createPortalSession",
+        METERING: "recordUsage",
+        SUPPORT: "adjustUsage holdBilling releaseBilling finalizeInvoice previewSync retrySync repairDrift replayWebhookEvent "
+        "sweepWebhookEvents",
+    },
+    "Subscription": {PANEL: "billingChanged"},
+    "Viewer": {ANYBODY: "role", PANEL: "customers"},
+    "Customer": {
+        PANEL: "id organization name email currency delinquent creditBalance defaultPaymentMethod paymentMethods "
+        "invoices currentPeriod period spendHistory syncState freshness",
+        SUPPORT: "stripeDashboardUrl hold adjustments drift auditLog",
+    },
+    "BillingPeriod": {PANEL: "start end state invoice inStripe claimed pending total usage asOf"},
+    "UsageBreakdown": {
+        PANEL: "key description quantity unit amount",
+        SUPPORT: "stripeDashboardUrl",
+    },
+    "MonthlySpend": {PANEL: "month total invoices"},
+    "Invoice": {
+        PANEL: "id number status customer periodStart periodEnd createdAt finalizesAt dueAt subtotal tax total "
+        "amountDue amountPaid lines usagePeriod hostedInvoiceUrl invoicePdf freshness",
+        SUPPORT: "stripeDashboardUrl availableActions",
+    },
+    "InvoiceAction": {SUPPORT: "action blockedBy"},
+    "InvoiceLine": {
+        PANEL: "id description sku quantity unitAmount amount periodStart periodEnd",
+        SUPPORT: "stripeDashboardUrl",
+    },
+    "PaymentMethod": {
+        PANEL: "id type brand last4 expMonth expYear freshness",
+        SUPPORT: "stripeDashboardUrl",
+    },
+    "Sync": {
+        PANEL: "id customer status trigger requestedAt startedAt finishedAt deltas linesAdded linesUpdated "
+        "linesRemoved stripeCalls attempts nextAttemptAt invoice failure",
+        SUPPORT: "stripeDashboardUrl",
+    },
+    "SyncFailure": {PANEL: "code message requestId", SUPPORT: "stripeDashboardUrl"},
+    "SyncState": {PANEL: "status lastSyncedAt pendingDeltas oldestPendingAt nextSyncAt lastSync"},
+    "Money": {PANEL: "amount currency formatted"},
+    "Freshness": {PANEL: "source fetchedAt"},
+    "UserError": {ANYBODY: "code message path retryAfter"},
+    "PageInfo": {PANEL: "hasNextPage hasPreviousPage startCursor endCursor"},
+    "SyncBillingPayload": {PANEL: "sync coalesced errors"},
+    "CreatePortalSessionPayload": {PANEL: "url sync errors"},
+    "RecordUsagePayload": {METERING: "accepted duplicates rejected durability ledgerEpoch errors"},
+    "RejectedDelta": {METERING: "id error"},
+    "AdjustUsagePayload": {SUPPORT: "adjustment sync errors"},
+    "Adjustment": {SUPPORT: "id period sku quantity amount reason by at stripeDashboardUrl"},
+    "HoldBillingPayload": {SUPPORT: "hold errors"},
+    "BillingHold": {SUPPORT: "reason by since"},
+    "Hold": {SUPPORT: "customerId customer reason by since"},
+    "ReleaseBillingPayload": {SUPPORT: "customer errors"},
+    "FinalizeInvoicePayload": {SUPPORT: "invoice errors"},
+    "PreviewSyncPayload": {SUPPORT: "plan errors"},
+    "SyncPlan": {SUPPORT: "createsInvoice linesAdded linesUpdated linesRemoved total stripeCalls"},
+    "PlannedLine": {SUPPORT: "sku quantity amount wasQuantity stripeDashboardUrl"},
+    "RetrySyncPayload": {SUPPORT: "sync errors"},
+    "RepairDriftPayload": {SUPPORT: "sync errors"},
+    "DriftReport": {SUPPORT: "lines checkedAt conflictingDeltas"},
+    "DriftLine": {SUPPORT: "sku lineId kind expected found amount stripeDashboardUrl"},
+    "ReplayWebhookEventPayload": {SUPPORT: "event errors"},
+    "SweepWebhookEventsPayload": {SUPPORT: "errors"},
+    "WebhookEvent": {
+        SUPPORT: "id type status receivedAt processedAt attempts objectId customerId failure stripeDashboardUrl",
+    },
+    "StripeBudget": {SUPPORT: "lanes endpoints limitedUntil reads readAllowance"},
+    "BudgetLane": {SUPPORT: "lane waiting"},
+    "EndpointBudget": {SUPPORT: "endpoint perSecond available throttled"},
+    "AuditEntry": {SUPPORT: "at by action reason outcome changes detail"},
+    "AuditChange": {SUPPORT: "what before after"},
+    "BillingChange": {PANEL: "reason customer sync invoice at"},
+    **{
+        f"{node}{shape}": {roles: fields}
+        for shape, fields in (("Connection", "edges nodes pageInfo"), ("Edge", "cursor node"))
+        for roles, nodes in (
+            (PANEL, "Customer Invoice InvoiceLine PaymentMethod"),
+            (SUPPORT, "Sync WebhookEvent Hold Adjustment AuditEntry"),
+        )
+        for node in nodes.split()
+    },
+}
+
+AUTHORITY: Mapping[tuple[str, str], Roles] = {
+    (type_name, field): roles
+    for type_name, rules in _TABLE.items()
+    for roles, fields in rules.items()
+    for field in fields.split()
+}
+
+
+class Undecided(Exception):
+    """The schema and the table of authority do not name the same fields."""
+
+
+def enforce(schema: GraphQLSchema) -> None:
+    """Put the table in front of *schema*; Undecided when the two name different fields."""
+    served = {
+        (type_.name, name): field
+        for type_ in schema.type_map.values()
+        if isinstance(type_, GraphQLObjectType) and not type_.name.startswith("__")
+        for name, field in type_.fields.items()
+    }
+    if served.keys() != AUTHORITY.keys():
+        differing = sorted(".".join(key) for key in served.keys() ^ AUTHORITY.keys())
+        raise Undecided(f"resolvers/permissions.py and the schema differ on {', '.join(differing)}")
+    for key, roles in AUTHORITY.items():
+        if key[0] in _ROOTS or roles != _reaching(key[0]) or not roles >= PANEL:
+            _guard(served[key], roles)
+
+
+_ROOTS = frozenset({"Query", "Mutation", "Subscription"})
+
+
+def _reaching(type_name: str) -> Roles:
+    """The roles that get to see an object of this type at all."""
+    return frozenset().union(*_TABLE[type_name])
+
+
+def _guard(field: GraphQLField, roles: Roles) -> None:
+    if field.resolve is not None:
+        field.resolve = _guarded(field.resolve, roles)
+    if field.subscribe is not None:
+        field.subscribe = _guarded(field.subscribe, roles)
+
+
+def _guarded(resolve: Callable[..., Any], roles: Roles) -> Callable[..., Any]:
+    def authorised(source: Any, info: GraphQLResolveInfo[Context], **arguments: Any) -> Any:
+        info.context.viewer.must_be(*roles)
+        return resolve(source, info, **arguments)
+
+    return authorised

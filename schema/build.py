@@ -1,0 +1,78 @@
+"""The whole schema, put together: words, resolvers, authority."""
+
+from collections.abc import Iterable
+
+import strawberry
+from graphql import (
+    GraphQLArgument,
+    GraphQLDirective,
+    GraphQLInputField,
+    GraphQLInputObjectType,
+    GraphQLObjectType,
+    GraphQLSchema,
+    Undefined,
+    get_named_type,
+)
+from graphql.type.directives import GraphQLDisableErrorPropagationDirective
+from strawberry.schema.config import StrawberryConfig
+
+from resolvers.mutation import Mutation
+from resolvers.permissions import enforce
+from resolvers.query import Query
+from resolvers.subscription import Subscription
+from resolvers.types.adjustment import Adjustment
+from resolvers.types.invoice_line import InvoiceLine
+from resolvers.types.payment_method import PaymentMethod
+from resolvers.types.webhook_event import WebhookEvent
+from schema.fast_resolvers import call_directly
+from schema.scalars import SCALARS
+
+STANDS = GraphQLDirective(
+    name=GraphQLDisableErrorPropagationDirective.name,
+    locations=GraphQLDisableErrorPropagationDirective.locations,
+    description="What cannot be had is null where it stands, with its error, even where a value is promised; "
+    "everything else is there.",
+)
+
+
+def build_schema() -> strawberry.Schema:
+    """The schema as the gateway serves it; resolvers.permissions.Undecided when a field has no rule."""
+    schema = strawberry.Schema(
+        query=Query,
+        mutation=Mutation,
+        subscription=Subscription,
+        types=[Adjustment, InvoiceLine, PaymentMethod, WebhookEvent],
+        config=StrawberryConfig(scalar_map=SCALARS),
+    )
+    core: GraphQLSchema = schema._schema  # noqa: SLF001 Strawberry shows graphql-core's schema nowhere else
+    call_directly(schema)
+    enforce(core)
+    core.directives = (*core.directives, STANDS)
+    _tidy_arguments(core)
+    return schema
+
+
+def _tidy_arguments(schema: GraphQLSchema) -> None:
+    """Print `after: String` where Strawberry prints `after: String = null`, which means the same.
+
+    A mutation's `input` is described by its type.
+    """
+    for type_ in schema.type_map.values():
+        if isinstance(type_, GraphQLInputObjectType):
+            _drop_null_defaults(type_.fields.values())
+        elif isinstance(type_, GraphQLObjectType):
+            for field in type_.fields.values():
+                _drop_null_defaults(field.args.values())
+                _describe_inputs(field.args.values())
+
+
+def _drop_null_defaults(arguments: Iterable[GraphQLArgument | GraphQLInputField]) -> None:
+    for argument in arguments:
+        if argument.default_value is None:
+            argument.default_value = Undefined
+
+
+def _describe_inputs(arguments: Iterable[GraphQLArgument]) -> None:
+    for argument in arguments:
+        if argument.description is None:
+            argument.description = get_named_type(argument.type).description

