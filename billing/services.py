@@ -1,4 +1,4 @@
-"""The one place where objects meet: everything the web and the workers share, opened and closed together."""
+"""Composition root: the objects that the gateway and the workers share, opened and closed together."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,26 +14,26 @@ from billing.audit import AuditLog
 from billing.budget import Budget
 from billing.budget.policy import BudgetPolicy
 from billing.cache import Cache, CachePolicy, open_cache
-from billing.cache.invoice_line_index import LinePlaces
-from billing.change_feed import Changes, open_changes
+from billing.cache.invoice_line_index import InvoiceLineIndex
+from billing.change_feed import ChangeFeed, open_change_feed
 from billing.errors import LedgerUnavailable
 from billing.events import Inbox
-from billing.job_queue import Wakeups, open_wakeups
+from billing.job_queue import JobQueue, open_job_queue
 from billing.ledger import Ledger, LedgerPolicy
 from billing.ledger.syncs import Syncs
-from billing.redis_clients import server, servers
-from billing.settings import DAY, Environment, Settings, SettingsRefused
+from billing.redis_clients import client, client_or_cluster
+from billing.settings import DAY, Environment, Settings, StartupError
 from billing.stripe import StripeApi
-from billing.stripe.price_catalog import Catalogue
+from billing.stripe.price_catalog import PriceCatalog
 
 log = structlog.get_logger(__name__)
 
-ATTEMPTS = 5  # further ones of a command to the ledger, and of each to connect
+RETRIES = 5  # of a command to the ledger, and of each attempt to connect
 
 
 @dataclass(frozen=True)
 class Services:
-    """The doors of the core, made once per process and passed in."""
+    """The objects of `billing`, created once per process and passed in."""
 
     settings: Settings
     ledger: Ledger
@@ -43,32 +43,32 @@ class Services:
     budget: Budget
     stripe: StripeApi
     cache: Cache
-    changes: Changes
-    catalogue: Catalogue
-    line_places: LinePlaces
-    wakeups: Wakeups
+    change_feed: ChangeFeed
+    price_catalog: PriceCatalog
+    line_index: InvoiceLineIndex
+    job_queue: JobQueue
 
 
 @asynccontextmanager
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
-    """Everything, connected; SettingsRefused when the ledger cannot be trusted with money."""
+    """Connect everything; StartupError when the ledger is unreachable or not durable."""
     async with AsyncExitStack() as stack:
-        durable = _durable(settings.redis_url)
-        stack.push_async_callback(durable.aclose)
+        ledger_redis = _ledger_client(settings.redis_url)
+        stack.push_async_callback(ledger_redis.aclose)
         cache = await stack.enter_async_context(
-            open_cache(settings.cache, CachePolicy(fresh=settings.cache_fresh))
+            open_cache(settings.cache, CachePolicy(fresh_ttl=settings.cache_fresh))
         )
-        ledger = Ledger(durable, policy=_ledger_policy(settings))
-        await _trust(ledger, settings)
-        # Beside the queue: losing the budget costs a few refused calls, keeping it is not worth an fsync.
-        quick = await stack.enter_async_context(
-            server(settings.queue, Redis, socket_timeout=1, retry=Retry(NoBackoff(), 1)),
+        ledger = Ledger(ledger_redis, policy=_ledger_policy(settings))
+        await check_durability(ledger, settings)
+        # On the queue's server: losing the budget costs a few refused calls, so it needs no durability.
+        budget_redis = await stack.enter_async_context(
+            client(settings.queue, Redis, socket_timeout=1, retry=Retry(NoBackoff(), 1)),
         )
-        disposable = await stack.enter_async_context(
+        line_index_redis = await stack.enter_async_context(
             Redis.from_url(settings.cache, socket_timeout=1, socket_connect_timeout=1)
         )
-        budget = Budget(quick, BudgetPolicy.of(settings))
-        stack.push_async_callback(budget.settled)
+        budget = Budget(budget_redis, BudgetPolicy.from_settings(settings))
+        stack.push_async_callback(budget.drain)
         stripe = StripeApi(
             settings.stripe_api_key.get_secret_value(), settings.stripe_api_base, budget
         )
@@ -76,28 +76,28 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         yield Services(
             settings=settings,
             ledger=ledger,
-            syncs=Syncs(durable),
-            audit=AuditLog(durable),
-            inbox=Inbox(durable),
+            syncs=Syncs(ledger_redis),
+            audit=AuditLog(ledger_redis),
+            inbox=Inbox(ledger_redis),
             budget=budget,
             stripe=stripe,
             cache=cache,
-            changes=await stack.enter_async_context(open_changes(settings.cache, cache)),
-            catalogue=Catalogue(stripe, cache),
-            line_places=LinePlaces(disposable, settings.ledger_retention * DAY),
-            wakeups=await stack.enter_async_context(open_wakeups(settings.queue)),
+            change_feed=await stack.enter_async_context(open_change_feed(settings.cache, cache)),
+            price_catalog=PriceCatalog(stripe, cache),
+            line_index=InvoiceLineIndex(line_index_redis, settings.ledger_retention * DAY),
+            job_queue=await stack.enter_async_context(open_job_queue(settings.queue)),
         )
 
 
-def _durable(url: str) -> Redis | RedisCluster:
-    """The ledger's client: patient through a restart of its server, because every script may be repeated."""
-    return servers(
+def _ledger_client(url: str) -> Redis | RedisCluster:
+    """The ledger's client: retries through a server restart, which is safe because scripts are idempotent."""
+    return client_or_cluster(
         url,
         socket_timeout=10,
         socket_connect_timeout=3,
         socket_keepalive=True,
         health_check_interval=15,
-        retry=Retry(ExponentialBackoff(cap=1, base=0.05), ATTEMPTS),
+        retry=Retry(ExponentialBackoff(cap=1, base=0.05), RETRIES),
         retry_on_error=[
             OSError,
             redis_errors.ConnectionError,
@@ -120,15 +120,18 @@ def _ledger_policy(settings: Settings) -> LedgerPolicy:
     )
 
 
-async def _trust(ledger: Ledger, settings: Settings) -> None:
-    """Refuse a ledger that forgets unless the operator accepts it; in production the message names no way around it."""
+async def check_durability(ledger: Ledger, settings: Settings) -> None:
+    """Raise StartupError if the ledger is not durable, unless the operator accepts that.
+
+    In production the message does not mention the setting that accepts it.
+    """
     try:
         await ledger.open()
     except LedgerUnavailable as error:
-        raise refused(
+        raise startup_error(
             f"BILLING_REDIS_URL: {error.message} See that this server runs and the address is right."
         ) from None
-    health = await ledger.health()
+    health = await ledger.check_health()
     if health.ok or settings.accept_volatile_ledger:
         return
     problems = " ".join(health.problems)
@@ -137,11 +140,11 @@ async def _trust(ledger: Ledger, settings: Settings) -> None:
         if settings.environment is Environment.PRODUCTION
         else " (for a try: BILLING_ACCEPT_VOLATILE_LEDGER=true)"
     )
-    raise refused(f"the ledger at BILLING_REDIS_URL would forget usage. {problems}{hint}")
+    raise startup_error(f"the ledger at BILLING_REDIS_URL would forget usage. {problems}{hint}")
 
 
-def refused(why: str) -> SettingsRefused:
-    """Why this process does not start, for whoever reads its log and for whoever started it."""
-    # Logged here, because a server that runs us tells of an exit in its own way.
-    log.critical("start.refused", reason=why)
-    return SettingsRefused(f"Refusing to start: {why}")
+def startup_error(reason: str) -> StartupError:
+    """Log *reason* and return the error to raise."""
+    # Logged here because an ASGI server reports an exit in its own way.
+    log.critical("start.refused", reason=reason)
+    return StartupError(f"Refusing to start: {reason}")

@@ -1,7 +1,7 @@
-"""Settings from the environment: frozen, typed; a missing or empty secret is refused with its cure.
+"""Settings from the environment: frozen and typed; an error names the variable and the remedy.
 
-``BILLING_ENVIRONMENT=production`` asks for separate queue and cache servers; ``development`` (the
-default) lets one server stand for all three. Both ask for a durable ledger.
+``BILLING_ENVIRONMENT=production`` requires separate queue and cache servers; in ``development`` (the
+default) one server may be all three. Both require a durable ledger.
 """
 
 from enum import StrEnum
@@ -18,14 +18,14 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from billing.redis_clients import CLUSTER, ONE, SENTINEL, is_address
+from billing.redis_clients import CLUSTER_SCHEMES, SENTINEL_SCHEMES, SINGLE_SCHEMES, is_redis_url
 
 STRIPE_API_BASE = "https://api.stripe.com"
 MIN_SECRET = 16
 DAY = 86_400
-Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-CURES = {
+PositiveFloat: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+REMEDIES = {
     "BILLING_STRIPE_API_KEY": "copy a secret or restricted key from Stripe's Dashboard (Developers, API keys)",
     "BILLING_STRIPE_API_BASE": f"unset it for Stripe itself ({STRIPE_API_BASE}), or give the sandbox's address, such as http://127.0.0.1:12111",
     "BILLING_STRIPE_WEBHOOK_SECRETS": "give the endpoint's signing secret, which `python -m webhooks` prints",
@@ -43,21 +43,21 @@ CURES = {
 
 
 class Environment(StrEnum):
-    """How strict a start is."""
+    """The mode of operation; production has stricter requirements."""
 
     DEVELOPMENT = "development"
     PRODUCTION = "production"
 
 
-Kind = TypeVar("Kind", bound="StripeSettings")
+SettingsT = TypeVar("SettingsT", bound="StripeSettings")
 
 
-class SettingsRefused(SystemExit):
-    """The environment lacks something; the message names the variable and the cure."""
+class StartupError(SystemExit):
+    """The process cannot start; the message names the variable at fault and the remedy."""
 
 
 class StripeSettings(BaseSettings):
-    """What it takes to speak to Stripe; each field is the variable ``BILLING_<FIELD>`` in upper case."""
+    """Access to Stripe; each field is the variable ``BILLING_<FIELD>`` in upper case."""
 
     model_config = SettingsConfigDict(env_prefix="BILLING_", frozen=True, extra="ignore")
 
@@ -65,9 +65,9 @@ class StripeSettings(BaseSettings):
     stripe_api_base: str = STRIPE_API_BASE
 
     @model_validator(mode="after")
-    def _leads_to_stripe(self) -> Self:
-        _must_be_long("BILLING_STRIPE_API_KEY", self.stripe_api_key)
-        _must_be_web_address("BILLING_STRIPE_API_BASE", self.stripe_api_base)
+    def _check_stripe_address(self) -> Self:
+        _require_length("BILLING_STRIPE_API_KEY", self.stripe_api_key)
+        _require_web_address("BILLING_STRIPE_API_BASE", self.stripe_api_base)
         if self.livemode and self.stripe_api_base != STRIPE_API_BASE:
             raise ValueError(
                 "BILLING_STRIPE_API_BASE points away from Stripe while BILLING_STRIPE_API_KEY is a live "
@@ -77,12 +77,12 @@ class StripeSettings(BaseSettings):
 
     @property
     def livemode(self) -> bool:
-        """Whether the key is for real money; objects of the other mode are out of its reach."""
+        """True for a live key; it cannot reach objects of test mode."""
         return "_live_" in self.stripe_api_key.get_secret_value()
 
 
 class Settings(StripeSettings):
-    """Everything an operator can set."""
+    """All settings of the gateway and the workers."""
 
     environment: Environment = Environment.DEVELOPMENT
     stripe_webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode]
@@ -91,57 +91,57 @@ class Settings(StripeSettings):
     cache_url: str = ""
     jwt_secret: SecretStr | None = None
     jwks_url: str | None = None
-    # Usage is acknowledged once so many replicas of the ledger's server have it too; refused with a cluster.
+    # Replicas of the ledger's server that must have usage before it is acknowledged; 0 with a cluster.
     ledger_replicas: NonNegativeInt = 0
-    # Days for which the ledger keeps a month after its bill was final, and a line is found by its id;
-    # usage that comes as late as it may (and `REMEMBERED_MS` in workers/flush/state.py) needs a hundred.
+    # Days for which the ledger keeps a finalized month and a line is found by its id. Late usage (and
+    # `REMEMBERED_MS` in workers/flush/state.py) needs at least a hundred.
     ledger_retention: Annotated[int, Field(ge=100, le=3650)] = 100
-    # Serve although the ledger's server may forget, or will not say whether it does (CONFIG forbidden);
-    # `/readyz` then warns where it would refuse.
+    # Serve although the ledger's server is not durable, or its durability is unknown (CONFIG forbidden);
+    # `/readyz` then warns instead of failing.
     accept_volatile_ledger: bool = False
 
-    # The GraphQL edge. A JSON file, id (or SHA-256) to document: with it nothing else runs but for
-    # Support. Web origins whose pages may call from the browser, comma-separated.
+    # The GraphQL edge. A JSON file, id (or SHA-256) to document: with it only Support may run other
+    # documents. Web origins whose pages may call from the browser, comma-separated.
     trusted_documents: str = ""
     allowed_origins: str = ""
 
-    # Where a worker answers Prometheus (the gateway's figures are at /metrics); port 0 is nowhere.
+    # Address of a worker's Prometheus endpoint (the gateway has /metrics); port 0 disables it.
     host: str = "127.0.0.1"
     metrics_port: Annotated[int, Field(ge=0, lt=65_536)] = 0
 
-    # Metering: what is still accepted, in seconds before and after now; the ledger remembers no longer.
+    # Usage is accepted so many seconds before and after now; the ledger remembers ids no longer.
     usage_max_age: Annotated[int, Field(gt=0, le=38 * DAY)] = 35 * DAY
     usage_max_future: Annotated[int, Field(ge=0, le=4 * DAY)] = 300
 
-    # Flushing unasked (docs/scheduling.md weighs staleness against calls): how long recorded usage may
-    # wait before Stripe is told, in seconds; the money (minor units) that ends the wait earlier; the
-    # quiet time between two looks at one customer; and the share by which customers are spread.
-    flush_interval: Positive = 12 * 3600
+    # Automatic flushes (docs/scheduling.md weighs staleness against calls): seconds that recorded usage
+    # may wait; the amount (minor units) that ends the wait earlier; the minimum time between two
+    # flushes of one customer; and the share of jitter.
+    flush_interval: PositiveFloat = 12 * 3600
     flush_stake: NonNegativeInt = 2_000
-    flush_pause: NotNegative = 900
+    flush_pause: NonNegativeFloat = 900
     flush_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    # How long a worker that died keeps others from its customer, in seconds: well above Stripe's
-    # longest answer (20 s), because a slow worker is not a dead one.
-    flush_lease: Positive = 60
-    # Closing: how long after the period's end late usage still joins it, and how long nothing may
-    # have been in doubt before an invoice is finalized (three times Stripe's longest answer).
-    settle_window: NotNegative = 3600
-    quiet_time: NotNegative = 600
+    # Seconds until the lease of a dead worker expires: well above Stripe's longest response (20 s),
+    # because a slow worker is not a dead one.
+    flush_lease: PositiveFloat = 60
+    # Closing a period, in seconds: late usage still joins it during the settle window; nothing may have
+    # been in doubt for the quiet time (three times Stripe's longest response) before it is finalized.
+    settle_window: NonNegativeFloat = 3600
+    quiet_time: NonNegativeFloat = 600
 
     # Stripe's published rates per second (docs.stripe.com/rate-limits) and the share we use.
-    stripe_rate: Positive = 100
-    stripe_endpoint_rate: Positive = 25
-    stripe_search_rate: Positive = 20
+    stripe_rate: PositiveFloat = 100
+    stripe_endpoint_rate: PositiveFloat = 25
+    stripe_search_rate: PositiveFloat = 20
     stripe_share: Annotated[float, Field(gt=0, le=1)] = 0.8
-    # List calls at the same time (Stripe limits slow calls by concurrency, without naming a figure),
-    # reads in 30 days (500 for each payment you take, 10,000 at least: set it to yours), and the
-    # seconds that a call waits for room before it is told to come back.
+    # Concurrent list calls (Stripe limits slow calls by concurrency, without naming a figure), reads in
+    # 30 days (500 for each payment you take, 10,000 at least: set it to yours), and the seconds that a
+    # call waits for the budget before it fails.
     stripe_list_concurrency: PositiveInt = 8
     stripe_read_allowance: PositiveInt = 500_000
-    stripe_max_wait: NotNegative = 5
-    # Seconds after which a kept answer of Stripe's is read again though no webhook says that it changed.
-    # A panel that somebody follows costs three reads each time; twenty minutes at most, because three
-    # times as old it is shown once more, and what is an hour old only while Stripe is away.
+    stripe_max_wait: NonNegativeFloat = 5
+    # Seconds after which a cached object is read again although no webhook reported a change. A panel
+    # that is being followed costs three reads each time. At most twenty minutes, because a value three
+    # times as old is shown once more while it is refreshed; one an hour old only while Stripe is down.
     cache_fresh: Annotated[float, Field(gt=0, le=1200)] = 300
 
     @model_validator(mode="before")
@@ -154,26 +154,32 @@ class Settings(StripeSettings):
         return values
 
     @model_validator(mode="after")
-    def _complete(self) -> Self:
+    def _check_complete(self) -> Self:
         for secret in self.stripe_webhook_secrets:
-            _must_be_long("BILLING_STRIPE_WEBHOOK_SECRETS", secret)
+            _require_length("BILLING_STRIPE_WEBHOOK_SECRETS", secret)
         if self.jwt_secret is not None:
-            _must_be_long("BILLING_JWT_SECRET", self.jwt_secret)
+            _require_length("BILLING_JWT_SECRET", self.jwt_secret)
         if self.jwks_url:
-            _must_be_web_address("BILLING_JWKS_URL", self.jwks_url)
+            _require_web_address("BILLING_JWKS_URL", self.jwks_url)
         for name, url, kinds in (
-            ("BILLING_REDIS_URL", self.redis_url, ONE | SENTINEL | CLUSTER),
-            ("BILLING_QUEUE_URL", self.queue, ONE | SENTINEL),
-            ("BILLING_CACHE_URL", self.cache, ONE),
+            (
+                "BILLING_REDIS_URL",
+                self.redis_url,
+                SINGLE_SCHEMES | SENTINEL_SCHEMES | CLUSTER_SCHEMES,
+            ),
+            ("BILLING_QUEUE_URL", self.queue, SINGLE_SCHEMES | SENTINEL_SCHEMES),
+            ("BILLING_CACHE_URL", self.cache, SINGLE_SCHEMES),
         ):
-            if not is_address(url, kinds):
-                raise ValueError(_cured(name, "names no server that can be used for it"))
-        if self.ledger_replicas and is_address(self.redis_url, CLUSTER):
-            raise ValueError(_cured("BILLING_LEDGER_REPLICAS", "cannot be kept by a cluster"))
+            if not is_redis_url(url, kinds):
+                raise ValueError(_with_remedy(name, "names no server that can be used for it"))
+        if self.ledger_replicas and is_redis_url(self.redis_url, CLUSTER_SCHEMES):
+            raise ValueError(
+                _with_remedy("BILLING_LEDGER_REPLICAS", "are not supported with a cluster")
+            )
         if not self.stripe_webhook_secrets:
-            raise ValueError(_cured("BILLING_STRIPE_WEBHOOK_SECRETS", "names no secret"))
+            raise ValueError(_with_remedy("BILLING_STRIPE_WEBHOOK_SECRETS", "names no secret"))
         if not (self.jwt_secret or self.jwks_url):
-            raise ValueError(_cured("BILLING_JWT_SECRET", "is not set"))
+            raise ValueError(_with_remedy("BILLING_JWT_SECRET", "is not set"))
         if self.environment is Environment.PRODUCTION and not (self.queue_url and self.cache_url):
             raise ValueError(
                 "in production BILLING_QUEUE_URL and BILLING_CACHE_URL are servers of their own, "
@@ -183,51 +189,53 @@ class Settings(StripeSettings):
 
     @property
     def queue(self) -> str:
-        """Where arq's wake-ups live; the ledger's server outside production."""
+        """Address of arq's queue; outside production it defaults to the ledger's server."""
         return self.queue_url or self.redis_url
 
     @property
     def cache(self) -> str:
-        """Where the read cache lives; the ledger's server outside production."""
+        """Address of the read cache; outside production it defaults to the ledger's server."""
         return self.cache_url or self.redis_url
 
 
 def load_settings() -> Settings:
-    """Settings from the environment, or an exit with one sentence a person can act on."""
+    """Load the settings from the environment; StartupError when one is missing or invalid."""
     return _load(Settings)
 
 
 def load_stripe_settings() -> StripeSettings:
-    """As `load_settings`, for a command that speaks to Stripe and to nobody else."""
+    """As `load_settings`, for a command that needs Stripe alone."""
     return _load(StripeSettings)
 
 
-def _load(kind: type[Kind]) -> Kind:
+def _load(kind: type[SettingsT]) -> SettingsT:
     try:
         return kind()
     except ValidationError as error:
-        raise SettingsRefused("\n".join(_sentence(each) for each in error.errors())) from None
+        raise StartupError(
+            "\n".join(_error_message(problem) for problem in error.errors())
+        ) from None
 
 
-def _sentence(error: object) -> str:
+def _error_message(error: object) -> str:
     fields = dict(error)  # type: ignore[call-overload]
     if not fields["loc"]:
         return f"Refusing to start: {str(fields['msg']).removeprefix('Value error, ')}."
     variable = f"BILLING_{str(fields['loc'][0]).upper()}"
     if fields["type"] == "missing":
-        return f"Refusing to start: {_cured(variable, 'is not set')}."
-    cure = f"; {CURES[variable]}" if variable in CURES else ""
+        return f"Refusing to start: {_with_remedy(variable, 'is not set')}."
+    cure = f"; {REMEDIES[variable]}" if variable in REMEDIES else ""
     return f"Refusing to start: {variable} is invalid ({fields['msg']}){cure}."
 
 
-def _must_be_long(name: str, secret: SecretStr) -> None:
+def _require_length(name: str, secret: SecretStr) -> None:
     if len(secret.get_secret_value()) < MIN_SECRET:
-        raise ValueError(_cured(name, f"is empty or shorter than {MIN_SECRET} characters"))
+        raise ValueError(_with_remedy(name, f"is empty or shorter than {MIN_SECRET} characters"))
 
 
-def _must_be_web_address(name: str, text: str) -> None:
+def _require_web_address(name: str, text: str) -> None:
     if not _is_web_address(text):
-        raise ValueError(_cured(name, "is no http:// or https:// address"))
+        raise ValueError(_with_remedy(name, "is no http:// or https:// address"))
 
 
 def _is_web_address(text: str) -> bool:
@@ -238,5 +246,5 @@ def _is_web_address(text: str) -> bool:
         return False
 
 
-def _cured(variable: str, wrong: str) -> str:
-    return f"{variable} {wrong}; {CURES[variable]}"
+def _with_remedy(variable: str, wrong: str) -> str:
+    return f"{variable} {wrong}; {REMEDIES[variable]}"

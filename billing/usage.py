@@ -1,4 +1,4 @@
-"""The words of metering: a delta of usage, the price it is counted at, the period it falls in."""
+"""Value objects of metering: a usage delta, the price it is counted at, the period it falls in."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,11 +9,11 @@ CustomerId = NewType("CustomerId", str)
 """A Stripe customer id, ``cus_…``."""
 
 LineKey = NewType("LineKey", str)
-"""Names one line of a period's bill: ``sku``, ``sku~2026-10`` (usage of another period, billed here)
-or ``adj:<id>`` (a correction)."""
+"""Key of one line of a period's bill: ``sku``, ``sku~2026-10`` (late usage of another period) or
+``adj:<id>`` (an adjustment)."""
 
-REST = LineKey("rest")
-"""The line that stands for all lines for which an invoice has no room; no SKU may be called so."""
+REST_LINE = LineKey("rest")
+"""The line that sums up all lines beyond an invoice's limit; a reserved SKU name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class UsageDelta:
     """A signed change of usage, as a metering service reports it.
 
     *quantity* is in the unit that the SKU's price counts, at most 15 digits before the point and 12
-    after. *id* is the reporter's own: it is what makes a repeated report count once.
+    after. *id* is the reporter's idempotency key: a repeated report counts once.
     """
 
     id: str
@@ -59,13 +59,13 @@ class Period:
 
     @classmethod
     def containing(cls, moment: datetime) -> Self:
-        """The period in which *moment* (aware) falls."""
+        """The period that contains *moment* (aware)."""
         utc = moment.astimezone(UTC)
         return cls(utc.year, utc.month)
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The period that ``str(period)`` names; ValueError for anything else."""
+        """Parse the form of ``str(period)``; ValueError for anything else."""
         year, _, month = text.partition("-")
         if len(year) != 4 or len(month) != 2 or not 1 <= int(month) <= 12:  # noqa: PLR2004 the shape itself
             raise ValueError(f"{text!r} is no billing period; write it as YYYY-MM")
@@ -73,12 +73,12 @@ class Period:
 
     @property
     def start(self) -> datetime:
-        """The first moment."""
+        """The first moment of the period, inclusive."""
         return datetime(self.year, self.month, 1, tzinfo=UTC)
 
     @property
     def end(self) -> datetime:
-        """The first moment that is no longer inside."""
+        """The first moment after the period, exclusive."""
         return self.next().start
 
     def next(self) -> Self:
@@ -97,11 +97,11 @@ class Period:
         return f"{self.year:04}-{self.month:02}"
 
 
-def carried(sku: str, origin: Period) -> LineKey:
-    """The line for usage of *origin* that a later period bills."""
+def carried_line_key(sku: str, origin: Period) -> LineKey:
+    """Key of the line that bills late usage of *origin* in a later period."""
     return LineKey(f"{sku}~{origin}")
 
 
-def adjustment_line(adjustment_id: str) -> LineKey:
-    """The line of one correction."""
+def adjustment_line_key(adjustment_id: str) -> LineKey:
+    """Key of the line of one adjustment."""
     return LineKey(f"adj:{adjustment_id}")

@@ -1,7 +1,7 @@
-"""Where a delta comes in: check it, know its customer and its price, count it once, say what happened.
+"""Usage ingestion: validate each delta, look up its customer and price, record it once, report the result.
 
-Both public doors end here (``recordUsage`` and ``POST /usage``). Every delta is answered on its own:
-a bad one is refused with the reason and never fails its neighbours.
+Serves ``recordUsage`` and ``POST /usage``. Each delta has its own result: an invalid one is rejected with
+a reason and does not affect the others.
 """
 
 import asyncio
@@ -17,17 +17,17 @@ from billing.ledger import DeltaOutcome
 from billing.services import Services
 from billing.stripe.records import CustomerRecord
 from billing.usage import CustomerId, Price, UsageDelta
-from billing.usage_validation import Rejection, ReportedDelta, checked, invalid
+from billing.usage_validation import RawDelta, Rejection, invalid_field, validate
 
 MAX_BATCH = 10_000
 NOT_FOUND = 404
-# New customers are confirmed at Stripe so many at a time, and so long: the caller waits for the others.
-AT_ONCE, CONFIRM_SECONDS = 8, 10.0
+# New customers are looked up at Stripe; the caller waits at most so many seconds.
+MAX_CONCURRENT_LOOKUPS, LOOKUP_SECONDS = 8, 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class UsageReport:
-    """What became of a batch; everything accepted or duplicate is as durable as *durability* says."""
+    """Result of a batch; accepted and duplicate deltas are as durable as *durability* says."""
 
     accepted: int
     duplicates: int
@@ -36,29 +36,29 @@ class UsageReport:
     ledger_epoch: str
 
 
-async def record_usage(services: Services, reported: Sequence[ReportedDelta]) -> UsageReport:
-    """Count each of *reported* once; the answer comes after the ledger has made them durable."""
-    read = [checked(each) for each in reported]
-    deltas = [each for each in read if isinstance(each, UsageDelta)]
-    prices = await services.catalogue.by_sku({delta.sku for delta in deltas})
+async def record_usage(services: Services, raw_deltas: Sequence[RawDelta]) -> UsageReport:
+    """Record each delta once; returns after the ledger has made them durable."""
+    validated = [validate(raw) for raw in raw_deltas]
+    deltas = [delta for delta in validated if isinstance(delta, UsageDelta)]
+    prices = await services.price_catalog.by_sku({delta.sku for delta in deltas})
     priced = [delta for delta in deltas if delta.sku in prices]
-    unconfirmed = await _introduce(services, priced, prices)
+    unconfirmed = await _register_new_customers(services, priced, prices)
     sent = [delta for delta in priced if delta.customer not in unconfirmed]
     recorded = await services.ledger.record(sent, prices)
-    outcomes = [each.outcome for each in recorded]
-    await _announce(services, sent, outcomes)
+    outcomes = [result.outcome for result in recorded]
+    await _publish_changes(services, sent, outcomes)
 
-    rejected = [each for each in read if isinstance(each, Rejection)]
+    rejected = [rejection for rejection in validated if isinstance(rejection, Rejection)]
     rejected += [_unknown_sku(delta) for delta in deltas if delta.sku not in prices]
     rejected += [
-        _unconfirmed(delta, unconfirmed[delta.customer])
+        _unconfirmed_customer(delta, unconfirmed[delta.customer])
         for delta in priced
         if delta.customer in unconfirmed
     ]
     rejected += [
-        _REFUSALS[outcome](delta)
+        _REJECTIONS[outcome](delta)
         for delta, outcome in zip(sent, outcomes, strict=True)
-        if outcome in _REFUSALS
+        if outcome in _REJECTIONS
     ]
     durability, epoch = await services.ledger.durability()
     return UsageReport(
@@ -70,31 +70,31 @@ async def record_usage(services: Services, reported: Sequence[ReportedDelta]) ->
     )
 
 
-async def _introduce(
+async def _register_new_customers(
     services: Services,
     deltas: Iterable[UsageDelta],
     prices: Mapping[str, Price],
 ) -> dict[CustomerId, Unavailable | StripeRejected]:
-    """Tell the ledger of customers that it sees for the first time, once Stripe has confirmed them.
+    """Register customers that are new to the ledger and exist at Stripe.
 
-    Answers those that it could not confirm now, and why.
+    Returns the customers that could not be looked up now, with the error.
     """
     first = {delta.customer: delta for delta in reversed(list(deltas))}
-    known = await services.ledger.known(list(first))
-    places, ends = asyncio.Semaphore(AT_ONCE), _now() + CONFIRM_SECONDS
+    known = await services.ledger.registered_currencies(list(first))
+    slots, deadline = asyncio.Semaphore(MAX_CONCURRENT_LOOKUPS), _now() + LOOKUP_SECONDS
     failures: dict[CustomerId, Unavailable | StripeRejected] = {}
 
     async def confirm(customer: CustomerId, currency: str) -> None:
-        async with places:
+        async with slots:
             try:
-                if _now() > ends:
+                if _now() > deadline:
                     raise Overloaded("Too many customers are new at once.")
-                found = await _customer(services, customer)
+                found = await _fetch_customer(services, customer)
             except (Unavailable, StripeRejected) as error:
                 failures[customer] = error
                 return
         if found is not None and not found.deleted:
-            await services.ledger.register(customer, found.currency or currency)
+            await services.ledger.register_customer(customer, found.currency or currency)
 
     await asyncio.gather(
         *(
@@ -106,7 +106,7 @@ async def _introduce(
     return failures
 
 
-async def _customer(services: Services, customer: CustomerId) -> CustomerRecord | None:
+async def _fetch_customer(services: Services, customer: CustomerId) -> CustomerRecord | None:
     async def read() -> dict[str, Any] | None:
         path = f"/v1/customers/{customer}"
         try:
@@ -117,26 +117,28 @@ async def _customer(services: Services, customer: CustomerId) -> CustomerRecord 
             raise
 
     entry = entries.customer(customer)
-    cached = await services.cache.fetch(entry, read, shape=CustomerRecord.from_stripe)
+    cached = await services.cache.fetch(entry, read, decode=CustomerRecord.from_stripe)
     found: CustomerRecord | None = cached.value
     return found
 
 
-async def _announce(
+async def _publish_changes(
     services: Services,
     deltas: Sequence[UsageDelta],
     outcomes: Sequence[DeltaOutcome],
 ) -> None:
-    """Let the panels that show these customers know."""
-    counted = {
+    """Notify subscribers of the customers with accepted deltas."""
+    customers = {
         delta.customer
         for delta, outcome in zip(deltas, outcomes, strict=True)
         if outcome is DeltaOutcome.ACCEPTED
     }
-    await services.changes.publish(*(Change(each, ChangeReason.USAGE) for each in counted))
+    await services.change_feed.publish(
+        *(Change(customer, ChangeReason.USAGE) for customer in customers)
+    )
 
 
-def _unconfirmed(delta: UsageDelta, error: Unavailable | StripeRejected) -> Rejection:
+def _unconfirmed_customer(delta: UsageDelta, error: Unavailable | StripeRejected) -> Rejection:
     return Rejection(
         delta.id,
         error.code,
@@ -159,29 +161,29 @@ def _unknown_sku(delta: UsageDelta) -> Rejection:
     )
 
 
-_REFUSALS = {
+_REJECTIONS = {
     DeltaOutcome.CONFLICT: lambda delta: Rejection(
         delta.id,
         ErrorCode.IDEMPOTENCY_CONFLICT,
         "This id was counted before with other content; the first one stands. Send a change under a new id.",
         ("id",),
     ),
-    DeltaOutcome.TOO_OLD: lambda delta: invalid(
+    DeltaOutcome.TOO_OLD: lambda delta: invalid_field(
         delta.id,
         "occurredAt",
         "This happened longer ago than usage is accepted for; correct the bill with adjustUsage.",
     ),
-    DeltaOutcome.IN_FUTURE: lambda delta: invalid(
+    DeltaOutcome.IN_FUTURE: lambda delta: invalid_field(
         delta.id,
         "occurredAt",
         "This time is in the future; check the sender's clock.",
     ),
-    DeltaOutcome.OUT_OF_RANGE: lambda delta: invalid(
+    DeltaOutcome.OUT_OF_RANGE: lambda delta: invalid_field(
         delta.id,
         "quantity",
         "With this delta the line would exceed 15 digits before the point; check the quantity.",
     ),
-    DeltaOutcome.WRONG_CURRENCY: lambda delta: invalid(
+    DeltaOutcome.WRONG_CURRENCY: lambda delta: invalid_field(
         delta.id,
         "sku",
         "This SKU's price is in another currency than the customer's invoices; use a price in theirs.",

@@ -1,6 +1,6 @@
-"""`make up`: everything on one machine, with real usage as demo data.
+"""`make up`: the whole system on one machine, with real usage as demo data.
 
-``up`` starts the parts in order and stops them in reverse, ``processes`` keeps each on a leash,
-``home`` remembers secrets and ports between starts, ``focus`` reads the usage sample, ``load`` sends
-it in through the public doors, ``tokens`` writes the three kinds of token.
+``up`` starts the processes in order and stops them in reverse, ``processes`` supervises them through
+``child_process``, ``home`` stores secrets and ports between starts, ``focus_sample`` reads the usage
+sample, ``load`` sends it through the public API, ``tokens`` signs the three kinds of token.
 """

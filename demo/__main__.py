@@ -6,7 +6,7 @@ from demo.tokens import ROLES, token
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the command given on the command line."""
     parser = argparse.ArgumentParser(
         prog="demo", description="The gateway on one machine, with demo data."
     )
@@ -17,13 +17,13 @@ def main() -> None:
     for_token.add_argument(
         "--customer", default="", help="the customer's Stripe id (role customer)"
     )
-    asked = parser.parse_args()
-    if asked.command == "up":
-        from demo.up import up  # noqa: PLC0415 a token needs nothing of the gateway, and is there at once
+    args = parser.parse_args()
+    if args.command == "up":
+        from demo.up import up  # noqa: PLC0415 a token needs no import of the gateway
 
         up()
     else:
-        print(token(asked.role, [asked.customer] if asked.customer else []))
+        print(token(args.role, [args.customer] if args.customer else []))
 
 
 main()

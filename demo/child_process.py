@@ -1,7 +1,7 @@
 """Run a command that ends with its owner: ``python -m demo.child_process COMMAND…``.
 
-The owner holds the other end of this process's standard input. When the owner dies, however
-suddenly, the pipe closes and the command is asked to stop; a SIGTERM to the leash does the same.
+The owner holds the other end of this process's standard input. When the owner dies, even by SIGKILL,
+the pipe closes and the command is terminated; a SIGTERM to this process does the same.
 """
 
 import os
@@ -14,14 +14,14 @@ GRACE_SECONDS = 30
 
 
 def main(command: list[str]) -> int:
-    """Run *command* until it ends or the owner is gone; its exit code."""
+    """Run *command* until it ends or its owner has died; return its exit code."""
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 the demo's own commands
     signal.signal(signal.SIGTERM, lambda *_: child.terminate())
-    threading.Thread(target=_until_owner_dies, args=(child,), daemon=True).start()
+    threading.Thread(target=_stop_with_owner, args=(child,), daemon=True).start()
     return child.wait()
 
 
-def _until_owner_dies(child: "subprocess.Popen[bytes]") -> None:
+def _stop_with_owner(child: "subprocess.Popen[bytes]") -> None:
     # Unbuffered: a buffered reader that still waits when the process ends makes Python abort.
     while os.read(sys.stdin.fileno(), 1):
         pass
@@ -29,7 +29,7 @@ def _until_owner_dies(child: "subprocess.Popen[bytes]") -> None:
     try:
         child.wait(GRACE_SECONDS)
     except subprocess.TimeoutExpired:
-        child.kill()  # a worker whose ledger died with its owner would wait for it; nobody waits for the worker
+        child.kill()  # a worker whose ledger died with the owner would wait for the ledger
 
 
 if __name__ == "__main__":

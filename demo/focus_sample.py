@@ -1,8 +1,8 @@
-"""The usage sample as customers, prices and deltas; see ``data/README.md`` for what it is.
+"""The usage sample as customers, prices and deltas; ``data/README.md`` says what it contains.
 
 One customer per sub-account, one price per SKU (its first list price in the file: three SKUs of the
-sample have two), one delta per row. The sample's month is laid over the part of the open period that
-has already passed, so that no delta lies in the future.
+sample have two), one delta per row. The sample's month is scaled to the part of the open period that
+has passed, so that no delta lies in the future.
 """
 
 import csv
@@ -41,7 +41,7 @@ class SamplePrice:
 
 @dataclass(frozen=True, slots=True)
 class SampleDelta:
-    """A row of usage; *moment* lies in the period it was laid into."""
+    """A row of usage; *moment* lies in the open period."""
 
     number: int
     account: str
@@ -54,7 +54,7 @@ class SampleDelta:
 
 
 def customers() -> list[SampleCustomer]:
-    """Every sub-account once, in the file's order."""
+    """Return every sub-account once, in the file's order."""
     found: dict[str, SampleCustomer] = {}
     for row in _rows():
         account = row["SubAccountId"]
@@ -67,7 +67,7 @@ def customers() -> list[SampleCustomer]:
 
 
 def prices() -> list[SamplePrice]:
-    """Every SKU once, in the file's order; a row without a list price costs nothing."""
+    """Return every SKU once, in the file's order; without a list price its amount is 0."""
     found: dict[str, SamplePrice] = {}
     for row in _rows():
         sku = row["SkuId"]
@@ -79,7 +79,7 @@ def prices() -> list[SamplePrice]:
 
 
 def deltas(period_start: datetime, anchor: datetime) -> list[SampleDelta]:
-    """Every row, its place in the sample's month kept between *period_start* and *anchor*."""
+    """Return every row, its time scaled from the sample's month to *period_start* … *anchor*."""
     return [
         _delta(number, row, period_start, anchor) for number, row in enumerate(_rows(), start=1)
     ]

@@ -1,4 +1,4 @@
-"""What the demo remembers between starts: secrets, ports, and where its data lie (``.data/``)."""
+"""The demo's data folder (``.data/``), with the secrets and ports that it reuses at each start."""
 
 import errno
 import fcntl
@@ -13,67 +13,67 @@ from pathlib import Path
 from typing import Any
 
 HOME = Path(os.environ.get("BILLING_DATA_DIR", ".data")).resolve()
-REMEMBERED = HOME / "demo.json"
-LEAVING_SECONDS = 10  # the parts of a demo that was killed take one or two
+STATE_FILE = HOME / "demo.json"
+RELEASE_SECONDS = 10  # the processes of a killed demo take one or two to release their ports
 
 
-class DemoRefused(SystemExit):
-    """The demo cannot start; the message says what to do."""
+class DemoError(SystemExit):
+    """Ends the demo with a message that says what to do."""
 
 
 @contextmanager
-def only_one() -> Iterator[None]:
-    """Hold the data folder; a second demo on the same data is refused."""
+def single_instance() -> Iterator[None]:
+    """Lock the data folder; DemoError when another demo runs on it."""
     HOME.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (HOME / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise DemoRefused(f"Another `make up` is running on {HOME}; stop it first.") from None
+            raise DemoError(f"Another `make up` is running on {HOME}; stop it first.") from None
         yield
 
 
-def remembered(name: str, fresh: Any) -> Any:
-    """What an earlier start kept under *name*, or *fresh*, kept from now on."""
-    kept = json.loads(REMEMBERED.read_text()) if REMEMBERED.exists() else {}
-    if name not in kept:
-        kept[name] = fresh
-        keep = REMEMBERED.with_suffix(".new")
-        keep.touch(mode=0o600)
-        keep.write_text(json.dumps(kept, indent=2))
-        keep.replace(REMEMBERED)
-    return kept[name]
+def get_or_store(name: str, default: Any) -> Any:
+    """Return the value that an earlier start stored under *name*; store *default* if there is none."""
+    state = json.loads(STATE_FILE.read_text()) if STATE_FILE.exists() else {}
+    if name not in state:
+        state[name] = default
+        new = STATE_FILE.with_suffix(".new")
+        new.touch(mode=0o600)
+        new.write_text(json.dumps(state, indent=2))
+        new.replace(STATE_FILE)
+    return state[name]
 
 
 def secret(name: str, prefix: str = "") -> str:
-    """A secret of this demo's own, made at its first start."""
-    return str(remembered(name, prefix + secrets.token_hex(24)))
+    """Return a random secret, created at the first start."""
+    return str(get_or_store(name, prefix + secrets.token_hex(24)))
 
 
 def port(name: str) -> int:
-    """A free port, the same one at every start."""
-    number = int(remembered(f"{name}_port", free_port()))
-    if not becomes_free("127.0.0.1", number):
-        raise DemoRefused(
+    """Return a free port, the same one at every start."""
+    number = int(get_or_store(f"{name}_port", free_port()))
+    if not wait_until_free("127.0.0.1", number):
+        raise DemoError(
             f"Port {number}, which {name} used before, is taken by another program; "
-            f"stop that program, or remove {REMEMBERED} to start with new data addresses.",
+            f"stop that program, or remove {STATE_FILE} to start with new data addresses.",
         )
     return number
 
 
 def free_port() -> int:
-    """A port nobody listens on now."""
+    """Return a port on which nothing listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def becomes_free(host: str, number: int) -> bool:
-    """Whether a server can listen on *number*: now, or when the parts of a killed demo have gone.
+def wait_until_free(host: str, number: int) -> bool:
+    """Return True when a server can listen on *number*, at once or once a killed demo has released it.
 
     OSError or UnicodeError when none ever can, as on a *host* that is not this machine.
     """
-    deadline = time.monotonic() + (LEAVING_SECONDS if REMEMBERED.exists() else 0)
+    deadline = time.monotonic() + (RELEASE_SECONDS if STATE_FILE.exists() else 0)
     while not _is_free(host, number):
         if time.monotonic() > deadline:
             return False

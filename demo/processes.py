@@ -1,4 +1,4 @@
-"""The processes of the demo: started one after another, stopped in reverse, never left behind."""
+"""The demo's processes: started one after another, stopped in reverse order."""
 
 import subprocess
 import sys
@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-from demo.home import DemoRefused
+from demo.home import DemoError
 
 STOP_SECONDS = 60  # longer than a worker may need to finish the call it is in
 
 
 class Processes:
-    """A context that ends everything it started when it is left."""
+    """A context that stops every process it started at its end."""
 
     def __init__(self, logs: Path) -> None:
         self._logs = logs
@@ -47,22 +47,18 @@ class Processes:
         self._running.append((name, process))
 
     def wait_until(self, ready: Callable[[], bool], what: str, seconds: float = 60) -> None:
-        """Poll *ready*; a process that ends meanwhile, or the time running out, stops the demo."""
+        """Poll *ready*; DemoError when a process ends meanwhile or after *seconds*."""
         deadline = time.monotonic() + seconds
         while not ready():
-            self.all_alive()
+            self.check_alive()
             if time.monotonic() > deadline:
-                raise DemoRefused(
-                    f"{what} did not come up within {seconds:.0f} s; see {self._logs}."
-                )
+                raise DemoError(f"{what} did not come up within {seconds:.0f} s; see {self._logs}.")
             time.sleep(0.05)
 
-    def all_alive(self) -> None:
-        """Raise if one of them has ended."""
+    def check_alive(self) -> None:
+        """Raise DemoError if a process has ended."""
         for name, process in self._running:
             if process.poll() is not None:
                 log = self._logs / f"{name}.log"
                 tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-                raise DemoRefused(
-                    f"{name} ended with code {process.returncode}; {log} ends:\n{tail}"
-                )
+                raise DemoError(f"{name} ended with code {process.returncode}; {log} ends:\n{tail}")

@@ -1,4 +1,4 @@
-"""The demo's tokens, as the contract describes them; production gets its tokens from Fly's own issuer."""
+"""Tokens for the demo, signed with its own secret; in production Fly's issuer signs them."""
 
 import os
 import time
@@ -6,30 +6,30 @@ from collections.abc import Sequence
 
 import jwt
 
-from demo.home import REMEMBERED, DemoRefused, secret
+from demo.home import STATE_FILE, DemoError, secret
 
 LIFETIME = 7 * 86_400
 ROLES = ("customer", "support", "metering")
 
 
 def jwt_secret() -> str:
-    """The secret that signs: ``BILLING_JWT_SECRET``, or the one that this demo made for itself."""
-    given = os.environ.get("BILLING_JWT_SECRET")
-    if not given and not REMEMBERED.exists():
-        raise DemoRefused(
+    """Return the signing secret: ``BILLING_JWT_SECRET``, or the one that the demo created."""
+    configured = os.environ.get("BILLING_JWT_SECRET")
+    if not configured and not STATE_FILE.exists():
+        raise DemoError(
             "There is no secret to sign with: run `make up` once, or set BILLING_JWT_SECRET."
         )
-    return given or secret("jwt_secret")
+    return configured or secret("jwt_secret")
 
 
 def token(role: str, customers: Sequence[str] = ()) -> str:
-    """A bearer token for *role*, good for a week."""
+    """Return a bearer token for *role*, valid for a week."""
     if role not in ROLES:
-        raise DemoRefused(
+        raise DemoError(
             f"ROLE is one of {', '.join(ROLES)}; for example: make -s token ROLE=support"
         )
     if role == "customer" and not customers:
-        raise DemoRefused(
+        raise DemoError(
             "A customer's token names its customer: make -s token ROLE=customer CUSTOMER=cus_…"
         )
     claims: dict[str, object] = {

@@ -1,4 +1,4 @@
-"""Start everything in order, load the demo, say where things are, wait to be told to stop."""
+"""Start the processes in order, load the demo data, print the addresses, wait for the signal to stop."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ import httpx
 from billing.services import open_services
 from billing.settings import load_settings
 from demo import home
-from demo.load import Loaded, load
+from demo.load import LoadResult, load
 from demo.processes import Processes
 from demo.tokens import jwt_secret, token
 
@@ -25,8 +25,8 @@ HIGHEST_PORT = 65_535
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where things are served; None where the environment names a server that the demo does not run."""
+class Addresses:
+    """Where each process listens; None where the environment names a server that the demo does not run."""
 
     host: str
     port: int
@@ -43,16 +43,16 @@ def up() -> None:
     """Run until Ctrl-C or SIGTERM."""
     signal.signal(signal.SIGTERM, _interrupt)
     owner = os.getppid()
-    with home.only_one(), contextlib.suppress(KeyboardInterrupt):
-        place = _place()
-        os.environ.update(_environment(place))
+    with home.single_instance(), contextlib.suppress(KeyboardInterrupt):
+        addresses = _choose_addresses()
+        os.environ.update(_environment(addresses))
         load_settings()  # refuses here, with a sentence, before anything is started
         with Processes(home.HOME / "logs") as processes:
-            _start(processes, place)
-            loaded = asyncio.run(_load(place))
-            _say(place, loaded)
-            while not _left_by_make(owner):
-                processes.all_alive()
+            _start(processes, addresses)
+            loaded = asyncio.run(_load(addresses))
+            _print_summary(addresses, loaded)
+            while not _make_was_killed(owner):
+                processes.check_alive()
                 time.sleep(1)
     print("Stopped; the data stay in", home.HOME)
 
@@ -61,80 +61,80 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _left_by_make(owner: int) -> bool:
-    """Whether the `make` that started this was killed, which it could not pass on."""
+def _make_was_killed(owner: int) -> bool:
+    """Return True if the `make` that started this process was killed."""
     return "MAKELEVEL" in os.environ and os.getppid() != owner
 
 
-def _place() -> Place:
-    return Place(
-        *_address(),
+def _choose_addresses() -> Addresses:
+    return Addresses(
+        *_gateway_address(),
         valkey_port=None if os.environ.get("BILLING_REDIS_URL") else home.port("valkey"),
         sandbox_port=None if os.environ.get("BILLING_STRIPE_API_KEY") else home.port("sandbox"),
     )
 
 
-def _address() -> tuple[str, int]:
-    """Where the environment wants the gateway, once it is sure that it can be there."""
+def _gateway_address() -> tuple[str, int]:
+    """Return the gateway's host and port from the environment; DemoError when they cannot be used."""
     host = os.environ.get("BILLING_HOST") or "127.0.0.1"
     port = os.environ.get("BILLING_PORT") or "8000"
     if not PORT.fullmatch(port) or not 0 < int(port) <= HIGHEST_PORT:
-        raise home.DemoRefused(
-            f"BILLING_PORT is {port!r}, no port; give a number from 1024 to 65535, or unset it for 8000."
+        raise home.DemoError(
+            f"BILLING_PORT is {port!r}, not a port; give a number from 1024 to 65535, or unset it for 8000."
         )
     try:
-        free = home.becomes_free(host, int(port))
+        free = home.wait_until_free(host, int(port))
     except (OSError, UnicodeError) as error:
-        raise home.DemoRefused(
+        raise home.DemoError(
             f"Nothing can listen on port {port} of BILLING_HOST {host!r} ({error}); "
             "give an address of this machine and a port from 1024, or unset both for 127.0.0.1 and 8000."
         ) from None
     if not free:
-        raise home.DemoRefused(
+        raise home.DemoError(
             f"Port {port} is taken; choose another, for example: BILLING_PORT=8010 make up"
         )
     return host, int(port)
 
 
-def _environment(place: Place) -> dict[str, str]:
-    """The settings of all the parts; what the caller has set stands."""
-    made = {
+def _environment(addresses: Addresses) -> dict[str, str]:
+    """Return the settings of all processes that the environment does not set."""
+    defaults = {
         "BILLING_JWT_SECRET": jwt_secret(),
         "BILLING_STRIPE_WEBHOOK_SECRETS": home.secret("webhook_secret", "whsec_"),
         "BILLING_FLUSH_INTERVAL": "5",
     }
-    if place.valkey_port is not None:
-        made["BILLING_REDIS_URL"] = f"redis://127.0.0.1:{place.valkey_port}/0"
-    if place.sandbox_port is not None:
-        made["BILLING_STRIPE_API_KEY"] = home.secret("stripe_api_key", "sk_test_")
-        made["BILLING_STRIPE_API_BASE"] = f"http://127.0.0.1:{place.sandbox_port}"
-    return {name: value for name, value in made.items() if not os.environ.get(name)}
+    if addresses.valkey_port is not None:
+        defaults["BILLING_REDIS_URL"] = f"redis://127.0.0.1:{addresses.valkey_port}/0"
+    if addresses.sandbox_port is not None:
+        defaults["BILLING_STRIPE_API_KEY"] = home.secret("stripe_api_key", "sk_test_")
+        defaults["BILLING_STRIPE_API_BASE"] = f"http://127.0.0.1:{addresses.sandbox_port}"
+    return {name: value for name, value in defaults.items() if not os.environ.get(name)}
 
 
-def _start(processes: Processes, place: Place) -> None:
-    if place.valkey_port is not None:
+def _start(processes: Processes, addresses: Addresses) -> None:
+    if addresses.valkey_port is not None:
         folder = home.HOME / "valkey"
-        processes.start("valkey", "demo.valkey", str(place.valkey_port), str(folder))
-        processes.wait_until(lambda: _listens(place.valkey_port), "Valkey")
-    if place.sandbox_port is not None:
-        processes.start("sandbox", "sandbox", *_sandbox_arguments(place))
-        processes.wait_until(lambda: _listens(place.sandbox_port), "The Stripe sandbox")
+        processes.start("valkey", "demo.valkey", str(addresses.valkey_port), str(folder))
+        processes.wait_until(lambda: _listens(addresses.valkey_port), "Valkey")
+    if addresses.sandbox_port is not None:
+        processes.start("sandbox", "sandbox", *_sandbox_arguments(addresses))
+        processes.wait_until(lambda: _listens(addresses.sandbox_port), "The Stripe sandbox")
     processes.start("worker", "arq", "workers.main.WorkerSettings")
     processes.start(
         "gateway",
         *("uvicorn", "--factory", "gateway.app:create_app", "--no-access-log"),
         *("--timeout-graceful-shutdown", "30", "--ws-max-size", "262144"),
         *("--ws-per-message-deflate", "false"),
-        *("--host", place.host, "--port", str(place.port)),
+        *("--host", addresses.host, "--port", str(addresses.port)),
     )
-    processes.wait_until(lambda: _ready(place), "The gateway")
+    processes.wait_until(lambda: _gateway_ready(addresses), "The gateway")
 
 
-def _sandbox_arguments(place: Place) -> list[str]:
+def _sandbox_arguments(addresses: Addresses) -> list[str]:
     secret = os.environ["BILLING_STRIPE_WEBHOOK_SECRETS"].split(",")[0]
     return [
-        *("--port", str(place.sandbox_port), "--state", str(home.HOME / "sandbox.state")),
-        *("--webhook-url", f"{place.gateway}/webhooks/stripe", "--webhook-secret", secret),
+        *("--port", str(addresses.sandbox_port), "--state", str(home.HOME / "sandbox.state")),
+        *("--webhook-url", f"{addresses.gateway}/webhooks/stripe", "--webhook-secret", secret),
     ]
 
 
@@ -143,19 +143,19 @@ def _listens(port: int | None) -> bool:
         return probe.connect_ex(("127.0.0.1", port or 0)) == 0
 
 
-def _ready(place: Place) -> bool:
+def _gateway_ready(addresses: Addresses) -> bool:
     try:
-        return httpx.get(f"{place.gateway}/readyz", timeout=2).status_code == OK
+        return httpx.get(f"{addresses.gateway}/readyz", timeout=2).status_code == OK
     except httpx.HTTPError:
         return False
 
 
-async def _load(place: Place) -> Loaded:
+async def _load(addresses: Addresses) -> LoadResult:
     async with open_services(load_settings()) as services:
-        return await load(services, place.gateway)
+        return await load(services, addresses.gateway)
 
 
-def _say(place: Place, loaded: Loaded) -> None:
+def _print_summary(addresses: Addresses, loaded: LoadResult) -> None:
     customer = loaded.most_used
     stripe = os.environ.get("BILLING_STRIPE_API_BASE", "https://dashboard.stripe.com")
     query = f'{{customer(id:"{customer}"){{name currentPeriod{{start total{{formatted}} inStripe{{formatted}} pending{{formatted}} invoice{{id status}}}} freshness{{source}}}}}}'
@@ -164,8 +164,8 @@ def _say(place: Place, loaded: Loaded) -> None:
         f"""
 {len(loaded.customers)} customers, {loaded.deltas:,} usage deltas counted, a draft invoice for each customer.
 
-  Panel      {place.gateway}/
-  GraphiQL   {place.gateway}/graphiql
+  Panel      {addresses.gateway}/
+  GraphiQL   {addresses.gateway}/graphiql
   Stripe     {stripe}/
   Logs       {home.HOME / "logs"}
 
@@ -175,7 +175,7 @@ def _say(place: Place, loaded: Loaded) -> None:
 
 Paste the three lines above, then this one, to see a bill:
 
-  curl -s {place.gateway}/graphql -H "Authorization: Bearer $CUSTOMER" -H 'Content-Type: application/json' -d '{{"query":"{body}"}}'
+  curl -s {addresses.gateway}/graphql -H "Authorization: Bearer $CUSTOMER" -H 'Content-Type: application/json' -d '{{"query":"{body}"}}'
 
 Ctrl-C stops everything.""",
         flush=True,

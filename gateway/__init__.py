@@ -1,6 +1,6 @@
-"""The edge: HTTP, GraphQL over HTTP, WebSocket and SSE, metering's bulk door, tokens, health, telemetry.
+"""The HTTP server: GraphQL over HTTP, WebSocket and SSE, the bulk usage endpoint, health, metrics, pages.
 
-``app`` puts the routes together; ``auth`` identifies the caller; ``graphql`` is the view, usable with any
-Strawberry schema; ``usage_door`` takes NDJSON from metering; ``edge_store`` is what processes share
-(allowances and persisted documents, disposable); ``drain`` ends long streams when the process has to stop.
+``app`` builds the application; ``auth`` verifies tokens; ``graphql`` serves any Strawberry schema and
+knows nothing of billing; ``http`` has what all endpoints share; ``usage_endpoint`` takes NDJSON from
+metering; ``response_cache`` stores whole GraphQL responses.
 """

@@ -1,34 +1,35 @@
-"""``extensions.billing``: how an answer was made."""
+"""``extensions.billing``: calls to Stripe, cache hits and cache misses behind a GraphQL response."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from billing.stripe import tally
+from billing.stripe import count_calls
 from resolvers.context import Context
 
 
 @contextmanager
-def billing_report(context: Context) -> Iterator[Callable[[], dict[str, Any]]]:
-    """Count an operation's calls to Stripe; what is yielded tells of an answer, or of an event, at its end.
+def billing_extension(context: Context) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Count an operation's calls to Stripe.
 
-    What was loaded for it goes with it.
+    Yields a function that returns the extension for one response or subscription event. At the end
+    the dataloaders are dropped.
     """
-    with tally() as sent:
+    with count_calls() as sent:
 
-        def figures() -> dict[str, Any]:
-            cost = context.loaders.cost
-            calls = sent.calls - sum(each.calls for each in cost.hidden)
+        def extension() -> dict[str, Any]:
+            cost = context.loaders.stats
+            calls = sent.calls - sum(hidden.calls for hidden in cost.hidden_calls)
             sent.calls = 0
-            told = {
+            counts = {
                 "stripeCalls": calls,
                 "cacheHits": cost.cache_hits,
                 "cacheMisses": cost.cache_misses,
                 "stale": cost.stale,
             }
-            return {"billing": told}
+            return {"billing": counts}
 
         try:
-            yield figures
+            yield extension
         finally:
-            context.loaders.forget()
+            context.loaders.clear()

@@ -1,4 +1,4 @@
-"""``/healthz``: this process is alive. ``/readyz``: it can serve, or why it cannot, and what to look at."""
+"""``/healthz``: the process is alive. ``/readyz``: it can serve requests, with reasons and warnings."""
 
 import asyncio
 import contextlib
@@ -8,58 +8,60 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from billing.cache.redis_backend import CacheGone
+from billing.cache.redis_backend import CacheUnavailable
 from billing.errors import BillingError
 from billing.services import Services
 
-PATIENCE = 2.0
-SHARED = (
+TIMEOUT_SECONDS = 2.0
+SHARED_SERVER_WARNING = (
     "Ledger and cache are the same server: a full cache would stop usage from being recorded. Point "
     "BILLING_CACHE_URL at a server of its own."
 )
 
 
-def health_routes(ending: asyncio.Event) -> list[Route]:
-    """Both routes, for an application that keeps its open Services in ``state.services``."""
+def health_routes(shutting_down: asyncio.Event) -> list[Route]:
+    """Return both routes, for an application whose Services are in ``state.services``."""
 
     async def alive(_: Request) -> Response:
-        return _answer(200, alive=True)
+        return _json_response(200, alive=True)
 
     async def ready(request: Request) -> Response:
-        reasons, warnings = await _findings(request, ending)
-        return _answer(
+        reasons, warnings = await _check_readiness(request, shutting_down)
+        return _json_response(
             503 if reasons else 200, ready=not reasons, reasons=reasons, warnings=warnings
         )
 
     return [Route("/healthz", alive), Route("/readyz", ready)]
 
 
-async def _findings(request: Request, ending: asyncio.Event) -> tuple[list[str], list[str]]:
-    """Why this process cannot serve, and what somebody should look at though it can."""
+async def _check_readiness(
+    request: Request, shutting_down: asyncio.Event
+) -> tuple[list[str], list[str]]:
+    """Return the reasons why this process cannot serve, and warnings that do not stop it."""
     services: Services = request.app.state.services
-    if ending.is_set():
+    if shutting_down.is_set():
         return ["The process is shutting down."], []
     try:
-        async with asyncio.timeout(PATIENCE):
-            health = await services.ledger.health()
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            health = await services.ledger.check_health()
             await services.budget.state()
     except (TimeoutError, BillingError) as error:
         return [f"The ledger or Stripe's budget does not answer ({type(error).__name__})."], []
     tolerated = services.settings.accept_volatile_ledger and health.epoch
-    warnings = [*health.warnings, *(await _shared(services, health.server))]
+    warnings = [*health.warnings, *(await _shared_server_warning(services, health.server))]
     if tolerated:
         return [], [*health.problems, *warnings]
     return list(health.problems), warnings
 
 
-async def _shared(services: Services, ledger: str) -> list[str]:
-    """The cache has a server of its own, or the ledger, which evicts nothing, fills up with it."""
-    with contextlib.suppress(CacheGone, TimeoutError):
-        async with asyncio.timeout(PATIENCE):
+async def _shared_server_warning(services: Services, ledger: str) -> list[str]:
+    """Warn when the cache shares the ledger's server, which evicts nothing and would fill up."""
+    with contextlib.suppress(CacheUnavailable, TimeoutError):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             if await services.cache.is_on(ledger):
-                return [SHARED]
+                return [SHARED_SERVER_WARNING]
     return []
 
 
-def _answer(status: int, **told: object) -> Response:
-    return Response(orjson.dumps(told), status, {"Cache-Control": "no-store"}, "application/json")
+def _json_response(status: int, **fields: object) -> Response:
+    return Response(orjson.dumps(fields), status, {"Cache-Control": "no-store"}, "application/json")

@@ -1,109 +1,123 @@
-"""Figures that all processes share, for Prometheus: how old unsynced usage is, and what Stripe's limits leave."""
+"""Prometheus metrics that all processes share, read from Redis: the backlog and Stripe's budget."""
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from billing.budget.state import BudgetState
 from billing.errors import Unavailable
-from billing.ledger.queries import Waits
+from billing.ledger.queries import Backlog
 from billing.services import Services
 
-PATIENCE = 2.0  # seconds; Prometheus asks again
-FRESH_SECONDS = 1.0
-AWAY = (TimeoutError, Unavailable)
+TIMEOUT_SECONDS = 2.0  # Prometheus tries again
+MAX_AGE_SECONDS = 1.0
 
 
-class FleetFigures:
-    """The figures as text, at most a second old: anybody may ask, and ledger and budget are asked once."""
+class SharedMetrics:
+    """Renders the metrics; concurrent and frequent scrapes share one read of ledger and budget."""
 
     def __init__(self) -> None:
-        self._asking = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._text = b""
         self._stale_at = 0.0
 
-    async def told(self, services: Services) -> bytes:
-        """What is known; those figures whose server does not answer are missing, which is worth an alert."""
-        async with self._asking:
+    async def render(self, services: Services) -> bytes:
+        """Return the metrics as text, at most a second old.
+
+        Metrics whose server does not respond are missing, which is worth an alert.
+        """
+        async with self._lock:
             if time.monotonic() >= self._stale_at:
-                self._text = await _figures(services)
-                self._stale_at = time.monotonic() + FRESH_SECONDS
+                registry = CollectorRegistry()
+                registry.register(_Families(await _read(services)))
+                self._text = generate_latest(registry)
+                self._stale_at = time.monotonic() + MAX_AGE_SECONDS
         return self._text
 
 
-async def _figures(services: Services) -> bytes:
-    registry = CollectorRegistry()
-    waits, state = await asyncio.gather(
-        asyncio.wait_for(services.ledger.waits(), PATIENCE),
-        asyncio.wait_for(services.budget.state(), PATIENCE),
+class _Families(Collector):
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = list(families)
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+async def _read(services: Services) -> list[Metric]:
+    backlogs, budget = await asyncio.gather(
+        asyncio.wait_for(services.ledger.backlogs(), TIMEOUT_SECONDS),
+        asyncio.wait_for(services.budget.state(), TIMEOUT_SECONDS),
         return_exceptions=True,
     )
-    for found in (waits, state):
-        if isinstance(found, BaseException) and not isinstance(found, AWAY):
-            raise found
-    if not isinstance(waits, BaseException):
-        _tell_waits(waits, registry)
-    if not isinstance(state, BaseException):
-        _tell_budget(state, registry)
-    return generate_latest(registry)
+    for result in (backlogs, budget):
+        if isinstance(result, BaseException) and not isinstance(result, TimeoutError | Unavailable):
+            raise result
+    families: list[Metric] = []
+    if not isinstance(backlogs, BaseException):
+        families += _backlog_metrics(backlogs)
+    if not isinstance(budget, BaseException):
+        families += _budget_metrics(budget)
+    return families
 
 
-def _tell_waits(waits: list[Waits], registry: CollectorRegistry) -> None:
-    Gauge(
-        "billing_unsynced_oldest_seconds",
-        "Age of the oldest usage that Stripe has not been told of, of customers who are not held.",
-        registry=registry,
-    ).set(_longest(each.untold for each in waits))
-    Gauge(
-        "billing_parked",
-        "Periods that Stripe refused for good; a person or a webhook wakes them.",
-        registry=registry,
-    ).set(sum(each.parked for each in waits))
-    Gauge(
-        "billing_held",
-        "Customers whose billing Support, or a void, has stopped.",
-        registry=registry,
-    ).set(sum(each.held for each in waits))
-    Gauge(
-        "billing_held_oldest_seconds",
-        "How long the oldest of these holds has stood.",
-        registry=registry,
-    ).set(_longest(each.held_for for each in waits))
-    late = Gauge(
-        "billing_due_late_seconds",
-        "How long a worker has been due to look at somebody: first, or in its turn.",
-        ["line"],
-        registry=registry,
+def _backlog_metrics(backlogs: list[Backlog]) -> Iterator[Metric]:
+    late = {
+        "priority": _longest_seconds(shard.priority_ms for shard in backlogs),
+        "routine": _longest_seconds(shard.due_ms for shard in backlogs),
+    }
+    late |= {"first": late["priority"], "in_turn": late["routine"]}  # the labels' former values
+    yield _gauge(
+        "unsynced_oldest_seconds",
+        "Age of the oldest usage not yet sent to Stripe, customers on hold excluded.",
+        _longest_seconds(shard.unsynced_ms for shard in backlogs),
     )
-    late.labels("first").set(_longest(each.first for each in waits))
-    late.labels("in_turn").set(_longest(each.due for each in waits))
-
-
-def _longest(waited: Iterator[int | None]) -> float:
-    return max(0, *(each or 0 for each in waited)) / 1000
-
-
-def _tell_budget(state: BudgetState, registry: CollectorRegistry) -> None:
-    def told(name: str, help_: str, label: str, values: Mapping[str, float]) -> None:
-        gauge = Gauge(f"billing_stripe_{name}", help_, [label], registry=registry)
-        for each, value in values.items():
-            gauge.labels(each).set(value)
-
-    told("waiting", "Calls that wait for room.", "lane", dict(state.lanes))
-    ends = state.endpoints
-    rates = {each.endpoint: each.per_second for each in ends}
-    told("rate", "Calls per second allowed for now.", "endpoint", rates)
-    refused = {each.endpoint: each.throttled for each in ends}
-    told("refused", "Refusals by Stripe's limiter so far.", "endpoint", refused)
-    limited = Gauge(
-        "billing_stripe_limited_until_seconds",
-        "Unix time until which a limiter's refusal or a breaker stands; 0 for none.",
-        registry=registry,
+    yield _gauge(
+        "parked",
+        "Periods that Stripe rejected for good; a person or a webhook resumes them.",
+        sum(shard.parked for shard in backlogs),
     )
-    limited.set(state.limited_until.timestamp() if state.limited_until else 0)
-    reads = Gauge("billing_stripe_reads", "Reads in 30 days.", registry=registry)
-    reads.set(state.reads)
-    allowed = Gauge("billing_stripe_read_allowance", "Reads allowed in 30 days.", registry=registry)
-    allowed.set(state.read_allowance)
+    yield _gauge(
+        "held",
+        "Customers whose billing is on hold, by Support or by a void.",
+        sum(shard.on_hold for shard in backlogs),
+    )
+    yield _gauge(
+        "held_oldest_seconds",
+        "Age of the oldest of these holds.",
+        _longest_seconds(shard.on_hold_ms for shard in backlogs),
+    )
+    yield _gauge("due_late_seconds", "Longest wait of due work for a worker.", late, "line")
+
+
+def _longest_seconds(waits_ms: Iterable[int | None]) -> float:
+    return max(0, *(wait or 0 for wait in waits_ms)) / 1000
+
+
+def _budget_metrics(budget: BudgetState) -> Iterator[Metric]:
+    endpoints = budget.endpoints
+    rates = {endpoint.endpoint: endpoint.per_second for endpoint in endpoints}
+    throttled = {endpoint.endpoint: endpoint.throttled for endpoint in endpoints}
+    limited_until = budget.limited_until.timestamp() if budget.limited_until else 0
+    yield _gauge("stripe_waiting", "Calls that wait for the budget.", dict(budget.lanes), "lane")
+    yield _gauge("stripe_rate", "Calls per second allowed now.", rates, "endpoint")
+    yield _gauge("stripe_refused", "429s of Stripe's limiter so far.", throttled, "endpoint")
+    yield _gauge(
+        "stripe_limited_until_seconds",
+        "Unix time at which a pause after a 429, or an open breaker, ends; 0 for none.",
+        limited_until,
+    )
+    yield _gauge("stripe_reads", "Reads in 30 days.", budget.reads_used)
+    yield _gauge("stripe_read_allowance", "Reads allowed in 30 days.", budget.read_allowance)
+
+
+def _gauge(
+    name: str, description: str, values: float | Mapping[str, float], label: str = ""
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"billing_{name}", description, labels=[label] if label else [])
+    for label_value, value in values.items() if isinstance(values, Mapping) else [("", values)]:
+        family.add_metric([label_value] if label else [], value)
+    return family

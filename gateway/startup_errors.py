@@ -1,26 +1,26 @@
-"""A start that is refused ends in its sentence: Starlette hands every reason on as a traceback."""
+"""Startup errors end in one logged sentence; Starlette would print a traceback for each."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from billing.settings import SettingsRefused
+from billing.settings import StartupError
 
-FAILED = "lifespan.startup.failed"
+STARTUP_FAILED = "lifespan.startup.failed"
 
 
-async def live(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Open *app* and close it; of a refusal, which has been logged, only that it failed is told."""
+async def lifespan(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run *app*'s lifespan; a StartupError, which has been logged, is reported without its traceback."""
     failed: list[Message] = []
 
-    async def tell(message: Message) -> None:
-        if message["type"] == FAILED:
+    async def forward(message: Message) -> None:
+        if message["type"] == STARTUP_FAILED:
             failed.append(message)
         else:
             await send(message)
 
     try:
-        await app(scope, receive, tell)
-    except SettingsRefused:
-        await send({"type": FAILED})
+        await app(scope, receive, forward)
+    except StartupError:
+        await send({"type": STARTUP_FAILED})
     except BaseException:
         for message in failed:
             await send(message)

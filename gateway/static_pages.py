@@ -1,7 +1,7 @@
-"""The pages served from here: the example panel at ``/`` (development) and Support's desk at ``/graphiql``.
+"""Static pages: the example panel at ``/`` (development) and the support console at ``/graphiql``.
 
-Everything comes from this host and no page may load or send anything elsewhere: the policy is strict
-enough that a script injected into an invoice's description would not run.
+All files come from this host. The content security policy forbids loading from and sending to other
+hosts; a script injected into an invoice's description would not run.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 HERE = Path(__file__).parent
-DESK = HERE / "support_console"
+SUPPORT_CONSOLE = HERE / "support_console"
 GRAPHIQL = HERE / "static" / "graphiql"
 PANEL = HERE.parent / "examples" / "panel"
 
@@ -29,55 +29,60 @@ HEADERS = {
 }
 
 
-def web_pages(*, panel: bool) -> list[BaseRoute]:
-    """Routes for whatever pages this installation has, the example *panel* among them or not."""
+def page_routes(*, panel: bool) -> list[BaseRoute]:
+    """Return the routes of the installed pages, with or without the example *panel*."""
     routes: list[BaseRoute] = []
     if panel and PANEL.is_dir():
-        routes += [_page("/", PANEL / "index.html"), Mount("/panel", _Files(directory=PANEL))]
+        routes += [
+            _page_route("/", PANEL / "index.html"),
+            Mount("/panel", _StaticFiles(directory=PANEL)),
+        ]
     return [
         *routes,
-        _page("/graphiql", DESK / "index.html" if (GRAPHIQL / ".ready").exists() else None),
-        _page("/graphiql/desk.js", DESK / "desk.js"),
-        _page("/graphiql/desk.css", DESK / "desk.css"),
-        Route("/graphiql/operations.json", _operations),
-        Mount("/graphiql/assets", _Files(directory=GRAPHIQL, check_dir=False)),
+        _page_route(
+            "/graphiql", SUPPORT_CONSOLE / "index.html" if (GRAPHIQL / ".ready").exists() else None
+        ),
+        _page_route("/graphiql/console.js", SUPPORT_CONSOLE / "console.js"),
+        _page_route("/graphiql/console.css", SUPPORT_CONSOLE / "console.css"),
+        Route("/graphiql/operations.json", _operations_json),
+        Mount("/graphiql/assets", _StaticFiles(directory=GRAPHIQL, check_dir=False)),
     ]
 
 
-def operations() -> Iterator[dict[str, Any]]:
-    """Support's ready-made operations, in order: the commented text, and its variables by name.
+def support_operations() -> Iterator[dict[str, Any]]:
+    """Yield the support console's ready-made operations, in order: commented text, variables by name.
 
-    They stand at their defaults, so that each runs as it is opened; ``$customer`` is left out, because
-    the desk's bar fills it in.
+    Variables have their defaults, so that each operation runs as it is opened; ``$customer`` is left
+    out, because the console's customer bar fills it in.
     """
-    for file in sorted((DESK / "operations").glob("*.graphql")):
+    for file in sorted((SUPPORT_CONSOLE / "operations").glob("*.graphql")):
         text = file.read_text(encoding="utf-8")
         operation = parse(text).definitions[0]
         assert isinstance(operation, OperationDefinitionNode)  # noqa: S101 our own files
         variables = {
-            each.variable.name.value: value_from_ast_untyped(each.default_value)
-            for each in operation.variable_definitions or ()
-            if each.default_value is not None
+            variable.variable.name.value: value_from_ast_untyped(variable.default_value)
+            for variable in operation.variable_definitions or ()
+            if variable.default_value is not None
         }
         yield {"name": file.stem, "query": text, "variables": variables}
 
 
-def _page(path: str, file: Path | None) -> Route:
+def _page_route(path: str, file: Path | None) -> Route:
     async def page(_: Request) -> Response:
         if file is None:
-            sentence = "GraphiQL's files are not here yet: run `make up`, or `python ide/build.py gateway/static/graphiql`."
-            return Response(sentence, 503, media_type="text/plain")
+            message = "GraphiQL's files are not here yet: run `make up`, or `python ide/build.py gateway/static/graphiql`."
+            return Response(message, 503, media_type="text/plain")
         return FileResponse(file, headers=HEADERS)
 
     return Route(path, page)
 
 
-async def _operations(_: Request) -> Response:
-    return JSONResponse(list(operations()), headers=HEADERS)
+async def _operations_json(_: Request) -> Response:
+    return JSONResponse(list(support_operations()), headers=HEADERS)
 
 
-class _Files(StaticFiles):
-    """Static files under the same policy as the pages."""
+class _StaticFiles(StaticFiles):
+    """Static files with the same response headers as the pages."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)

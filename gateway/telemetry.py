@@ -1,4 +1,4 @@
-"""Around every request: an id that answer and log share, figures for Prometheus, and the last net."""
+"""Middleware around every request: request id, Prometheus metrics, and the catch-all error handler."""
 
 import re
 import secrets
@@ -15,17 +15,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
 from billing.logs import frames
-from gateway.http.errors import HttpRefusal
-from gateway.shared_metrics import FleetFigures
-from gateway.startup_errors import live
+from gateway.http.errors import HttpError
+from gateway.shared_metrics import SharedMetrics
+from gateway.startup_errors import lifespan
 
 log = structlog.get_logger()
 
 REQUESTS = Counter("billing_http_requests", "Requests answered.", ["route", "method", "status"])
-SECONDS = Histogram("billing_http_seconds", "Time to an answer, streams to their end.", ["route"])
-SOCKETS = Gauge("billing_websockets", "WebSockets open now.")
+DURATION = Histogram("billing_http_seconds", "Time to an answer, streams to their end.", ["route"])
+WEBSOCKETS = Gauge("billing_websockets", "WebSockets open now.")
 
-# Labels are chosen from these: a path is anybody's to invent.
+# The label values: a client can send any path, which must not become a label.
 ROUTES = ("/graphql", "/usage", "/webhooks/stripe", "/graphiql", "/healthz", "/readyz", "/metrics")
 METHODS = ("GET", "POST")
 REQUEST_ID = re.compile(rb"[\w.-]{1,64}")
@@ -34,38 +34,36 @@ _requests = count(1)
 
 
 class Telemetry:
-    """Wraps *app*; outermost, so that whatever goes wrong inside is answered as JSON and logged."""
+    """ASGI middleware around *app*; the outermost, so that every exception is logged and answered in JSON."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one connection through."""
+        """Handle one connection."""
         if scope["type"] == "lifespan":
-            await live(self._app, scope, receive, send)
+            await lifespan(self._app, scope, receive, send)
             return
         request_id = _request_id(scope)
-        bind_contextvars(
-            request_id=request_id
-        )  # each connection is a task, hence a context, of its own
+        bind_contextvars(request_id=request_id)  # each connection has a task and context of its own
         if scope["type"] == "http":
-            await self._observed(scope, receive, _Answer(send, request_id))
+            await self._observe(scope, receive, _ResponseObserver(send, request_id))
         else:
-            with SOCKETS.track_inprogress():
+            with WEBSOCKETS.track_inprogress():
                 await self._app(scope, receive, send)
 
-    async def _observed(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+    async def _observe(self, scope: Scope, receive: Receive, answer: "_ResponseObserver") -> None:
         began = time.perf_counter()
         try:
             await self._app(scope, receive, answer)
         except ClientDisconnect:
             pass
-        except Exception as fault:  # noqa: BLE001 the last net
-            log.error("http.fault", fault=type(fault).__name__, at=frames(fault))  # noqa: TRY400 its text stays here
+        except Exception as error:  # noqa: BLE001 the catch-all handler
+            log.error("http.fault", fault=type(error).__name__, at=frames(error))  # noqa: TRY400 its text may be secret
             if answer.status is None:
-                await _failure(answer.request_id)(scope, receive, answer)
-        seconds, requests = _figures(
-            next((each for each in ROUTES if scope["path"].startswith(each)), "/"),
+                await _internal_error(answer.request_id)(scope, receive, answer)
+        seconds, requests = _metrics_for(
+            next((route for route in ROUTES if scope["path"].startswith(route)), "/"),
             scope["method"] if scope["method"] in METHODS else "other",
             answer.status,
         )
@@ -74,13 +72,13 @@ class Telemetry:
 
 
 @cache
-def _figures(route: str, method: str, status: int | None) -> tuple[Histogram, Counter]:
-    """Where an answer is counted; finding it by its labels costs more than counting."""
-    return SECONDS.labels(route), REQUESTS.labels(route, method, status)
+def _metrics_for(route: str, method: str, status: int | None) -> tuple[Histogram, Counter]:
+    """Return the two metrics of a response; looking them up by label costs more than counting."""
+    return DURATION.labels(route), REQUESTS.labels(route, method, status)
 
 
-class _Answer:
-    """A `send` that names the request in the answer and remembers its status."""
+class _ResponseObserver:
+    """A `send` that adds the request id to the response's headers and records its status."""
 
     def __init__(self, send: Send, request_id: str) -> None:
         self._send = send
@@ -98,24 +96,24 @@ class _Answer:
 
 
 def metrics_route() -> Route:
-    """``GET /metrics``: this process's figures, and those that all processes share."""
-    fleet = FleetFigures()
+    """``GET /metrics``: this process's metrics, and those that all processes share."""
+    shared = SharedMetrics()
 
     async def metrics(request: Request) -> Response:
-        shared = await fleet.told(request.app.state.services)
-        return Response(generate_latest() + shared, media_type=CONTENT_TYPE_LATEST)
+        text = generate_latest() + await shared.render(request.app.state.services)
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     return Route("/metrics", metrics)
 
 
 def _request_id(scope: Scope) -> str:
-    """The caller's own id for the request, if it is one, so that both sides' logs meet."""
+    """Return the client's own request id if it is well-formed, so that both logs share it; or a new one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
             return str(value.decode())
     return f"{_process}{next(_requests):x}"  # a random id would cost a system call each
 
 
-def _failure(request_id: str) -> Response:
+def _internal_error(request_id: str) -> Response:
     message = f"Something went wrong on our side; quote {request_id} when you ask about it."
-    return HttpRefusal(500, "INTERNAL_SERVER_ERROR", message).response()
+    return HttpError(500, "INTERNAL_SERVER_ERROR", message).response()

@@ -1,8 +1,7 @@
-"""How a field is answered, in three beats: authorise, load, shape.
+"""Resolvers: each one authorises, loads and shapes the answer; other logic belongs in ``billing``.
 
-``query``, ``mutation`` and ``subscription`` are what can be asked, done and followed. ``nouns`` are the object
-types, one a file; ``acts`` are the mutations, one a file; ``loading`` reads what both show, each thing once.
-``authority`` is the one table of who may ask for what; ``context`` carries who asks and what answers;
-``finding`` and ``searching`` get to a thing from its id or a few words. What takes more than three beats
-belongs in ``billing``.
+``query``, ``mutation`` and ``subscription`` are the roots of the schema. ``types`` has the object types and
+``mutations`` the mutations, one file each; both read through ``dataloaders``. ``permissions`` is the table of the
+roles that may use each field, and ``context`` carries the viewer and the services of one operation.
+``node_lookup`` finds an object by its id, ``customer_search`` a customer by its name.
 """

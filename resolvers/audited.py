@@ -1,4 +1,4 @@
-"""An act of Support's: it stands in the audit log before it is done, and whoever watches hears of it."""
+"""Audited actions: every action of Support is logged before it runs and completed in the log afterwards."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from billing.audit import Intent
+from billing.audit import ActionIntent
 from billing.change_feed import Change, ChangeReason
 from billing.errors import Refused
 from billing.usage import CustomerId
@@ -16,24 +16,24 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass
-class Noted:
-    """An act that stands in the log; say what stands *after*, and which *sync* it caused.
+class AuditRecord:
+    """The log entry of a running action: the caller sets *after*, and *sync* if the action caused one.
 
-    *done* says that it was done before, under the same key: nothing is to be done again. *before* is what
-    stood when it was begun for the first time.
+    *already_done* is true if an earlier call with the same key finished; the action must not run again.
+    *before* is the state at the first call with this key.
     """
 
-    done: bool
+    already_done: bool
     before: Mapping[str, str | None]
     after: dict[str, str | None] = field(default_factory=dict)
     sync: str | None = None
 
 
 @dataclass(frozen=True)
-class Act:
-    """Something that Support does to a customer: *action* is the mutation's name, *reason* theirs.
+class AuditedAction:
+    """An action of Support on *customer*; *action* is the name of the mutation.
 
-    *customer* is None for what concerns nobody in particular; for *key* and *about* see `Intent`.
+    *customer* is None for an action that concerns no single customer. `Intent` documents *key* and *about*.
     """
 
     context: Context
@@ -44,24 +44,31 @@ class Act:
     about: str = ""
 
     @asynccontextmanager
-    async def noted(self, before: Mapping[str, str | None]) -> AsyncIterator[Noted]:
-        """The act is the block: it stands in the log before, how it ended after, and watchers hear of it.
+    async def run(self, before: Mapping[str, str | None]) -> AsyncIterator[AuditRecord]:
+        """Log the state *before*, run the block, log its outcome and publish the change to subscribers.
 
-        Whatever is neither done nor refused ends UNKNOWN: another try under the same key finishes it.
+        A Refused from the block is logged as REFUSED. Any other error leaves the outcome UNKNOWN; a retry
+        with the same key completes the entry.
         """
-        services, by = self.context.services, self.context.viewer.subject
-        intent = Intent(
-            self.customer, by, self.action, self.reason, before, key=self.key, about=self.about
+        services, by = self.context.uncached_services(), self.context.viewer.subject
+        intent = ActionIntent(
+            self.customer,
+            by,
+            self.action,
+            self.reason,
+            before,
+            idempotency_key=self.key,
+            parameters=self.about,
         )
         begun = await services.audit.begin(intent)
-        noted = Noted(begun.ended, begun.before)
+        audit = AuditRecord(begun.completed, begun.before)
         try:
-            yield noted
+            yield audit
         except Refused as refusal:
             await services.audit.refuse(begun, refusal.code)
             raise
-        await services.audit.finish(begun, noted.after)
-        log.info("support.acted", customer=self.customer, action=self.action)
+        await services.audit.complete(begun, audit.after)
+        log.info("audit.completed", customer=self.customer, action=self.action)
         if self.customer is not None:
-            change = Change(self.customer, ChangeReason.SUPPORT, sync=noted.sync)
-            await services.changes.publish(change)
+            change = Change(self.customer, ChangeReason.SUPPORT, sync=audit.sync)
+            await services.change_feed.publish(change)

@@ -1,4 +1,4 @@
-"""Who asks, and with what an answer is made: one `Context` for each operation."""
+"""The viewer, and the `Context` of one operation."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -9,19 +9,19 @@ from graphql import GraphQLError
 
 from billing.budget import Lane
 from billing.services import Services
-from resolvers.dataloaders.cached_reads import Cost
-from resolvers.dataloaders.selection import asks_for
+from resolvers.dataloaders.cached_reads import ReadStats
+from resolvers.dataloaders.selection import selects
 from resolvers.dataloaders.stripe import Loaders
 from schema.decorators import graphql_enum
 
 
 @graphql_enum(
-    CUSTOMER="The panel, on behalf of customers: sees those that its token names.",
-    SUPPORT="Fly's Support: sees every customer, corrects, holds and releases.",
-    METERING="A service that reports usage, and does nothing else.",
+    CUSTOMER="A panel that acts for customers: it sees those that its token names.",
+    SUPPORT="Fly.io's Support: it sees every customer, adjusts usage, holds and releases billing.",
+    METERING="A service that reports usage and does nothing else.",
 )
 class Role(StrEnum):
-    """What a token may do; the value is the token's `role` claim."""
+    """Role of a token, from its `role` claim."""
 
     CUSTOMER = "customer"
     SUPPORT = "support"
@@ -29,7 +29,7 @@ class Role(StrEnum):
 
 
 def forbidden(*roles: Role) -> GraphQLError:
-    """Who asks is known, and may not; *roles* may."""
+    """The error for a viewer without one of *roles*."""
     needed = " or ".join(sorted(roles))
     return GraphQLError(
         f"This needs a token with the role {needed}.", extensions={"code": "FORBIDDEN"}
@@ -40,8 +40,8 @@ def forbidden(*roles: Role) -> GraphQLError:
 class Viewer:
     """The bearer of a verified token.
 
-    *subject* is its ``sub``, *customers* the Stripe customers that it names (role customer),
-    *expires_at* its ``exp`` in seconds since 1970. Who has no token does not get this far.
+    *subject* is its ``sub``, *customers* the Stripe customers that it grants access to (role customer),
+    *expires_at* its ``exp`` in seconds since 1970.
     """
 
     subject: str
@@ -50,13 +50,13 @@ class Viewer:
     expires_at: float | None = None
     token_id: str | None = None
 
-    def must_be(self, *roles: Role) -> None:
-        """Let only *roles* pass; a GraphQLError (FORBIDDEN) for the others."""
+    def require_role(self, *roles: Role) -> None:
+        """Raise a GraphQLError (FORBIDDEN) unless the viewer has one of *roles*."""
         if self.role not in roles:
             raise forbidden(*roles)
 
     def may_see(self, customer: str) -> bool:
-        """Whether *customer* is the viewer's to look at."""
+        """True if the viewer has access to *customer*."""
         return self.role is Role.SUPPORT or (
             self.role is Role.CUSTOMER and customer in self.customers
         )
@@ -71,40 +71,39 @@ LANES = {
 
 @dataclass
 class Context:
-    """What every resolver has at hand; *loaders* serve one operation, or one event of a subscription.
+    """The context of one operation; *loaders* serve one operation, or one event of a subscription.
 
-    *connection_params* is where Strawberry leaves a WebSocket's init payload. *in_vain* counts a customer's
-    looks at what is not there, or not theirs.
+    Strawberry stores a WebSocket's init payload in *connection_params*. *missed_lookups* counts lookups of
+    objects that do not exist or that the viewer may not see.
     """
 
     viewer: Viewer
-    doors: Services
+    services: Services
     loaders: Loaders
     connection_params: dict[str, Any] | None = field(default=None)
-    in_vain: int = 0
+    missed_lookups: int = 0
 
     @classmethod
-    def of(cls, viewer: Viewer, services: Services) -> Self:
-        """A context for one operation by *viewer*."""
+    def for_viewer(cls, viewer: Viewer, services: Services) -> Self:
+        """Create the context of one operation by *viewer*."""
         return cls(viewer, services, Loaders(services, LANES[viewer.role]))
 
-    @property
-    def services(self) -> Services:
-        """What is behind the loaders; nobody can vouch for an answer made with it, so it is not kept."""
-        self.loaders.footprint.sound = False
-        return self.doors
+    def uncached_services(self) -> Services:
+        """The services, bypassing the loaders; the response becomes uncacheable."""
+        self.loaders.dependencies.cacheable = False
+        return self.services
 
-    def look_ahead(self, info: "Info") -> None:
-        """Note what is asked for below this field that one GET of Stripe's can bring along."""
-        self.loaders.with_cards |= asks_for(info, "defaultPaymentMethod")
+    def note_selection(self, info: "Info") -> None:
+        """Note the fields selected below this one that one GET of Stripe can include."""
+        self.loaders.with_cards |= selects(info, "defaultPaymentMethod")
 
-    def renew(self, cost: Cost | None = None) -> None:
-        """Fresh loaders: what was loaded before is not seen again, as after something was done.
+    def reset_loaders(self, stats: ReadStats | None = None) -> None:
+        """Replace the loaders, so that everything is read again, as after a mutation.
 
-        They go on counting the answer's cost, or begin with *cost*: each event is an answer of its own.
+        The new loaders continue the statistics, or start with *stats* (each subscription event has its own).
         """
-        self.loaders.forget()
-        self.loaders = Loaders(self.doors, LANES[self.viewer.role], cost or self.loaders.cost)
+        self.loaders.clear()
+        self.loaders = Loaders(self.services, LANES[self.viewer.role], stats or self.loaders.stats)
 
 
 Info = strawberry.Info[Context, None]

@@ -1,8 +1,9 @@
-"""The things that can be done: the table of contents; each is done in its noun's own file."""
+"""The root type Mutation: one line for each mutation; the resolvers are in ``resolvers.mutations``."""
 
 import strawberry
 
 from resolvers.mutations.adjust_usage import adjust_usage
+from resolvers.mutations.create_portal_session import create_portal_session
 from resolvers.mutations.finalize_invoice import finalize_invoice
 from resolvers.mutations.hold_billing import hold_billing, release_billing
 from resolvers.mutations.payloads import (
@@ -19,7 +20,6 @@ from resolvers.mutations.payloads import (
     SweepWebhookEventsPayload,
     SyncBillingPayload,
 )
-from resolvers.mutations.portal_session import create_portal_session
 from resolvers.mutations.preview_sync import preview_sync
 from resolvers.mutations.record_usage import record_usage
 from resolvers.mutations.repair_drift import repair_drift
@@ -30,7 +30,7 @@ from schema.decorators import graphql_type
 
 @graphql_type
 class Mutation:
-    """Everything that can be done. Expected refusals are in the payload's `errors`, not GraphQL errors."""
+    """All mutations. Expected errors are in the `errors` of the payload; GraphQL errors are unexpected."""
 
     sync_billing: SyncBillingPayload = strawberry.mutation(resolver=sync_billing)
     create_portal_session: CreatePortalSessionPayload = strawberry.mutation(

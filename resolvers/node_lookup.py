@@ -1,4 +1,4 @@
-"""Finding a thing by its id alone: the prefix tells its kind, and only what the viewer may see is found."""
+"""Lookup of a node by its id alone: the id's prefix determines the type; access is checked."""
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,27 +16,27 @@ from resolvers.types.sync import Sync
 from resolvers.types.webhook_event import WebhookEvent
 from schema.types.node import Node
 
-# Ids end up in Stripe's paths and in Redis keys: nothing but what Stripe and we ourselves make of them.
-ID_FORM = re.compile(r"([a-z]{2,8})_[A-Za-z0-9_]{1,200}", re.ASCII)
+# Ids become part of Stripe's paths and of Redis keys, so only the characters of real ids are accepted.
+ID_PATTERN = re.compile(r"([a-z]{2,8})_[A-Za-z0-9_]{1,200}", re.ASCII)
 
-Find = Callable[[Context, str], Awaitable[Node | None]]
+Finder = Callable[[Context, str], Awaitable[Node | None]]
 
-FOR_PANEL: Mapping[str, Find] = {
+CUSTOMER_FINDERS: Mapping[str, Finder] = {
     "cus": Customer.find,
-    "in": Invoice.find_own,
+    "in": Invoice.find_visible,
     "il": InvoiceLine.find,
     "pm": PaymentMethod.find,
     "sync": Sync.find,
 }
-FOR_SUPPORT: Mapping[str, Find] = {
-    **FOR_PANEL,
+SUPPORT_FINDERS: Mapping[str, Finder] = {
+    **CUSTOMER_FINDERS,
     "in": Invoice.find,
     "adj": Adjustment.find,
     "evt": WebhookEvent.find,
 }
 
-# Things of Stripe's that have no type here, but name their customer: where each kind is read.
-BELONGINGS: Mapping[str, str] = {
+# Stripe objects without a type in the schema that have a customer: prefix to path segment.
+CUSTOMER_OWNED: Mapping[str, str] = {
     "ch": "charges",
     "cn": "credit_notes",
     "ii": "invoiceitems",
@@ -47,22 +47,22 @@ BELONGINGS: Mapping[str, str] = {
 }
 
 
-async def find(context: Context, any_id: str) -> Node | None:
-    """Whatever has this id, None when there is nothing or nothing that the viewer may see.
+async def find_node(context: Context, any_id: str) -> Node | None:
+    """The node with this id; None if it does not exist or the viewer may not see it.
 
-    A customer can tell the two apart by nothing: finding nothing takes the same work either way.
+    A customer cannot tell the two apart: both take the same work.
     """
     if context.viewer.role is Role.SUPPORT:
-        return await _find(context, any_id, FOR_SUPPORT)
-    node = await _find(context, any_id, FOR_PANEL)
+        return await _find_with(context, any_id, SUPPORT_FINDERS)
+    node = await _find_with(context, any_id, CUSTOMER_FINDERS)
     if node is not None and context.viewer.may_see(node.owner or ""):
         return node
-    context.in_vain += 1
+    context.missed_lookups += 1
     return None
 
 
-async def _find(context: Context, any_id: str, finders: Mapping[str, Find]) -> Node | None:
-    form = ID_FORM.fullmatch(any_id)
+async def _find_with(context: Context, any_id: str, finders: Mapping[str, Finder]) -> Node | None:
+    form = ID_PATTERN.fullmatch(any_id)
     if form is None or form[1] not in finders:
         return None
     if form[1] == "cus" and not context.viewer.may_see(any_id):
@@ -71,28 +71,28 @@ async def _find(context: Context, any_id: str, finders: Mapping[str, Find]) -> N
 
 
 async def find_customer(context: Context, any_id: str) -> Customer | None:
-    """The customer with this id, or to whom the thing with this id belongs."""
-    node = await find(context, any_id)
+    """The customer with this id, or the owner of the object with this id."""
+    node = await find_node(context, any_id)
     if isinstance(node, Customer):
         return node
-    owner = node.owner if node else await _named_by_stripe(context, any_id)
+    owner = node.owner if node else await _owner_at_stripe(context, any_id)
     return await Customer.find(context, owner) if owner else None
 
 
-async def _named_by_stripe(context: Context, any_id: str) -> str | None:
-    """For Support: whose charge, credit note or the like this is."""
-    form = ID_FORM.fullmatch(any_id)
-    if form is None or form[1] not in BELONGINGS or context.viewer.role is not Role.SUPPORT:
+async def _owner_at_stripe(context: Context, any_id: str) -> str | None:
+    """For Support: the customer of a charge, credit note or similar object."""
+    form = ID_PATTERN.fullmatch(any_id)
+    if form is None or form[1] not in CUSTOMER_OWNED or context.viewer.role is not Role.SUPPORT:
         return None
-    path = f"/v1/{BELONGINGS[form[1]]}/{any_id}"
+    path = f"/v1/{CUSTOMER_OWNED[form[1]]}/{any_id}"
     try:
-        return customer_of(await context.services.stripe.read(path, lane=Lane.SUPPORT))
+        return customer_of(await context.uncached_services().stripe.read(path, lane=Lane.SUPPORT))
     except StripeRejected:
         return None
 
 
-async def must_find_customer(context: Context, any_id: str) -> Customer:
-    """As `find_customer`, for a mutation's input; Refused (NOT_FOUND) when there is none to be seen."""
+async def require_customer(context: Context, any_id: str) -> Customer:
+    """As `find_customer`, for a mutation's input; Refused (NOT_FOUND) instead of None."""
     customer = await find_customer(context, any_id)
     if customer is None:
         raise not_found("customer", any_id, "customerId")
@@ -100,8 +100,8 @@ async def must_find_customer(context: Context, any_id: str) -> Customer:
 
 
 def not_found(kind: str, any_id: str, field: str) -> Refused:
-    """The same words for what does not exist and for what is somebody else's."""
-    shown = any_id if ID_FORM.fullmatch(any_id) else "of this id"
+    """The error for an object that does not exist or that the viewer may not see; the same for both."""
+    shown = any_id if ID_PATTERN.fullmatch(any_id) else "of this id"
     return Refused(
         ErrorCode.NOT_FOUND, f"There is no {kind} {shown} for you; check the id.", ("input", field)
     )

@@ -1,8 +1,8 @@
-"""Who may ask for what: every field of the schema, once.
+"""Permissions: one table with the roles that may read or call each field of the schema.
 
-`enforce` puts the table in front of the schema when it is built and refuses a field that it does not
-name, so a new field cannot be served before somebody has decided who may see it. Whether an object
-is the viewer's own is checked where it is loaded (`Viewer.may_see`).
+`apply` guards the fields of a schema when it is built. It fails if a field has no entry in the table,
+so a new field cannot be served without permissions. Ownership of an object is checked where the object is
+loaded (`Viewer.may_see`).
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from graphql import GraphQLField, GraphQLObjectType, GraphQLResolveInfo, GraphQL
 
 from resolvers.context import Context, Role
 
-ANYBODY = frozenset(Role)
+EVERYONE = frozenset(Role)
 PANEL = frozenset({Role.CUSTOMER, Role.SUPPORT})
 SUPPORT = frozenset({Role.SUPPORT})
 METERING = frozenset({Role.METERING})
@@ -21,7 +21,7 @@ Roles = frozenset[Role]
 
 _TABLE: Mapping[str, Mapping[Roles, str]] = {
     "Query": {
-        ANYBODY: "viewer",
+        EVERYONE: "viewer",
         PANEL: "node nodes customer invoice sync",
         SUPPORT: "customers syncs webhookEvents holds stripeBudget auditLog",
     },
@@ -32,7 +32,7 @@ _TABLE: Mapping[str, Mapping[Roles, str]] = {
         "sweepWebhookEvents",
     },
     "Subscription": {PANEL: "billingChanged"},
-    "Viewer": {ANYBODY: "role", PANEL: "customers"},
+    "Viewer": {EVERYONE: "role", PANEL: "customers"},
     "Customer": {
         PANEL: "id organization name email currency delinquent creditBalance defaultPaymentMethod paymentMethods "
         "invoices currentPeriod period spendHistory syncState freshness",
@@ -67,7 +67,7 @@ _TABLE: Mapping[str, Mapping[Roles, str]] = {
     "SyncState": {PANEL: "status lastSyncedAt pendingDeltas oldestPendingAt nextSyncAt lastSync"},
     "Money": {PANEL: "amount currency formatted"},
     "Freshness": {PANEL: "source fetchedAt"},
-    "UserError": {ANYBODY: "code message path retryAfter"},
+    "UserError": {EVERYONE: "code message path retryAfter"},
     "PageInfo": {PANEL: "hasNextPage hasPreviousPage startCursor endCursor"},
     "SyncBillingPayload": {PANEL: "sync coalesced errors"},
     "CreatePortalSessionPayload": {PANEL: "url sync errors"},
@@ -109,7 +109,7 @@ _TABLE: Mapping[str, Mapping[Roles, str]] = {
     },
 }
 
-AUTHORITY: Mapping[tuple[str, str], Roles] = {
+PERMISSIONS: Mapping[tuple[str, str], Roles] = {
     (type_name, field): roles
     for type_name, rules in _TABLE.items()
     for roles, fields in rules.items()
@@ -117,31 +117,33 @@ AUTHORITY: Mapping[tuple[str, str], Roles] = {
 }
 
 
-class Undecided(Exception):
-    """The schema and the table of authority do not name the same fields."""
+class PermissionTableMismatch(Exception):
+    """The schema and the permission table differ in their fields."""
 
 
-def enforce(schema: GraphQLSchema) -> None:
-    """Put the table in front of *schema*; Undecided when the two name different fields."""
+def apply(schema: GraphQLSchema) -> None:
+    """Guard the fields of *schema*; PermissionTableMismatch if the table and the schema differ."""
     served = {
         (type_.name, name): field
         for type_ in schema.type_map.values()
         if isinstance(type_, GraphQLObjectType) and not type_.name.startswith("__")
         for name, field in type_.fields.items()
     }
-    if served.keys() != AUTHORITY.keys():
-        differing = sorted(".".join(key) for key in served.keys() ^ AUTHORITY.keys())
-        raise Undecided(f"resolvers/permissions.py and the schema differ on {', '.join(differing)}")
-    for key, roles in AUTHORITY.items():
-        if key[0] in _ROOTS or roles != _reaching(key[0]) or not roles >= PANEL:
+    if served.keys() != PERMISSIONS.keys():
+        differing = sorted(".".join(key) for key in served.keys() ^ PERMISSIONS.keys())
+        raise PermissionTableMismatch(
+            f"resolvers/permissions.py and the schema differ on {', '.join(differing)}"
+        )
+    for key, roles in PERMISSIONS.items():
+        if key[0] in _ROOTS or roles != _roles_that_reach(key[0]) or not roles >= PANEL:
             _guard(served[key], roles)
 
 
 _ROOTS = frozenset({"Query", "Mutation", "Subscription"})
 
 
-def _reaching(type_name: str) -> Roles:
-    """The roles that get to see an object of this type at all."""
+def _roles_that_reach(type_name: str) -> Roles:
+    """The roles that can reach any object of this type."""
     return frozenset().union(*_TABLE[type_name])
 
 
@@ -153,8 +155,8 @@ def _guard(field: GraphQLField, roles: Roles) -> None:
 
 
 def _guarded(resolve: Callable[..., Any], roles: Roles) -> Callable[..., Any]:
-    def authorised(source: Any, info: GraphQLResolveInfo[Context], **arguments: Any) -> Any:
-        info.context.viewer.must_be(*roles)
+    def guarded(source: Any, info: GraphQLResolveInfo[Context], **arguments: Any) -> Any:
+        info.context.viewer.require_role(*roles)
         return resolve(source, info, **arguments)
 
-    return authorised
+    return guarded

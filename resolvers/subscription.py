@@ -1,4 +1,4 @@
-"""What can be followed while it happens."""
+"""The root type Subscription."""
 
 from collections.abc import AsyncGenerator
 from datetime import datetime
@@ -9,71 +9,74 @@ import strawberry
 from billing.change_feed import Change, ChangeReason
 from billing.usage import CustomerId
 from resolvers.context import Info
-from resolvers.dataloaders.cached_reads import Cost
+from resolvers.dataloaders.cached_reads import ReadStats
 from resolvers.node_lookup import find_customer
-from resolvers.types.customer import Customer, customer_of
+from resolvers.types.customer import Customer, existing_customer
 from resolvers.types.invoice import Invoice
 from resolvers.types.sync import Sync
 from schema.decorators import graphql_enum, graphql_type
 
 CustomerIdArgument = Annotated[
     strawberry.ID,
-    strawberry.argument(name="customerId", description="Stripe's customer id, `cus_…`."),
+    strawberry.argument(
+        name="customerId",
+        description="Customer id, `cus_…`, or the id of an object that belongs to the customer.",
+    ),
 ]
 
 graphql_enum(
-    WEBHOOK="Stripe announced a change.",
-    SYNC="A sync took a step.",
-    USAGE="Usage was recorded.",
-    SUPPORT="Support did something.",
+    WEBHOOK="An event from Stripe announced a change.",
+    SYNC="The status of a sync changed.",
+    USAGE="New usage was recorded; at most once a second.",
+    SUPPORT="An action of Support was completed.",
 )(ChangeReason)
 
 
 @graphql_type
 class BillingChange:
-    """Something that a panel shows may have changed: ask for what you show, it is read anew."""
+    """A change of a customer's billing. Its fields are read anew for each event: select what the panel shows."""
 
     change: strawberry.Private[Change]
-    reason: ChangeReason = strawberry.field(description="Why.")
-    at: datetime = strawberry.field(description="When.")
+    reason: ChangeReason = strawberry.field(description="Cause of the change.")
+    at: datetime = strawberry.field(description="Time of the change.")
 
     @strawberry.field
     async def customer(self, info: Info) -> Customer:
-        """The customer, as of now."""
-        return await customer_of(info, CustomerId(self.change.customer))
+        """The customer, in the current state."""
+        return await existing_customer(info, CustomerId(self.change.customer))
 
     @strawberry.field
     async def sync(self, info: Info) -> Sync | None:
-        """The sync that was asked for, joined, tried or ended, as of now."""
+        """The sync whose status changed, in the current state; null if the change concerns no sync."""
         return await Sync.find(info.context, self.change.sync) if self.change.sync else None
 
     @strawberry.field
     async def invoice(self, info: Info) -> Invoice | None:
-        """The invoice that changed."""
+        """The invoice that changed, in the current state; null if the change concerns no invoice."""
         found = self.change.invoice
         return await Invoice.find(info.context, found) if found else None
 
 
 @graphql_type
 class Subscription:
-    """What can be followed while it happens."""
+    """All subscriptions, served over WebSocket and server-sent events."""
 
     @strawberry.subscription
     async def billing_changed(
         self, info: Info, customer_id: CustomerIdArgument
     ) -> AsyncGenerator[BillingChange, None]:
-        """Fires when anything a panel shows for this customer may have changed.
+        """Emit an event whenever the customer's billing may have changed.
 
-        A webhook, a step of a sync, an act of Support's, recorded usage (at most once a second). Ends
-        at once, without an event, when there is no such customer to be seen.
+        Causes: an event from Stripe, a sync, an action of Support, recorded usage (at most once a second).
+        Completes at once, without an event, if the customer does not exist or is not visible to the viewer.
         """
         context = info.context
         customer = await find_customer(context, customer_id)
         if customer is None:
             return
-        async with context.services.changes.subscribe(customer.record.id) as changes:
+        async with context.uncached_services().change_feed.subscribe(customer.record.id) as changes:
             del customer
-            context.renew()  # thousands of sockets are idle: none keeps what it looked up to begin with
+            context.reset_loaders()  # an idle socket must not keep loaded records in memory
             async for change in changes:
-                context.renew(Cost())
+                context.reset_loaders(ReadStats())
                 yield BillingChange(change=change, reason=change.reason, at=change.at)

@@ -1,4 +1,4 @@
-"""Expected refusals become the payload's `errors`; anything else stays an error."""
+"""Conversion of the core's errors into the `errors` of a mutation's payload."""
 
 import functools
 import typing
@@ -13,20 +13,20 @@ P = TypeVar("P")
 Mutate = Callable[..., Awaitable[P]]
 
 
-def refusing(mutate: Mutate[P]) -> Mutate[P]:
-    """Let *mutate* raise `Refused` and `Unavailable`: its payload then says so in `errors`.
+def with_user_errors(mutate: Mutate[P]) -> Mutate[P]:
+    """Return *mutate* with `Refused` and `Unavailable` converted into the payload's `errors`.
 
-    It sees what stands when it begins, not what an earlier mutation of the same document has loaded.
+    The dataloaders are reset first, so the mutation does not see what an earlier one in the document loaded.
     """
     payload: Any = typing.get_type_hints(mutate)["return"]
 
     @functools.wraps(mutate)
-    async def answer(info: Info, **arguments: Any) -> P:
-        info.context.renew()
+    async def wrapper(info: Info, **arguments: Any) -> P:
+        info.context.reset_loaders()
         try:
             return await mutate(info, **arguments)
         except (Refused, Unavailable) as error:
-            refused: P = payload(errors=[UserError.of(error)])
-            return refused
+            failed: P = payload(errors=[UserError.from_error(error)])
+            return failed
 
-    return answer
+    return wrapper

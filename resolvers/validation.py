@@ -1,4 +1,4 @@
-"""What Support gives with an act, checked before anything is done: why, how much, of what."""
+"""Validation of mutation arguments: the reason, quantities, months and SKUs."""
 
 from decimal import Decimal
 
@@ -7,43 +7,43 @@ from billing.errors import ErrorCode, Refused
 from billing.services import Services
 from billing.usage import Period, Price
 
-LONGEST = 1000
-# Arabic, Hebrew, Persian and composed emoji are not written without them; marks that turn the text
-# around them (U+202E) stay refused, because the log is read by people.
-JOINERS = dict.fromkeys(map(ord, "\u200c\u200d\u200e\u200f"))
+MAX_REASON_LENGTH = 1000
+# Arabic, Hebrew, Persian and composed emoji need these. Overrides of the text direction (U+202E) stay
+# refused, because they make the log unreadable.
+INVISIBLE_CHARACTERS = dict.fromkeys(map(ord, "\u200c\u200d\u200e\u200f"))
 
 
-def reasoned(reason: str) -> str:
-    """*reason* as the audit log keeps it; Refused when it says nothing or too much."""
-    said = " ".join(reason.split())
-    if 0 < len(said) <= LONGEST and said.translate(JOINERS).isprintable():
-        return said
+def validate_reason(reason: str) -> str:
+    """Return *reason* with its whitespace normalized; Refused (INVALID_INPUT) if it is empty or too long."""
+    text = " ".join(reason.split())
+    if 0 < len(text) <= MAX_REASON_LENGTH and text.translate(INVISIBLE_CHARACTERS).isprintable():
+        return text
     raise Refused(
         ErrorCode.INVALID_INPUT,
-        f"Say why in 1 to {LONGEST} printable characters; it stands in the audit log.",
+        f"Give a reason of 1 to {MAX_REASON_LENGTH:,} printable characters; the audit log stores it.",
         ("input", "reason"),
     )
 
 
-def exactly(sent: object, path: tuple[str, ...]) -> Decimal:
-    """The number that *sent* spells out; Refused (INVALID_INPUT, pointing at *path*) when it is none."""
-    quantity = usage_validation.quantity(sent)
+def parse_quantity(value: object, path: tuple[str, ...]) -> Decimal:
+    """Parse a decimal quantity; Refused (INVALID_INPUT, with *path*) if it is malformed."""
+    quantity = usage_validation.parse_quantity(value)
     if quantity is None:
-        raise Refused(ErrorCode.INVALID_INPUT, usage_validation.QUANTITY_FORM, path)
+        raise Refused(ErrorCode.INVALID_INPUT, usage_validation.QUANTITY_FORMAT, path)
     return quantity
 
 
-def monthly(sent: str | None, path: tuple[str, ...]) -> Period | None:
-    """The month that *sent* names, None for none given; Refused (INVALID_INPUT, pointing at *path*) for nonsense."""
-    month = None if sent is None else usage_validation.month(sent)
-    if sent is not None and month is None:
-        raise Refused(ErrorCode.INVALID_INPUT, usage_validation.MONTH_FORM, path)
+def parse_month(value: str | None, path: tuple[str, ...]) -> Period | None:
+    """Parse a month such as "2026-10"; Refused (INVALID_INPUT, with *path*) if it is malformed."""
+    month = None if value is None else usage_validation.parse_month(value)
+    if value is not None and month is None:
+        raise Refused(ErrorCode.INVALID_INPUT, usage_validation.MONTH_FORMAT, path)
     return month
 
 
-async def price_of(services: Services, sku: str, path: tuple[str, ...]) -> Price:
-    """The price of *sku*; Refused (UNKNOWN_SKU, pointing at *path*) when Stripe sells none of that name."""
-    prices = await services.catalogue.by_sku([sku])
+async def get_price(services: Services, sku: str, path: tuple[str, ...]) -> Price:
+    """Return the price of *sku*; Refused (UNKNOWN_SKU, with *path*) if no active Stripe price has it."""
+    prices = await services.price_catalog.by_sku([sku])
     if sku not in prices:
         raise Refused(
             ErrorCode.UNKNOWN_SKU,

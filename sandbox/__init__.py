@@ -1,8 +1,9 @@
-"""A Stripe of our own for development and tests: one process, one account, no network beyond it.
+"""A local double of Stripe for development and tests: one process, one account, no outside network.
 
-A request travels: api (who, how often, which accident, once only) → actions (which operation) →
-forms (well-formed, by the SDK's types) → resources, customers, lines, invoices (what it does) →
-account (all or nothing) → shapes (what it looks like) → webhooks (who hears of it). sdk says what
-there is, hostility is what makes Stripe unfriendly, control the way to ask for it, pages are for
-people, about.txt says what is simulated, what is not and what is guessed.
+A request passes through ``api`` (authentication, limits, faults, idempotency) → ``actions``
+(routing) → ``params`` (validation by the SDK's types) → ``resources``, ``customers``, ``lines``,
+``invoices`` (the operations) → ``account`` (transactions) → ``serializers`` (response bodies) →
+``webhooks`` (deliveries). ``sdk`` reads Stripe's operations and types from stripe-python, ``faults``
+and ``limits`` simulate an unreliable Stripe, ``admin`` is the control API, ``pages`` are the HTML
+pages. ``about.txt`` lists what is simulated, what is not, and what is a guess.
 """

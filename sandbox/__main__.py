@@ -1,4 +1,4 @@
-"""``python -m sandbox``: serve the double; one JSON line on stdout says where, once it is ready."""
+"""``python -m sandbox``: serve the sandbox; when ready it prints one JSON line with its URL."""
 
 import argparse
 import asyncio
@@ -16,62 +16,64 @@ from starlette.routing import Route
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sandbox import pages
-from sandbox.admin import World
+from sandbox.admin import Sandbox
 from sandbox.api import Api
 from sandbox.errors import StripeError
-from sandbox.faults import Settings
+from sandbox.settings import Settings
 
 
-class CuttingProtocol(HttpToolsProtocol):
-    """Uvicorn's protocol, whose requests know how to cut their own connection."""
+class AbortableProtocol(HttpToolsProtocol):
+    """Uvicorn's protocol, whose requests can abort their own connection."""
 
     def on_message_begin(self) -> None:
-        """Hand the request the means to vanish."""
+        """Put the function that aborts the connection into the request's scope."""
         super().on_message_begin()
         self.scope["extensions"] = {"sandbox.cut": {"now": self.transport.abort}}
 
 
-def create_app(world: World) -> Starlette:
-    """Return the whole double as one application: ``/v1``, ``/_sandbox``, and the pages."""
+def create_app(sandbox: Sandbox) -> Starlette:
+    """Return the whole sandbox as one application: ``/v1``, ``/_sandbox``, and the pages."""
 
     @asynccontextmanager
-    async def running(_: Starlette) -> AsyncIterator[None]:
-        sys.stdout.write(orjson.dumps({"url": world.account.base_url}).decode() + "\n")
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        sys.stdout.write(orjson.dumps({"url": sandbox.account.base_url}).decode() + "\n")
         sys.stdout.flush()
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(world.run())
+            task = group.create_task(sandbox.run())
             yield
             task.cancel()
 
-    anything = ("GET", "POST", "DELETE", "PUT", "PATCH")
-    doors = [
-        Route("/v1/{path:path}", Api(world).handle, methods=anything),
-        Route("/_sandbox/{path:path}", world.handle, methods=anything),
+    methods = ("GET", "POST", "DELETE", "PUT", "PATCH")
+    api_routes = [
+        Route("/v1/{path:path}", Api(sandbox).handle, methods=methods),
+        Route("/_sandbox/{path:path}", sandbox.handle, methods=methods),
     ]
-    routes, errors = [*doors, *pages.routes(world)], {StripeError: pages.refused}
-    return Starlette(routes=routes, exception_handlers=errors, lifespan=running)
+    routes, errors = [*api_routes, *pages.routes(sandbox)], {StripeError: pages.error_page}
+    return Starlette(routes=routes, exception_handlers=errors, lifespan=lifespan)
 
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
     args = _arguments()
     settings = Settings(limits=not args.no_limits, latency=not args.no_latency, mode=args.limits)
-    world = World(settings, args.state, args.seed)
+    sandbox = Sandbox(settings, args.state, args.seed)
     listener = socket.create_server((args.host, args.port), backlog=2048)
-    world.account.base_url = f"http://{args.host}:{listener.getsockname()[1]}"
+    sandbox.account.base_url = f"http://{args.host}:{listener.getsockname()[1]}"
     if args.webhook_url:
-        world.hear(url=args.webhook_url, secret=args.webhook_secret, lasting=True)
+        sandbox.register_endpoint(url=args.webhook_url, secret=args.webhook_secret, lasting=True)
     if args.seed_file:
-        world.seed_from(args.seed_file)
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, lambda *_: sys.exit(0))  # uvicorn raises it again when it has finished
+        sandbox.load_seed(args.seed_file)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(
+            number, lambda *_: sys.exit(0)
+        )  # uvicorn raises it again when it has finished
     config = uvicorn.Config(
-        create_app(world),
-        http=CuttingProtocol,
+        create_app(sandbox),
+        http=AbortableProtocol,
         loop="uvloop",
         log_level="warning",
         access_log=False,
-        timeout_keep_alive=60,  # an idle client should not meet a closing door
+        timeout_keep_alive=60,  # so that an idle client's next request does not meet a closed connection
         timeout_graceful_shutdown=2,
         lifespan="on",
     )

@@ -1,4 +1,4 @@
-"""Every operation that is simulated: the plain verbs of the kinds, and each module's own."""
+"""All simulated operations: the common verbs of each kind, and those of single modules."""
 
 import re
 from collections import defaultdict
@@ -8,21 +8,21 @@ from typing import Final, NamedTuple
 
 from sandbox import customers, invoices, lines, resources, sdk, webhooks
 from sandbox.account import Account
-from sandbox.errors import StripeError, unsimulated
+from sandbox.errors import StripeError, not_simulated
 from sandbox.params import Params
 from sandbox.sdk import KINDS, Json
-from sandbox.serializers import shape
+from sandbox.serializers import serialize
 
 VERBS: Final[Mapping[str, tuple[str, Callable[..., Json]]]] = {
     "create": ("POST /v1/{}", resources.create),
-    "list": ("GET /v1/{}", resources.find),
+    "list": ("GET /v1/{}", resources.list_objects),
     "search": ("GET /v1/{}/search", resources.search),
     "retrieve": ("GET /v1/{}/*", resources.retrieve),
     "update": ("POST /v1/{}/*", resources.update),
     "delete": ("DELETE /v1/{}/*", resources.delete),
 }
-# Kinds whose objects are found under another one's.
-UNDER: Final = {
+# Kinds whose objects have their path under another object's.
+NESTED_UNDER: Final = {
     "balance_transactions": "customers/*/",
     "payment_methods": "customers/*/",
     "lines": "invoices/*/",
@@ -30,54 +30,54 @@ UNDER: Final = {
 
 
 class Operation(NamedTuple):
-    """``endpoint`` is ``METHOD /v1/template``, the unit in which Stripe counts calls."""
+    """One operation; ``endpoint`` is ``METHOD /v1/template``, the unit of Stripe's rate limits."""
 
     endpoint: str
-    act: Callable[..., Json]
+    handler: Callable[..., Json]
     kind: str
-    lists: bool
+    is_list: bool
 
     def perform(self, account: Account, params: Params, ids: Sequence[str]) -> Json:
-        """Do what is asked with checked parameters, and show what it made as it is then."""
-        made = self.act(account, params, *ids)
-        if "object" in made:
-            return made
-        return shape(account, self.kind, account.rows[self.kind].get(made["id"], made))
+        """Run the operation with validated parameters and return the serialized result."""
+        result = self.handler(account, params, *ids)
+        if "object" in result:
+            return result
+        return serialize(account, self.kind, account.rows[self.kind].get(result["id"], result))
 
 
 class Routes:
-    """Finds the operation that a request means, among all that the SDK knows."""
+    """Matches requests to operations, among all operations that the SDK has."""
 
     def __init__(self) -> None:
-        self.named: dict[str, Operation] = {}
-        self._known: defaultdict[tuple[str, int], list[tuple[str, Operation | None]]]
-        self._known, actions = defaultdict(list), _actions()
+        self.operations: dict[str, Operation] = {}
+        self._patterns: defaultdict[tuple[str, int], list[tuple[str, Operation | None]]]
+        self._patterns, actions = defaultdict(list), _actions()
         for endpoint in sorted(sdk.operations(), key=lambda name: name.count("{")):
-            if act := actions.get(re.sub(r"\{\w+\}", "*", endpoint)):
+            if handler := actions.get(re.sub(r"\{\w+\}", "*", endpoint)):
                 kind = next(word for word in reversed(endpoint.split("/")) if word in KINDS)
-                lists = "limit" in sdk.fields(sdk.params_of(endpoint))[0]
-                self.named[endpoint] = Operation(endpoint, act, kind, lists)
-            known = (re.sub(r"\{\w+\}", "([^/]+)", endpoint), self.named.get(endpoint))
-            self._known[endpoint.split("/")[2], endpoint.count("/")].append(known)
+                is_list = "limit" in sdk.fields(sdk.params_of(endpoint))[0]
+                self.operations[endpoint] = Operation(endpoint, handler, kind, is_list)
+            pattern = (re.sub(r"\{\w+\}", "([^/]+)", endpoint), self.operations.get(endpoint))
+            self._patterns[endpoint.split("/")[2], endpoint.count("/")].append(pattern)
 
-    def find(self, method: str, path: str) -> tuple[Operation, Sequence[str]]:
-        """Return the operation and the ids in its path; StripeError 404, or 501 if Stripe has it."""
-        for pattern, operation in self._known.get((path.split("/")[2], path.count("/")), ()):
+    def match(self, method: str, path: str) -> tuple[Operation, Sequence[str]]:
+        """Return the operation and the ids in its path; StripeError 404, or 501 if only Stripe has it."""
+        for pattern, operation in self._patterns.get((path.split("/")[2], path.count("/")), ()):
             if match := re.fullmatch(pattern, f"{method} {path}"):
                 if operation is None:
-                    raise unsimulated(f"{method} {path}")
+                    raise not_simulated(f"{method} {path}")
                 return operation, match.groups()
         message = f"Unrecognized request URL ({method}: {path}). See https://stripe.com/docs."
         raise StripeError(404, message)
 
 
 def _actions() -> dict[str, Callable[..., Json]]:
-    found: dict[str, Callable[..., Json]] = {}
+    actions: dict[str, Callable[..., Json]] = {}
     for name, kind in KINDS.items():
         for verb in kind.verbs:
-            template, act = VERBS[verb]
-            found[template.format(UNDER.get(name, "") + name)] = partial(act, name)
-    found["GET /v1/payment_methods/*"] = partial(resources.retrieve, "payment_methods")
+            template, handler = VERBS[verb]
+            actions[template.format(NESTED_UNDER.get(name, "") + name)] = partial(handler, name)
+    actions["GET /v1/payment_methods/*"] = partial(resources.retrieve, "payment_methods")
     for module in (customers, invoices, lines, webhooks):
-        found.update(module.ACTIONS)
-    return found
+        actions.update(module.ACTIONS)
+    return actions

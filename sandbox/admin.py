@@ -1,4 +1,4 @@
-"""Everything that runs, and the control path, ``/_sandbox/``, by which a test asks for trouble."""
+"""The running sandbox, and its control API under ``/_sandbox/``, with which tests set it up."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -14,10 +14,12 @@ from sandbox import invoices
 from sandbox.account import DAY, Account
 from sandbox.actions import Routes
 from sandbox.errors import StripeError
-from sandbox.faults import ON_REQUEST, Faults, Limiter, Settings, taken
-from sandbox.params import Params, check, encode
+from sandbox.faults import REQUEST_FAULTS, Faults
+from sandbox.limits import Limiter
+from sandbox.params import Params, encode, validate
 from sandbox.sdk import Json
-from sandbox.webhooks import Courier
+from sandbox.settings import Settings, validated
+from sandbox.webhooks import WebhookSender
 
 Body = dict[str, Any]
 TICK_SECONDS: Final = 1
@@ -31,104 +33,108 @@ DASHBOARD: Final[Mapping[str, str]] = {
 } | {verb: f"{_INVOICE}/{verb}" for verb in ("finalize", "void", "pay", "mark_uncollectible")}
 
 
-class World:
-    """The account and what acts on it."""
+class Sandbox:
+    """The account with its limiter, faults, operations, timers and webhook sender."""
 
     def __init__(self, settings: Settings, path: Path | None = None, seed: int = 0) -> None:
         self.account, self.settings = Account(settings, path, seed), settings
-        self.at_start = asdict(settings)
+        self.initial_settings = asdict(settings)
         self.limiter, self.faults, self.routes = Limiter(settings, seed), Faults(), Routes()
-        self.courier = Courier(self.account, self.faults)
+        self.webhook_sender = WebhookSender(self.account, self.faults)
 
     def perform(self, endpoint: str, params: Params, *ids: str, by: str | None = None) -> Json:
-        """Do what *endpoint* does, outside HTTP and without an idempotency key."""
-        with self.account.unit(request=by):
-            return self.routes.named[endpoint].perform(self.account, params, ids)
+        """Run the operation *endpoint* outside HTTP and without an idempotency key."""
+        with self.account.transaction(request=by):
+            return self.routes.operations[endpoint].perform(self.account, params, ids)
 
-    def hear(self, **endpoint: Any) -> str:
-        """Register a webhook endpoint, by default for all events; one with its url stays."""
-        for name, each in self.account.rows["webhook_endpoints"].items():
-            if each["url"] == endpoint["url"]:
+    def register_endpoint(self, **endpoint: Any) -> str:
+        """Register a webhook endpoint, by default for all events, unless its URL is registered."""
+        for name, registered in self.account.rows["webhook_endpoints"].items():
+            if registered["url"] == endpoint["url"]:
                 return name
         params = {"enabled_events": ["*"], **endpoint}
         return str(self.perform("POST /v1/webhook_endpoints", params)["id"])
 
-    def seed_from(self, path: Path) -> None:
-        """Create what the file lists: {"customers": [{params, "id" if it matters}, …], …}.
+    def load_seed(self, path: Path) -> None:
+        """Create the objects of a seed file: {"customers": [{params, optional "id"}, …], …}.
 
-        What exists already is left alone, so that a restart with a state file changes nothing.
+        Existing objects are left alone, so that a restart with a state file changes nothing.
         """
-        for kind, listed in orjson.loads(path.read_bytes()).items():
-            for given in listed:
-                own = {"id": given.pop("id")} if "id" in given else {}
-                if own.get("id") not in self.account.rows[kind]:
+        for kind, seeds in orjson.loads(path.read_bytes()).items():
+            for seed in seeds:
+                chosen_id = {"id": seed.pop("id")} if "id" in seed else {}
+                if chosen_id.get("id") not in self.account.rows[kind]:
                     endpoint = f"POST /v1/{kind}"
-                    self.perform(endpoint, check(encode(given), endpoint) | own)
+                    self.perform(endpoint, validate(encode(seed), endpoint) | chosen_id)
 
     def advance(self, seconds: float) -> Body:
-        """Move the clock forward, and do what time has brought."""
+        """Move the clock forward by *seconds* and run the timers that are due."""
         if seconds < 0:
             raise ValueError("the clock only moves forward")
-        kept = self.account.rows["meta"]["account"]
-        with self.account.unit():
-            moved = self.account.put("meta", kept | {"offset": kept["offset"] + seconds})
+        meta = self.account.rows["meta"]["account"]
+        with self.account.transaction():
+            meta = self.account.put("meta", meta | {"offset": meta["offset"] + seconds})
         self.tick()
-        return {"now": self.account.time(), "offset": moved["offset"]}
+        return {"now": self.account.time(), "offset": meta["offset"]}
 
     def tick(self) -> None:
-        """Finalize the drafts that are due, forget what is old enough."""
+        """Finalize the drafts that are due; purge expired events and idempotency keys."""
         invoices.run_timers(self.account)
-        self.account.forget("events", "created", 30 * DAY)
-        self.account.forget("keys", "at", DAY)
+        self.account.purge("events", "created", 30 * DAY)
+        self.account.purge("keys", "at", DAY)
 
     async def run(self) -> None:
-        """Let time pass, and webhooks be delivered, for ever."""
+        """Run the timers and the webhook sender for ever."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.courier.run())
+            group.create_task(self.webhook_sender.run())
             while True:
                 await asyncio.sleep(TICK_SECONDS)
                 self.tick()
 
     def reset(self) -> None:
-        """Forget every object, fault and count; what was given at start comes back."""
-        _settings(self, self.at_start)
+        """Remove all objects, faults and counts; restore the settings and endpoints given at start."""
+        _change_settings(self, self.initial_settings)
         self.account.clear()
-        self.faults.orders.clear()
+        self.faults.active.clear()
         self.limiter.counts.clear()
-        self.courier.clear()
+        self.webhook_sender.clear()
 
     async def handle(self, request: Request) -> Response:
-        """Do what the control path is asked for; 404 or 400 say what there would be."""
+        """Handle one control request; a 404 or 400 lists the valid paths or parameters."""
         path = f"{request.method} {request.path_params['path']}"
-        if path not in ACTS:
-            return Response(f"There is no {path}; there are: {', '.join(ACTS)}", 404)
-        act, known = ACTS[path]
+        if path not in ROUTES:
+            return Response(f"There is no {path}; there are: {', '.join(ROUTES)}", 404)
+        handler, defaults = ROUTES[path]
         try:
-            given = {**orjson.loads(await request.body() or b"{}"), **request.query_params}
-            answer = act(self, given if known is None else taken(given, known))
-            answer = await answer if asyncio.iscoroutine(answer) else answer
+            params = {**orjson.loads(await request.body() or b"{}"), **request.query_params}
+            result = handler(self, params if defaults is None else validated(params, defaults))
+            result = await result if asyncio.iscoroutine(result) else result
         except (StripeError, ValueError, TypeError, KeyError, AttributeError) as error:
             return Response(f"{type(error).__name__}: {error}", getattr(error, "status", 400))
-        return Response(orjson.dumps(answer), media_type="application/json")
+        return Response(orjson.dumps(result), media_type="application/json")
 
 
-def _settings(world: World, body: Body) -> Body:
-    if taken(body, world.at_start)["mode"] not in ("live", "sandbox"):
+def _change_settings(sandbox: Sandbox, body: Body) -> Body:
+    if validated(body, sandbox.initial_settings)["mode"] not in ("live", "sandbox"):
         raise ValueError("mode is live or sandbox")
     for name, value in body.items():
-        setattr(world.settings, name, value)
-    return asdict(world.settings)
+        setattr(sandbox.settings, name, value)
+    return asdict(sandbox.settings)
 
 
-def _fault(world: World, body: Body) -> Body:
+def _add_fault(sandbox: Sandbox, body: Body) -> Body:
     match = body.get("match", "*")
-    if body.get("kind") in ON_REQUEST and match != "*" and match not in world.routes.named:
+    if (
+        body.get("kind") in REQUEST_FAULTS
+        and match != "*"
+        and match not in sandbox.routes.operations
+    ):
         raise ValueError(f"no such endpoint: {match}; GET counters shows how they are written")
-    return {"id": world.faults.order(body)}
+    return {"id": sandbox.faults.add(body)}
 
 
-def _dashboard(world: World, body: Body) -> Body:
-    """Do to an invoice what a person does in Stripe's Dashboard: no idempotency key."""
+def _perform_dashboard_action(sandbox: Sandbox, body: Body) -> Body:
+    """Change an invoice as a person does in Stripe's Dashboard: without an idempotency key."""
     action, invoice = body.pop("action", ""), body.pop("invoice", "")
     if action not in DASHBOARD:
         raise ValueError(f"unknown action: {action}; there are: {', '.join(DASHBOARD)}")
@@ -138,33 +144,34 @@ def _dashboard(world: World, body: Body) -> Body:
         body = {"lines": [body | ({"behavior": "delete"} if action == "delete_line" else {})]}
     if action == "pay":
         body.setdefault("payment_method", "pm_card_visa")
-    params, request = check(encode(body), DASHBOARD[action]), world.account.new_id("req_")
-    return world.perform(DASHBOARD[action], params, invoice, by=request)
+    params, request = validate(encode(body), DASHBOARD[action]), sandbox.account.new_id("req_")
+    return sandbox.perform(DASHBOARD[action], params, invoice, by=request)
 
 
-async def _drain(world: World, body: Body) -> Body:
-    settled, report = await world.courier.drain(body["timeout"]), world.courier.report()
+async def _drain_webhooks(sandbox: Sandbox, body: Body) -> Body:
+    drained = await sandbox.webhook_sender.drain(body["timeout"])
+    report = sandbox.webhook_sender.report()
     counts = {key: len(report[key]) for key in ("pending", "failed")}
-    return {"settled": settled, "delivered": report["delivered"], **counts}
+    return {"settled": drained, "delivered": report["delivered"], **counts}
 
 
-# What is done, and the parameters that it takes; None where the act itself knows.
-ACTS: Final[Mapping[str, tuple[Callable[[World, Body], Any], Body | None]]] = {
-    "POST reset": (lambda world, _: world.reset(), {}),
-    "GET settings": (_settings, {}),
-    "POST settings": (_settings, None),
-    "GET counters": (lambda world, _: world.limiter.report(), {}),
-    "POST counters/reset": (lambda world, _: world.limiter.counts.clear(), {}),
-    "GET faults": (lambda world, _: world.faults.orders, {}),
-    "POST faults": (_fault, None),
-    "DELETE faults": (lambda world, _: world.faults.orders.clear(), {}),
-    "POST dashboard": (_dashboard, None),
-    "GET clock": (lambda world, _: world.advance(0), {}),
-    "POST clock": (lambda world, body: world.advance(body["advance"]), {"advance": 0.0}),
-    "GET webhooks": (lambda world, _: world.courier.report(), {}),
-    "POST webhooks/drain": (_drain, {"timeout": 10.0}),
+# Request → its handler and the defaults of its parameters; None where the handler validates them.
+ROUTES: Final[Mapping[str, tuple[Callable[[Sandbox, Body], Any], Body | None]]] = {
+    "POST reset": (lambda sandbox, _: sandbox.reset(), {}),
+    "GET settings": (_change_settings, {}),
+    "POST settings": (_change_settings, None),
+    "GET counters": (lambda sandbox, _: sandbox.limiter.report(), {}),
+    "POST counters/reset": (lambda sandbox, _: sandbox.limiter.counts.clear(), {}),
+    "GET faults": (lambda sandbox, _: sandbox.faults.active, {}),
+    "POST faults": (_add_fault, None),
+    "DELETE faults": (lambda sandbox, _: sandbox.faults.active.clear(), {}),
+    "POST dashboard": (_perform_dashboard_action, None),
+    "GET clock": (lambda sandbox, _: sandbox.advance(0), {}),
+    "POST clock": (lambda sandbox, body: sandbox.advance(body["advance"]), {"advance": 0.0}),
+    "GET webhooks": (lambda sandbox, _: sandbox.webhook_sender.report(), {}),
+    "POST webhooks/drain": (_drain_webhooks, {"timeout": 10.0}),
     "POST webhooks/endpoint": (
-        lambda world, body: {"id": world.hear(**body)},
+        lambda sandbox, body: {"id": sandbox.register_endpoint(**body)},
         {"url": "", "secret": "", "enabled_events": ["*"]},
     ),
 }

@@ -1,14 +1,14 @@
-"""Customers: their balance, their cards and the link to their portal. And what they are sold."""
+"""Customers with their balance, cards and portal links; products and prices."""
 
 from collections.abc import Mapping
 from typing import Any, Final
 
 from sandbox.account import Account, Record
-from sandbox.errors import refuse, unsimulated
+from sandbox.errors import bad_request, not_simulated
 from sandbox.params import Params
 
 PORTAL_SECONDS: Final = 300
-# Test card → brand, last four digits, whether it can be charged.
+# Test card → brand, last four digits, True if it can be charged.
 TEST_CARDS: Final = {
     "pm_card_visa": ("visa", "4242", True),
     "pm_card_mastercard": ("mastercard", "4444", True),
@@ -16,21 +16,21 @@ TEST_CARDS: Final = {
 }
 
 
-def required(account: Account, params: Params, noun: str) -> Record:
-    """Return the customer or product that is named; only this double demands that one is."""
+def get_required(account: Account, params: Params, noun: str) -> Record:
+    """Return the customer or product that *params* names; the SDK's types do not require one."""
     if not params.get(noun):
-        raise refuse(f"Missing required param: {noun}.", code="parameter_missing", param=noun)
+        raise bad_request(f"Missing required param: {noun}.", code="parameter_missing", param=noun)
     return account.get(f"{noun}s", params[noun], noun)
 
 
-def move_balance(account: Account, bill: Record, amount: int, cause: str, **more: Any) -> Record:
-    """Add *amount*, negative in their favour, to the balance of a bill's customer.
+def add_to_balance(account: Account, bill: Record, amount: int, cause: str, **more: Any) -> Record:
+    """Add *amount*, negative in the customer's favour, to the balance of a bill's customer.
 
-    The entry is kept, the event is the customer's.
+    Records a balance transaction and emits ``customer.updated``.
     """
     old, currency = account.get("customers", bill["customer"]), bill["currency"]
     if old.get("currency") not in (None, currency):
-        raise refuse(f"The customer's currency is {old['currency']}.", param="currency")
+        raise bad_request(f"The customer's currency is {old['currency']}.", param="currency")
     ending = old.get("balance", 0) + amount
     account.change("customers", old, {"balance": ending, "currency": currency})
     entry = {"customer": old["id"], "amount": amount, "currency": currency, "type": cause}
@@ -38,14 +38,16 @@ def move_balance(account: Account, bill: Record, amount: int, cause: str, **more
 
 
 def card_for(account: Account, bill: Record, named: str | None = None) -> Record | None:
-    """Return the *named* card, a test card or the customer's own, or else the default one."""
+    """Return the *named* card, a test card or one of the customer's, or else the default card."""
     owner = account.rows["customers"].get(bill["customer"], {})
     method = named or bill.get("default_payment_method") or _default_card(owner)
     if method is None or method in TEST_CARDS:
         return _test_card(method) if method else None
     card = account.get("payment_methods", method, "payment_method")
     if card.get("customer") != bill["customer"]:
-        raise refuse("The payment method does not belong to this customer.", param="payment_method")
+        raise bad_request(
+            "The payment method does not belong to this customer.", param="payment_method"
+        )
     return card
 
 
@@ -62,39 +64,41 @@ def _test_card(name: str) -> Record:
 
 
 def create_price(account: Account, params: Params, at: str = "unit_amount") -> Record:
-    """Create a one-time price and, with ``product_data``, its product; *at* is where, for errors."""
+    """Create a one-time price and, with ``product_data``, its product; errors name the parameter *at*."""
     amounts = [params.pop(name, None) for name in ("unit_amount", "unit_amount_decimal")]
-    given = [str(amount) for amount in amounts if amount is not None]
-    if len(given) != 1 or given[0].startswith("-"):
-        raise refuse("Give one of unit_amount and unit_amount_decimal, of 0 at least.", param=at)
+    sent = [str(amount) for amount in amounts if amount is not None]
+    if len(sent) != 1 or sent[0].startswith("-"):
+        raise bad_request(
+            "Give one of unit_amount and unit_amount_decimal, of 0 at least.", param=at
+        )
     if made := params.pop("product_data", None):
         product = account.create("products", made | {"updated": account.now})
     else:
-        product = required(account, params, "product")
+        product = get_required(account, params, "product")
     _free_lookup_key(account, params, "")
-    price = {"product": product["id"], "unit_amount_decimal": given[0]}
+    price = {"product": product["id"], "unit_amount_decimal": sent[0]}
     return account.create("prices", params | price | {"currency": params["currency"].lower()})
 
 
 def _update_price(account: Account, params: Params, price: str) -> Record:
-    """Change a price's name, key, metadata, or whether it may still be used; never its amount."""
+    """Change a price's nickname, lookup key, metadata or active flag; its amount is immutable."""
     _free_lookup_key(account, params, price)
     return account.change("prices", account.get("prices", price), params)
 
 
 def _free_lookup_key(account: Account, params: Params, price: str) -> None:
     key, prices = params.get("lookup_key"), account.rows["prices"].values()
-    holders = [each["id"] for each in prices if key and each.get("lookup_key") == key]
+    holders = [row["id"] for row in prices if key and row.get("lookup_key") == key]
     if set(holders) - {price}:
         message = f"A price (`{holders[0]}`) already uses that lookup key."
-        raise refuse(message, code="resource_already_exists", param="lookup_key")
+        raise bad_request(message, code="resource_already_exists", param="lookup_key")
 
 
 def _create(account: Account, params: Params) -> Record:
     balance, card = params.pop("balance", None), params.pop("payment_method", None)
     customer = account.create("customers", params)
     if balance:
-        move_balance(account, {"customer": customer["id"], "currency": "usd"}, balance, "initial")
+        add_to_balance(account, {"customer": customer["id"], "currency": "usd"}, balance, "initial")
     if card:
         _attach(account, {"customer": customer["id"]}, card)
     return customer
@@ -106,12 +110,12 @@ def _update(account: Account, params: Params, customer: str) -> Record:
     new = account.change("customers", old, params)
     if balance is not None and (step := balance - old.get("balance", 0)):
         bill = {"customer": customer, "currency": old.get("currency") or "usd"}
-        move_balance(account, bill, step, "adjustment")
+        add_to_balance(account, bill, step, "adjustment")
     return new
 
 
 def _delete(account: Account, _: Params, customer: str) -> Record:
-    """Leave a tombstone and the invoices (for drafts a guess)."""
+    """Delete a customer; a tombstone and the invoices stay (for drafts a guess)."""
     account.remove("customers", account.get("customers", customer))
     return account.put("customers", {"id": customer, "deleted": True})
 
@@ -119,25 +123,25 @@ def _delete(account: Account, _: Params, customer: str) -> Record:
 def _adjust_balance(account: Account, params: Params, customer: str) -> Record:
     amount, currency = params.pop("amount"), params.pop("currency").lower()
     bill = {"customer": customer, "currency": currency}
-    return move_balance(account, bill, amount, "adjustment", **params)
+    return add_to_balance(account, bill, amount, "adjustment", **params)
 
 
 def _attach(account: Account, params: Params, method: str) -> Record:
     """Attach a test card, or a method detached before."""
-    owner = {"customer": required(account, params, "customer")["id"]}
+    owner = {"customer": get_required(account, params, "customer")["id"]}
     if method in TEST_CARDS:
         record = account.create("payment_methods", _test_card(method) | owner)
     else:
         record = account.put("payment_methods", account.get("payment_methods", method) | owner)
-    account.tell("payment_method.attached", "payment_methods", record)
+    account.emit("payment_method.attached", "payment_methods", record)
     return record
 
 
 def _detach(account: Account, _: Params, method: str) -> Record:
-    """Detach a payment method; who had it is only in the event's previous_attributes."""
+    """Detach a payment method; its former customer is only in the event's previous_attributes."""
     old = account.get("payment_methods", method)
     new = account.put("payment_methods", {**old, "customer": None})
-    account.tell("payment_method.detached", "payment_methods", new, old)
+    account.emit("payment_method.detached", "payment_methods", new, old)
     owner = account.rows["customers"].get(old["customer"], {})
     if _default_card(owner) == method:
         account.change("customers", owner, {"invoice_settings": {"default_payment_method": None}})
@@ -145,10 +149,10 @@ def _detach(account: Account, _: Params, method: str) -> Record:
 
 
 def _create_session(account: Account, params: Params) -> Record:
-    customer = required(account, params, "customer")["id"]
+    customer = get_required(account, params, "customer")["id"]
     if flow := params.pop("flow_data", None):
         if flow["type"] not in ("payment_method_update", "customer_update"):
-            raise unsimulated(f"the portal flow {flow['type']}")
+            raise not_simulated(f"the portal flow {flow['type']}")
         flow = {"after_completion": {"type": "portal_homepage"}, **flow}
     secret, expires = account.new_id("test_"), account.now + PORTAL_SECONDS
     link = {"bearer": secret, "url": f"{account.base_url}/p/session/{secret}", "expires": expires}

@@ -1,7 +1,7 @@
-"""Invoice items, which are the lines of an invoice once it holds them.
+"""Invoice items, which become the lines of an invoice.
 
-A draft keeps the items it holds under "held", in its own order, so that its events show them as
-they were. Each is rounded on its own, and every bulk call happens whole or not at all.
+A draft stores its items under "held", in its own order, so that its events show them as they were.
+Each item is rounded on its own, and a bulk call is applied completely or not at all.
 """
 
 from collections.abc import Mapping
@@ -10,15 +10,15 @@ from functools import partial
 from typing import Any, Final
 
 from sandbox.account import Account, Record
-from sandbox.customers import create_price, required
-from sandbox.errors import missing, refuse
+from sandbox.customers import create_price, get_required
+from sandbox.errors import bad_request, not_found
 from sandbox.params import Params
 
 MAX_LINES: Final = 250
 _EXACT: Final = Context(prec=80)
-_PLAIN: Final = ("description", "discountable", "metadata", "period")
+_COPIED: Final = ("description", "discountable", "metadata", "period")
 _QUANTITIES: Final = ("quantity", "quantity_decimal")
-# As lines name them, and the items of a preview.
+# The unit amount's names in lines and in the items of a preview.
 _UNITS: Final = ("unit_amount", "unit_amount_decimal")
 _PRICES: Final = ("amount", "price", "price_data", "pricing", *_UNITS)
 
@@ -29,40 +29,41 @@ def line_amount(quantity_decimal: str, unit_amount_decimal: str) -> int:
     return int(exact.quantize(Decimal(1), ROUND_HALF_UP, _EXACT))
 
 
-def editable(account: Account, invoice: str, param: str | None = None) -> Record:
+def get_editable(account: Account, invoice: str, param: str | None = None) -> Record:
     """Return a draft; StripeError 400 invoice_not_editable for anything later."""
     record = account.get("invoices", invoice, param)
     if record["status"] != "draft":
-        raise refuse("This invoice is no longer editable", code="invoice_not_editable")
+        raise bad_request("This invoice is no longer editable", code="invoice_not_editable")
     return record
 
 
 def claim_pending(account: Account, draft: Record) -> list[Record]:
-    """Take the customer's pending items in this currency as lines, newest first."""
-    items = account.of("invoiceitems", draft["customer"]).values()
+    """Assign the customer's pending items in the draft's currency to it, newest first."""
+    items = account.owned_by("invoiceitems", draft["customer"]).values()
     mine = [i for i in items if not i["invoice"] and i["currency"] == draft["currency"]]
-    place = {"invoice": draft["id"]}
     return [
-        account.change("invoiceitems", item, place | {"line": account.new_id("il_1")})
+        account.change(
+            "invoiceitems", item, {"invoice": draft["id"], "line": account.new_id("il_1")}
+        )
         for item in mine[: -MAX_LINES - 1 : -1]
     ]
 
 
 def change_lines(
-    verb: str, account: Account, params: Params, invoice: str, where: str = "lines"
+    verb: str, account: Account, params: Params, invoice: str, param: str = "lines"
 ) -> Record:
     """Add, update or remove lines of a draft, and merge the call's ``invoice_metadata`` into it."""
-    draft = editable(account, invoice)
+    draft = get_editable(account, invoice)
     lines = {item["line"]: item for item in draft["held"]}
     for n, sent in enumerate(params["lines"]):
-        at = f"{where}[{n}]"
+        at = f"{param}[{n}]"
         if verb == "add":
             item = _new_item(account, draft, draft["id"], sent, at)
         elif sent["id"] not in lines:
-            raise missing("line item", sent["id"], f"{at}[id]")
+            raise not_found("line item", sent["id"], f"{at}[id]")
         elif verb == "update":
             old = lines[sent["id"]]
-            item = account.change("invoiceitems", old, _edits(account, old, sent, at))
+            item = account.change("invoiceitems", old, _item_changes(account, old, sent, at))
         elif sent["behavior"] == "unassign":
             account.change("invoiceitems", lines.pop(sent["id"]), {"invoice": None})
             continue
@@ -71,7 +72,7 @@ def change_lines(
             continue
         lines[item["line"]] = item
     if max(len(lines), len(params["lines"])) > MAX_LINES:
-        raise refuse(f"An invoice has at most {MAX_LINES} items.", param="lines")
+        raise bad_request(f"An invoice has at most {MAX_LINES} items.", param="lines")
     metadata = {"metadata": params["invoice_metadata"]} if "invoice_metadata" in params else {}
     return account.change("invoices", draft, {"held": list(lines.values())} | metadata)
 
@@ -83,19 +84,19 @@ def _new_item(
     item = {"customer": owner["customer"], "currency": owner["currency"], "invoice": invoice}
     item |= {"line": account.new_id("il_1"), "period": period}
     return account.create(
-        "invoiceitems", item | _edits(account, item, {"quantity": None} | sent, at)
+        "invoiceitems", item | _item_changes(account, item, {"quantity": None} | sent, at)
     )
 
 
-def _edits(account: Account, item: Record, sent: Params, at: str) -> Record:
-    """Return what *sent* changes in an item; a new quantity alone keeps the price (a guess)."""
-    edits: Record = {name: sent[name] for name in _PLAIN if name in sent}
+def _item_changes(account: Account, item: Record, sent: Params, at: str) -> Record:
+    """Return the changes that *sent* makes to an item; a new quantity alone keeps the price (a guess)."""
+    edits: Record = {name: sent[name] for name in _COPIED if name in sent}
     edits["period"] = item["period"] | (sent.get("period") or {})
     if edits["period"]["end"] < edits["period"]["start"]:
-        raise refuse("The period's end is before its start.", param="period")
+        raise bad_request("The period's end is before its start.", param="period")
     if not sent.keys() & {*_QUANTITIES, *_PRICES}:
         return edits
-    edits |= _priced(account, item, sent, at)
+    edits |= _pricing_changes(account, item, sent, at)
     if (
         (details := edits["price_details"])
         and not edits.get("description")
@@ -105,17 +106,17 @@ def _edits(account: Account, item: Record, sent: Params, at: str) -> Record:
     return edits
 
 
-def _priced(account: Account, item: Record, sent: Params, at: str) -> Record:
+def _pricing_changes(account: Account, item: Record, sent: Params, at: str) -> Record:
     prices = [name for name in _PRICES if sent.get(name) is not None]
     quantities = [str(sent[name]) for name in _QUANTITIES if sent.get(name) is not None]
     if len(prices) > 1 or len(quantities) > 1 or ("amount" in prices and quantities):
-        raise refuse("You may give an amount, or one price and one quantity.", param=at)
+        raise bad_request("You may give an amount, or one price and one quantity.", param=at)
     if "amount" in prices:
         plain = {"unit_amount_decimal": None, "price_details": None}
         return plain | {"amount": sent["amount"], "quantity_decimal": "1"}
     quantity = quantities[0] if quantities else item.get("quantity_decimal", "1")
     if quantity.startswith("-"):
-        raise refuse("Invalid quantity: must be at least 0.", param=at)
+        raise bad_request("Invalid quantity: must be at least 0.", param=at)
     unit, details = item.get("unit_amount_decimal") or item.get("amount"), item.get("price_details")
     if prices and prices[0] in _UNITS:
         unit, details = sent[prices[0]], None
@@ -124,7 +125,7 @@ def _priced(account: Account, item: Record, sent: Params, at: str) -> Record:
         unit = price["unit_amount_decimal"]
         details = {"price": price["id"], "product": price["product"]}
     elif unit is None:
-        raise refuse("Give one of amount, pricing and price_data.", param=at)
+        raise bad_request("Give one of amount, pricing and price_data.", param=at)
     priced = {"quantity_decimal": quantity, "amount": line_amount(quantity, str(unit))}
     return priced | {"unit_amount_decimal": str(unit), "price_details": details}
 
@@ -137,33 +138,33 @@ def _price(account: Account, item: Record, sent: Params, at: str) -> Record:
         price = account.get("prices", name, f"{at}[pricing][price]")
         if not price.get("active", True):
             message = f"The price specified is inactive: {price['id']}"
-            raise refuse(message, param=f"{at}[pricing]")
+            raise bad_request(message, param=f"{at}[pricing]")
     if price["currency"] != item["currency"]:
         message = f"The price is in {price['currency']}, not in {item['currency']}."
-        raise refuse(message, param=at)
+        raise bad_request(message, param=at)
     return price
 
 
 def _create_item(account: Account, params: Params) -> Record:
     """Create an invoice item, on a draft or pending for the customer's next one."""
     if params.get("invoice"):
-        draft = editable(account, params["invoice"], "invoice")
+        draft = get_editable(account, params["invoice"], "invoice")
         made: Record = change_lines("add", account, {"lines": [params]}, draft["id"])["held"][-1]
         return made
-    customer = required(account, params, "customer")
+    customer = get_required(account, params, "customer")
     currency = params.get("currency") or customer.get("currency") or "usd"
     owner = {"customer": customer["id"], "currency": currency}
     return _new_item(account, owner, None, params, "amount")
 
 
 def _change_item(verb: str, account: Account, params: Params, item: str) -> Record:
-    """Update or remove an invoice item that no finalized invoice holds, and so its line."""
+    """Update or remove an invoice item that is not on a finalized invoice, and its line."""
     old = account.get("invoiceitems", item)
     if old["invoice"]:
         sent = {"behavior": "delete", **params, "id": old["line"]}
         change_lines(verb, account, {"lines": [sent]}, old["invoice"])
     elif verb == "update":
-        account.change("invoiceitems", old, _edits(account, old, params, "amount"))
+        account.change("invoiceitems", old, _item_changes(account, old, params, "amount"))
     else:
         account.remove("invoiceitems", old)
     return account.rows["invoiceitems"].get(item) or {"id": item, "deleted": True}

@@ -1,4 +1,4 @@
-"""What a person sees: the front page, a bill that can be paid, and the customer's portal."""
+"""HTML pages: the front page, an invoice with a pay button, and the customer portal."""
 
 from collections.abc import Iterable
 from html import escape
@@ -10,28 +10,30 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from sandbox.admin import World
-from sandbox.faults import ON_REQUEST, ON_WEBHOOK
+from sandbox.admin import Sandbox
+from sandbox.faults import REQUEST_FAULTS, WEBHOOK_FAULTS
 from sandbox.sdk import API_VERSION
-from sandbox.serializers import total
+from sandbox.serializers import invoice_total
 
 # Currencies without a minor unit.
-WHOLE: Final = ("clp", "jpy", "krw", "vnd", "xaf", "xof", "xpf")
+ZERO_DECIMAL: Final = ("clp", "jpy", "krw", "vnd", "xaf", "xof", "xpf")
 HERE: Final = Path(__file__).parent
 
 
-def routes(world: World) -> list[Route]:
-    """Return the pages over *world*; what a person does in them has no idempotency key."""
-    account = world.account
+def routes(sandbox: Sandbox) -> list[Route]:
+    """Return the pages of *sandbox*; actions taken in them have no idempotency key."""
+    account = sandbox.account
 
     async def front(_: Request) -> Response:
         about = (HERE / "about.txt").read_text().replace("VERSION", API_VERSION)
-        faults = [f"- {kind}: {text}" for kind, (text, _) in {**ON_REQUEST, **ON_WEBHOOK}.items()]
+        faults = [
+            f"- {kind}: {text}" for kind, (text, _) in {**REQUEST_FAULTS, **WEBHOOK_FAULTS}.items()
+        ]
         text = "\n".join((about, "Faults on order", *faults))
         return _page("Stripe sandbox", f"<pre>{escape(text)}</pre>")
 
     async def bill(request: Request) -> Response:
-        shown = world.perform("GET /v1/invoices/{invoice}", {}, request.path_params["invoice"])
+        shown = sandbox.perform("GET /v1/invoices/{invoice}", {}, request.path_params["invoice"])
         rows = [(shown["customer_name"] or shown["customer"], shown["status"], "")]
         for line in shown["lines"]["data"]:
             amount = _money(line["amount"], shown["currency"])
@@ -44,22 +46,22 @@ def routes(world: World) -> list[Route]:
 
     async def pay(request: Request) -> Response:
         invoice, card = request.path_params["invoice"], {"payment_method": "pm_card_visa"}
-        world.perform("POST /v1/invoices/{invoice}/pay", card, invoice)
+        sandbox.perform("POST /v1/invoices/{invoice}/pay", card, invoice)
         return RedirectResponse(f"/i/{invoice}", 303)
 
     async def portal(request: Request) -> Response:
         secret = request.path_params["secret"]
-        sessions = [each for each in account.rows["sessions"].values() if each["bearer"] == secret]
+        sessions = [row for row in account.rows["sessions"].values() if row["bearer"] == secret]
         if not sessions or sessions[0]["expires"] < account.now:
             return _page("This link has expired: ask for a new one", status=404)
         customer = sessions[0]["customer"]
-        cards = account.of("payment_methods", customer).values()
-        rows, links = [("Card", each["card"]["last4"], "") for each in cards], ""
-        for each in account.of("invoices", customer).values():
-            if each["status"] != "draft":
-                amount = _money(total(each), each["currency"])
-                rows.append((each["number"], each["status"], amount))
-                links += f'<p><a href="/i/{each["id"]}">{escape(each["number"])}</a>'
+        cards = account.owned_by("payment_methods", customer).values()
+        rows, links = [("Card", card["card"]["last4"], "") for card in cards], ""
+        for invoice in account.owned_by("invoices", customer).values():
+            if invoice["status"] != "draft":
+                amount = _money(invoice_total(invoice), invoice["currency"])
+                rows.append((invoice["number"], invoice["status"], amount))
+                links += f'<p><a href="/i/{invoice["id"]}">{escape(invoice["number"])}</a>'
         name = account.rows["customers"].get(customer, {}).get("name") or customer
         return _page(f"Billing for {name}", _table(rows) + links)
 
@@ -71,16 +73,16 @@ def routes(world: World) -> list[Route]:
     ]
 
 
-async def refused(_: Request, error: Exception) -> Response:
-    """Tell a person what Stripe says to what was asked."""
+async def error_page(_: Request, error: Exception) -> Response:
+    """Show a StripeError as a page."""
     return _page(str(error), status=getattr(error, "status", 500))
 
 
 def _money(amount: int, currency: str) -> str:
-    """Write minor units for a person: ``-USD 1,234.50``."""
+    """Format an amount in minor units: ``-USD 1,234.50``."""
     size, sign = abs(amount), "-" if amount < 0 else ""
-    figures = f"{size:,}" if currency in WHOLE else f"{size // 100:,}.{size % 100:02}"
-    return f"{sign}{currency.upper()} {figures}"
+    digits = f"{size:,}" if currency in ZERO_DECIMAL else f"{size // 100:,}.{size % 100:02}"
+    return f"{sign}{currency.upper()} {digits}"
 
 
 def _table(rows: Iterable[tuple[Any, ...]]) -> str:

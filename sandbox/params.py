@@ -1,4 +1,4 @@
-"""Forms, as Stripe reads them: unfolded, then held against the types of the SDK."""
+"""Request parameters: form decoding as Stripe does it, and validation by the types of the SDK."""
 
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -7,17 +7,17 @@ from typing import Any, Final, get_args, get_origin
 from urllib.parse import parse_qsl
 
 from sandbox import sdk
-from sandbox.errors import refuse, unsimulated
+from sandbox.errors import bad_request, not_simulated
 
 Params = dict[str, Any]
 MAX_DEPTH: Final = 8
 MAX_TEXT: Final = 5000
-# Of metadata.
+# Length limits of metadata.
 MAX_KEY: Final = 40
 MAX_VALUE: Final = 500
 _SEGMENT: Final = re.compile(r"\[([^\]]*)\]")
-# Parameters that Stripe takes and we do not simulate, wherever they appear; or in one place only.
-_UNSIMULATED: Final = """
+# Parameters of Stripe that are not simulated: in every operation, or (with a dot) under one parent.
+_NOT_SIMULATED: Final = """
 account_tax_ids after_expiration allow_redisplay application_fee_amount automatic_tax
 billing_scheme cash_balance configuration connect currency_options custom_unit_amount
 customer_account customer_details default_price_data default_source default_tax_rates
@@ -29,99 +29,101 @@ subscription_update_confirm tax tax_amounts tax_behavior tax_code tax_details ta
 tax_rates test_clock tiers tiers_mode transfer_data transfer_lookup_key transform_quantity validate
 credit_notes.credit_amount credit_notes.lines credit_notes.out_of_band_amount
 invoice_payments.payment invoice_items.currency invoice_items.invoiceitem lines.invoice_item"""
-UNSIMULATED: Final = frozenset(_UNSIMULATED.split())
-# Type → its name in an error, what it looks like, and what becomes of it.
+NOT_SIMULATED: Final = frozenset(_NOT_SIMULATED.split())
+# Type → its name in an error code, its pattern, and its converter.
 SCALARS: Final[Mapping[Any, tuple[str, str, Callable[[str], Any]]]] = {
     str: ("string", r"(?s:.*)", str),
     int: ("integer", r"[+-]?\d{1,18}", int),
     bool: ("boolean", "true|false", "true".__eq__),
-    # The figures that Stripe documents: 12 places; 15 digits before the point are a guess.
+    # Stripe documents 12 decimal places; 15 digits before the point are a guess.
     Decimal: ("decimal", r"-?\d{1,15}(\.\d{1,12})?", str),
 }
 
 
 def decode(form: bytes) -> Params:
-    """Unfold ``lines[0][metadata][app]=x`` into nested dictionaries (lists stay dictionaries)."""
+    """Decode ``lines[0][metadata][app]=x`` into nested dictionaries (lists stay dictionaries)."""
     tree: Params = {}
     for key, value in parse_qsl(form.decode(errors="replace"), keep_blank_values=True):
         head = key.partition("[")[0]
         path, node = [head, *_SEGMENT.findall(key)], tree
         if len(path) > MAX_DEPTH:
-            raise refuse(f"Invalid parameter: {key[:100]}", param=head)
+            raise bad_request(f"Invalid parameter: {key[:100]}", param=head)
         for step in path[:-1]:
             node = node.setdefault(step or str(len(node)), {})
             if not isinstance(node, dict):
-                raise refuse(f"Invalid hash: {step}", param=head)
+                raise bad_request(f"Invalid hash: {step}", param=head)
         node[path[-1] or str(len(node))] = value
     return tree
 
 
 def encode(value: Any) -> Any:
-    """Write JSON as :func:`decode` would have unfolded it."""
+    """Convert JSON to the shape that :func:`decode` returns."""
     if isinstance(value, list):
         value = dict(enumerate(value))
     if isinstance(value, dict):
-        return {str(name): encode(each) for name, each in value.items()}
+        return {str(name): encode(item) for name, item in value.items()}
     return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def check(sent: Params, endpoint: str) -> Params:
-    """Check and convert what was sent; Stripe's 400 for what is unknown, missing or malformed."""
-    return _structure(sdk.params_of(endpoint), endpoint.split("/")[2], sent, "")
+def validate(sent: Params, endpoint: str) -> Params:
+    """Validate and convert *sent*; Stripe's 400 for an unknown, missing or malformed parameter."""
+    return _convert_structure(sdk.params_of(endpoint), endpoint.split("/")[2], sent, "")
 
 
-def _structure(kind: type, name: str, sent: Params, at: str) -> Params:
+def _convert_structure(kind: type, name: str, sent: Params, at: str) -> Params:
     hints, required = sdk.fields(kind)
-    path, taken = f"{at}[{{}}]" if at else "{}", {}
+    path, converted = f"{at}[{{}}]" if at else "{}", {}
     for field, value in sent.items():
         param = path.format(field)
         if field not in hints:
             message = f"Received unknown parameter: {param}"
-            raise refuse(message, code="parameter_unknown", param=param)
-        if field in UNSIMULATED or f"{name}.{field}" in UNSIMULATED:
-            raise unsimulated(f"the parameter `{param}`")
-        taken[field] = _value(hints[field], field, value, param)
-    for param in [path.format(field) for field in required if taken.get(field) is None]:
-        raise refuse(f"Missing required param: {param}.", code="parameter_missing", param=param)
-    return taken
+            raise bad_request(message, code="parameter_unknown", param=param)
+        if field in NOT_SIMULATED or f"{name}.{field}" in NOT_SIMULATED:
+            raise not_simulated(f"the parameter `{param}`")
+        converted[field] = _convert_value(hints[field], field, value, param)
+    for param in [path.format(field) for field in required if converted.get(field) is None]:
+        raise bad_request(
+            f"Missing required param: {param}.", code="parameter_missing", param=param
+        )
+    return converted
 
 
-def _value(hint: Any, name: str, sent: Any, at: str) -> Any:
-    """Read one value as one of the types that *hint* allows; an empty one unsets."""
+def _convert_value(hint: Any, name: str, sent: Any, at: str) -> Any:
+    """Convert one value to one of the types that *hint* allows; an empty string unsets it."""
     options = {get_origin(option) or option: option for option in sdk.options(hint)}
     if sent == "":
         return [] if list in options else None
     if isinstance(sent, str):
-        return _scalar(options, {*sdk.choices(hint)} - {""}, sent, at)
+        return _convert_scalar(options, {*sdk.choices(hint)} - {""}, sent, at)
     for origin, option in options.items():
         if origin is list:
             (item,) = get_args(option)
-            given = [each for each in sent.values() if each != ""]
-            return [_value(item, name, each, f"{at}[{n}]") for n, each in enumerate(given)]
+            values = [value for value in sent.values() if value != ""]
+            return [_convert_value(item, name, v, f"{at}[{n}]") for n, v in enumerate(values)]
         if hasattr(option, "__required_keys__"):
-            return _structure(option, name, sent, at)
+            return _convert_structure(option, name, sent, at)
         if origin is dict:
-            return _metadata(sent, at)
-    raise refuse(f"Invalid string: {at}", param=at)
+            return _check_metadata(sent, at)
+    raise bad_request(f"Invalid string: {at}", param=at)
 
 
-def _scalar(options: Mapping[Any, Any], words: Collection[str], sent: str, at: str) -> Any:
-    kind = str if words else next((each for each in options if each in SCALARS), None)
+def _convert_scalar(options: Mapping[Any, Any], words: Collection[str], sent: str, at: str) -> Any:
+    kind = str if words else next((option for option in options if option in SCALARS), None)
     if kind is None:
-        raise refuse(f"Invalid {'list' if list in options else 'hash'}: {at}", param=at)
+        raise bad_request(f"Invalid {'list' if list in options else 'hash'}: {at}", param=at)
     name, pattern, convert = SCALARS[kind]
     if len(sent) > MAX_TEXT or not re.fullmatch(pattern, sent, re.ASCII):
         code = f"parameter_invalid_{name}"
-        raise refuse(f"Invalid {name}: {sent[:MAX_TEXT]}", code=code, param=at)
+        raise bad_request(f"Invalid {name}: {sent[:MAX_TEXT]}", code=code, param=at)
     if words and sent not in words:
         message = f"Invalid {at}: must be one of {', '.join(sorted(words)[:20])}"
-        raise refuse(message, param=at)
+        raise bad_request(message, param=at)
     return convert(sent)
 
 
-def _metadata(sent: Params, at: str) -> Params:
+def _check_metadata(sent: Params, at: str) -> Params:
     for key, value in sent.items():
         if len(key) > MAX_KEY or not isinstance(value, str) or len(value) > MAX_VALUE:
             message = f"Metadata keys have at most {MAX_KEY} characters, values {MAX_VALUE}."
-            raise refuse(message, param=f"{at}[{key}]")
+            raise bad_request(message, param=f"{at}[{key}]")
     return sent

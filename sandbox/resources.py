@@ -1,6 +1,6 @@
 """The verbs that all kinds share: create, retrieve, update, delete, list, search; and expand.
 
-A verb returns a record, or something that is already in the shape in which it is shown.
+A verb returns a record, or an object that is already serialized.
 """
 
 import operator
@@ -11,15 +11,15 @@ from itertools import dropwhile, islice
 from typing import Any, Final
 
 from sandbox.account import Account, Record
-from sandbox.errors import missing, refuse
+from sandbox.errors import bad_request, not_found
 from sandbox.params import Params
 from sandbox.sdk import KINDS, Json
-from sandbox.serializers import listed, shape
+from sandbox.serializers import list_object, serialize
 
 PAGING: Final = {"limit", "starting_after", "ending_before"}
 MAX_PAGE: Final = 100
 MAX_EXPANDED: Final = 4
-# Fields that can be expanded, and where what they name is kept.
+# Expandable field → kind of the object that it names.
 EXPANDABLE: Final = {
     "customer": "customers",
     "invoice": "invoices",
@@ -32,8 +32,8 @@ _CLAUSE: Final = re.compile(
     r"""(?P<not>-?)(?P<field>\w+)(?:\[["'](?P<key>.+?)["']\])?\s*(?P<sign>:|~|>=|<=|>|<)\s*"""
     r"""(?:(?P<quote>["'])(?P<text>.*?)(?P=quote)|(?P<word>[\w.]+))(?:\s+(?P<join>AND|OR)\s+|$)"""
 )
-# As the filters of lists and as searches write it.
-COMPARED: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
+# As list filters and as search queries write them.
+COMPARISONS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "gt": operator.gt,
     "gte": operator.ge,
     "lt": operator.lt,
@@ -46,21 +46,21 @@ COMPARED: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
 
 
 def create(kind: str, account: Account, params: Params) -> Record:
-    """Create an object of what was sent."""
+    """Create an object from the parameters."""
     return account.create(kind, {"updated": account.now, **params})
 
 
 def retrieve(kind: str, account: Account, _: Params, *ids: str) -> Record:
-    """Return one object; of a deleted customer, its tombstone."""
+    """Return one object; for a deleted customer, its tombstone."""
     record = account.rows[kind].get(ids[-1]) if kind == "customers" else None
     record = record or account.get(kind, ids[-1])
     if len(ids) > 1 and record.get("customer") != ids[0]:
-        raise missing(KINDS[kind].name, ids[-1])
+        raise not_found(KINDS[kind].name, ids[-1])
     return record
 
 
 def update(kind: str, account: Account, params: Params, *ids: str) -> Record:
-    """Change what was sent and nothing else."""
+    """Change the fields that were sent and no others."""
     old = retrieve(kind, account, {}, *ids)
     return account.change(kind, old, {**params, "updated": account.now})
 
@@ -70,107 +70,109 @@ def delete(kind: str, account: Account, _: Params, object_id: str) -> Record:
     return account.remove(kind, account.get(kind, object_id))
 
 
-def find(kind: str, account: Account, params: Params, *owner: str) -> Json:
-    """List what the filters leave, newest first; of the customer or invoice in the path, if any."""
+def list_objects(kind: str, account: Account, params: Params, *owner: str) -> Json:
+    """List the objects that match the filters, newest first; *owner* is the customer or invoice in the path."""
     if kind == "lines":  # in the invoice's own order
-        held = reversed(account.get("invoices", *owner)["held"])
-        url, rows = f"/v1/invoices/{owner[0]}/lines", {item["line"]: item for item in held}
+        items = reversed(account.get("invoices", *owner)["held"])
+        url, rows = f"/v1/invoices/{owner[0]}/lines", {item["line"]: item for item in items}
     else:
         if owner:
             params["customer"] = account.get("customers", *owner)["id"]
         url = f"/v1/customers/{owner[0]}/{kind}" if owner else f"/v1/{kind}"
-        rows = account.of(kind, params.get("customer"))
+        rows = account.owned_by(kind, params.get("customer"))
     filters = [(k, v) for k, v in params.items() if k not in PAGING and v not in (None, [])]
     limit, before, bare = _page_size(params), params.get("ending_before"), KINDS[kind].blank
     walk: Iterator[str] = iter(rows) if before else reversed(rows)
-    if mark := before or params.get("starting_after"):
-        if mark not in rows:
-            raise missing("object", mark, "ending_before" if before else "starting_after")
-        walk = islice(dropwhile(mark.__ne__, walk), 1, None)
-    left = (row for row in map(rows.__getitem__, walk) if not row.get("deleted"))
-    found = (row for row in left if all(_matches(account, bare | row, *each) for each in filters))
-    shown = [shape(account, kind, row) for row in islice(found, limit + 1)]
+    if cursor := before or params.get("starting_after"):
+        if cursor not in rows:
+            raise not_found("object", cursor, "ending_before" if before else "starting_after")
+        walk = islice(dropwhile(cursor.__ne__, walk), 1, None)
+    live = (row for row in map(rows.__getitem__, walk) if not row.get("deleted"))
+    matching = (row for row in live if all(_matches(account, bare | row, *f) for f in filters))
+    shown = [serialize(account, kind, row) for row in islice(matching, limit + 1)]
     data = shown[:limit][::-1] if before else shown[:limit]
-    return listed(url, data, has_more=len(shown) > limit)
+    return list_object(url, data, has_more=len(shown) > limit)
 
 
 def search(kind: str, account: Account, params: Params) -> Json:
-    """Search as Stripe does: in its language, and only what has been there for a while."""
-    meant = _parsed(params["query"].strip(), SEARCHABLE[kind])
+    """Search in Stripe's query language, among the objects that are older than the search lag."""
+    matches = _parse_query(params["query"].strip(), SEARCHABLE[kind])
     newest = account.now - account.settings.search_lag
-    seen = [row for row in account.rows[kind].values() if row.get("created", newest + 1) <= newest]
-    found = [row for row in reversed(seen) if meant(row)]
+    rows = [row for row in account.rows[kind].values() if row.get("created", newest + 1) <= newest]
+    found = [row for row in reversed(rows) if matches(row)]
     start = _number(params.get("page") or "0")
     end = start + _page_size(params)
-    shown = [shape(account, kind, row) for row in found[start:end]]
-    answer = listed(f"/v1/{kind}/search", shown, has_more=end < len(found))
-    return answer | {"object": "search_result", "next_page": str(end) if found[end:] else None}
+    shown = [serialize(account, kind, row) for row in found[start:end]]
+    page = list_object(f"/v1/{kind}/search", shown, has_more=end < len(found))
+    return page | {"object": "search_result", "next_page": str(end) if found[end:] else None}
 
 
 def expand(account: Account, node: Any, path: str) -> Any:
-    """Return *node* with the ids on a dotted path replaced by what they name."""
+    """Return *node* with the ids on a dotted path replaced by their objects."""
     if path.count(".") >= MAX_EXPANDED:
-        raise refuse(f"You cannot expand more than {MAX_EXPANDED} levels: {path}", param="expand")
+        raise bad_request(
+            f"You cannot expand more than {MAX_EXPANDED} levels: {path}", param="expand"
+        )
     if isinstance(node, list):
-        return [expand(account, each, path) for each in node]
+        return [expand(account, item, path) for item in node]
     name, _, rest = path.partition(".")
     value = node.get(name, "") if isinstance(node, dict) else ""
     if name == "payments" and isinstance(node, dict) and node.get("object") == "invoice":
-        value = find("invoice_payments", account, {"invoice": node["id"]})
+        value = list_objects("invoice_payments", account, {"invoice": node["id"]})
     elif value and name in EXPANDABLE and isinstance(value, str):
         record = account.rows[EXPANDABLE[name]].get(value)
-        value = shape(account, EXPANDABLE[name], record) if record else value
+        value = serialize(account, EXPANDABLE[name], record) if record else value
     elif isinstance(value, str) or not (value is None or rest):
-        raise refuse(f"This property cannot be expanded ({path}).", param="expand")
+        raise bad_request(f"This property cannot be expanded ({path}).", param="expand")
     return {**node, name: expand(account, value, rest) if rest and value is not None else value}
 
 
 def _page_size(params: Params) -> int:
     limit: int = 10 if params.get("limit") is None else params["limit"]
     if not 1 <= limit <= MAX_PAGE:
-        raise refuse(f"Invalid limit: must be between 1 and {MAX_PAGE}.", param="limit")
+        raise bad_request(f"Invalid limit: must be between 1 and {MAX_PAGE}.", param="limit")
     return limit
 
 
 def _matches(account: Account, record: Record, name: str, wanted: Any) -> bool:
     if isinstance(wanted, list):
-        return any(_matches(account, record, name.removesuffix("s"), each) for each in wanted)
+        return any(_matches(account, record, name.removesuffix("s"), value) for value in wanted)
     if name in ("delivery_success", "pending"):
-        missed = account.waiting(record["id"]) if name != "pending" else record["invoice"]
+        missed = account.pending_endpoints(record["id"]) if name != "pending" else record["invoice"]
         return bool(wanted) == (not missed)
     value = record.get(name)
     if isinstance(wanted, dict):
         bounds = [(sign, bound) for sign, bound in wanted.items() if bound is not None]
-        return value is not None and all(COMPARED[sign](value, bound) for sign, bound in bounds)
+        return value is not None and all(COMPARISONS[sign](value, bound) for sign, bound in bounds)
     return fnmatchcase(value, wanted) if name == "type" else bool(value == wanted)
 
 
-def _parsed(query: str, fields: set[str]) -> Callable[[Record], bool]:
+def _parse_query(query: str, fields: set[str]) -> Callable[[Record], bool]:
     clauses = list(_CLAUSE.finditer(query))
     joins = {clause["join"] for clause in clauses} - {None}
     known = {clause["field"] for clause in clauses} <= fields and len(joins) <= 1
     if not (clauses and known and "".join(clause[0] for clause in clauses) == query):
-        raise refuse(f"We were unable to parse your search query: {query}", param="query")
-    tests, combined = [_test(clause) for clause in clauses], any if "OR" in joins else all
+        raise bad_request(f"We were unable to parse your search query: {query}", param="query")
+    tests, combined = [_predicate(clause) for clause in clauses], any if "OR" in joins else all
     return lambda record: combined(test(record) for test in tests)
 
 
-def _test(clause: re.Match[str]) -> Callable[[Record], bool]:
+def _predicate(clause: re.Match[str]) -> Callable[[Record], bool]:
     field, key, sign = clause["field"], clause["key"], clause["sign"]
     text = (clause["word"] or clause["text"] or "").lower()
-    bound = _number(text if field == "created" else "") if sign in COMPARED else 0
+    bound = _number(text if field == "created" else "") if sign in COMPARISONS else 0
 
     def holds(record: Record) -> bool:
         value = record.get(field)
         value = (value or {}).get(key) if key else value
         if value is None or sign == ":":
             return ("null" if value is None else str(value).lower()) == text
-        return text in str(value).lower() if sign == "~" else COMPARED[sign](int(value), bound)
+        return text in str(value).lower() if sign == "~" else COMPARISONS[sign](int(value), bound)
 
     return lambda record: holds(record) != bool(clause["not"])
 
 
 def _number(text: str) -> int:
     if not re.fullmatch(r"-?\d{1,15}", text, re.ASCII):
-        raise refuse(f"Not a number in a search: {text}", param="query")
+        raise bad_request(f"Not a number in a search: {text}", param="query")
     return int(text)

@@ -1,6 +1,6 @@
-"""What stripe-python knows of Stripe: every operation, what it takes, and what objects look like.
+"""Stripe's operations, parameter types and object types, read from the installed stripe-python.
 
-Read from the types of the installed SDK when first needed; nothing of it is ever called.
+They are read when first needed; the SDK's own code is never called.
 """
 
 import re
@@ -16,18 +16,18 @@ import stripe
 
 Json = dict[str, Any]
 API_VERSION: Final = stripe.api_version
-# What Stripe leaves out when there is nothing to say; the SDK's types cannot tell it from null.
-_UNSAID: Final = """
+# Fields that Stripe omits when they are empty; the SDK's types do not distinguish them from null.
+_OMITTED: Final = """
 OBJECT_NAME deleted amount_paid_off_stripe business_name charge currency_options frozen_fields
 individual_name invoice_credit_balance invoicing_rules payment_record payments price_details
 proration_details radar_options secret sources status_details subscriptions tax tax_ids threshold_reason tiers"""
-UNSAID: Final = frozenset(_UNSAID.split())
+OMITTED: Final = frozenset(_OMITTED.split())
 _CALL: Final = re.compile(r'"(\w+Params)".*?_request\(\s*"(\w+)",\s*"(/v1/[^"]+)"', re.DOTALL)
 
 
 @cache
 def operations() -> dict[str, tuple[str, str]]:
-    """Return ``METHOD /v1/template`` → module and name of its parameters' type."""
+    """Return endpoint (``METHOD /v1/template``) → module and name of its parameters' type."""
     found, root = {}, Path(stripe.__file__).parent
     for path in sorted(root.rglob("_*_service.py")):
         module = ".".join(("stripe", "params", *path.relative_to(root).parts[:-1]))
@@ -39,7 +39,7 @@ def operations() -> dict[str, tuple[str, str]]:
 
 
 def params_of(endpoint: str) -> type:
-    """Return the type of what an operation takes."""
+    """Return the type of an operation's parameters."""
     module, name = operations()[endpoint]
     found: type = getattr(import_module(module), name)
     return found
@@ -47,7 +47,7 @@ def params_of(endpoint: str) -> type:
 
 @cache
 def fields(structure: type) -> tuple[dict[str, Any], frozenset[str]]:
-    """Return the fields of a structure of parameters with their types, and the required ones."""
+    """Return the fields of a parameter structure with their types, and the required ones."""
     hints = get_type_hints(structure, localns={"Mapping": Mapping, "StripeContext": Any})
     own = {n: hint for n, hint in hints.items() if n not in stripe.RequestOptions.__annotations__}
     required = own.keys() & structure.__required_keys__  # type: ignore[attr-defined]
@@ -67,22 +67,22 @@ def choices(hint: Any) -> tuple[str, ...]:
 
 @cache
 def event_types() -> frozenset[str]:
-    """Return the types of all events that Stripe has."""
+    """Return all event types of Stripe."""
     hints, _ = fields(params_of("POST /v1/webhook_endpoints"))
     return frozenset(choices(get_args(hints["enabled_events"])[0]))
 
 
 @cache
 def blank(kind: type) -> Json:
-    """Return an object that has nothing yet: null where that may be, else empty."""
-    hints, unsaid = kind.__annotations__, UNSAID
+    """Return an empty object: its fields are null where the type allows it, else empty."""
+    hints, unsaid = kind.__annotations__, OMITTED
     if kind is stripe.PaymentMethod:  # it has only the field of the one type that it is
-        unsaid = UNSAID.union(choices(hints["type"]))
-    bare = {name: _nothing(hint) for name, hint in hints.items() if name not in unsaid}
+        unsaid = OMITTED.union(choices(hints["type"]))
+    bare = {name: _empty_value(hint) for name, hint in hints.items() if name not in unsaid}
     return bare | ({"metadata": {}} if "metadata" in bare else {})
 
 
-def _nothing(hint: Any) -> Any:
+def _empty_value(hint: Any) -> Any:
     if NoneType in options(hint):
         return None
     first = options(hint)[0]
@@ -94,24 +94,24 @@ def _nothing(hint: Any) -> Any:
     return blank(kind) if issubclass(kind, stripe.StripeObject) else kind()
 
 
-def completed(kind: type, given: Json, bare: Json) -> Json:
-    """Return what is *given* of an object laid over a *bare* one, on every level."""
-    whole = {**bare, **{k: v for k, v in given.items() if k in kind.__annotations__}}
-    for name, part in _parts(kind).items():
-        if type(given.get(name)) is dict:
-            whole[name] = completed(part, given[name], blank(part))
+def filled(kind: type, values: Json, blank_object: Json) -> Json:
+    """Return *blank_object* with *values* filled in, on every level."""
+    whole = {**blank_object, **{k: v for k, v in values.items() if k in kind.__annotations__}}
+    for name, part in _substructures(kind).items():
+        if type(values.get(name)) is dict:
+            whole[name] = filled(part, values[name], blank(part))
     return whole
 
 
 @cache
-def _parts(kind: type) -> dict[str, type]:
+def _substructures(kind: type) -> dict[str, type]:
     hints = [(n, option) for n, hint in kind.__annotations__.items() for option in options(hint)]
-    structures = [(n, each) for n, each in hints if isinstance(each, type)]
-    return {n: each for n, each in structures if issubclass(each, stripe.StripeObject)}
+    types = [(n, option) for n, option in hints if isinstance(option, type)]
+    return {n: kind for n, kind in types if issubclass(kind, stripe.StripeObject)}
 
 
-# What a new object has, whatever its kind, where the SDK's types allow null.
-NEW: Final[Mapping[str, Any]] = {
+# Defaults of a new object of any kind, where the SDK's types allow null.
+DEFAULTS: Final[Mapping[str, Any]] = {
     "account_country": "US",
     "active": True,
     "allow_redisplay": "unspecified",
@@ -132,13 +132,15 @@ NEW: Final[Mapping[str, Any]] = {
 
 
 class Kind:
-    """Its type in the SDK, how its ids begin, its plain verbs, and what is new in it alone."""
+    """A kind of object: its SDK type, id prefix, common verbs, and the defaults that only it has."""
 
     def __init__(self, sdk_type: Any, prefix: str, verbs: str = "", **new: str) -> None:
         self.type, self.prefix, self.verbs = sdk_type, prefix, verbs.split()
         self.name: str = sdk_type.OBJECT_NAME
         bare = blank(sdk_type)
-        self.blank = bare | {field: NEW[field] for field in NEW.keys() & bare.keys()} | new
+        self.blank = (
+            bare | {field: DEFAULTS[field] for field in DEFAULTS.keys() & bare.keys()} | new
+        )
 
 
 _BalanceTransaction: Final = stripe.CustomerBalanceTransaction

@@ -1,26 +1,26 @@
-"""What each object looks like on the way out: a record laid over a blank one of its kind."""
+"""Serialization: a stored record, filled into a blank object of its kind, as Stripe shows it."""
 
 from decimal import Decimal
 from typing import Any, Final
 
 from sandbox.account import Account, Record
-from sandbox.sdk import API_VERSION, KINDS, Json, completed
+from sandbox.sdk import API_VERSION, KINDS, Json, filled
 
 INLINE_LINES: Final = 10
 SUMS: Final = ("subtotal", "subtotal_excluding_tax", "total", "total_excluding_tax")
 
 
-def shape(account: Account, kind: str, record: Record) -> Json:
-    """Return *record* as Stripe would show it."""
+def serialize(account: Account, kind: str, record: Record) -> Json:
+    """Return *record* as Stripe shows it."""
     if kind == "events":
-        return show_event(account, record, API_VERSION)
+        return serialize_event(account, record, API_VERSION)
     if record.get("deleted"):
         return {"id": record["id"], "object": KINDS[kind].name, "deleted": True}
-    shown = completed(KINDS[kind].type, record, KINDS[kind].blank)
+    shown = filled(KINDS[kind].type, record, KINDS[kind].blank)
     if kind == "invoices":
-        _invoice(account, record, shown)
+        _complete_invoice(account, record, shown)
     elif kind in ("lines", "invoiceitems"):
-        _item(record, shown)
+        _complete_item(record, shown)
     elif kind == "customers":
         shown["invoice_prefix"] = invoice_prefix(record)
     elif kind == "prices":
@@ -29,41 +29,41 @@ def shape(account: Account, kind: str, record: Record) -> Json:
     return shown
 
 
-def listed(url: str, data: list[Any], *, has_more: bool = False) -> Json:
+def list_object(url: str, data: list[Any], *, has_more: bool = False) -> Json:
     """Return a list object."""
     return {"object": "list", "data": data, "has_more": has_more, "url": url}
 
 
-def total(invoice: Record) -> int:
-    """Return what an invoice's lines add up to, each rounded on its own."""
+def invoice_total(invoice: Record) -> int:
+    """Return the sum of an invoice's lines, each rounded on its own."""
     return sum(item["amount"] for item in invoice["held"])
 
 
 def invoice_prefix(customer: Record) -> str:
-    """Return the letters before the number on this customer's invoices."""
+    """Return the prefix of the numbers of this customer's invoices."""
     return str(customer.get("invoice_prefix") or customer["id"][-8:].upper().replace("_", "X"))
 
 
-def show_event(account: Account, record: Record, version: str) -> Json:
-    """Return an event as an endpoint of *version* gets it."""
-    after = shape(account, record["kind"], record["after"])
+def serialize_event(account: Account, record: Record, version: str) -> Json:
+    """Return an event as an endpoint of API *version* receives it."""
+    after = serialize(account, record["kind"], record["after"])
     data: Json = {"object": after}
     if "before" in record:
-        before = shape(account, record["kind"], record["before"])
+        before = serialize(account, record["kind"], record["before"])
         changed = [key for key in {**after, **before} if before.get(key) != after.get(key)]
         data["previous_attributes"] = {key: before.get(key) for key in changed}
     if version < "2025-03-31" and record["kind"] == "invoices":
         data = {part: _before_basil(shown) for part, shown in data.items()}
     shown = KINDS["events"].blank | {key: record[key] for key in ("id", "created", "type")}
-    asked_by = {"id": record.get("request"), "idempotency_key": record.get("key")}
-    shown |= {"account": "acct_sandbox", "api_version": version, "data": data, "request": asked_by}
-    return shown | {"pending_webhooks": account.waiting(record["id"])}
+    request = {"id": record.get("request"), "idempotency_key": record.get("key")}
+    shown |= {"account": "acct_sandbox", "api_version": version, "data": data, "request": request}
+    return shown | {"pending_webhooks": account.pending_endpoints(record["id"])}
 
 
 def _before_basil(invoice: Json) -> Json:
-    """Show an invoice as versions before 2025-03-31.basil did, in the fields that moved."""
-    gone = dict.fromkeys(("charge", "payment_intent", "quote", "subscription", "tax"))
-    old, lines = {**invoice, **gone, "paid": invoice.get("status") == "paid"}, []
+    """Convert an invoice to API versions before 2025-03-31.basil, in the fields that moved."""
+    removed = dict.fromkeys(("charge", "payment_intent", "quote", "subscription", "tax"))
+    old, lines = {**invoice, **removed, "paid": invoice.get("status") == "paid"}, []
     for line in invoice.get("lines", {}).get("data", ()):
         price = (line["pricing"] or {}).get("price_details", {}).get("price")
         item = line["parent"]["invoice_item_details"]["invoice_item"]
@@ -71,15 +71,15 @@ def _before_basil(invoice: Json) -> Json:
         lines.append(line | moved | {"type": "invoiceitem"})
     if "lines" in invoice:
         old["lines"] = invoice["lines"] | {"data": lines}
-    for each in (old, *lines):
+    for shown in (old, *lines):
         for key in ("parent", "pricing", "total_taxes"):
-            each.pop(key, None)
+            shown.pop(key, None)
     return old
 
 
-def _invoice(account: Account, record: Record, shown: Json) -> None:
+def _complete_invoice(account: Account, record: Record, shown: Json) -> None:
     customer = record.get("billed") or account.rows["customers"].get(record["customer"], {})
-    held, amount = record["held"], total(record)
+    items, amount = record["held"], invoice_total(record)
     balance = customer.get("balance", 0) if customer.get("currency") == record["currency"] else 0
     starting = record.get("starting_balance", balance)
     due = record.get("amount_due", max(amount + starting, 0) if amount > 0 else 0)
@@ -87,13 +87,13 @@ def _invoice(account: Account, record: Record, shown: Json) -> None:
     shown |= {f"customer_{n}": customer.get(n) for n in ("address", "email", "name", "phone")}
     shown["period_start"] = shown["period_end"] = record["created"]
     shown["amount_remaining"] = max(due - shown["amount_paid"], 0)
-    first = [shape(account, "lines", item) for item in held[:INLINE_LINES]]
-    url, has_more = f"/v1/invoices/{record['id']}/lines", len(held) > INLINE_LINES
-    shown["lines"] = listed(url, first, has_more=has_more)
+    first = [serialize(account, "lines", item) for item in items[:INLINE_LINES]]
+    url, has_more = f"/v1/invoices/{record['id']}/lines", len(items) > INLINE_LINES
+    shown["lines"] = list_object(url, first, has_more=has_more)
 
 
-def _item(record: Record, shown: Json) -> None:
-    """Show an item by itself, or as the line that it is."""
+def _complete_item(record: Record, shown: Json) -> None:
+    """Complete an invoice item, or the same record as an invoice line."""
     shown["quantity"] = int(Decimal(record["quantity_decimal"]))
     if unit := record["unit_amount_decimal"]:
         details = record["price_details"]

@@ -1,4 +1,4 @@
-"""Webhooks: signed afresh each time, tried again with growing gaps, in no promised order."""
+"""Webhook deliveries: signed anew for each attempt, retried with growing delays, unordered."""
 
 import asyncio
 import hashlib
@@ -14,28 +14,28 @@ import httpx
 import orjson
 
 from sandbox.account import Account, Record
-from sandbox.faults import ON_WEBHOOK, Faults
-from sandbox.invoices import acknowledged
+from sandbox.faults import WEBHOOK_FAULTS, Faults
+from sandbox.invoices import mark_delivered
 from sandbox.params import Params
 from sandbox.sdk import API_VERSION, Json
-from sandbox.serializers import shape, show_event
+from sandbox.serializers import serialize, serialize_event
 
-# Stripe tries for three days in live mode, three times over some hours in a sandbox.
-GAPS: Final = {
+# Seconds. Stripe retries for three days in live mode, three times over some hours in a sandbox.
+RETRY_DELAYS: Final = {
     "live": (60, 300, 1800, 3600, 7200, 14400, 28800, 57600, 57600, 57600),
     "sandbox": (1800, 5400),
 }
-AT_ONCE: Final = 32
-PAUSE: Final = 0.02
-OK: Final = 2
+MAX_CONCURRENT: Final = 32
+POLL_SECONDS: Final = 0.02
+SUCCESS_CLASS: Final = 2
 
 
 def _create_endpoint(account: Account, params: Params) -> Json:
-    """Register an endpoint; its version is fixed here and its secret is shown only here."""
+    """Register an endpoint; its API version is fixed now and its secret is shown only now."""
     secret = params.pop("secret", None) or account.new_id("whsec_")
     record = {"api_version": API_VERSION, "signed_with": secret, "status": "enabled"}
     made = account.create("webhook_endpoints", record | params)
-    return shape(account, "webhook_endpoints", made) | {"secret": secret}
+    return serialize(account, "webhook_endpoints", made) | {"secret": secret}
 
 
 def _update_endpoint(account: Account, params: Params, endpoint: str) -> Record:
@@ -50,42 +50,42 @@ ACTIONS: Final[Mapping[str, Any]] = {
 }
 
 
-class Courier:
-    """Carries every delivery that is due to its endpoint until it is heard or given up."""
+class WebhookSender:
+    """Sends every due delivery until its endpoint acknowledges it or its attempts are used up."""
 
     def __init__(self, account: Account, faults: Faults) -> None:
         self.account, self.settings, self.faults = account, account.settings, faults
         self.delivered = 0
         self.forged: deque[int] = deque(maxlen=1000)
-        self._dice = random.Random(f"webhooks:{account.seed}")  # noqa: S311
-        self._under_way: set[str] = set()
+        self._rng = random.Random(f"webhooks:{account.seed}")  # noqa: S311
+        self._in_flight: set[str] = set()
 
     async def run(self) -> None:
-        """Deliver for ever, so many at once."""
+        """Deliver for ever, at most MAX_CONCURRENT at once."""
         async with httpx.AsyncClient(trust_env=False) as client, asyncio.TaskGroup() as group:
             while True:
-                waiting = (each for each in self._due() if each["id"] not in self._under_way)
-                for delivery in list(islice(waiting, AT_ONCE - len(self._under_way))):
-                    self._under_way.add(delivery["id"])
-                    group.create_task(self._carry(client, delivery))
-                await asyncio.sleep(PAUSE)
+                waiting = (row for row in self._due() if row["id"] not in self._in_flight)
+                for delivery in list(islice(waiting, MAX_CONCURRENT - len(self._in_flight))):
+                    self._in_flight.add(delivery["id"])
+                    group.create_task(self._deliver_tracked(client, delivery))
+                await asyncio.sleep(POLL_SECONDS)
 
     def clear(self) -> None:
-        """Forget what was delivered."""
+        """Reset the counts of deliveries."""
         self.delivered = 0
         self.forged.clear()
 
     async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109
-        """Wait until nothing is under way or due; False if that took longer than *timeout*."""
-        give_up = time.monotonic() + timeout
+        """Wait until no delivery is due; return False if that took longer than *timeout*."""
+        deadline = time.monotonic() + timeout
         while busy := bool(self._due(self.settings.shuffle)):
-            if time.monotonic() > give_up:
+            if time.monotonic() > deadline:
                 break
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(POLL_SECONDS)
         return not busy
 
     def report(self) -> dict[str, Any]:
-        """Return what is pending, what was given up, and how much arrived."""
+        """Return the pending and the failed deliveries, and the number of delivered ones."""
         rows = list(self.account.rows["deliveries"].values())
         failed = [row for row in rows if row.get("failed")]
         pending = [row for row in rows if not row.get("failed")]
@@ -94,66 +94,68 @@ class Courier:
 
     def _due(self, soon: float = 0) -> list[Record]:
         by, rows = self.account.time() + soon, self.account.rows["deliveries"].values()
-        return [each for each in rows if each["due"] <= by and not each.get("failed")]
+        return [row for row in rows if row["due"] <= by and not row.get("failed")]
 
-    async def _carry(self, client: httpx.AsyncClient, delivery: Record) -> None:
+    async def _deliver_tracked(self, client: httpx.AsyncClient, delivery: Record) -> None:
         try:
             await self._deliver(client, delivery)
         finally:
-            self._under_way.discard(delivery["id"])
+            self._in_flight.discard(delivery["id"])
 
     async def _deliver(self, client: httpx.AsyncClient, delivery: Record) -> None:
         rows = self.account.rows
         endpoint = rows["webhook_endpoints"].get(delivery["endpoint"])
         event = rows["events"].get(delivery["event"])
         if endpoint is None or event is None:
-            with self.account.unit():
+            with self.account.transaction():
                 return self.account.drop("deliveries", delivery)
-        fault = self.faults.strike(ON_WEBHOOK, event["type"], event["after"]["id"])
+        fault = self.faults.consume(WEBHOOK_FAULTS, event["type"], event["after"]["id"])
         match kind := fault["kind"]:
             case "webhook_drop":
-                return self._put(delivery, failed=True)
+                return self._update_delivery(delivery, failed=True)
             case "webhook_delay":
-                return self._put(delivery, due=self.account.time() + fault["seconds"])
+                return self._update_delivery(delivery, due=self.account.time() + fault["seconds"])
             case "webhook_reorder":  # the first of a group waits longest
                 wait = (fault["times"] + 1) * fault["gap"]
-                return self._put(delivery, due=self.account.time() + wait)
+                return self._update_delivery(delivery, due=self.account.time() + wait)
         version = fault.get("version") or endpoint["api_version"]
-        body = orjson.dumps(show_event(self.account, event, version))
+        body = orjson.dumps(serialize_event(self.account, event, version))
         if kind == "webhook_forge":
             fake = body.replace(event["id"].encode(), b"evt_forged" + event["id"][-8:].encode())
             self.forged.append(await self._post(client, endpoint["url"], fake, "whsec_forged"))
-        twice = kind == "webhook_duplicate" or self._dice.random() < self.settings.duplicates
+        twice = kind == "webhook_duplicate" or self._rng.random() < self.settings.duplicates
         for _ in range(1 + twice):
-            answer = await self._post(client, endpoint["url"], body, endpoint["signed_with"])
-        return self._settle(delivery, event, heard=answer // 100 == OK)
+            status = await self._post(client, endpoint["url"], body, endpoint["signed_with"])
+        return self._record_attempt(delivery, event, acknowledged=status // 100 == SUCCESS_CLASS)
 
     async def _post(self, client: httpx.AsyncClient, url: str, body: bytes, secret: str) -> int:
         at = str(int(time.time()))  # real time: receivers compare with their own clocks
         digest = hmac.new(secret.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
         headers = {"content-type": "application/json; charset=utf-8", "user-agent": "Stripe/1.0"}
         headers["stripe-signature"] = f"t={at},v1={digest}"
-        patience = self.settings.webhook_timeout
+        timeout = self.settings.webhook_timeout
         try:
-            answer = await client.post(url, content=body, headers=headers, timeout=patience)
+            response = await client.post(url, content=body, headers=headers, timeout=timeout)
         except (httpx.HTTPError, httpx.InvalidURL):
             return 0
-        return answer.status_code
+        return response.status_code
 
-    def _settle(self, delivery: Record, event: Record, *, heard: bool) -> None:
-        attempts, gaps = delivery["attempts"] + 1, GAPS[self.settings.mode]
-        if heard:
+    def _record_attempt(self, delivery: Record, event: Record, *, acknowledged: bool) -> None:
+        attempts, delays = delivery["attempts"] + 1, RETRY_DELAYS[self.settings.mode]
+        if acknowledged:
             self.delivered += 1
-            with self.account.unit():
+            with self.account.transaction():
                 self.account.drop("deliveries", delivery)
-                if event["type"] == "invoice.created" and not self.account.waiting(event["id"]):
-                    acknowledged(self.account, event["after"]["id"])
-        elif attempts > len(gaps):
-            self._put(delivery, attempts=attempts, failed=True)
+                if event["type"] == "invoice.created" and not self.account.pending_endpoints(
+                    event["id"]
+                ):
+                    mark_delivered(self.account, event["after"]["id"])
+        elif attempts > len(delays):
+            self._update_delivery(delivery, attempts=attempts, failed=True)
         else:
-            wait = gaps[attempts - 1] * self.settings.retry_scale
-            self._put(delivery, attempts=attempts, due=self.account.time() + wait)
+            wait = delays[attempts - 1] * self.settings.retry_scale
+            self._update_delivery(delivery, attempts=attempts, due=self.account.time() + wait)
 
-    def _put(self, delivery: Record, **new: Any) -> None:
-        with self.account.unit():
+    def _update_delivery(self, delivery: Record, **new: Any) -> None:
+        with self.account.transaction():
             self.account.put("deliveries", {**delivery, **new})

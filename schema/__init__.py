@@ -1,7 +1,6 @@
-"""What clients see: ``types`` are the words, ``root`` puts the whole schema together, ``schema.graphql`` is it in print.
+"""The GraphQL schema: ``types`` are its object types, ``build`` assembles it, ``schema.graphql`` is the printed copy.
 
-Object types whose fields have to be resolved (a customer, an invoice) are in ``resolvers.types``, the mutations
-in ``resolvers.mutations``. Every description in GraphiQL is a docstring in one of these, written for its reader there.
-``python -m schema`` writes ``schema.graphql`` anew; ``python -m schema --check`` says whether
-it still matches.
+Object types with resolvers (customer, invoice) are in ``resolvers.types``, mutations in ``resolvers.mutations``.
+The docstrings of types and resolvers are the descriptions in the schema.
+``python -m schema`` writes ``schema.graphql``; ``python -m schema --check`` verifies that it is current.
 """

@@ -1,6 +1,6 @@
-"""``python -m schema`` writes what is printed from the code: the schema, and the panel's trusted documents.
+"""Command ``python -m schema``: writes the printed schema and the panel's trusted documents.
 
-With ``--check`` it only says whether both are current.
+With ``--check`` it only verifies that both are current.
 """
 
 import sys
@@ -10,16 +10,18 @@ from pathlib import Path
 from schema import trusted_documents
 from schema.build import build_schema
 
-PRINT = Path(__file__).with_name("schema.graphql")
-PRINTS: Mapping[Path, Callable[[], str]] = {
-    PRINT: lambda: build_schema().as_str() + "\n",
-    trusted_documents.PANEL / "documents.json": trusted_documents.printed,
+SCHEMA_FILE = Path(__file__).with_name("schema.graphql")
+GENERATED_FILES: Mapping[Path, Callable[[], str]] = {
+    SCHEMA_FILE: lambda: build_schema().as_str() + "\n",
+    trusted_documents.PANEL / "documents.json": trusted_documents.render,
 }
 
 
-def main(arguments: list[str], prints: Mapping[Path, Callable[[], str]] = PRINTS) -> int:
-    """0 when the *prints* are current or were written, 1 when ``--check`` finds one out of date."""
-    stale = {path: text for path, made in prints.items() if path.read_text() != (text := made())}
+def main(
+    arguments: list[str], generated: Mapping[Path, Callable[[], str]] = GENERATED_FILES
+) -> int:
+    """Write the *generated* files. Returns 0, or 1 when ``--check`` finds one out of date."""
+    stale = {path: text for path, made in generated.items() if path.read_text() != (text := made())}
     if "--check" not in arguments:
         for path, text in stale.items():
             path.write_text(text)

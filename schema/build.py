@@ -1,4 +1,4 @@
-"""The whole schema, put together: words, resolvers, authority."""
+"""The schema, assembled from its types, with permissions and fast resolvers installed."""
 
 from collections.abc import Iterable
 
@@ -17,26 +17,25 @@ from graphql.type.directives import GraphQLDisableErrorPropagationDirective
 from strawberry.schema.config import StrawberryConfig
 
 from resolvers.mutation import Mutation
-from resolvers.permissions import enforce
+from resolvers.permissions import apply
 from resolvers.query import Query
 from resolvers.subscription import Subscription
 from resolvers.types.adjustment import Adjustment
 from resolvers.types.invoice_line import InvoiceLine
 from resolvers.types.payment_method import PaymentMethod
 from resolvers.types.webhook_event import WebhookEvent
-from schema.fast_resolvers import call_directly
+from schema.fast_resolvers import install
 from schema.scalars import SCALARS
 
-STANDS = GraphQLDirective(
+DISABLE_ERROR_PROPAGATION = GraphQLDirective(
     name=GraphQLDisableErrorPropagationDirective.name,
     locations=GraphQLDisableErrorPropagationDirective.locations,
-    description="What cannot be had is null where it stands, with its error, even where a value is promised; "
-    "everything else is there.",
+    description="Disables null propagation: a failed field is null, with its error, even if its type is non-null.",
 )
 
 
 def build_schema() -> strawberry.Schema:
-    """The schema as the gateway serves it; resolvers.permissions.Undecided when a field has no rule."""
+    """The schema as the gateway serves it; PermissionTableMismatch if a field has no permissions."""
     schema = strawberry.Schema(
         query=Query,
         mutation=Mutation,
@@ -45,17 +44,17 @@ def build_schema() -> strawberry.Schema:
         config=StrawberryConfig(scalar_map=SCALARS),
     )
     core: GraphQLSchema = schema._schema  # noqa: SLF001 Strawberry shows graphql-core's schema nowhere else
-    call_directly(schema)
-    enforce(core)
-    core.directives = (*core.directives, STANDS)
-    _tidy_arguments(core)
+    install(schema)
+    apply(core)
+    core.directives = (*core.directives, DISABLE_ERROR_PROPAGATION)
+    _normalize_arguments(core)
     return schema
 
 
-def _tidy_arguments(schema: GraphQLSchema) -> None:
+def _normalize_arguments(schema: GraphQLSchema) -> None:
     """Print `after: String` where Strawberry prints `after: String = null`, which means the same.
 
-    A mutation's `input` is described by its type.
+    A mutation's `input` gets the description of its type.
     """
     for type_ in schema.type_map.values():
         if isinstance(type_, GraphQLInputObjectType):

@@ -1,6 +1,6 @@
-"""Relay connections made by hand: a cursor is the id of what it points at, so pages survive inserts.
+"""Relay connections with ids as cursors, so pages stay stable when entries are inserted.
 
-Strawberry's own connection has offsets for cursors, which shift when Stripe inserts an invoice.
+Strawberry's own connection uses offsets as cursors, which shift when Stripe inserts an invoice.
 """
 
 import binascii
@@ -12,50 +12,52 @@ from typing import Annotated, Generic, Self, TypeVar
 import strawberry
 from graphql import GraphQLError
 
-from billing.pagination import Window
+from billing.pagination import PageRequest
 from schema.decorators import graphql_type
 
-MOST = 100
-VERSION = "1:"
-# What a cursor points at ends up in Stripe's paths and in Redis keys.
-ID = re.compile(r"[\w-]{1,200}", re.ASCII)
+MAX_PAGE_SIZE = 100
+CURSOR_PREFIX = "1:"
+# The id in a cursor is used in Stripe paths and in Redis keys.
+ID_PATTERN = re.compile(r"[\w-]{1,200}", re.ASCII)
 N = TypeVar("N")
 
 First = Annotated[
     int | None,
-    strawberry.argument(description="How many at most, 0 to 100."),
+    strawberry.argument(description="Maximum number of entries, 0 to 100."),
 ]
 After = Annotated[
     str | None,
     strawberry.argument(
-        description="The cursor after which to go on: the last page's `endCursor`."
+        description="Cursor after which the page starts: `endCursor` of the previous page."
     ),
 ]
 Last = Annotated[
     int | None,
-    strawberry.argument(description="How many at most, 0 to 100, of those just before `before`."),
+    strawberry.argument(
+        description="Maximum number of entries directly before `before`, 0 to 100."
+    ),
 ]
 Before = Annotated[
     str | None,
     strawberry.argument(
-        description="The cursor to go back from: the page's `startCursor`. With `last`, not with `after`."
+        description="Cursor before which the page ends: `startCursor` of the following page. Requires `last`; excludes `after`."
     ),
 ]
 
 
 @graphql_type
 class PageInfo:
-    """Whether there is more, and where to go on."""
+    """Position of a page within its list, as defined by Relay."""
 
-    has_next_page: bool = strawberry.field(description="Whether something follows.")
+    has_next_page: bool = strawberry.field(description="True when more entries follow the page.")
     has_previous_page: bool = strawberry.field(
-        description="Whether something comes before; going forward, whether this page began after a cursor.",
+        description="True when entries precede the page; in forward pagination, when the page began after a cursor.",
     )
     start_cursor: str | None = strawberry.field(
-        description="The first one's cursor, null when empty; pass it as `before` for the page before.",
+        description="Cursor of the first entry, null when the page is empty; pass it as `before` to page backward.",
     )
     end_cursor: str | None = strawberry.field(
-        description="The last one's cursor; pass it as `after` for the next page.",
+        description="Cursor of the last entry, null when the page is empty; pass it as `after` to page forward.",
     )
 
 
@@ -63,88 +65,98 @@ class PageInfo:
 class Edge(Generic[N]):
     """One entry of a page, with its cursor."""
 
-    cursor: str = strawberry.field(description="Points at this entry, also when others come or go.")
-    node: N = strawberry.field(description="The entry itself.")
+    cursor: str = strawberry.field(
+        description="Cursor of this entry; it stays valid when other entries are added or removed."
+    )
+    node: N = strawberry.field(description="Object that this entry contains.")
 
 
 @graphql_type
 class Connection(Generic[N]):
-    """A page of a longer list."""
+    """One page of a list."""
 
     entries: strawberry.Private[Sequence[tuple[str, N]]]
-    nodes: list[N] = strawberry.field(description="The entries without their cursors.")
-    page_info: PageInfo = strawberry.field(description="Whether there is more, and where.")
+    nodes: list[N] = strawberry.field(description="Entries of the page, without their cursors.")
+    page_info: PageInfo = strawberry.field(
+        description="Cursors of the page, and whether more entries exist."
+    )
 
     @strawberry.field
     def edges(self) -> list[Edge[N]]:
-        """The entries, each with its cursor."""
-        return [Edge(cursor=cursor_of(entry_id), node=node) for entry_id, node in self.entries]
+        """Entries of the page, each with its cursor."""
+        return [Edge(cursor=encode_cursor(entry_id), node=node) for entry_id, node in self.entries]
 
     @classmethod
-    def of(
-        cls, entries: Sequence[tuple[str, N]], *, has_more: bool, window: Window | None = None
+    def from_entries(
+        cls, entries: Sequence[tuple[str, N]], *, has_more: bool, request: PageRequest | None = None
     ) -> Self:
-        """The page of *entries* (id, node); *has_more* in the direction of the *window* asked for."""
-        after, before = (window.after, window.before) if window else (None, None)
+        """The page of *entries* (id, node); *has_more* in the direction of *request*."""
+        after, before = (request.after, request.before) if request else (None, None)
         return cls(
             entries=entries,
             nodes=[node for _, node in entries],
             page_info=PageInfo(
                 has_next_page=has_more if before is None else True,
                 has_previous_page=after is not None if before is None else has_more,
-                start_cursor=cursor_of(entries[0][0]) if entries else None,
-                end_cursor=cursor_of(entries[-1][0]) if entries else None,
+                start_cursor=encode_cursor(entries[0][0]) if entries else None,
+                end_cursor=encode_cursor(entries[-1][0]) if entries else None,
             ),
         )
 
 
-def cursor_of(entry_id: str) -> str:
-    """The opaque cursor that points at *entry_id*."""
-    return urlsafe_b64encode(f"{VERSION}{entry_id}".encode()).decode().rstrip("=")
+def encode_cursor(entry_id: str) -> str:
+    """The opaque cursor of *entry_id*."""
+    return urlsafe_b64encode(f"{CURSOR_PREFIX}{entry_id}".encode()).decode().rstrip("=")
 
 
-def window_of(
+def page_request(
     first: int | None,
     after: str | None,
     last: int | None = None,
     before: str | None = None,
     *,
     default: int,
-) -> Window:
-    """What Relay's four arguments ask for; a GraphQLError (BAD_USER_INPUT) when they contradict each other.
+) -> PageRequest:
+    """The page that Relay's four arguments request; a GraphQLError (BAD_USER_INPUT) when they contradict each other.
 
-    The schema fills `first` in with its *default*, so that much is no contradiction of `last`.
+    The schema fills in `first` with its *default*, so that value does not contradict `last`.
     """
     if last is None and before is None:
-        return Window(size_of(first, default), id_of(after))
+        return PageRequest(validate_page_size(first, default), decode_cursor(after))
     if last is None or before is None or after is not None or first not in (None, default):
         raise bad_input("Go on with `first` and `after`, or back with both `last` and `before`.")
-    return Window(size_of(last, default, "last"), before=id_of(before, "before"))
+    return PageRequest(
+        validate_page_size(last, default, "last"), before=decode_cursor(before, "before")
+    )
 
 
-def id_of(cursor: str | None, argument: str = "after") -> str | None:
-    """The id that *cursor* points at; a GraphQLError (BAD_USER_INPUT) for what no page of ours gave out."""
+def decode_cursor(cursor: str | None, argument: str = "after") -> str | None:
+    """The id in *cursor*; a GraphQLError (BAD_USER_INPUT) for a cursor that no page contained."""
     if cursor is None:
         return None
     try:
         text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
     except (binascii.Error, ValueError):
         text = ""
-    entry_id = text.removeprefix(VERSION)
-    # Decoders forgive stray characters; only what we would write ourselves is taken.
-    if not (text.startswith(VERSION) and ID.fullmatch(entry_id) and cursor_of(entry_id) == cursor):
-        raise bad_input(f"`{argument}` is no cursor; pass the one that a page of this list gave.")
+    entry_id = text.removeprefix(CURSOR_PREFIX)
+    # Decoders accept stray characters; only the exact encoding of `encode_cursor` is accepted.
+    if not (
+        text.startswith(CURSOR_PREFIX)
+        and ID_PATTERN.fullmatch(entry_id)
+        and encode_cursor(entry_id) == cursor
+    ):
+        raise bad_input(f"`{argument}` is not a valid cursor; pass one from a page of this list.")
     return entry_id
 
 
-def size_of(asked: int | None, default: int, argument: str = "first") -> int:
-    """How many to load: *asked* if given, within 0 to 100; a GraphQLError (BAD_USER_INPUT) outside."""
-    size = default if asked is None else asked
-    if not 0 <= size <= MOST:
-        raise bad_input(f"`{argument}` is {size}; a page has 0 to {MOST} entries.")
+def validate_page_size(requested: int | None, default: int, argument: str = "first") -> int:
+    """The page size: *requested*, or *default* if None; a GraphQLError (BAD_USER_INPUT) outside 0 to 100."""
+    size = default if requested is None else requested
+    if not 0 <= size <= MAX_PAGE_SIZE:
+        raise bad_input(f"`{argument}` is {size}; a page has 0 to {MAX_PAGE_SIZE} entries.")
     return size
 
 
 def bad_input(message: str) -> GraphQLError:
-    """The error for an argument that no honest client sends."""
+    """A GraphQLError (BAD_USER_INPUT) for an invalid argument."""
     return GraphQLError(message, extensions={"code": "BAD_USER_INPUT"})

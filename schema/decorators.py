@@ -1,4 +1,4 @@
-"""Docstrings are the schema's descriptions: written once, read in the code and in GraphiQL."""
+"""Decorators that use docstrings as the schema's descriptions."""
 
 import inspect
 from collections.abc import Callable
@@ -16,23 +16,23 @@ E = TypeVar("E", bound=EnumType)
 @dataclass_transform(kw_only_default=True, field_specifiers=(strawberry.field,))
 def graphql_type(cls: type[T]) -> type[T]:
     """Make *cls* an object type; its docstring and those of its resolvers are their descriptions."""
-    return _described(strawberry.type(cls, description=inspect.getdoc(cls)))
+    return _with_descriptions(strawberry.type(cls, description=inspect.getdoc(cls)))
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(strawberry.field,))
 def graphql_input(cls: type[T]) -> type[T]:
     """Make *cls* an input type; its docstring is its description."""
-    return _described(strawberry.input(cls, description=inspect.getdoc(cls)))
+    return _with_descriptions(strawberry.input(cls, description=inspect.getdoc(cls)))
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(strawberry.field,))
 def graphql_interface(cls: type[T]) -> type[T]:
     """Make *cls* an interface; its docstring is its description."""
-    return _described(strawberry.interface(cls, description=inspect.getdoc(cls)))
+    return _with_descriptions(strawberry.interface(cls, description=inspect.getdoc(cls)))
 
 
 def graphql_enum(called: str | None = None, /, **descriptions: str) -> Callable[[E], E]:
-    """Make an enum of the decorated class; each of its names is described, no more and no fewer.
+    """Make an enum of the decorated class, with a description for each of its names, no more and no fewer.
 
     *called* is its name in the schema where the class has another.
     """
@@ -49,7 +49,7 @@ def graphql_enum(called: str | None = None, /, **descriptions: str) -> Callable[
     return decorate
 
 
-def _described(cls: type[T]) -> type[T]:
+def _with_descriptions(cls: type[T]) -> type[T]:
     definition: StrawberryObjectDefinition = cls.__strawberry_definition__  # type: ignore[attr-defined]
     for field in definition.fields:
         resolver: Any = field.base_resolver

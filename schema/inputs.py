@@ -1,6 +1,7 @@
-"""What mutations are given.
+"""Inputs of the mutations.
 
-Numbers and moments stand here as they were sent; `billing.usage_ingestion` reads them.
+Quantities and timestamps stay as the client sent them; `billing.usage_validation` parses them, so that one
+malformed value does not fail the whole batch.
 """
 
 from datetime import datetime
@@ -11,18 +12,31 @@ import strawberry
 
 from schema.decorators import graphql_enum, graphql_input
 
-CUSTOMER = "Stripe's customer id, `cus_…`."
-REASON = "Why, in a sentence: it stands in the audit log under your name."
-MONTH = 'Whose bill, as "2026-10"; the current month\'s if not given. One that has ended can be corrected until it is final.'
-ONCE = "Yours, the same on every retry: a retry that comes late undoes nobody's later decision."
+CUSTOMER_ID = (
+    "Customer id, `cus_…`, or the id of an object that belongs to the customer, such as `in_…`."
+)
+SKU = "SKU to correct: the `lookup_key` of an active Stripe price."
+QUANTITY = 'Quantity to add, in the unit of the price, as a decimal; negative to subtract: "-3".'
+REASON = (
+    "Reason for the action, 1 to 1,000 printable characters; the audit log stores it with the `sub` claim "
+    "of the caller's token."
+)
+MONTH = (
+    'Month to correct, in UTC, such as "2026-10"; default: the current month. A month that has ended can be '
+    "corrected until finalization of its invoice begins (PERIOD_CLOSED)."
+)
+IDEMPOTENCY_KEY = (
+    "Client-generated key; reuse it on retries. A late retry does not override a later action. "
+    "IDEMPOTENCY_CONFLICT if the key was used for a different action."
+)
 
 
 @graphql_enum(
-    PAYMENT_METHOD_UPDATE="Straight to changing how the customer pays.",
-    CUSTOMER_UPDATE="Straight to the address and tax ids.",
+    PAYMENT_METHOD_UPDATE="Opens the page for updating the payment method.",
+    CUSTOMER_UPDATE="Opens the page for updating the billing address and tax ids.",
 )
 class PortalFlow(StrEnum):
-    """A page of Stripe's Customer Portal to open at, and to leave it from."""
+    """A single task in Stripe's Customer Portal; the customer returns after it."""
 
     PAYMENT_METHOD_UPDATE = "payment_method_update"
     CUSTOMER_UPDATE = "customer_update"
@@ -30,138 +44,144 @@ class PortalFlow(StrEnum):
 
 @graphql_input
 class SyncBillingInput:
-    """Whose bill to bring up to date."""
+    """Input of `syncBilling` and `previewSync`."""
 
-    customer_id: strawberry.ID = strawberry.field(description=CUSTOMER)
+    customer_id: strawberry.ID = strawberry.field(description=CUSTOMER_ID)
 
 
 @graphql_input
 class CorrectionInput:
-    """A correction that might be made."""
+    """A correction to preview; the fields have the same meaning as in `AdjustUsageInput`."""
 
-    sku: str = strawberry.field(description="The SKU to correct: a Stripe price's `lookup_key`.")
+    sku: str = strawberry.field(description=SKU)
     quantity: object = strawberry.field(
         graphql_type=Decimal,
-        description='By how much, in the unit of its price; "-3" takes three off the bill.',
+        description=QUANTITY,
     )
     month: str | None = strawberry.field(default=None, description=MONTH)
 
 
 @graphql_input
 class CreatePortalSessionInput:
-    """Whom to send to Stripe's Customer Portal, and where they come back to."""
+    """Input of `createPortalSession`: the customer, the return URL and an optional task."""
 
-    customer_id: strawberry.ID = strawberry.field(description=CUSTOMER)
+    customer_id: strawberry.ID = strawberry.field(description=CUSTOMER_ID)
     return_url: str = strawberry.field(
-        description="Where the portal's way back leads: https, or http on localhost.",
+        description="URL of the portal's return link: https, or http on localhost; at most 2,000 ASCII characters.",
     )
     flow: PortalFlow | None = strawberry.field(
-        default=None, description="A single task instead of the whole portal."
+        default=None, description="A single task to open; default: the portal's home page."
     )
 
 
 @graphql_input
 class UsageDeltaInput:
-    """One change of usage, as a metering service saw it."""
+    """A usage delta: one signed change of a customer's usage of one SKU."""
 
     id: strawberry.ID = strawberry.field(
-        description="The reporter's own, the same on every retry: what makes it count once.",
+        description="Client-generated id, unique for the customer; reuse it on retries. Each id is counted once. "
+        "IDEMPOTENCY_CONFLICT if it was sent with other content.",
     )
-    customer_id: strawberry.ID = strawberry.field(description=CUSTOMER)
-    sku: str = strawberry.field(description="What was used: a Stripe price's `lookup_key`.")
+    customer_id: strawberry.ID = strawberry.field(description="Stripe's customer id, `cus_…`.")
+    sku: str = strawberry.field(description="SKU used: the `lookup_key` of an active Stripe price.")
     quantity: object = strawberry.field(
         graphql_type=Decimal,
-        description="Signed and exact, in the unit that the price counts: 15 digits before the point, 12 after.",
+        description="Signed decimal in the unit of the price, at most 15 digits before the point and 12 after it.",
     )
     occurred_at: object = strawberry.field(
         graphql_type=datetime,
-        description="When it was used; it decides which month it is billed with.",
+        description="Time of the usage; decides the month that it is billed in.",
     )
-    app: str | None = strawberry.field(default=None, description="The Fly app that used it.")
-    region: str | None = strawberry.field(default=None, description="The region it was used in.")
+    app: str | None = strawberry.field(
+        default=None, description="Name of the Fly app, for the usage breakdown."
+    )
+    region: str | None = strawberry.field(
+        default=None, description="Code of the Fly region, for the usage breakdown."
+    )
     organization: str | None = strawberry.field(
-        default=None, description="The linked organization that used it."
+        default=None, description="Slug of the linked organization, for the usage breakdown."
     )
 
 
 @graphql_input
 class RecordUsageInput:
-    """A batch of usage."""
+    """Input of `recordUsage`: a batch of usage deltas."""
 
     deltas: list[UsageDeltaInput] = strawberry.field(
-        description="Each is answered on its own: a bad one never fails its neighbours.",
+        description="The usage deltas, at most 10,000. Each is accepted or rejected on its own.",
     )
 
 
 @graphql_input
 class AdjustUsageInput:
-    """A correction of a month's bill."""
+    """Input of `adjustUsage`: a correction of one month's usage."""
 
-    customer_id: strawberry.ID = strawberry.field(description=CUSTOMER)
-    sku: str = strawberry.field(description="The SKU to correct: a Stripe price's `lookup_key`.")
+    customer_id: strawberry.ID = strawberry.field(description=CUSTOMER_ID)
+    sku: str = strawberry.field(description=SKU)
     quantity: object = strawberry.field(
         graphql_type=Decimal,
-        description='By how much, in the unit of its price; "-3" takes three off the bill.',
+        description=QUANTITY,
     )
     reason: str = strawberry.field(description=REASON)
     idempotency_key: str = strawberry.field(
-        description="Yours, the same on every retry: however often it is sent, it corrects once.",
+        description="Client-generated key, 1 to 255 printable characters; reuse it on retries. The adjustment is applied "
+        "once. IDEMPOTENCY_CONFLICT if the key was used for a different adjustment.",
     )
     month: str | None = strawberry.field(default=None, description=MONTH)
 
 
 @graphql_input
 class HoldBillingInput:
-    """Whose billing to stop."""
+    """Input of `holdBilling`: the customer and the reason."""
 
-    customer_id: strawberry.ID = strawberry.field(description=CUSTOMER)
+    customer_id: strawberry.ID = strawberry.field(description=CUSTOMER_ID)
     reason: str = strawberry.field(description=REASON)
-    idempotency_key: str | None = strawberry.field(default=None, description=ONCE)
+    idempotency_key: str | None = strawberry.field(default=None, description=IDEMPOTENCY_KEY)
 
 
 @graphql_input
 class ReleaseBillingInput:
-    """Whose billing to let go on."""
+    """Input of `releaseBilling`: the customer and the reason."""
 
-    customer_id: strawberry.ID = strawberry.field(description=CUSTOMER)
+    customer_id: strawberry.ID = strawberry.field(description=CUSTOMER_ID)
     reason: str = strawberry.field(description=REASON)
-    idempotency_key: str | None = strawberry.field(default=None, description=ONCE)
+    idempotency_key: str | None = strawberry.field(default=None, description=IDEMPOTENCY_KEY)
 
 
 @graphql_input
 class FinalizeInvoiceInput:
-    """Which draft to close and send."""
+    """Input of `finalizeInvoice`: the draft invoice and the reason."""
 
-    invoice_id: strawberry.ID = strawberry.field(description="Stripe's invoice id, `in_…`.")
+    invoice_id: strawberry.ID = strawberry.field(description="Id of the draft invoice, `in_…`.")
     reason: str = strawberry.field(description=REASON)
 
 
 @graphql_input
 class RetrySyncInput:
-    """Which sync to try again."""
+    """Input of `retrySync`: the sync and the reason."""
 
-    sync_id: strawberry.ID = strawberry.field(description="Ours: `sync_…`.")
+    sync_id: strawberry.ID = strawberry.field(description="Id of the sync, `sync_…`.")
     reason: str | None = strawberry.field(default=None, description=REASON)
 
 
 @graphql_input
 class RepairDriftInput:
-    """Whose lines at Stripe to set right."""
+    """Input of `repairDrift`: the customer and the reason."""
 
-    customer_id: strawberry.ID = strawberry.field(description=CUSTOMER)
+    customer_id: strawberry.ID = strawberry.field(description=CUSTOMER_ID)
     reason: str = strawberry.field(description=REASON)
 
 
 @graphql_input
 class SweepWebhookEventsInput:
-    """Why Stripe's list of events is gone through now."""
+    """Input of `sweepWebhookEvents`: the reason for the sweep."""
 
     reason: str | None = strawberry.field(default=None, description=REASON)
 
 
 @graphql_input
 class ReplayWebhookEventInput:
-    """Which of Stripe's events to take up again."""
+    """Input of `replayWebhookEvent`: the event and the reason."""
 
-    event_id: strawberry.ID = strawberry.field(description="Stripe's id, `evt_…`.")
+    event_id: strawberry.ID = strawberry.field(description="Id of the Stripe event, `evt_…`.")
     reason: str | None = strawberry.field(default=None, description=REASON)

@@ -1,7 +1,6 @@
-"""Stripe says that something may have changed: believed only when signed, kept before it is answered.
+"""Receives Stripe's webhooks: each delivery is verified and stored before it is acknowledged.
 
-``signature`` decides whether a delivery is Stripe's, ``skim`` reads it, ``endpoint`` is the door
-(``POST /webhooks/stripe``), ``setup`` (``python -m webhooks``) creates or checks the endpoint at
-Stripe. The table in ``billing.events.effects`` says what follows from each type of event; it is there
-because the sweep that recovers events reads it too.
+``endpoint`` serves ``POST /webhooks/stripe``, ``signature`` verifies a delivery, ``event_parser`` parses
+it, ``setup`` (``python -m webhooks``) creates or checks the endpoint at Stripe. The effects of each
+event type are in ``billing.events.effects``, because the poll for undelivered events needs them too.
 """

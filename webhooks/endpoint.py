@@ -1,12 +1,12 @@
-"""The door for Stripe's events: verified, kept durably, what they touch forgotten, then 2xx.
+"""The endpoint for Stripe's events: each is verified, stored durably and invalidated, then acknowledged.
 
-The order matters. A delivery is answered only when it can no longer get lost and no read can show
-the state before it any more; a crash in between leaves it unanswered, and Stripe delivers it again,
-which costs nothing. Refusals say why in one sentence; payloads are neither answered nor logged.
+The order matters. A delivery is acknowledged only when it cannot get lost any more and no read can show
+the state before it. After a crash in between Stripe delivers it again, which is harmless. A rejection gives
+its reason in one sentence; payloads are neither returned nor logged.
 
-Stripe may send thousands at once, beside people who look at panels: so the door speaks ASGI itself
-(Starlette's Request and Response cost more than the signature), reads of an event what matters, takes in
-together what comes within a hundredth of a second, and works on no more than a few in one turn of the event loop.
+Stripe may send thousands of events at once while the process serves panels. Therefore the endpoint is plain
+ASGI (Starlette's Request and Response cost more than the signature), parses only the fields it needs, ingests
+the deliveries of 10 ms together, and processes a limited number concurrently.
 """
 
 import asyncio
@@ -23,22 +23,22 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from billing.cache.batcher import Tick
+from billing.cache.batcher import Batcher
 from billing.errors import Unavailable
-from billing.event_ingestion import take_in
-from billing.events.effects import NotAnEvent, Notice
+from billing.event_ingestion import ingest
+from billing.events.effects import EventRef, InvalidEvent
 from billing.services import Services
 from billing.stripe import API_VERSION
-from webhooks.event_parser import skim
-from webhooks.signature import NotSigned, verify
+from webhooks.event_parser import parse_event
+from webhooks.signature import InvalidSignature, verify
 
 log = structlog.get_logger(__name__)
 
 PATH = "/webhooks/stripe"
 MAX_BYTES = 256 * 1024
-READ_SECONDS = 10.0  # Stripe sends a body in a few packets
-GATHER_SECONDS, ENOUGH = 0.01, 32  # a delivery may wait so long for others to share its writes
-AT_ONCE = 64  # deliveries; about 4 ms of work, which is what anybody else may have to wait
+BODY_TIMEOUT_SECONDS = 10.0  # Stripe sends a body in a few packets
+BATCH_SECONDS, BATCH_SIZE = 0.01, 32  # deliveries ingested in one batch
+MAX_CONCURRENT = 64  # deliveries; about 4 ms of work, during which other requests wait
 
 DELIVERIES = Counter(
     "billing_webhook_deliveries",
@@ -51,123 +51,129 @@ NEW, DUPLICATE, UNKNOWN_TYPE, OTHER_MODE, REFUSED, UNAVAILABLE = (
 )
 
 
-def webhook_route(read_seconds: float = READ_SECONDS) -> Route:
-    """``POST /webhooks/stripe``, for an application that keeps its open Services in ``state.services``.
+def webhook_route(read_seconds: float = BODY_TIMEOUT_SECONDS) -> Route:
+    """The route ``POST /webhooks/stripe``, for an application with its Services in ``state.services``.
 
-    A body may take *read_seconds* to arrive.
+    A body must arrive within *read_seconds*.
     """
-    return Route(PATH, _Door(read_seconds), methods=["POST"])
+    return Route(PATH, WebhookEndpoint(read_seconds), methods=["POST"])
 
 
-class _Refused(Exception):
+class RejectedDelivery(Exception):
+    """A delivery that is answered with an error *status* and *sentence*."""
+
     def __init__(self, status: HTTPStatus, sentence: str) -> None:
         super().__init__(sentence)
         self.status = status
 
 
-class _Door:
+class WebhookEndpoint:
+    """The ASGI application of the endpoint."""
+
     def __init__(self, read_seconds: float) -> None:
         self._read_seconds = read_seconds
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._concurrency = asyncio.Semaphore(MAX_CONCURRENT)
         self._secrets: Sequence[bytes] = ()
         self._livemode = False
-        self._arriving: Tick[Notice, bool] | None = None
+        self._ingestion: Batcher[EventRef, bool] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one delivery."""
+        """Handle one delivery."""
         try:
             body = await _body(receive, self._read_seconds)
-            async with self._places:
-                outcome = await self._take_in(scope, body)
-        except _Refused as refusal:
-            log.warning("webhook.refused", reason=str(refusal))
+            async with self._concurrency:
+                outcome = await self._ingest(scope, body)
+        except RejectedDelivery as rejection:
+            log.warning("webhook.refused", reason=str(rejection))
             REFUSED.inc()
-            await PlainTextResponse(str(refusal), refusal.status)(scope, receive, send)
+            await PlainTextResponse(str(rejection), rejection.status)(scope, receive, send)
         except Unavailable as error:
             UNAVAILABLE.inc()
-            answer = PlainTextResponse(error.message, HTTPStatus.SERVICE_UNAVAILABLE)
-            await answer(scope, receive, send)
+            response = PlainTextResponse(error.message, HTTPStatus.SERVICE_UNAVAILABLE)
+            await response(scope, receive, send)
         else:
             outcome.inc()
             await send({"type": "http.response.start", "status": 204, "headers": []})
             await send({"type": "http.response.body"})
 
-    async def _take_in(self, scope: Scope, body: bytes) -> Counter:
-        arriving = self._arriving or self._open(scope["app"].state.services)
-        _must_be_signed(scope, body, self._secrets)
-        notice = _notice(body, livemode=self._livemode)
-        if notice is None:
+    async def _ingest(self, scope: Scope, body: bytes) -> Counter:
+        ingestion = self._ingestion or self._start(scope["app"].state.services)
+        _verify_signature(scope, body, self._secrets)
+        event = _parse(body, livemode=self._livemode)
+        if event is None:
             return OTHER_MODE
-        new = await arriving.ask(notice)
-        if notice.effect is None:
+        new = await ingestion.submit(event)
+        if event.effect is None:
             return UNKNOWN_TYPE
         return NEW if new else DUPLICATE
 
-    def _open(self, services: Services) -> Tick[Notice, bool]:
-        """Begin with the first delivery: an application has no Services before it has started."""
+    def _start(self, services: Services) -> Batcher[EventRef, bool]:
+        """Initialize on the first delivery: an application has no Services before it has started."""
         secrets = services.settings.stripe_webhook_secrets
-        self._secrets = [each.get_secret_value().encode() for each in secrets]
+        self._secrets = [secret.get_secret_value().encode() for secret in secrets]
         self._livemode = services.settings.livemode
-        self._arriving = Tick(partial(take_in, services), wait=GATHER_SECONDS, enough=ENOUGH)
-        return self._arriving
+        self._ingestion = Batcher(
+            partial(ingest, services), linger=BATCH_SECONDS, target_size=BATCH_SIZE
+        )
+        return self._ingestion
 
 
 async def _body(receive: Receive, seconds: float) -> bytes:
     body = bytearray()
-    reading = _read(receive, body)
+    read = _read(receive, body)
     try:
-        reading.send(None)
-    except StopIteration:  # all of it is here, as nearly always: a clock would cost more than that
+        read.send(None)
+    except StopIteration:  # complete without waiting, as nearly always: a timeout would cost more
         return bytes(body)
-    reading.close()
+    read.close()
     try:
         async with asyncio.timeout(seconds):
             await _read(receive, body)
     except TimeoutError as error:
-        raise _Refused(HTTPStatus.REQUEST_TIMEOUT, "The body took too long.") from error
+        raise RejectedDelivery(HTTPStatus.REQUEST_TIMEOUT, "The body took too long.") from error
     return bytes(body)
 
 
 async def _read(receive: Receive, body: bytearray) -> None:
-    """Add to *body* what has not been read of it yet."""
+    """Append the unread rest of the request body to *body*."""
     more = True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise _Refused(HTTPStatus.BAD_REQUEST, "The body was cut short.")
+            raise RejectedDelivery(HTTPStatus.BAD_REQUEST, "The body was cut short.")
         body += message.get("body", b"")
         if len(body) > MAX_BYTES:
             sentence = f"The body is larger than {MAX_BYTES} bytes."
-            raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, sentence)
+            raise RejectedDelivery(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, sentence)
         more = message.get("more_body", False)
 
 
-def _must_be_signed(scope: Scope, body: bytes, secrets: Sequence[bytes]) -> None:
+def _verify_signature(scope: Scope, body: bytes, secrets: Sequence[bytes]) -> None:
     header = next((value for name, value in scope["headers"] if name == b"stripe-signature"), b"")
     try:
         verify(body, header, secrets, time.time())
-    except NotSigned as error:
-        raise _Refused(HTTPStatus.BAD_REQUEST, str(error)) from error
+    except InvalidSignature as error:
+        raise RejectedDelivery(HTTPStatus.BAD_REQUEST, str(error)) from error
 
 
-def _notice(body: bytes, *, livemode: bool) -> Notice | None:
-    """What *body* says; None when it is of the other mode, whose objects our key cannot reach."""
+def _parse(body: bytes, *, livemode: bool) -> EventRef | None:
+    """The event in *body*; None for one of the other mode, whose objects our key cannot read."""
     try:
-        event = skim(body)
-        notice = Notice.of(event)
+        payload = parse_event(body)
+        event = EventRef.from_payload(payload)
     except orjson.JSONDecodeError as error:
-        raise _Refused(HTTPStatus.BAD_REQUEST, "The body is no JSON.") from error
-    except NotAnEvent as error:
-        raise _Refused(HTTPStatus.BAD_REQUEST, str(error)) from error
-    _recognise_version(notice, event)
-    if event.get("livemode", livemode) is not livemode:
-        log.warning("webhook.other_mode", event_id=notice.id)
+        raise RejectedDelivery(HTTPStatus.BAD_REQUEST, "The body is no JSON.") from error
+    except InvalidEvent as error:
+        raise RejectedDelivery(HTTPStatus.BAD_REQUEST, str(error)) from error
+    _warn_on_other_version(event, payload)
+    if payload.get("livemode", livemode) is not livemode:
+        log.warning("webhook.other_mode", event_id=event.id)
         return None
-    return notice
+    return event
 
 
-def _recognise_version(notice: Notice, event: dict[str, Any]) -> None:
-    """Say that an endpoint renders another API version; its identities are all that we take anyway."""
-    version = event.get("api_version")
+def _warn_on_other_version(event: EventRef, payload: dict[str, Any]) -> None:
+    """Log that an endpoint has another API version; the event's ids are valid in any."""
+    version = payload.get("api_version")
     if version != API_VERSION:
-        log.warning("webhook.other_version", event_id=notice.id, version=str(version)[:40])
+        log.warning("webhook.other_version", event_id=event.id, version=str(version)[:40])

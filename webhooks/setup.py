@@ -1,9 +1,9 @@
-"""The endpoint at Stripe: created or checked with the API version and the types that `EFFECTS` names.
+"""Creates or checks the webhook endpoint at Stripe: its API version and the event types in `EFFECTS`.
 
-``python -m webhooks https://billing.example/webhooks/stripe`` says what is missing, and exits with 1
-when something is; ``--create`` makes it right. The version of an endpoint is fixed when it is created,
-so an upgrade adds an endpoint beside the old one; events that come through both count once. It needs
-Stripe's key and nothing else: the endpoint's secret is not known before, and no server of ours need run.
+``python -m webhooks https://billing.example/webhooks/stripe`` lists the problems and exits with 1 if
+there are any; ``--create`` corrects them. The API version of an endpoint is fixed when it is created,
+so an upgrade adds a second endpoint; an event delivered through both is processed once. The command
+needs only Stripe's API key: no webhook secret, and no running server.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import structlog
 
-from billing.budget import Lane, Unshared
+from billing.budget import Lane, UnlimitedBudget
 from billing.events.effects import EFFECTS
 from billing.settings import load_stripe_settings
 from billing.stripe import API_VERSION, StripeApi
@@ -30,63 +30,64 @@ def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser("python -m webhooks", description="Check Stripe's endpoint.")
     parser.add_argument("url", help="where Stripe reaches POST /webhooks/stripe")
-    parser.add_argument("--create", action="store_true", help="create it, or make it right")
-    given = parser.parse_args()
+    parser.add_argument("--create", action="store_true", help="create it, or correct it")
+    args = parser.parse_args()
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    sys.exit(asyncio.run(_run(given.url, create=given.create)))
+    sys.exit(asyncio.run(_run(args.url, create=args.create)))
 
 
 async def _run(url: str, *, create: bool) -> int:
     settings = load_stripe_settings()
     key, base = settings.stripe_api_key.get_secret_value(), settings.stripe_api_base
-    async with aclosing(StripeApi(key, base, Unshared())) as stripe:
-        secret = await put_right(stripe, url) if create else None
-        missing = await find_missing(stripe, url)
+    async with aclosing(StripeApi(key, base, UnlimitedBudget())) as stripe:
+        secret = await create_or_update_endpoint(stripe, url) if create else None
+        problems = await check_endpoint(stripe, url)
     if secret:
         sys.stdout.write(
             f"Created. Add this secret to {SECRETS}, it is not shown again: {secret}\n"
         )
-    for sentence in missing or [f"The endpoint {url} is as it should be."]:
+    for sentence in problems or [f"The endpoint {url} is as it should be."]:
         sys.stdout.write(f"{sentence}\n")
-    return 1 if missing else 0
+    return 1 if problems else 0
 
 
-async def find_missing(stripe: StripeApi, url: str) -> list[str]:
-    """What is wrong with the endpoint at *url*, a sentence each with its cure; empty when nothing is."""
-    found = await _endpoints(stripe, url)
-    ours = _of_our_version(found)
-    if ours is None:
-        wrong = [f"No endpoint at {url} speaks API version {API_VERSION}; run with --create."]
+async def check_endpoint(stripe: StripeApi, url: str) -> list[str]:
+    """The problems of the endpoint at *url*: one sentence each, with its cure."""
+    endpoints = await _endpoints(stripe, url)
+    current = _current_endpoint(endpoints)
+    if current is None:
+        problems = [f"No endpoint at {url} speaks API version {API_VERSION}; run with --create."]
     else:
-        wrong = _shortcomings(ours)
-    return [*wrong, *(_outdated(each) for each in found if each["api_version"] != API_VERSION)]
+        problems = _problems(current)
+    outdated = [endpoint for endpoint in endpoints if endpoint["api_version"] != API_VERSION]
+    return problems + [_outdated_problem(endpoint) for endpoint in outdated]
 
 
-async def put_right(stripe: StripeApi, url: str) -> str | None:
-    """Create the endpoint, or correct it; the secret of a new one."""
-    ours = _of_our_version(await _endpoints(stripe, url))
-    wanted: Endpoint = {"enabled_events": sorted(EFFECTS)}
-    if ours is None:
-        made = await _write(stripe, ENDPOINTS, wanted | {"url": url, "api_version": API_VERSION})
-        return str(made["secret"])
-    if _shortcomings(ours):
-        await _write(stripe, f"{ENDPOINTS}/{ours['id']}", wanted | {"disabled": "false"})
+async def create_or_update_endpoint(stripe: StripeApi, url: str) -> str | None:
+    """Create the endpoint, or correct it; the secret of a created one."""
+    current = _current_endpoint(await _endpoints(stripe, url))
+    params: Endpoint = {"enabled_events": sorted(EFFECTS)}
+    if current is None:
+        created = await _write(stripe, ENDPOINTS, params | {"url": url, "api_version": API_VERSION})
+        return str(created["secret"])
+    if _problems(current):
+        await _write(stripe, f"{ENDPOINTS}/{current['id']}", params | {"disabled": "false"})
     return None
 
 
-def _shortcomings(endpoint: Endpoint) -> list[str]:
+def _problems(endpoint: Endpoint) -> list[str]:
     name, enabled = endpoint["id"], set(endpoint["enabled_events"])
-    wrong = []
+    problems = []
     if endpoint["status"] != "enabled":
-        wrong.append(f"Endpoint {name} is disabled; run with --create to enable it.")
-    if "*" not in enabled and (lacking := EFFECTS.keys() - enabled):
-        wrong.append(f"Endpoint {name} does not send {', '.join(sorted(lacking))}.")
-    if useless := enabled - EFFECTS.keys():
-        wrong.append(f"Endpoint {name} sends what nobody uses: {', '.join(sorted(useless))}.")
-    return wrong
+        problems.append(f"Endpoint {name} is disabled; run with --create to enable it.")
+    if "*" not in enabled and (missing := EFFECTS.keys() - enabled):
+        problems.append(f"Endpoint {name} does not send {', '.join(sorted(missing))}.")
+    if unused := enabled - EFFECTS.keys():
+        problems.append(f"Endpoint {name} sends unused event types: {', '.join(sorted(unused))}.")
+    return problems
 
 
-def _outdated(endpoint: Endpoint) -> str:
+def _outdated_problem(endpoint: Endpoint) -> str:
     return (
         f"Endpoint {endpoint['id']} speaks API version {endpoint['api_version']}; delete it in the "
         f"Dashboard once another one delivers {API_VERSION}."
@@ -94,15 +95,17 @@ def _outdated(endpoint: Endpoint) -> str:
 
 
 async def _endpoints(stripe: StripeApi, url: str) -> list[Endpoint]:
-    found = await stripe.pages(ENDPOINTS, lane=Lane.SUPPORT)
-    return [each for each in found if each["url"] == url]
+    endpoints = await stripe.list_all(ENDPOINTS, lane=Lane.SUPPORT)
+    return [endpoint for endpoint in endpoints if endpoint["url"] == url]
 
 
-def _of_our_version(found: list[Endpoint]) -> Endpoint | None:
-    return next((each for each in found if each["api_version"] == API_VERSION), None)
+def _current_endpoint(endpoints: list[Endpoint]) -> Endpoint | None:
+    return next(
+        (endpoint for endpoint in endpoints if endpoint["api_version"] == API_VERSION), None
+    )
 
 
 async def _write(stripe: StripeApi, path: str, params: Endpoint) -> Endpoint:
-    # A new key each time: a repeated one would be answered with an endpoint that was deleted since.
-    answer = await stripe.write(path, params, key=f"webhooks:{uuid4()}", lane=Lane.SUPPORT)
-    return answer.body
+    # A new key each time: Stripe would answer a repeated one with an endpoint that was since deleted.
+    response = await stripe.write(path, params, key=f"webhooks:{uuid4()}", lane=Lane.SUPPORT)
+    return response.body

@@ -1,8 +1,6 @@
-"""What happens behind the panel's back, on arq's workers; jobs carry signals, the ledger carries state.
+"""Background jobs, run by arq; jobs are only signals, the state is in the ledger.
 
-``main`` wires arq and its loops, ``dispatch`` takes what is due. ``sync`` tells Stripe what the ledger knows,
-by the ``steps`` of a ``run``, which begins with a ``picture`` and sees the world through ``ports``; ``held`` and
-``close`` are its branches for customers on hold and for a period that ends. ``reconcile`` has ledger and Stripe
-compared, ``inbox`` acts on Stripe's events, ``events_sweep`` on those that never arrived; ``figures`` shows Prometheus
-what a worker counts.
+``main`` configures arq and its loops, ``dispatcher`` claims due periods, ``flush/`` brings their invoices at
+Stripe up to date. ``process_events`` acts on Stripe's events, ``poll_events`` fetches those that were never
+delivered, ``reconcile`` requests the weekly verify of every open period. ``metrics_server`` serves Prometheus.
 """

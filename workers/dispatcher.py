@@ -1,7 +1,7 @@
-"""Takes what is due: no more than there are slots for here, and room for at Stripe.
+"""Claims and flushes due periods: as many as this process has slots and Stripe's budget has room for.
 
-What closes, and what somebody asked for whose wake-up was lost, has slots of its own: a month must not
-end late because everybody's turn came first, nor a turn never come because a month ends.
+Closing periods and requested syncs whose queued job was lost have slots of their own, so that they and routine
+flushes never starve each other.
 """
 
 import asyncio
@@ -15,79 +15,85 @@ from billing.budget import Lane
 from billing.services import Services
 from billing.usage import CustomerId, Period
 from workers.flush.flush import flush
-from workers.flush.policy import FlushPorts
+from workers.flush.policy import FlushContext
 
 log = structlog.get_logger(__name__)
 
 SLOTS = 10
-# Waiting for Stripe in the whole fleet; more would only wait with a lease in hand.
-LINE_SECONDS = 2.0
+# Claim nothing while calls of all workers wait longer than this for Stripe's budget: a claimed period would only
+# wait with its lease taken.
+MAX_QUEUE_SECONDS = 2.0
 
 Claim = Callable[[int, int, int], Awaitable[list[tuple[CustomerId, Period]]]]
-Flushes = set["asyncio.Task[None]"]
+FlushTasks = set["asyncio.Task[None]"]
 
 
 @dataclass
-class Work:
-    """What this process is doing: its services, the flushes that run, the loops; *ending* stops them."""
+class WorkerState:
+    """The state of this process: services, running flushes and loops. *shutdown* stops the loops."""
 
     services: Services
-    ports: FlushPorts
-    first: Flushes = field(default_factory=set)
-    in_turn: Flushes = field(default_factory=set)
+    flush_context: FlushContext
+    priority: FlushTasks = field(default_factory=set)
+    routine: FlushTasks = field(default_factory=set)
     loops: list[asyncio.Task[None]] = field(default_factory=list)
-    ending: asyncio.Event = field(default_factory=asyncio.Event)
-    ended: float = 0.0  # when that was, by the monotonic clock
+    shutdown: asyncio.Event = field(default_factory=asyncio.Event)
+    shutdown_at: float = 0.0  # monotonic clock
 
     @property
-    def flushes(self) -> Flushes:
-        """Those that nobody's wake-up started."""
-        return self.first | self.in_turn
+    def flushes(self) -> FlushTasks:
+        """The running flushes that the dispatcher started."""
+        return self.priority | self.routine
 
-    def end(self) -> None:
-        """Begin nothing more, neither a flush nor a call to Stripe; what was sent is waited for."""
-        if not self.ending.is_set():
-            self.ended = time.monotonic()
-            self.ending.set()
+    def begin_shutdown(self) -> None:
+        """Start no further flush and no further call to Stripe; running calls complete."""
+        if not self.shutdown.is_set():
+            self.shutdown_at = time.monotonic()
+            self.shutdown.set()
         self.services.budget.close()
 
 
-async def dispatch(work: Work) -> bool:
-    """Claim and flush what is due, where somebody has waited longest first; whether anything was found.
+async def dispatch(worker: WorkerState) -> bool:
+    """Start flushes of due periods, longest overdue first; return True if there were any.
 
-    It does not pass through the queue: what waits there is somebody, and waits behind nobody's turn.
+    They bypass the queue, so that queued jobs, which panels wait for, never wait behind routine flushes.
     """
-    ledger = work.services.ledger
-    lines, waits = await work.services.budget.backlog(), await ledger.waits()
+    ledger = worker.services.ledger
+    queue_seconds, backlogs = await worker.services.budget.backlog(), await ledger.backlogs()
     found = False
-    if lines[Lane.CLOSE] <= LINE_SECONDS:
-        found = await _take(work, work.first, ledger.claim_first, [each.first for each in waits])
-    if lines[Lane.INTERVAL] <= LINE_SECONDS:
-        due = [each.due for each in waits]
-        found = await _take(work, work.in_turn, ledger.claim, due) or found
+    if queue_seconds[Lane.CLOSE] <= MAX_QUEUE_SECONDS:
+        overdue_ms = [backlog.priority_ms for backlog in backlogs]
+        found = await _fill_slots(worker, worker.priority, ledger.claim_priority, overdue_ms)
+    if queue_seconds[Lane.INTERVAL] <= MAX_QUEUE_SECONDS:
+        overdue_ms = [backlog.due_ms for backlog in backlogs]
+        found = await _fill_slots(worker, worker.routine, ledger.claim, overdue_ms) or found
     return found
 
 
-async def _take(work: Work, flushes: Flushes, claim: Claim, waited: Sequence[int | None]) -> bool:
-    """Fill the slots of *flushes* from the shards in which somebody has *waited*."""
-    # A customer claimed by a worker that dies comes up again, when its lease may still run.
-    hidden_ms = work.ports.policy.lease // 2
+async def _fill_slots(
+    worker: WorkerState, flushes: FlushTasks, claim: Claim, overdue_ms: Sequence[int | None]
+) -> bool:
+    """Fill the free slots of *flushes*, most overdue shard first; *overdue_ms* is by shard."""
+    # If this worker dies, the period is due again while its lease may still run.
+    hidden_ms = worker.flush_context.policy.lease_ms // 2
     found = False
-    late = sorted((-ms, shard) for shard, ms in enumerate(waited) if ms is not None and ms >= 0)
-    for _, shard in late:
+    shards = sorted(
+        (-ms, shard) for shard, ms in enumerate(overdue_ms) if ms is not None and ms >= 0
+    )
+    for _, shard in shards:
         free = SLOTS - len(flushes)
-        if free <= 0 or work.ending.is_set():
+        if free <= 0 or worker.shutdown.is_set():
             break
         for customer, period in await claim(shard, free, hidden_ms):
-            flushing = asyncio.create_task(_flush(work, customer, period))
-            flushes.add(flushing)
-            flushing.add_done_callback(flushes.discard)
+            task = asyncio.create_task(_flush(worker, customer, period))
+            flushes.add(task)
+            task.add_done_callback(flushes.discard)
             found = True
     return found
 
 
-async def _flush(work: Work, customer: CustomerId, period: Period) -> None:
+async def _flush(worker: WorkerState, customer: CustomerId, period: Period) -> None:
     try:
-        await flush(customer, period, work.ports, lane=Lane.INTERVAL)
+        await flush(customer, period, worker.flush_context, lane=Lane.INTERVAL)
     except Exception:
         log.exception("worker.flush_failed", customer=customer)

@@ -1,9 +1,8 @@
-"""Acts on what Stripe announced: learn whose it is, forget, look, tell.
+"""Processes Stripe's events: find the customer, invalidate the cache, follow up in the ledger, publish.
 
-Forgetting comes first, because who is woken or told reads at once. All waiting events of one object are
-worked on together, so a burst costs one look; what is forgotten, told and settled for a hundred objects
-costs a round trip each. Doing it twice is harmless, hence nothing here asks whether it was done before: a
-look asked for twice, a generation replaced twice and a subscriber told twice change nothing.
+The cache is invalidated first, because a woken flush or a notified panel reads at once. All waiting events of
+one object are processed together, so a burst costs one verify; invalidating, publishing and completing a
+hundred objects costs one round trip each. Every effect is idempotent, so nothing here checks for repetition.
 """
 
 import asyncio
@@ -17,162 +16,162 @@ import structlog
 
 from billing.budget import Lane
 from billing.cache import entries
-from billing.change_feed import EVERYBODY, Change, ChangeReason
+from billing.change_feed import ALL_CUSTOMERS, Change, ChangeReason
 from billing.errors import Refused, StripeRejected, Unavailable
-from billing.events.effects import Duty, Notice, customer_of, invoice_of
-from billing.events.events import Bundle, EventStatus
+from billing.events.effects import EventRef, FollowUp, customer_of, invoice_of
+from billing.events.records import EventGroup, EventStatus
 from billing.invoicing.metadata_keys import period_of
 from billing.invoicing.snapshot import PeriodState, Snapshot
 from billing.ledger import Ledger
 from billing.services import Services
 from billing.usage import CustomerId
-from workers.flush.on_hold import hold_for_void
+from workers.flush.on_hold import hold_voided
 
 log = structlog.get_logger(__name__)
 
-AT_ONCE = 16  # objects side by side: enough for their commands to share the ledger's fsyncs
+CONCURRENCY = 16  # objects at a time: enough for their commands to share the ledger's fsyncs
 TRIGGER = "WEBHOOK"
 
 
-async def process_inbox(services: Services, limit: int) -> int:
-    """Work on the events of up to *limit* objects; how many events that were.
+async def process_events(services: Services, limit: int) -> int:
+    """Process the events of up to *limit* objects; return the number of events.
 
-    What fails is tried again and given up in the end, without standing in anybody's way. Raises
-    LedgerUnavailable; whatever was claimed comes up again.
+    A failed event is retried and finally given up, and does not block the others. Raises
+    LedgerUnavailable; the claimed events are due again later.
     """
-    bundles = await services.inbox.claim(limit)
-    turns = _Turns(services, ends=asyncio.get_running_loop().time() + services.inbox.patience)
-    known = await turns.take(_with_owner, [_Told.of(bundle) for bundle in bundles])
-    forgotten = await _forget(services, known)
-    duties = partial(_do_duties, _Waking(services.ledger))
-    await _tell(services, await turns.take(duties, forgotten))
+    groups = await services.inbox.claim(limit)
+    deadline = asyncio.get_running_loop().time() + services.inbox.claim_seconds
+    runner = _BoundedRunner(services, deadline)
+    batches = await runner.run(_resolve_owner, [_EventBatch.from_group(group) for group in groups])
+    batches = await _invalidate(services, batches)
+    follow_up = partial(_follow_up, _WakeParkedOnce(services.ledger))
+    await _publish_and_complete(services, await runner.run(follow_up, batches))
     await services.inbox.trim()
-    return sum(len(bundle.events) for bundle in bundles)
+    return sum(len(group.events) for group in groups)
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
-    """A bundle; *notices* are those that have an effect, in the end with their owner."""
+class _EventBatch:
+    """The claimed events of one object; *events* are those that have an effect."""
 
-    bundle: Bundle
-    notices: list[Notice]
+    group: EventGroup
+    events: list[EventRef]
 
     @classmethod
-    def of(cls, bundle: Bundle) -> Self:
-        """What *bundle* asks for."""
-        return cls(bundle, [each for each in bundle.notices if each.effect is not None])
+    def from_group(cls, group: EventGroup) -> Self:
+        return cls(group, [event for event in group.refs if event.effect is not None])
 
     @property
     def status(self) -> EventStatus:
-        return EventStatus.PROCESSED if self.notices else EventStatus.IGNORED
+        return EventStatus.PROCESSED if self.events else EventStatus.IGNORED
 
     @property
     def changes(self) -> list[Change]:
-        invoice = next((each.invoice for each in self.notices if each.invoice), None)
-        owners: set[str] = {each.customer for each in self.notices if each.customer is not None}
-        if any(entries.CATALOGUE in each.generations for each in self.notices):
-            owners.add(EVERYBODY)
-        return [Change(owner, ChangeReason.WEBHOOK, invoice=invoice) for owner in owners]
+        invoice = next((event.invoice for event in self.events if event.invoice), None)
+        customers: set[str] = {event.customer for event in self.events if event.customer}
+        if any(entries.PRICE_CATALOG in event.generations for event in self.events):
+            customers.add(ALL_CUSTOMERS)
+        return [Change(customer, ChangeReason.WEBHOOK, invoice=invoice) for customer in customers]
 
 
-Step = Callable[[Services, _Told], Awaitable[_Told]]
+BatchStep = Callable[[Services, _EventBatch], Awaitable[_EventBatch]]
 
 
-class _Turns:
-    """Takes bundles a step further, a few at a time.
+class _BoundedRunner:
+    """Runs a step for many batches, a few at a time.
 
-    What is not done when the time *ends* is given back: a worker that holds on to it would find that
-    another one had claimed it meanwhile, again and again, until it counted as one that kills its workers.
+    Batches that are not done at the *deadline* are returned to the inbox: their claim expires, and another
+    worker would claim them again and again, until they counted as events that kill their workers.
     """
 
-    def __init__(self, services: Services, ends: float) -> None:
+    def __init__(self, services: Services, deadline: float) -> None:
         self._services = services
-        self._ends = ends
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._deadline = deadline
+        self._semaphore = asyncio.Semaphore(CONCURRENCY)
 
-    async def take(self, step: Step, bundles: Sequence[_Told]) -> list[_Told]:
-        """Those that came through; the others were given back."""
-        done = await asyncio.gather(*(self._one(step, each) for each in bundles))
-        return [each for each in done if each is not None]
+    async def run(self, step: BatchStep, batches: Sequence[_EventBatch]) -> list[_EventBatch]:
+        """Return the batches that succeeded; the others are back in the inbox."""
+        results = await asyncio.gather(*(self._run_one(step, batch) for batch in batches))
+        return [batch for batch in results if batch is not None]
 
-    async def _one(self, step: Step, told: _Told) -> _Told | None:
+    async def _run_one(self, step: BatchStep, batch: _EventBatch) -> _EventBatch | None:
         inbox = self._services.inbox
         try:
-            async with asyncio.timeout_at(self._ends), self._places:
-                return await step(self._services, told)
+            async with asyncio.timeout_at(self._deadline), self._semaphore:
+                return await step(self._services, batch)
         except Unavailable as error:
-            await inbox.postpone(told.bundle, error.message, error.retry_after)
+            await inbox.retry_later(batch.group, error.message, error.retry_after)
         except TimeoutError:
-            await inbox.postpone(told.bundle, "What it needs takes too long; ask again.", 1.0)
-        except Exception as error:  # noqa: BLE001 one broken event must not hold up the others
-            _log_failure(told.bundle, error)
-            await inbox.strike(told.bundle, _failure(error))
+            await inbox.retry_later(batch.group, "What it needs takes too long; ask again.", 1.0)
+        except Exception as error:  # noqa: BLE001 one broken event must not block the others
+            _log_failure(batch.group, error)
+            await inbox.record_failure(batch.group, _failure_text(error))
         return None
 
 
-async def _forget(services: Services, known: list[_Told]) -> list[_Told]:
-    """*known*, when what they touch is forgotten; none, and all given back, while the cache is away."""
-    forgotten = {name for each in known for notice in each.notices for name in notice.generations}
+async def _invalidate(services: Services, batches: list[_EventBatch]) -> list[_EventBatch]:
+    """Invalidate what the batches touch; while the cache is unavailable, return all to the inbox."""
+    generations = {
+        name for batch in batches for event in batch.events for name in event.generations
+    }
     try:
-        if forgotten:
-            await services.cache.forget(*forgotten)
+        if generations:
+            await services.cache.invalidate(*generations)
     except Unavailable as error:
-        for each in known:
-            await services.inbox.postpone(each.bundle, error.message, error.retry_after)
+        for batch in batches:
+            await services.inbox.retry_later(batch.group, error.message, error.retry_after)
         return []
-    return known
+    return batches
 
 
-async def _tell(services: Services, done: Sequence[_Told]) -> None:
-    """Tell those who follow, and settle."""
-    if not done:
+async def _publish_and_complete(services: Services, batches: Sequence[_EventBatch]) -> None:
+    if not batches:
         return
-    await services.changes.publish(*(change for each in done for change in each.changes))
-    for status in {each.status for each in done}:
-        bundles = [each.bundle for each in done if each.status is status]
-        await services.inbox.settle_all(bundles, status)
+    await services.change_feed.publish(*(change for batch in batches for change in batch.changes))
+    for status in {batch.status for batch in batches}:
+        groups = [batch.group for batch in batches if batch.status is status]
+        await services.inbox.complete_all(groups, status)
 
 
-def _log_failure(bundle: Bundle, error: Exception) -> None:
-    """No traceback: its variables may quote an answer of Stripe's."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
+def _log_failure(group: EventGroup, error: Exception) -> None:
+    """Log without the traceback: its variables may contain a response of Stripe's."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
     log.error(
         "inbox.failed",
-        subject=bundle.subject,
+        subject=group.subject,
         error=type(error).__name__,
-        at=f"{place.name}:{place.lineno}",
+        at=f"{frame.name}:{frame.lineno}",
     )
 
 
-def _failure(error: Exception) -> str:
-    """What Support sees: our own sentence, or the kind of a surprise (its text may quote a payload)."""
+def _failure_text(error: Exception) -> str:
+    """Return our own message, or only the type of a foreign error, whose text may contain a payload."""
     return error.message if isinstance(error, Refused) else type(error).__name__
 
 
-async def _with_owner(services: Services, told: _Told) -> _Told:
-    """Those notices that do not say whose the object is learn it from one that does, or from Stripe."""
-    knows = next((each for each in told.notices if each.customer), None)
-    knows = knows or await _read(services, told.notices)
-    if knows is None:
-        return told
-    return replace(
-        told, notices=[each if each.customer else _of(knows, each) for each in told.notices]
-    )
+async def _resolve_owner(services: Services, batch: _EventBatch) -> _EventBatch:
+    """Fill in the customer of events that do not name it: from another event of the batch, or from Stripe."""
+    owned = next((event for event in batch.events if event.customer), None)
+    owned = owned or await _fetch_owner(services, batch.events)
+    if owned is None:
+        return batch
+    events = [event if event.customer else _owned_like(owned, event) for event in batch.events]
+    return replace(batch, events=events)
 
 
-def _of(knows: Notice, notice: Notice) -> Notice:
-    return replace(notice, customer=knows.customer, invoice=knows.invoice, period=knows.period)
+def _owned_like(owned: EventRef, event: EventRef) -> EventRef:
+    return replace(event, customer=owned.customer, invoice=owned.invoice, period=owned.period)
 
 
-async def _read(services: Services, notices: list[Notice]) -> Notice | None:
-    """What Stripe says now of the object that *notices* only name; None when it has a place for it no more."""
-    named = next((each for each in notices if each.path), None)
-    if named is None or named.path is None:
+async def _fetch_owner(services: Services, events: list[EventRef]) -> EventRef | None:
+    """Read the object that *events* only name; None if Stripe no longer has it."""
+    named = next((event for event in events if event.stripe_path), None)
+    if named is None or named.stripe_path is None:
         return None
     try:
-        body = await services.stripe.read(named.path, lane=Lane.BACKGROUND)
+        body = await services.stripe.read(named.stripe_path, lane=Lane.BACKGROUND)
     except StripeRejected as error:
-        log.info("inbox.owner_unknown", path=named.path, status=error.status)
+        log.info("inbox.owner_unknown", path=named.stripe_path, status=error.status)
         return None
     return replace(
         named,
@@ -182,59 +181,62 @@ async def _read(services: Services, notices: list[Notice]) -> Notice | None:
     )
 
 
-class _Waking:
-    """Wakes whoever is parked, once for all prices of a batch: every shard is asked."""
+class _WakeParkedOnce:
+    """Wakes all parked periods, once for all price events of a run, because it queries every shard."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._waking: asyncio.Task[int] | None = None
+        self._task: asyncio.Task[int] | None = None
 
-    async def done(self) -> None:
-        """All were woken."""
-        if self._waking is None:
-            self._waking = asyncio.create_task(self._ledger.wake_parked())
-        await asyncio.shield(self._waking)
-
-
-async def _do_duties(waking: _Waking, services: Services, told: _Told) -> _Told:
-    notices = told.notices
-    if any(each.effect and each.effect.duty is Duty.WAKE_ALL for each in notices):
-        await waking.done()
-    for customer in {each.customer for each in notices if each.customer is not None}:
-        theirs = [each for each in notices if each.customer == customer]
-        duties = {each.effect.duty for each in theirs if each.effect is not None}
-        if duties - {Duty.NOTHING}:
-            await _do(services, duties, customer, theirs)
-    return told
+    async def wake(self) -> None:
+        """Return when all parked periods are woken."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._ledger.wake_parked())
+        await asyncio.shield(self._task)
 
 
-async def _do(
-    services: Services, duties: set[Duty], customer: CustomerId, notices: list[Notice]
+async def _follow_up(
+    parked: _WakeParkedOnce, services: Services, batch: _EventBatch
+) -> _EventBatch:
+    if FollowUp.WAKE_ALL in _follow_ups(batch.events):
+        await parked.wake()
+    for customer in {event.customer for event in batch.events if event.customer is not None}:
+        events = [event for event in batch.events if event.customer == customer]
+        if _follow_ups(events) - {FollowUp.NOTHING}:
+            await _follow_up_customer(services, customer, events)
+    return batch
+
+
+def _follow_ups(events: Sequence[EventRef]) -> set[FollowUp]:
+    return {event.effect.follow_up for event in events if event.effect is not None}
+
+
+async def _follow_up_customer(
+    services: Services, customer: CustomerId, events: list[EventRef]
 ) -> None:
-    looked = False
-    for snapshot in await _periods(services, customer):
-        about = any(_is_about(each, snapshot) for each in notices)
+    ledger, follow_ups, verifying = services.ledger, _follow_ups(events), False
+    for snapshot in await _snapshots(ledger, customer):
+        concerned = any(_concerns(event, snapshot) for event in events)
         if snapshot.state is PeriodState.SEALED:
-            if about and Duty.HOLD in duties:
-                invoice = str(snapshot.invoice)
-                await hold_for_void(services.ledger, customer, snapshot.period, invoice)
+            if concerned and FollowUp.HOLD in follow_ups:
+                await hold_voided(ledger, customer, snapshot.period, str(snapshot.invoice))
             continue
-        if about and duties & {Duty.LOOK, Duty.HOLD}:
-            await services.ledger.request_verify(customer, snapshot.period)
-            looked = True
-        if snapshot.stuck and (about or Duty.WAKE in duties):
-            await services.ledger.wake(customer, snapshot.period)
-    if looked:
-        await services.ledger.request_sync(customer, TRIGGER)
+        if concerned and follow_ups & {FollowUp.VERIFY, FollowUp.HOLD}:
+            await ledger.request_verify(customer, snapshot.period)
+            verifying = True
+        if snapshot.parked_reason and (concerned or FollowUp.WAKE in follow_ups):
+            await ledger.wake(customer, snapshot.period)
+    if verifying:
+        await ledger.request_sync(customer, TRIGGER)
 
 
-async def _periods(services: Services, customer: CustomerId) -> list[Snapshot]:
-    periods = await services.ledger.periods(customer)
-    return await asyncio.gather(*(services.ledger.peek(customer, period) for period in periods))
+async def _snapshots(ledger: Ledger, customer: CustomerId) -> list[Snapshot]:
+    periods = await ledger.list_periods(customer)
+    return await asyncio.gather(*(ledger.snapshot(customer, period) for period in periods))
 
 
-def _is_about(notice: Notice, snapshot: Snapshot) -> bool:
-    """Whether the invoice is the period's: by our metadata on it, or because the ledger made it."""
-    return notice.period == snapshot.period or (
-        notice.invoice is not None and notice.invoice == snapshot.invoice
+def _concerns(event: EventRef, snapshot: Snapshot) -> bool:
+    """Return True if the event's invoice belongs to the period, by its metadata or by the ledger."""
+    return event.period == snapshot.period or (
+        event.invoice is not None and event.invoice == snapshot.invoice
     )

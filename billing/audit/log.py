@@ -1,7 +1,7 @@
-"""The log itself: one stream a customer, and one for what is nobody's, in the ledger's Redis; none expires.
+"""The audit log in the ledger's Redis: one stream per customer, and one without; none expires.
 
-An act is begun in the log before it is done and ended there after, so a crash in between leaves an entry
-whose outcome nobody knows, never an act without an entry.
+An entry is written before its action and completed after it, so a crash in between leaves an entry with
+an unknown outcome, never an action without an entry.
 """
 
 import re
@@ -19,19 +19,19 @@ from redis.asyncio import Redis, RedisCluster
 from billing.errors import ErrorCode, Refused
 from billing.ledger import keys
 from billing.pagination import Page
-from billing.redis_reply import ledger_asked, reply
+from billing.redis_reply import awaited, ledger_errors
 from billing.usage import CustomerId
 
 ENTRY_ID = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
 
-AWAY = "The audit log cannot be reached, and nothing is done without it; try again."
+UNAVAILABLE_MESSAGE = "The audit log cannot be reached, and nothing is done without it; try again."
 
 Facts = Mapping[str, str | None]
-"""What stood before or stands after, by name: ``{"total": "USD 31.00"}``."""
+"""Values before or after an action, by name: ``{"total": "USD 31.00"}``."""
 
 
-class ActOutcome(StrEnum):
-    """How an act ended."""
+class ActionOutcome(StrEnum):
+    """Outcome of an audited action."""
 
     DONE = "DONE"
     REFUSED = "REFUSED"
@@ -39,149 +39,152 @@ class ActOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Intent:
-    """What somebody is about to do: *by* is the token subject, *action* the mutation's name.
+class ActionIntent:
+    """An action to begin: *actor* is the token's subject, *action* the mutation's name.
 
-    *customer* is None for what concerns nobody in particular. The same *key* is the same act, if what
-    is asked is the same: *about* says what by, action and reason do not.
+    *customer* is None if the action concerns no single one. An *idempotency_key* may be repeated only with
+    the same actor, action, reason and *parameters* (the encoded rest of the input).
     """
 
     customer: CustomerId | None
-    by: str
+    actor: str
     action: str
     reason: str | None
     before: Facts
-    key: str | None = None
-    about: str = ""
+    idempotency_key: str | None = None
+    parameters: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
-    """An act that stands in the log; *ended* says that it was done before, under the same key.
+class StartedAction:
+    """An action with an entry in the log; *completed* is true if it was done before, under the same key.
 
-    *before* is what stood when it was begun for the first time.
+    *before* are the values when it first began.
     """
 
     id: str
-    intent: Intent
+    intent: ActionIntent
     key: str
-    ended: bool
+    completed: bool
     before: Facts
 
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One act; *after* is empty unless it is DONE, *refusal* the code of what was REFUSED."""
+    """One action; *after* is empty unless it is DONE, *refusal* is the error code if it was REFUSED."""
 
     id: str
     at_ms: int
-    by: str
+    actor: str
     action: str
     reason: str | None
     before: Facts
-    outcome: ActOutcome
+    outcome: ActionOutcome
     after: Facts
     refusal: str | None
 
 
 class AuditLog:
-    """Every method may raise LedgerUnavailable."""
+    """The entries of all actions; every method may raise LedgerUnavailable."""
 
     def __init__(self, redis: Redis | RedisCluster) -> None:
         self._redis = redis
-        # A cluster's client can do this too, but is not typed so.
-        self._begin = cast("Redis", redis).register_script(
+        # RedisCluster has this method too, but its types lack it.
+        self._begin_script = cast("Redis", redis).register_script(
             files("billing.audit").joinpath("scripts/begin.lua").read_text()
         )
 
-    async def begin(self, intent: Intent) -> Begun:
-        """Write *intent* down; Refused (IDEMPOTENCY_CONFLICT) when its key began something else."""
-        key = (
-            intent.key or f"once {token_hex(16)}"
-        )  # a command may be sent again after a lost answer
-        log, acts = keys.audit(intent.customer), keys.audit_keys(intent.customer)
-        with ledger_asked(AWAY):
-            entry, new, digest, before = await self._begin(
-                [log, acts], [key, _digest(intent), *_said(intent)]
+    async def begin(self, intent: ActionIntent) -> StartedAction:
+        """Record *intent*; Refused (IDEMPOTENCY_CONFLICT) if its key began another action."""
+        # A unique key also without one of the caller's, because redis-py may send the command twice.
+        key = intent.idempotency_key or f"once {token_hex(16)}"
+        log, by_key = keys.audit(intent.customer), keys.audit_keys(intent.customer)
+        with ledger_errors(UNAVAILABLE_MESSAGE):
+            entry, new, digest, before = await self._begin_script(
+                [log, by_key], [key, _digest(intent), *_stream_fields(intent)]
             )
-            ended = not new and await reply(self._redis.hexists(_ends(intent), entry))
+            completed = not new and await awaited(self._redis.hexists(_outcomes_key(intent), entry))
         if digest.decode() != _digest(intent):
             raise Refused(
                 ErrorCode.IDEMPOTENCY_CONFLICT,
-                "This idempotency key was used for something else; use a new key for a new act.",
+                "This idempotency key was used for something else; use a new key for a new action.",
                 ("idempotencyKey",),
             )
-        return Begun(entry.decode(), intent, key, bool(ended), orjson.loads(before))
+        return StartedAction(entry.decode(), intent, key, bool(completed), orjson.loads(before))
 
-    async def finish(self, begun: Begun, after: Facts) -> None:
-        """It was done, and *after* is what stands now."""
-        await self._end(begun, {"after": dict(after)}, keeps_key=begun.intent.key is not None)
+    async def complete(self, started: StartedAction, after: Facts) -> None:
+        """Record that the action was done; *after* are the new values."""
+        await self._close_entry(
+            started, {"after": dict(after)}, keep_key=started.intent.idempotency_key is not None
+        )
 
-    async def refuse(self, begun: Begun, code: str) -> None:
-        """It was not done, for the reason *code*; its key is free for another try."""
-        await self._end(begun, {"refusal": code}, keeps_key=False)
+    async def refuse(self, started: StartedAction, code: str) -> None:
+        """Record that the action was refused with *code*; its key may be used again."""
+        await self._close_entry(started, {"refusal": code}, keep_key=False)
 
     async def page(
         self, customer: CustomerId | None, first: int, after: str | None = None
     ) -> Page[AuditEntry]:
-        """At most *first* entries that are older than the one of id *after*, newest first."""
+        """At most *first* entries older than the entry *after*, newest first."""
         if after is not None and not ENTRY_ID.fullmatch(after):
             return Page((), has_more=False)
         newest = f"({after}" if after else "+"
-        with ledger_asked(AWAY):
-            found = await reply(
+        with ledger_errors(UNAVAILABLE_MESSAGE):
+            stream = await awaited(
                 self._redis.xrevrange(keys.audit(customer), max=newest, count=first + 1)
             )
-            ids = [entry for entry, _ in found]
-            ends = await reply(self._redis.hmget(keys.audit_ends(customer), ids)) if ids else []
-        entries = [_entry(entry, said, end) for (entry, said), end in zip(found, ends, strict=True)]
-        return Page.of(entries, first)
+            ids = [entry_id for entry_id, _ in stream]
+            ends = await awaited(self._redis.hmget(keys.audit_ends(customer), ids)) if ids else []
+        rows = zip(stream, ends, strict=True)
+        entries = [_entry(entry_id, fields, end) for (entry_id, fields), end in rows]
+        return Page.from_items(entries, first)
 
-    async def _end(self, begun: Begun, end: Mapping[str, object], *, keeps_key: bool) -> None:
-        if begun.ended:
+    async def _close_entry(
+        self, started: StartedAction, end: Mapping[str, object], *, keep_key: bool
+    ) -> None:
+        if started.completed:
             return
-        # Sent together: a refused act that kept its key would look done to whoever tries again.
-        with ledger_asked(AWAY):
+        # In one pipeline: with its key left in place, a refused action would seem done to a retry.
+        with ledger_errors(UNAVAILABLE_MESSAGE):
             async with self._redis.pipeline(transaction=False) as pipeline:
-                pipeline.hsetnx(_ends(begun.intent), begun.id, orjson.dumps(end).decode())
-                if not keeps_key:
-                    pipeline.hdel(keys.audit_keys(begun.intent.customer), begun.key)
+                pipeline.hsetnx(
+                    _outcomes_key(started.intent), started.id, orjson.dumps(end).decode()
+                )
+                if not keep_key:
+                    pipeline.hdel(keys.audit_keys(started.intent.customer), started.key)
                 await pipeline.execute()
 
 
-def _said(intent: Intent) -> Sequence[str | bytes]:
-    said = [("by", intent.by), ("action", intent.action), ("reason", intent.reason)]
-    texts = [text for name, value in said if value is not None for text in (name, value)]
+def _stream_fields(intent: ActionIntent) -> Sequence[str | bytes]:
+    fields = [("by", intent.actor), ("action", intent.action), ("reason", intent.reason)]
+    texts = [text for name, value in fields if value is not None for text in (name, value)]
     return [*texts, "before", orjson.dumps(dict(intent.before))]
 
 
-def _digest(intent: Intent) -> str:
-    asked = orjson.dumps([intent.by, intent.action, intent.reason, intent.about])
-    return blake2b(asked, digest_size=8).hexdigest()
+def _digest(intent: ActionIntent) -> str:
+    request = orjson.dumps([intent.actor, intent.action, intent.reason, intent.parameters])
+    return blake2b(request, digest_size=8).hexdigest()
 
 
-def _ends(intent: Intent) -> keys.Key:
+def _outcomes_key(intent: ActionIntent) -> keys.Key:
     return keys.audit_ends(intent.customer)
 
 
-def _entry(entry_id: bytes, said: Mapping[bytes, bytes], end: bytes | None) -> AuditEntry:
-    texts = {name.decode(): text.decode() for name, text in said.items()}
-    ended = orjson.loads(end) if end else {}
-    outcome = (
-        ActOutcome.REFUSED
-        if "refusal" in ended
-        else ActOutcome.DONE
-        if ended
-        else ActOutcome.UNKNOWN
-    )
+def _entry(entry_id: bytes, fields: Mapping[bytes, bytes], end: bytes | None) -> AuditEntry:
+    texts = {name.decode(): text.decode() for name, text in fields.items()}
+    result = orjson.loads(end) if end else {}
+    if "refusal" in result:
+        outcome = ActionOutcome.REFUSED
+    else:
+        outcome = ActionOutcome.DONE if result else ActionOutcome.UNKNOWN
     return AuditEntry(
         id=entry_id.decode(),
         at_ms=int(entry_id.partition(b"-")[0]),
-        by=texts["by"],
+        actor=texts["by"],
         action=texts["action"],
         reason=texts.get("reason"),
         before=orjson.loads(texts["before"]),
         outcome=outcome,
-        after=ended.get("after", {}),
-        refusal=ended.get("refusal"),
+        after=result.get("after", {}),
+        refusal=result.get("refusal"),
     )

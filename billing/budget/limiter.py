@@ -1,16 +1,16 @@
-"""One allowance of Stripe calls, shared by every process: who may call now, and who waits how long.
+"""Admission of Stripe calls under limits that all processes share.
 
-Admission is one script and one round trip (``shared``), all or nothing, over
+A permit is acquired by one script in one round trip (``redis_limiter``), all or nothing, under
 
-- a rate for the account and a rate for each endpoint, which shrink and recover with Stripe's answers,
+- a rate for the account and one for each endpoint, which adapt to Stripe's responses (AIMD),
 - slots for list calls, because Stripe limits slow calls by concurrency,
 - one mutation at a time for each object,
 - a ration of reads over 30 days,
-- a breaker for each endpoint that fails.
+- a circuit breaker for each endpoint.
 
-Lanes share the rates by priority, each with a floor that nobody above can take. Within a process a
-lane's calls to one endpoint wait in line, so that only the first of them asks Redis. When Redis
-cannot be reached each process goes on alone (``alone``).
+Lanes share the rates by priority, each with a floor that the lanes above cannot take. Within a process the
+calls of a lane to one endpoint queue, and only the first of them polls Redis. Without Redis each process
+uses a limiter of its own (``local_fallback``).
 """
 
 import asyncio
@@ -23,136 +23,138 @@ from prometheus_client import Histogram
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from billing.budget.call import Call
-from billing.budget.local_fallback import Alone
-from billing.budget.permit import CallOutcome, Lane, Passage
+from billing.budget.call import StripeCall
+from billing.budget.local_fallback import LocalLimiter
+from billing.budget.permit import CallOutcome, Lane, Permit
 from billing.budget.policy import BudgetPolicy
-from billing.budget.redis_limiter import Shared
+from billing.budget.redis_limiter import RedisLimiter
 from billing.budget.state import BudgetState, read_state, read_waiting
-from billing.errors import Leaving, Overloaded, Unavailable
+from billing.errors import Overloaded, ShuttingDown, Unavailable
 
 UNREACHABLE = (RedisError, OSError)
 
-WAITED = Histogram(
+WAIT_SECONDS = Histogram(
     "billing_stripe_wait_seconds", "Waiting for room within Stripe's limits.", ["lane"]
 )
-CALLS = Count("billing_stripe_calls", "Calls that asked for room.", ["endpoint", "lane", "outcome"])
+CALLS = Count(
+    "billing_stripe_calls", "Calls that requested admission.", ["endpoint", "lane", "outcome"]
+)
 
 
 class Budget:
-    """The allowance kept in *redis* (any but an evicting one; losing it costs one burst)."""
+    """The budget in *redis*, which must not evict keys; losing its data costs one burst."""
 
     def __init__(self, redis: Redis, policy: BudgetPolicy) -> None:
         self._redis = redis
         self._policy = policy
-        self._shared = Shared(redis, policy)
-        self._alone = Alone()
+        self._redis_limiter = RedisLimiter(redis, policy)
+        self._local_limiter = LocalLimiter()
         self._closed = asyncio.Event()
-        self._turns: defaultdict[tuple[str, Lane], asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks: defaultdict[tuple[str, Lane], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._waiting: Counter[tuple[str, Lane]] = Counter()
-        self._settling: set[asyncio.Task[None]] = set()
+        self._releases: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
-    async def admission(self, call: Call, lane: Lane) -> AsyncIterator[Passage]:
-        """Wait until *call* may be made, and hold what it needs while it is made.
+    async def admission(self, call: StripeCall, lane: Lane) -> AsyncIterator[Permit]:
+        """Wait for a permit for *call*, and hold it during the call.
 
-        Overloaded when that takes longer than the policy's ``max_wait``: nothing was sent, and
-        ``retry_after`` says when there may be room. A cancelled wait gives everything back. The answer of
-        a read may be used before what it held is given back: nothing that follows depends on it.
+        Overloaded, with the time to wait in ``retry_after``, if that takes longer than the policy's
+        ``max_wait``. A cancelled wait releases the permit. The permit of a successful read is released in
+        the background: nothing that follows depends on it.
         """
-        passage = Passage(call, lane)
+        permit = Permit(call, lane)
         try:
-            with WAITED.labels(lane).time():
-                await self._wait_in_line(passage)
-            passage.outcome = CallOutcome.ABANDONED
-            yield passage
+            with WAIT_SECONDS.labels(lane).time():
+                await self._acquire(permit)
+            permit.outcome = CallOutcome.ABANDONED
+            yield permit
         finally:
-            CALLS.labels(call.endpoint, lane, passage.outcome).inc()
-            if passage.held:
-                # In a task of its own: before Python 3.11.3 redis-py cannot speak in one that was cancelled.
-                settling = asyncio.create_task(self._settle(passage))
-                self._settling.add(settling)
-                settling.add_done_callback(self._settling.discard)
-                if call.write or passage.outcome is not CallOutcome.OK:
-                    await asyncio.shield(settling)
+            CALLS.labels(call.endpoint, lane, permit.outcome).inc()
+            if permit.acquired:
+                # In a new task: before Python 3.11.3 redis-py cannot send in a task that was cancelled.
+                release = asyncio.create_task(self._release(permit))
+                self._releases.add(release)
+                release.add_done_callback(self._releases.discard)
+                if call.is_write or permit.outcome is not CallOutcome.OK:
+                    await asyncio.shield(release)
                 else:
-                    await asyncio.sleep(0)  # until it is on its way, before whatever follows
+                    await asyncio.sleep(0)  # until the release is sent
 
-    async def _wait_in_line(self, passage: Passage) -> None:
-        patience = self._policy.max_wait
-        place, deadline = (passage.call.endpoint, passage.lane), _now() + patience
-        line = self._waiting[place] / self._policy.allowance(passage.call.endpoint).rate
-        if line > patience:
-            raise _overloaded(passage, line)
-        self._waiting[place] += 1
+    async def _acquire(self, permit: Permit) -> None:
+        max_wait = self._policy.max_wait
+        queue, deadline = (permit.call.endpoint, permit.lane), _now() + max_wait
+        queued_seconds = self._waiting[queue] / self._policy.rate_limit(permit.call.endpoint).rate
+        if queued_seconds > max_wait:
+            raise _overloaded(permit, queued_seconds)
+        self._waiting[queue] += 1
         try:
-            while (wait := await self._at_the_front(passage, deadline)) > 0:
-                await self._sleep(passage, wait, deadline)
+            while (wait := await self._acquire_in_order(permit, deadline)) > 0:
+                await self._sleep(permit, wait, deadline)
         finally:
-            self._waiting[place] -= 1
+            self._waiting[queue] -= 1
 
-    async def _at_the_front(self, passage: Passage, deadline: float) -> float:
-        """Seconds that this call's own object asks it to step aside for; 0 once it is admitted."""
-        turn = self._turns[passage.call.endpoint, passage.lane]
+    async def _acquire_in_order(self, permit: Permit, deadline: float) -> float:
+        """0 once the permit is acquired, or the seconds to wait for its locked object outside the queue."""
+        lock = self._locks[permit.call.endpoint, permit.lane]
         try:
             async with asyncio.timeout_at(deadline):
-                await turn.acquire()
+                await lock.acquire()
         except TimeoutError:
-            raise _overloaded(passage, self._policy.max_wait) from None
+            raise _overloaded(permit, self._policy.max_wait) from None
         try:
             while True:
-                wait, why = await self._ask(passage)
-                if why in ("", "object"):
+                wait, reason = await self._try_acquire(permit)
+                if reason in ("", "object"):
                     return wait
-                await self._sleep(passage, wait, deadline)
+                await self._sleep(permit, wait, deadline)
         finally:
-            turn.release()
+            lock.release()
 
-    async def _ask(self, passage: Passage) -> tuple[float, str]:
+    async def _try_acquire(self, permit: Permit) -> tuple[float, str]:
         if self._closed.is_set():
-            raise Leaving
-        if self._alone.on:
-            return self._alone.ask(first=passage.lane is Lane.CUSTOMER)
-        waiting = sum(n for (_, lane), n in self._waiting.items() if lane is passage.lane)
-        passage.held = True
+            raise ShuttingDown
+        if self._local_limiter.active:
+            return self._local_limiter.acquire(priority=permit.lane is Lane.CUSTOMER)
+        waiting = sum(n for (_, lane), n in self._waiting.items() if lane is permit.lane)
+        permit.acquired = True
         try:
-            wait, why = await self._shared.ask(passage, waiting)
+            wait, reason = await self._redis_limiter.acquire(permit, waiting)
         except UNREACHABLE as error:
-            passage.held = False
-            self._alone.begin(error)
-            return self._alone.ask(first=passage.lane is Lane.CUSTOMER)
-        passage.held = not why
-        return wait, why
+            permit.acquired = False
+            self._local_limiter.activate(error)
+            return self._local_limiter.acquire(priority=permit.lane is Lane.CUSTOMER)
+        permit.acquired = not reason
+        return wait, reason
 
-    async def _sleep(self, passage: Passage, wait: float, deadline: float) -> None:
+    async def _sleep(self, permit: Permit, wait: float, deadline: float) -> None:
         if _now() + wait > deadline:
-            raise _overloaded(passage, wait)
+            raise _overloaded(permit, wait)
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):
                 await self._closed.wait()
 
-    async def _settle(self, passage: Passage) -> None:
+    async def _release(self, permit: Permit) -> None:
         try:
-            await self._shared.settle(passage)
+            await self._redis_limiter.release(permit)
         except UNREACHABLE as error:
-            self._alone.begin(error)
+            self._local_limiter.activate(error)
 
     def close(self) -> None:
-        """Admit no further call of this process: whoever waits or asks is told Leaving at once.
+        """Admit no further call of this process: waiting and new callers get ShuttingDown at once.
 
-        Calls that were admitted go on to their answers.
+        Admitted calls complete.
         """
         self._closed.set()
 
-    async def settled(self) -> None:
-        """Everything that calls held was given back."""
-        while self._settling:
-            await asyncio.wait(self._settling)
+    async def drain(self) -> None:
+        """Wait until every permit is released."""
+        while self._releases:
+            await asyncio.wait(self._releases)
 
     async def backlog(self) -> dict[Lane, float]:
-        """Seconds of one endpoint's rate that wait in each lane, over all processes; 0 without Redis.
+        """Waiting calls of each lane over all processes, in seconds of an endpoint's rate; 0 without Redis.
 
-        Whoever would add calls of a lane had better leave them where they are durable.
+        While a lane has a backlog, its work is better left in durable storage.
         """
         try:
             waiting = await read_waiting(self._redis)
@@ -161,7 +163,7 @@ class Budget:
         return {lane: waiting[lane] / self._policy.endpoint.rate for lane in Lane}
 
     async def state(self) -> BudgetState:
-        """Who waits, and what each endpoint used so far has left; Unavailable when Redis is away."""
+        """The waiting calls, and the state of each endpoint used so far; or Unavailable without Redis."""
         try:
             return await read_state(self._redis, Lane, self._policy)
         except UNREACHABLE as error:
@@ -170,9 +172,9 @@ class Budget:
             ) from error
 
 
-def _overloaded(passage: Passage, wait: float) -> Overloaded:
+def _overloaded(permit: Permit, wait: float) -> Overloaded:
     return Overloaded(
-        f"No room for {passage.call.endpoint} within Stripe's limits for now.",
+        f"No room for {permit.call.endpoint} within Stripe's limits for now.",
         retry_after=max(wait, 0.1),
     )
 

@@ -1,8 +1,8 @@
-"""The budget without Redis: each process goes on by itself, slowly, until Redis answers again.
+"""Fallback while Redis is down: each process limits itself to 2 calls/s.
 
-The rate is small enough that 40 processes together stay within the account's usual 80 calls a second.
-Slots, object locks, the read ration and what was learnt from Stripe do not hold meanwhile; Stripe's
-own 429 does, and every write is safe to send again under its key.
+With this rate 40 processes together stay within the account's usual 80 calls a second. Slots, object locks,
+the read ration and the learnt rates do not apply meanwhile; Stripe's own limits do, and every write can be
+retried safely under its key.
 """
 
 import asyncio
@@ -11,51 +11,51 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from billing.budget.call import Call
-from billing.budget.permit import Lane, Passage
+from billing.budget.call import StripeCall
+from billing.budget.permit import Lane, Permit
 
 log = structlog.get_logger(__name__)
 
 RATE = 2.0  # calls per second of one process
 RETRY_SECONDS = (
-    5.0  # how long Redis is left alone; a server that hangs costs a second or two to find out
+    5.0  # between attempts to use Redis; one that hangs takes a second or two to time out
 )
 
 
-class Alone:
-    """A rate of this process's own; a call of the first lane may come one ahead of it."""
+class LocalLimiter:
+    """A rate limit of this process alone; a priority call may exceed it by one."""
 
     def __init__(self) -> None:
-        self._until = 0.0
-        self._spent = 0.0
+        self._active_until = 0.0
+        self._spent_until = 0.0
 
     @property
-    def on(self) -> bool:
-        """Whether Redis is being left alone."""
-        return _now() < self._until
+    def active(self) -> bool:
+        """True while Redis is not to be used."""
+        return _now() < self._active_until
 
-    def begin(self, error: Exception) -> None:
-        """Go on alone for ``RETRY_SECONDS``, because of *error*."""
-        log.warning("budget.alone", error=type(error).__name__)
-        self._until = _now() + RETRY_SECONDS
+    def activate(self, error: Exception) -> None:
+        """Use this limiter for ``RETRY_SECONDS``, because of *error*."""
+        log.warning("budget.redis_unavailable", error=type(error).__name__)
+        self._active_until = _now() + RETRY_SECONDS
 
-    def ask(self, *, first: bool) -> tuple[float, str]:
-        """Seconds to wait and why; (0, "") admits."""
+    def acquire(self, *, priority: bool) -> tuple[float, str]:
+        """Seconds to wait and the reason; (0, "") admits."""
         now, cell = _now(), 1 / RATE
-        wait = max(self._spent, now) - now - (cell if first else 0)
+        wait = max(self._spent_until, now) - now - (cell if priority else 0)
         if wait > 0:
-            return wait, "alone"
-        self._spent = max(self._spent, now) + cell
+            return wait, "local"
+        self._spent_until = max(self._spent_until, now) + cell
         return 0, ""
 
 
-class Unshared:
-    """The budget of a command that makes a handful of calls, and has no Redis to share them in."""
+class UnlimitedBudget:
+    """A budget without limits, for commands that make a few calls and use no Redis."""
 
     @asynccontextmanager
-    async def admission(self, call: Call, lane: Lane) -> AsyncIterator[Passage]:
-        """Admit *call* at once; Stripe's own limit holds."""
-        yield Passage(call, lane)
+    async def admission(self, call: StripeCall, lane: Lane) -> AsyncIterator[Permit]:
+        """Admit *call* at once; only Stripe's own limits apply."""
+        yield Permit(call, lane)
 
 
 def _now() -> float:

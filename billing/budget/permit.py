@@ -1,14 +1,14 @@
-"""One call's way past Stripe's limits: in whose lane it goes, and how it ends."""
+"""Permits for Stripe calls, their priority lanes and outcomes."""
 
 import secrets
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from billing.budget.call import Call
+from billing.budget.call import StripeCall
 
 
 class Lane(StrEnum):
-    """Who goes first; earlier members before later ones."""
+    """Priority of a call; earlier members come first."""
 
     CUSTOMER = "customer"
     SUPPORT = "support"
@@ -18,7 +18,7 @@ class Lane(StrEnum):
 
 
 class CallOutcome(StrEnum):
-    """How a call ended, as far as the budget cares: not admitted, given up by its caller, or answered."""
+    """Outcome of a call: not admitted, abandoned by its caller, or a class of Stripe's response."""
 
     OVERLOADED = "overloaded"
     ABANDONED = "abandoned"
@@ -30,11 +30,11 @@ class CallOutcome(StrEnum):
 
 
 @dataclass(slots=True)
-class Passage:
-    """One call's way past Stripe's limits; whoever makes the call says how it ended."""
+class Permit:
+    """A permit for one call; the caller sets *outcome* before it is released."""
 
-    call: Call
+    call: StripeCall
     lane: Lane
-    permit: str = field(default_factory=lambda: secrets.token_hex(8))
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
     outcome: CallOutcome = CallOutcome.OVERLOADED
-    held: bool = False
+    acquired: bool = False

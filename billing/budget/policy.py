@@ -1,4 +1,4 @@
-"""How much of Stripe's limits may be spent, as the operator set it."""
+"""Limits of the Stripe budget, from the operator's settings."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -7,47 +7,47 @@ from billing.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Allowance:
-    """A rate per second that we keep to, and how many calls may come at once on top of it."""
+class RateLimit:
+    """A *rate* in calls per second, and a *burst* of calls that may exceed it at once."""
 
     rate: float
     burst: float
 
     @classmethod
-    def within(cls, limit: float, share: float) -> Self:
-        """The *share* of Stripe's *limit* as a rate; the rest is the burst, so that any second fits."""
+    def from_share(cls, limit: float, share: float) -> Self:
+        """The *share* of Stripe's *limit* as the rate and the rest as the burst: together, the limit."""
         return cls(rate=limit * share, burst=max(2.0, limit * (1 - share)))
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetPolicy:
-    """What may be spent; *max_wait* in seconds, *reads* in 30 days, *lists* at the same time.
+    """The limits: *list_slots* concurrent list calls, *read_ration* reads in 30 days, *max_wait* seconds.
 
-    Searches have an allowance of their own, smaller than an endpoint's. What a killed process held comes
-    back after *lease_ms*, which is longer than the longest call.
+    Searches have their own rate limit, smaller than an endpoint's. The permits of a killed process expire
+    after *lease_ms*, which is longer than the longest call.
     """
 
-    account: Allowance
-    endpoint: Allowance
-    lists: int
-    reads: int
+    account: RateLimit
+    endpoint: RateLimit
+    list_slots: int
+    read_ration: int
     max_wait: float
     lease_ms: int = 60_000
-    search: Allowance = Allowance(16, 4)
+    search: RateLimit = RateLimit(16, 4)
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """The policy that the operator set."""
+    def from_settings(cls, settings: Settings) -> Self:
+        """The policy of the operator's settings."""
         return cls(
-            account=Allowance.within(settings.stripe_rate, settings.stripe_share),
-            endpoint=Allowance.within(settings.stripe_endpoint_rate, settings.stripe_share),
-            lists=settings.stripe_list_concurrency,
-            reads=settings.stripe_read_allowance,
+            account=RateLimit.from_share(settings.stripe_rate, settings.stripe_share),
+            endpoint=RateLimit.from_share(settings.stripe_endpoint_rate, settings.stripe_share),
+            list_slots=settings.stripe_list_concurrency,
+            read_ration=settings.stripe_read_allowance,
             max_wait=settings.stripe_max_wait,
             lease_ms=round(settings.flush_lease * 1000),
-            search=Allowance.within(settings.stripe_search_rate, settings.stripe_share),
+            search=RateLimit.from_share(settings.stripe_search_rate, settings.stripe_share),
         )
 
-    def allowance(self, endpoint: str) -> Allowance:
-        """What *endpoint* may take."""
+    def rate_limit(self, endpoint: str) -> RateLimit:
+        """The rate limit of *endpoint*."""
         return self.search if endpoint.endswith("/search") else self.endpoint

@@ -1,7 +1,7 @@
-"""The allowance that all processes share: two scripts in Redis, one round trip each.
+"""The limiter that all processes share: two scripts in Redis, one round trip each.
 
-``scripts/admit.lua`` admits a call or says how long until it may ask again; ``scripts/settle.lua``
-gives back what it held and learns from how it ended.
+``scripts/admit.lua`` acquires a permit or returns the time until the next attempt; ``scripts/settle.lua``
+releases it and adapts the limits to the call's outcome.
 """
 
 import random
@@ -12,8 +12,8 @@ from pathlib import Path
 import orjson
 from redis.asyncio import Redis
 
-from billing.budget.permit import Lane, Passage
-from billing.budget.policy import Allowance, BudgetPolicy
+from billing.budget.permit import Lane, Permit
+from billing.budget.policy import BudgetPolicy, RateLimit
 from billing.budget.state import (
     ACCOUNT,
     ENDPOINTS,
@@ -23,70 +23,72 @@ from billing.budget.state import (
     object_key,
     slots_key,
 )
-from billing.redis_reply import reply
+from billing.redis_reply import awaited
 
 SCRIPTS = Path(__file__).with_name("scripts")
-FLOOR = 0.05  # of a rate, for each lane, whatever happens in the lanes above
-POLL_MS = 25  # while another call holds a slot or an object: its end cannot be computed
+FLOOR_SHARE = 0.05  # of a rate, guaranteed to each lane
+POLL_MS = 25  # while another call holds a slot or an object; its end is unknown
 BREAKER_PAUSE_MS = 30_000
 
-REACH: Mapping[Lane, float] = {
+BURST_SHARE: Mapping[Lane, float] = {
     Lane.CUSTOMER: 1.0,
     Lane.SUPPORT: 0.8,
     Lane.CLOSE: 0.6,
     Lane.INTERVAL: 0.3,
     Lane.BACKGROUND: 0.0,
 }
-"""How far into the burst a lane may spend; a lane below runs dry before the one above does."""
+"""Share of the burst that a lane may use; a lower lane is exhausted before a higher one."""
 
-READ_SHARE: Mapping[Lane, float] = {Lane.INTERVAL: 1.0, Lane.BACKGROUND: 0.8}
-"""At which part of the read ration a lane's reads stop; those of the other lanes never do."""
+READ_RATION_SHARE: Mapping[Lane, float] = {Lane.INTERVAL: 1.0, Lane.BACKGROUND: 0.8}
+"""Share of the read ration at which a lane's reads stop; the other lanes' reads are not rationed."""
 
 
-class Shared:
-    """The allowance in *redis*, for one process."""
+class RedisLimiter:
+    """The shared limits in *redis*, as one process uses them."""
 
     def __init__(self, redis: Redis, policy: BudgetPolicy) -> None:
         self._policy = policy
         self._waiter = secrets.token_hex(4)
-        self._admit = redis.register_script((SCRIPTS / "admit.lua").read_text())
-        self._settle = redis.register_script((SCRIPTS / "settle.lua").read_text())
+        self._acquire_script = redis.register_script((SCRIPTS / "admit.lua").read_text())
+        self._release_script = redis.register_script((SCRIPTS / "settle.lua").read_text())
 
-    async def ask(self, passage: Passage, waiting: int) -> tuple[float, str]:
-        """Seconds to wait and why; (0, "") admits. *waiting* calls of its lane wait in this process."""
-        question = orjson.dumps(self._question(passage, waiting))
-        answer: list[bytes] = await reply(self._admit(keys=_keys(passage), args=[question]))
-        return float(answer[0]) / 1000, answer[1].decode()
+    async def acquire(self, permit: Permit, waiting: int) -> tuple[float, str]:
+        """Seconds to wait and the reason, or (0, ""); *waiting* calls of the lane wait in this process."""
+        args = [orjson.dumps(self._acquire_args(permit, waiting))]
+        reply: list[bytes] = await awaited(self._acquire_script(keys=_keys(permit), args=args))
+        return float(reply[0]) / 1000, reply[1].decode()
 
-    async def settle(self, passage: Passage) -> None:
-        """*passage* is over."""
-        told = {
-            "permit": passage.permit,
-            "outcome": passage.outcome,
+    async def release(self, permit: Permit) -> None:
+        """Release *permit*, and report its outcome."""
+        args = {
+            "permit": permit.id,
+            "outcome": permit.outcome,
             "account": self._policy.account.rate,
-            "endpoint": self._policy.allowance(passage.call.endpoint).rate,
-            "slots": passage.call.lists,
-            "object": passage.call.object or False,
+            "endpoint": self._policy.rate_limit(permit.call.endpoint).rate,
+            "slots": permit.call.is_list,
+            "object": permit.call.locked_object or False,
             "jitter": random.random(),  # noqa: S311 spreads retries, guards nothing
             "pause": BREAKER_PAUSE_MS,
         }
-        await reply(self._settle(keys=_keys(passage)[:4], args=[orjson.dumps(told)]))
+        await awaited(self._release_script(keys=_keys(permit)[:4], args=[orjson.dumps(args)]))
 
-    def _question(self, passage: Passage, waiting: int) -> dict[str, object]:
-        policy, call, lane = self._policy, passage.call, passage.lane
+    def _acquire_args(self, permit: Permit, waiting: int) -> dict[str, object]:
+        policy, call, lane = self._policy, permit.call, permit.lane
         return {
-            "permit": passage.permit,
+            "permit": permit.id,
             "name": call.endpoint,
             "lane": lane,
             "probes": lane is Lane.CUSTOMER,
-            "reach": REACH[lane],
-            "floor": FLOOR,
+            "reach": BURST_SHARE[lane],
+            "floor": FLOOR_SHARE,
             "account": _numbers(policy.account),
-            "endpoint": _numbers(policy.allowance(call.endpoint)),
-            "slots": self._slots(lane) if call.lists else False,
-            "object": call.object or False,
-            "read": not call.write,
-            "reads": int(policy.reads * READ_SHARE[lane]) if lane in READ_SHARE else False,
+            "endpoint": _numbers(policy.rate_limit(call.endpoint)),
+            "slots": self._slots(lane) if call.is_list else False,
+            "object": call.locked_object or False,
+            "read": not call.is_write,
+            "reads": int(policy.read_ration * READ_RATION_SHARE[lane])
+            if lane in READ_RATION_SHARE
+            else False,
             "waiter": f"{self._waiter}:{lane}",
             "waiting": waiting,
             "lease": policy.lease_ms,
@@ -95,16 +97,16 @@ class Shared:
         }
 
     def _slots(self, lane: Lane) -> int:
-        """How many lists may run; the last slot is left to customers, unless it is the only one."""
-        lists = self._policy.lists
+        """Number of slots for lists; the last is reserved for customers, unless it is the only one."""
+        lists = self._policy.list_slots
         return lists if lane is Lane.CUSTOMER else max(1, lists - 1)
 
 
-def _keys(passage: Passage) -> list[str]:
-    name = passage.call.endpoint
-    lock = object_key(passage.call.object)
+def _keys(permit: Permit) -> list[str]:
+    name = permit.call.endpoint
+    lock = object_key(permit.call.locked_object)
     return [ACCOUNT, endpoint_key(name), slots_key(name), lock, READS, WAITING, ENDPOINTS]
 
 
-def _numbers(allowance: Allowance) -> dict[str, float]:
-    return {"rate": allowance.rate, "burst": allowance.burst}
+def _numbers(limit: RateLimit) -> dict[str, float]:
+    return {"rate": limit.rate, "burst": limit.burst}

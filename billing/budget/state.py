@@ -1,7 +1,7 @@
-"""What the budget keeps in Redis, and what an operator sees of it.
+"""Keys of the budget in Redis, and its state as operators see it.
 
-The keys share one hash tag, so that one script may touch them on a cluster; all of them may be lost
-without harm: buckets then start full at the configured rates.
+The keys share one hash tag, so that one script may touch them on a cluster; losing them is
+harmless: buckets then start full at the configured rates.
 """
 
 from collections import Counter
@@ -11,16 +11,16 @@ from datetime import UTC, datetime
 
 from redis.asyncio import Redis
 
-from billing.budget.policy import Allowance, BudgetPolicy
-from billing.redis_reply import reply
+from billing.budget.policy import BudgetPolicy, RateLimit
+from billing.redis_reply import awaited
 
 TAG = "{stripe}:"
 ACCOUNT = TAG + "account"  # hash: rate, tat, cool, cut, throttled, floor:<lane>
 READS = TAG + "reads"  # hash: day since 1970 -> reads; 30 days
-WAITING = TAG + "waiting"  # hash: process:lane -> how many|until when that is true (ms)
+WAITING = TAG + "waiting"  # hash: process:lane -> count|valid until (ms)
 ENDPOINTS = TAG + "endpoints"  # set of the endpoints ever called
 
-FORGOTTEN_MS = 3_600_000  # a process that has not said for so long that it waits has ended
+STALE_WAITER_MS = 3_600_000  # a process that has not updated its entry for this long has ended
 
 
 def endpoint_key(name: str) -> str:
@@ -29,7 +29,7 @@ def endpoint_key(name: str) -> str:
 
 
 def slots_key(name: str) -> str:
-    """Sorted set: permit -> until when it holds a slot (ms)."""
+    """Sorted set: permit -> end of its slot (ms)."""
     return f"{TAG}slots:{name}"
 
 
@@ -40,7 +40,7 @@ def object_key(name: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class EndpointState:
-    """An endpoint's present rate, the calls it would take at once, and the limiter's refusals so far."""
+    """An endpoint's current rate, the calls available at once, and the 429s of Stripe's limiter so far."""
 
     endpoint: str
     per_second: float
@@ -50,22 +50,22 @@ class EndpointState:
 
 @dataclass(frozen=True, slots=True)
 class BudgetState:
-    """The shared allowance at one moment, over all processes.
+    """The state of the budget over all processes.
 
-    *lanes* by priority with the calls that wait in each, *reads* those of the last 30 days of the
-    *read_allowance* for them, *limited_until* when the last of Stripe's present refusals ends.
+    *lanes* by priority with their waiting calls, *reads_used* of the *read_allowance* in the last 30 days,
+    *limited_until* the end of the last pause after a refusal of Stripe's.
     """
 
     lanes: tuple[tuple[str, int], ...]
     endpoints: tuple[EndpointState, ...]
     limited_until: datetime | None
-    reads: int
+    reads_used: int
     read_allowance: int
 
 
 async def read_state(redis: Redis, lanes: Iterable[str], policy: BudgetPolicy) -> BudgetState:
     """The state of every endpoint called so far."""
-    names = sorted(each.decode() for each in await reply(redis.smembers(ENDPOINTS)))
+    names = sorted(name.decode() for name in await awaited(redis.smembers(ENDPOINTS)))
     async with redis.pipeline(transaction=False) as pipe:
         pipe.time()
         pipe.hgetall(WAITING)
@@ -78,54 +78,54 @@ async def read_state(redis: Redis, lanes: Iterable[str], policy: BudgetPolicy) -
     return BudgetState(
         lanes=tuple((lane, counts[lane]) for lane in lanes),
         endpoints=tuple(
-            _endpoint(name, bucket, now, policy.allowance(name))
+            _endpoint(name, bucket, now, policy.rate_limit(name))
             for name, bucket in zip(names, buckets[1:], strict=True)
         ),
         limited_until=_limited_until(buckets, now),
-        reads=sum(map(int, reads)),
-        read_allowance=policy.reads,
+        reads_used=sum(map(int, reads)),
+        read_allowance=policy.read_ration,
     )
 
 
 async def read_waiting(redis: Redis) -> Counter[str]:
-    """How many calls wait in each lane, over all processes; those that ended in line are forgotten."""
+    """Waiting calls of each lane over all processes; removes the entries of ended processes."""
     async with redis.pipeline(transaction=False) as pipe:
         pipe.time()
         pipe.hgetall(WAITING)
         (seconds, micros), waiting = await pipe.execute()
     now = seconds * 1000 + micros / 1000
-    gone = [waiter for waiter, told in waiting.items() if _until(told) < now - FORGOTTEN_MS]
-    if gone:
-        await reply(redis.hdel(WAITING, *gone))
+    oldest = now - STALE_WAITER_MS
+    if stale := [waiter for waiter, value in waiting.items() if _valid_until(value) < oldest]:
+        await awaited(redis.hdel(WAITING, *stale))
     return _waiting(waiting, now)
 
 
-def _waiting(told: Mapping[bytes, bytes], now: float) -> Counter[str]:
+def _waiting(values: Mapping[bytes, bytes], now: float) -> Counter[str]:
     counts: Counter[str] = Counter()
-    for waiter, value in told.items():
-        if _until(value) > now:
+    for waiter, value in values.items():
+        if _valid_until(value) > now:
             counts[waiter.decode().partition(":")[2]] += int(value.partition(b"|")[0])
     return counts
 
 
-def _until(told: bytes) -> float:
-    return float(told.partition(b"|")[2])
+def _valid_until(value: bytes) -> float:
+    return float(value.partition(b"|")[2])
 
 
 def _endpoint(
-    name: str, bucket: Mapping[bytes, bytes], now: float, full: Allowance
+    name: str, bucket: Mapping[bytes, bytes], now: float, full: RateLimit
 ) -> EndpointState:
-    present = min(float(bucket.get(b"rate", full.rate)), full.rate)
-    spent = max(float(bucket.get(b"tat", 0)) - now, 0) / 1000 * present
+    rate = min(float(bucket.get(b"rate", full.rate)), full.rate)
+    spent = max(float(bucket.get(b"tat", 0)) - now, 0) / 1000 * rate
     return EndpointState(
         endpoint=name,
-        per_second=present,
+        per_second=rate,
         available=max(full.burst - 1 - spent, 0),
         throttled=int(bucket.get(b"throttled", 0)),
     )
 
 
 def _limited_until(buckets: Sequence[Mapping[bytes, bytes]], now: float) -> datetime | None:
-    marks = [float(bucket.get(mark, 0)) for bucket in buckets for mark in (b"cool", b"shut")]
-    latest = max(marks, default=0.0)
+    ends = [float(bucket.get(field, 0)) for bucket in buckets for field in (b"cool", b"shut")]
+    latest = max(ends, default=0.0)
     return datetime.fromtimestamp(latest / 1000, UTC) if latest > now else None

@@ -1,14 +1,14 @@
-"""The cache: what Stripe last answered, served only while nothing has changed since.
+"""The read cache: Stripe's last responses, served only while their generations are current.
 
-``Cache`` (in ``cache``) reads and forgets; ``loading`` is what it does when it has nothing valid, ``policy``
-how long things last. ``tags`` names what can change and ``kept`` what is kept of it; ``memory`` and
-``answers`` keep values in the process, ``server`` in Redis by the scripts in ``scripts``, as ``envelopes``;
-``looks`` is what they say to each other. ``line_places`` remembers which invoice a line is on. ``tick``, ``turns``
-and ``lru`` know nothing of billing.
+``cache.Cache`` reads and invalidates. ``read_through`` loads what is missing, under the times of
+``policy``. ``entries`` names the entries and generations, ``kept`` the fields of Stripe's objects that are
+stored. ``local_cache`` and ``answers`` store values in the process; ``redis_backend`` stores them in Redis
+by the scripts in ``scripts``, wrapped by ``envelopes`` and looked up by ``lookup``. ``invoice_line_index``
+maps a line to its invoice. ``batcher``, ``single_flight`` and ``lru`` are independent of billing.
 """
 
 from billing.cache.cache import Cache, open_cache
 from billing.cache.policy import CachePolicy
-from billing.cache.read_through import Shape
+from billing.cache.read_through import Decode
 
-__all__ = ["Cache", "CachePolicy", "Shape", "open_cache"]
+__all__ = ["Cache", "CachePolicy", "Decode", "open_cache"]

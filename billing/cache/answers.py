@@ -1,4 +1,4 @@
-"""Whole answers, kept in the process and given again while everything that they depend on stands."""
+"""Response store: whole responses in the process, served while their generations are current."""
 
 import time
 from collections.abc import Hashable, Mapping
@@ -7,57 +7,59 @@ from typing import Generic, TypeVar
 
 from billing.cache import Cache
 from billing.cache.lru import Lru
-from billing.cache.redis_backend import CacheGone
+from billing.cache.redis_backend import CacheUnavailable
 
-A = TypeVar("A")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept(Generic[A]):
-    answer: A
-    names: tuple[str, ...]
-    standing: tuple[bytes, ...]
-    until: float
+class _StoredResponse(Generic[R]):
+    response: R
+    generation_names: tuple[str, ...]
+    generations: tuple[bytes, ...]
+    expires_at: float
 
 
-class Answers(Generic[A]):
-    """At most *limit* bytes of answers; each is verified in Redis whenever it is given.
+class ResponseStore(Generic[R]):
+    """At most *limit* bytes of responses; the generations of each are verified in Redis on every read.
 
-    The verifications of one loop tick share one command, so that a repeated view costs about what a
-    static page does.
+    The verifications of one event loop iteration share one command, so a repeated view costs about as
+    much as a static page.
     """
 
     def __init__(self, cache: Cache, limit: int = 64 << 20) -> None:
         self._cache = cache
-        self._kept: Lru[_Kept[A]] = Lru(limit)
+        self._responses: Lru[_StoredResponse[R]] = Lru(limit)
 
     def __contains__(self, key: Hashable) -> bool:
-        """Whether there was an answer to *key*, which may stand no longer."""
-        return key in self._kept
+        """True if a response to *key* is stored, valid or not."""
+        return key in self._responses
 
-    async def get(self, key: Hashable) -> A | None:
-        """The answer to *key*, if nothing that it depends on has changed."""
-        kept = self._kept.get(key)
-        if kept is None or time.monotonic() >= kept.until:
+    async def get(self, key: Hashable) -> R | None:
+        """The response to *key*, if its generations are current."""
+        stored = self._responses.get(key)
+        if stored is None or time.monotonic() >= stored.expires_at:
             return None
         try:
-            standing = await self._cache.generations(*kept.names)
-        except CacheGone:
+            current = await self._cache.generations(*stored.generation_names)
+        except CacheUnavailable:
             return None
-        return kept.answer if standing == kept.standing else None
+        return stored.response if current == stored.generations else None
 
     def put(
         self,
         key: Hashable,
-        answer: A,
+        response: R,
         generations: Mapping[str, bytes],
         *,
-        until: float,
+        expires_at: float,
         weight: int,
     ) -> None:
-        """Keep *answer*, true under *generations*, for *weight* bytes and *until* (monotonic seconds).
+        """Store *response* of *weight* bytes until *expires_at* (monotonic seconds).
 
-        *generations* were read before what they stand for.
+        *generations* were read before the data that they stand for.
         """
-        kept = _Kept(answer, tuple(generations), tuple(generations.values()), until)
-        self._kept.put(key, kept, weight)
+        stored = _StoredResponse(
+            response, tuple(generations), tuple(generations.values()), expires_at
+        )
+        self._responses.put(key, stored, weight)

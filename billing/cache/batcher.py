@@ -1,4 +1,4 @@
-"""Gather what one turn of the event loop asks for, and ask for it once."""
+"""Batcher: collects the requests of one event loop iteration and executes them together."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -6,72 +6,73 @@ from contextlib import suppress
 from typing import Generic, TypeVar
 
 Q = TypeVar("Q")
-A = TypeVar("A")
+R = TypeVar("R")
 
 
-class Tick(Generic[Q, A]):
-    """Questions of one loop tick, answered together by *answer* (one answer a question, in order).
+class Batcher(Generic[Q, R]):
+    """Executes requests in batches with *execute*, which returns one result for each request, in order.
 
-    *answer* begins after all of them were asked, and one batch at a time: those who ask meanwhile are
-    the next one, so the busier the loop, the fewer calls for each question. A batch of fewer than *enough*
-    waits up to *wait* seconds for more. A cancelled asker takes nobody else along.
+    A batch starts after all of its requests were submitted, and batches run one at a time: requests
+    that arrive meanwhile form the next one, so a busier loop needs fewer calls per request. A batch
+    smaller than *target_size* waits up to *linger* seconds for more. Cancelling a caller does not affect
+    the others.
     """
 
     def __init__(
         self,
-        answer: Callable[[Sequence[Q]], Awaitable[Sequence[A]]],
+        execute: Callable[[Sequence[Q]], Awaitable[Sequence[R]]],
         *,
-        wait: float = 0,
-        enough: int = 1,
+        linger: float = 0,
+        target_size: int = 1,
     ) -> None:
-        self._answer = answer
-        self._wait = wait
-        self._enough = enough
+        self._execute = execute
+        self._linger = linger
+        self._target_size = target_size
         self._full = asyncio.Event()
-        self._asked: list[tuple[Q, asyncio.Future[A]]] = []
-        self._answering: asyncio.Task[None] | None = None
+        self._pending: list[tuple[Q, asyncio.Future[R]]] = []
+        self._runner: asyncio.Task[None] | None = None
 
-    def ask(self, question: Q) -> "asyncio.Future[A]":
-        """The answer to *question*, or the error that its whole batch met."""
+    def submit(self, request: Q) -> "asyncio.Future[R]":
+        """A future of the result of *request*, or of the error of its batch."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[A] = loop.create_future()
-        self._asked.append((question, future))
-        if len(self._asked) == self._enough:
+        future: asyncio.Future[R] = loop.create_future()
+        self._pending.append((request, future))
+        if len(self._pending) == self._target_size:
             self._full.set()
-        if self._answering is None:
-            self._answering = loop.create_task(self._answer_all())
+        if self._runner is None:
+            self._runner = loop.create_task(self._run_batches())
         return future
 
-    async def _answer_all(self) -> None:
-        await asyncio.sleep(0)  # the rest of this tick asks as well
+    async def _run_batches(self) -> None:
+        await asyncio.sleep(0)  # until the rest of this iteration has submitted
         try:
-            while self._asked:
-                if len(self._asked) < self._enough:
-                    await self._gather()
-                asked, self._asked = self._asked, []
-                await self._settle(asked)
+            while self._pending:
+                if len(self._pending) < self._target_size:
+                    await self._wait_for_more()
+                batch, self._pending = self._pending, []
+                await self._run_batch(batch)
         finally:
-            self._answering = None
-            if self._asked:  # cancelled in between
-                self._answering = asyncio.get_running_loop().create_task(self._answer_all())
+            self._runner = None
+            if self._pending:  # cancelled in between
+                self._runner = asyncio.get_running_loop().create_task(self._run_batches())
 
-    async def _gather(self) -> None:
+    async def _wait_for_more(self) -> None:
         self._full.clear()
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._wait):
+            async with asyncio.timeout(self._linger):
                 await self._full.wait()
 
-    async def _settle(self, asked: list[tuple[Q, "asyncio.Future[A]"]]) -> None:
+    async def _run_batch(self, batch: list[tuple[Q, "asyncio.Future[R]"]]) -> None:
         try:
-            answers = await self._answer([question for question, _ in asked])
-        except BaseException as error:  # a cancelled batch must not leave its askers waiting
+            results = await self._execute([request for request, _ in batch])
+        except BaseException as error:  # a cancelled batch must not leave its callers waiting
             reason = error if isinstance(error, Exception) else ConnectionAbortedError(str(error))
-            for _, future in asked:
+            for _, future in batch:
                 if not future.done():
                     future.set_exception(reason)
             if not isinstance(error, Exception):
                 raise
             return
-        for (_, future), answer in zip(asked, answers, strict=True):
+        for (_, future), result in zip(batch, results, strict=True):
             if not future.done():
-                future.set_result(answer)
+                future.set_result(result)

@@ -1,12 +1,13 @@
-"""The disposable door: what Stripe last answered, served only while nothing has changed since.
+"""The read cache's interface.
 
 An entry is valid under the generations it was loaded under, and no others. A generation is a unique
-value, never a counter; a change replaces it (``forget``) and does nothing else, so doubled, late and
-shuffled notices are harmless. A load is kept only if the order to make it still stands and its
-generations have not moved. Values also live in this process, but every read verifies their
-generations in Redis; all reads of one loop tick share that one command.
+value, never a counter; ``invalidate`` replaces it and does nothing else, so duplicate, late and
+reordered events are harmless. A loaded value is stored only if its load lock is still valid and its
+generations have not changed. Values are also stored in this process, but every read verifies their
+generations in Redis; all reads of one event loop iteration share that command.
 
-Redis gone: every read goes to Stripe. Stripe gone: the last known value, marked STALE, for a while.
+Redis unavailable: every read goes to Stripe. Stripe unavailable: the last known value, marked STALE, for
+a limited time.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -15,29 +16,29 @@ from typing import Any
 
 import structlog
 
-from billing.cache.batcher import Tick
-from billing.cache.entries import Entry
-from billing.cache.local_cache import Cached, Memory
+from billing.cache.batcher import Batcher
+from billing.cache.entries import CacheEntry
+from billing.cache.local_cache import CachedValue, LocalCache
 from billing.cache.policy import CachePolicy
-from billing.cache.read_through import Ask, Keep, Load, Loading, Part, Shape
-from billing.cache.redis_backend import CacheGone, CacheServer, open_cache_server
+from billing.cache.read_through import Decode, EntryValue, Load, ReadRequest, ReadThrough, Trim
+from billing.cache.redis_backend import CacheUnavailable, RedisBackend, open_redis_backend
 
 log = structlog.get_logger(__name__)
 
 
-def _as_is(value: Any) -> Any:
+def _identity(value: Any) -> Any:
     return value
 
 
-def _whole(body: Any) -> tuple[Any, Sequence[Part]]:
+def _untrimmed(body: Any) -> tuple[Any, Sequence[EntryValue]]:
     return body, ()
 
 
 @asynccontextmanager
 async def open_cache(url: str, policy: CachePolicy | None = None) -> AsyncIterator["Cache"]:
-    """A cache over the Redis at *url*, which may be down now and come later."""
-    async with open_cache_server(url) as server:
-        cache = Cache(server, policy or CachePolicy())
+    """A cache over the Redis at *url*, which may be down."""
+    async with open_redis_backend(url) as backend:
+        cache = Cache(backend, policy or CachePolicy())
         try:
             yield cache
         finally:
@@ -45,89 +46,93 @@ async def open_cache(url: str, policy: CachePolicy | None = None) -> AsyncIterat
 
 
 class Cache:
-    """Answers of Stripe by entry; ``fetch`` reads, ``forget`` says that something changed."""
+    """Stripe's responses by entry: ``fetch`` reads them, ``invalidate`` makes them invalid."""
 
-    def __init__(self, server: CacheServer, policy: CachePolicy) -> None:
-        self._server = server
+    def __init__(self, backend: RedisBackend, policy: CachePolicy) -> None:
+        self._backend = backend
         self._policy = policy
-        self._memory = Memory(policy.process_bytes)
-        self._loading = Loading(server, policy, self._memory)
-        self._standing: Tick[tuple[str, ...], Mapping[str, bytes]] = Tick(self._verify)
+        self._local = LocalCache(policy.local_bytes)
+        self._read_through = ReadThrough(backend, policy, self._local)
+        self._generation_reads: Batcher[tuple[str, ...], Mapping[str, bytes]] = Batcher(
+            self._read_generations
+        )
 
     async def fetch(
-        self, entry: Entry, load: Load, *, keep: Keep = _whole, shape: Shape = _as_is
-    ) -> Cached:
-        """The value of *entry*, from *load* (JSON; None: it does not exist) when nothing valid is kept.
+        self, entry: CacheEntry, load: Load, *, trim: Trim = _untrimmed, decode: Decode = _identity
+    ) -> CachedValue:
+        """The value of *entry*; without a valid stored one, from *load* (JSON; None: it does not exist).
 
-        *keep* trims what was loaded to what is kept, and says what other entries it answers too; a
-        change of any of them has to replace the generations of *entry* as well. *shape* makes of the
-        JSON what the process keeps: always the same for one entry. Raises what *load* raises, unless
-        a last known value may stand in for an Unavailable.
+        *trim* reduces the loaded JSON to the stored JSON, and returns the values of other entries that
+        the response contains; a change of any of these has to replace the generations of *entry* too.
+        *decode* converts the stored JSON to the value, always in the same way for an entry. Raises what
+        *load* raises, unless a last known value may replace an Unavailable.
         """
-        fresh = self._memory.fresh(entry.key)
-        if fresh is not None and await self._stands(entry, fresh):
-            return fresh
-        return await self._loading.bring(Ask(entry, load, keep, shape))
+        cached = self._local.get_fresh(entry.key)
+        if cached is not None and await self._is_current(entry, cached):
+            return cached
+        return await self._read_through.get_or_load(ReadRequest(entry, load, trim, decode))
 
-    async def forget(self, *generations: str) -> None:
-        """These changed: no read that begins after this shows an older state. CacheGone: say it again."""
-        await self._server.forget(generations)
+    async def invalidate(self, *generations: str) -> None:
+        """Replace *generations*: no later read returns an older state. CacheUnavailable: retry."""
+        await self._backend.invalidate(generations)
 
-    async def touch(self, *generations: str) -> tuple[str, ...]:
-        """As ``forget``, but at most once a second for each; those that were replaced.
+    async def invalidate_throttled(self, *generations: str) -> tuple[str, ...]:
+        """Replace those of *generations* that were not replaced within a second; returns these.
 
-        Never raises: what changes this often is kept for a second only (``answers``).
+        Never raises: responses that depend on them are cached for a second only (``answers``).
         """
         if not generations:
             return ()
         try:
-            replaced = await self._server.forget(generations, enough=1)
-        except CacheGone:
+            replaced = await self._backend.invalidate(generations, min_interval=1)
+        except CacheUnavailable:
             return ()
         return tuple(name for name, done in zip(generations, replaced, strict=True) if done)
 
-    async def intend_write(self, *generations: str) -> None:
-        """We are about to change these at Stripe: keep nothing that is loaded meanwhile.
+    async def begin_write(self, *generations: str) -> None:
+        """Announce a write to Stripe: until its end, nothing that is loaded of these is stored.
 
-        The intent lapses by itself. Without a cache server the webhook of the change has to do.
+        The write intent expires by itself. Without Redis, the webhook of the change invalidates instead.
         """
         try:
-            await self._server.intend(generations, self._policy.write_intent)
-        except CacheGone:
-            log.warning("cache.intent_lost", generations=generations)
+            await self._backend.begin_writes(generations, self._policy.write_intent_ttl)
+        except CacheUnavailable:
+            log.warning("cache.begin_write_failed", generations=generations)
 
-    async def written(self, *generations: str) -> None:
-        """The write announced for these is over, whatever came of it."""
+    async def end_write(self, *generations: str) -> None:
+        """End the write announced for *generations*, whatever its outcome, and replace them."""
         try:
-            await self._server.forget(generations, written=True)
-        except CacheGone:
-            log.warning("cache.written_lost", generations=generations)
+            await self._backend.invalidate(generations, end_writes=True)
+        except CacheUnavailable:
+            log.warning("cache.end_write_failed", generations=generations)
 
     async def generations(self, *names: str) -> tuple[bytes, ...]:
-        """The generations standing now; one command for a loop tick. CacheGone: nobody can tell."""
-        standing = await self._standing.ask(names)
-        return tuple([standing[name] for name in names])
+        """The current generations, read in one command per loop iteration; or CacheUnavailable."""
+        current = await self._generation_reads.submit(names)
+        return tuple([current[name] for name in names])
 
     async def is_on(self, run_id: str) -> bool:
-        """Whether the cache lives on the Redis server *run_id*; CacheGone while nobody answers."""
-        return await self._server.is_on(run_id)
+        """True if the cache uses the Redis server *run_id*; CacheUnavailable if it does not answer."""
+        return await self._backend.is_on(run_id)
 
     @property
-    def process_bytes(self) -> int:
-        """How much this process holds, by the weights of ``Memory``."""
-        return self._memory.bytes
+    def local_bytes(self) -> int:
+        """Estimated memory of the values stored in this process."""
+        return self._local.bytes
 
     async def close(self) -> None:
         """Stop loading."""
-        await self._loading.close()
+        await self._read_through.close()
 
-    async def _verify(self, asked: Sequence[tuple[str, ...]]) -> Sequence[Mapping[str, bytes]]:
-        names = list({name for each in asked for name in each})
-        return [await self._server.standing(names)] * len(asked)
+    async def _read_generations(
+        self, requests: Sequence[tuple[str, ...]]
+    ) -> Sequence[Mapping[str, bytes]]:
+        names = list({name for requested in requests for name in requested})
+        return [await self._backend.generations(names)] * len(requests)
 
-    async def _stands(self, entry: Entry, cached: Cached) -> bool:
+    async def _is_current(self, entry: CacheEntry, cached: CachedValue) -> bool:
         try:
-            standing = await self.generations(*entry.generations)
-        except CacheGone:
+            current = await self.generations(*entry.generations)
+        except CacheUnavailable:
             return False
-        return cached.generations == dict(zip(entry.generations, standing, strict=True))
+        return cached.generations == dict(zip(entry.generations, current, strict=True))

@@ -1,94 +1,96 @@
-"""Names of what the read cache keeps, and of the generations under which it is valid.
+"""Keys of the read cache's entries, and names of the generations under which they are valid.
 
-The generation of a Stripe object is its id (``cus_…``, ``in_…``): a change of an invoice replaces the
-invoice's generation and its customer's in one ``cache.forget(invoice, customer)``; of one whose owner is
-not known, ``ANYBODY`` in the customer's place. Other generations have a name here. An entry is filled
-and forgotten by the same name: a name spelt in two places is a stale panel.
+The generation of a Stripe object is named by its id (``cus_…``, ``in_…``). A change of an invoice
+replaces the invoice's generation and its customer's in one ``cache.invalidate(invoice, customer)``, or
+``ANY_CUSTOMER`` if the customer is unknown. Other generations are named here. Filling and invalidating
+use the same name: a name spelt in two places is a stale panel.
 """
 
 from dataclasses import dataclass
 
-from billing.pagination import Window
+from billing.pagination import PageRequest
 
-CATALOGUE = "catalogue"
+PRICE_CATALOG = "catalogue"
 """Generation of all prices and products."""
 
-CATALOGUE_FRESH = 900.0
-"""Seconds; as many reads as there are hundreds of prices, whenever usage comes in after that."""
+PRICE_CATALOG_FRESH_TTL = 900.0
+"""Seconds; reading the catalog takes one call for each hundred prices."""
 
 CUSTOMERS = "customers"
-"""Generation of every list of customers: replaced when any customer, or a way to pay of one, is changed."""
+"""Generation of every list of customers: replaced when a customer or a payment method changes."""
 
-ANYBODY = "anybody"
-"""Generation of whatever is a customer's: replaced when something of theirs changed that names no owner."""
+ANY_CUSTOMER = "anybody"
+"""Generation of all customers' objects: replaced by an event that does not name the customer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """Something the cache keeps: its *key*, and the *generations* that have to stand for it to be valid.
+class CacheEntry:
+    """A cache entry: its *key*, and the *generations* under which it is valid.
 
-    *fresh* is for how many seconds it is, None for as long as the policy says.
+    *fresh_ttl* is in seconds; None: the policy's.
     """
 
     key: str
     generations: tuple[str, ...]
-    fresh: float | None = None
+    fresh_ttl: float | None = None
 
 
 def usage(customer: str) -> str:
-    """Generation of what the ledger knows of a customer: usage, syncs, holds, adjustments."""
+    """Generation of a customer's ledger data: usage, syncs, holds, adjustments."""
     return f"usage:{customer}"
 
 
-def catalogue() -> Entry:
+def price_catalog() -> CacheEntry:
     """Every price with its product."""
-    return Entry("catalogue", (CATALOGUE,), CATALOGUE_FRESH)
+    return CacheEntry("catalogue", (PRICE_CATALOG,), PRICE_CATALOG_FRESH_TTL)
 
 
-def customer(customer: str) -> Entry:
-    """One customer, as Stripe gives it."""
-    return Entry(f"customer:{customer}", (customer, ANYBODY))
+def customer(customer: str) -> CacheEntry:
+    """One customer."""
+    return CacheEntry(f"customer:{customer}", (customer, ANY_CUSTOMER))
 
 
-def customer_with_card(customer: str) -> Entry:
+def customer_with_card(customer: str) -> CacheEntry:
     """One customer with the default payment method expanded."""
-    return Entry(f"customer+card:{customer}", (customer, ANYBODY))
+    return CacheEntry(f"customer+card:{customer}", (customer, ANY_CUSTOMER))
 
 
-def customers(window: Window, email: str | None) -> Entry:
-    """A page of all customers, or of those with one e-mail address."""
-    return Entry(f"customers:{_part(window)}:{email or ''}", (CUSTOMERS,))
+def customers(page: PageRequest, email: str | None) -> CacheEntry:
+    """A page of all customers, or of those with *email*."""
+    return CacheEntry(f"customers:{_page_key(page)}:{email or ''}", (CUSTOMERS,))
 
 
-def customers_with_cards(window: Window, email: str | None) -> Entry:
+def customers_with_cards(page: PageRequest, email: str | None) -> CacheEntry:
     """The same with their default payment methods expanded."""
-    return Entry(f"customers+cards:{_part(window)}:{email or ''}", (CUSTOMERS,))
+    return CacheEntry(f"customers+cards:{_page_key(page)}:{email or ''}", (CUSTOMERS,))
 
 
-def invoice(invoice: str) -> Entry:
+def invoice(invoice: str) -> CacheEntry:
     """One invoice with the lines that Stripe embeds."""
-    return Entry(f"invoice:{invoice}", (invoice, ANYBODY))
+    return CacheEntry(f"invoice:{invoice}", (invoice, ANY_CUSTOMER))
 
 
-def invoices(customer: str, window: Window, status: str | None) -> Entry:
+def invoices(customer: str, page: PageRequest, status: str | None) -> CacheEntry:
     """A page of a customer's invoices, newest first."""
-    return Entry(f"invoices:{customer}:{_part(window)}:{status or ''}", (customer, ANYBODY))
+    return CacheEntry(
+        f"invoices:{customer}:{_page_key(page)}:{status or ''}", (customer, ANY_CUSTOMER)
+    )
 
 
-def invoice_heads(customer: str, window: Window) -> Entry:
+def invoice_heads(customer: str, page: PageRequest) -> CacheEntry:
     """The same page, loaded without filling an entry for each invoice of it."""
-    return Entry(f"invoice_heads:{customer}:{_part(window)}", (customer, ANYBODY))
+    return CacheEntry(f"invoice_heads:{customer}:{_page_key(page)}", (customer, ANY_CUSTOMER))
 
 
-def lines(invoice: str, window: Window) -> Entry:
+def lines(invoice: str, page: PageRequest) -> CacheEntry:
     """A page of an invoice's lines."""
-    return Entry(f"lines:{invoice}:{_part(window)}", (invoice, ANYBODY))
+    return CacheEntry(f"lines:{invoice}:{_page_key(page)}", (invoice, ANY_CUSTOMER))
 
 
-def payment_methods(customer: str, window: Window) -> Entry:
+def payment_methods(customer: str, page: PageRequest) -> CacheEntry:
     """A page of a customer's payment methods."""
-    return Entry(f"payment_methods:{customer}:{_part(window)}", (customer, ANYBODY))
+    return CacheEntry(f"payment_methods:{customer}:{_page_key(page)}", (customer, ANY_CUSTOMER))
 
 
-def _part(window: Window) -> str:
-    return f"{window.size}:{window.after or ''}:{window.before or ''}"
+def _page_key(page: PageRequest) -> str:
+    return f"{page.size}:{page.after or ''}:{page.before or ''}"

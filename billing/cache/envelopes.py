@@ -1,4 +1,4 @@
-"""What a cached value is wrapped in: its own key, checked on every read, and when it was loaded."""
+"""Envelope of a stored value: its key, which is checked on every read, and the time of its load."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -6,25 +6,25 @@ from typing import Any
 import orjson
 import structlog
 
-from billing.cache.entries import Entry
+from billing.cache.entries import CacheEntry
 
 log = structlog.get_logger(__name__)
 
 
-def sealed(entry: Entry, value: Any | None, began: datetime) -> bytes:
-    """*value* (JSON-able) of *entry*, whose load began at *began*."""
-    return orjson.dumps({"key": entry.key, "at": began.timestamp(), "value": value})
+def encode(entry: CacheEntry, value: Any | None, loaded_at: datetime) -> bytes:
+    """Encode *value* (JSON-able) of *entry*, whose load began at *loaded_at*."""
+    return orjson.dumps({"key": entry.key, "at": loaded_at.timestamp(), "value": value})
 
 
-def opened(entry: Entry, kept: bytes) -> tuple[Any | None, datetime] | None:
-    """The value and the time in *kept*; None when there is nothing, or something that is not *entry*'s."""
-    if not kept:
+def decode(entry: CacheEntry, stored: bytes) -> tuple[Any | None, datetime] | None:
+    """The value and load time in *stored*; None if it is empty or not a value of *entry*."""
+    if not stored:
         return None
     try:
-        envelope = orjson.loads(kept)
+        envelope = orjson.loads(stored)
         if envelope["key"] == entry.key:
             return envelope["value"], datetime.fromtimestamp(envelope["at"], UTC)
     except (orjson.JSONDecodeError, KeyError, TypeError):
         pass
-    log.error("cache.foreign_value", key=entry.key)
+    log.error("cache.key_mismatch", key=entry.key)
     return None

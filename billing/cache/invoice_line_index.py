@@ -1,8 +1,8 @@
-"""Which invoice a line is on: Stripe finds a line by its invoice only, and people paste a line's id alone.
+"""Maps line id to invoice id, because Stripe cannot look up a line by its id alone.
 
-Remembered when a line is shown, in the cache's Redis, which may evict it: a line that nobody has seen here
-lately is not found. A place takes about 120 bytes there (the twenty lines of 100,000 customers, each looked
-at every month: 0.8 GB when the oldest lapse).
+A line is added when it is shown, to the cache's Redis, which may evict it: only lines shown recently are
+found. One takes about 120 bytes there; twenty lines of 100,000 customers, each shown every month, are
+0.8 GB when the oldest expire.
 """
 
 import time
@@ -13,52 +13,53 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from billing.cache.lru import Lru
-from billing.redis_reply import reply
+from billing.redis_reply import awaited
 
-PLACE = "line:"  # + line id: STRING, the invoice's id and the customer's
-REMEMBERED = 20_000
-AGAIN_SECONDS = 3_600  # the server may have evicted it
-LEFT_ALONE_SECONDS = 5.0  # so that a server that hangs delays one page in a while, not every one
+KEY_PREFIX = "line:"  # + line id: STRING, the invoice's id and the customer's
+MAX_REMEMBERED = 20_000
+REWRITE_SECONDS = 3_600  # the server may have evicted it
+COOLDOWN_SECONDS = 5.0  # so that an unresponsive server delays one page in a while, not every one
 
 
-class Place(NamedTuple):
-    """Where a line is, and whose it is: who may not see it must not cause a look at the invoice."""
+class LineLocation(NamedTuple):
+    """The invoice of a line, and its customer, for the permission check before the invoice is read."""
 
     invoice: str
     customer: str
 
 
-class LinePlaces:
-    """Line id → its place for *kept* seconds, in a Redis that may forget sooner."""
+class InvoiceLineIndex:
+    """Line id → location, for *ttl* seconds unless Redis evicts it earlier."""
 
-    def __init__(self, redis: Redis, kept: int) -> None:
+    def __init__(self, redis: Redis, ttl: int) -> None:
         self._redis = redis
-        self._kept = kept
-        self._written: Lru[float] = Lru(REMEMBERED)
-        self._left_alone_until = 0.0
+        self._ttl = ttl
+        self._written: Lru[float] = Lru(MAX_REMEMBERED)
+        self._cooldown_until = 0.0
 
-    async def remember(self, invoice: str, customer: str, lines: Sequence[str]) -> None:
-        """*lines* are on *invoice*, which is *customer*'s; what this process wrote within the hour is not written."""
+    async def add(self, invoice: str, customer: str, lines: Sequence[str]) -> None:
+        """Add *lines* of *invoice*, except those that this process wrote within the hour."""
         now = time.monotonic()
         new = [line for line in lines if (self._written.get(line) or 0.0) <= now]
-        if not new or now < self._left_alone_until:
+        if not new or now < self._cooldown_until:
             return
         try:
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for line in new:
-                    pipeline.set(PLACE + line, f"{invoice} {customer}", ex=self._kept)
+                    pipeline.set(KEY_PREFIX + line, f"{invoice} {customer}", ex=self._ttl)
                 await pipeline.execute()
         except (RedisError, OSError):
-            self._left_alone_until = now + LEFT_ALONE_SECONDS
+            self._cooldown_until = now + COOLDOWN_SECONDS
             return
         for line in new:
-            self._written.put(line, now + AGAIN_SECONDS, 1)
+            self._written.put(line, now + REWRITE_SECONDS, 1)
 
-    async def place_of(self, line: str) -> Place | None:
-        """Where *line* is; None when no line of this id was shown lately."""
+    async def find(self, line: str) -> LineLocation | None:
+        """The location of *line*; None if no line of this id was shown recently."""
         try:
-            found: bytes | None = await reply(self._redis.get(PLACE + line))
+            value: bytes | None = await awaited(self._redis.get(KEY_PREFIX + line))
         except (RedisError, OSError):
             return None
-        invoice, _, customer = (found or b"").decode().partition(" ")
-        return Place(invoice, customer) if customer else None  # an older gateway wrote no customer
+        invoice, _, customer = (value or b"").decode().partition(" ")
+        # An older gateway stored no customer.
+        return LineLocation(invoice, customer) if customer else None

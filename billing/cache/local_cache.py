@@ -1,4 +1,4 @@
-"""What the process has of the read cache: values in their shape, to be verified before each use."""
+"""Local cache: decoded values in the process, whose generations are verified before each use."""
 
 import time
 from collections.abc import Mapping
@@ -9,13 +9,11 @@ from typing import Any
 
 from billing.cache.lru import Lru
 
-HELD_BYTES = (
-    3  # records take 2.5 bytes of the process for each byte of their JSON (benchmarks/reads.py)
-)
+MEMORY_PER_JSON_BYTE = 3  # records take 2.5 bytes a byte of their JSON (benchmarks/reads.py)
 
 
 class Source(StrEnum):
-    """Where a value came from, as the contract's ``FreshnessSource``."""
+    """Source that a value from Stripe was read from."""
 
     STRIPE = "STRIPE"
     CACHE = "CACHE"
@@ -23,10 +21,10 @@ class Source(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Cached:
-    """A *value* in its shape (None: known not to exist) and when its load began.
+class CachedValue:
+    """A decoded *value* (None: it does not exist) and the time at which its load began.
 
-    *generations* is what it is valid under; None when nothing vouches for it after this read.
+    It is valid under *generations*; None when it may not be used after this read.
     """
 
     value: Any | None
@@ -35,29 +33,29 @@ class Cached:
     generations: Mapping[str, bytes] | None
 
 
-class Memory:
-    """The values last used, at most *limit* bytes of them."""
+class LocalCache:
+    """The most recently used values, at most *limit* bytes of them."""
 
     def __init__(self, limit: int) -> None:
-        self._held: Lru[tuple[Cached, float]] = Lru(limit)
+        self._values: Lru[tuple[CachedValue, float]] = Lru(limit)
 
-    def put(self, key: str, cached: Cached, *, fresh: float, json_bytes: int) -> None:
-        """Hold *cached*, fresh for so many seconds while its generations stand."""
-        held = cached if cached.source is Source.CACHE else replace(cached, source=Source.CACHE)
-        fresh_until = time.monotonic() + (0 if cached.generations is None else fresh)
-        self._held.put(key, (held, fresh_until), HELD_BYTES * json_bytes)
+    def put(self, key: str, cached: CachedValue, *, fresh_seconds: float, json_bytes: int) -> None:
+        """Store *cached*, fresh for *fresh_seconds* while its generations are current."""
+        value = cached if cached.source is Source.CACHE else replace(cached, source=Source.CACHE)
+        fresh_until = time.monotonic() + (0 if cached.generations is None else fresh_seconds)
+        self._values.put(key, (value, fresh_until), MEMORY_PER_JSON_BYTE * json_bytes)
 
     @property
     def bytes(self) -> int:
-        """What everything held weighs."""
-        return self._held.bytes
+        """Estimated memory of all values."""
+        return self._values.bytes
 
-    def get(self, key: str) -> Cached | None:
-        """The last value held, fresh or not."""
-        found = self._held.get(key)
+    def get(self, key: str) -> CachedValue | None:
+        """The last stored value, fresh or not."""
+        found = self._values.get(key)
         return None if found is None else found[0]
 
-    def fresh(self, key: str) -> Cached | None:
-        """The value of *key* that will do if its generations still stand."""
-        found = self._held.get(key)
+    def get_fresh(self, key: str) -> CachedValue | None:
+        """The value of *key* if it is fresh; its generations have yet to be verified."""
+        found = self._values.get(key)
         return found[0] if found is not None and time.monotonic() < found[1] else None

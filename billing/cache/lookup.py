@@ -1,15 +1,15 @@
-"""What Redis says of an entry, and what it is given to keep."""
+"""Result of a cache lookup, and the request to fill an entry."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
 
-from billing.cache.entries import Entry
+from billing.cache.entries import CacheEntry
 
 
-class State(StrEnum):
-    """What ``look`` found; ``look.lua`` says what each means."""
+class LookupState(StrEnum):
+    """State of an entry, as ``look.lua`` defines it."""
 
     HIT = "hit"
     STALE = "stale"
@@ -19,41 +19,41 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """One entry as Redis has it: *generations* that stand now, *token* the order to load it ("" for none).
+class Lookup:
+    """An entry in Redis: its current *generations*, and the *lock_token* of an acquired load lock or "".
 
-    *kept* is the last value kept, valid or not; *fresh* and *usable* are seconds left.
+    *last_value* is the last stored value, valid or not; the seconds are the time left.
     """
 
-    state: State
+    state: LookupState
     generations: tuple[bytes, ...]
-    token: str
-    kept: bytes
-    fresh: float
-    usable: float
+    lock_token: str
+    last_value: bytes
+    fresh_seconds: float
+    usable_seconds: float
 
     @classmethod
-    def of(cls, answer: list[Any]) -> Self:
-        """From what ``look.lua`` answers of one entry."""
-        state, generations, token, kept, fresh, usable = answer
+    def from_reply(cls, reply: list[Any]) -> Self:
+        """Decode the reply of ``look.lua`` for one entry."""
+        state, generations, lock_token, last_value, fresh_ms, usable_ms = reply
         return cls(
-            state=State(state.decode()),
+            state=LookupState(state.decode()),
             generations=tuple(generations.split(b" ")),
-            token=token.decode(),
-            kept=kept or b"",
-            fresh=fresh / 1000,
-            usable=usable / 1000,
+            lock_token=lock_token.decode(),
+            last_value=last_value or b"",
+            fresh_seconds=fresh_ms / 1000,
+            usable_seconds=usable_ms / 1000,
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Filling:
-    """A value on its way into Redis, and the other entries that the same load has answered; seconds."""
+class FillRequest:
+    """A value to store, and the values of *others* that the same load returned; times in seconds."""
 
-    entry: Entry
-    look: Look
+    entry: CacheEntry
+    lookup: Lookup
     value: bytes
-    fresh: float
-    usable: float
-    kept: float
-    others: Sequence[tuple[Entry, bytes]] = ()
+    fresh_ttl: float
+    usable_ttl: float
+    ttl: float
+    others: Sequence[tuple[CacheEntry, bytes]] = ()

@@ -1,27 +1,28 @@
-"""How long things last in the read cache, and how much of it a process keeps."""
+"""Lifetimes of cached values, and the memory limit of a process."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class CachePolicy:
-    """How long things last, in seconds, and how much the process may keep, in bytes.
+    """Lifetimes in seconds, and the size of the process's local cache in bytes.
 
-    A value is *fresh*, unless its entry says for how long; then *usable* while one reader refreshes
-    it, until three times as old at least; then known *on_error*, served as STALE when Stripe does not
-    answer within *patience*. Absence is believed for *absent* seconds.
+    A value is fresh for *fresh_ttl*, unless its entry has its own; then usable, while one reader
+    refreshes it, until *usable_ttl* or three times its fresh lifetime if that is longer. Until
+    *stale_if_error_ttl* it is served as STALE when Stripe does not answer within *load_timeout*.
+    Absence is believed for *absent_ttl*.
 
-    Changes come by webhook, at once, and by the sweep for events, within ten minutes. Growing old is
-    for what both have missed, and costs a read that Stripe rations.
+    Webhooks report changes at once, and the poll for undelivered events within ten minutes. The lifetimes
+    are for changes that both have missed, and a refresh costs a read that Stripe rations.
     """
 
-    fresh: float = 300
-    usable: float = 180
-    on_error: float = 3600
-    absent: float = 5
+    fresh_ttl: float = 300
+    usable_ttl: float = 180
+    stale_if_error_ttl: float = 3600
+    absent_ttl: float = 5
     jitter: float = 0.1
-    lease: float = 10
-    patience: float = 4
-    failure_pause: float = 1
-    write_intent: float = 60
-    process_bytes: int = 64 << 20
+    load_lock_ttl: float = 10
+    load_timeout: float = 4
+    failure_cooldown: float = 1
+    write_intent_ttl: float = 60
+    local_bytes: int = 64 << 20

@@ -1,7 +1,8 @@
-"""What is done when the process has nothing valid: look in Redis, load from Stripe, keep what came.
+"""Read-through: a value that the process lacks is read from Redis, or loaded from Stripe and stored.
 
-One flow at a time for an entry in a process, one order to load it in all of them. An order is void once
-the entry's generations have moved; what is loaded under a void one goes to its asker and is not kept.
+Each process runs one load of an entry at a time, and a load lock in Redis allows one over all processes.
+A change of the entry's generations voids the lock: the load returns its value to its callers, and the
+value is not stored.
 """
 
 import asyncio
@@ -16,182 +17,200 @@ from typing import Any
 
 import structlog
 
-from billing.cache.batcher import Tick
-from billing.cache.entries import Entry
-from billing.cache.envelopes import opened, sealed
-from billing.cache.local_cache import Cached, Memory, Source
-from billing.cache.lookup import Filling, Look, State
+from billing.cache import envelopes
+from billing.cache.batcher import Batcher
+from billing.cache.entries import CacheEntry
+from billing.cache.local_cache import CachedValue, LocalCache, Source
+from billing.cache.lookup import FillRequest, Lookup, LookupState
 from billing.cache.policy import CachePolicy
-from billing.cache.redis_backend import CacheGone, CacheServer
-from billing.cache.single_flight import Turns
+from billing.cache.redis_backend import CacheUnavailable, RedisBackend
+from billing.cache.single_flight import SingleFlight
 from billing.errors import Unavailable
 
 log = structlog.get_logger(__name__)
 
 Load = Callable[[], Awaitable[Any | None]]
-Shape = Callable[[Any], Any]
-Part = tuple[Entry, Any]
-Keep = Callable[[Any], tuple[Any, Sequence[Part]]]
+Decode = Callable[[Any], Any]
+EntryValue = tuple[CacheEntry, Any]
+Trim = Callable[[Any], tuple[Any, Sequence[EntryValue]]]
 
-# What is known without Redis; nobody else is told to wait.
-NOTHING = Look(State.MISS, (), "", b"", 0, 0)
-LONGEST_PAUSE = 0.1  # seconds between looks at another process's load
+# The lookup without Redis: no lock, so other processes may load as well.
+EMPTY_LOOKUP = Lookup(LookupState.MISS, (), "", b"", 0, 0)
+MAX_POLL_SECONDS = 0.1  # longest pause between lookups while another process loads
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """What ``Cache.fetch`` was asked for."""
+class ReadRequest:
+    """The arguments of ``Cache.fetch``."""
 
-    entry: Entry
+    entry: CacheEntry
     load: Load
-    keep: Keep
-    shape: Shape
+    trim: Trim
+    decode: Decode
 
 
-class Loading:
-    """Brings entries into *memory*, from *server* or by loading them."""
+class ReadThrough:
+    """Reads entries into the *local* cache, from *backend* or by loading them."""
 
-    def __init__(self, server: CacheServer, policy: CachePolicy, memory: Memory) -> None:
-        self._server = server
+    def __init__(self, backend: RedisBackend, policy: CachePolicy, local: LocalCache) -> None:
+        self._backend = backend
         self._policy = policy
-        self._memory = memory
-        self._turns: Turns[Cached] = Turns()
-        self._looking: Tick[Entry, Look] = Tick(partial(server.look, lease=policy.lease))
-        self._glancing: Tick[Entry, Look] = Tick(server.look)
+        self._local = local
+        self._single_flight: SingleFlight[CachedValue] = SingleFlight()
+        self._locking_lookups: Batcher[CacheEntry, Lookup] = Batcher(
+            partial(backend.lookup, lock_ttl=policy.load_lock_ttl)
+        )
+        self._plain_lookups: Batcher[CacheEntry, Lookup] = Batcher(backend.lookup)
 
-    async def bring(self, ask: Ask) -> Cached:
-        """The value, by what begins after this call; raises as ``Cache.fetch`` does.
+    async def get_or_load(self, request: ReadRequest) -> CachedValue:
+        """The value, as of this call or later; raises as ``Cache.fetch`` does.
 
-        Nearly always Redis has what the process never had: a look that orders nothing leaves nobody
-        waiting when its asker is cancelled, so it needs no flow of its own.
+        Redis usually has a value that the process never had. A plain read takes no load lock, so a
+        cancelled caller blocks nobody and no single-flight task is needed. A value that the process had
+        has changed, so Redis has no valid one either.
         """
-        held = self._memory.get(ask.entry.key)  # and it changed: Redis will not have it either
-        found = None if held else await self._glance(ask)
-        return found or await self._turns.take(ask.entry.key, partial(self._turn, ask))
+        known = self._local.get(request.entry.key) is not None
+        cached = None if known else await self._read_fresh(request)
+        return cached or await self._single_flight.run(
+            request.entry.key, partial(self._load_exclusively, request)
+        )
 
     async def close(self) -> None:
         """Stop loading."""
-        await self._turns.close()
+        await self._single_flight.close()
 
-    async def _glance(self, ask: Ask) -> Cached | None:
-        """What Redis has, if it is fresh."""
+    async def _read_fresh(self, request: ReadRequest) -> CachedValue | None:
+        """The value in Redis, if it is fresh."""
         try:
-            look = await self._glancing.ask(ask.entry)
-        except CacheGone:
+            lookup = await self._plain_lookups.submit(request.entry)
+        except CacheUnavailable:
             return None
-        found = _kept(ask, look) if look.state is State.HIT else None
-        return found and self._remember(ask, look, found)
+        cached = _decode_last_value(request, lookup) if lookup.state is LookupState.HIT else None
+        return cached and self._store_locally(request, lookup, cached)
 
-    async def _turn(self, ask: Ask) -> Cached:
+    async def _load_exclusively(self, request: ReadRequest) -> CachedValue:
         try:
-            look = await self._look(ask)
-        except CacheGone:
-            look = NOTHING
-        if look.state in (State.HIT, State.STALE):
-            found = _kept(ask, look)
-            if found is not None:
-                if look.token:
-                    self._turns.start(self._loaded(ask, look))
-                return self._remember(ask, look, found)
-        if look.state is not State.FAILED:
-            return await self._load(ask, look)
-        known = self._last_known(ask, look)
+            lookup = await self._acquire_or_wait(request)
+        except CacheUnavailable:
+            lookup = EMPTY_LOOKUP
+        if lookup.state in (LookupState.HIT, LookupState.STALE):
+            cached = _decode_last_value(request, lookup)
+            if cached is not None:
+                if lookup.lock_token:
+                    self._single_flight.start(self._load_and_store(request, lookup))
+                return self._store_locally(request, lookup, cached)
+        if lookup.state is not LookupState.FAILED:
+            return await self._load_or_last_known(request, lookup)
+        known = self._last_known(request, lookup)
         if known is None:
             raise Unavailable("Stripe did not answer a moment ago; ask again.", retry_after=1)
         return known
 
-    async def _look(self, ask: Ask) -> Look:
-        """What Redis has, waiting while another process loads it: at the latest until its lease lapses."""
-        patience_ends = time.monotonic() + self._policy.patience
+    async def _acquire_or_wait(self, request: ReadRequest) -> Lookup:
+        """A lookup that acquires the load lock, or waits until another process releases or loses it."""
+        deadline = time.monotonic() + self._policy.load_timeout
         pause = 0.005
         while True:
-            look = await self._looking.ask(ask.entry)
-            if look.state is not State.WAIT:
-                return look
-            if time.monotonic() > patience_ends and self._last_known(ask, look):
-                return replace(look, state=State.FAILED)
+            lookup = await self._locking_lookups.submit(request.entry)
+            if lookup.state is not LookupState.WAIT:
+                return lookup
+            if time.monotonic() > deadline and self._last_known(request, lookup):
+                return replace(lookup, state=LookupState.FAILED)
             await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+            pause = min(2 * pause, MAX_POLL_SECONDS)
 
-    async def _load(self, ask: Ask, look: Look) -> Cached:
-        known = self._last_known(ask, look)
-        loading = self._turns.start(self._loaded(ask, look))
+    async def _load_or_last_known(self, request: ReadRequest, lookup: Lookup) -> CachedValue:
+        known = self._last_known(request, lookup)
+        load = self._single_flight.start(self._load_and_store(request, lookup))
         try:
-            async with asyncio.timeout(self._policy.patience if known else None):
-                return await asyncio.shield(loading)
+            async with asyncio.timeout(self._policy.load_timeout if known else None):
+                return await asyncio.shield(load)
         except (Unavailable, TimeoutError):
             if known is None:
                 raise
             return known
 
-    async def _loaded(self, ask: Ask, look: Look) -> Cached:
-        """Load, and keep the value if nothing has changed since *look*; the asker gets it either way."""
-        began = datetime.now(UTC)
+    async def _load_and_store(self, request: ReadRequest, lookup: Lookup) -> CachedValue:
+        """Load the value, and store it unless its generations have changed since *lookup*."""
+        loaded_at = datetime.now(UTC)
         try:
-            body = await ask.load()
-            value, parts = (None, ()) if body is None else ask.keep(body)
+            body = await request.load()
+            value, others = (None, ()) if body is None else request.trim(body)
         except BaseException as error:
-            await self._give_back(ask.entry, look, error)
+            await self._release_lock(request.entry, lookup, error)
             raise
-        filling = self._filling(ask, look, value, parts, began)
-        standing = NOTHING
-        if await self._fill(filling):
-            standing = replace(look, fresh=filling.fresh)
-        found = Cached(None if value is None else ask.shape(value), Source.STRIPE, began, None)
-        return self._remember(ask, replace(standing, kept=filling.value), found)
+        fill = self._fill_request(request, lookup, value, others, loaded_at)
+        stored = EMPTY_LOOKUP
+        if await self._store(fill):
+            stored = replace(lookup, fresh_seconds=fill.fresh_ttl)
+        decoded = None if value is None else request.decode(value)
+        cached = CachedValue(decoded, Source.STRIPE, loaded_at, None)
+        return self._store_locally(request, replace(stored, last_value=fill.value), cached)
 
-    async def _give_back(self, entry: Entry, look: Look, error: BaseException) -> None:
-        pause = self._policy.failure_pause if isinstance(error, Unavailable) else 0
-        with suppress(CacheGone):
-            if look.token:
-                await self._server.fail(entry, look.token, pause)
+    async def _release_lock(self, entry: CacheEntry, lookup: Lookup, error: BaseException) -> None:
+        cooldown = self._policy.failure_cooldown if isinstance(error, Unavailable) else 0
+        with suppress(CacheUnavailable):
+            if lookup.lock_token:
+                await self._backend.release_load_lock(entry, lookup.lock_token, cooldown)
 
-    def _filling(
-        self, ask: Ask, look: Look, value: Any | None, parts: Sequence[Part], began: datetime
-    ) -> Filling:
+    def _fill_request(
+        self,
+        request: ReadRequest,
+        lookup: Lookup,
+        value: Any | None,
+        others: Sequence[EntryValue],
+        loaded_at: datetime,
+    ) -> FillRequest:
         policy = self._policy
-        fresh = policy.absent if value is None else ask.entry.fresh or policy.fresh
-        return Filling(
-            entry=ask.entry,
-            look=look,
-            value=sealed(ask.entry, value, began),
-            fresh=fresh * random.uniform(1 - policy.jitter, 1 + policy.jitter),  # noqa: S311 spread
-            usable=max(3 * fresh, 0 if value is None else policy.usable),
-            kept=policy.on_error,
-            others=[(other, sealed(other, part, began)) for other, part in parts],
+        fresh = policy.absent_ttl if value is None else request.entry.fresh_ttl or policy.fresh_ttl
+        return FillRequest(
+            entry=request.entry,
+            lookup=lookup,
+            value=envelopes.encode(request.entry, value, loaded_at),
+            fresh_ttl=fresh * random.uniform(1 - policy.jitter, 1 + policy.jitter),  # noqa: S311 spread
+            usable_ttl=max(3 * fresh, 0 if value is None else policy.usable_ttl),
+            ttl=policy.stale_if_error_ttl,
+            others=[(other, envelopes.encode(other, part, loaded_at)) for other, part in others],
         )
 
-    async def _fill(self, filling: Filling) -> bool:
-        with suppress(CacheGone):
-            return bool(filling.look.token) and await self._server.fill(filling)
+    async def _store(self, fill: FillRequest) -> bool:
+        with suppress(CacheUnavailable):
+            return bool(fill.lookup.lock_token) and await self._backend.fill(fill)
         return False
 
-    def _remember(self, ask: Ask, look: Look, found: Cached) -> Cached:
-        """Keep *found* in the process: under *look*'s generations, or only as the last one known."""
-        if look.generations:
-            standing = dict(zip(ask.entry.generations, look.generations, strict=True))
-            found = Cached(found.value, found.source, found.fetched_at, standing)
-        self._memory.put(ask.entry.key, found, fresh=look.fresh, json_bytes=len(look.kept))
-        return found
+    def _store_locally(
+        self, request: ReadRequest, lookup: Lookup, cached: CachedValue
+    ) -> CachedValue:
+        """Store *cached* under the generations of *lookup*; without any, only as the last known value."""
+        if lookup.generations:
+            generations = dict(zip(request.entry.generations, lookup.generations, strict=True))
+            cached = replace(cached, generations=generations)
+        self._local.put(
+            request.entry.key,
+            cached,
+            fresh_seconds=lookup.fresh_seconds,
+            json_bytes=len(lookup.last_value),
+        )
+        return cached
 
-    def _last_known(self, ask: Ask, look: Look) -> Cached | None:
-        """The newest value from Redis or the process that is not too old to stand in."""
-        known = [_kept(ask, look), self._memory.get(ask.entry.key)]
-        oldest = datetime.now(UTC) - timedelta(seconds=self._policy.on_error)
-        young = [each for each in known if each is not None and each.fetched_at > oldest]
-        newest = max(young, key=lambda each: each.fetched_at, default=None)
+    def _last_known(self, request: ReadRequest, lookup: Lookup) -> CachedValue | None:
+        """The newest value from Redis or the process, within the policy's ``stale_if_error_ttl``."""
+        known = [_decode_last_value(request, lookup), self._local.get(request.entry.key)]
+        oldest = datetime.now(UTC) - timedelta(seconds=self._policy.stale_if_error_ttl)
+        usable = [cached for cached in known if cached is not None and cached.fetched_at > oldest]
+        newest = max(usable, key=lambda cached: cached.fetched_at, default=None)
         return newest and replace(newest, source=Source.STALE, generations=None)
 
 
-def _kept(ask: Ask, look: Look) -> Cached | None:
-    """What Redis kept, in its shape; None also for what another version kept, which reads other fields."""
-    found = opened(ask.entry, look.kept)
+def _decode_last_value(request: ReadRequest, lookup: Lookup) -> CachedValue | None:
+    """The value stored in Redis; None also if another version stored other fields."""
+    found = envelopes.decode(request.entry, lookup.last_value)
     if found is None:
         return None
-    value, at = found
+    value, loaded_at = found
     try:
-        shaped = None if value is None else ask.shape(value)
+        decoded = None if value is None else request.decode(value)
     except (KeyError, TypeError, ValueError) as error:
-        log.warning("cache.unreadable", key=ask.entry.key, error=type(error).__name__)
+        log.warning("cache.unreadable", key=request.entry.key, error=type(error).__name__)
         return None
-    return Cached(shaped, Source.CACHE, at, None)
+    return CachedValue(decoded, Source.CACHE, loaded_at, None)

@@ -1,9 +1,8 @@
-"""The read cache's side of Redis: its keys, its scripts, and what is made of losing it.
+"""The read cache's data in Redis: its keys, its scripts, and the handling of lost connections.
 
 Entries are hashes, generations strings, write intents sorted sets; every change of them is one script
-in ``scripts``. All keys begin with the server's run id: a failover may bring old generations
-back to life, and under another run id nobody looks at them. One server, no cluster: nothing here is
-worth more than the time it saves.
+in ``scripts``. All keys begin with the server's run id: a failover may restore old generations, and under
+another run id they are not read. One server, no cluster: the cache may be lost at any time.
 """
 
 import os
@@ -21,174 +20,183 @@ from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError, RedisError  # noqa: A004 redis's own, not the builtin
 
-from billing.cache.entries import Entry
-from billing.cache.lookup import Filling, Look
+from billing.cache.entries import CacheEntry
+from billing.cache.lookup import FillRequest, Lookup
 from billing.errors import Unavailable
-from billing.redis_reply import reply
+from billing.redis_reply import awaited
 
 log = structlog.get_logger(__name__)
-Ask = Callable[[str], Awaitable[Any] | Any]
-"""A command, given the prefix of every key."""
+Command = Callable[[str], Awaitable[Any] | Any]
+"""Sends a command, given the prefix of its keys."""
 
-ANSWER_SECONDS = 2.0  # longer than any script takes, also on a starved machine
-PAUSE_SECONDS = 0.5  # how long reads leave a lost server alone
-GENERATION_MS = 86_400_000  # a lapsed generation is a miss, no more
+TIMEOUT_SECONDS = 2.0  # longer than any script takes, also on a starved machine
+COOLDOWN_SECONDS = 0.5  # no reads are sent after a failed one
+GENERATION_TTL_MS = 86_400_000  # an expired generation only causes a miss
 
 
-class CacheGone(Unavailable):
-    """The cache's server did not answer."""
+class CacheUnavailable(Unavailable):
+    """The cache's Redis server did not answer."""
 
     def __init__(self) -> None:
         super().__init__("The cache's server cannot be reached; ask again.", retry_after=1)
 
 
 @asynccontextmanager
-async def open_cache_server(url: str) -> AsyncIterator["CacheServer"]:
-    """A server that need not be there: losing it, now or later, is met call by call."""
-    server = CacheServer(url)
+async def open_redis_backend(url: str) -> AsyncIterator["RedisBackend"]:
+    """A backend on the server at *url*, which may be down: each call handles that by itself."""
+    backend = RedisBackend(url)
     try:
-        yield server
+        yield backend
     finally:
-        await server.aclose()
+        await backend.aclose()
 
 
-class CacheServer:
-    """Every command the read cache sends; each raises CacheGone when Redis does not answer."""
+class RedisBackend:
+    """The commands of the read cache; each raises CacheUnavailable when Redis does not answer."""
 
     def __init__(self, url: str) -> None:
         options: dict[str, Any] = {
-            "socket_timeout": ANSWER_SECONDS,
-            "socket_connect_timeout": ANSWER_SECONDS,
-            "redis_connect_func": self._connected,
+            "socket_timeout": TIMEOUT_SECONDS,
+            "socket_connect_timeout": TIMEOUT_SECONDS,
+            "redis_connect_func": self._on_connect,
         }
         self.redis = Redis.from_url(url, **options)
-        # Verifying and looking is what every read does, one command at a time: a connection of its own
-        # saves the pool's quarter of the cost, and tries a second time instead of looking whether it
-        # is alive.
-        again: dict[str, Any] = {
+        # Every read sends one command at a time here. A connection outside the pool saves a quarter of
+        # its cost; it retries once instead of being checked before use.
+        retry_once: dict[str, Any] = {
             "retry": Retry(NoBackoff(), 1),
             "retry_on_error": [ConnectionError],
         }
-        self._reading = Redis.from_url(url, single_connection_client=True, **options, **again)
+        self._reader = Redis.from_url(url, single_connection_client=True, **options, **retry_once)
         self._prefix: str | None = None
-        self._leave_until = 0.0
-        self._look = self._script("look")
-        self._fill = self._script("fill")
-        self._fail = self._script("fail")
-        self._forget = self._script("forget")
-        self._intend = self._script("intend")
+        self._cooldown_until = 0.0
+        self._lookup_script = self._script("look")
+        self._fill_script = self._script("fill")
+        self._release_script = self._script("fail")
+        self._invalidate_script = self._script("forget")
+        self._begin_writes_script = self._script("intend")
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._reading.aclose()
+        await self._reader.aclose()
         await self.redis.aclose()
 
-    async def standing(self, names: Sequence[str]) -> dict[str, bytes]:
-        """The values of these generations; one that has lapsed is made anew, so that it never returns."""
-        values = await self._values(names)
-        lapsed = [name for name, value in values.items() if value is None]
-        if lapsed:
-            await self.forget(lapsed, enough=GENERATION_MS)
-            values |= await self._values(lapsed)
+    async def generations(self, names: Sequence[str]) -> dict[str, bytes]:
+        """The values of these generations; an expired one is replaced by a new unique value."""
+        values = await self._read_generations(names)
+        expired = [name for name, value in values.items() if value is None]
+        if expired:
+            await self.invalidate(expired, min_interval=GENERATION_TTL_MS)
+            values |= await self._read_generations(expired)
         if None in values.values():
-            raise CacheGone
+            raise CacheUnavailable
         return cast("dict[str, bytes]", values)
 
-    async def look(self, entries: Sequence[Entry], lease: float | None = None) -> list[Look]:
-        """What is known of *entries*; a token in an answer is good for *lease* seconds.
+    async def lookup(
+        self, entries: Sequence[CacheEntry], lock_ttl: float | None = None
+    ) -> list[Lookup]:
+        """Look up *entries*; with *lock_ttl* (seconds), acquire the load lock of those not fresh."""
 
-        Without a lease nobody is told to load anything.
-        """
-
-        def ask(prefix: str) -> Awaitable[Any]:
+        def command(prefix: str) -> Awaitable[Any]:
             keys = [key for entry in entries for key in _keys(prefix, entry)]
             counts = [len(entry.generations) for entry in entries]
-            arguments = [_nonce(), "" if lease is None else _ms(lease), GENERATION_MS, *counts]
-            return self._look(keys, cast("Any", arguments), self._reading)
+            args: list[Any] = [
+                _nonce(),
+                "" if lock_ttl is None else _ms(lock_ttl),
+                GENERATION_TTL_MS,
+                *counts,
+            ]
+            return self._lookup_script(keys, args, self._reader)
 
-        return [Look.of(answer) for answer in await self._read(ask)]
+        return [Lookup.from_reply(reply) for reply in await self._call_unless_cooling(command)]
 
-    async def fill(self, filling: Filling) -> bool:
-        """Keep a loaded value; False when something changed since the order to load it."""
+    async def fill(self, request: FillRequest) -> bool:
+        """Store a loaded value; False if its generations or its load lock have changed since the lookup."""
 
-        def ask(prefix: str) -> Awaitable[Any]:
-            entry, others = filling.entry, filling.others
+        def command(prefix: str) -> Awaitable[Any]:
+            entry, others = request.entry, request.others
             keys = [*_keys(prefix, entry), *(f"{prefix}w:{name}" for name in entry.generations)]
             keys += [key for other, _ in others for key in _keys(prefix, other)]
-            lifetimes = [_ms(filling.fresh), _ms(filling.usable), _ms(filling.kept)]
+            ttls = [_ms(request.fresh_ttl), _ms(request.usable_ttl), _ms(request.ttl)]
             args: list[Any] = [
-                filling.look.token,
+                request.lookup.lock_token,
                 len(entry.generations),
-                b" ".join(filling.look.generations),
+                b" ".join(request.lookup.generations),
             ]
-            args += [filling.value, *lifetimes, _nonce(), GENERATION_MS]
-            return self._fill(keys, [*args, *(value for _, value in others)])
+            args += [request.value, *ttls, _nonce(), GENERATION_TTL_MS]
+            return self._fill_script(keys, [*args, *(value for _, value in others)])
 
-        return bool(await self._read(ask))
+        return bool(await self._call_unless_cooling(command))
 
-    async def fail(self, entry: Entry, token: str, pause: float) -> None:
-        """Give an order back; for *pause* seconds nobody gets another."""
-        await self._read(lambda prefix: self._fail([f"{prefix}e:{entry.key}"], [token, _ms(pause)]))
-
-    async def forget(
-        self, names: Sequence[str], *, enough: float = 0, written: bool = False
-    ) -> list[bool]:
-        """Replace generations, except one that was replaced less than *enough* seconds ago.
-
-        *written* also ends a write intent of each. Answers which were replaced.
-        """
-
-        def ask(prefix: str) -> Awaitable[Any]:
-            keys = [f"{prefix}g:{name}" for name in names]
-            keys += [f"{prefix}w:{name}" for name in names] if written else []
-            return self._forget(keys, [_nonce(), GENERATION_MS, len(names), _ms(enough)])
-
-        return [bool(each) for each in await self._call(ask)]
-
-    async def intend(self, names: Sequence[str], lifetime: float) -> None:
-        """Announce a write to Stripe that may take *lifetime* seconds."""
-        await self._call(
-            lambda prefix: self._intend(
-                [f"{prefix}w:{name}" for name in names], [_nonce(), _ms(lifetime)]
+    async def release_load_lock(self, entry: CacheEntry, lock_token: str, cooldown: float) -> None:
+        """Release a load lock; for *cooldown* seconds it cannot be acquired."""
+        await self._call_unless_cooling(
+            lambda prefix: self._release_script(
+                [f"{prefix}e:{entry.key}"], [lock_token, _ms(cooldown)]
             )
         )
 
-    async def _values(self, names: Sequence[str]) -> dict[str, bytes | None]:
-        values = await self._read(
-            lambda prefix: self._reading.mget([f"{prefix}g:{name}" for name in names])
+    async def invalidate(
+        self, names: Sequence[str], *, min_interval: float = 0, end_writes: bool = False
+    ) -> list[bool]:
+        """Replace generations, except those replaced less than *min_interval* seconds ago.
+
+        *end_writes* also ends a write intent of each. Returns for each if it was replaced.
+        """
+
+        def command(prefix: str) -> Awaitable[Any]:
+            keys = [f"{prefix}g:{name}" for name in names]
+            keys += [f"{prefix}w:{name}" for name in names] if end_writes else []
+            return self._invalidate_script(
+                keys, [_nonce(), GENERATION_TTL_MS, len(names), _ms(min_interval)]
+            )
+
+        return [bool(replaced) for replaced in await self._call(command)]
+
+    async def begin_writes(self, names: Sequence[str], ttl: float) -> None:
+        """Announce a write to Stripe that may take *ttl* seconds."""
+        await self._call(
+            lambda prefix: self._begin_writes_script(
+                [f"{prefix}w:{name}" for name in names], [_nonce(), _ms(ttl)]
+            )
+        )
+
+    async def _read_generations(self, names: Sequence[str]) -> dict[str, bytes | None]:
+        values = await self._call_unless_cooling(
+            lambda prefix: self._reader.mget([f"{prefix}g:{name}" for name in names])
         )
         return dict(zip(names, values, strict=True))
 
     async def is_on(self, run_id: str) -> bool:
-        """Whether these keys live on the server *run_id*; CacheGone while nobody answers."""
+        """True if the server is *run_id*; CacheUnavailable if it does not answer."""
         await self._call(lambda _: self.redis.ping())
         return self._prefix == _prefix(run_id)
 
-    async def _read(self, ask: Ask) -> Any:
-        if time.monotonic() < self._leave_until:
-            raise CacheGone
+    async def _call_unless_cooling(self, command: Command) -> Any:
+        if time.monotonic() < self._cooldown_until:
+            raise CacheUnavailable
         try:
-            return await self._call(ask)
-        except CacheGone:
-            self._leave_until = time.monotonic() + PAUSE_SECONDS
+            return await self._call(command)
+        except CacheUnavailable:
+            self._cooldown_until = time.monotonic() + COOLDOWN_SECONDS
             raise
 
-    async def _call(self, ask: Ask) -> Any:
+    async def _call(self, command: Command) -> Any:
         try:
             if self._prefix is None:
-                await reply(self.redis.ping())
+                await awaited(self.redis.ping())
             for _ in range(2):
                 prefix = self._prefix
-                answer = await reply(ask(cast("str", prefix)))
+                reply = await awaited(command(cast("str", prefix)))
                 if prefix == self._prefix:
-                    return answer
-                # Another server has answered: what it says of the old one's keys proves nothing.
+                    return reply
+                # Another server replied, which does not have the old one's keys.
         except (RedisError, OSError) as error:
-            log.warning("cache.gone", error=type(error).__name__)
-            raise CacheGone from error
-        raise CacheGone
+            log.warning("cache.unavailable", error=type(error).__name__)
+            raise CacheUnavailable from error
+        raise CacheUnavailable
 
-    async def _connected(self, connection: AbstractConnection) -> None:
+    async def _on_connect(self, connection: AbstractConnection) -> None:
         await connection.on_connect()
         await connection.send_command("INFO", "server")
         info = await connection.read_response()
@@ -204,7 +212,7 @@ def _prefix(run_id: str) -> str:
     return f"rc:{run_id[:16]}:"
 
 
-def _keys(prefix: str, entry: Entry) -> list[str]:
+def _keys(prefix: str, entry: CacheEntry) -> list[str]:
     return [f"{prefix}e:{entry.key}", *(f"{prefix}g:{name}" for name in entry.generations)]
 
 

@@ -1,4 +1,4 @@
-"""One flow at a time per key; whoever asks while it runs shares the next one."""
+"""Single flight: one load per key; callers that arrive during a load share the next one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,65 +9,65 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class _Queue(Generic[T]):
+class _Flight(Generic[T]):
     running: asyncio.Task[T]
     waiting: asyncio.Task[T] | None = None
 
 
-class Turns(Generic[T]):
-    """Single flight that is exact: nobody is given the result of a flow that began before they asked.
+class SingleFlight(Generic[T]):
+    """An exact single flight: no caller gets the result of an operation that began before its call.
 
-    The flows are tasks of their own: a caller that is cancelled leaves, the flow goes on.
+    Operations run in tasks of their own: a cancelled caller does not stop them.
     """
 
     def __init__(self) -> None:
-        self._queues: dict[str, _Queue[T]] = {}
+        self._flights: dict[str, _Flight[T]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def take(self, key: str, flow: Callable[[], Awaitable[T]]) -> T:
-        """The result of the next *flow* of *key* to begin."""
-        queue = self._queues.get(key)
-        if queue is None:
-            task = self.start(self._run(key, flow, None))
-            self._queues[key] = _Queue(task)
-        elif queue.waiting is None:
-            task = queue.waiting = self.start(self._run(key, flow, queue.running))
+    async def run(self, key: str, operation: Callable[[], Awaitable[T]]) -> T:
+        """The result of the next operation of *key* to begin."""
+        flight = self._flights.get(key)
+        if flight is None:
+            task = self.start(self._run_after(key, operation, None))
+            self._flights[key] = _Flight(task)
+        elif flight.waiting is None:
+            task = flight.waiting = self.start(self._run_after(key, operation, flight.running))
         else:
-            task = queue.waiting
+            task = flight.waiting
         return await asyncio.shield(task)
 
-    def start(self, flow: Any) -> asyncio.Task[Any]:
-        """Run *flow* beside everything else, until ``close`` at the latest."""
-        task = asyncio.get_running_loop().create_task(flow)
+    def start(self, coroutine: Any) -> asyncio.Task[Any]:
+        """Run *coroutine* in the background, until ``close`` at the latest."""
+        task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._on_done)
         return task
 
     async def close(self) -> None:
-        """Stop every flow."""
+        """Cancel every operation."""
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(
-        self, key: str, flow: Callable[[], Awaitable[T]], before: asyncio.Task[T] | None
+    async def _run_after(
+        self, key: str, operation: Callable[[], Awaitable[T]], previous: asyncio.Task[T] | None
     ) -> T:
-        if before is not None:
-            await asyncio.wait([before])
+        if previous is not None:
+            await asyncio.wait([previous])
         try:
-            return await flow()
+            return await operation()
         finally:
-            self._step(key)
+            self._promote_waiting(key)
 
-    def _step(self, key: str) -> None:
-        queue = self._queues[key]
-        if queue.waiting is None:
-            del self._queues[key]
+    def _promote_waiting(self, key: str) -> None:
+        flight = self._flights[key]
+        if flight.waiting is None:
+            del self._flights[key]
         else:
-            self._queues[key] = _Queue(queue.waiting)
+            self._flights[key] = _Flight(flight.waiting)
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
+    def _on_done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # seen: whoever waited has it, and perhaps nobody did
+            task.exception()  # retrieved, in case every caller was cancelled

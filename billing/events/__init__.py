@@ -1,7 +1,7 @@
-"""The inbox: Stripe's events, durable before they are answered, worked on later by subject.
+"""Stripe's events: stored durably in an inbox before they are acknowledged, and processed later.
 
-``Inbox`` (in ``inbox``) runs the scripts in ``scripts``; ``events`` are the words for what it keeps, ``effects``
-is what follows from each type of event.
+``inbox.Inbox`` stores and hands out the events by the scripts in ``scripts``. ``records`` are its records;
+``effects`` is the table of the event types and their effects.
 """
 
 from billing.events.inbox import Inbox, InboxPolicy

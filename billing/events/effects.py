@@ -1,9 +1,9 @@
-"""What follows from a Stripe event: `EFFECTS` is the table of contents.
+"""Effects of Stripe events by type: the table `EFFECTS`.
 
-An event says "this object may have changed" and nothing more. Of its payload only identities are
-kept (a `Notice`), because Stripe delivers in any order, more than once, and in the shape of whatever
-API version the endpoint was created with. So no amount, status or time of an event is ever believed;
-whoever needs them reads Stripe, after the generations named here were replaced.
+An event only means "this object may have changed". Of its payload only the ids are used (an
+`EventRef`), because Stripe delivers in any order, more than once, and in the format of the endpoint's API
+version. Amounts, statuses and times are never taken from an event: they are read from Stripe, after the
+generations named here were replaced.
 """
 
 import re
@@ -13,108 +13,109 @@ from enum import StrEnum
 from typing import Any, Self
 
 from billing.cache import entries
-from billing.invoicing.metadata_keys import OUR_KEYS, period_of
+from billing.invoicing.metadata_keys import IDEMPOTENCY_PREFIX, period_of
 from billing.usage import CustomerId, Period
 
-# An event that only names its object; an endpoint of ours asks for whole ones, another may not.
-THIN = "v2.core.event"
+# An event that contains only its object's id. Our endpoint requests full events, another may not.
+THIN_EVENT = "v2.core.event"
 _NAME = re.compile(r"[a-z0-9_.]{1,100}")
 EVENT_ID = re.compile(r"evt_[A-Za-z0-9_]{1,250}")
 _ID = re.compile(r"[A-Za-z0-9_]{1,255}")
 
 
-class NotAnEvent(ValueError):
-    """The JSON is no Stripe event; the message says in one sentence what is missing."""
+class InvalidEvent(ValueError):
+    """The JSON is not a Stripe event; the message says in one sentence what is missing."""
 
 
-class Duty(StrEnum):
-    """What a worker does about an event, besides forgetting and telling subscribers."""
+class FollowUp(StrEnum):
+    """A worker's action for an event, besides invalidating the cache and notifying subscribers."""
 
     NOTHING = "nothing"
-    LOOK = "look"
-    """Have the period's invoice read again under its lease: one finalized elsewhere is sealed, an
-    edited one verified against the ledger, a deleted one made anew."""
+    VERIFY = "verify"
+    """Read the period's invoice again under its lease: seal one that was finalized elsewhere, compare an
+    edited one with the ledger, recreate a deleted one."""
     HOLD = "hold"
-    """As LOOK; and when the period is sealed already, bill nothing more until a person has decided
-    what becomes of the usage that the invoice asked for."""
+    """As VERIFY; and if the period is sealed, place a billing hold, until a person decides about the usage
+    that the invoice billed."""
     WAKE = "wake"
-    """Try again what was parked: what parks a customer is often cured by an edit of that customer."""
+    """Retry the customer's parked periods: editing the customer often removes the reason."""
     WAKE_ALL = "wake_all"
-    """Try again whatever is parked: an archived price parks everybody who uses it."""
+    """Retry all parked periods: an archived price parks every customer who uses it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What an event of one type asks for.
+    """The effect of an event type.
 
-    *generations* are replaced besides those of the invoice and the customer that the event names. What is a
-    customer's and names none (a thin event, a card that was detached) may be anybody's.
+    *generations* are replaced in addition to those of the event's invoice and customer. An event about a
+    customer's object that does not name the customer (a thin event, a detached card) may concern any.
     """
 
-    duty: Duty = Duty.NOTHING
+    follow_up: FollowUp = FollowUp.NOTHING
     generations: tuple[str, ...] = ()
 
 
-_LIFE = Effect(Duty.LOOK)
-_VOID = Effect(Duty.HOLD)
-_SHOWN = Effect()
-_CUSTOMER = Effect(Duty.WAKE, (entries.CUSTOMERS,))
-_CARD = Effect(generations=(entries.CUSTOMERS,))  # a list of customers may show how each pays
-_CATALOGUE = Effect(Duty.WAKE_ALL, (entries.CATALOGUE,))
+_INVOICE_CHANGED = Effect(FollowUp.VERIFY)
+_INVOICE_VOIDED = Effect(FollowUp.HOLD)
+_DISPLAY_ONLY = Effect()
+_CUSTOMER_CHANGED = Effect(FollowUp.WAKE, (entries.CUSTOMERS,))
+# A list of customers may show their payment methods.
+_PAYMENT_METHOD_CHANGED = Effect(generations=(entries.CUSTOMERS,))
+_CATALOG_CHANGED = Effect(FollowUp.WAKE_ALL, (entries.PRICE_CATALOG,))
 
-# Left out on purpose: `invoiceitem.*` and `invoice_payment.*` (an `invoice.updated` comes with
-# each), `invoice.upcoming` (subscriptions only), `charge.*`, `refund.*` and `payment_intent.*` (they
-# change no object that is shown but through an invoice or a credit note).
+# Left out on purpose: `invoiceitem.*` and `invoice_payment.*` (each comes with an `invoice.updated`),
+# `invoice.upcoming` (subscriptions only), `charge.*`, `refund.*` and `payment_intent.*` (they change a
+# visible object only through an invoice or a credit note).
 EFFECTS: Mapping[str, Effect] = {
-    "invoice.created": _LIFE,
-    "invoice.updated": _LIFE,
-    "invoice.deleted": _LIFE,
-    "invoice.finalized": _LIFE,
-    "invoice.finalization_failed": _LIFE,
-    "invoice.paid": _LIFE,
-    "invoice.voided": _VOID,
-    "invoice.marked_uncollectible": _LIFE,
-    "invoice.payment_failed": _SHOWN,
-    "invoice.payment_action_required": _SHOWN,
-    "invoice.payment_attempt_required": _SHOWN,
-    "invoice.sent": _SHOWN,
-    "invoice.will_be_due": _SHOWN,
-    "invoice.overdue": _SHOWN,
-    "invoice.overpaid": _SHOWN,
-    "credit_note.created": _SHOWN,
-    "credit_note.updated": _SHOWN,
-    "credit_note.voided": _SHOWN,
-    "customer.created": _CUSTOMER,
-    "customer.updated": _CUSTOMER,
-    "customer.deleted": _CUSTOMER,
-    "customer.discount.created": _SHOWN,
-    "customer.discount.updated": _SHOWN,
-    "customer.discount.deleted": _SHOWN,
-    "customer.tax_id.created": _SHOWN,
-    "customer.tax_id.updated": _SHOWN,
-    "customer.tax_id.deleted": _SHOWN,
-    "customer.source.created": _SHOWN,
-    "customer.source.updated": _SHOWN,
-    "customer.source.deleted": _SHOWN,
-    "payment_method.attached": _CARD,
-    "payment_method.updated": _CARD,
-    "payment_method.automatically_updated": _CARD,
-    "payment_method.detached": _CARD,
-    "price.created": _CATALOGUE,
-    "price.updated": _CATALOGUE,
-    "price.deleted": _CATALOGUE,
-    "product.created": _CATALOGUE,
-    "product.updated": _CATALOGUE,
-    "product.deleted": _CATALOGUE,
+    "invoice.created": _INVOICE_CHANGED,
+    "invoice.updated": _INVOICE_CHANGED,
+    "invoice.deleted": _INVOICE_CHANGED,
+    "invoice.finalized": _INVOICE_CHANGED,
+    "invoice.finalization_failed": _INVOICE_CHANGED,
+    "invoice.paid": _INVOICE_CHANGED,
+    "invoice.voided": _INVOICE_VOIDED,
+    "invoice.marked_uncollectible": _INVOICE_CHANGED,
+    "invoice.payment_failed": _DISPLAY_ONLY,
+    "invoice.payment_action_required": _DISPLAY_ONLY,
+    "invoice.payment_attempt_required": _DISPLAY_ONLY,
+    "invoice.sent": _DISPLAY_ONLY,
+    "invoice.will_be_due": _DISPLAY_ONLY,
+    "invoice.overdue": _DISPLAY_ONLY,
+    "invoice.overpaid": _DISPLAY_ONLY,
+    "credit_note.created": _DISPLAY_ONLY,
+    "credit_note.updated": _DISPLAY_ONLY,
+    "credit_note.voided": _DISPLAY_ONLY,
+    "customer.created": _CUSTOMER_CHANGED,
+    "customer.updated": _CUSTOMER_CHANGED,
+    "customer.deleted": _CUSTOMER_CHANGED,
+    "customer.discount.created": _DISPLAY_ONLY,
+    "customer.discount.updated": _DISPLAY_ONLY,
+    "customer.discount.deleted": _DISPLAY_ONLY,
+    "customer.tax_id.created": _DISPLAY_ONLY,
+    "customer.tax_id.updated": _DISPLAY_ONLY,
+    "customer.tax_id.deleted": _DISPLAY_ONLY,
+    "customer.source.created": _DISPLAY_ONLY,
+    "customer.source.updated": _DISPLAY_ONLY,
+    "customer.source.deleted": _DISPLAY_ONLY,
+    "payment_method.attached": _PAYMENT_METHOD_CHANGED,
+    "payment_method.updated": _PAYMENT_METHOD_CHANGED,
+    "payment_method.automatically_updated": _PAYMENT_METHOD_CHANGED,
+    "payment_method.detached": _PAYMENT_METHOD_CHANGED,
+    "price.created": _CATALOG_CHANGED,
+    "price.updated": _CATALOG_CHANGED,
+    "price.deleted": _CATALOG_CHANGED,
+    "product.created": _CATALOG_CHANGED,
+    "product.updated": _CATALOG_CHANGED,
+    "product.deleted": _CATALOG_CHANGED,
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
-    """An event reduced to identities: which object may have changed, whose it is.
+class EventRef:
+    """A reference to an event: the ids of the object that may have changed and of its customer.
 
-    *object_id* is None for the few objects without an id. *period* is the one that our metadata on
-    the invoice names. *echo* says that a write of ours caused the event: whoever wrote has looked.
+    *object_id* is None for the few objects without an id. *period* is from our metadata on the invoice.
+    *echo* is true for an event caused by our own write, which needs no work.
     """
 
     id: str
@@ -126,11 +127,11 @@ class Notice:
     echo: bool = False
 
     @classmethod
-    def of(cls, event: object) -> Self:
-        """The notice in a Stripe *event* (parsed JSON) of any API version, whole or thin; NotAnEvent otherwise."""
+    def from_payload(cls, event: object) -> Self:
+        """Reduce an event (parsed JSON), full or thin, of any API version; or raise InvalidEvent."""
         body = _mapping(event, "The body is no JSON object.")
-        if body.get("object") == THIN:
-            body = _in_full(body)
+        if body.get("object") == THIN_EVENT:
+            body = _expand_thin_event(body)
         data = _mapping(body.get("data"), "The event has no `data`.")
         subject = _mapping(data.get("object"), "The event has no `data.object`.")
         return cls(
@@ -145,17 +146,17 @@ class Notice:
 
     @property
     def effect(self) -> Effect | None:
-        """What follows; None for a type that the gateway has no use for."""
+        """The effect of the type; None for a type that the gateway does not use."""
         return EFFECTS.get(self.type)
 
     @property
     def subject(self) -> str:
-        """What the events of a burst have in common: they are worked on together."""
+        """The key by which pending events are grouped and processed together."""
         return self.invoice or self.object_id or self.id
 
     @property
-    def path(self) -> str | None:
-        """Where the object can be read, to learn whose it is when the event does not say."""
+    def stripe_path(self) -> str | None:
+        """The path to read the object from, if the event does not name its customer."""
         if self.invoice is not None:
             return f"/v1/invoices/{self.invoice}"
         if self.object_id is not None and self.object_id.startswith("pm_"):
@@ -170,27 +171,27 @@ class Notice:
         if self.effect is None:
             return ()
         owner: str | None = self.customer
-        if owner is None and self.effect is not _CATALOGUE:
-            owner = entries.ANYBODY
-        named = (each for each in (self.invoice, owner) if each is not None)
+        if owner is None and self.effect is not _CATALOG_CHANGED:
+            owner = entries.ANY_CUSTOMER
+        named = (name for name in (self.invoice, owner) if name is not None)
         return (*named, *self.effect.generations)
 
 
 def invoice_of(body: Mapping[str, Any]) -> str | None:
-    """The invoice that *body*, a Stripe object, is or belongs to."""
+    """The id of the invoice that the Stripe object *body* is or belongs to."""
     return _id(body.get("id"), "in_") or _id(body.get("invoice"), "in_")
 
 
 def customer_of(body: object) -> CustomerId | None:
-    """The customer that *body*, a Stripe object, is or belongs to."""
+    """The id of the customer that the Stripe object *body* is or belongs to."""
     if not isinstance(body, dict):
         return None
-    found = _id(body.get("id"), "cus_") or _id(body.get("customer"), "cus_")
-    return None if found is None else CustomerId(found)
+    customer = _id(body.get("id"), "cus_") or _id(body.get("customer"), "cus_")
+    return None if customer is None else CustomerId(customer)
 
 
-def _in_full(thin: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A thin event in the shape of a whole one: it names an object and shows nothing of it."""
+def _expand_thin_event(thin: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A thin event in the format of a full one whose object has only an id."""
     reason = thin.get("reason")
     return {
         "id": thin.get("id"),
@@ -200,20 +201,20 @@ def _in_full(thin: Mapping[str, Any]) -> Mapping[str, Any]:
     }
 
 
-def _mapping(value: object, otherwise: str) -> Mapping[str, Any]:
+def _mapping(value: object, message: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise NotAnEvent(otherwise)
+        raise InvalidEvent(message)
     return value
 
 
-def _matching(pattern: re.Pattern[str], value: object, otherwise: str) -> str:
+def _matching(pattern: re.Pattern[str], value: object, message: str) -> str:
     if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise NotAnEvent(otherwise)
+        raise InvalidEvent(message)
     return value
 
 
 def _id(value: object, prefix: str = "") -> str | None:
-    """*value* if it is an id of Stripe's, of the kind that *prefix* names."""
+    """*value* if it is a Stripe id with *prefix*, else None."""
     if isinstance(value, str) and value.startswith(prefix) and _ID.fullmatch(value):
         return value
     return None
@@ -221,4 +222,4 @@ def _id(value: object, prefix: str = "") -> str | None:
 
 def _is_ours(request: object) -> bool:
     key = request.get("idempotency_key") if isinstance(request, dict) else None
-    return isinstance(key, str) and key.startswith(OUR_KEYS)
+    return isinstance(key, str) and key.startswith(IDEMPOTENCY_PREFIX)

@@ -1,9 +1,9 @@
-"""Stripe's events, kept durably before they are answered: one record per event id, worked on later.
+"""The inbox: durable storage of Stripe's events, one record per event id.
 
-Events wait by *subject* (the invoice, the customer, …): a worker claims a subject and gets all of
-its waiting events at once, so a burst costs as much as one event. A claim hides the subject for a
-while instead of removing it, hence whatever a dying worker held comes up again. A finished record is
-kept for Support and to recognise late duplicates, within bounds. All keys share one slot.
+Pending events are grouped by *subject* (the invoice, the customer, …): a worker claims a subject with all
+of its events, so a burst costs as much as one event. A claim hides the subject for a limited time, so the
+events of a killed worker become due again. Finished records are retained, within bounds, for Support and
+to recognise late duplicates. All keys share one slot.
 """
 
 import asyncio
@@ -16,125 +16,128 @@ import orjson
 from redis.asyncio import Redis, RedisCluster
 from redis.commands.core import AsyncScript
 
-from billing.events.effects import Notice
-from billing.events.events import (
-    FINISHED,
-    NOTICE_FIELDS,
-    Bundle,
-    Claimed,
+from billing.events.effects import EventRef
+from billing.events.records import (
+    FINISHED_STATUSES,
+    REF_FIELDS,
+    ClaimedEvent,
+    EventGroup,
     EventStatus,
     InboxEvent,
-    to_arguments,
-    to_notice,
+    to_event_ref,
+    to_script_args,
 )
 from billing.ledger import keys
 from billing.pagination import Page
-from billing.redis_reply import ledger_asked, reply
+from billing.redis_reply import awaited, ledger_errors
 
 T = TypeVar("T")
 
-# The scripts take these and put the name of an event, a status or a subject behind them.
+# Prefixes to which the scripts append the id of an event, a status or a subject.
 RECORDS, LISTS, WAITING = keys.inbox_record(""), keys.inbox_list(""), keys.inbox_waiting("")
 DUE = keys.inbox_due()
 PENDING = keys.inbox_list(EventStatus.PENDING)
-FINISHED_LISTS = [keys.inbox_list(status) for status in FINISHED]
+FINISHED_KEYS = [keys.inbox_list(status) for status in FINISHED_STATUSES]
 
-SLICE = 100  # events that one script hands out, finishes or forgets, or a few more: it takes a millisecond
-TRIM = 2000  # finished events that one step forgets, or a few more
+# Approximate maximum of events per script run, which then takes a millisecond, and per `trim`.
+SCRIPT_BATCH = 100
+MAX_TRIMMED = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class InboxPolicy:
-    """How long and how many finished events are kept (of each status), when an event is given up.
+    """Retention of finished events (the count is per status), and limits of their processing.
 
-    A claim hides its subject for *visibility_ms*. An event whose effect fails *max_strikes* times,
-    for another reason than that something is unavailable, is FAILED.
+    A claim hides its subject for *visibility_ms*. An event becomes FAILED after *max_attempts*;
+    attempts that end because something is unavailable do not count.
     """
 
-    keep_ms: int = 30 * 86_400_000  # as far back as Stripe lists and resends events
-    keep: int = 200_000
+    retention_ms: int = 30 * 86_400_000  # as far back as Stripe lists and resends events
+    retention_count: int = 200_000
     visibility_ms: int = 30_000
-    max_strikes: int = 5
+    max_attempts: int = 5
     backoff_ms: int = 1_000
 
 
 class Inbox:
-    """The durable store of events, in the ledger's Redis; every method may raise LedgerUnavailable."""
+    """The events in the ledger's Redis; every method may raise LedgerUnavailable."""
 
     def __init__(self, redis: Redis | RedisCluster, policy: InboxPolicy | None = None) -> None:
         self._redis = redis
         self._policy = policy or InboxPolicy()
-        self._receive = self._script("receive")
-        self._claim = self._script("claim")
-        self._settle = self._script("settle")
-        self._postpone = self._script("postpone")
-        self._requeue = self._script("requeue")
-        self._trim = self._script("trim")
+        self._receive_script = self._script("receive")
+        self._claim_script = self._script("claim")
+        self._complete_script = self._script("settle")
+        self._retry_script = self._script("postpone")
+        self._requeue_script = self._script("requeue")
+        self._trim_script = self._script("trim")
 
     @property
-    def patience(self) -> float:
-        """Seconds that whoever claimed has before another may claim the same, less what settling takes."""
+    def claim_seconds(self) -> float:
+        """Seconds for processing a claimed group before another worker may claim it, with a margin."""
         return 0.8 * self._policy.visibility_ms / 1000
 
-    async def receive(self, notices: Sequence[Notice]) -> list[bool]:
-        """Keep the events of *notices*, in one step; for each whether it is new."""
-        events = orjson.dumps([to_arguments(notice) for notice in notices])
-        args = [self._policy.keep_ms, RECORDS, LISTS, WAITING, events]
-        return [bool(new) for new in await _run(self._receive, [keys.inbox_counter(), DUE], args)]
+    async def receive(self, refs: Sequence[EventRef]) -> list[bool]:
+        """Store events in one step; returns for each if it is new."""
+        events = orjson.dumps([to_script_args(ref) for ref in refs])
+        args = [self._policy.retention_ms, RECORDS, LISTS, WAITING, events]
+        new = await _run_script(self._receive_script, [keys.inbox_counter(), DUE], args)
+        return list(map(bool, new))
 
-    async def claim(self, subjects: int) -> list[Bundle]:
-        """Up to *subjects* bundles that are due; each comes up again unless it is settled in time.
+    async def claim(self, subjects: int) -> list[EventGroup]:
+        """Claim the groups of up to *subjects* due subjects; each is due again unless completed in time.
 
-        Events whose attempts never came to an end (they took their workers along) are FAILED here
-        instead of being handed out once more.
+        Events whose attempts all ended with the worker's death become FAILED instead of being claimed again.
         """
-        bundles: list[Bundle] = []
-        events = SLICE
-        while events >= SLICE and len(bundles) < subjects:
-            limits = [subjects - len(bundles), SLICE, self._policy.visibility_ms]
-            found = await _run(self._claim, [DUE], [*limits, WAITING, RECORDS, *NOTICE_FIELDS])
-            claimed = [_bundle(subject, those) for subject, those in found]
-            events = sum(len(each.events) for each in claimed)
-            bundles += claimed
-        return [await self._without_worn(each) for each in bundles]
+        groups: list[EventGroup] = []
+        events = SCRIPT_BATCH
+        while events >= SCRIPT_BATCH and len(groups) < subjects:
+            limits = [subjects - len(groups), SCRIPT_BATCH, self._policy.visibility_ms]
+            args = [*limits, WAITING, RECORDS, *REF_FIELDS]
+            reply = await _run_script(self._claim_script, [DUE], args)
+            claimed = [_event_group(subject, records) for subject, records in reply]
+            events = sum(len(group.events) for group in claimed)
+            groups += claimed
+        return [await self._without_exhausted(group) for group in groups]
 
-    async def settle(self, bundle: Bundle, status: EventStatus, failure: str = "") -> None:
-        """Finish the events of *bundle*; what came for its subject meanwhile is due at once."""
-        await self.settle_all([bundle], status, failure)
+    async def complete(self, group: EventGroup, status: EventStatus, failure: str = "") -> None:
+        """Set the events' final status; further events of the subject are due at once."""
+        await self.complete_all([group], status, failure)
 
-    async def settle_all(
-        self, bundles: Sequence[Bundle], status: EventStatus, failure: str = ""
+    async def complete_all(
+        self, groups: Sequence[EventGroup], status: EventStatus, failure: str = ""
     ) -> None:
-        """Finish the events of all *bundles*."""
-        for part in _slices(bundles):
-            events = orjson.dumps([(bundle.subject, bundle.ids) for bundle in part])
-            args = [status, failure, self._policy.keep_ms, RECORDS, WAITING, events]
-            await _run(self._settle, [DUE, PENDING, keys.inbox_list(status)], args)
+        """As `complete`, for all *groups*."""
+        for batch in _batches(groups):
+            events = orjson.dumps([(group.subject, group.ids) for group in batch])
+            args = [status, failure, self._policy.retention_ms, RECORDS, WAITING, events]
+            await _run_script(self._complete_script, [DUE, PENDING, keys.inbox_list(status)], args)
 
-    async def postpone(self, bundle: Bundle, failure: str, delay: float) -> None:
-        """Try again in *delay* seconds, without end: something that the effect needs is away."""
-        await self._give_back(bundle, failure, round(delay * 1000), forgiven=True)
+    async def retry_later(self, group: EventGroup, failure: str, delay: float) -> None:
+        """Retry in *delay* seconds, without a limit: something that the effect needs is unavailable."""
+        await self._release(group, failure, round(delay * 1000), counts=False)
 
-    async def strike(self, bundle: Bundle, failure: str) -> None:
-        """Try again after a pause that grows; those that have had all their attempts are FAILED."""
-        worn, rest = bundle.parted(self._policy.max_strikes)
-        if worn.events:
-            await self.settle(worn, EventStatus.FAILED, failure)
+    async def record_failure(self, group: EventGroup, failure: str) -> None:
+        """Retry after a growing pause; events without attempts left become FAILED."""
+        exhausted, rest = group.split_by_attempts(self._policy.max_attempts)
+        if exhausted.events:
+            await self.complete(exhausted, EventStatus.FAILED, failure)
         if rest.events:
-            pause = self._policy.backoff_ms << max(each.strikes for each in rest.events)
-            await self._give_back(rest, failure, pause, forgiven=False)
+            pause = self._policy.backoff_ms << max(event.attempts for event in rest.events)
+            await self._release(rest, failure, pause, counts=True)
 
     async def requeue(self, event_id: str) -> InboxEvent | None:
-        """Have an event worked on again, whatever became of it; None when it is not here."""
-        values = await _answer(self._redis.hmget(keys.inbox_record(event_id), [*NOTICE_FIELDS]))
-        subject = to_notice(event_id, values).subject
-        needed = [keys.inbox_record(event_id), PENDING, DUE, keys.inbox_waiting(subject)]
-        await _run(self._requeue, [*needed, *FINISHED_LISTS], [event_id, subject])
+        """Make an event pending again, whatever its status; None if it is not stored."""
+        values = await _execute(self._redis.hmget(keys.inbox_record(event_id), [*REF_FIELDS]))
+        subject = to_event_ref(event_id, values).subject
+        script_keys = [keys.inbox_record(event_id), PENDING, DUE, keys.inbox_waiting(subject)]
+        args = [event_id, subject]
+        await _run_script(self._requeue_script, [*script_keys, *FINISHED_KEYS], args)
         return await self.get(event_id)
 
     async def get(self, event_id: str) -> InboxEvent | None:
-        """One event; None when it never came or is no longer kept."""
-        record = await _answer(self._redis.hgetall(keys.inbox_record(event_id)))
+        """One event; None if it is not stored."""
+        record = await _execute(self._redis.hgetall(keys.inbox_record(event_id)))
         return InboxEvent.from_record(event_id, record) if record else None
 
     async def page(
@@ -143,90 +146,92 @@ class Inbox:
         after: str | None = None,
         status: EventStatus | None = None,
     ) -> Page[InboxEvent]:
-        """*first* events, newest first, that came before the event *after*; of one *status* or of any."""
+        """*first* events older than the event *after*, newest first, of one *status* or of any."""
         statuses = [status] if status else list(EventStatus)
-        ids = await self._newest(statuses, await self._before(after), first + 1)
-        found = await asyncio.gather(*(self.get(event_id) for event_id in ids[:first]))
-        return Page(tuple(event for event in found if event), has_more=len(ids) > first)
+        ids = await self._newest(statuses, await self._upper_bound(after), first + 1)
+        events = await asyncio.gather(*(self.get(event_id) for event_id in ids[:first]))
+        return Page(tuple(event for event in events if event), has_more=len(ids) > first)
 
     async def trim(self) -> int:
-        """Forget finished events past their time or their number, a bounded many; how many went."""
-        forgotten, last = 0, SLICE
-        while last >= SLICE and forgotten < TRIM:
-            args = [self._policy.keep, SLICE, RECORDS]
-            last = int(await _run(self._trim, FINISHED_LISTS, args))
-            forgotten += last
-        return forgotten
+        """Delete finished events beyond the retention, a bounded number; returns how many."""
+        removed, last = 0, SCRIPT_BATCH
+        while last >= SCRIPT_BATCH and removed < MAX_TRIMMED:
+            args = [self._policy.retention_count, SCRIPT_BATCH, RECORDS]
+            last = int(await _run_script(self._trim_script, FINISHED_KEYS, args))
+            removed += last
+        return removed
 
     async def cursor(self) -> str | None:
-        """The event up to which the sweep has taken in everything; None before the first sweep."""
-        found: bytes | None = await _answer(self._redis.get(keys.inbox_cursor()))
-        return None if found is None else found.decode()
+        """The last event that the poll has ingested; None before the first poll."""
+        value: bytes | None = await _execute(self._redis.get(keys.inbox_cursor()))
+        return None if value is None else value.decode()
 
     async def move_cursor(self, event_id: str) -> None:
-        """Everything up to *event_id* has been taken in."""
-        await _answer(self._redis.set(keys.inbox_cursor(), event_id))
+        """Set *event_id* as the last ingested event."""
+        await _execute(self._redis.set(keys.inbox_cursor(), event_id))
 
-    async def _without_worn(self, bundle: Bundle) -> Bundle:
-        worn, rest = bundle.parted(self._policy.max_strikes + 1)
-        if worn.events:
-            await self.settle(worn, EventStatus.FAILED, "Every attempt ended with its worker.")
+    async def _without_exhausted(self, group: EventGroup) -> EventGroup:
+        exhausted, rest = group.split_by_attempts(self._policy.max_attempts + 1)
+        if exhausted.events:
+            await self.complete(
+                exhausted, EventStatus.FAILED, "Every attempt ended with its worker."
+            )
         return rest
 
-    async def _give_back(self, bundle: Bundle, failure: str, ms: int, *, forgiven: bool) -> None:
-        args = [bundle.subject, failure, ms, int(forgiven), RECORDS, *bundle.ids]
-        await _run(self._postpone, [DUE], args)
+    async def _release(self, group: EventGroup, failure: str, ms: int, *, counts: bool) -> None:
+        args = [group.subject, failure, ms, int(not counts), RECORDS, *group.ids]
+        await _run_script(self._retry_script, [DUE], args)
 
-    async def _before(self, after: str | None) -> str:
-        """The upper bound of a page, as ZREVRANGEBYSCORE takes it."""
+    async def _upper_bound(self, after: str | None) -> str:
+        """The upper bound of a page, as an argument of ZREVRANGEBYSCORE."""
         if after is None:
             return "+inf"
-        place: Any = await _answer(self._redis.hget(keys.inbox_record(after), "n"))
-        return "-inf" if place is None else f"({place.decode()}"
+        number: Any = await _execute(self._redis.hget(keys.inbox_record(after), "n"))
+        return "-inf" if number is None else f"({number.decode()}"
 
-    async def _newest(self, statuses: Sequence[EventStatus], below: str, most: int) -> list[str]:
+    async def _newest(self, statuses: Sequence[EventStatus], below: str, limit: int) -> list[str]:
         ranges = [
-            _answer(
+            _execute(
                 self._redis.zrevrangebyscore(
-                    keys.inbox_list(status), below, "-inf", start=0, num=most, withscores=True
+                    keys.inbox_list(status), below, "-inf", start=0, num=limit, withscores=True
                 )
             )
             for status in statuses
         ]
-        found = [each for part in await asyncio.gather(*ranges) for each in part]
-        found.sort(key=lambda each: -each[1])
-        return [event_id.decode() for event_id, _ in found[:most]]
+        scored = [pair for pairs in await asyncio.gather(*ranges) for pair in pairs]
+        scored.sort(key=lambda pair: -pair[1])
+        return [event_id.decode() for event_id, _ in scored[:limit]]
 
     def _script(self, name: str) -> AsyncScript:
         source = files("billing.events").joinpath(f"scripts/{name}.lua").read_text()
-        # A cluster's client can do this too, but is not typed so.
+        # RedisCluster has this method too, but its types lack it.
         return cast("Redis", self._redis).register_script(source)
 
 
-async def _run(script: AsyncScript, touched: Sequence[str], args: Sequence[Any]) -> Any:
-    return await _answer(script(touched, args))
+async def _run_script(script: AsyncScript, script_keys: Sequence[str], args: Sequence[Any]) -> Any:
+    return await _execute(script(script_keys, args))
 
 
-async def _answer(command: Awaitable[T] | T) -> T:
-    with ledger_asked("The inbox cannot be reached; ask again."):
-        return await reply(command)
+async def _execute(command: Awaitable[T] | T) -> T:
+    with ledger_errors("The inbox cannot be reached; ask again."):
+        return await awaited(command)
 
 
-def _bundle(subject: bytes, events: Sequence[Sequence[Any]]) -> Bundle:
-    claimed = tuple(
-        Claimed(to_notice(event_id.decode(), values), strikes)
-        for event_id, strikes, *values in events
+def _event_group(subject: bytes, records: Sequence[Sequence[Any]]) -> EventGroup:
+    events = tuple(
+        ClaimedEvent(to_event_ref(event_id.decode(), values), attempts)
+        for event_id, attempts, *values in records
     )
-    return Bundle(subject.decode(), claimed)
+    return EventGroup(subject.decode(), events)
 
 
-def _slices(bundles: Sequence[Bundle]) -> Iterator[list[Bundle]]:
-    """*bundles* in parts of about a slice each."""
-    part: list[Bundle] = []
-    for bundle in bundles:
-        part.append(bundle)
-        if sum(len(each.events) for each in part) >= SLICE:
-            yield part
-            part = []
-    if part:
-        yield part
+def _batches(groups: Sequence[EventGroup]) -> Iterator[list[EventGroup]]:
+    """*groups* in batches of about SCRIPT_BATCH events each."""
+    batch: list[EventGroup] = []
+    for group in groups:
+        batch.append(group)
+        if sum(len(batched.events) for batched in batch) >= SCRIPT_BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,6 +1,7 @@
-"""The draft: what a month's usage comes to, and what Stripe has to be told of it. Pure; nothing here waits.
+"""Invoicing rules: what a period comes to, and the Stripe requests that bring its invoice there. Pure, no I/O.
 
-A ``snapshot`` is what the ledger knows, ``seen`` what Stripe shows, told from other people's lines by our
-``marks``. ``schedule`` says when the difference is worth a call, ``plan`` what it is, ``flights`` puts it into
-requests; ``carry`` takes what a finalized invoice left unbilled into the next month, ``bill`` adds it all up.
+``snapshot`` is the ledger's state of a period, ``remote_invoice`` the invoice as Stripe shows it; our lines
+carry the ``metadata_keys``. ``flush_schedule`` decides when a difference is worth a call, ``diff`` computes it,
+``requests`` turns it into HTTP requests. ``carry_forward`` moves what a finalized invoice left unbilled into the
+next period. ``amounts`` has the figures that the API shows.
 """

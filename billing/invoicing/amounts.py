@@ -1,6 +1,6 @@
-"""What a period comes to, by the ledger: amounts, breakdowns, drift and a preview. Pure.
+"""A period's amounts, usage breakdowns, drift and flush preview, computed from the ledger. Pure.
 
-Every number of one answer is made of one snapshot, so that in Stripe + claimed + pending = total.
+All figures of one response come from one snapshot, so in_stripe + claimed + pending = total.
 """
 
 from collections.abc import Iterable, Mapping
@@ -8,18 +8,25 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
-from billing.invoicing.diff import MAX_LINES, Difference, Prices, difference, is_by_amount, wanted
-from billing.invoicing.remote_invoice import SeenInvoice
+from billing.invoicing.diff import (
+    MAX_LINES,
+    Diff,
+    Prices,
+    desired_lines,
+    diff_lines,
+    is_amount_line,
+)
+from billing.invoicing.remote_invoice import RemoteInvoice
 from billing.invoicing.snapshot import PlannedLine, Snapshot, StripeLine
 from billing.money import EXACT, Money, line_amount
 from billing.usage import LineKey
 
 
 @dataclass(frozen=True, slots=True)
-class Bill:
-    """A period's numbers; *in_stripe* + *claimed* + *pending* = *total*, always.
+class PeriodAmounts:
+    """A period's amounts; *in_stripe* + *claimed* + *pending* = *total*.
 
-    *claimed* is on its way to Stripe, *pending* is recorded and not yet sent.
+    *claimed* is in a request batch that is not committed, *pending* is recorded and not yet sent.
     """
 
     in_stripe: Money
@@ -29,10 +36,10 @@ class Bill:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
-    """One row of a breakdown. *amount* is exact and so may have sub-cent digits; Stripe rounds lines.
+class UsageRow:
+    """One row of a usage breakdown; *key* is a line key, app, region or organization.
 
-    By SKU, *key* is the line's; *quantity* adds up units only within one SKU.
+    *amount* is exact and may have sub-cent digits. *quantity* has a meaningful unit only within one SKU.
     """
 
     key: str
@@ -43,7 +50,7 @@ class Usage:
 
 
 class DriftKind(StrEnum):
-    """How a line at Stripe differs from the ledger's."""
+    """Kind of difference between Stripe and the ledger."""
 
     MISSING = "MISSING"
     EXTRA = "EXTRA"
@@ -53,9 +60,9 @@ class DriftKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DriftLine:
-    """A line on which ledger and Stripe differ; *amount* is Stripe's minus the ledger's.
+    """A line that differs between ledger and Stripe; *amount* is Stripe's minus the ledger's.
 
-    *key* is None for a line that somebody else put on the invoice; *line_id* for one that is missing.
+    *key* is None for a foreign line, *line_id* is None for a missing one.
     """
 
     key: LineKey | None
@@ -67,28 +74,28 @@ class DriftLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Preview:
-    """What a flush would send, as far as the ledger knows without asking Stripe."""
+class FlushPreview:
+    """The requests that a flush would send, computed without a call to Stripe."""
 
     creates_invoice: bool
-    change: Difference
+    diff: Diff
     calls: int
 
 
-def bill(snapshot: Snapshot, prices: Prices) -> Bill:
-    """The period's numbers; *prices* holds every price that the snapshot pins."""
+def compute_amounts(snapshot: Snapshot, prices: Prices) -> PeriodAmounts:
+    """Return the period's amounts; *prices* must have every price that the snapshot pins."""
     total = sum(
         line_amount(quantity, prices[snapshot.prices[key]].unit_amount)
         for key, quantity in snapshot.totals.items()
     )
     in_stripe = _sum(snapshot.lines)
-    claimed = 0 if snapshot.flight is None else _sum(snapshot.flight.landed) - in_stripe
+    claimed = 0 if snapshot.batch is None else _sum(snapshot.batch.expected_lines) - in_stripe
     amounts = (in_stripe, claimed, total - in_stripe - claimed, total)
-    return Bill(*(Money.of_minor(amount, snapshot.currency) for amount in amounts))
+    return PeriodAmounts(*(Money.from_minor(amount, snapshot.currency) for amount in amounts))
 
 
-def usage_by_sku(snapshot: Snapshot, prices: Prices) -> list[Usage]:
-    """One row a line of the ledger, the dearest first."""
+def usage_by_sku(snapshot: Snapshot, prices: Prices) -> list[UsageRow]:
+    """Return one row per line of the ledger, highest amount first."""
     rows = [
         _row(key, [(key, quantity)], snapshot, prices)
         for key, quantity in snapshot.totals.items()
@@ -97,12 +104,12 @@ def usage_by_sku(snapshot: Snapshot, prices: Prices) -> list[Usage]:
     return sorted(rows, key=lambda row: (-row.amount.amount, row.key))
 
 
-def usage_by(
+def usage_by_group(
     groups: Mapping[str, Mapping[str, Decimal]],
     snapshot: Snapshot,
     prices: Prices,
-) -> list[Usage]:
-    """One row an app, region or organization, the dearest first; *groups* is value → line → quantity."""
+) -> list[UsageRow]:
+    """Return one row per group, highest amount first; *groups* is group → line → quantity."""
     rows = [
         _row(value, [(LineKey(key), quantity) for key, quantity in lines.items()], snapshot, prices)
         for value, lines in groups.items()
@@ -110,12 +117,12 @@ def usage_by(
     return sorted(rows, key=lambda row: (-row.amount.amount, row.key))
 
 
-def drift(snapshot: Snapshot, seen: SeenInvoice | None) -> list[DriftLine]:
-    """Line by line, how the invoice differs from what the gateway has told Stripe; empty is agreement.
+def find_drift(snapshot: Snapshot, invoice: RemoteInvoice | None) -> list[DriftLine]:
+    """Return the lines in which the invoice differs from the last flush; empty if it agrees.
 
-    Usage that is still pending is no drift: the measure is what the last flush left there.
+    Pending usage is not drift.
     """
-    lines = [] if seen is None else seen.ours
+    lines = [] if invoice is None else invoice.own_lines
     found: dict[LineKey, StripeLine] = {}
     drifted: list[DriftLine] = []
     for key, line in lines:
@@ -123,18 +130,18 @@ def drift(snapshot: Snapshot, seen: SeenInvoice | None) -> list[DriftLine]:
             found[key] = line
         else:
             drifted.append(_extra(snapshot, key, line))
-    for key, told in snapshot.lines.items():
-        drifted += _compared(snapshot, key, told, found.get(key))
-    strangers = [] if seen is None else [line for line in seen.lines if line.key is None]
-    return drifted + [_extra(snapshot, None, line.standing) for line in strangers]
+    for key, sent in snapshot.lines.items():
+        drifted += _compare_line(snapshot, key, sent, found.get(key))
+    foreign = [] if invoice is None else [line for line in invoice.lines if line.key is None]
+    return drifted + [_extra(snapshot, None, line.line) for line in foreign]
 
 
-def preview(snapshot: Snapshot, prices: Prices) -> Preview:
-    """The requests that a flush would make now, by what the ledger remembers of the invoice."""
-    lines = wanted(snapshot, prices, room=MAX_LINES)
-    change = difference(lines, snapshot.lines.items())
+def preview_flush(snapshot: Snapshot, prices: Prices) -> FlushPreview:
+    """Return the requests that a flush would send now, by the lines that the ledger has stored."""
+    lines = desired_lines(snapshot, prices, room=MAX_LINES)
+    diff = diff_lines(lines, snapshot.lines.items())
     creates = snapshot.invoice is None and bool(lines)
-    return Preview(creates, change, change.calls + creates)
+    return FlushPreview(creates, diff, diff.calls + creates)
 
 
 def _sum(lines: Mapping[LineKey, StripeLine] | Mapping[LineKey, PlannedLine]) -> int:
@@ -146,43 +153,43 @@ def _row(
     lines: Iterable[tuple[LineKey, Decimal]],
     snapshot: Snapshot,
     prices: Prices,
-) -> Usage:
+) -> UsageRow:
     quantity, minor, units, names = Decimal(0), Decimal(0), set(), set()
-    for line, counted in lines:
+    for line, used in lines:
         price = prices[snapshot.prices[line]]
-        quantity = EXACT.add(quantity, counted)
-        minor = EXACT.add(minor, EXACT.multiply(counted, price.unit_amount))
+        quantity = EXACT.add(quantity, used)
+        minor = EXACT.add(minor, EXACT.multiply(used, price.unit_amount))
         units.add(price.unit)
         names.add(price.description)
-    amount = Money.of_minor(minor, snapshot.currency)
-    return Usage(key, _only(names), quantity, _only(units), amount)
+    amount = Money.from_minor(minor, snapshot.currency)
+    return UsageRow(key, _single(names), quantity, _single(units), amount)
 
 
-def _only(values: set[str | None]) -> str | None:
+def _single(values: set[str | None]) -> str | None:
     return next(iter(values)) if len(values) == 1 else None
 
 
 def _extra(snapshot: Snapshot, key: LineKey | None, line: StripeLine) -> DriftLine:
-    amount = Money.of_minor(line.amount, snapshot.currency)
+    amount = Money.from_minor(line.amount, snapshot.currency)
     return DriftLine(key, line.id, DriftKind.EXTRA, None, line.quantity, amount)
 
 
-def _compared(
+def _compare_line(
     snapshot: Snapshot,
     key: LineKey,
-    told: StripeLine,
+    sent: StripeLine,
     found: StripeLine | None,
 ) -> list[DriftLine]:
     if found is None:
-        amount = Money.of_minor(-told.amount, snapshot.currency)
-        return [DriftLine(key, None, DriftKind.MISSING, told.quantity, None, amount)]
-    if found.quantity != told.quantity:
+        amount = Money.from_minor(-sent.amount, snapshot.currency)
+        return [DriftLine(key, None, DriftKind.MISSING, sent.quantity, None, amount)]
+    if found.quantity != sent.quantity:
         kind = DriftKind.QUANTITY
-    elif found.price != told.price or (
-        is_by_amount(key, told.quantity) and found.amount != told.amount
+    elif found.price != sent.price or (
+        is_amount_line(key, sent.quantity) and found.amount != sent.amount
     ):
         kind = DriftKind.PRICE
     else:
         return []
-    amount = Money.of_minor(found.amount - told.amount, snapshot.currency)
-    return [DriftLine(key, found.id, kind, told.quantity, found.quantity, amount)]
+    amount = Money.from_minor(found.amount - sent.amount, snapshot.currency)
+    return [DriftLine(key, found.id, kind, sent.quantity, found.quantity, amount)]

@@ -1,4 +1,4 @@
-"""What Stripe shows of a period's invoice: our lines, told from other people's by our ``marks``."""
+"""A period's invoice as Stripe shows it. Our metadata separates our lines from foreign ones."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,50 +7,50 @@ from typing import Any, Self
 
 from billing.invoicing import metadata_keys
 from billing.invoicing.snapshot import StripeLine
-from billing.usage import REST, LineKey
+from billing.usage import REST_LINE, LineKey
 
 DRAFT = "draft"
 VOID = "void"
 
 
 @dataclass(frozen=True, slots=True)
-class SeenLine:
-    """One line of an invoice; *key* is None for a line that somebody else put there.
+class RemoteLine:
+    """One line of an invoice; *key* is None for a foreign line.
 
-    *standing* is the line as it counts now. A line by price has Stripe's own quantity, which a person
-    may have edited; a line by bare amount (a credit, the rest) has quantity and price from our
-    metadata. A line by price that a person turned into a bare amount has no price but the marked one.
+    A line by price has Stripe's quantity, which a person may have edited. A line by bare amount (a credit,
+    the rest) has quantity and price from our metadata. If a person turned a line by price into a bare
+    amount, only its metadata still names the price.
     """
 
     key: LineKey | None
-    standing: StripeLine
+    line: StripeLine
 
     @classmethod
     def from_stripe(cls, body: Mapping[str, Any]) -> Self:
-        """The line in *body*, a Stripe ``line_item``."""
+        """Return the line in *body*, a Stripe ``line_item``."""
         metadata = body.get("metadata") or {}
         key = LineKey(metadata[metadata_keys.LINE]) if metadata.get(metadata_keys.LINE) else None
-        price, told = _price_of(body), _decimal(metadata.get(metadata_keys.QUANTITY))
-        if key == REST or (told is not None and told < 0):
-            price, quantity = metadata.get(metadata_keys.PRICE), told
+        price, sent = _price_id(body), _parse_decimal(metadata.get(metadata_keys.QUANTITY))
+        if key == REST_LINE or (sent is not None and sent < 0):
+            price, quantity = metadata.get(metadata_keys.PRICE), sent
         else:
-            quantity = _decimal(body.get("quantity_decimal"))
+            quantity = _parse_decimal(body.get("quantity_decimal"))
         if quantity is None:
             quantity = Decimal(body.get("quantity") or 0)
-        marked = "" if price else metadata.get(metadata_keys.PRICE, "")
-        line = StripeLine(body["id"], quantity, price or "", int(body["amount"]), marked)
+        metadata_price = "" if price else metadata.get(metadata_keys.PRICE, "")
+        line = StripeLine(body["id"], quantity, price or "", int(body["amount"]), metadata_price)
         return cls(key, line)
 
 
 @dataclass(frozen=True, slots=True)
-class SeenInvoice:
-    """An invoice of a period with all of its lines, oldest first, as Stripe just showed it."""
+class RemoteInvoice:
+    """An invoice with all of its lines, oldest first."""
 
     id: str
     status: str
     created: int
     metadata: Mapping[str, str]
-    lines: tuple[SeenLine, ...]
+    lines: tuple[RemoteLine, ...]
 
     @classmethod
     def from_stripe(
@@ -58,63 +58,63 @@ class SeenInvoice:
         body: Mapping[str, Any],
         lines: Iterable[Mapping[str, Any]] | None = None,
     ) -> Self:
-        """The invoice in *body*; *lines* when ``body`` embeds only the first page of them."""
+        """Return the invoice in *body*; pass *lines* if ``body`` embeds only the first page of them."""
         shown = body["lines"]["data"] if lines is None else lines
         return cls(
             id=body["id"],
             status=body["status"],
             created=int(body.get("created") or 0),
             metadata=body.get("metadata") or {},
-            lines=tuple(SeenLine.from_stripe(line) for line in shown),
+            lines=tuple(RemoteLine.from_stripe(line) for line in shown),
         )
 
     @property
     def is_draft(self) -> bool:
-        """Whether the invoice can still be edited."""
+        """True if the invoice can still be edited."""
         return self.status == DRAFT
 
     @property
     def seq(self) -> int:
-        """The number of the last flush that reached this invoice; 0 when none did."""
+        """Number of the last flush that reached this invoice; 0 if none did."""
         text = self.metadata.get(metadata_keys.SEQ, "")
         return int(text) if text.isdecimal() else 0
 
     @property
     def version(self) -> str | None:
-        """The ledger version that the last flush brought here."""
+        """Ledger version of the last flush that reached this invoice."""
         return self.metadata.get(metadata_keys.VERSION)
 
     @property
-    def ours(self) -> Sequence[tuple[LineKey, StripeLine]]:
-        """Our lines in Stripe's order; a key that appears twice is a line that was doubled."""
-        return [(line.key, line.standing) for line in self.lines if line.key is not None]
+    def own_lines(self) -> Sequence[tuple[LineKey, StripeLine]]:
+        """Our lines in Stripe's order; a key that appears twice is a duplicated line."""
+        return [(line.key, line.line) for line in self.lines if line.key is not None]
 
     @property
-    def foreign(self) -> int:
-        """How many lines somebody else put here."""
+    def foreign_line_count(self) -> int:
+        """Number of lines that are not ours."""
         return sum(line.key is None for line in self.lines)
 
     @property
-    def by_key(self) -> dict[LineKey, StripeLine]:
-        """Our lines by key; of a doubled one the oldest."""
+    def lines_by_key(self) -> dict[LineKey, StripeLine]:
+        """Our lines by key; of a duplicated line the oldest."""
         found: dict[LineKey, StripeLine] = {}
-        for key, line in self.ours:
+        for key, line in self.own_lines:
             found.setdefault(key, line)
         return found
 
 
-def lines_are_complete(body: Mapping[str, Any]) -> bool:
-    """Whether *body*, an invoice, embeds all of its lines (Stripe embeds the first page)."""
+def has_all_lines(body: Mapping[str, Any]) -> bool:
+    """Return True if *body*, an invoice, embeds all of its lines (Stripe embeds the first page)."""
     return not body["lines"].get("has_more")
 
 
-def _price_of(body: Mapping[str, Any]) -> str | None:
+def _price_id(body: Mapping[str, Any]) -> str | None:
     details = (body.get("pricing") or {}).get("price_details") or {}
     price = details.get("price")
     return price["id"] if isinstance(price, dict) else price
 
 
-def _decimal(text: object) -> Decimal | None:
+def _parse_decimal(text: object) -> Decimal | None:
     try:
         return None if text is None else Decimal(str(text))
     except InvalidOperation:

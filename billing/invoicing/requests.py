@@ -1,74 +1,80 @@
-"""What a plan comes to as requests: written down before they are sent, under keys that anybody finds again. Pure."""
+"""Builds request batches. They are stored before they are sent, under keys that any worker can recompute. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from billing.invoicing import metadata_keys
-from billing.invoicing.diff import Added, Difference, Prices, Updated, in_calls, is_by_amount
-from billing.invoicing.snapshot import Flight, Op, OpKind, PlannedLine, Snapshot, StripeLine
-from billing.money import plain
-from billing.usage import REST, LineKey, Period
+from billing.invoicing.diff import AddedLine, Diff, Prices, UpdatedLine, chunked, is_amount_line
+from billing.invoicing.snapshot import (
+    PlannedLine,
+    RequestBatch,
+    RequestKind,
+    Snapshot,
+    StripeLine,
+    StripeRequest,
+)
+from billing.money import format_decimal
+from billing.usage import REST_LINE, LineKey, Period
+
+Body = dict[str, Any]
 
 
-def bulk(
+def edit_lines(
     snapshot: Snapshot,
-    change: Difference,
+    diff: Diff,
     lines: Mapping[LineKey, PlannedLine],
     prices: Prices,
     *,
     seq: int,
-) -> Flight:
-    """The requests of *change*, removals first so that the 250th line always has room."""
-    described = _Describer(snapshot, prices)
-    bodies = [
-        *_bodies(
-            OpKind.REMOVE_LINES, [(key, described.removed(was)) for key, was in change.removed]
-        ),
-        *_bodies(
-            OpKind.UPDATE_LINES, [(each.key, described.updated(each)) for each in change.updated]
-        ),
-        *_bodies(OpKind.ADD_LINES, [(each.key, described.added(each)) for each in change.added]),
+) -> RequestBatch:
+    """Return the requests of *diff*; removals come first so that the 250th line always has room."""
+    to = _LineSerializer(snapshot, prices)
+    chunks = [
+        *_chunks(RequestKind.REMOVE_LINES, [(key, to.remove(line)) for key, line in diff.removed]),
+        *_chunks(RequestKind.UPDATE_LINES, [(line.key, to.update(line)) for line in diff.updated]),
+        *_chunks(RequestKind.ADD_LINES, [(line.key, to.add(line)) for line in diff.added]),
     ]
-    mark = {
+    metadata = {
         metadata_keys.SEQ: str(seq),
         metadata_keys.VERSION: snapshot.version,
         metadata_keys.EPOCH: snapshot.epoch,
     }
-    ops = tuple(
-        Op(
+    requests = tuple(
+        StripeRequest(
             kind,
             "POST",
             f"/v1/invoices/{snapshot.invoice}/{kind}",
-            {"lines": [body for _, body in chunk], "invoice_metadata": mark},
-            key_of(snapshot, seq, n),
+            {"lines": [body for _, body in chunk], "invoice_metadata": metadata},
+            idempotency_key(snapshot, seq, n),
             tuple(key for key, _ in chunk),
         )
-        for n, (kind, chunk) in enumerate(bodies)
+        for n, (kind, chunk) in enumerate(chunks)
     )
-    return _flight(snapshot, seq, ops, lines)
+    return _batch(snapshot, seq, requests, lines)
 
 
-def create(snapshot: Snapshot) -> Flight:
-    """The request that makes the period's draft; the same whenever it is planned, so that it replays."""
+def create(snapshot: Snapshot) -> RequestBatch:
+    """Return the request that creates the period's draft; it is always the same, so it replays."""
     params = {
         "customer": snapshot.customer,
         "currency": snapshot.currency,
         "auto_advance": False,
         "collection_method": "charge_automatically",
         "pending_invoice_items_behavior": "exclude",
-        "description": f"Usage of {month(snapshot.period)}",
+        "description": f"Usage of {month_name(snapshot.period)}",
         "metadata": {metadata_keys.PERIOD: str(snapshot.period), metadata_keys.SEQ: "0"},
     }
-    op = Op(OpKind.CREATE, "POST", "/v1/invoices", params, f"{_key_prefix(snapshot)}:create")
-    return _flight(snapshot, snapshot.seq, (op,), {})
+    key = f"{_key_prefix(snapshot)}:create"
+    request = StripeRequest(RequestKind.CREATE, "POST", "/v1/invoices", params, key)
+    return _batch(snapshot, snapshot.seq, (request,), {})
 
 
-def finalize(snapshot: Snapshot, lines: Mapping[LineKey, PlannedLine], *, seq: int) -> Flight:
-    """The request that turns the draft into a bill; from there on Stripe collects it."""
-    path = f"/v1/invoices/{snapshot.invoice}/finalize"
-    op = Op(OpKind.FINALIZE, "POST", path, {"auto_advance": True}, key_of(snapshot, seq, 0))
-    return _flight(snapshot, seq, (op,), lines)
+def finalize(snapshot: Snapshot, lines: Mapping[LineKey, PlannedLine], *, seq: int) -> RequestBatch:
+    """Return the request that finalizes the draft; from there on Stripe collects it."""
+    path, key = f"/v1/invoices/{snapshot.invoice}/finalize", idempotency_key(snapshot, seq, 0)
+    request = StripeRequest(RequestKind.FINALIZE, "POST", path, {"auto_advance": True}, key)
+    return _batch(snapshot, seq, (request,), lines)
 
 
 def delete(
@@ -77,106 +83,110 @@ def delete(
     lines: Mapping[LineKey, PlannedLine],
     *,
     seq: int,
-) -> Flight:
-    """The request that deletes *invoice*, a draft of ours that is empty or one too many."""
-    op = Op(OpKind.DELETE, "DELETE", f"/v1/invoices/{invoice}", {}, key_of(snapshot, seq, 0))
-    return _flight(snapshot, seq, (op,), lines)
+) -> RequestBatch:
+    """Return the request that deletes *invoice*, one of our drafts that is empty or surplus."""
+    path, key = f"/v1/invoices/{invoice}", idempotency_key(snapshot, seq, 0)
+    return _batch(
+        snapshot, seq, (StripeRequest(RequestKind.DELETE, "DELETE", path, {}, key),), lines
+    )
 
 
-def key_of(snapshot: Snapshot, seq: int, index: int) -> str:
-    """The idempotency key of one request: a compare-and-set at Stripe, since nothing in it is random."""
+def idempotency_key(snapshot: Snapshot, seq: int, index: int) -> str:
+    """Return the key of one request. It contains nothing random, so it is a compare-and-set at Stripe."""
     return f"{_key_prefix(snapshot)}:{seq}:{index}"
 
 
-def origin_of(key: LineKey, period: Period) -> Period:
-    """The period whose usage the line bills: its own, or the one it was carried from."""
-    _, marked, origin = key.rpartition("~")
+def origin_period(key: LineKey, period: Period) -> Period:
+    """Return the period whose usage the line bills: *period*, or the one it was carried from."""
+    _, tilde, origin = key.rpartition("~")
     try:
-        return Period.parse(origin) if marked else period
+        return Period.parse(origin) if tilde else period
     except ValueError:  # a SKU may contain a tilde
         return period
 
 
-def month(period: Period) -> str:
-    """``November 2026``, as it is printed on the bill."""
+def month_name(period: Period) -> str:
+    """Return ``November 2026``, as printed on the invoice."""
     return f"{period.start:%B %Y}"
 
 
 @dataclass(frozen=True, slots=True)
-class _Describer:
-    """Writes lines as Stripe's bulk calls take them."""
+class _LineSerializer:
+    """Serializes lines for Stripe's bulk calls."""
 
     snapshot: Snapshot
     prices: Prices
 
-    def removed(self, was: StripeLine) -> dict[str, Any]:
-        return {"id": was.id, "behavior": "delete"}
+    def remove(self, line: StripeLine) -> Body:
+        return {"id": line.id, "behavior": "delete"}
 
-    def updated(self, each: Updated) -> dict[str, Any]:
-        return {"id": each.was.id, **self._figures(each.key, each.line)}
+    def update(self, updated: UpdatedLine) -> Body:
+        return {"id": updated.current.id, **self._pricing(updated.key, updated.line)}
 
-    def added(self, each: Added) -> dict[str, Any]:
+    def add(self, added: AddedLine) -> Body:
         return {
-            "description": self._description(each.key, each.line),
-            "period": self._period(each.key),
-            **self._figures(each.key, each.line),
+            "description": self._description(added.key, added.line),
+            "period": self._period(added.key),
+            **self._pricing(added.key, added.line),
         }
 
-    def _figures(self, key: LineKey, line: PlannedLine) -> dict[str, Any]:
+    def _pricing(self, key: LineKey, line: PlannedLine) -> Body:
         tags = {
             metadata_keys.LINE: key,
-            metadata_keys.QUANTITY: plain(line.quantity),
+            metadata_keys.QUANTITY: format_decimal(line.quantity),
             metadata_keys.PRICE: line.price,
         }
         metadata = {name: value for name, value in tags.items() if value}
-        if is_by_amount(key, line.quantity):
+        if is_amount_line(key, line.quantity):
             return {"amount": line.amount, "metadata": metadata}
         return {
             "pricing": {"price": line.price},
-            "quantity_decimal": plain(line.quantity),
+            "quantity_decimal": format_decimal(line.quantity),
             "metadata": metadata,
         }
 
     def _description(self, key: LineKey, line: PlannedLine) -> str:
-        if key == REST:
+        if key == REST_LINE:
             return f"{line.quantity:f} further items"
         price = self.prices[line.price]
         name = price.description or price.sku
         if key.startswith("adj:"):
             return f"Correction: {name}"
-        origin = origin_of(key, self.snapshot.period)
-        name = name if origin == self.snapshot.period else f"{name} (usage of {month(origin)})"
+        origin = origin_period(key, self.snapshot.period)
+        name = name if origin == self.snapshot.period else f"{name} (usage of {month_name(origin)})"
         if line.quantity < 0:
-            return f"{name}: credit for {plain(-line.quantity)} {price.unit or ''}".rstrip()
+            return (
+                f"{name}: credit for {format_decimal(-line.quantity)} {price.unit or ''}".rstrip()
+            )
         return name
 
     def _period(self, key: LineKey) -> dict[str, int]:
-        origin = origin_of(key, self.snapshot.period)
+        origin = origin_period(key, self.snapshot.period)
         return {"start": int(origin.start.timestamp()), "end": int(origin.end.timestamp()) - 1}
 
 
-def _bodies(
-    kind: OpKind,
-    lines: list[tuple[LineKey, dict[str, Any]]],
-) -> list[tuple[OpKind, list[tuple[LineKey, dict[str, Any]]]]]:
-    return [(kind, chunk) for chunk in in_calls(lines)]
+def _chunks(
+    kind: RequestKind, lines: list[tuple[LineKey, Body]]
+) -> list[tuple[RequestKind, list[tuple[LineKey, Body]]]]:
+    return [(kind, chunk) for chunk in chunked(lines)]
 
 
 def _key_prefix(snapshot: Snapshot) -> str:
-    return f"{metadata_keys.OUR_KEYS}{snapshot.customer}:{snapshot.period}:{snapshot.invoice_generation}"
+    of_draft = f"{snapshot.customer}:{snapshot.period}:{snapshot.invoice_generation}"
+    return f"{metadata_keys.IDEMPOTENCY_PREFIX}{of_draft}"
 
 
-def _flight(
+def _batch(
     snapshot: Snapshot,
     seq: int,
-    ops: tuple[Op, ...],
-    landed: Mapping[LineKey, PlannedLine],
-) -> Flight:
-    return Flight(
+    requests: tuple[StripeRequest, ...],
+    expected_lines: Mapping[LineKey, PlannedLine],
+) -> RequestBatch:
+    return RequestBatch(
         seq=seq,
         version=snapshot.version,
         verify=snapshot.verify_requested,
-        first_ms=snapshot.now_ms,
-        ops=ops,
-        landed=landed,
+        prepared_ms=snapshot.now_ms,
+        requests=requests,
+        expected_lines=expected_lines,
     )

@@ -1,7 +1,7 @@
-"""What a flush reads from the ledger and writes back: one consistent picture of a customer's period.
+"""The state of a customer's billing period, and the request batch that a flush writes ahead.
 
-The ledger fills these, ``plan`` and the workers decide over them; everything is frozen, so a decision
-can be recorded, replayed and simulated.
+The ledger builds these values, ``diff`` and the workers decide by them. All of them are frozen, so a
+decision can be recorded, replayed and simulated.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from billing.usage import CustomerId, LineKey, Period
 
 
 class PeriodState(StrEnum):
-    """Where a period stands in the ledger; only forward: open, closing, sealed."""
+    """State of a period in the ledger. It only moves forward: open, closing, sealed."""
 
     OPEN = "open"
     CLOSING = "closing"
@@ -23,7 +23,7 @@ class PeriodState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to write one customer's period for a while; *fence* (``n:nonce``) is checked by every write."""
+    """The time-limited right to write one customer's period; every write checks *fence* (``n:nonce``)."""
 
     customer: CustomerId
     period: Period
@@ -32,22 +32,22 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class StripeLine:
-    """A line of ours as Stripe last confirmed it.
+    """One of our invoice lines as Stripe last confirmed it.
 
-    *amount* is Stripe's, in minor units; *price* the Price id it counts by. A line sent as a bare
-    amount (credits: Stripe takes no negative quantity) carries its quantity in our metadata. Where a person
-    typed an amount there is no price; *marked* is the one that our metadata still names.
+    *amount* is Stripe's amount in minor units, *price* the id of the Price. A line that was sent as a
+    bare amount (a credit: Stripe accepts no negative quantity) has its quantity in our metadata. If a person
+    typed an amount, *price* is empty and *metadata_price* is the price id in our metadata.
     """
 
     id: str
     quantity: Decimal
     price: str
     amount: int
-    marked: str = ""
+    metadata_price: str = ""
 
 
-class OpKind(StrEnum):
-    """The calls a flush can make; each is one HTTP request."""
+class RequestKind(StrEnum):
+    """The kinds of request that a flush makes. The values are stored in the ledger."""
 
     CREATE = "create"
     REMOVE_LINES = "remove_lines"
@@ -55,28 +55,28 @@ class OpKind(StrEnum):
     ADD_LINES = "add_lines"
     DELETE = "delete"
     FINALIZE = "finalize"
-    STOP_TIMER = "stop_timer"
+    DISABLE_AUTO_ADVANCE = "stop_timer"
 
 
 @dataclass(frozen=True, slots=True)
-class Op:
-    """One request, persisted before it is sent: the same body under the same key whoever sends it.
+class StripeRequest:
+    """One HTTP request, stored before it is sent, so that any worker sends the same body under the same key.
 
-    *params* is JSON-able (decimals as plain strings). *lines* are the line keys it touches.
+    *params* can be encoded as JSON (decimals are strings). *lines* are the keys of the lines it changes.
     """
 
-    kind: OpKind
+    kind: RequestKind
     method: str
     path: str
     params: Mapping[str, Any]
-    key: str
+    idempotency_key: str
     lines: tuple[LineKey, ...] = ()
     done: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedLine:
-    """A line as it stands once a flight has landed; *amount* by the rounding rule, in minor units."""
+    """A line as the invoice should have it; *amount* follows Stripe's rounding rule, in minor units."""
 
     quantity: Decimal
     price: str
@@ -84,30 +84,30 @@ class PlannedLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Flight:
-    """The requests of one flush, in flight: written ahead, resumed under the same keys by any worker.
+class RequestBatch:
+    """The requests of one flush: written ahead, and resumed under the same keys by any worker.
 
-    *version* is the ledger version that the flight brings Stripe up to, *verify* the verify request
-    it answers, *first_ms* when it was prepared (Redis time). *landed* is the whole line map that
-    Stripe has once every op is done.
+    *version* is the ledger version that the batch brings Stripe up to, *verify* the verify request
+    that it answers, *prepared_ms* the time of its preparation (Redis time). *expected_lines* are all of
+    our lines at Stripe once every request is done.
     """
 
     seq: int
     version: str
     verify: str
-    first_ms: int
-    ops: tuple[Op, ...]
-    landed: Mapping[LineKey, PlannedLine] = field(default_factory=dict)
+    prepared_ms: int
+    requests: tuple[StripeRequest, ...]
+    expected_lines: Mapping[LineKey, PlannedLine] = field(default_factory=dict)
 
     @property
     def finalizes(self) -> bool:
-        """Whether it turns the draft into a bill."""
-        return any(op.kind is OpKind.FINALIZE for op in self.ops)
+        """True if the batch finalizes the invoice."""
+        return any(request.kind is RequestKind.FINALIZE for request in self.requests)
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Support stopped the billing of this customer: *by* whom (token subject), since when (ms), why."""
+    """A stop of this customer's billing. *by* is the token subject of who placed it, *since_ms* the time."""
 
     reason: str
     by: str
@@ -116,13 +116,13 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A customer's period at one moment: every field read in the same script.
+    """A customer's period at one moment; all fields are read by one script.
 
-    *version* and *synced* are ``counter:nonce``; Stripe is up to date when they are equal and
+    *version* and *synced_version* are ``counter:nonce``; Stripe is up to date when they are equal and
     *verify_requested* equals *verify_done*. *totals* are absolute quantities by line, *prices* the
     Price id pinned for each line at its first usage, *lines* what Stripe last confirmed. *conflicts*
-    counts this customer's reports whose id had come with other content. *asked*: somebody waits for
-    a sync of it. *final*: its invoice was seen to be a draft no longer.
+    counts this customer's reports that reused an id for other content. *sync_requested*: a panel waits
+    for a sync. *final*: a flush saw that the invoice is no longer a draft.
     """
 
     customer: CustomerId
@@ -132,34 +132,34 @@ class Snapshot:
     now_ms: int
     epoch: str
     version: str
-    synced: str | None
+    synced_version: str | None
     verify_requested: str
     verify_done: str
     invoice: str | None
     invoice_generation: int
     seq: int
-    ambiguous_ms: int
+    in_doubt_since_ms: int
     pending_deltas: int
     oldest_pending_ms: int | None
     synced_ms: int | None
     hold: Hold | None
-    stuck: str | None
+    parked_reason: str | None
     attempts: int
     crashes: int
     totals: Mapping[LineKey, Decimal]
     prices: Mapping[LineKey, str]
     lines: Mapping[LineKey, StripeLine]
-    flight: Flight | None
+    batch: RequestBatch | None
     conflicts: int = 0
-    asked: bool = False
+    sync_requested: bool = False
     final: bool = False
 
     @property
-    def told(self) -> bool:
-        """Whether Stripe has been told everything that the ledger knows."""
-        return self.version == self.synced
+    def is_synced(self) -> bool:
+        """True if Stripe has everything that the ledger has."""
+        return self.version == self.synced_version
 
     @property
     def up_to_date(self) -> bool:
-        """Whether nothing is left to do: all is told, and Stripe's side was looked at since it was asked for."""
-        return self.told and self.verify_requested == self.verify_done
+        """True if nothing is left to do: synced, and every verify request is answered."""
+        return self.is_synced and self.verify_requested == self.verify_done

@@ -1,41 +1,41 @@
-"""The ledger: the durable, exact memory of usage, from which every bill is made.
+"""The ledger: the durable, exact record of usage, from which every bill is computed.
 
-``Ledger`` is one object with five doors: ``recording`` (usage comes in), ``flushing`` (workers tell
-Stripe), ``support`` (corrections), ``holds`` and ``reading``. Each change of state is one Lua script in
-``scripts``; ``server`` runs them, ``wire`` turns what they keep into snapshots, ``syncs``
-reads what became of each flush, ``health`` says what an acknowledgement is worth.
+``Ledger`` combines ``usage`` (recording), ``leases`` (flushing to Stripe), ``adjustments``,
+``holds``, ``queries`` and ``health``. Each state change is one Lua script in ``scripts``;
+``server`` runs them, ``codec`` converts between stored values and snapshots, ``syncs`` reads the
+record of each flush.
 """
 
-from billing.ledger.adjustments import Adjustment, NewAdjustment, Support
+from billing.ledger.adjustments import Adjustment, Adjustments, NewAdjustment
 from billing.ledger.health import Health
-from billing.ledger.holds import Holds, StandingHold
-from billing.ledger.leases import Flushing, Held
+from billing.ledger.holds import ActiveHold, Holds
+from billing.ledger.leases import LeasedPeriod, Leases
 from billing.ledger.policy import LedgerPolicy
-from billing.ledger.queries import Reading
-from billing.ledger.usage import DeltaOutcome, Recording
+from billing.ledger.queries import Queries
+from billing.ledger.usage import DeltaOutcome, Usage
 
 __all__ = [
+    "ActiveHold",
     "Adjustment",
     "DeltaOutcome",
-    "Held",
+    "LeasedPeriod",
     "Ledger",
     "LedgerPolicy",
     "NewAdjustment",
-    "StandingHold",
 ]
 
 
-class Ledger(Recording, Flushing, Support, Holds, Reading, Health):
-    """The ledger in *redis*. ``open()`` before use."""
+class Ledger(Usage, Leases, Adjustments, Holds, Queries, Health):
+    """The ledger in *redis*. Call ``open()`` before use."""
 
     async def open(self) -> None:
-        """Look at the server and settle its epoch; LedgerUnavailable when it cannot be used."""
+        """Connect to the server and establish its epoch; LedgerUnavailable if it cannot be used."""
         await self._server.open()
 
     async def begin_epoch(self) -> None:
-        """Have every unsealed period verified against Stripe before its next write.
+        """Require every unsealed period to be verified against Stripe before its next write.
 
-        A replaced server is noticed without this; it is for one whose keys were restored or edited while
-        it ran. ``python -m billing.ledger begin-epoch`` does it.
+        A replaced server is detected automatically. Use this when keys were restored or edited
+        while the server ran. ``python -m billing.ledger begin-epoch`` calls it.
         """
         await self._server.begin_epoch()

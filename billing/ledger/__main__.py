@@ -1,4 +1,4 @@
-"""``python -m billing.ledger``: see ``command``."""
+"""``python -m billing.ledger``: see ``cli``."""
 
 from billing.ledger.cli import main
 

@@ -1,4 +1,4 @@
-"""Support's corrections of a bill."""
+"""Adjustments: Support's corrections of a bill."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -7,18 +7,18 @@ import orjson
 
 from billing.errors import ErrorCode, Refused
 from billing.ledger import keys
-from billing.ledger.base import Door
-from billing.ledger.quantities import OutOfRange, as_text
+from billing.ledger.base import LedgerPart
+from billing.ledger.quantities import QuantityOutOfRange, format_quantity
 from billing.pagination import Page
-from billing.usage import CustomerId, LineKey, Period, Price, adjustment_line
+from billing.usage import CustomerId, LineKey, Period, Price, adjustment_line_key
 
 
 @dataclass(frozen=True, slots=True)
 class NewAdjustment:
-    """A correction as Support asks for it: *quantity* of *sku*, negative for a credit.
+    """An adjustment that Support requests: *quantity* of *sku*, negative for a credit.
 
-    *by* is the token subject; the same *idempotency_key* makes the same correction once. *period* is
-    whose bill it corrects, None for the current month's.
+    *by* is the token's subject. The same *idempotency_key* creates the adjustment once. *period* is
+    the month to correct, None for the current month.
     """
 
     customer: CustomerId
@@ -32,7 +32,7 @@ class NewAdjustment:
 
 @dataclass(frozen=True, slots=True)
 class Adjustment:
-    """A correction with a line of its own in *period*; *price* is the Price id it counts by."""
+    """An adjustment with an invoice line of its own in *period*; *price* is its Price id."""
 
     id: str
     customer: CustomerId
@@ -46,27 +46,28 @@ class Adjustment:
 
     @property
     def line(self) -> LineKey:
-        """The line that it is billed on."""
-        return adjustment_line(self.id)
+        """The key of the line that it is billed on."""
+        return adjustment_line_key(self.id)
 
 
-class Support(Door):
-    """Corrections survive every sync."""
+class Adjustments(LedgerPart):
+    """Adjustments have their own invoice lines, so a sync never overwrites them."""
 
-    async def adjust(self, adjustment: NewAdjustment, price: Price) -> Adjustment:
+    async def create_adjustment(self, adjustment: NewAdjustment, price: Price) -> Adjustment:
         """Correct a month's bill, once per idempotency key.
 
-        Refused: IDEMPOTENCY_CONFLICT when the key made another correction, PERIOD_CLOSED when the
-        month's bill is final, SYNC_IN_PROGRESS while it may become so, NOT_FOUND, INVALID_INPUT.
+        Refused: IDEMPOTENCY_CONFLICT if the key created a different adjustment, PERIOD_CLOSED if
+        the month's bill is final, SYNC_IN_PROGRESS while it may become final, NOT_FOUND,
+        INVALID_INPUT.
         """
         content = {
             "sku": adjustment.sku,
-            "quantity": _quantity(adjustment.quantity),
+            "quantity": _quantity_text(adjustment.quantity),
             "reason": adjustment.reason,
             "by": adjustment.by,
             "price": price.id,
         }
-        outcome, *kept = await self._server.run(
+        outcome, *details = await self._server.run_script(
             "adjust",
             keys.customer(adjustment.customer),
             adjustment.idempotency_key,
@@ -74,86 +75,91 @@ class Support(Door):
             price.id,
             content["quantity"],
             orjson.dumps(content),
-            self._policy.interval(self._nonce()),
+            self._policy.interval(self._new_nonce()),
             str(adjustment.period or ""),
             self._policy.settle_ms,
             self._policy.quiet_ms,
         )
         if outcome not in (b"made", b"known"):
-            raise _refusal(outcome, adjustment, kept)
-        number, text = kept
-        made = _adjustment(adjustment.customer, int(number), text.decode())
-        if (made.sku, made.quantity, made.reason, made.period) != (
+            raise _refused(outcome, adjustment, details)
+        number, text = details
+        created = _decode(adjustment.customer, int(number), text.decode())
+        if (created.sku, created.quantity, created.reason, created.period) != (
             adjustment.sku,
             adjustment.quantity,
             adjustment.reason,
-            adjustment.period or made.period,
+            adjustment.period or created.period,
         ):
             raise Refused(
                 ErrorCode.IDEMPOTENCY_CONFLICT,
-                f"This idempotency key made another correction, {made.id}; use a new key for a new one.",
+                f"This idempotency key made another correction, {created.id}; use a new key for a new one.",
                 ("idempotencyKey",),
             )
-        return made
+        return created
 
-    async def is_adjusted(self, customer: CustomerId, idempotency_key: str) -> bool:
-        """Whether this key has made a correction."""
-        return bool(await self._server.ask("HEXISTS", keys.adjusted(customer), idempotency_key))
+    async def has_adjustment(self, customer: CustomerId, idempotency_key: str) -> bool:
+        """Return True if this idempotency key has created an adjustment."""
+        return bool(
+            await self._server.execute("HEXISTS", keys.adjustment_keys(customer), idempotency_key)
+        )
 
-    async def correctable(self, customer: CustomerId, month: Period | None) -> Period:
-        """The month whose bill a correction would go on, None for the current one; Refused as `adjust` is."""
-        why, *months = await self._server.run(
+    async def adjustable_period(self, customer: CustomerId, month: Period | None) -> Period:
+        """Return the month that an adjustment of *month* (None: the current one) would be billed in.
+
+        Refused as in `create_adjustment`.
+        """
+        refusal, *months = await self._server.run_script(
             "correctable",
             keys.customer(customer),
             str(month or ""),
             self._policy.settle_ms,
             self._policy.quiet_ms,
         )
-        if why:
-            raise _uncorrectable(why, months)
+        if refusal:
+            raise _period_refused(refusal, months)
         return Period.parse(months[0].decode())
 
-    async def adjustment(self, adjustment_id: str) -> Adjustment | None:
-        """The correction of this id."""
+    async def get_adjustment(self, adjustment_id: str) -> Adjustment | None:
+        """Return the adjustment with this id, None if there is none."""
         customer, _, number = adjustment_id.removeprefix("adj_").rpartition("_")
         owner = CustomerId(f"cus_{customer}")
-        text = await self._server.ask("HGET", keys.adjustments(owner), number)
-        return _adjustment(owner, int(number), text.decode()) if text else None
+        text = await self._server.execute("HGET", keys.adjustments(owner), number)
+        return _decode(owner, int(number), text.decode()) if text else None
 
-    async def adjustments(
+    async def list_adjustments(
         self,
         customer: CustomerId,
         first: int,
         after: str | None = None,
     ) -> Page[Adjustment]:
-        """At most *first* corrections that are older than the one of id *after*, newest first."""
+        """Return at most *first* adjustments older than the one with id *after*, newest first."""
         if after is None:
-            count = await self._server.ask("HLEN", keys.adjustments(customer))
+            count = await self._server.execute("HLEN", keys.adjustments(customer))
         else:
             number = after.rpartition("_")[2]
             count = int(number) - 1 if number.isdecimal() else 0
         numbers = list(range(count, max(0, count - first - 1), -1))
         if not numbers:
             return Page((), has_more=False)
-        texts = await self._server.ask("HMGET", keys.adjustments(customer), *numbers)
-        found = [
-            _adjustment(customer, number, text.decode())
+        texts = await self._server.execute("HMGET", keys.adjustments(customer), *numbers)
+        adjustments = [
+            _decode(customer, number, text.decode())
             for number, text in zip(numbers, texts, strict=True)
             if text
         ]
-        return Page.of(found, first)
+        return Page.from_items(adjustments, first)
 
 
-def _quantity(quantity: Decimal) -> str:
+def _quantity_text(quantity: Decimal) -> str:
     try:
-        return as_text(quantity)
-    except OutOfRange as error:
+        return format_quantity(quantity)
+    except QuantityOutOfRange as error:
         raise Refused(ErrorCode.INVALID_INPUT, str(error), ("quantity",)) from error
 
 
-def _adjustment(customer: CustomerId, number: int, text: str) -> Adjustment:
-    period, at_ms, said = text.split(" ", 2)
-    content = orjson.loads(said)
+def _decode(customer: CustomerId, number: int, text: str) -> Adjustment:
+    period, at_ms, content_json = text.split(" ", 2)
+    content = orjson.loads(content_json)
     return Adjustment(
         id=f"adj_{customer.removeprefix('cus_')}_{number}",
         customer=customer,
@@ -167,33 +173,33 @@ def _adjustment(customer: CustomerId, number: int, text: str) -> Adjustment:
     )
 
 
-def _refusal(outcome: bytes, asked: NewAdjustment, kept: list[bytes]) -> Refused:
+def _refused(outcome: bytes, adjustment: NewAdjustment, months: list[bytes]) -> Refused:
     if outcome == b"currency":
         return Refused(
             ErrorCode.INVALID_INPUT,
-            f"The price of {asked.sku} is in another currency than the customer's invoices; use a "
+            f"The price of {adjustment.sku} is in another currency than the customer's invoices; use a "
             "SKU priced in theirs.",
             ("sku",),
         )
     if outcome == b"unknown":
         return Refused(
             ErrorCode.NOT_FOUND,
-            f"The ledger knows no customer {asked.customer}; check the id.",
+            f"The ledger knows no customer {adjustment.customer}; check the id.",
             ("customerId",),
         )
-    return _uncorrectable(outcome, kept)
+    return _period_refused(outcome, months)
 
 
-def _uncorrectable(why: bytes, months: list[bytes]) -> Refused:
-    month, current = (each.decode() for each in months)
-    if why == b"busy":
+def _period_refused(reason: bytes, months: list[bytes]) -> Refused:
+    month, current = (text.decode() for text in months)
+    if reason == b"busy":
         return Refused(
             ErrorCode.SYNC_IN_PROGRESS,
-            f"The bill of {month} may be becoming final right now. Ask again in ten minutes: while it is"
+            f"The bill of {month} may be becoming final right now. Try again in ten minutes: while it is"
             " a draft it can be corrected; once it is final, write a credit note in Stripe.",
             ("month",),
         )
-    if why == b"future":
+    if reason == b"future":
         return Refused(
             ErrorCode.INVALID_INPUT,
             f"{month} has not begun, so there is nothing to correct; {current} is the current month.",

@@ -1,4 +1,4 @@
-"""What the ledger's doors have in common: the server, the policy, fresh nonces."""
+"""Base class of the ledger's parts: the server, the policy and the nonce generator."""
 
 import time
 from collections.abc import Callable
@@ -8,15 +8,16 @@ from billing.ledger.policy import LedgerPolicy
 from billing.ledger.server import Client, Server
 
 
-def token_hex8() -> str:
-    """A nonce: 16 hex digits."""
+def new_nonce() -> str:
+    """Return a nonce of 16 hex digits."""
     return token_hex(8)
 
 
-class Door:
-    """*clock* (ms) stands in for the server's own time where one is given: the simulation's.
+class LedgerPart:
+    """One part of the ledger.
 
-    *wall* is this machine's time, in seconds.
+    *clock* (ms) replaces the server's own time, for simulations. *wall_clock* is this machine's
+    time in seconds.
     """
 
     def __init__(
@@ -24,11 +25,11 @@ class Door:
         redis: Client,
         *,
         policy: LedgerPolicy | None = None,
-        nonce: Callable[[], str] = token_hex8,
+        nonce: Callable[[], str] = new_nonce,
         clock: Callable[[], int] | None = None,
-        wall: Callable[[], float] = time.time,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._wall = wall
+        self._wall_clock = wall_clock
         self._policy = policy or LedgerPolicy()
-        self._nonce = nonce
+        self._new_nonce = nonce
         self._server = Server(redis, nonce, clock)

@@ -1,7 +1,7 @@
-"""``python -m billing.ledger begin-epoch``: say that the ledger's memory is not what it was.
+"""``python -m billing.ledger begin-epoch``: discard trust in the ledger's memory.
 
-For a server whose keys were restored or edited while it ran: nothing else tells that anything was lost.
-A restart, a failover or a restored backup is noticed without it.
+For a server whose keys were restored or edited while it ran, which nothing else detects. A restart,
+a failover and a restored backup are detected automatically.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import structlog
 
 from billing.errors import LedgerUnavailable
 from billing.ledger import Ledger
-from billing.redis_clients import servers
+from billing.redis_clients import client_or_cluster
 from billing.settings import load_settings
 
 CONSEQUENCES = """\
@@ -38,26 +38,26 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     begin.add_argument("--yes", action="store_true", help="do not ask whether you mean it")
-    given = parser.parse_args()
+    options = parser.parse_args()
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    sys.exit(asyncio.run(_begin_epoch(sure=given.yes)))
+    sys.exit(asyncio.run(_begin_epoch(sure=options.yes)))
 
 
 async def _begin_epoch(*, sure: bool) -> int:
     url = load_settings().redis_url
-    async with aclosing(servers(url)) as redis:
+    async with aclosing(client_or_cluster(url)) as redis:
         ledger = Ledger(redis)
         try:
             await ledger.open()
-            return await _asked(url, ledger, sure=sure)
+            return await _confirm_and_begin(url, ledger, sure=sure)
         except LedgerUnavailable as error:
             sys.stderr.write(f"{error.message}\n")
             return 1
 
 
-async def _asked(url: str, ledger: Ledger, *, sure: bool) -> int:
+async def _confirm_and_begin(url: str, ledger: Ledger, *, sure: bool) -> int:
     server = urlsplit(url).netloc.rpartition("@")[2] or "its socket"
-    periods = await ledger.open_count()
+    periods = await ledger.count_open_periods()
     sys.stdout.write(CONSEQUENCES.format(server=server, periods=periods))
     if not sure:
         sys.stdout.write("Begin a new epoch? Type yes: ")

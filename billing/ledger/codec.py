@@ -1,4 +1,4 @@
-"""Snapshots and flights, to and from what the scripts keep."""
+"""Conversion of snapshots, holds, lines and request batches to and from the stored form."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -7,129 +7,132 @@ from typing import Any
 import orjson
 
 from billing.invoicing.snapshot import (
-    Flight,
     Hold,
-    Op,
-    OpKind,
     PeriodState,
     PlannedLine,
+    RequestBatch,
+    RequestKind,
     Snapshot,
     StripeLine,
+    StripeRequest,
 )
-from billing.money import plain
+from billing.money import format_decimal
 from billing.usage import CustomerId, LineKey, Period
 
 
-def snapshot_of(customer: CustomerId, period: Period, raw: Sequence[Any]) -> Snapshot:
-    """The picture that the ``snapshot`` of ``prelude.lua`` answers."""
-    now_ms, epoch, of_customer, header, totals, lines, flight = raw
-    known, head = _texts(of_customer), _texts(header)
-    counted = {LineKey(line): total.split(" ") for line, total in _texts(totals).items()}
-    asked, verified = _verifies(head, epoch.decode())
+def decode_snapshot(customer: CustomerId, period: Period, raw: Sequence[Any]) -> Snapshot:
+    """Decode the answer of ``snapshot`` in ``prelude.lua``."""
+    now_ms, epoch, customer_fields, period_fields, totals, lines, batch = raw
+    of_customer, header = _decode_fields(customer_fields), _decode_fields(period_fields)
+    price_and_quantity = {
+        LineKey(line): total.split(" ") for line, total in _decode_fields(totals).items()
+    }
+    requested, verified = _verify_tokens(header, epoch.decode())
     return Snapshot(
         customer=customer,
         period=period,
-        currency=known.get("currency", ""),
-        state=PeriodState(head.get("state", "open")),
+        currency=of_customer.get("currency", ""),
+        state=PeriodState(header.get("state", "open")),
         now_ms=now_ms,
         epoch=epoch.decode(),
-        version=head.get("version", "0:0"),
-        synced=head.get("synced") if head else "0:0",
-        verify_requested=asked,
+        version=header.get("version", "0:0"),
+        synced_version=header.get("synced") if header else "0:0",
+        verify_requested=requested,
         verify_done=verified,
-        invoice=head.get("invoice"),
-        invoice_generation=head.number("generation"),
-        seq=head.number("seq"),
-        ambiguous_ms=head.number("ambiguous_ms"),
-        pending_deltas=head.number("pending"),
-        oldest_pending_ms=head.moment("oldest_ms"),
-        synced_ms=head.moment("synced_ms"),
-        hold=hold_of(known["hold"]) if "hold" in known else None,
-        stuck=head.get("stuck"),
-        attempts=head.number("attempts"),
-        crashes=head.number("crashes"),
-        totals={line: Decimal(quantity) for line, (_, quantity) in counted.items()},
-        prices={line: price for line, (price, _) in counted.items()},
-        lines=_lines(lines),
-        flight=_flight(dict(_pairs(flight))),
-        conflicts=known.number("conflicts"),
-        asked="asked" in head,
-        final="final" in head,
+        invoice=header.get("invoice"),
+        invoice_generation=header.integer("generation"),
+        seq=header.integer("seq"),
+        in_doubt_since_ms=header.integer("ambiguous_ms"),
+        pending_deltas=header.integer("pending"),
+        oldest_pending_ms=header.optional_integer("oldest_ms"),
+        synced_ms=header.optional_integer("synced_ms"),
+        hold=decode_hold(of_customer["hold"]) if "hold" in of_customer else None,
+        parked_reason=header.get("stuck"),
+        attempts=header.integer("attempts"),
+        crashes=header.integer("crashes"),
+        totals={line: Decimal(quantity) for line, (_, quantity) in price_and_quantity.items()},
+        prices={line: price for line, (price, _) in price_and_quantity.items()},
+        lines=_decode_lines(lines),
+        batch=_decode_request_batch(dict(_pairs(batch))),
+        conflicts=of_customer.integer("conflicts"),
+        sync_requested="asked" in header,
+        final="final" in header,
     )
 
 
-def hold_said(reason: str, by: str) -> str:
-    """What is kept of a hold beside its beginning."""
+def encode_hold_content(reason: str, by: str) -> str:
+    """Encode a hold without its start time."""
     return orjson.dumps({"reason": reason, "by": by}).decode()
 
 
-def hold_text(hold: Hold) -> str:
-    """A hold as it is kept, ``since_ms json``."""
-    return f"{hold.since_ms} {hold_said(hold.reason, hold.by)}"
+def encode_hold(hold: Hold) -> str:
+    """Encode a hold as ``since_ms json``."""
+    return f"{hold.since_ms} {encode_hold_content(hold.reason, hold.by)}"
 
 
-def hold_of(text: str) -> Hold:
-    """The hold kept as ``since_ms json``."""
-    since_ms, _, said = text.partition(" ")
-    return Hold(**orjson.loads(said), since_ms=int(since_ms))
+def decode_hold(text: str) -> Hold:
+    """Decode a hold stored as ``since_ms json``."""
+    since_ms, _, content = text.partition(" ")
+    return Hold(**orjson.loads(content), since_ms=int(since_ms))
 
 
-def lines_json(lines: Mapping[LineKey, StripeLine]) -> bytes:
-    """Lines as they are kept."""
+def encode_lines(lines: Mapping[LineKey, StripeLine]) -> bytes:
+    """Encode the invoice lines as JSON."""
     return orjson.dumps(
         {
             key: {
                 "id": line.id,
-                "quantity": plain(line.quantity),
+                "quantity": format_decimal(line.quantity),
                 "price": line.price,
                 "amount": line.amount,
-                **({"marked": line.marked} if line.marked else {}),
+                **({"marked": line.metadata_price} if line.metadata_price else {}),
             }
             for key, line in lines.items()
         },
     )
 
 
-def flight_json(flight: Flight) -> bytes:
-    """A flight as it is kept; which of its requests are done is kept beside it."""
+def encode_request_batch(batch: RequestBatch) -> bytes:
+    """Encode a request batch as JSON. The completed requests are stored in a separate field."""
     return orjson.dumps(
         {
-            "seq": flight.seq,
-            "version": flight.version,
-            "verify": flight.verify,
-            "first_ms": flight.first_ms,
+            "seq": batch.seq,
+            "version": batch.version,
+            "verify": batch.verify,
+            "first_ms": batch.prepared_ms,
             "ops": [
-                [op.kind, op.method, op.path, op.params, op.key, op.lines] for op in flight.ops
+                [op.kind, op.method, op.path, op.params, op.idempotency_key, op.lines]
+                for op in batch.requests
             ],
             "landed": {
-                key: [plain(line.quantity), line.price, line.amount]
-                for key, line in flight.landed.items()
+                key: [format_decimal(line.quantity), line.price, line.amount]
+                for key, line in batch.expected_lines.items()
             },
         },
     )
 
 
 class _Fields(dict[str, str]):
-    """A hash of the ledger's."""
+    """The decoded fields of a hash."""
 
-    def number(self, name: str) -> int:
+    def integer(self, name: str) -> int:
         return int(self.get(name, 0))
 
-    def moment(self, name: str) -> int | None:
+    def optional_integer(self, name: str) -> int | None:
         return int(self[name]) if name in self else None
 
 
-def _verifies(head: _Fields, epoch: str) -> tuple[str, str]:
-    """The verify that is asked for, and the one that was done last.
+def _verify_tokens(header: _Fields, epoch: str) -> tuple[str, str]:
+    """Return the verification that is requested and the one that was completed last.
 
-    A new epoch asks for one of every period but those that nobody will write to again.
+    A new epoch requests one for every period except sealed ones, which are never written again.
     """
-    done = head.get("verified", f"0@{epoch}")
-    sealed = head.get("state") == PeriodState.SEALED
-    return done if sealed else f"{head.get('verify', '0')}@{epoch}", done
+    done = header.get("verified", f"0@{epoch}")
+    sealed = header.get("state") == PeriodState.SEALED
+    return done if sealed else f"{header.get('verify', '0')}@{epoch}", done
 
 
-def _lines(raw: bytes | None) -> dict[LineKey, StripeLine]:
+def _decode_lines(raw: bytes | None) -> dict[LineKey, StripeLine]:
     return {
         LineKey(key): StripeLine(
             line["id"],
@@ -142,23 +145,27 @@ def _lines(raw: bytes | None) -> dict[LineKey, StripeLine]:
     }
 
 
-def _flight(raw: Mapping[bytes, bytes]) -> Flight | None:
+def _decode_request_batch(raw: Mapping[bytes, bytes]) -> RequestBatch | None:
     if not raw:
         return None
-    kept = orjson.loads(raw[b"flight"])
+    stored = orjson.loads(raw[b"flight"])
     ops = tuple(
-        Op(OpKind(kind), method, path, params, key, tuple(lines), done=b"%d" % index in raw)
-        for index, (kind, method, path, params, key, lines) in enumerate(kept["ops"])
+        StripeRequest(
+            RequestKind(kind), method, path, params, key, tuple(lines), done=b"%d" % index in raw
+        )
+        for index, (kind, method, path, params, key, lines) in enumerate(stored["ops"])
     )
     landed = {
         LineKey(key): PlannedLine(Decimal(quantity), price, amount)
-        for key, (quantity, price, amount) in kept["landed"].items()
+        for key, (quantity, price, amount) in stored["landed"].items()
     }
-    return Flight(kept["seq"], kept["version"], kept["verify"], kept["first_ms"], ops, landed)
+    return RequestBatch(
+        stored["seq"], stored["version"], stored["verify"], stored["first_ms"], ops, landed
+    )
 
 
-def _texts(flat: Sequence[bytes]) -> _Fields:
-    # The shape of the id table rides along in the customer's hash and is text as well.
+def _decode_fields(flat: Sequence[bytes]) -> _Fields:
+    # Every field is text, the shape of the id table in the customer's hash included.
     return _Fields({name.decode(): value.decode() for name, value in _pairs(flat)})
 
 

@@ -1,4 +1,4 @@
-"""What an acknowledgement of the ledger is worth, and what is wrong with its server."""
+"""Durability of the ledger's acknowledgements, and the problems of its server."""
 
 import asyncio
 from collections.abc import Mapping
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from redis.exceptions import RedisError, ResponseError
 
 from billing.errors import LedgerUnavailable
-from billing.ledger.base import Door
-from billing.redis_reply import reply
+from billing.ledger.base import LedgerPart
+from billing.redis_reply import awaited
 
-ASK_AGAIN_SECONDS = 60
-# The ledger counts by its server's clock, the cron that ends a month looks at this machine's.
-WARNED_SECONDS, REFUSED_SECONDS = 2, 60
+RECHECK_SECONDS = 60
+# The ledger dates usage by its server's clock; the cron that closes a month uses this machine's.
+CLOCK_SKEW_WARNING_SECONDS, CLOCK_SKEW_LIMIT_SECONDS = 2, 60
 MEMORY, FSYNCED, REPLICATED = "MEMORY", "FSYNCED", "REPLICATED"
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerHealth:
-    """*ok*: money may be trusted to this server. *problems* are sentences, each with its cure, *warnings* too.
+    """*ok*: the server may be trusted with money. *problems* and *warnings* are sentences with a remedy.
 
-    *durability* is MEMORY, FSYNCED or REPLICATED; *epoch* changes when the server was replaced,
+    *durability* is MEMORY, FSYNCED or REPLICATED. *epoch* changes when the server is replaced.
     *server* is its run id.
     """
 
@@ -32,49 +32,49 @@ class LedgerHealth:
     server: str = ""
 
 
-class Health(Door):
-    """Asks the server; assumes nothing for long."""
+class Health(LedgerPart):
+    """Checks the durability of the ledger's server; the result is cached for a minute."""
 
-    _asked: tuple[str, str, float] | None = None
+    _cached: tuple[str, str, float] | None = None
 
     async def durability(self) -> tuple[str, str]:
-        """What an acknowledgement is worth now, and the ledger's epoch.
+        """Return the durability of an acknowledgement now, and the ledger's epoch.
 
-        The server is asked again after a minute, and when it was replaced.
+        The server is checked again after a minute, and whenever it is replaced.
         """
         now = asyncio.get_running_loop().time()
-        if self._asked is None or self._asked[1] != self._server.epoch or self._asked[2] < now:
-            found = await self.health()
-            self._asked = (found.durability, self._server.epoch, now + ASK_AGAIN_SECONDS)
-        return self._asked[0], self._server.epoch
+        if self._cached is None or self._cached[1] != self._server.epoch or self._cached[2] < now:
+            health = await self.check_health()
+            self._cached = (health.durability, self._server.epoch, now + RECHECK_SECONDS)
+        return self._cached[0], self._server.epoch
 
-    async def health(self) -> LedgerHealth:
-        """A fresh look at the server; an unreachable one is a problem, not an error."""
+    async def check_health(self) -> LedgerHealth:
+        """Check the server now; an unreachable server is reported as a problem, not raised."""
         try:
-            facts = await self._facts()
+            facts = await self._server_facts()
         except (RedisError, OSError, LedgerUnavailable) as error:
             sentence = f"The ledger's Redis cannot be reached ({type(error).__name__}); start it."
             return LedgerHealth(ok=False, durability=MEMORY, epoch="", problems=(sentence,))
         problems = tuple(_problems(facts))
         synced = facts.get("appendonly") == "yes" and facts.get("appendfsync") == "always"
-        kept = REPLICATED if self._policy.replicas else FSYNCED
+        durable = REPLICATED if self._policy.replicas else FSYNCED
         return LedgerHealth(
             ok=not problems,
-            durability=kept if synced else MEMORY,
+            durability=durable if synced else MEMORY,
             epoch=self._server.epoch,
             problems=problems,
             warnings=tuple(_warnings(facts)),
             server=facts.get("run_id", ""),
         )
 
-    async def _facts(self) -> Mapping[str, str]:
-        """Configuration and state by name, as text."""
+    async def _server_facts(self) -> Mapping[str, str]:
+        """Return the server's configuration and state by name, as text."""
         redis = self._server.redis
-        info = await reply(redis.info())
-        now_us = info.get("server_time_usec")  # not every managed server says
-        clock = {"apart": abs(int(now_us) / 1e6 - self._wall()) if now_us else 0.0}
+        info = await awaited(redis.info())
+        now_us = info.get("server_time_usec")  # absent on some managed servers
+        clock = {"clock_skew": abs(int(now_us) / 1e6 - self._wall_clock()) if now_us else 0.0}
         try:
-            config = await reply(redis.config_get("*"))
+            config = await awaited(redis.config_get("*"))
         except ResponseError:  # managed servers forbid CONFIG
             config = {"appendonly": "yes" if info["aof_enabled"] else "no"}
         return {str(name): str(value) for name, value in {**info, **config, **clock}.items()}
@@ -100,16 +100,20 @@ def _problems(facts: Mapping[str, str]) -> list[str]:
             facts.get("aof_last_write_status", "ok") != "ok"
         ),
         "It is still loading its data; wait.": facts["loading"] != "0",
-        _apart(facts): float(facts["apart"]) > REFUSED_SECONDS,
+        _clock_skew_message(facts): float(facts["clock_skew"]) > CLOCK_SKEW_LIMIT_SECONDS,
     }
     return [sentence for sentence, applies in wrong.items() if applies]
 
 
 def _warnings(facts: Mapping[str, str]) -> list[str]:
-    return [_apart(facts)] if WARNED_SECONDS < float(facts["apart"]) <= REFUSED_SECONDS else []
-
-
-def _apart(facts: Mapping[str, str]) -> str:
     return (
-        f"Its clock and this machine's are {float(facts['apart']):.0f} s apart; keep both by NTP."
+        [_clock_skew_message(facts)]
+        if CLOCK_SKEW_WARNING_SECONDS < float(facts["clock_skew"]) <= CLOCK_SKEW_LIMIT_SECONDS
+        else []
+    )
+
+
+def _clock_skew_message(facts: Mapping[str, str]) -> str:
+    return (
+        f"Its clock and this machine's are {float(facts['clock_skew']):.0f} s apart; keep both by NTP."
     )

@@ -1,4 +1,4 @@
-"""Support's stop sign for a customer's billing: it goes up, it comes down, and all that stand can be listed."""
+"""Holds: Support stops and resumes a customer's billing, and lists all active holds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,105 +6,109 @@ from dataclasses import dataclass
 from billing.errors import ErrorCode, Refused
 from billing.invoicing.snapshot import Hold
 from billing.ledger import keys
-from billing.ledger.base import Door
-from billing.ledger.codec import hold_of, hold_said, hold_text
+from billing.ledger.base import LedgerPart
+from billing.ledger.codec import decode_hold, encode_hold, encode_hold_content
 from billing.pagination import Page
 from billing.usage import CustomerId
 
-SAME_MOMENT = 50
-"""More holds than one server makes in a shard within a millisecond: those of a cursor's own are read again."""
+SAME_MS_MARGIN = 50
+"""Upper bound of holds placed in a shard in one millisecond; those of the cursor's are read again."""
 
 
 @dataclass(frozen=True, slots=True)
-class StandingHold:
-    """A *hold* that stands, and the customer whose billing it stops."""
+class ActiveHold:
+    """An active *hold* and its customer."""
 
     customer: CustomerId
     hold: Hold
 
     @property
     def id(self) -> str:
-        """``hold_<customer>_<since_ms>``: its place in the list, which outlives it."""
+        """``hold_<customer>_<since_ms>``: its position in the list, which remains valid after a release."""
         return f"hold_{self.customer.removeprefix('cus_')}_{self.hold.since_ms}"
 
 
-class Holds(Door):
-    """A hold stops telling Stripe, never counting."""
+class Holds(LedgerPart):
+    """A hold stops the flush to Stripe; usage is still recorded."""
 
-    async def hold(self, customer: CustomerId, reason: str, by: str) -> Hold:
-        """Stop billing *customer*; Refused ON_HOLD when it is held for another reason already."""
-        said = hold_said(reason, by)
-        made, text = await self._server.run("hold", keys.customer(customer), said, "")
-        hold = hold_of(text.decode())
-        if not made and (hold.reason, hold.by) != (reason, by):
+    async def place_hold(self, customer: CustomerId, reason: str, by: str) -> Hold:
+        """Stop billing *customer*; Refused ON_HOLD if another hold, with another reason, is active."""
+        content = encode_hold_content(reason, by)
+        placed, text = await self._server.run_script("hold", keys.customer(customer), content, "")
+        hold = decode_hold(text.decode())
+        if not placed and (hold.reason, hold.by) != (reason, by):
             raise Refused(
                 ErrorCode.ON_HOLD,
                 f"{hold.by} holds this customer's billing already ({hold.reason}); release it first.",
             )
         return hold
 
-    async def hold_once(self, customer: CustomerId, reason: str, by: str, about: str) -> None:
-        """Stop billing *customer* because of *about*, unless that was ever done.
+    async def place_hold_once(self, customer: CustomerId, reason: str, by: str, cause: str) -> None:
+        """Stop billing *customer* because of *cause*, unless a hold was ever placed for it.
 
-        While another hold stands this one waits for its release.
+        While another hold is active this one is queued until its release.
         """
-        said = hold_said(reason, by)
-        await self._server.run("hold", keys.customer(customer), said, about)
+        content = encode_hold_content(reason, by)
+        await self._server.run_script("hold", keys.customer(customer), content, cause)
 
-    async def release_hold(self, customer: CustomerId, seen: Hold | None = None) -> Hold | None:
-        """Bill *customer* again, what waited is due now; unless another hold waited, which stands then.
+    async def release_hold(self, customer: CustomerId, expected: Hold | None = None) -> Hold | None:
+        """Release the active hold of *customer*; a queued hold becomes active instead, if there is one.
 
-        Of two people who release the hold that they have *seen*, one releases nothing. Answers the
-        hold that stands then.
+        Otherwise the customer's pending periods are due now. With *expected*, only that hold is
+        released: of two people who release the same hold, one does nothing. Answers the hold that
+        is active afterwards.
         """
-        text = await self._server.run(
-            "release_hold", keys.customer(customer), hold_text(seen) if seen else ""
+        text = await self._server.run_script(
+            "release_hold", keys.customer(customer), encode_hold(expected) if expected else ""
         )
-        return hold_of(text.decode()) if text else None
+        return decode_hold(text.decode()) if text else None
 
-    async def held(self, customer: CustomerId) -> Hold | None:
-        """The hold that stands."""
-        text = await self._server.ask("HGET", keys.customer(customer), "hold")
-        return hold_of(text.decode()) if text else None
+    async def get_hold(self, customer: CustomerId) -> Hold | None:
+        """Return the active hold of *customer*."""
+        text = await self._server.execute("HGET", keys.customer(customer), "hold")
+        return decode_hold(text.decode()) if text else None
 
-    async def holds(self, first: int, after: str | None = None) -> Page[StandingHold]:
-        """At most *first* of the holds that stand, over all customers, oldest first, from the place *after* on."""
-        place = _place(after) if after else (0, CustomerId(""))
-        found: list[StandingHold] = []
-        while place is not None and len(found) <= first:
-            listed = await self._listed(place, first + 1)
-            found += await self._standing(listed)
-            place = listed[-1] if len(listed) > first else None
-        return Page.of(found, first)
+    async def list_holds(self, first: int, after: str | None = None) -> Page[ActiveHold]:
+        """Return at most *first* active holds of all customers, oldest first, after hold *after*."""
+        position = _parse_id(after) if after else (0, CustomerId(""))
+        holds: list[ActiveHold] = []
+        while position is not None and len(holds) <= first:
+            entries = await self._entries_after(position, first + 1)
+            holds += await self._active_holds(entries)
+            position = entries[-1] if len(entries) > first else None
+        return Page.from_items(holds, first)
 
-    async def _listed(
-        self, place: tuple[int, CustomerId], count: int
+    async def _entries_after(
+        self, position: tuple[int, CustomerId], count: int
     ) -> list[tuple[int, CustomerId]]:
-        """Since when (ms) and whom: the next *count* holds behind *place*."""
-        reach = ("+inf", "WITHSCORES", "LIMIT", 0, count + SAME_MOMENT)
-        pages = await self._server.ask_all(
-            [("ZRANGEBYSCORE", keys.held(shard), place[0], *reach) for shard in range(keys.SHARDS)]
+        """Return start time (ms) and customer of the next *count* holds after *position*."""
+        limits = ("+inf", "WITHSCORES", "LIMIT", 0, count + SAME_MS_MARGIN)
+        pages = await self._server.execute_all(
+            [
+                ("ZRANGEBYSCORE", keys.on_hold(shard), position[0], *limits)
+                for shard in range(keys.SHARDS)
+            ]
         )
-        listed = sorted(
+        entries = sorted(
             (int(since), CustomerId(customer.decode()))
             for page in pages
             for customer, since in zip(page[::2], page[1::2], strict=True)
         )
-        return [each for each in listed if each > place][:count]
+        return [entry for entry in entries if entry > position][:count]
 
-    async def _standing(self, listed: Sequence[tuple[int, CustomerId]]) -> list[StandingHold]:
-        """The holds of *listed*, but those that were released in between."""
-        texts = await self._server.ask_all(
-            [("HGET", keys.customer(customer), "hold") for _, customer in listed]
+    async def _active_holds(self, entries: Sequence[tuple[int, CustomerId]]) -> list[ActiveHold]:
+        """Return the holds of *entries*, except those released since they were listed."""
+        texts = await self._server.execute_all(
+            [("HGET", keys.customer(customer), "hold") for _, customer in entries]
         )
         return [
-            StandingHold(customer, hold)
-            for (since, customer), text in zip(listed, texts, strict=True)
-            if text and (hold := hold_of(text.decode())).since_ms == since
+            ActiveHold(customer, hold)
+            for (since, customer), text in zip(entries, texts, strict=True)
+            if text and (hold := decode_hold(text.decode())).since_ms == since
         ]
 
 
-def _place(hold_id: str) -> tuple[int, CustomerId] | None:
+def _parse_id(hold_id: str) -> tuple[int, CustomerId] | None:
     customer, _, since = hold_id.removeprefix("hold_").rpartition("_")
     if not (hold_id.startswith("hold_") and customer and since.isdecimal() and since.isascii()):
         return None

@@ -1,25 +1,25 @@
-"""What an operator decides about the ledger."""
+"""Settings of the ledger that an operator chooses."""
 
 from dataclasses import dataclass
 from zlib import crc32
 
-from billing.ledger.server import Copies
+from billing.ledger.server import ReplicaAck
 
 DAY_MS = 86_400_000
-REMEMBERED_MS = 42 * DAY_MS
-"""An id is remembered for at least this long after it came; ``record.lua`` knows the same figure."""
+ID_RETENTION_MS = 42 * DAY_MS
+"""A delta's id is remembered for at least this long after its arrival; ``record.lua`` has the same constant."""
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerPolicy:
-    """Times in ms. Recorded usage is looked at after *flush_interval_ms*, give or take *flush_jitter*.
+    """Times are in ms. Recorded usage is flushed after *flush_interval_ms*, plus or minus *flush_jitter*.
 
-    Usage of a month in which nothing was recorded begins it until *settle_ms* after its end, and is late
-    from then on. A sealed period is kept for *retention_ms*, *sync_history* syncs a customer are remembered,
-    and after the server was replaced no period is cut for *replay_window_ms*: producers send again what
-    it may have lost. A request that was given up may still arrive for *quiet_ms*. With *replicas*, usage is
-    acknowledged once so many replicas have it (or refused after *replica_wait_ms*); that is for one
-    server with replicas, not for a cluster.
+    A month without usage can begin until *settle_ms* after its end; usage that arrives later is
+    late. A sealed period is retained for *retention_ms*, and *sync_history* syncs are remembered
+    per customer. After the server was replaced no period is closed for *replay_window_ms*, while
+    producers resend what it may have lost. An abandoned request may still reach Stripe for
+    *quiet_ms*. With *replicas*, usage is acknowledged once that many replicas have it, or refused
+    after *replica_wait_ms*; this is for a single server with replicas, not for a cluster.
     """
 
     flush_interval_ms: int = 900_000
@@ -36,7 +36,7 @@ class LedgerPolicy:
     replica_wait_ms: int = 1_000
 
     def __post_init__(self) -> None:
-        if self.usage_max_age_ms + self.usage_max_future_ms > REMEMBERED_MS:
+        if self.usage_max_age_ms + self.usage_max_future_ms > ID_RETENTION_MS:
             raise ValueError(
                 "usage older than six weeks cannot be accepted: its id might be forgotten and it would "
                 "be counted twice; lower BILLING_USAGE_MAX_AGE",
@@ -48,11 +48,11 @@ class LedgerPolicy:
             )
 
     @property
-    def copies(self) -> Copies | None:
-        """The replicas that an acknowledgement waits for; None for none."""
-        return Copies(self.replicas, self.replica_wait_ms) if self.replicas else None
+    def replica_ack(self) -> ReplicaAck | None:
+        """The replica acknowledgement to wait for; None without replicas."""
+        return ReplicaAck(self.replicas, self.replica_wait_ms) if self.replicas else None
 
     def interval(self, nonce: str) -> int:
-        """How long usage may wait this time: the interval, spread so that customers do not move in step."""
+        """Return the flush interval with jitter, so that customers' flushes spread out."""
         spread = int(self.flush_interval_ms * self.flush_jitter)
         return self.flush_interval_ms - spread + crc32(nonce.encode()) % (2 * spread + 1)

@@ -1,4 +1,4 @@
-"""Reading the ledger, and asking for a sync."""
+"""Queries of the ledger, and requests for a sync."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,76 +8,81 @@ from typing import Literal
 
 from billing.invoicing.snapshot import Snapshot
 from billing.ledger import keys
-from billing.ledger.base import Door
-from billing.ledger.codec import snapshot_of
-from billing.ledger.server import Call
-from billing.ledger.syncs import Sync, sync_of
+from billing.ledger.base import LedgerPart
+from billing.ledger.codec import decode_snapshot
+from billing.ledger.server import ScriptCall
+from billing.ledger.syncs import Sync, decode_sync
 from billing.usage import CustomerId, LineKey, Period
 
 Dimension = Literal["app", "region", "organization"]
 
 
 @dataclass(frozen=True, slots=True)
-class Waits:
-    """How long the foremost in each line of a shard has waited (ms); None where nobody is.
+class Backlog:
+    """The longest wait in each queue of a shard (ms); None for an empty queue.
 
-    *first* and *due* wait for a worker, and are negative until their time has come; *untold* is the
-    oldest usage that Stripe has not been told of, of customers who are not held. *parked* is how many
-    periods Stripe refused for good, *held* how many customers are, the first of them for *held_for*.
+    *priority_ms* and *due_ms* are waits for a worker, negative until the work is due. *unsynced_ms*
+    is the age of the oldest usage not yet sent to Stripe, customers on hold excluded. *parked* is
+    the number of parked periods, *on_hold* the number of customers on hold, the first of them for
+    *on_hold_ms*.
     """
 
-    first: int | None
-    due: int | None
-    untold: int | None
+    priority_ms: int | None
+    due_ms: int | None
+    unsynced_ms: int | None
     parked: int = 0
-    held: int = 0
-    held_for: int | None = None
+    on_hold: int = 0
+    on_hold_ms: int | None = None
 
 
-class Reading(Door):
-    """Nothing here changes a bill."""
+class Queries(LedgerPart):
+    """Reads of periods and of the backlog. `request_sync` alone writes."""
 
-    async def waits(self) -> list[Waits]:
-        """Who has waited longest, by shard; one round trip, however many customers there are."""
-        calls: list[Call] = [("waits", keys.due(shard), ()) for shard in range(keys.SHARDS)]
-        return [Waits(*found) for found in await self._server.run_all(calls)]
+    async def backlogs(self) -> list[Backlog]:
+        """Return the backlog of each shard in one round trip, independent of the number of customers."""
+        calls: list[ScriptCall] = [("waits", keys.due(shard), ()) for shard in range(keys.SHARDS)]
+        return [Backlog(*values) for values in await self._server.run_scripts(calls)]
 
-    async def peek(self, customer: CustomerId, period: Period) -> Snapshot:
-        """A period as it stands, without a lease; empty and open when nothing was ever recorded."""
-        raw = await self._server.run("peek", keys.customer(customer), str(period))
-        return snapshot_of(customer, period, raw)
+    async def snapshot(self, customer: CustomerId, period: Period) -> Snapshot:
+        """Return a period as it is, without a lease; empty and open if nothing was ever recorded."""
+        raw = await self._server.run_script("peek", keys.customer(customer), str(period))
+        return decode_snapshot(customer, period, raw)
 
-    async def currents(self, customers: Sequence[CustomerId]) -> list[Snapshot]:
-        """For each of *customers*, the period in which usage of this moment is counted; one round trip."""
-        calls: list[Call] = [("current", keys.customer(customer), ()) for customer in customers]
+    async def current_snapshots(self, customers: Sequence[CustomerId]) -> list[Snapshot]:
+        """Return each customer's period in which usage of now is counted, in one round trip."""
+        calls: list[ScriptCall] = [
+            ("current", keys.customer(customer), ()) for customer in customers
+        ]
         return [
-            snapshot_of(customer, Period.parse(period.decode()), raw)
+            decode_snapshot(customer, Period.parse(period.decode()), raw)
             for customer, (period, raw) in zip(
-                customers, await self._server.run_all(calls), strict=True
+                customers, await self._server.run_scripts(calls), strict=True
             )
         ]
 
-    async def open_period(self, customer: CustomerId) -> Period:
-        """Where usage of this moment is counted: this month, or the first after it that is open."""
-        found = await self._server.run("landing", keys.customer(customer))
-        return Period.parse(found.decode())
+    async def current_period(self, customer: CustomerId) -> Period:
+        """Return the period that counts usage of now: this month, or the first open one after it."""
+        text = await self._server.run_script("landing", keys.customer(customer))
+        return Period.parse(text.decode())
 
-    async def open_count(self) -> int:
-        """How many periods are open, over all customers."""
+    async def count_open_periods(self) -> int:
+        """Return the number of open periods of all customers."""
         shards = range(keys.SHARDS)
         return sum(
-            await self._server.ask_all([("ZCARD", keys.open_periods(shard)) for shard in shards])
+            await self._server.execute_all(
+                [("ZCARD", keys.open_periods(shard)) for shard in shards]
+            )
         )
 
-    async def periods(self, customer: CustomerId) -> list[Period]:
-        """The periods that the ledger still has, oldest first."""
-        found = await self._server.run("periods", keys.customer(customer))
-        return sorted(Period.parse(each.decode()) for each in found)
+    async def list_periods(self, customer: CustomerId) -> list[Period]:
+        """Return the periods that the ledger retains, oldest first."""
+        texts = await self._server.run_script("periods", keys.customer(customer))
+        return sorted(Period.parse(text.decode()) for text in texts)
 
     async def due_ms(self, customer: CustomerId, period: Period) -> int | None:
-        """When a worker looks at the period at the latest (ms); None when nothing is left to say."""
+        """Return the latest time (ms) at which the period is flushed; None if nothing is pending."""
         key = keys.due(keys.shard_of(customer))
-        score = await self._server.ask("ZSCORE", key, f"{customer}|{period}")
+        score = await self._server.execute("ZSCORE", key, f"{customer}|{period}")
         return None if score is None else int(score)
 
     async def breakdown(
@@ -86,11 +91,11 @@ class Reading(Door):
         period: Period,
         dimension: Dimension,
     ) -> dict[str, dict[LineKey, Decimal]]:
-        """Quantities by value of *dimension*, then by line; what names no value is under ``""``.
+        """Return quantities by value of *dimension*, then by line; usage without a value is under ``""``.
 
-        The values' quantities of a line add up to the line's total.
+        The quantities of a line add up to the line's total.
         """
-        totals, parts = await self._server.run(
+        totals, parts = await self._server.run_script(
             "breakdown", keys.customer(customer), str(period), dimension
         )
         rest = {
@@ -113,14 +118,13 @@ class Reading(Door):
         by: str | None = None,
         period: Period | None = None,
     ) -> tuple[Sync, bool]:
-        """A sync that waits for its run, and whether it was waiting already.
+        """Queue a sync; also return True if it joined one that was queued already.
 
-        It is of the *period* that has something new, unless that is sealed; else of the current one.
-
-        One that runs now may have read the ledger before this request, so it is not joined. Workers
-        look within a second; a wake-up makes that at once.
+        The sync is of *period* unless that is sealed, else of the current period. A running sync is
+        not joined, because it may have read the ledger before this request. Workers poll within a
+        second; a wake-up makes the run immediate.
         """
-        number, joined, raw = await self._server.run(
+        number, joined, raw = await self._server.run_script(
             "request_sync",
             keys.customer(customer),
             trigger,
@@ -130,4 +134,4 @@ class Reading(Door):
             str(period or ""),
         )
         fields = dict(zip(raw[::2], raw[1::2], strict=True))
-        return sync_of(customer, int(number), fields), bool(joined)
+        return decode_sync(customer, int(number), fields), bool(joined)

@@ -1,9 +1,9 @@
-"""The ledger's Redis: runs its scripts, and notices when the server is not the one it was.
+"""The ledger's Redis server: runs the scripts, and detects that the server was replaced.
 
-A script can only run on a server that somebody has looked at. Scripts are called by their hash alone,
-a restarted or promoted server knows none of them, and they are loaded only after every shard's epoch
-has been settled. A new connection checks the server's identity as well, for the server that comes
-back after having been replaced, its scripts still in memory.
+A script can only run on a server that this process has adopted. Scripts are called by hash alone. A
+restarted or promoted server has none of them, and they are loaded only after the epoch of every
+shard is established. A new connection also checks the server's identity, because a server can
+return with its scripts still in memory after it was replaced.
 """
 
 import re
@@ -20,23 +20,23 @@ from redis.exceptions import MovedError, NoScriptError, RedisError, ResponseErro
 
 from billing.errors import LeaseLost, LedgerUnavailable
 from billing.ledger import keys
-from billing.redis_reply import reply
+from billing.redis_reply import awaited
 
 log = structlog.get_logger()
 
 Client: TypeAlias = "Redis | RedisCluster"
 Command: TypeAlias = "tuple[str | bytes | int, ...]"
-Send: TypeAlias = "Callable[[Sequence[Command]], Awaitable[list[Any]]]"
-"""Sends commands, and gives their answers; one on a server that refers it elsewhere is a MovedError."""
-Call: TypeAlias = "tuple[str, keys.Key, tuple[str | bytes | int, ...]]"
-"""A script's name, the key it is about, its arguments after time and nonce."""
+SendCommands: TypeAlias = "Callable[[Sequence[Command]], Awaitable[list[Any]]]"
+"""Sends commands and returns their answers; a MovedError for a command that another server must run."""
+ScriptCall: TypeAlias = "tuple[str, keys.Key, tuple[str | bytes | int, ...]]"
+"""A script's name, its key, and its arguments after time and nonce."""
 
 
-class Copies(NamedTuple):
-    """How many replicas must have a write before it is acknowledged, and how long that may take."""
+class ReplicaAck(NamedTuple):
+    """The number of replicas that must have a write before it is acknowledged, and the timeout."""
 
     replicas: int
-    wait_ms: int
+    timeout_ms: int
 
 
 SCRIPTS = files("billing.ledger") / "scripts"
@@ -45,7 +45,7 @@ IDENTITY = re.compile(rb"run_id:(\w+)|master_replid:(\w+)")
 
 
 class Server:
-    """Runs scripts on *redis*; *clock* (ms) stands in for the server's own time where one is given.
+    """Runs scripts on *redis*. *clock* (ms) replaces the server's own time, for simulations.
 
     *epoch* changes whenever any part of the ledger was replaced or rewound.
     """
@@ -57,79 +57,81 @@ class Server:
         clock: Callable[[], int] | None = None,
     ) -> None:
         self.redis = redis
-        self._nonce = nonce
+        self._new_nonce = nonce
         self._clock = clock
         self.epoch = ""
         self._epochs: dict[int, bytes] = {}
-        self._met: set[bytes] = set()
+        self._adopted: set[bytes] = set()
         options = (
             redis.connection_kwargs
             if isinstance(redis, RedisCluster)
             else redis.connection_pool.connection_kwargs
         )
-        options["redis_connect_func"] = self._greet
+        options["redis_connect_func"] = self._on_connect
 
     async def open(self) -> None:
-        """Look at the server; LedgerUnavailable when it cannot be reached or was sharded otherwise."""
+        """Adopt the server; LedgerUnavailable if it is unreachable or has another number of shards."""
         try:
-            await reply(self.redis.set(keys.shards(), keys.SHARDS, nx=True))
-            begun_with = await reply(self.redis.get(keys.shards()))
-            if int(begun_with or 0) != keys.SHARDS:
+            await awaited(self.redis.set(keys.shards(), keys.SHARDS, nx=True))
+            shards = await awaited(self.redis.get(keys.shards()))
+            if int(shards or 0) != keys.SHARDS:
                 raise LedgerUnavailable(
-                    f"This ledger was begun with {begun_with!r} shards and this program uses "
+                    f"This ledger was begun with {shards!r} shards and this program uses "
                     f"{keys.SHARDS}; run the program that it was begun with.",
                 )
-            if (
-                len(self._epochs) < keys.SHARDS
-            ):  # a cluster has servers that this has not connected to
-                await self._meet(self._send_each)
+            if len(self._epochs) < keys.SHARDS:  # some cluster nodes have no connection yet
+                await self._adopt_server(self._send_each)
         except UNREACHABLE as error:
             raise _unavailable(error) from error
 
     async def begin_epoch(self) -> None:
-        """Distrust what was remembered: after keys were restored or edited while the server ran, say.
+        """Begin a new epoch, for example after keys were restored or edited while the server ran.
 
-        Every process finds its scripts gone, looks at the server before it goes on, and learns of it.
+        Every process finds its scripts missing, adopts the server again, and so learns the new
+        epoch.
         """
         try:
-            await self._meet(self._send_each, always=True)
+            await self._adopt_server(self._send_each, always=True)
             await self._send("SCRIPT FLUSH")
         except UNREACHABLE as error:
             raise _unavailable(error) from error
 
-    async def run(self, name: str, key: keys.Key, *args: str | bytes | int) -> Any:
-        """What script *name* answers for *key*."""
-        return (await self.run_all([(name, key, args)]))[0]
+    async def run_script(self, name: str, key: keys.Key, *args: str | bytes | int) -> Any:
+        """Run script *name* for *key* and return its answer."""
+        return (await self.run_scripts([(name, key, args)]))[0]
 
-    async def run_all(self, calls: Sequence[Call], copies: Copies | None = None) -> list[Any]:
-        """What each of *calls* answers, sent together; an error of one is raised when all have run.
+    async def run_scripts(
+        self, calls: Sequence[ScriptCall], replica_ack: ReplicaAck | None = None
+    ) -> list[Any]:
+        """Run *calls* in one round trip; an error of one is raised after all have run.
 
-        With *copies*, the answers are held back until so many replicas have confirmed the writes.
+        With *replica_ack*, the answers are withheld until that many replicas have confirmed the
+        writes.
         """
         try:
-            answers = await self._send_all(calls, copies)
-            again = [at for at, answer in enumerate(answers) if _is_new_here(answer)]
-            if again:
-                await self._meet(self._send_each)
-                anew = await self._send_all([calls[at] for at in again], copies)
-                for at, answer in zip(again, anew, strict=True):
+            answers = await self._send_all(calls, replica_ack)
+            missing = [at for at, answer in enumerate(answers) if _needs_adoption(answer)]
+            if missing:
+                await self._adopt_server(self._send_each)
+                retried = await self._send_all([calls[at] for at in missing], replica_ack)
+                for at, answer in zip(missing, retried, strict=True):
                     answers[at] = answer
         except UNREACHABLE as error:
             raise _unavailable(error) from error
         for answer in answers:
             if isinstance(answer, Exception):
-                raise _translated(answer) from answer
+                raise _translate(answer) from answer
         return answers
 
-    async def ask(self, *command: str | bytes | int) -> Any:
-        """The answer of one plain command."""
+    async def execute(self, *command: str | bytes | int) -> Any:
+        """Run one plain command and return its answer."""
         try:
             return await self._send(*command)
         except UNREACHABLE as error:
             raise _unavailable(error) from error
 
-    async def ask_all(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers of plain *commands*, sent together."""
+    async def execute_all(self, commands: Sequence[Command]) -> list[Any]:
+        """Run plain *commands* in one round trip and return their answers."""
         try:
             async with self.redis.pipeline(transaction=False) as pipeline:
                 for command in commands:
@@ -139,119 +141,121 @@ class Server:
             raise _unavailable(error) from error
         return answers
 
-    async def _send_all(self, calls: Sequence[Call], copies: Copies | None = None) -> list[Any]:
-        if len(calls) == 1 and not copies:
+    async def _send_all(
+        self, calls: Sequence[ScriptCall], replica_ack: ReplicaAck | None = None
+    ) -> list[Any]:
+        if len(calls) == 1 and not replica_ack:
             try:
-                return [await self._send("EVALSHA", *self._arguments(calls[0]))]
+                return [await self._send("EVALSHA", *self._evalsha_args(calls[0]))]
             except ResponseError as error:
                 return [error]
         async with self.redis.pipeline(transaction=False) as pipeline:
             for call in calls:
-                pipeline.execute_command("EVALSHA", *self._arguments(call))
-            if copies:
-                # WAIT speaks of the writes of its own connection, so it rides in the same pipeline.
-                pipeline.execute_command("WAIT", copies.replicas, copies.wait_ms)
+                pipeline.execute_command("EVALSHA", *self._evalsha_args(call))
+            if replica_ack:
+                # WAIT covers the writes of its own connection, so it is in the same pipeline.
+                pipeline.execute_command("WAIT", replica_ack.replicas, replica_ack.timeout_ms)
             answers: list[Any] = await pipeline.execute(raise_on_error=False)
-        if copies:
-            _must_be_copied(answers.pop(), copies)
+        if replica_ack:
+            _check_replica_ack(answers.pop(), replica_ack)
         return answers
 
-    def _arguments(self, call: Call) -> tuple[str | bytes | int, ...]:
+    def _evalsha_args(self, call: ScriptCall) -> tuple[str | bytes | int, ...]:
         name, key, args = call
-        return (_digest(name), 1, key, self._now(), self._nonce(), *args)
+        return (_script_sha(name), 1, key, self._now(), self._new_nonce(), *args)
 
     def _now(self) -> int | str:
         return "" if self._clock is None else self._clock()
 
     async def _send(self, *command: str | bytes | int) -> Any:
-        return await reply(self.redis.execute_command(*command))
+        return await awaited(self.redis.execute_command(*command))
 
     async def _send_each(self, commands: Sequence[Command]) -> list[Any]:
         return [await self._send(*command) for command in commands]
 
-    async def _greet(self, connection: AbstractConnection) -> None:
-        """On each new connection, before anybody uses it."""
+    async def _on_connect(self, connection: AbstractConnection) -> None:
+        """Check the server's identity on each new connection, before its first use."""
         await connection.on_connect()
 
         async def send(commands: Sequence[Command]) -> list[Any]:
             await connection.send_packed_command(connection.pack_commands(commands))
-            return [await _answer(connection) for _ in commands]
+            return [await _read_response(connection) for _ in commands]
 
         facts = b"".join(await send([("INFO", "server"), ("INFO", "replication")]))
         identity = b" ".join(found.group() for found in IDENTITY.finditer(facts))
-        if identity not in self._met:
-            await self._meet(send)
-            self._met = {*self._met, identity}
+        if identity not in self._adopted:
+            await self._adopt_server(send)
+            self._adopted = {*self._adopted, identity}
 
-    async def _meet(self, send: Send, *, always: bool = False) -> None:
-        """Settle the epoch of each shard that *send* reaches, and only then load the scripts there."""
+    async def _adopt_server(self, send: SendCommands, *, always: bool = False) -> None:
+        """Establish the epoch of each shard that *send* reaches, and only then load the scripts there."""
         known = dict(self._epochs)
-        nonce, force = self._nonce(), "always" if always else ""
-        await send([("SCRIPT LOAD", _text("epoch"))])
-        settle = (_digest("epoch"), 1)
+        nonce, force = self._new_nonce(), "always" if always else ""
+        await send([("SCRIPT LOAD", _script_text("epoch"))])
+        script = (_script_sha("epoch"), 1)
         shards = range(keys.SHARDS)
         epochs = await send(
-            [("EVALSHA", *settle, keys.epoch(shard), self._now(), nonce, force) for shard in shards]
+            [("EVALSHA", *script, keys.epoch(shard), self._now(), nonce, force) for shard in shards]
         )
         for shard, epoch in zip(shards, epochs, strict=True):
             if not isinstance(epoch, MovedError):
                 self._epochs[shard] = epoch
-        await send([("SCRIPT LOAD", _text(name)) for name in _names()])
+        await send([("SCRIPT LOAD", _script_text(name)) for name in _script_names()])
         if known != self._epochs:
-            all_of_them = b" ".join(self._epochs[shard] for shard in sorted(self._epochs))
-            self.epoch = blake2b(all_of_them, digest_size=6).hexdigest()
+            joined = b" ".join(self._epochs[shard] for shard in sorted(self._epochs))
+            self.epoch = blake2b(joined, digest_size=6).hexdigest()
             log.info("ledger.epoch", epoch=self.epoch, first=not known)
 
 
-async def _answer(connection: AbstractConnection) -> Any:
+async def _read_response(connection: AbstractConnection) -> Any:
     try:
         return await connection.read_response()
-    except MovedError as elsewhere:  # the shard is on another server of the cluster
-        return elsewhere
+    except MovedError as error:  # the shard is on another server of the cluster
+        return error
 
 
 @cache
-def _names() -> tuple[str, ...]:
+def _script_names() -> tuple[str, ...]:
     parts = {file.name.removesuffix(".lua") for file in SCRIPTS.iterdir()}
     return tuple(sorted(parts - {"prelude", "epoch"}))
 
 
 @cache
-def _text(name: str) -> str:
+def _script_text(name: str) -> str:
     text = (SCRIPTS / f"{name}.lua").read_text()
     return text if name == "epoch" else (SCRIPTS / "prelude.lua").read_text() + text
 
 
 @cache
-def _digest(name: str) -> str:
-    # Redis names a script by its SHA-1; nothing secret hangs on it.
-    return sha1(_text(name).encode(), usedforsecurity=False).hexdigest()
+def _script_sha(name: str) -> str:
+    # Redis identifies a script by its SHA-1; this is not a security feature.
+    return sha1(_script_text(name).encode(), usedforsecurity=False).hexdigest()
 
 
-def _is_new_here(answer: Any) -> bool:
+def _needs_adoption(answer: Any) -> bool:
     return isinstance(answer, NoScriptError) or (
         isinstance(answer, ResponseError) and str(answer).startswith("NOEPOCH")
     )
 
 
-def _must_be_copied(answer: Any, copies: Copies) -> None:
-    """LedgerUnavailable unless *answer*, which WAIT gave, is enough replicas: it may be a refusal as well."""
+def _check_replica_ack(answer: Any, replica_ack: ReplicaAck) -> None:
+    """Raise LedgerUnavailable unless *answer*, from WAIT, is enough replicas; it may also be an error."""
     if isinstance(answer, Exception):
         raise _unavailable(answer) from answer
-    if answer < copies.replicas:
+    if answer < replica_ack.replicas:
         raise LedgerUnavailable(
             "It may be counted, but too few replicas confirmed it; send it again."
         )
 
 
-def _translated(error: Exception) -> Exception:
+def _translate(error: Exception) -> Exception:
     if isinstance(error, RedisError) and str(error).startswith("LEASELOST"):
         return LeaseLost(str(error))
     return _unavailable(error)
 
 
 def _unavailable(error: Exception) -> LedgerUnavailable:
-    # The text may name addresses; the message may reach a customer.
+    # The text may contain addresses, and the message may reach a customer.
     log.error("ledger.unavailable", error=type(error).__name__, reason=str(error))
     return LedgerUnavailable(
         "The ledger cannot be reached or refuses to write just now; try again."

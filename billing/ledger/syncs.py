@@ -1,7 +1,7 @@
-"""The record of syncs: one flush of one customer's usage into Stripe, asked for or in its turn.
+"""Syncs: one flush of one customer's usage to Stripe, requested or routine.
 
-The ledger's scripts write them (``request_sync``, ``acquire``, ``commit``, ``release``), so that a
-sync says what became of the very flush that it stands for; here they are read.
+The ledger's scripts write them (``request_sync``, ``acquire``, ``commit``, ``release``), in the
+same step as the flush that they describe; this module reads them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ from redis.asyncio import Redis, RedisCluster
 
 from billing.ledger import keys
 from billing.pagination import Page
-from billing.redis_reply import ledger_asked, reply
+from billing.redis_reply import awaited, ledger_errors
 from billing.usage import CustomerId, Period
 
-AWAY = "The record of syncs cannot be read just now; try again."
+UNAVAILABLE_MESSAGE = "The record of syncs cannot be read just now; try again."
 
 
 class SyncStatus(StrEnum):
-    """How far a sync has come."""
+    """Current status of a sync."""
 
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"
@@ -40,9 +40,9 @@ class SyncFailure:
 
 @dataclass(frozen=True, slots=True)
 class SyncOutcome:
-    """What one run of a flush has to say of its sync; the counts are added to those of earlier runs.
+    """The result of one run of a flush for its sync; the counts are added to those of earlier runs.
 
-    SUCCEEDED and FAILED end the sync; with any other status the next run goes on with it.
+    SUCCEEDED and FAILED end the sync; with any other status the next run continues it.
     """
 
     status: SyncStatus
@@ -58,8 +58,9 @@ class SyncOutcome:
 class Sync:
     """A sync of *customer*'s *period*.
 
-    *trigger* is one of the contract's SyncTrigger, *by* the token subject that asked, None for a
-    sync in its turn. Times are in ms, *deltas* the recorded changes that it told Stripe of.
+    *trigger* is one of the contract's SyncTrigger. *by* is the token subject that requested it,
+    None for a routine sync. Times are in ms. *deltas* is the number of recorded deltas that it sent
+    to Stripe.
     """
 
     id: str
@@ -83,29 +84,32 @@ class Sync:
 
 
 class Syncs:
-    """The remembered syncs, newest first; every method may raise LedgerUnavailable."""
+    """The remembered syncs, newest first. Every method may raise LedgerUnavailable."""
 
     def __init__(self, redis: Redis | RedisCluster) -> None:
         self._redis = redis
 
     async def get(self, sync_id: str) -> Sync | None:
-        """The sync of this id; None when there is none or it is no longer remembered."""
-        return (await self.many([sync_id]))[0]
+        """Return the sync with this id; None if there is none or it is no longer remembered."""
+        return (await self.get_many([sync_id]))[0]
 
-    async def many(self, ids: Sequence[str]) -> list[Sync | None]:
-        """The sync of each of *ids*, in their order."""
-        places = [_place(each) for each in ids]
-        with ledger_asked(AWAY):
+    async def get_many(self, ids: Sequence[str]) -> list[Sync | None]:
+        """Return the sync of each of *ids*, in their order."""
+        parsed = [_parse_id(sync_id) for sync_id in ids]
+        with ledger_errors(UNAVAILABLE_MESSAGE):
             async with self._redis.pipeline(transaction=False) as pipeline:
-                for place in filter(None, places):
-                    pipeline.hgetall(keys.sync(*place))
-                found = iter(await pipeline.execute())
+                for customer_and_number in filter(None, parsed):
+                    pipeline.hgetall(keys.sync(*customer_and_number))
+                hashes = iter(await pipeline.execute())
         return [
-            sync_of(*place, raw) if place and (raw := next(found)) else None for place in places
+            decode_sync(*customer_and_number, raw)
+            if customer_and_number and (raw := next(hashes))
+            else None
+            for customer_and_number in parsed
         ]
 
-    async def of(self, customer: CustomerId) -> Sync | None:
-        """The last sync of *customer*."""
+    async def latest(self, customer: CustomerId) -> Sync | None:
+        """Return the last sync of *customer*."""
         count = await self._count(customer)
         return await self.get(sync_id(customer, count)) if count else None
 
@@ -117,15 +121,15 @@ class Syncs:
         status: SyncStatus | None = None,
         customer: CustomerId | None = None,
     ) -> Page[Sync]:
-        """At most *first* syncs that were asked for before the one of id *after*."""
+        """Return at most *first* syncs requested before the one with id *after*."""
         statuses = [status] if status else list(SyncStatus)
         last = await self.get(after) if after else None
         if after and last is None:
             return Page((), has_more=False)
         if customer:
             return await self._of_customer(customer, first, last, statuses)
-        wanted = await self._newest(first + 1, last, statuses)
-        return Page.of([sync for sync in await self.many(wanted) if sync], first)
+        newest = await self._newest(first + 1, last, statuses)
+        return Page.from_items([sync for sync in await self.get_many(newest) if sync], first)
 
     async def _of_customer(
         self,
@@ -134,20 +138,20 @@ class Syncs:
         last: Sync | None,
         statuses: Sequence[SyncStatus],
     ) -> Page[Sync]:
-        upto = _number(last.id) - 1 if last else await self._count(customer)
-        found: list[Sync] = []
-        # Forgotten ones lie below the remembered ones, so the first gap is the end.
-        while upto > 0 and len(found) <= first:
-            numbers = range(upto, max(0, upto - first - 1), -1)
-            batch = await self.many([sync_id(customer, number) for number in numbers])
-            found += [sync for sync in batch if sync and sync.status in statuses]
-            upto = numbers[-1] - 1 if all(batch) else 0
-        return Page.of(found, first)
+        highest = _number(last.id) - 1 if last else await self._count(customer)
+        syncs: list[Sync] = []
+        # Purged syncs have lower numbers than remembered ones, so the first gap is the end.
+        while highest > 0 and len(syncs) <= first:
+            numbers = range(highest, max(0, highest - first - 1), -1)
+            batch = await self.get_many([sync_id(customer, number) for number in numbers])
+            syncs += [sync for sync in batch if sync and sync.status in statuses]
+            highest = numbers[-1] - 1 if all(batch) else 0
+        return Page.from_items(syncs, first)
 
     async def _count(self, customer: CustomerId) -> int:
-        """How many syncs *customer* has had."""
-        with ledger_asked(AWAY):
-            return int(await reply(self._redis.hget(keys.customer(customer), "syncs")) or 0)
+        """Return the number of syncs *customer* has had."""
+        with ledger_errors(UNAVAILABLE_MESSAGE):
+            return int(await awaited(self._redis.hget(keys.customer(customer), "syncs")) or 0)
 
     async def _newest(
         self,
@@ -155,31 +159,35 @@ class Syncs:
         last: Sync | None,
         statuses: Sequence[SyncStatus],
     ) -> list[str]:
-        """Ids of the newest *count* before *last*, over every shard."""
+        """Return the ids of the newest *count* syncs before *last*, over every shard."""
         ceiling = last.requested_ms if last else "+inf"
-        lists = [keys.syncs(shard, status) for shard in range(keys.SHARDS) for status in statuses]
-        # Those asked for in the same millisecond as the last are told apart by their id.
-        span = (ceiling, "-inf", 0, count + 50)
-        with ledger_asked(AWAY):
+        lists = [
+            keys.syncs_by_status(shard, status)
+            for shard in range(keys.SHARDS)
+            for status in statuses
+        ]
+        # Syncs requested in the same millisecond as the last are distinguished by id.
+        limits = (ceiling, "-inf", 0, count + 50)
+        with ledger_errors(UNAVAILABLE_MESSAGE):
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for key in lists:
-                    pipeline.zrevrangebyscore(key, *span, withscores=True)
-                found = await pipeline.execute()
+                    pipeline.zrevrangebyscore(key, *limits, withscores=True)
+                pages = await pipeline.execute()
         ranked = sorted(
-            ((int(score), _id_of(member)) for member, score in chain.from_iterable(found)),
+            ((int(score), _member_id(member)) for member, score in chain.from_iterable(pages)),
             reverse=True,
         )
         if last:
-            ranked = [each for each in ranked if each < (last.requested_ms, last.id)]
+            ranked = [entry for entry in ranked if entry < (last.requested_ms, last.id)]
         return [sync_id for _, sync_id in ranked[:count]]
 
 
 def sync_id(customer: CustomerId, number: int) -> str:
-    """``sync_<customer>_<number>``: the customer, and with it the slot, can be read out of it."""
+    """``sync_<customer>_<number>``; the customer, and so the slot, can be parsed from it."""
     return f"sync_{customer.removeprefix('cus_')}_{number}"
 
 
-def _place(sync_id: str) -> tuple[CustomerId, int] | None:
+def _parse_id(sync_id: str) -> tuple[CustomerId, int] | None:
     customer, _, number = sync_id.removeprefix("sync_").rpartition("_")
     if not (sync_id.startswith("sync_") and customer and number.isdecimal() and number.isascii()):
         return None
@@ -190,19 +198,19 @@ def _number(sync_id: str) -> int:
     return int(sync_id.rpartition("_")[2])
 
 
-def _id_of(member: bytes) -> str:
+def _member_id(member: bytes) -> str:
     customer, _, number = member.decode().rpartition("|")
     return sync_id(CustomerId(customer), int(number))
 
 
-def sync_of(customer: CustomerId, number: int, raw: Mapping[bytes, bytes]) -> Sync:
-    """The sync that the ledger's scripts keep as *raw*."""
+def decode_sync(customer: CustomerId, number: int, raw: Mapping[bytes, bytes]) -> Sync:
+    """Decode a sync from its hash *raw*."""
     fields = {name.decode(): value.decode() for name, value in raw.items()}
 
     def count(name: str) -> int:
         return int(fields.get(name, 0))
 
-    def moment(name: str) -> int | None:
+    def optional_ms(name: str) -> int | None:
         return int(fields[name]) if name in fields else None
 
     failure = None
@@ -218,9 +226,9 @@ def sync_of(customer: CustomerId, number: int, raw: Mapping[bytes, bytes]) -> Sy
         trigger=fields["trigger"],
         by=fields["by"] or None,
         requested_ms=count("requested_ms"),
-        started_ms=moment("started_ms"),
-        finished_ms=moment("finished_ms"),
-        next_attempt_ms=moment("next_attempt_ms"),
+        started_ms=optional_ms("started_ms"),
+        finished_ms=optional_ms("finished_ms"),
+        next_attempt_ms=optional_ms("next_attempt_ms"),
         attempts=count("attempts"),
         deltas=count("deltas"),
         lines_added=count("lines_added"),

@@ -1,4 +1,4 @@
-"""The door for usage: each delta is counted once, whatever is sent again."""
+"""Recording of usage: each delta is counted once, no matter how often it is sent."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,21 +13,21 @@ import msgspec
 from prometheus_client import Counter
 
 from billing.ledger import keys
-from billing.ledger.base import Door
+from billing.ledger.base import LedgerPart
 from billing.ledger.policy import LedgerPolicy
-from billing.ledger.quantities import OutOfRange, scaled
-from billing.ledger.server import Call
+from billing.ledger.quantities import QuantityOutOfRange, to_fixed_point
+from billing.ledger.server import ScriptCall
 from billing.usage import CustomerId, Period, Price, UsageDelta
 
-BATCH = 500
+BATCH_SIZE = 500
 CONFLICTS = Counter(
     "billing_usage_conflicts", "Deltas refused because their id had come with other content."
 )
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class DeltaOutcome(StrEnum):
-    """What became of one delta."""
+    """Outcome of recording one delta."""
 
     ACCEPTED = "ACCEPTED"
     DUPLICATE = "DUPLICATE"
@@ -40,41 +40,41 @@ class DeltaOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
-    """*period* is where an accepted delta was counted: its own, or the first after it that takes usage."""
+class RecordResult:
+    """*period* is where an accepted delta was counted: its own, or the first later one that accepts usage."""
 
     outcome: DeltaOutcome
     period: Period | None = None
 
 
-REFUSED = {
-    ord("d"): Recorded(DeltaOutcome.DUPLICATE),
-    ord("c"): Recorded(DeltaOutcome.CONFLICT),
-    ord("o"): Recorded(DeltaOutcome.TOO_OLD),
-    ord("f"): Recorded(DeltaOutcome.IN_FUTURE),
-    ord("u"): Recorded(DeltaOutcome.UNKNOWN_CUSTOMER),
-    ord("r"): Recorded(DeltaOutcome.OUT_OF_RANGE),
-    ord("w"): Recorded(DeltaOutcome.WRONG_CURRENCY),
+REJECTED = {
+    ord("d"): RecordResult(DeltaOutcome.DUPLICATE),
+    ord("c"): RecordResult(DeltaOutcome.CONFLICT),
+    ord("o"): RecordResult(DeltaOutcome.TOO_OLD),
+    ord("f"): RecordResult(DeltaOutcome.IN_FUTURE),
+    ord("u"): RecordResult(DeltaOutcome.UNKNOWN_CUSTOMER),
+    ord("r"): RecordResult(DeltaOutcome.OUT_OF_RANGE),
+    ord("w"): RecordResult(DeltaOutcome.WRONG_CURRENCY),
 }
-"""By the letter that ``record.lua`` answers; an accepted delta is an ``a``."""
+"""By the letter in the answer of ``record.lua``; an accepted delta is an ``a``."""
 
 
-class Recording(Door):
+class Usage(LedgerPart):
     """Customers and their usage."""
 
-    async def register(self, customer: CustomerId, currency: str) -> None:
-        """*customer* exists at Stripe and is billed in *currency*; the first currency stands."""
-        await self._server.run("register", keys.customer(customer), currency.lower())
+    async def register_customer(self, customer: CustomerId, currency: str) -> None:
+        """Register *customer*, billed in *currency*; the first currency is final."""
+        await self._server.run_script("register", keys.customer(customer), currency.lower())
 
-    async def known(self, customers: Iterable[CustomerId]) -> dict[CustomerId, str]:
-        """The currency of each of *customers* that is registered."""
-        asked = list(dict.fromkeys(customers))
-        found = await self._server.ask_all(
-            [("HGET", keys.customer(customer), "currency") for customer in asked]
+    async def registered_currencies(self, customers: Iterable[CustomerId]) -> dict[CustomerId, str]:
+        """Return the currency of each of *customers* that is registered."""
+        unique = list(dict.fromkeys(customers))
+        currencies = await self._server.execute_all(
+            [("HGET", keys.customer(customer), "currency") for customer in unique]
         )
         return {
             customer: currency.decode()
-            for customer, currency in zip(asked, found, strict=True)
+            for customer, currency in zip(unique, currencies, strict=True)
             if currency
         }
 
@@ -82,40 +82,41 @@ class Recording(Door):
         self,
         deltas: Sequence[UsageDelta],
         prices: Mapping[str, Price],
-    ) -> list[Recorded]:
-        """What became of each of *deltas*, in their order; *prices* holds a Price for every SKU.
+    ) -> list[RecordResult]:
+        """Record *deltas* and return their results in order; *prices* has a Price for every SKU.
 
-        One script for each customer and each 500 deltas; a delta that is refused leaves its
-        neighbours alone. LedgerUnavailable: some may have been counted, send all of them again.
+        One script call per customer and 500 deltas; a rejected delta does not affect the others.
+        LedgerUnavailable: some may have been counted, send all of them again.
         """
-        answers: list[Recorded] = [REFUSED[ord("r")]] * len(deltas)
-        batches = _batches(deltas, prices)
-        interval = self._policy.interval(self._nonce())
-        calls = [batch.call(self._policy, interval) for batch in batches]
+        results: list[RecordResult] = [REJECTED[ord("r")]] * len(deltas)
+        batches = _split_batches(deltas, prices)
+        interval = self._policy.interval(self._new_nonce())
+        calls = [batch.script_call(self._policy, interval) for batch in batches]
         for batch, (letters, periods) in zip(
-            batches, await self._server.run_all(calls, self._policy.copies), strict=True
+            batches, await self._server.run_scripts(calls, self._policy.replica_ack), strict=True
         ):
             accepted = [
-                Recorded(DeltaOutcome.ACCEPTED, Period.parse(period.decode())) for period in periods
+                RecordResult(DeltaOutcome.ACCEPTED, Period.parse(period.decode()))
+                for period in periods
             ]
-            for at, row, letter in zip(batch.places, batch.rows, letters, strict=True):
-                answers[at] = REFUSED.get(letter) or accepted[row - 1]
+            for at, row, letter in zip(batch.positions, batch.rows, letters, strict=True):
+                results[at] = REJECTED.get(letter) or accepted[row - 1]
             CONFLICTS.inc(letters.count(b"c"))
-        return answers
+        return results
 
 
-def _batches(deltas: Sequence[UsageDelta], prices: Mapping[str, Price]) -> list["_Batch"]:
-    """*deltas* by customer, at most 500 in each; what cannot be a quantity is in none."""
+def _split_batches(deltas: Sequence[UsageDelta], prices: Mapping[str, Price]) -> list["_Batch"]:
+    """Group *deltas* by customer, at most 500 a batch; one without a valid quantity is in no batch."""
     batches: dict[CustomerId, list[_Batch]] = defaultdict(list)
-    for place, delta in enumerate(deltas):
+    for position, delta in enumerate(deltas):
         try:
-            hi, lo = scaled(delta.quantity)
-        except OutOfRange:
+            hi, lo = to_fixed_point(delta.quantity)
+        except QuantityOutOfRange:
             continue
         of_customer = batches[delta.customer]
-        if not of_customer or len(of_customer[-1].places) == BATCH:
+        if not of_customer or len(of_customer[-1].positions) == BATCH_SIZE:
             of_customer.append(_Batch(delta.customer))
-        of_customer[-1].add(place, delta, hi, lo, prices[delta.sku])
+        of_customer[-1].add(position, delta, hi, lo, prices[delta.sku])
     return [batch for of_customer in batches.values() for batch in of_customer]
 
 
@@ -125,11 +126,11 @@ def _month(year: int, month: int) -> str:
 
 
 class _Batch:
-    """Columns for ``record.lua``; *places* are positions in the caller's list, *rows* index the series from 1."""
+    """Columns for ``record.lua``. *positions* are in the caller's list; *rows* index the series from 1."""
 
     def __init__(self, customer: CustomerId) -> None:
         self.customer = customer
-        self.places: list[int] = []
+        self.positions: list[int] = []
         self.rows: list[int] = []
         self._hi: list[int] = []
         self._lo: list[int] = []
@@ -138,15 +139,15 @@ class _Batch:
         self._contents = bytearray()
         self._series: dict[tuple[str, ...], int] = {}
 
-    def add(self, place: int, delta: UsageDelta, hi: int, lo: int, price: Price) -> None:
-        """Put *delta* at the end."""
+    def add(self, position: int, delta: UsageDelta, hi: int, lo: int, price: Price) -> None:
+        """Append *delta*."""
         at = delta.occurred_at.astimezone(UTC)
-        since = at - EPOCH
+        since = at - UNIX_EPOCH
         at_us = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
         labels = (delta.app or "", delta.region or "", delta.organization or "")
         series = (_month(at.year, at.month), delta.sku, price.id, price.currency, *labels)
         content = f"{hi} {lo} {at_us} {delta.sku}\0{labels[0]}\0{labels[1]}\0{labels[2]}"
-        self.places.append(place)
+        self.positions.append(position)
         self.rows.append(self._series.setdefault(series, len(self._series) + 1))
         self._hi.append(hi)
         self._lo.append(lo)
@@ -154,8 +155,8 @@ class _Batch:
         self._digests += blake2b(delta.id.encode(), digest_size=12).digest()
         self._contents += crc32(content.encode()).to_bytes(4, "big")
 
-    def call(self, policy: LedgerPolicy, interval: int) -> Call:
-        """The script call that counts this batch."""
+    def script_call(self, policy: LedgerPolicy, interval: int) -> ScriptCall:
+        """Return the script call that records this batch."""
         columns = (self._hi, self._lo, self._at_ms, self.rows)
         return (
             "record",

@@ -1,10 +1,16 @@
-"""Stripe's API: the one room that calls Stripe, and what its answers are made into.
+"""Stripe: the only package that calls its API.
 
-``StripeApi`` (in ``api``) makes each call within the budget, over the transport in ``wire``; ``failures`` says
-what a failed one means. ``records`` are Stripe's objects as far as they are shown, ``catalogue`` is what each
-SKU costs.
+``client`` makes each call within the budget, over the ``transport``; ``errors`` translates failed ones.
+``records`` are Stripe's objects, ``price_catalog`` is the price of each SKU.
 """
 
-from billing.stripe.client import API_VERSION, Answer, StripeApi, Tally, boottime, tally
+from billing.stripe.client import (
+    API_VERSION,
+    ApiResponse,
+    CallCount,
+    StripeApi,
+    boottime,
+    count_calls,
+)
 
-__all__ = ["API_VERSION", "Answer", "StripeApi", "Tally", "boottime", "tally"]
+__all__ = ["API_VERSION", "ApiResponse", "CallCount", "StripeApi", "boottime", "count_calls"]

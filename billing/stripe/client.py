@@ -1,9 +1,9 @@
-"""The only caller of Stripe: admitted by the budget, sent once, answered in raw JSON or a typed error.
+"""The only client of Stripe: each call waits for the budget, is sent once, returns JSON or a typed error.
 
-Whether the same idempotency key may be sent again is said by the error: StripeBusy and OutcomeUnknown,
-yes, and it must; StripeRejected and KeyExpired, never. A flush's writes are sent once and repeated from
-the ledger, across crashes; what has no ledger behind it (reads, portal sessions) is repeated here, and
-only when Stripe certainly did not execute it.
+The error says whether the same idempotency key may be sent again: it must after StripeBusy and
+OutcomeUnknown, and must not after StripeRejected and KeyExpired. A flush's writes are sent once; the ledger
+repeats them, also after a crash. Calls without the ledger (reads, portal sessions) are retried here, and
+only if Stripe certainly did not execute them.
 """
 
 import asyncio
@@ -20,24 +20,24 @@ import httpx
 import stripe
 import structlog
 
-from billing.budget import Budget, CallOutcome, Lane, Unshared
-from billing.budget.call import Call
+from billing.budget import Budget, CallOutcome, Lane, UnlimitedBudget
+from billing.budget.call import StripeCall
 from billing.errors import BillingError, KeyExpired, OutcomeUnknown, StripeBusy
-from billing.invoicing.snapshot import Op
-from billing.stripe.errors import REPLAYED, outcome, translated
-from billing.stripe.transport import NOT_SENT, Wire
+from billing.invoicing.snapshot import StripeRequest
+from billing.stripe.errors import REPLAYED_HEADER, budget_outcome, translate
+from billing.stripe.transport import NOT_SENT, HttpxTransport
 
 log = structlog.get_logger(__name__)
 
 API_VERSION = "2026-10-28.endive"
 TIMEOUT = httpx.Timeout(20, connect=3, pool=3)
-PAUSES = (0.1, 0.4)  # seconds, give or take half, before a read is tried again
-PAGE = 100  # Stripe's largest page
+RETRY_PAUSES = (0.1, 0.4)  # seconds before a retry, plus or minus half
+PAGE_SIZE = 100  # Stripe's maximum
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """Stripe's 2xx: the parsed JSON *body*; *replayed* when an earlier request with this key did it."""
+class ApiResponse:
+    """A 2xx response: the parsed JSON *body*; *replayed* if an earlier request with this key was executed."""
 
     body: dict[str, Any]
     replayed: bool
@@ -45,29 +45,29 @@ class Answer:
 
 
 @dataclass(slots=True)
-class Tally:
-    """How many requests were sent to Stripe while it was open."""
+class CallCount:
+    """The number of requests sent to Stripe inside ``count_calls``."""
 
     calls: int = 0
 
 
-_tallies: ContextVar[tuple[Tally, ...]] = ContextVar("stripe_tallies", default=())
+_call_counts: ContextVar[tuple[CallCount, ...]] = ContextVar("stripe_tallies", default=())
 _not_after: ContextVar[float | None] = ContextVar("stripe_not_after", default=None)
 
 
 @contextmanager
-def tally() -> Iterator[Tally]:
-    """Count the calls made inside, also by tasks started inside; an outer tally counts them too."""
-    opened = Tally()
-    token = _tallies.set((*_tallies.get(), opened))
+def count_calls() -> Iterator[CallCount]:
+    """Count the calls made inside, also by tasks started inside; enclosing counts include them."""
+    count = CallCount()
+    token = _call_counts.set((*_call_counts.get(), count))
     try:
-        yield opened
+        yield count
     finally:
-        _tallies.reset(token)
+        _call_counts.reset(token)
 
 
 def boottime() -> float:
-    """Seconds since boot, suspended time included: a frozen machine must not resend an old key."""
+    """Seconds since boot, including suspended time: a machine that was frozen must not resend an old key."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -78,7 +78,7 @@ class StripeApi:
         self,
         api_key: str,
         base: str,
-        budget: Budget | Unshared,
+        budget: Budget | UnlimitedBudget,
         *,
         timeout: httpx.Timeout = TIMEOUT,
         now: Callable[[], float] = boottime,
@@ -91,29 +91,35 @@ class StripeApi:
         logging.getLogger("stripe").setLevel(logging.WARNING)  # at DEBUG it logs payloads
         self._budget = budget
         self._now = now
-        self._wire = Wire(timeout, self._before_first_byte)
+        self._transport = HttpxTransport(timeout, self._before_first_byte)
         self._client = stripe.StripeClient(
             api_key,
             base_addresses={"api": base},
-            http_client=self._wire,
+            http_client=self._transport,
             max_network_retries=0,
         )
 
-    async def send(self, op: Op, *, lane: Lane, not_after: float | None = None) -> Answer:
-        """Make the write of *op* under its key.
+    async def send(
+        self, op: StripeRequest, *, lane: Lane, not_after: float | None = None
+    ) -> ApiResponse:
+        """Make the write of *op* under its idempotency key.
 
-        *not_after* is in ``boottime`` seconds and is looked at when the first byte leaves, however
-        long admission and connecting took: KeyExpired, nothing was sent.
+        *not_after*, in ``boottime`` seconds, is checked just before the first byte is sent, after
+        admission and connecting. If it has passed, KeyExpired is raised and nothing is sent.
         """
         token = _not_after.set(not_after)
         try:
-            return await self._call(op.method, op.path, op.params, lane=lane, key=op.key)
+            return await self._call(
+                op.method, op.path, op.params, lane=lane, key=op.idempotency_key
+            )
         finally:
             _not_after.reset(token)
 
-    async def write(self, path: str, params: Mapping[str, Any], *, key: str, lane: Lane) -> Answer:
+    async def write(
+        self, path: str, params: Mapping[str, Any], *, key: str, lane: Lane
+    ) -> ApiResponse:
         """POST *params* under the idempotency *key*."""
-        return await self._patiently("POST", path, params, lane=lane, key=key)
+        return await self._with_retries("POST", path, params, lane=lane, key=key)
 
     async def read(
         self,
@@ -122,10 +128,10 @@ class StripeApi:
         *,
         lane: Lane,
     ) -> dict[str, Any]:
-        """GET one object or one page; what does not exist is a StripeRejected with status 404."""
-        return (await self._patiently("GET", path, params or {}, lane=lane)).body
+        """GET one object or one page; StripeRejected with status 404 if it does not exist."""
+        return (await self._with_retries("GET", path, params or {}, lane=lane)).body
 
-    async def pages(
+    async def list_all(
         self,
         path: str,
         params: Mapping[str, Any] | None = None,
@@ -133,9 +139,9 @@ class StripeApi:
         lane: Lane,
         limit: int | None = None,
     ) -> list[dict[str, Any]]:
-        """Everything that a list holds, in Stripe's order (newest first), or its first *limit*."""
+        """All objects of a list in Stripe's order (newest first), or the first *limit* of them."""
         found: list[dict[str, Any]] = []
-        query = {**(params or {}), "limit": min(PAGE, limit or PAGE)}
+        query = {**(params or {}), "limit": min(PAGE_SIZE, limit or PAGE_SIZE)}
         while True:
             page = await self.read(path, query, lane=lane)
             found += page["data"]
@@ -144,10 +150,10 @@ class StripeApi:
             query["starting_after"] = found[-1]["id"]
 
     async def aclose(self) -> None:
-        """Close the connections to Stripe."""
-        await self._wire.close_async()
+        """Close the connections."""
+        await self._transport.close_async()
 
-    async def _patiently(
+    async def _with_retries(
         self,
         method: str,
         path: str,
@@ -155,8 +161,8 @@ class StripeApi:
         *,
         lane: Lane,
         key: str | None = None,
-    ) -> Answer:
-        for pause in PAUSES:
+    ) -> ApiResponse:
+        for pause in RETRY_PAUSES:
             try:
                 return await self._call(method, path, params, lane=lane, key=key)
             except StripeBusy:
@@ -171,9 +177,9 @@ class StripeApi:
         *,
         lane: Lane,
         key: str | None = None,
-    ) -> Answer:
-        call = Call.of(method, path, params)
-        async with self._budget.admission(call, lane) as passage:
+    ) -> ApiResponse:
+        call = StripeCall.from_request(method, path, params)
+        async with self._budget.admission(call, lane) as permit:
             options = {"idempotency_key": key} if method.upper() == "POST" else {}
             try:
                 response = await self._client.raw_request_async(
@@ -183,33 +189,35 @@ class StripeApi:
                     **options,
                 )
             except stripe.StripeError as error:
-                failure = translated(error)
-                passage.outcome = outcome(failure, sent=error.code != NOT_SENT)
+                failure = translate(error)
+                permit.outcome = budget_outcome(failure, sent=error.code != NOT_SENT)
                 _log_failure(call, failure, error)
                 raise failure from error
-            passage.outcome = CallOutcome.OK
-            return _answer(response)
+            permit.outcome = CallOutcome.OK
+            return _parse_response(response)
 
     def _before_first_byte(self) -> None:
         deadline = _not_after.get()
         if deadline is not None and self._now() > deadline:
             raise KeyExpired
-        for each in _tallies.get():
-            each.calls += 1
+        for count in _call_counts.get():
+            count.calls += 1
 
 
-def _answer(response: stripe.StripeResponse) -> Answer:
+def _parse_response(response: stripe.StripeResponse) -> ApiResponse:
     if not isinstance(response.data, dict):
-        raise OutcomeUnknown("Stripe's answer was no JSON object.")
+        raise OutcomeUnknown("Stripe's response was not a JSON object.")
     headers = response.headers
-    return Answer(response.data, headers.get(REPLAYED) == "true", headers.get("request-id"))
+    return ApiResponse(
+        response.data, headers.get(REPLAYED_HEADER) == "true", headers.get("request-id")
+    )
 
 
-def _log_failure(call: Call, failure: BillingError, error: stripe.StripeError) -> None:
+def _log_failure(call: StripeCall, failure: BillingError, error: stripe.StripeError) -> None:
     log.warning(
         "stripe.failed",
         endpoint=call.endpoint,
-        object=call.object,
+        object=call.locked_object,
         outcome=type(failure).__name__,
         status=error.http_status,
         request_id=error.request_id,

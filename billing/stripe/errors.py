@@ -1,4 +1,4 @@
-"""What a failed call to Stripe means, in our words: whether its key may be sent again, and whose limit it met."""
+"""Translation of failed Stripe calls: into an error that says whether to retry, and an outcome for the budget."""
 
 import stripe
 
@@ -6,14 +6,14 @@ from billing.budget import CallOutcome
 from billing.errors import BillingError, OutcomeUnknown, StripeBusy, StripeRejected
 from billing.stripe.transport import NOT_SENT
 
-REPLAYED = "idempotent-replayed"
-LIMITED_BY = "stripe-rate-limited-reason"
+REPLAYED_HEADER = "idempotent-replayed"
+RATE_LIMIT_HEADER = "stripe-rate-limited-reason"
 
 
-def translated(error: stripe.StripeError) -> BillingError:
-    """What happened at Stripe.
+def translate(error: stripe.StripeError) -> BillingError:
+    """Translate the SDK's *error* into ours.
 
-    The SDK fills ``code`` on two of its classes only, hence the body is read.
+    The code is read from the body, because the SDK sets ``code`` on two of its classes only.
     """
     status, headers = error.http_status or 0, error.headers or {}
     if error.code == NOT_SENT:
@@ -22,9 +22,9 @@ def translated(error: stripe.StripeError) -> BillingError:
     details = details if isinstance(details, dict) else {}
     code = details.get("code") or details.get("type")
     message = str(details.get("message") or f"Stripe answered {status}.")
-    replayed = headers.get(REPLAYED) == "true"
+    replayed = headers.get(REPLAYED_HEADER) == "true"
     if not replayed and status in (409, 429):
-        return StripeBusy(f"Stripe is busy ({code}).", reason=headers.get(LIMITED_BY))
+        return StripeBusy(f"Stripe is busy ({code}).", reason=headers.get(RATE_LIMIT_HEADER))
     if not replayed and status // 100 != 4:  # noqa: PLR2004 anything but a 4xx
         return OutcomeUnknown("Stripe gave no usable answer; the request may have been executed.")
     return StripeRejected(
@@ -36,10 +36,10 @@ def translated(error: stripe.StripeError) -> BillingError:
     )
 
 
-def outcome(failure: BillingError, *, sent: bool) -> CallOutcome:
-    """What the budget learns: whose limit was met, or that the endpoint fails."""
+def budget_outcome(failure: BillingError, *, sent: bool) -> CallOutcome:
+    """The outcome to report to the budget: which limit was hit, or that the endpoint fails."""
     if isinstance(failure, StripeRejected):
-        return CallOutcome.OK  # an answer like any other: the endpoint works
+        return CallOutcome.OK  # a rejection shows that the endpoint works
     if not (sent and isinstance(failure, StripeBusy)):
         return CallOutcome.FAILED
     scope = (failure.reason or "").partition("-")[0]

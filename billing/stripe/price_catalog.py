@@ -1,9 +1,8 @@
-"""What each SKU costs: Stripe's Prices, found by their ``lookup_key``.
+"""The price of each SKU: Stripe's Prices, found by their ``lookup_key``.
 
-Prices change rarely and are asked for with every batch of usage, so they are read whole, kept by the
-cache under one generation (``price.*`` and ``product.*`` webhooks bump it) and looked at again at
-most once a second. A line keeps the price that was current at its first usage (the ledger pins the
-id), hence lookups by id also find prices that are no longer sold.
+Prices change rarely and every batch of usage needs them. All of them are one cache entry under one
+generation, which ``price.*`` and ``product.*`` webhooks replace; a process checks it at most once a second.
+The ledger pins the price that was active at a line's first usage, so lookups by id include inactive prices.
 """
 
 import time
@@ -23,14 +22,14 @@ RECHECK_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class _Prices:
-    """One reading of Stripe's prices."""
+    """The usable prices, indexed."""
 
     by_sku: Mapping[str, Price] = field(default_factory=dict)
     by_id: Mapping[str, Price] = field(default_factory=dict)
 
 
-class Catalogue:
-    """SKUs and the Stripe Prices that count them."""
+class PriceCatalog:
+    """Looks up prices by SKU and by id."""
 
     def __init__(
         self,
@@ -42,46 +41,46 @@ class Catalogue:
         self._cache = cache
         self._monotonic = monotonic
         self._prices = _Prices()
-        self._read_at: object = None
-        self._checked = float("-inf")
+        self._fetched_at: object = None
+        self._checked_at = float("-inf")
 
     async def by_sku(self, skus: Iterable[str]) -> dict[str, Price]:
-        """The price sold now for each of *skus*; those that Stripe does not know are left out."""
+        """The active price of each of *skus*; unknown SKUs are left out."""
         wanted = set(skus)
-        await self._look(urgent=not wanted <= self._prices.by_sku.keys())
+        await self._refresh(urgent=not wanted <= self._prices.by_sku.keys())
         return {sku: self._prices.by_sku[sku] for sku in wanted if sku in self._prices.by_sku}
 
     async def by_id(self, ids: Iterable[str]) -> dict[str, Price]:
-        """The prices with these Stripe ids, sold or not; unknown ones are left out."""
+        """The prices with these ids, active or not; unknown ids are left out."""
         wanted = set(ids)
         known = wanted <= self._prices.by_id.keys()
         try:
-            await self._look(urgent=not known)
+            await self._refresh(urgent=not known)
         except Unavailable:
-            if not known:  # of a known price only the product's name may be old
+            if not known:  # a known price can only have an outdated product name
                 raise
-        return {each: self._prices.by_id[each] for each in wanted if each in self._prices.by_id}
+        return {id_: self._prices.by_id[id_] for id_ in wanted if id_ in self._prices.by_id}
 
-    async def _look(self, *, urgent: bool) -> None:
+    async def _refresh(self, *, urgent: bool) -> None:
         now = self._monotonic()
-        if not urgent and now - self._checked < RECHECK_SECONDS:
+        if not urgent and now - self._checked_at < RECHECK_SECONDS:
             return
-        self._checked = now
-        found = await self._cache.fetch(entries.catalogue(), self._read)
-        if found.fetched_at != self._read_at:
-            self._prices = _parsed(found.value or [])
-            self._read_at = found.fetched_at
+        self._checked_at = now
+        found = await self._cache.fetch(entries.price_catalog(), self._fetch_prices)
+        if found.fetched_at != self._fetched_at:
+            self._prices = _index(found.value or [])
+            self._fetched_at = found.fetched_at
 
-    async def _read(self) -> list[dict[str, Any]]:
-        bodies = await self._stripe.pages(
+    async def _fetch_prices(self) -> list[dict[str, Any]]:
+        bodies = await self._stripe.list_all(
             "/v1/prices",
             {"expand": ["data.product"]},
             lane=Lane.CUSTOMER,
         )
-        return [_kept(body) for body in bodies]
+        return [_trim(body) for body in bodies]
 
 
-def _kept(body: Mapping[str, Any]) -> dict[str, Any]:
+def _trim(body: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a Stripe Price that billing needs: what the cache keeps."""
     product = body["product"]
     expanded = product if isinstance(product, dict) else {}
@@ -96,7 +95,7 @@ def _kept(body: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _parsed(kept: Iterable[Mapping[str, Any]]) -> _Prices:
+def _index(kept: Iterable[Mapping[str, Any]]) -> _Prices:
     by_id: dict[str, Price] = {}
     by_sku: dict[str, Price] = {}
     for each in kept:

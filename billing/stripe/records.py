@@ -1,9 +1,9 @@
-"""Stripe's objects as frozen records: only what the gateway reads, each made by ``from_stripe``.
+"""Stripe's objects as frozen records, limited to the fields that the gateway reads.
 
-Money stays in minor units next to its currency, decimals are exact, times are aware (UTC).
-``from_stripe`` takes Stripe's JSON and raises KeyError when a field that Stripe always sends is
-missing: the pinned API version and the data have parted. They are msgspec's structs because a first view
-makes dozens of them, which costs a fifth of what frozen dataclasses do; no cycle can go through them.
+Amounts are in minor units next to their currency, decimals are exact, times are aware (UTC).
+``from_stripe`` takes Stripe's JSON and raises KeyError if a field that the pinned API version always
+sends is missing. Records are msgspec structs, which cost a fifth of frozen dataclasses to create (a
+first view creates dozens).
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ import msgspec
 from billing.invoicing import metadata_keys
 from billing.usage import CustomerId, LineKey, Period
 
-Body = Mapping[str, Any]
+StripeObject = Mapping[str, Any]
 
 
 class CustomerRecord(msgspec.Struct, frozen=True, gc=False):
@@ -35,8 +35,8 @@ class CustomerRecord(msgspec.Struct, frozen=True, gc=False):
     deleted: bool
 
     @classmethod
-    def from_stripe(cls, body: Body) -> Self:
-        """Also reads a deleted customer, of which Stripe keeps the id alone."""
+    def from_stripe(cls, body: StripeObject) -> Self:
+        """From a ``customer``, also a deleted one, of which Stripe returns the id alone."""
         return cls(
             id=CustomerId(body["id"]),
             organization=(body.get("metadata") or {}).get("organization"),
@@ -52,9 +52,9 @@ class CustomerRecord(msgspec.Struct, frozen=True, gc=False):
 class LineRecord(msgspec.Struct, frozen=True, gc=False):
     """One line of an invoice; *amount* and *unit_amount* in minor units.
 
-    *key* names the line in the ledger; None says that a person or another program put it there.
-    *quantity* is signed and exact: a credit goes to Stripe as a bare amount and its quantity in our
-    metadata, because Stripe takes no negative quantity.
+    *key* is the line's key in the ledger; None if the gateway did not create the line.
+    *quantity* is signed and exact. The quantity of a credit is in the line's metadata, because Stripe
+    accepts no negative quantity.
     """
 
     id: str
@@ -68,7 +68,7 @@ class LineRecord(msgspec.Struct, frozen=True, gc=False):
     period_end: datetime
 
     @classmethod
-    def from_stripe(cls, body: Body) -> Self:
+    def from_stripe(cls, body: StripeObject) -> Self:
         """From a ``line_item``."""
         metadata = body.get("metadata") or {}
         pricing = body.get("pricing") or {}
@@ -77,37 +77,37 @@ class LineRecord(msgspec.Struct, frozen=True, gc=False):
             key=LineKey(metadata[metadata_keys.LINE]) if metadata_keys.LINE in metadata else None,
             description=body["description"],
             quantity=_quantity(body, metadata),
-            unit_amount=exact(pricing.get("unit_amount_decimal")),
+            unit_amount=optional_decimal(pricing.get("unit_amount_decimal")),
             amount=body["amount"],
             currency=body["currency"],
-            period_start=moment(body["period"]["start"]),
-            period_end=moment(body["period"]["end"]),
+            period_start=from_unix(body["period"]["start"]),
+            period_end=from_unix(body["period"]["end"]),
         )
 
     @property
     def sku(self) -> str | None:
-        """The SKU that this line bills; None for a correction and for a line that is not ours."""
+        """The SKU that this line bills; None for an adjustment and for a line not created by the gateway."""
         if self.key is None or self.key.startswith("adj:"):
             return None
         return self.key.partition("~")[0]
 
 
-def _quantity(body: Body, metadata: Mapping[str, str]) -> Decimal | None:
+def _quantity(body: StripeObject, metadata: Mapping[str, str]) -> Decimal | None:
     for found in (
         metadata.get(metadata_keys.QUANTITY),
         body.get("quantity_decimal"),
         body.get("quantity"),
     ):
         if found is not None:
-            return exact(found)
+            return optional_decimal(found)
     return None
 
 
 class InvoiceRecord(msgspec.Struct, frozen=True, gc=False):
-    """A Stripe invoice; amounts in minor units of *currency*, *tax* None when Stripe computed none.
+    """A Stripe invoice; amounts in minor units of *currency*, *tax* None if Stripe computed none.
 
-    *period* is the billing period that we compile on it, None when it is not ours.
-    *lines* is the first page that Stripe embeds; *has_more_lines* says that it is not all of them.
+    *period* is the billing period that it bills, None if the gateway did not create the invoice.
+    *lines* is the first page, which Stripe embeds; *has_more_lines* if there are more.
     """
 
     id: str
@@ -132,7 +132,7 @@ class InvoiceRecord(msgspec.Struct, frozen=True, gc=False):
     has_more_lines: bool
 
     @classmethod
-    def from_stripe(cls, body: Body) -> Self:
+    def from_stripe(cls, body: StripeObject) -> Self:
         """From an ``invoice``, with or without its lines."""
         lines = body.get("lines") or {"data": [], "has_more": True}
         return cls(
@@ -142,29 +142,29 @@ class InvoiceRecord(msgspec.Struct, frozen=True, gc=False):
             customer=CustomerId(str(id_of(body["customer"]))),
             currency=body["currency"],
             subtotal=body["subtotal"],
-            tax=_tax(body.get("total_taxes")),
+            tax=_total_tax(body.get("total_taxes")),
             total=body["total"],
             amount_due=body["amount_due"],
             amount_paid=body["amount_paid"],
-            created=moment(body["created"]),
-            period_start=moment(body["period_start"]),
-            period_end=moment(body["period_end"]),
-            finalizes_at=maybe_moment(body.get("automatically_finalizes_at")),
-            due_date=maybe_moment(body.get("due_date")),
+            created=from_unix(body["created"]),
+            period_start=from_unix(body["period_start"]),
+            period_end=from_unix(body["period_end"]),
+            finalizes_at=optional_time(body.get("automatically_finalizes_at")),
+            due_date=optional_time(body.get("due_date")),
             hosted_invoice_url=body.get("hosted_invoice_url"),
             invoice_pdf=body.get("invoice_pdf"),
             period=metadata_keys.period_of(body.get("metadata")),
-            lines=tuple(LineRecord.from_stripe(each) for each in lines["data"]),
+            lines=tuple(LineRecord.from_stripe(line) for line in lines["data"]),
             has_more_lines=lines["has_more"],
         )
 
 
-def _tax(taxes: list[Body] | None) -> int | None:
-    return sum(each["amount"] for each in taxes) if taxes else None
+def _total_tax(taxes: list[StripeObject] | None) -> int | None:
+    return sum(tax["amount"] for tax in taxes) if taxes else None
 
 
 class PaymentMethodRecord(msgspec.Struct, frozen=True, gc=False):
-    """A way to pay; of a card or an account only what may be shown."""
+    """A payment method; of a card or bank account only the fields that may be displayed."""
 
     id: str
     type: str
@@ -175,8 +175,8 @@ class PaymentMethodRecord(msgspec.Struct, frozen=True, gc=False):
     exp_year: int | None
 
     @classmethod
-    def from_stripe(cls, body: Body) -> Self:
-        """From a ``payment_method``; the details live under a key named after its type."""
+    def from_stripe(cls, body: StripeObject) -> Self:
+        """From a ``payment_method``; its details are under a key named after its type."""
         details = body.get(body["type"]) or {}
         customer = id_of(body.get("customer"))
         return cls(
@@ -190,21 +190,21 @@ class PaymentMethodRecord(msgspec.Struct, frozen=True, gc=False):
         )
 
 
-def id_of(reference: str | Body | None) -> str | None:
+def id_of(reference: str | StripeObject | None) -> str | None:
     """The id of a Stripe reference, expanded or not."""
     return str(reference["id"]) if isinstance(reference, Mapping) else reference
 
 
-def moment(seconds: int) -> datetime:
-    """Stripe's Unix *seconds* as an aware time."""
+def from_unix(seconds: int) -> datetime:
+    """Convert Unix *seconds* to an aware time (UTC)."""
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def maybe_moment(seconds: int | None) -> datetime | None:
-    """As ``moment``; None stays None."""
-    return None if seconds is None else moment(seconds)
+def optional_time(seconds: int | None) -> datetime | None:
+    """As ``from_unix``; None stays None."""
+    return None if seconds is None else from_unix(seconds)
 
 
-def exact(number: str | int | None) -> Decimal | None:
-    """Stripe's decimal string as a Decimal; None stays None."""
+def optional_decimal(number: str | int | None) -> Decimal | None:
+    """Convert Stripe's decimal string; None stays None."""
     return None if number is None else Decimal(number)

@@ -1,4 +1,4 @@
-"""The transport under Stripe's SDK: httpx, with a last look around before the first byte leaves."""
+"""The HTTP transport of Stripe's SDK: httpx, with a check just before the first byte is sent."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,10 +10,10 @@ LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=50, keepali
 NOT_SENT = "not_sent"
 
 
-class Wire(stripe.HTTPClient):
-    """Sends a request once; *before_first_byte* runs when the connection stands and may raise.
+class HttpxTransport(stripe.HTTPClient):
+    """Sends each request once; *before_first_byte* runs after connecting and may raise.
 
-    An APIConnectionError whose ``code`` is ``NOT_SENT`` promises that no byte of the request left.
+    An APIConnectionError with the ``code`` ``NOT_SENT`` guarantees that no byte was sent.
     """
 
     name = "httpx"
@@ -30,7 +30,7 @@ class Wire(stripe.HTTPClient):
         headers: Mapping[str, str],
         post_data: str | bytes | None = None,
     ) -> tuple[bytes, int, Mapping[str, str]]:
-        """Body, status and headers of the answer."""
+        """Send one request; return the response's body, status and headers."""
         try:
             response = await self._http.request(
                 method,
@@ -40,11 +40,11 @@ class Wire(stripe.HTTPClient):
                 extensions={"trace": self._on_event},
             )
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise _no_answer(error, code=NOT_SENT) from error
+            raise _connection_error(error, code=NOT_SENT) from error
         except httpx.HTTPError as error:
-            raise _no_answer(error) from error
-        # What it was read from refers back to it: in a circle, which only the collector finds. After a
-        # thousand answers that was a pause of 60 ms (encode/httpx#3733).
+            raise _connection_error(error) from error
+        # The response and its stream form a reference cycle; without this, the garbage collector paused
+        # for 60 ms after a thousand responses (encode/httpx#3733).
         response.stream = httpx.ByteStream(b"")
         return response.content, response.status_code, response.headers
 
@@ -57,5 +57,5 @@ class Wire(stripe.HTTPClient):
         await self._http.aclose()
 
 
-def _no_answer(error: httpx.HTTPError, code: str | None = None) -> stripe.APIConnectionError:
+def _connection_error(error: httpx.HTTPError, code: str | None = None) -> stripe.APIConnectionError:
     return stripe.APIConnectionError(str(error), code=code)  # type: ignore[no-untyped-call]

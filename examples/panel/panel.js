@@ -1,5 +1,5 @@
-// The worked example for front-end engineers: the gateway's GraphQL from a browser, with what a browser
-// has. One query draws the page, one subscription over SSE says when to ask again.
+// The worked example for front-end engineers: the gateway's GraphQL API from a browser, without libraries.
+// One query fetches the page's data; one subscription over SSE signals when to fetch it again.
 
 const DIMENSIONS = { APP: "App", REGION: "Region", ORGANIZATION: "Organization", SKU: "Item" };
 const ROWS = 8;
@@ -32,12 +32,12 @@ const SYNC = `mutation Sync($id: ID!) { syncBilling(input: {customerId: $id}) { 
 const PORTAL = `mutation Portal($id: ID!, $back: String!) { createPortalSession(input: {customerId: $id, returnUrl: $back}) { url errors { message } } }`;
 
 const $ = (id) => document.getElementById(id);
-const state = { token: null, customer: null, by: "APP", all: false, follow: null, asked: 0, drawn: 0, sync: null, spoken: 0, again: 0 };
-const shown = {}; // what stands on the page, as JSON: what has not changed keeps its place, and the keyboard's
+const state = { token: null, customer: null, by: "APP", all: false, follow: null, requested: 0, completed: 0, sync: null, announcedAt: 0, retryTimer: 0 };
+const rendered = {}; // section -> its rendered data as JSON: an unchanged section is not re-rendered and keeps the focus
 
-// --- speaking GraphQL -------------------------------------------------------------------------------
+// --- GraphQL requests -------------------------------------------------------------------------------
 
-async function ask(query, variables = {}) {
+async function execute(query, variables = {}) {
   const response = await fetch("/graphql", {
     method: "POST",
     headers: {
@@ -47,12 +47,12 @@ async function ask(query, variables = {}) {
     },
     body: JSON.stringify({ query, variables }),
   });
-  const answer = await response.json();
-  if (!answer.data) throw new Refusal(answer.errors?.[0], response.status);
-  return answer;
+  const body = await response.json();
+  if (!body.data) throw new ApiError(body.errors?.[0], response.status);
+  return body;
 }
 
-class Refusal extends Error {
+class ApiError extends Error {
   constructor(error, status) {
     super(error?.message ?? `HTTP ${status}`);
     this.status = status;
@@ -60,12 +60,12 @@ class Refusal extends Error {
   }
 }
 
-// Whether asking again may help: nobody was reached, or those behind the gateway do not answer now.
-const passing = (error) => !(error instanceof Refusal) || error.status >= 500
+// True if a retry may help: the gateway was not reached, or a server behind it is unavailable.
+const isTransient = (error) => !(error instanceof ApiError) || error.status >= 500
   || ["STRIPE_UNAVAILABLE", "OVERLOADED", "RATE_LIMITED", "TIMEOUT"].includes(error.code);
-const why = (error) => error instanceof Refusal ? error.message : "The billing gateway does not answer.";
+const errorMessage = (error) => error instanceof ApiError ? error.message : "The billing gateway does not answer.";
 
-// graphql-sse, distinct connections: the subscription is one POST whose answer never ends.
+// graphql-sse, distinct connections mode: the subscription is one POST whose response is a stream.
 async function* changes(customer, signal) {
   const response = await fetch("/graphql", {
     method: "POST",
@@ -73,7 +73,7 @@ async function* changes(customer, signal) {
     headers: { "Content-Type": "application/json", Accept: "text/event-stream", Authorization: `Bearer ${state.token}` },
     body: JSON.stringify({ query: CHANGES, variables: { id: customer } }),
   });
-  if (!response.ok) throw new Refusal(null, response.status);
+  if (!response.ok) throw new ApiError(null, response.status);
   const text = response.body.pipeThrough(new TextDecoderStream()).getReader();
   for (let buffer = ""; ; ) {
     const { value, done } = await text.read();
@@ -90,7 +90,7 @@ async function* changes(customer, signal) {
   }
 }
 
-// Follow a customer for as long as the page shows it; after a break, ask again and go on.
+// Follow a customer while the page shows it; after a broken connection, fetch again and reconnect.
 async function follow(customer) {
   state.follow?.abort();
   const control = (state.follow = new AbortController());
@@ -103,42 +103,42 @@ async function follow(customer) {
       }
     } catch (error) {
       if (control.signal.aborted) return;
-      if (error.status === 401) return leave("The token has expired; paste a new one.");
+      if (error.status === 401) return signOut("The token has expired; paste a new one.");
     }
-    await new Promise((later) => setTimeout(later, pause));
+    await new Promise((resolve) => setTimeout(resolve, pause));
     if (!control.signal.aborted) refresh();
   }
 }
 
-// At most one question at a time; a change that comes meanwhile asks once more.
+// At most one query at a time; changes that arrive meanwhile cause one more.
 async function refresh() {
-  state.asked += 1;
-  if (state.asked - state.drawn > 1) return;
-  while (state.drawn < state.asked) {
-    const turn = state.asked;
+  state.requested += 1;
+  if (state.requested - state.completed > 1) return;
+  while (state.completed < state.requested) {
+    const request = state.requested;
     const { customer: id, by } = state;
     try {
-      const answer = await ask(PANEL, { id, by });
-      if (id === state.customer && by === state.by) draw(answer);
+      const body = await execute(PANEL, { id, by });
+      if (id === state.customer && by === state.by) draw(body);
     } catch (error) {
-      if (error.status === 401) return leave("The token has expired; paste a new one.");
-      notice(`${why(error)} What you see is the last that was known.`);
-      clearTimeout(state.again);
-      state.again = setTimeout(refresh, 5000);
+      if (error.status === 401) return signOut("The token has expired; paste a new one.");
+      notice(`${errorMessage(error)} What you see is the last that was known.`);
+      clearTimeout(state.retryTimer);
+      state.retryTimer = setTimeout(refresh, 5000);
     }
-    state.drawn = turn;
+    state.completed = request;
   }
 }
 
-// --- drawing ----------------------------------------------------------------------------------------
+// --- rendering --------------------------------------------------------------------------------------
 
 function draw({ data, errors, extensions }) {
   const { customer } = data;
   const stale = customer?.freshness.source === "STALE";
-  clearTimeout(state.again);
-  if (stale || errors) state.again = setTimeout(refresh, 5000);
+  clearTimeout(state.retryTimer);
+  if (stale || errors) state.retryTimer = setTimeout(refresh, 5000);
   if (!customer && errors) return notice(`${errors[0].message} This page asks again by itself.`);
-  if (!customer) return leave("There is no such customer for this token.");
+  if (!customer) return signOut("There is no such customer for this token.");
   $("name").textContent = customer.name ?? customer.organization ?? state.customer;
   document.title = `Billing · ${$("name").textContent}`;
   $("panel").hidden = $("portal").hidden = $("leave").hidden = false;
@@ -172,8 +172,8 @@ function drawNow(period) {
     total.classList.add("changed");
   }
   total.textContent = period.total.formatted;
-  if (Date.now() - state.spoken > 20_000) { // usage may stream in every second; nobody wants to hear that
-    state.spoken = Date.now();
+  if (Date.now() - state.announcedAt > 20_000) { // a screen reader should not announce every second
+    state.announcedAt = Date.now();
     $("spoken").textContent = `Month to date: ${period.total.formatted}`;
   }
   const month = new Date(period.start).toLocaleDateString("en", { month: "long", year: "numeric", timeZone: "UTC" });
@@ -184,8 +184,8 @@ function drawNow(period) {
     ["claimed", "On its way to Stripe", period.claimed, "--way"],
     ["pending", "Not sent yet", period.pending, "--wait"],
   ];
-  const lengths = parts.map(([, , money]) => Math.max(0, Number(money.amount))); // a picture, not a sum
-  const all = lengths.reduce((sum, each) => sum + each, 0) || 1; // shares: browsers leave a bar open whose parts grow by less than 1
+  const lengths = parts.map(([, , money]) => Math.max(0, Number(money.amount))); // lengths on the screen, not amounts
+  const all = lengths.reduce((sum, length) => sum + length, 0) || 1; // shares: flex items that grow by less than 1 in total do not fill the bar
   $("split").replaceChildren(...parts.map(([name], at) => {
     const part = make("i", "", name);
     part.style.flexGrow = String(lengths[at] / all);
@@ -208,7 +208,7 @@ const SYNC_WORDS = {
 
 function drawSync(sync) {
   if (!sync) return;
-  // A change that says how our sync ended may have been overtaken by a newer one.
+  // The event with our sync's end may have been coalesced into a newer one.
   if (state.sync && sync.lastSync?.id === state.sync) drawProgress(sync.lastSync);
   $("sync-state").textContent = SYNC_WORDS[sync.status] ?? sync.status;
   $("sync-state").dataset.status = sync.status;
@@ -262,40 +262,40 @@ function usageRow(row, largest) {
   const name = (state.by === "SKU" && row.description) || row.key || `No ${DIMENSIONS[state.by].toLowerCase()} named`;
   const bar = make("i", "", Number(row.amount.amount) < 0 ? "credit" : "");
   bar.style.width = `${(100 * Math.abs(Number(row.amount.amount))) / largest}%`;
-  const [label, drawn, amount] = [make("th", name, "label"), make("td", "", "bar"), make("td", rounded(row.amount), "number")];
+  const [label, barCell, amount] = [make("th", name, "label"), make("td", "", "bar"), make("td", rounded(row.amount), "number")];
   label.scope = "row";
   label.title = [name, row.key, `${row.quantity} ${row.unit ?? ""}`].join(" · ");
   amount.title = row.amount.formatted;
-  drawn.append(bar);
+  barCell.append(bar);
   const line = make("tr");
-  line.append(label, drawn, amount);
+  line.append(label, barCell, amount);
   return asRow(line);
 }
 
 function drawMonths(months) {
   if (!changed("months", months)) return;
-  const largest = Math.max(...months.map((each) => Number(each.total.amount)), 0) || 1;
-  $("months").replaceChildren(...[...months].reverse().map((each) => {
+  const largest = Math.max(...months.map((entry) => Number(entry.total.amount)), 0) || 1;
+  $("months").replaceChildren(...[...months].reverse().map((entry) => {
     const column = make("li");
     const bar = make("i");
-    bar.style.height = `${(6 * Math.max(0, Number(each.total.amount))) / largest}rem`;
-    column.append(make("span", each.total.formatted.replace(/^[A-Z]+ /, "")), bar, make("span", month(each.month)));
+    bar.style.height = `${(6 * Math.max(0, Number(entry.total.amount))) / largest}rem`;
+    column.append(make("span", entry.total.formatted.replace(/^[A-Z]+ /, "")), bar, make("span", month(entry.month)));
     return column;
   }));
   if (!months.length) $("months").replaceChildren(make("li", "The first bill comes when this month has ended.", "none"));
 }
 
 function drawInvoices(invoices) {
-  const oldest = invoices.map((each) => each.freshness).sort((a, b) => a.fetchedAt.localeCompare(b.fetchedAt))[0];
+  const oldest = invoices.map((invoice) => invoice.freshness).sort((a, b) => a.fetchedAt.localeCompare(b.fetchedAt))[0];
   $("bills-fresh").textContent = oldest ? `${{ STRIPE: "From Stripe", CACHE: "From the cache, verified", STALE: "Last known" }[oldest.source]}, read ${clock(oldest.fetchedAt)}` : "";
   if (!changed("bills", invoices.map(({ freshness, ...rest }) => rest))) return;
   $("bills").replaceChildren(...invoices.map((invoice) => {
     const row = make("tr");
     const links = make("td", "", "links");
-    const called = invoice.number ?? "the draft";
+    const label = invoice.number ?? "the draft";
     const owed = invoice.status === "OPEN";
-    if (invoice.hostedInvoiceUrl) links.append(link(invoice.hostedInvoiceUrl, owed ? "Pay" : "View", called, owed ? "pay" : ""));
-    if (invoice.invoicePdf) links.append(" ", link(invoice.invoicePdf, "PDF", called));
+    if (invoice.hostedInvoiceUrl) links.append(link(invoice.hostedInvoiceUrl, owed ? "Pay" : "View", label, owed ? "pay" : ""));
+    if (invoice.invoicePdf) links.append(" ", link(invoice.invoicePdf, "PDF", label));
     const status = make("td", "", "status");
     status.append(make("span", invoice.status.toLowerCase(), `pill ${invoice.status}`));
     const period = invoice.periodStart ? new Date(invoice.periodStart).toLocaleDateString("en", { month: "short", year: "numeric", timeZone: "UTC" }) : "";
@@ -311,7 +311,7 @@ function notice(text) {
 }
 
 const make = (tag, text = "", name = "") => Object.assign(document.createElement(tag), { textContent: text, className: name });
-// For the eye: a row's exact amount may have twelve decimals, and stands in its tooltip.
+// Rounded for display: an exact amount may have twelve decimals; the tooltip shows it.
 const rounded = (money) => {
   const [currency] = money.formatted.split(" ");
   const number = Number(money.amount);
@@ -321,7 +321,7 @@ const rounded = (money) => {
   return `${currency} ${number.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })}`;
 };
 const count = (number, what) => `${number.toLocaleString("en")} ${what}${number === 1 ? "" : "s"}`;
-// Narrow screens lay rows out as a grid, and then browsers forget that they are a table's.
+// On narrow screens rows have display: grid, which removes their table roles.
 const asRow = (row) => {
   row.role = "row";
   for (const cell of row.cells) cell.role = cell.tagName === "TH" ? "rowheader" : "cell";
@@ -333,9 +333,9 @@ const lone = (text) => {
   return asRow(row);
 };
 const link = (href, text, of, name) => Object.assign(make("a", text, name), { href, target: "_blank", rel: "noopener noreferrer", ariaLabel: `${text} ${of}` });
-const changed = (what, value) => {
-  const [before, now] = [shown[what], JSON.stringify(value)];
-  shown[what] = now;
+const changed = (section, value) => {
+  const [before, now] = [rendered[section], JSON.stringify(value)];
+  rendered[section] = now;
   return before !== now;
 };
 const month = (text) => new Date(`${text}-01T00:00Z`).toLocaleDateString("en", { month: "short", timeZone: "UTC" });
@@ -346,55 +346,55 @@ const clock = (moment) => {
 };
 const day = (moment) => new Date(moment).toLocaleDateString("en", { day: "numeric", month: "long", timeZone: "UTC" });
 
-// --- coming and going -------------------------------------------------------------------------------
+// --- sign in and sign out ---------------------------------------------------------------------------
 
-async function enter(token) {
-  // What no HTTP header may carry: half a word, or a token that somebody's screen has cut short with "…".
-  if (!/^[\x21-\x7e]+$/.test(token)) throw new Refusal({ message: "That is not a whole token; copy all of it." }, 401);
+async function signIn(token) {
+  // Characters that no HTTP header may contain: spaces, or the "…" of a token that was cut short on a screen.
+  if (!/^[\x21-\x7e]+$/.test(token)) throw new ApiError({ message: "That is not a whole token; copy all of it." }, 401);
   state.token = token;
-  const { viewer } = (await ask(VIEWER)).data;
+  const { viewer } = (await execute(VIEWER)).data;
   const customers = viewer.customers.nodes;
-  if (!customers.length) throw new Refusal({ message: "This token names no customer; a customer's or Support's token does." }, 403);
+  if (!customers.length) throw new ApiError({ message: "This token names no customer; a customer's or Support's token does." }, 403);
   sessionStorage.setItem("token", token);
   $("enter").hidden = true;
-  $("pick").replaceChildren(...customers.map((each) => new Option(each.name ?? each.organization ?? each.id, each.id)));
+  $("pick").replaceChildren(...customers.map((customer) => new Option(customer.name ?? customer.organization ?? customer.id, customer.id)));
   if (viewer.customers.pageInfo.hasNextPage) {
     $("pick").append(Object.assign(new Option(`Only the newest ${customers.length} are listed`), { disabled: true }));
   }
   $("pick-label").hidden = customers.length < 2;
-  show(customers[0].id);
+  selectCustomer(customers[0].id);
 }
 
-function show(customer) {
+function selectCustomer(customer) {
   state.customer = customer;
   refresh();
   follow(customer);
 }
 
-function leave(reason = "") {
+function signOut(reason = "") {
   state.follow?.abort();
-  clearTimeout(state.again);
-  state.token = state.customer = null; // an answer that is still on its way is not drawn any more
+  clearTimeout(state.retryTimer);
+  state.token = state.customer = null; // a response that arrives later is not rendered
   sessionStorage.removeItem("token");
   $("panel").hidden = $("portal").hidden = $("leave").hidden = $("pick-label").hidden = true;
   $("name").textContent = "Welcome";
   document.title = "Billing";
-  $("about").textContent = $("cost").textContent = ""; // nothing of the one who left stays on the screen
+  $("about").textContent = $("cost").textContent = ""; // no data of the previous customer stays on the screen
   $("enter").hidden = false;
   $("enter-problem").textContent = reason;
   notice("");
 }
 
-// A refused token is asked for again; one that cannot be tried now is kept and tried again.
-async function tryToEnter(token, pause = 1000) {
+// Prompts for another token when this one is rejected; retries it while the gateway is unavailable.
+async function signInWithRetry(token, pause = 1000) {
   try {
-    await enter(token);
+    await signIn(token);
     notice("");
   } catch (error) {
-    if (!passing(error)) return leave(error.message);
+    if (!isTransient(error)) return signOut(error.message);
     $("name").textContent = "One moment";
-    notice(`${why(error)} This page asks again by itself.`);
-    setTimeout(() => tryToEnter(token, Math.min(pause * 2, 15000)), pause);
+    notice(`${errorMessage(error)} This page asks again by itself.`);
+    setTimeout(() => signInWithRetry(token, Math.min(pause * 2, 15000)), pause);
   }
 }
 
@@ -405,15 +405,15 @@ for (const [by, label] of Object.entries(DIMENSIONS)) {
 }
 $("enter").addEventListener("submit", (event) => {
   event.preventDefault();
-  tryToEnter($("token").value.trim().replace(/^Bearer\s+/i, ""));
+  signInWithRetry($("token").value.trim().replace(/^Bearer\s+/i, ""));
 });
-$("leave").addEventListener("click", () => leave());
-$("pick").addEventListener("change", () => show($("pick").value));
+$("leave").addEventListener("click", () => signOut());
+$("pick").addEventListener("change", () => selectCustomer($("pick").value));
 $("more").addEventListener("click", () => { state.all = !state.all; refresh(); });
 $("sync").addEventListener("click", async () => {
   $("sync").disabled = true;
   try {
-    const { sync, errors } = (await ask(SYNC, { id: state.customer })).data.syncBilling;
+    const { sync, errors } = (await execute(SYNC, { id: state.customer })).data.syncBilling;
     state.sync = sync?.id ?? null;
     $("sync-progress").textContent = errors[0]?.message ?? "Waiting for a worker…";
     if (!sync) $("sync").disabled = false;
@@ -425,7 +425,7 @@ $("sync").addEventListener("click", async () => {
 $("portal").addEventListener("click", async () => {
   $("portal").disabled = true;
   try {
-    const { url, errors } = (await ask(PORTAL, { id: state.customer, back: location.href })).data.createPortalSession;
+    const { url, errors } = (await execute(PORTAL, { id: state.customer, back: location.href })).data.createPortalSession;
     if (url) location.assign(url);
     else notice(errors[0].message);
   } catch (error) {
@@ -434,10 +434,10 @@ $("portal").addEventListener("click", async () => {
   $("portal").disabled = false;
 });
 
-// A link may carry the token in its fragment (`/#token=…`): it never reaches a server, and it is taken out of
-// the address bar at once.
-const given = new URLSearchParams(location.hash.slice(1)).get("token");
-if (given) history.replaceState(null, "", location.pathname);
-const known = given ?? sessionStorage.getItem("token");
-if (known) tryToEnter(known);
-else leave();
+// A link may have the token in its fragment (`/#token=…`), which is not sent to a server. It is removed from the
+// address bar at once.
+const linkedToken = new URLSearchParams(location.hash.slice(1)).get("token");
+if (linkedToken) history.replaceState(null, "", location.pathname);
+const initialToken = linkedToken ?? sessionStorage.getItem("token");
+if (initialToken) signInWithRetry(initialToken);
+else signOut();

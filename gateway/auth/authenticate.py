@@ -1,4 +1,4 @@
-"""From a token to what the GraphQL edge needs to know about its bearer, and from our errors to words."""
+"""Connects the GraphQL endpoint to billing: from a token to its Caller, from our errors to GraphQL's."""
 
 from functools import partial
 
@@ -8,43 +8,45 @@ from starlette.applications import Starlette
 from billing.errors import Refused, Unavailable
 from billing.settings import Environment, Settings
 from gateway.auth.caller import Authenticate, Caller
-from gateway.auth.tokens import Tokens, lasts_until
+from gateway.auth.tokens import TokenVerifier, connection_deadline
 from gateway.graphql.errors import request_error
 from resolvers.context import Context, Role
 
-# Of an allowance of 20,000 that regains 1,000 a second: what is not theirs takes a look at Stripe each time,
-# and nobody may use Stripe's allowance up by inventing ids or cursors.
-LOOKED_IN_VAIN = 500
+# Cost points, of 20,000 that refill at 1,000 a second. Looking up an unknown id or cursor calls Stripe each
+# time, and invented ones must not use up the Stripe budget.
+MISSED_LOOKUP_COST = 500
 
 
-def authenticator(app: Starlette, tokens: Tokens, settings: Settings) -> Authenticate:
-    """Who may do what at the edge of *app*, which keeps its open Services in ``state.services``.
+def create_authenticator(
+    app: Starlette, verifier: TokenVerifier, settings: Settings
+) -> Authenticate:
+    """Return the function that authenticates callers of *app*, whose Services are in ``state.services``.
 
-    The schema is shown to our own people and services; in production not to customers' tokens, which
-    every customer can read out of the panel.
+    In production only staff and services may introspect the schema: a customer's token can be read
+    out of the panel.
     """
-    shown_to_all = settings.environment is not Environment.PRODUCTION
+    introspection_for_all = settings.environment is not Environment.PRODUCTION
 
     async def authenticate(authorization: object) -> Caller:
-        viewer = await tokens.viewer(authorization)
+        viewer = await verifier.verify(authorization)
         return Caller(
             name=viewer.token_id or viewer.subject,
-            context=partial(Context.of, viewer, app.state.services),
-            until=lasts_until(viewer),
-            introspects=shown_to_all or viewer.role is not Role.CUSTOMER,
-            ad_hoc=viewer.role is Role.SUPPORT,
-            surcharge=lambda context: (
-                LOOKED_IN_VAIN * (context.in_vain + context.loaders.cost.in_vain)
+            new_context=partial(Context.for_viewer, viewer, app.state.services),
+            expires_at=connection_deadline(viewer),
+            may_introspect=introspection_for_all or viewer.role is not Role.CUSTOMER,
+            may_send_ad_hoc=viewer.role is Role.SUPPORT,
+            extra_cost=lambda context: (
+                MISSED_LOOKUP_COST * (context.missed_lookups + context.loaders.stats.missed_lookups)
             ),
         )
 
     return authenticate
 
 
-def explain(fault: BaseException) -> GraphQLError | None:
-    """The words for an expected refusal outside of a payload; None for a fault."""
-    if isinstance(fault, Refused):
-        return request_error(fault.code, fault.message)
-    if isinstance(fault, Unavailable):
-        return request_error(fault.code, fault.message, retryAfter=fault.whole_seconds)
+def to_graphql_error(error: BaseException) -> GraphQLError | None:
+    """Return the GraphQL error for an expected error outside of a payload; None for a bug."""
+    if isinstance(error, Refused):
+        return request_error(error.code, error.message)
+    if isinstance(error, Unavailable):
+        return request_error(error.code, error.message, retryAfter=error.whole_seconds)
     return None

@@ -1,26 +1,26 @@
-"""Who asks, as far as the edge has to know."""
+"""The caller of an operation, as far as the GraphQL endpoint needs to know it."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 Authenticate = Callable[[object], Awaitable["Caller"]]
-"""From an Authorization header's value (None without one) to the caller; HttpRefusal for nobody."""
+"""Maps an Authorization header's value (None when absent) to its caller; raises an HTTP error if it names none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
     """The bearer of a token.
 
-    *name* is whose allowance and sockets are counted, *until* (seconds since 1970) when what they
-    keep open ends. *introspects*: may ask for the schema, and read suggestions from it. *ad_hoc*: may
-    send any document where only trusted ones run. *context* makes a fresh one for each operation, of which
-    *surcharge* says what it cost beside its answer.
+    *name* keys the cost limit and the connection limit. Connections end at *expires_at* (Unix
+    seconds). *may_introspect* allows introspection and suggestions in error messages. *may_send_ad_hoc*
+    allows documents outside the trusted manifest. *new_context* makes the context of one operation;
+    *extra_cost* is the cost of an operation with that context, beyond the cost of its response.
     """
 
     name: str
-    context: Callable[[], Any]
-    until: float = float("inf")
-    introspects: bool = True
-    ad_hoc: bool = True
-    surcharge: Callable[[Any], int] = lambda _: 0
+    new_context: Callable[[], Any]
+    expires_at: float = float("inf")
+    may_introspect: bool = True
+    may_send_ad_hoc: bool = True
+    extra_cost: Callable[[Any], int] = lambda _: 0

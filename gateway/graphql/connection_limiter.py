@@ -1,28 +1,28 @@
-"""How many sockets and streams stay open: in all, and for one caller."""
+"""Limits open WebSockets and SSE streams, in total and per caller."""
 
 from collections import Counter
 
 
-class Places:
-    """Room for *in_all* connections that last, *of_one* of them for one caller."""
+class ConnectionLimiter:
+    """Admits *total* open connections, *per_caller* of them for one caller."""
 
-    def __init__(self, *, in_all: int = 10_000, of_one: int = 500) -> None:
-        self._in_all = in_all
-        self._of_one = of_one
-        self._taken = 0
-        self._by_caller: Counter[str] = Counter()
+    def __init__(self, *, total: int = 10_000, per_caller: int = 500) -> None:
+        self._total = total
+        self._per_caller = per_caller
+        self._open = 0
+        self._open_by_caller: Counter[str] = Counter()
 
-    def take(self, caller: str) -> bool:
-        """Take a place for *caller*; False when there is none left."""
-        if self._taken >= self._in_all or self._by_caller[caller] >= self._of_one:
+    def acquire(self, caller: str) -> bool:
+        """Count a connection of *caller*; False when the limit is reached."""
+        if self._open >= self._total or self._open_by_caller[caller] >= self._per_caller:
             return False
-        self._taken += 1
-        self._by_caller[caller] += 1
+        self._open += 1
+        self._open_by_caller[caller] += 1
         return True
 
-    def leave(self, caller: str) -> None:
-        """Give *caller*'s place back."""
-        self._taken -= 1
-        self._by_caller[caller] -= 1
-        if not self._by_caller[caller]:
-            del self._by_caller[caller]
+    def release(self, caller: str) -> None:
+        """Count a connection of *caller* as closed."""
+        self._open -= 1
+        self._open_by_caller[caller] -= 1
+        if not self._open_by_caller[caller]:
+            del self._open_by_caller[caller]

@@ -1,17 +1,17 @@
-"""Errors that the edge itself raises, by code, and what each means over HTTP."""
+"""Request errors of the GraphQL endpoint, and the HTTP status of each code."""
 
 from typing import Any
 
 from graphql import GraphQLError
 
-# What the official audits want of a request error under application/graphql-response+json. The
-# working draft would have 422 for all but parse failures.
-REQUEST_ERROR = 400
-# The same under application/json, where a 4xx could have come from any box in between.
-LEGACY_REQUEST_ERROR = 200
+# The official audits expect 400 under application/graphql-response+json. The working draft would
+# have 422 for all but parse failures.
+REQUEST_ERROR_STATUS = 400
+# Under application/json a 4xx could have come from any intermediary.
+LEGACY_REQUEST_ERROR_STATUS = 200
 
-# Codes whose status says more than "request error", under either media type.
-STATUS = {
+# Codes with a more specific status than the two above, under either media type.
+STATUS_BY_CODE = {
     "BAD_REQUEST": 400,
     "PERSISTED_QUERY_NOT_FOUND": 200,
     "PERSISTED_QUERY_NOT_SUPPORTED": 200,
@@ -23,5 +23,5 @@ STATUS = {
 
 
 def request_error(code: str, message: str, **extensions: Any) -> GraphQLError:
-    """An error that keeps an operation from running; *message* names the cure."""
+    """Return an error that keeps an operation from running; *message* names the cure."""
     return GraphQLError(message, extensions={"code": code, **extensions})

@@ -1,4 +1,4 @@
-"""A WebSocket that carries frames: strict in what it takes, silent once it is closed."""
+"""A WebSocket of client messages: strict in what it receives, silent once it is closed."""
 
 from collections.abc import AsyncGenerator, Mapping
 
@@ -7,26 +7,26 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 from strawberry.asgi import ASGIWebSocketAdapter
 from strawberry.http.exceptions import WebSocketDisconnected
 
-from gateway.graphql.ws_messages import Frame, frames
+from gateway.graphql.ws_messages import ClientMessage, message_decoder
 
-MAX_FRAME = 262_144
+MAX_MESSAGE_BYTES = 262_144
 BAD_REQUEST = 4400
 
 
 class FrameAdapter(ASGIWebSocketAdapter):
-    """Reads strict frames, and is silent once the socket is closed."""
+    """Decodes messages strictly; sends nothing once the socket is closed."""
 
     async def iter_json(
         self, *, ignore_parsing_errors: bool = False
-    ) -> AsyncGenerator[Frame, None]:
-        """Each frame that arrives; one that is none closes the socket."""
+    ) -> AsyncGenerator[ClientMessage, None]:
+        """Yield each message; a malformed one closes the socket."""
         del ignore_parsing_errors
         while self._open:
             message = await self.ws.receive()
             if message["type"] == "websocket.disconnect":
                 return
             try:
-                yield _frame(message.get("text"))
+                yield _decode(message.get("text"))
             except (ValueError, RecursionError) as error:
                 await self.close(BAD_REQUEST, str(error))
                 return
@@ -37,8 +37,8 @@ class FrameAdapter(ASGIWebSocketAdapter):
             raise WebSocketDisconnected
         try:
             await self.ws.send_text(orjson.dumps(message).decode())
-        except WebSocketDisconnect as gone:
-            raise WebSocketDisconnected from gone
+        except WebSocketDisconnect as error:
+            raise WebSocketDisconnected from error
 
     async def close(self, code: int, reason: str) -> None:
         """Close with *code*; a reason may have 123 bytes."""
@@ -50,9 +50,9 @@ class FrameAdapter(ASGIWebSocketAdapter):
         return self.ws.application_state is WebSocketState.CONNECTED
 
 
-def _frame(text: str | None) -> Frame:
+def _decode(text: str | None) -> ClientMessage:
     if text is None:
         raise ValueError("Frames are text")
-    if len(text) > MAX_FRAME:
+    if len(text) > MAX_MESSAGE_BYTES:
         raise ValueError("The frame is too long")
-    return frames.decode(text)
+    return message_decoder.decode(text)

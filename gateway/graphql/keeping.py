@@ -10,49 +10,49 @@ from typing import Any, Protocol
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.graphql.request_params import first_message
-from gateway.http.errors import HttpRefusal
+from gateway.graphql.request_params import read_first_message
+from gateway.http.errors import HttpError
 
-TELLING = frozenset({b"authorization", b"accept", b"content-type"})
+VARY_HEADERS = frozenset({b"authorization", b"accept", b"content-type"})
 """The request headers that an answer depends on."""
 
-Key = tuple[object, ...]
+CacheKey = tuple[object, ...]
 
-KEY = "gateway.kept_answer"
+SCOPE_KEY = "gateway.kept_answer"
 
 
 @dataclass(frozen=True, slots=True)
-class KeptResponse:
+class CachedResponse:
     """The bytes of a 200."""
 
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
 
     @classmethod
-    def of(cls, response: Response) -> "KeptResponse":
+    def from_response(cls, response: Response) -> "CachedResponse":
         """What *response* sends."""
         return cls(tuple(response.raw_headers), bytes(response.body))
 
 
-class Keeper(Protocol):
+class ResponseStore(Protocol):
     """Keeps answers while they are true."""
 
-    async def find(self, key: Key) -> KeptResponse | None:
+    async def get(self, key: CacheKey) -> CachedResponse | None:
         """The answer to *key*, if it still is one."""
 
-    def keep(self, key: Key, response: KeptResponse, context: Any, until: float) -> None:
+    def store(self, key: CacheKey, response: CachedResponse, context: Any, until: float) -> None:
         """Keep *response*, if what *context* saw allows it, at most *until* (seconds since 1970)."""
 
 
-class Again:
+class ResponseCacheMiddleware:
     """ASGI middleware: gives *keeper*'s answers again, before anything else is done with a request.
 
     A request at *path* that it cannot answer goes on to *app*, which finds the key in ``scope[KEY]``.
     """
 
-    def __init__(self, app: ASGIApp, keeper: Keeper, path: str) -> None:
+    def __init__(self, app: ASGIApp, store: ResponseStore, path: str) -> None:
         self._app = app
-        self._keeper = keeper
+        self._keeper = store
         self._path = path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,28 +61,28 @@ class Again:
             await self._app(scope, receive, send)
             return
         try:
-            first = await first_message(receive)
-        except HttpRefusal as refusal:
+            first = await read_first_message(receive)
+        except HttpError as refusal:
             await refusal.response()(scope, receive, send)
             return
         key = _key(scope, first)
-        kept = await self._keeper.find(key) if key else None
+        kept = await self._keeper.get(key) if key else None
         if kept is None:
-            scope[KEY] = key
-            await self._app(scope, _anew(first, receive), send)
+            scope[SCOPE_KEY] = key
+            await self._app(scope, _replay(first, receive), send)
         else:
             await send({"type": "http.response.start", "status": 200, "headers": [*kept.headers]})
             await send({"type": "http.response.body", "body": kept.body})
 
 
-def _key(scope: Scope, first: Message) -> Key | None:
+def _key(scope: Scope, first: Message) -> CacheKey | None:
     """What a request that came in one piece depends on; None for another."""
     if first["type"] != "http.request" or first.get("more_body"):
         return None
-    return (*[each for each in scope["headers"] if each[0] in TELLING], first.get("body"))
+    return (*[each for each in scope["headers"] if each[0] in VARY_HEADERS], first.get("body"))
 
 
-def _anew(first: Message, receive: Receive) -> Receive:
+def _replay(first: Message, receive: Receive) -> Receive:
     unread = [first]
 
     async def again() -> Message:

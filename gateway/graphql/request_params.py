@@ -1,4 +1,4 @@
-"""What a request asks for: strict JSON, strict shapes, the same over HTTP and WebSocket."""
+"""Parameters of a GraphQL request: strict JSON and strict shapes, the same over HTTP and WebSocket."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -9,15 +9,15 @@ from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive
 
-from gateway.http.errors import HttpRefusal
+from gateway.http.errors import HttpError
 
-# For a whole body to arrive.
-READ_SECONDS = 20.0
-_OBJECTS = ("variables", "extensions")
+# Time for a whole body to arrive.
+BODY_TIMEOUT_SECONDS = 20.0
+_JSON_PARAMETERS = ("variables", "extensions")
 
 
-class Params(msgspec.Struct, rename="camel"):
-    """A GraphQL request's parameters; *document_id* names a trusted document instead of its text."""
+class RequestParams(msgspec.Struct, rename="camel"):
+    """A GraphQL request's parameters; *document_id* names a trusted document in place of *query*."""
 
     query: str | None = None
     variables: dict[str, Any] | None = None
@@ -26,90 +26,90 @@ class Params(msgspec.Struct, rename="camel"):
     document_id: str | None = None
 
 
-_body = msgspec.json.Decoder(Params)
-_object = msgspec.json.Decoder(dict[str, Any] | None)
+_params_decoder = msgspec.json.Decoder(RequestParams)
+_object_decoder = msgspec.json.Decoder(dict[str, Any] | None)
 
 
-async def read_params(request: Request, *, limit: int) -> Params:
-    """The parameters of a GET or POST *request*, whose body may have *limit* bytes; HttpRefusal."""
+async def read_params(request: Request, *, limit: int) -> RequestParams:
+    """Read a GET or POST *request*, whose body may have *limit* bytes; HttpError when it is malformed."""
     if request.method == "GET":
-        return _from_query(request.query_params)
-    _must_be_json(request)
+        return _params_from_query(request.query_params)
+    _require_json(request)
     body = await read_body(request, limit=limit)
     try:
-        return _body.decode(body)
+        return _params_decoder.decode(body)
     except (ValueError, RecursionError) as error:
-        raise _ill_formed(error) from None
+        raise _bad_request(error) from None
 
 
 async def read_body(request: Request, *, limit: int) -> bytes:
-    """The body; a 413 as soon as it is known to exceed *limit* bytes, a 408 when it takes too long.
+    """Return the body; 413 as soon as it is known to exceed *limit* bytes, 408 when it takes too long.
 
-    A 415 when it is compressed: a few kilobytes may stand for gigabytes.
+    415 when it is compressed: a few kilobytes may expand to gigabytes.
     """
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise HttpRefusal(
+        raise HttpError(
             415,
             "UNSUPPORTED_MEDIA_TYPE",
             "Send the body as it is, without Content-Encoding.",
             {"Accept-Encoding": "identity"},
         )
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced[:16]) > limit:
-        raise _too_large(limit)
-    first = await first_message(request.receive)
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared[:16]) > limit:
+        raise _payload_too_large(limit)
+    first = await read_first_message(request.receive)
     if first["type"] == "http.disconnect":
         raise ClientDisconnect
     body = bytearray(first.get("body", b""))
     if first.get("more_body"):
-        await _read_on(request, body, limit)
+        await _read_remaining(request, body, limit)
     if len(body) > limit:
-        raise _too_large(limit)
+        raise _payload_too_large(limit)
     return bytes(body)
 
 
-async def first_message(receive: Receive) -> Message:
-    """The first message of a request, within the time that a body may take; a 408 when it takes longer."""
-    receiving = cast("Coroutine[Any, Any, Message]", receive())
+async def read_first_message(receive: Receive) -> Message:
+    """Return the first message of a request; 408 when it takes longer than a body may take."""
+    reading = cast("Coroutine[Any, Any, Message]", receive())
     try:
-        receiving.send(None)
-    except StopIteration as arrived:  # nearly always; a clock would cost more than all else here
+        reading.send(None)
+    except StopIteration as arrived:  # the usual case; a timer would cost more than all else here
         return cast("Message", arrived.value)
-    receiving.close()
+    reading.close()
     try:
-        async with asyncio.timeout(READ_SECONDS):
+        async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
             return await receive()
     except TimeoutError:
-        raise _too_slow() from None
+        raise _request_timeout() from None
 
 
-async def _read_on(request: Request, body: bytearray, limit: int) -> None:
+async def _read_remaining(request: Request, body: bytearray, limit: int) -> None:
     try:
-        async with asyncio.timeout(READ_SECONDS):
+        async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > limit:
                     return
     except TimeoutError:
-        raise _too_slow() from None
+        raise _request_timeout() from None
 
 
-def _from_query(query: QueryParams) -> Params:
-    given: dict[str, Any] = {name: text for name, text in query.multi_items() if text}
+def _params_from_query(query: QueryParams) -> RequestParams:
+    params: dict[str, Any] = {name: text for name, text in query.multi_items() if text}
     try:
-        for name in _OBJECTS:
-            if name in given:
-                given[name] = _object.decode(given[name])
-        return msgspec.convert(given, Params)
+        for name in _JSON_PARAMETERS:
+            if name in params:
+                params[name] = _object_decoder.decode(params[name])
+        return msgspec.convert(params, RequestParams)
     except (ValueError, RecursionError) as error:
-        raise _ill_formed(error) from None
+        raise _bad_request(error) from None
 
 
-def _must_be_json(request: Request) -> None:
+def _require_json(request: Request) -> None:
     media, *parameters = request.headers.get("content-type", "").lower().split(";")
-    charset = [each.partition("=")[2].strip('" ') for each in parameters if "charset" in each]
-    if media.strip() != "application/json" or any(each != "utf-8" for each in charset):
-        raise HttpRefusal(
+    charsets = [text.partition("=")[2].strip('" ') for text in parameters if "charset" in text]
+    if media.strip() != "application/json" or any(charset != "utf-8" for charset in charsets):
+        raise HttpError(
             415,
             "UNSUPPORTED_MEDIA_TYPE",
             "Send the request as Content-Type: application/json, in UTF-8.",
@@ -117,20 +117,22 @@ def _must_be_json(request: Request) -> None:
         )
 
 
-def _ill_formed(error: Exception) -> HttpRefusal:
+def _bad_request(error: Exception) -> HttpError:
     reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-    return HttpRefusal(
+    return HttpError(
         400, "BAD_REQUEST", f"The request is no well-formed GraphQL request: {reason}."
     )
 
 
-def _too_slow() -> HttpRefusal:
-    """408: who sends a byte a minute holds a connection, and an ending server, for hours."""
-    return HttpRefusal(408, "REQUEST_TIMEOUT", f"The body took more than {READ_SECONDS:.0f} s.")
+def _request_timeout() -> HttpError:
+    """408: a client that sends a byte a minute would keep a connection, and a shutdown, open for hours."""
+    return HttpError(
+        408, "REQUEST_TIMEOUT", f"The body took more than {BODY_TIMEOUT_SECONDS:.0f} s."
+    )
 
 
-def _too_large(limit: int) -> HttpRefusal:
-    return HttpRefusal(
+def _payload_too_large(limit: int) -> HttpError:
+    return HttpError(
         413,
         "PAYLOAD_TOO_LARGE",
         f"The body exceeds {limit:,} bytes; send less at a time.",

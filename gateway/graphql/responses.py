@@ -1,7 +1,7 @@
-"""What came out of an operation, as the body of an answer: shaped, and masked.
+"""Builds and masks response bodies.
 
-Everything that leaves by HTTP, SSE or WebSocket is made here, whichever phase it comes from, so that
-no fault in a resolver, an extension or the edge itself can get past the mask.
+Every body that is sent over HTTP, SSE or WebSocket is made here, so that no unexpected exception of a
+resolver, an extension or the endpoint itself can bypass the masking.
 """
 
 import re
@@ -17,61 +17,67 @@ from gateway.graphql.errors import request_error
 
 log = structlog.get_logger()
 
-Body = dict[str, Any]
-Explain = Callable[[BaseException], GraphQLError | None]
-"""Turns an expected exception into the error to tell; None for a fault."""
+ResponseBody = dict[str, Any]
+MapError = Callable[[BaseException], GraphQLError | None]
+"""Maps an expected exception to a public error; None for an unexpected one."""
 
 SUGGESTION = re.compile(r" ?Did you mean [^?]*\?")
 
 
-def executed(result: ExecutionResult, explain: Explain, *, suggestions: bool) -> Body:
-    """The body for an execution's *result*; without ``data`` when nothing was executed."""
+def from_result(result: ExecutionResult, map_error: MapError, *, suggestions: bool) -> ResponseBody:
+    """Return the body for an execution's *result*; without ``data`` when nothing was executed."""
     errors = result.errors or []
     if not _was_executed(result):
-        return refused(errors, explain, suggestions=suggestions)
-    told = {"errors": [_told(error, explain).formatted for error in errors]} if errors else {}
-    return {**told, "data": result.data}
+        return from_errors(errors, map_error, suggestions=suggestions)
+    body: ResponseBody = {"data": result.data}
+    if errors:
+        public = [_public_error(error, map_error).formatted for error in errors]
+        body = {"errors": public, **body}
+    return body
 
 
-def refused(errors: Iterable[GraphQLError], explain: Explain, *, suggestions: bool) -> Body:
-    """The body for an operation that *errors* kept from running; each has a code."""
-    told = [_told(error, explain).formatted for error in errors]
-    for error in told:
+def from_errors(
+    errors: Iterable[GraphQLError], map_error: MapError, *, suggestions: bool
+) -> ResponseBody:
+    """Return the body for an operation that *errors* kept from running; each gets a code."""
+    public = [_public_error(error, map_error).formatted for error in errors]
+    for error in public:
         error["extensions"] = {"code": "BAD_USER_INPUT", **error.get("extensions", {})}
         if not suggestions:
             error["message"] = SUGGESTION.sub("", error["message"])
-    return {"errors": told}
+    return {"errors": public}
 
 
-def failed(fault: BaseException, explain: Explain) -> Body:
-    """The body for an operation that *fault* ended before it had a result."""
-    return refused([GraphQLError("", original_error=fault)], explain, suggestions=True)  # type: ignore[arg-type]
+def from_exception(exception: BaseException, map_error: MapError) -> ResponseBody:
+    """Return the body for an operation that *exception* ended before it had a result."""
+    error = GraphQLError("", original_error=exception)  # type: ignore[arg-type]
+    return from_errors([error], map_error, suggestions=True)
 
 
 def _was_executed(result: ExecutionResult) -> bool:
-    """Variables that cannot be coerced come back as a plain result whose errors have no path."""
+    """Tell a result from variables that cannot be coerced: their errors have no path."""
     return result.data is not None or any(error.path is not None for error in result.errors or ())
 
 
-def _told(error: GraphQLError, explain: Explain) -> GraphQLError:
-    """*error* as the caller may know it: as it is, explained, or behind a reference."""
-    fault = error.original_error
-    if fault is None or isinstance(fault, GraphQLError):
+def _public_error(error: GraphQLError, map_error: MapError) -> GraphQLError:
+    """Return *error* as it is, mapped, or masked behind a reference."""
+    original = error.original_error
+    if original is None or isinstance(original, GraphQLError):
         return error
-    if isinstance(fault, ValueError) and error.nodes and error.path is None:
-        # A scalar's own words on a literal or a variable that it does not take.
-        return _replaced(error, request_error("BAD_USER_INPUT", error.message))
-    return _replaced(error, explain(fault) or _masked(fault, error.path))
+    if isinstance(original, ValueError) and error.nodes and error.path is None:
+        # A scalar's own message about a literal or a variable that it rejects.
+        return _with_location(request_error("BAD_USER_INPUT", error.message), error)
+    return _with_location(map_error(original) or _masked_error(original, error.path), error)
 
 
-def _masked(fault: BaseException, path: list[str | int] | None) -> GraphQLError:
+def _masked_error(exception: BaseException, path: list[str | int] | None) -> GraphQLError:
     reference = secrets.token_hex(6)
     log.error(
         "graphql.fault",
         reference=reference,
-        fault=type(fault).__name__,
+        fault=type(exception).__name__,
         path=".".join(map(str, path or ())),
-        at=frames(fault),
+        at=frames(exception),
     )
     return request_error(
         "INTERNAL_SERVER_ERROR",
@@ -80,6 +86,8 @@ def _masked(fault: BaseException, path: list[str | int] | None) -> GraphQLError:
     )
 
 
-def _replaced(error: GraphQLError, by: GraphQLError) -> GraphQLError:
-    """*by*, in the place of *error*."""
-    return GraphQLError(by.message, error.nodes, path=error.path, extensions=by.extensions)
+def _with_location(error: GraphQLError, located: GraphQLError) -> GraphQLError:
+    """Return *error* with the nodes and path of *located*."""
+    return GraphQLError(
+        error.message, located.nodes, path=located.path, extensions=error.extensions
+    )

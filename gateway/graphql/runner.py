@@ -1,4 +1,4 @@
-"""Runs operations: admitted, executed, answered; every transport goes through here."""
+"""Admits and executes operations, and builds their response bodies, for every transport."""
 
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator
 from contextlib import AbstractContextManager, aclosing, contextmanager
@@ -10,119 +10,122 @@ from strawberry.execution.is_awaitable import optimized_is_awaitable
 
 from gateway.auth.caller import Caller
 from gateway.graphql import responses
-from gateway.graphql.admission.admission import Admission, Admitted
-from gateway.graphql.admission.documents import Invalid
-from gateway.graphql.execution.timeout import executor_of
-from gateway.graphql.request_params import Params
-from gateway.graphql.responses import Body, Explain
-from gateway.graphql.tasks import finish
+from gateway.graphql.admission.admission import Admission, AdmittedOperation
+from gateway.graphql.admission.documents import InvalidDocument
+from gateway.graphql.execution.timeout import executor_class
+from gateway.graphql.request_params import RequestParams
+from gateway.graphql.responses import MapError, ResponseBody
+from gateway.graphql.tasks import run_to_completion
 
-Report = Callable[[Any], AbstractContextManager[Callable[[], Body]]]
-"""Opened around an operation with its context: makes what each answer's ``extensions`` tell of it."""
+ResponseExtensions = Callable[[Any], AbstractContextManager[Callable[[], ResponseBody]]]
+"""Opens a context manager around an operation, given its context; yields a function that returns
+``extensions`` entries for each of its responses."""
 
 
 @contextmanager
-def no_report(_context: Any) -> Iterator[Callable[[], Body]]:
-    """Nothing to tell."""
+def no_extensions(_context: Any) -> Iterator[Callable[[], ResponseBody]]:
+    """Add no entries."""
     yield dict
 
 
-class Answer(NamedTuple):
-    """The *body* of an answer, the *kind* of operation that it answers, and the *context* that it was made with.
+class OperationResponse(NamedTuple):
+    """The *body* of a response, and the type and context of its operation; both None when none was admitted."""
 
-    Both are None when nothing was let in.
-    """
-
-    body: Body
-    kind: OperationType | None = None
+    body: ResponseBody
+    operation_type: OperationType | None = None
     context: Any = None
 
 
-class Operations:
-    """Operations on *schema*, as *admission* lets them in.
+class OperationRunner:
+    """Runs the operations on *schema* that *admission* admits.
 
-    *explain* has the words for exceptions that are expected; all others are masked. *report* adds to what
-    answers tell of themselves. They are run by graphql-core itself: Strawberry's ``execute`` would parse and
-    validate again, and runs extensions, of which *schema* can have none here.
+    *map_error* maps expected exceptions to public errors; all others are masked. *extensions* adds entries
+    to the responses' ``extensions``. Operations run by graphql-core's ``execute``: Strawberry's would parse
+    and validate again, and run schema extensions, of which *schema* must have none.
     """
 
     def __init__(
         self,
         schema: strawberry.Schema,
         admission: Admission,
-        explain: Explain,
-        report: Report = no_report,
+        map_error: MapError,
+        extensions: ResponseExtensions = no_extensions,
     ) -> None:
         self.schema = schema
-        self._core = schema._schema  # noqa: SLF001 shown nowhere else
-        self._executor = executor_of(self._core, admission.limits.seconds)
+        self._core = schema._schema  # noqa: SLF001 Strawberry exposes it nowhere else
+        self._executor = executor_class(self._core, admission.limits.timeout_seconds)
         self._admission = admission
-        self._explain = explain
-        self._report = report
+        self._map_error = map_error
+        self._extensions = extensions
 
     async def execute(
-        self, params: Params, caller: Caller, kinds: Collection[OperationType]
-    ) -> Answer:
-        """The one answer to a query or mutation; a mutation is done to its end even if nobody waits."""
+        self, params: RequestParams, caller: Caller, allowed_types: Collection[OperationType]
+    ) -> OperationResponse:
+        """Run a query or mutation; a mutation runs to completion even when its client disconnects."""
         try:
-            admitted = await self._admission.admit(params, caller, kinds)
-            context = caller.context()
-            body = await self._answer(admitted, params, caller, context)
-            return Answer(body, admitted.kind, context)
+            admitted = await self._admission.admit(params, caller, allowed_types)
+            context = caller.new_context()
+            body = await self._execute_once(admitted, params, caller, context)
+            return OperationResponse(body, admitted.operation_type, context)
         except Exception as error:  # noqa: BLE001 nothing may leave unmasked
-            return Answer(self._stopped(error, caller))
+            return OperationResponse(self._error_body(error, caller))
 
     async def stream(
-        self, params: Params, caller: Caller, kinds: Collection[OperationType]
-    ) -> AsyncGenerator[Body, None]:
-        """Each answer to a subscription, or the one to a query or mutation."""
+        self, params: RequestParams, caller: Caller, allowed_types: Collection[OperationType]
+    ) -> AsyncGenerator[ResponseBody, None]:
+        """Yield a body for each event of a subscription, or the only one of a query or mutation."""
         try:
-            admitted = await self._admission.admit(params, caller, kinds)
-            if admitted.kind is not OperationType.SUBSCRIPTION:
-                yield await self._answer(admitted, params, caller, caller.context())
+            admitted = await self._admission.admit(params, caller, allowed_types)
+            context = caller.new_context()
+            if admitted.operation_type is not OperationType.SUBSCRIPTION:
+                yield await self._execute_once(admitted, params, caller, context)
                 return
-            context = caller.context()
-            with self._report(context) as figures:
-                async with aclosing(await self._results(admitted, params, context)) as results:
+            with self._extensions(context) as entries:
+                async with aclosing(await self._subscribe(admitted, params, context)) as results:
                     async for result in results:
-                        actual = admitted.actual(result.data)
-                        yield self._told(result, caller, admitted.receipt(actual), figures)
-                        await self._admission.pay_event(caller, actual)
-            beside = caller.surcharge(context)
-            self._admission.give_back(admitted, caller, admitted.cost + beside)
+                        actual = admitted.actual_cost(result.data)
+                        cost = admitted.cost_extension(actual)
+                        yield self._response_body(result, caller, cost, entries)
+                        await self._admission.charge_event(caller, actual)
+            extra_cost = caller.extra_cost(context)
+            self._admission.refund(admitted, caller, admitted.requested_cost + extra_cost)
         except Exception as error:  # noqa: BLE001 nothing may leave unmasked
-            yield self._stopped(error, caller)
+            yield self._error_body(error, caller)
 
-    async def _answer(
-        self, admitted: Admitted, params: Params, caller: Caller, context: Any
-    ) -> Body:
-        with self._report(context) as figures:
-            executing = self._executed(admitted, params, context)
-            result = await (
-                finish(executing) if admitted.kind is OperationType.MUTATION else executing
-            )
-            actual = admitted.actual(result.data) + caller.surcharge(context)
-            self._admission.give_back(admitted, caller, actual)
-            return self._told(result, caller, admitted.receipt(actual), figures)
+    async def _execute_once(
+        self, admitted: AdmittedOperation, params: RequestParams, caller: Caller, context: Any
+    ) -> ResponseBody:
+        with self._extensions(context) as entries:
+            execution = self._execute(admitted, params, context)
+            if admitted.operation_type is OperationType.MUTATION:
+                execution = run_to_completion(execution)
+            result = await execution
+            actual = admitted.actual_cost(result.data) + caller.extra_cost(context)
+            self._admission.refund(admitted, caller, actual)
+            return self._response_body(result, caller, admitted.cost_extension(actual), entries)
 
-    async def _executed(self, admitted: Admitted, params: Params, context: Any) -> ExecutionResult:
-        result: Any = execute(**self._run(admitted, params, context))
+    async def _execute(
+        self, admitted: AdmittedOperation, params: RequestParams, context: Any
+    ) -> ExecutionResult:
+        result: Any = execute(**self._execution_arguments(admitted, params, context))
         if optimized_is_awaitable(result):
             result = await result
         return result  # type: ignore[no-any-return]
 
-    async def _results(
-        self, admitted: Admitted, params: Params, context: Any
+    async def _subscribe(
+        self, admitted: AdmittedOperation, params: RequestParams, context: Any
     ) -> AsyncGenerator[ExecutionResult, None]:
-        """What the events of a subscription come to; `Invalid` when it could not begin."""
-        results: Any = subscribe(**self._run(admitted, params, context))
+        """Return the results of a subscription's events; InvalidDocument when it cannot start."""
+        results: Any = subscribe(**self._execution_arguments(admitted, params, context))
         if optimized_is_awaitable(results):
             results = await results
         if isinstance(results, ExecutionResult):
-            raise Invalid(results.errors or [])
+            raise InvalidDocument(results.errors or [])
         return results  # type: ignore[no-any-return]
 
-    def _run(self, admitted: Admitted, params: Params, context: Any) -> dict[str, Any]:
+    def _execution_arguments(
+        self, admitted: AdmittedOperation, params: RequestParams, context: Any
+    ) -> dict[str, Any]:
         return {
             "schema": self._core,
             "document": admitted.document.ast,
@@ -134,20 +137,20 @@ class Operations:
             "plans": admitted.operation.plans,
         }
 
-    def _told(
+    def _response_body(
         self,
         result: ExecutionResult,
         caller: Caller,
-        cost: Body,
-        figures: Callable[[], Body],
-    ) -> Body:
-        body = responses.executed(result, self._explain, suggestions=caller.introspects)
+        cost: ResponseBody,
+        entries: Callable[[], ResponseBody],
+    ) -> ResponseBody:
+        body = responses.from_result(result, self._map_error, suggestions=caller.may_introspect)
         if "data" in body:
-            body["extensions"] = {**figures(), "cost": cost}
+            body["extensions"] = {**entries(), "cost": cost}
         return body
 
-    def _stopped(self, error: Exception, caller: Caller) -> Body:
-        if isinstance(error, GraphQLError | Invalid):
-            errors = error.errors if isinstance(error, Invalid) else [error]
-            return responses.refused(errors, self._explain, suggestions=caller.introspects)
-        return responses.failed(error, self._explain)
+    def _error_body(self, error: Exception, caller: Caller) -> ResponseBody:
+        if isinstance(error, GraphQLError | InvalidDocument):
+            errors = error.errors if isinstance(error, InvalidDocument) else [error]
+            return responses.from_errors(errors, self._map_error, suggestions=caller.may_introspect)
+        return responses.from_exception(error, self._map_error)

@@ -1,33 +1,33 @@
-"""Telling everybody who stays connected that the server ends."""
+"""Notifies open WebSockets and SSE streams of shutdown, from one task."""
 
 import asyncio
 from collections.abc import Callable
 
-Tell = Callable[[], None]
+Callback = Callable[[], None]
 
 
-class Farewell:
-    """Waits for *ending* once for all: a waiting task for each of thousands of sockets would cost kilobytes each."""
+class ShutdownNotifier:
+    """Waits for *shutdown* once for all: a waiting task for each of thousands of sockets costs kilobytes."""
 
-    def __init__(self, ending: asyncio.Event) -> None:
-        self._ending = ending
-        self._waiting: asyncio.Task[None] | None = None
-        self._tell: set[Tell] = set()
+    def __init__(self, shutdown: asyncio.Event) -> None:
+        self._shutdown = shutdown
+        self._task: asyncio.Task[None] | None = None
+        self._callbacks: set[Callback] = set()
 
-    def tell(self, tell: Tell) -> None:
-        """Call *tell* when the server ends; at once when it already does."""
-        if self._ending.is_set():
-            tell()
+    def subscribe(self, callback: Callback) -> None:
+        """Call *callback* at shutdown; immediately when shutdown has begun."""
+        if self._shutdown.is_set():
+            callback()
             return
-        self._tell.add(tell)
-        if self._waiting is None:
-            self._waiting = asyncio.create_task(self._wait())
+        self._callbacks.add(callback)
+        if self._task is None:
+            self._task = asyncio.create_task(self._notify())
 
-    def forget(self, tell: Tell) -> None:
-        """Do not call *tell* any more."""
-        self._tell.discard(tell)
+    def unsubscribe(self, callback: Callback) -> None:
+        """Do not call *callback* any more."""
+        self._callbacks.discard(callback)
 
-    async def _wait(self) -> None:
-        await self._ending.wait()
-        while self._tell:
-            self._tell.pop()()
+    async def _notify(self) -> None:
+        await self._shutdown.wait()
+        while self._callbacks:
+            self._callbacks.pop()()

@@ -1,7 +1,7 @@
 """GraphQL over Server-Sent Events, distinct connections mode: https://github.com/enisdenjo/graphql-sse.
 
-Lines end in LF alone, because urql splits on nothing else. A reader that does not keep up is waited
-for: nothing is queued here.
+Lines end in LF alone, because urql splits on nothing else. Nothing is queued here: a slow reader
+delays the next event.
 """
 
 import asyncio
@@ -13,16 +13,16 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from gateway.graphql.responses import Body
-from gateway.graphql.shutdown_notifier import Farewell
-from gateway.graphql.tasks import stop
-from gateway.http import disconnect
+from gateway.graphql.responses import ResponseBody
+from gateway.graphql.shutdown_notifier import ShutdownNotifier
+from gateway.graphql.tasks import cancel_and_wait
+from gateway.http.disconnect import wait_for_disconnect
 from gateway.http.negotiation import MediaType
 
-HEARTBEAT = 15.0
-FOREVER = 86_400.0
-COMPLETE = b"event: complete\ndata:\n\n"
-EXPIRED = {
+HEARTBEAT_SECONDS = 15.0
+MAX_LIFETIME_SECONDS = 86_400.0
+COMPLETE_EVENT = b"event: complete\ndata:\n\n"
+TOKEN_EXPIRED = {
     "errors": [
         {
             "message": "The token has expired; subscribe again with a new one.",
@@ -32,33 +32,33 @@ EXPIRED = {
 }
 
 
-class EventStream(Response):
-    """Each of *bodies* as an event, until the *until* of the token, or until the server's *farewell*.
+class EventStreamResponse(Response):
+    """Sends *bodies* as events until the token expires or the server shuts down.
 
-    An expired token ends the stream with an error; an ending server just ends it, which is what makes
-    clients connect again. *leave* gives its place back when it is over.
+    An expired token ends the stream with an error. A shutdown ends it without a complete event, which
+    makes clients reconnect. *on_close* is called once it is over.
     """
 
-    media_type = MediaType.EVENTS.content_type
+    media_type = MediaType.EVENT_STREAM.content_type
 
     def __init__(
         self,
-        bodies: AsyncGenerator[Body, None],
+        bodies: AsyncGenerator[ResponseBody, None],
         *,
-        until: float,
-        farewell: Farewell,
-        leave: Callable[[], None],
+        expires_at: float,
+        shutdown_notifier: ShutdownNotifier,
+        on_close: Callable[[], None],
         headers: Mapping[str, str],
     ) -> None:
         super().__init__(headers={**headers, "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._bodies = bodies
-        self._until = until
-        self._farewell = farewell
-        self._leave = leave
+        self._expires_at = expires_at
+        self._shutdown_notifier = shutdown_notifier
+        self._on_close = on_close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Write events until the first reason to stop."""
+        """Send the head, then events until the stream ends."""
         del scope
         try:
             await send(
@@ -70,50 +70,56 @@ class EventStream(Response):
             )
             await self._stream(receive, send)
         finally:
-            self._leave()
+            self._on_close()
 
     async def _stream(self, receive: Receive, send: Send) -> None:
         loop = asyncio.get_running_loop()
-        expiry, ending = loop.create_future(), loop.create_future()
-        timer = loop.call_later(self._left(), expiry.set_result, None)
-        self._farewell.tell(end := lambda: ending.set_result(None))
-        writing, gone, beating = (
-            asyncio.create_task(each)
-            for each in (self._write(send), disconnect.gone(receive), _beat(send))
+        expiry, shutdown = loop.create_future(), loop.create_future()
+        timer = loop.call_later(self._remaining_seconds(), expiry.set_result, None)
+        self._shutdown_notifier.subscribe(on_shutdown := lambda: shutdown.set_result(None))
+        events, disconnect, heartbeats = (
+            asyncio.create_task(coroutine)
+            for coroutine in (
+                self._send_events(send),
+                wait_for_disconnect(receive),
+                _send_heartbeats(send),
+            )
         )
         try:
-            reasons = [writing, gone, beating, expiry, ending]
-            await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
-            await stop(writing, beating)
-            if gone.done():
+            await asyncio.wait(
+                [events, disconnect, heartbeats, expiry, shutdown],
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            await cancel_and_wait(events, heartbeats)
+            if disconnect.done():
                 return
-            last = _event(EXPIRED) + COMPLETE if expiry.done() else b""
+            last = _encode_event(TOKEN_EXPIRED) + COMPLETE_EVENT if expiry.done() else b""
             await send({"type": "http.response.body", "body": last, "more_body": False})
         finally:
             timer.cancel()
-            self._farewell.forget(end)
-            await stop(writing, gone, beating)
+            self._shutdown_notifier.unsubscribe(on_shutdown)
+            await cancel_and_wait(events, disconnect, heartbeats)
 
-    async def _write(self, send: Send) -> None:
+    async def _send_events(self, send: Send) -> None:
         async with aclosing(self._bodies) as bodies:
             async for body in bodies:
-                await send(_chunk(_event(body)))
-                # Neither a send to somebody who has left nor an eager source gives way by itself.
+                await send(_chunk(_encode_event(body)))
+                # Neither a send to a closed connection nor an eager source yields to the event loop.
                 await asyncio.sleep(0)
-        await send(_chunk(COMPLETE))
+        await send(_chunk(COMPLETE_EVENT))
 
-    def _left(self) -> float:
-        return min(max(self._until - time.time(), 0.0), FOREVER)
+    def _remaining_seconds(self) -> float:
+        return min(max(self._expires_at - time.time(), 0.0), MAX_LIFETIME_SECONDS)
 
 
-async def _beat(send: Send) -> None:
-    """Comments, so that no box in between takes the silence for death."""
+async def _send_heartbeats(send: Send) -> None:
+    """Send comments, so that no proxy takes a silent connection for a dead one."""
     while True:
-        await asyncio.sleep(HEARTBEAT)
+        await asyncio.sleep(HEARTBEAT_SECONDS)
         await send(_chunk(b":\n\n"))
 
 
-def _event(body: Body) -> bytes:
+def _encode_event(body: ResponseBody) -> bytes:
     return b"event: next\ndata: " + orjson.dumps(body) + b"\n\n"
 
 

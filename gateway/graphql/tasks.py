@@ -1,32 +1,32 @@
-"""Stopping tasks for certain, and not stopping what has to be finished."""
+"""Helpers for tasks: cancel until they end, or run to completion despite cancellation."""
 
 import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-PATIENCE = 1.0
+CANCEL_RETRY_SECONDS = 1.0
 
 T = TypeVar("T")
 
 
-async def stop(*tasks: asyncio.Future[Any]) -> None:
-    """Cancel *tasks*, again if need be, and return when all of them have ended.
+async def cancel_and_wait(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel *tasks*, repeatedly if necessary, and return when all have ended.
 
-    `asyncio.wait_for`, in which redis-py sends each command, swallows a cancellation that meets its
-    result (Python before 3.12): cancelled once, a subscription might listen for ever.
+    `asyncio.wait_for`, in which redis-py sends each command, swallows a cancellation that coincides
+    with its result (Python before 3.12): cancelled once, a subscription might listen for ever.
     """
     while running := [task for task in tasks if not task.done()]:
         for task in running:
             task.cancel()
-        await asyncio.wait(running, timeout=PATIENCE)
+        await asyncio.wait(running, timeout=CANCEL_RETRY_SECONDS)
     for task in tasks:
         if not task.cancelled():
-            task.exception()  # that of a client who left in the middle; nobody else asks for it
+            task.exception()  # mark it as retrieved: the client of this task has disconnected
 
 
-async def finish(doing: Coroutine[Any, Any, T]) -> T:
-    """What *doing* comes to. Whoever is cancelled while waiting for it waits for its end all the same."""
-    task = asyncio.create_task(doing)
+async def run_to_completion(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Return the result of *coroutine*; a cancelled caller still waits for its end."""
+    task = asyncio.create_task(coroutine)
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:

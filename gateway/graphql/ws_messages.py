@@ -1,4 +1,4 @@
-"""The frames of graphql-transport-ws that a client may send, read strictly.
+"""Client messages of graphql-transport-ws, decoded strictly.
 
 https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md
 """
@@ -7,47 +7,47 @@ from typing import Annotated, Any
 
 import msgspec
 
-from gateway.graphql.request_params import Params
+from gateway.graphql.request_params import RequestParams
 
-Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+OperationId = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Payload = dict[str, Any] | None
 
 
-class Frame(msgspec.Struct, tag_field="type"):
-    """Anything that a client may send."""
+class ClientMessage(msgspec.Struct, tag_field="type"):
+    """A message from a client."""
 
 
-class ConnectionInit(Frame, tag="connection_init"):
-    """The first frame; its payload carries ``Authorization``."""
-
-    payload: Payload = None
-
-
-class Ping(Frame, tag="ping"):
-    """Asks for a pong."""
+class ConnectionInit(ClientMessage, tag="connection_init"):
+    """The first message; its payload carries ``Authorization``."""
 
     payload: Payload = None
 
 
-class Pong(Frame, tag="pong"):
-    """Answers a ping, or says unasked that the client is alive."""
+class Ping(ClientMessage, tag="ping"):
+    """A request for a pong."""
 
     payload: Payload = None
 
 
-class Subscribe(Frame, tag="subscribe"):
-    """Starts an operation under an id of the client's."""
+class Pong(ClientMessage, tag="pong"):
+    """A reply to a ping, or an unsolicited heartbeat."""
 
-    id: Id
-    payload: Params
-
-
-class Complete(Frame, tag="complete"):
-    """Ends an operation."""
-
-    id: Id
+    payload: Payload = None
 
 
-frames: msgspec.json.Decoder[Frame] = msgspec.json.Decoder(
+class Subscribe(ClientMessage, tag="subscribe"):
+    """Starts an operation under an id chosen by the client."""
+
+    id: OperationId
+    payload: RequestParams
+
+
+class Complete(ClientMessage, tag="complete"):
+    """Stops an operation."""
+
+    id: OperationId
+
+
+message_decoder: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(
     ConnectionInit | Ping | Pong | Subscribe | Complete
 )

@@ -1,1 +1,1 @@
-"""http."""
+"""HTTP parts that all endpoints share: errors, content negotiation, disconnects, shutdown."""

@@ -1,4 +1,4 @@
-"""Not working for somebody who has left."""
+"""Cancels work when its client disconnects."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -7,37 +7,37 @@ from typing import TypeVar, cast
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-# Most answers are there by then, and looking whether the caller still is costs a task.
-LOOK_AFTER = 0.1  # seconds
+# Most responses are ready before that; watching for a disconnect costs a task.
+WATCH_AFTER_SECONDS = 0.1
 
 T = TypeVar("T")
 
 
-async def while_awaited(answer: Awaitable[T], receive: Receive) -> T:
-    """*answer*; it is cancelled, and ClientDisconnect raised, when its caller leaves before it is there."""
+async def cancel_on_disconnect(response: Awaitable[T], receive: Receive) -> T:
+    """Await *response*; cancel it and raise ClientDisconnect when the client disconnects first."""
     loop = asyncio.get_running_loop()
-    asking = cast("asyncio.Task[object]", asyncio.current_task())
-    looking: list[asyncio.Task[None]] = []
+    request_task = cast("asyncio.Task[object]", asyncio.current_task())
+    watchers: list[asyncio.Task[None]] = []
 
-    async def look() -> None:
-        await gone(receive)
-        asking.cancel()
+    async def watch() -> None:
+        await wait_for_disconnect(receive)
+        request_task.cancel()
 
-    timer = loop.call_later(LOOK_AFTER, lambda: looking.append(loop.create_task(look())))
+    timer = loop.call_later(WATCH_AFTER_SECONDS, lambda: watchers.append(loop.create_task(watch())))
     try:
-        return await answer
+        return await response
     except asyncio.CancelledError:
-        if not (looking and looking[0].done()):
+        if not (watchers and watchers[0].done()):
             raise
-        asking.uncancel()
+        request_task.uncancel()
         raise ClientDisconnect from None
     finally:
         timer.cancel()
-        for task in looking:
+        for task in watchers:
             task.cancel()
 
 
-async def gone(receive: Receive) -> None:
-    """Return when the caller has left."""
+async def wait_for_disconnect(receive: Receive) -> None:
+    """Return when the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass

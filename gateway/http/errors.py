@@ -1,4 +1,4 @@
-"""An HTTP refusal: JSON in the shape of a GraphQL error, whatever the route."""
+"""HTTP errors: JSON in the shape of a GraphQL error, on every route."""
 
 from collections.abc import Mapping
 
@@ -8,8 +8,8 @@ from starlette.responses import Response
 UNAUTHENTICATED = 401
 
 
-class HttpRefusal(Exception):
-    """The request goes no further: *status*, a *code* for programs, a *message* that names the cure."""
+class HttpError(Exception):
+    """Ends a request with *status*, a *code* for programs and a *message* that names the remedy."""
 
     def __init__(
         self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
@@ -21,7 +21,7 @@ class HttpRefusal(Exception):
         self.headers = dict(headers or {})
 
     def response(self) -> Response:
-        """The refusal as an answer; never cached."""
+        """Return the HTTP response; it is never cached."""
         error = {"message": self.message, "extensions": {"code": self.code}}
         return Response(
             orjson.dumps({"errors": [error]}),
@@ -31,6 +31,6 @@ class HttpRefusal(Exception):
         )
 
 
-def unauthenticated(message: str) -> HttpRefusal:
-    """401: nobody is known to ask."""
-    return HttpRefusal(UNAUTHENTICATED, "UNAUTHENTICATED", message, {"WWW-Authenticate": "Bearer"})
+def unauthenticated(message: str) -> HttpError:
+    """Return the 401 for a missing or invalid token."""
+    return HttpError(UNAUTHENTICATED, "UNAUTHENTICATED", message, {"WWW-Authenticate": "Bearer"})

@@ -1,4 +1,4 @@
-"""Hearing that the process must go, while it still serves."""
+"""Notices a shutdown signal while the server still serves requests."""
 
 import asyncio
 import signal
@@ -10,25 +10,25 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextmanager
-def heard(ending: asyncio.Event) -> Iterator[None]:
-    """Set *ending* at the first signal to go, beside whatever the server does about it.
+def on_shutdown_signal(shutting_down: asyncio.Event) -> Iterator[None]:
+    """Set *shutting_down* at SIGTERM or SIGINT, in addition to the server's own handling.
 
-    uvicorn waits for open connections before it tells the application, and an event stream would
+    uvicorn waits for open connections before it notifies the application, and an event stream would
     keep it waiting for ever.
     """
     loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    previous = {number: signal.getsignal(number) for number in SIGNALS}
 
-    def hear(number: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(ending.set)
-        then = before[signal.Signals(number)]
-        if callable(then):
-            then(number, frame)
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(shutting_down.set)
+        handler = previous[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
 
     for number in SIGNALS:
-        signal.signal(number, hear)
+        signal.signal(number, on_signal)
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

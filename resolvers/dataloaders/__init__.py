@@ -1,6 +1,6 @@
-"""What an operation reads, each thing once.
+"""DataLoaders: each object is loaded at most once per operation.
 
-``loaders`` (of Stripe's objects) and ``ledger_loaders`` are what resolvers ask; each is a ``loader``, aiodataloader
-made safe to leave. ``gets`` is every GET of Stripe's that answers a field, ``reading`` makes it through the cache
-and notes its cost, ``selection`` looks ahead at what is going to be asked for.
+``stripe`` and ``ledger`` are the loaders; ``base`` is aiodataloader made safe under cancellation.
+``stripe_queries`` lists every GET of Stripe, ``cached_reads`` makes it through the cache and counts the calls,
+``selection`` inspects the fields selected below the current one.
 """

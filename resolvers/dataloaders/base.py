@@ -1,7 +1,7 @@
-"""A DataLoader that can be left: aiodataloader's batches, guarded against its three traps.
+"""A DataLoader that is safe under cancellation: aiodataloader's batches, with three problems fixed.
 
-A caller that is cancelled must not take the future along that others wait for, and that the loader
-keeps; a batch that is cancelled must not leave its callers waiting; one key's failure is that key's.
+Cancelling one caller does not cancel the future that other callers share; cancelling a batch fails its
+callers instead of leaving them waiting; the failure of one key affects that key alone.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Generic, TypeVar, cast
 
 from aiodataloader import DataLoader, dispatch_queue
-from aiodataloader import Loader as Asked
+from aiodataloader import Loader as QueuedKey
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -18,7 +18,7 @@ V = TypeVar("V")
 class Loader(Generic[K, V]):
     """Loads values by key for one operation: each key once, all keys of a loop tick in one batch.
 
-    *batch* answers its keys in order. A value that is an exception is raised where its key was loaded.
+    *batch* returns values in the order of its keys. An exception among them is raised by that key's `load`.
     """
 
     def __init__(
@@ -27,11 +27,11 @@ class Loader(Generic[K, V]):
         self._loader: _DataLoader[K, V] = _DataLoader(batch)
 
     @classmethod
-    def each(cls, one: Callable[[K], Awaitable[V]]) -> "Loader[K, V]":
-        """A loader whose batch runs *one* for each key, side by side."""
+    def per_key(cls, one: Callable[[K], Awaitable[V]]) -> "Loader[K, V]":
+        """A loader whose batch runs *one* for each key, concurrently."""
 
         async def batch(keys: Sequence[K]) -> Sequence[V | BaseException]:
-            if len(keys) == 1:  # the usual case needs no task of its own
+            if len(keys) == 1:  # the usual case; saves a task
                 return [await one(keys[0])]
             return await asyncio.gather(*(one(key) for key in keys), return_exceptions=True)
 
@@ -40,19 +40,18 @@ class Loader(Generic[K, V]):
     async def load(self, key: K) -> V:
         """The value of *key*."""
         loading = asyncio.shield(self._loader.load(key))
-        loading.add_done_callback(_seen)
+        loading.add_done_callback(_consume_exception)
         return await loading
 
     def prime(self, key: K, value: V) -> None:
-        """Answer *key* with *value*, unless it was asked for before."""
+        """Set the value of *key*, unless it was loaded before."""
         self._loader.prime(key, value)
 
 
 class _DataLoader(DataLoader[K, V]):
-    """aiodataloader, without the task that it starts in order to start a batch's task.
+    """aiodataloader, without the extra task that it starts in order to start a batch's task.
 
-    It keeps no method of its own, as aiodataloader would of a function given to it: an answer's loaders
-    are gone with the answer, and nobody has to look for cycles among them.
+    It stores no bound method of itself, so that loaders are freed without the cycle collector.
     """
 
     def __init__(
@@ -68,35 +67,35 @@ class _DataLoader(DataLoader[K, V]):
         return key
 
     async def batch_load_fn(self, keys: list[K]) -> list[V]:
-        """What the batch answers; an exception among the values is its key's alone."""
-        self._hold(asyncio.current_task())
+        """Run the batch; an exception among the values belongs to its key alone."""
+        self._keep_alive(asyncio.current_task())
         try:
             answers = await self._batch(keys)
         except BaseException as error:  # noqa: BLE001 aiodataloader lets a CancelledError hang every caller
             answers = [error] * len(keys)
-        return [_told(answer) for answer in answers]
+        return [_as_value(answer) for answer in answers]
 
-    def _hold(self, task: "asyncio.Task[object] | None") -> None:
-        """Keep the batch's task, of which aiodataloader keeps no reference."""
+    def _keep_alive(self, task: "asyncio.Task[object] | None") -> None:
+        """Hold a reference to the batch's task, because aiodataloader holds none."""
         if task is not None:
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
     def do_resolve_reject(self, key: K, future: "asyncio.Future[V]") -> None:
-        """Put *key* on the queue, which is dispatched once what runs in this loop tick has asked."""
-        self._queue.append(Asked(key=key, future=future))
+        """Queue *key*; the queue is dispatched at the end of the loop tick."""
+        self._queue.append(QueuedKey(key=key, future=future))
         if len(self._queue) == 1:
             self.loop.call_soon(dispatch_queue, self)
 
 
-def _seen(loading: "asyncio.Future[V]") -> None:
-    """Take note of its failure: whoever waited has it, and perhaps nobody does any more."""
+def _consume_exception(loading: "asyncio.Future[V]") -> None:
+    """Mark the exception as retrieved: every caller may have been cancelled."""
     if not loading.cancelled():
         loading.exception()
 
 
-def _told(answer: V | BaseException) -> V:
-    """*answer* in the type by which aiodataloader knows an error: it raises the exceptions among values."""
+def _as_value(answer: V | BaseException) -> V:
+    """Convert a BaseException to an Exception, the only type that aiodataloader raises."""
     if isinstance(answer, BaseException) and not isinstance(answer, Exception):
         answer = ConnectionAbortedError("Loading was cancelled.")
     return cast("V", answer)

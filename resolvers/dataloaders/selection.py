@@ -1,4 +1,4 @@
-"""What a query asks for further down, seen before it is executed."""
+"""Inspection of the fields selected below the current one, before they are executed."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
@@ -13,53 +13,55 @@ from graphql import (
     value_from_ast_untyped,
 )
 
-from billing.pagination import Page, Window
+from billing.pagination import Page, PageRequest
 
 T = TypeVar("T")
 Fragments = Mapping[str, FragmentDefinitionNode]
 
 
-def asks_for(info: strawberry.Info[Any, Any], name: str) -> bool:
-    """Whether a field called *name* is asked for at any depth below the one being resolved."""
-    raw = info._raw_info  # noqa: SLF001 Strawberry's own form of the selection costs more than the answer
-    return _occurs(name, raw.field_nodes, raw.fragments, info.variable_values)
+def selects(info: strawberry.Info[Any, Any], name: str) -> bool:
+    """True if a field called *name* is selected at any depth below the current field."""
+    raw = info._raw_info  # noqa: SLF001 Strawberry's `selected_fields` costs more than the whole response
+    return _contains(name, raw.field_nodes, raw.fragments, info.variable_values)
 
 
-async def page_of(
-    info: strawberry.Info[Any, Any], window: Window, load: Callable[[Window], Awaitable[Page[T]]]
+async def load_page(
+    info: strawberry.Info[Any, Any],
+    window: PageRequest,
+    load: Callable[[PageRequest], Awaitable[Page[T]]],
 ) -> Page[T]:
-    """What *load* has for *window*; of a page of nothing only whether something follows, if that is asked."""
-    if window.size or not asks_for(info, "pageInfo"):
+    """Load the page; for size 0, find out only if something follows, and only if `pageInfo` is selected."""
+    if window.size or not selects(info, "pageInfo"):
         return await load(window)
     page = await load(window._replace(size=1))
     return Page((), has_more=bool(page.items))
 
 
-def _occurs(
+def _contains(
     name: str, nodes: Iterable[SelectionNode], fragments: Fragments, variables: dict[str, Any]
 ) -> bool:
     for node in nodes:
-        if node.directives and _left_out(node, variables):
+        if node.directives and _is_skipped(node, variables):
             continue
         if isinstance(node, FieldNode) and node.name.value == name:
             return True
-        if _occurs(name, _below(node, fragments), fragments, variables):
+        if _contains(name, _children(node, fragments), fragments, variables):
             return True
     return False
 
 
-def _left_out(node: SelectionNode, variables: dict[str, Any]) -> bool:
-    """Whether `@skip` or `@include` say so."""
-    said = {
-        directive.name.value: value_from_ast_untyped(each.value, variables)
+def _is_skipped(node: SelectionNode, variables: dict[str, Any]) -> bool:
+    """True if `@skip` or `@include` exclude *node*."""
+    conditions = {
+        directive.name.value: value_from_ast_untyped(argument.value, variables)
         for directive in node.directives or ()
-        for each in directive.arguments or ()
-        if each.name.value == "if"
+        for argument in directive.arguments or ()
+        if argument.name.value == "if"
     }
-    return bool(said.get("skip")) or said.get("include") is False
+    return bool(conditions.get("skip")) or conditions.get("include") is False
 
 
-def _below(node: SelectionNode, fragments: Fragments) -> tuple[SelectionNode, ...]:
+def _children(node: SelectionNode, fragments: Fragments) -> tuple[SelectionNode, ...]:
     if isinstance(node, FragmentSpreadNode):
         return fragments[node.name.value].selection_set.selections
     chosen = cast("FieldNode | InlineFragmentNode", node).selection_set

@@ -1,5 +1,5 @@
-"""What can be done, one mutation a file, named for what it does; ``resolvers.mutation`` lists them all.
+"""The mutations: one file each, named as in the schema; ``resolvers.mutation`` lists them.
 
-Support's acts pass ``checking`` and go through ``act``, which writes each into the audit log. ``refusing`` turns
-an expected refusal into the `errors` of a payload; ``payloads`` are what all of them answer.
+``resolvers.validation`` parses their arguments, ``resolvers.audited`` logs the actions of Support, and
+``resolvers.user_errors`` converts expected errors into the `errors` of the payload.
 """

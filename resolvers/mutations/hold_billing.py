@@ -1,64 +1,79 @@
-"""Support stops a customer's billing, and lets it go on."""
+"""`holdBilling` and `releaseBilling`: Support puts a customer's billing on hold and releases the hold."""
 
 # ruff: noqa: A002 the contract calls the argument `input`
 
 from billing.budget import Lane
 from billing.invoicing.snapshot import Hold
 from billing.usage import CustomerId
-from resolvers.audited import Act
+from resolvers.audited import AuditedAction
 from resolvers.context import Info
 from resolvers.mutations.payloads import HoldBillingPayload, ReleaseBillingPayload
-from resolvers.node_lookup import must_find_customer
-from resolvers.types.drift import unsealed
+from resolvers.node_lookup import require_customer
+from resolvers.types.drift import unsealed_snapshots
 from resolvers.types.hold import BillingHold
-from resolvers.user_errors import refusing
-from resolvers.validation import reasoned
+from resolvers.user_errors import with_user_errors
+from resolvers.validation import validate_reason
 from schema.inputs import HoldBillingInput, ReleaseBillingInput
 
 
-@refusing
+@with_user_errors
 async def hold_billing(info: Info, input: HoldBillingInput) -> HoldBillingPayload:
-    """Support only: stop this customer's billing. Usage is still counted; Stripe is told nothing."""
+    """Support only: put a customer's billing on hold.
+
+    Usage is still counted, but nothing is written to Stripe until `releaseBilling`. Error ON_HOLD if a hold
+    with another reason is active; a repeated call with the same reason returns the active hold.
+    """
     context = info.context
-    customer = await must_find_customer(context, input.customer_id)
-    owner, reason = customer.record.id, reasoned(input.reason)
-    act = Act(context, owner, "holdBilling", reason, key=input.idempotency_key)
-    hold = await _held(act, owner, reason)
-    if hold is None:  # this very hold was made before, and released since
+    customer = await require_customer(context, input.customer_id)
+    owner, reason = customer.record.id, validate_reason(input.reason)
+    action = AuditedAction(context, owner, "holdBilling", reason, key=input.idempotency_key)
+    hold = await _place_hold(action, owner, reason)
+    if hold is None:  # an earlier call with this key placed the hold, and it was released since
         return HoldBillingPayload()
-    for month in await unsealed(context.services, owner):  # Stripe's own timer may run on a draft
-        await context.services.wakeups.flush(owner, month.period, Lane.SUPPORT)
-    return HoldBillingPayload(hold=BillingHold.of(hold))
+    for month in await unsealed_snapshots(
+        context.uncached_services(), owner
+    ):  # Stripe may finalize a draft by its own timer
+        await context.uncached_services().job_queue.enqueue_flush(owner, month.period, Lane.SUPPORT)
+    return HoldBillingPayload(hold=BillingHold.from_record(hold))
 
 
-async def _held(act: Act, owner: CustomerId, reason: str) -> Hold | None:
-    ledger, by = act.context.services.ledger, act.context.viewer.subject
-    before = await ledger.held(owner)
-    async with act.noted({"hold": _words(before)}) as noted:
-        if noted.done and before is None:
+async def _place_hold(action: AuditedAction, owner: CustomerId, reason: str) -> Hold | None:
+    ledger, by = action.context.uncached_services().ledger, action.context.viewer.subject
+    before = await ledger.get_hold(owner)
+    async with action.run({"hold": _describe(before)}) as audit:
+        if audit.already_done and before is None:
             return None
-        hold = await ledger.hold(owner, reason, by)  # refused while it is held for another reason
-        noted.after = {"hold": _words(hold)}
+        hold = await ledger.place_hold(
+            owner, reason, by
+        )  # Refused (ON_HOLD) if another reason holds it
+        audit.after = {"hold": _describe(hold)}
     return hold
 
 
-@refusing
+@with_user_errors
 async def release_billing(info: Info, input: ReleaseBillingInput) -> ReleaseBillingPayload:
-    """Support only: let billing go on where it was stopped, unless another hold waits; that stands then."""
+    """Support only: release the active hold; billing resumes where it stopped.
+
+    If another hold is waiting, it becomes the active one. Without an active hold the call changes nothing.
+    """
     context = info.context
-    customer = await must_find_customer(context, input.customer_id)
-    owner, reason, ledger = customer.record.id, reasoned(input.reason), context.services.ledger
-    act = Act(context, owner, "releaseBilling", reason, key=input.idempotency_key)
-    stands = await ledger.held(owner)
-    async with act.noted({"hold": _words(stands)}) as noted:
-        # Done, or begun by a process that died, it may be another hold that stands now.
-        if not noted.done:
-            if stands and _words(stands) == noted.before["hold"]:
-                stands = await ledger.release_hold(owner, stands)
-            noted.after = {"hold": _words(stands)}
-    context.renew()
+    customer = await require_customer(context, input.customer_id)
+    owner, reason, ledger = (
+        customer.record.id,
+        validate_reason(input.reason),
+        context.uncached_services().ledger,
+    )
+    action = AuditedAction(context, owner, "releaseBilling", reason, key=input.idempotency_key)
+    hold = await ledger.get_hold(owner)
+    async with action.run({"hold": _describe(hold)}) as audit:
+        # On a retry, the active hold may be another one than the first call was to release.
+        if not audit.already_done:
+            if hold and _describe(hold) == audit.before["hold"]:
+                hold = await ledger.release_hold(owner, hold)
+            audit.after = {"hold": _describe(hold)}
+    context.reset_loaders()
     return ReleaseBillingPayload(customer=customer)
 
 
-def _words(hold: Hold | None) -> str | None:
+def _describe(hold: Hold | None) -> str | None:
     return f"{hold.reason} ({hold.by})" if hold else None

@@ -1,4 +1,4 @@
-"""What mutations answer: the outcome, or the refusals in `errors`; never both."""
+"""Payloads of the mutations: the result, or the errors in `errors`; never both."""
 
 from enum import StrEnum
 
@@ -15,49 +15,52 @@ from schema.decorators import graphql_enum, graphql_type
 from schema.types.user_error import UserError
 
 
-def refusals() -> list[UserError]:
-    """The `errors` of every payload, described once."""
+def errors_field() -> list[UserError]:
+    """The `errors` field of every payload."""
     field: list[UserError] = strawberry.field(
-        default_factory=list, description="Empty when it was done; else why it was not."
+        default_factory=list,
+        description="Errors that prevented the mutation; empty if it succeeded.",
     )
     return field
 
 
 @graphql_type
 class SyncBillingPayload:
-    """The sync that brings Stripe up to date."""
+    """Result of `syncBilling`: the requested sync."""
 
     sync: Sync | None = strawberry.field(
-        default=None, description="Follow it with `sync(id:)` or `billingChanged`."
+        default=None,
+        description="The sync; follow its status with `sync(id:)` or `billingChanged`. Null if `errors` is not empty.",
     )
     coalesced: bool = strawberry.field(
-        default=False, description="A sync was already on its way, and this call joined it."
+        default=False,
+        description="True if a sync was already waiting, and this call returned that one.",
     )
-    errors: list[UserError] = refusals()
+    errors: list[UserError] = errors_field()
 
 
 @graphql_type
 class CreatePortalSessionPayload:
-    """A way into Stripe's Customer Portal."""
+    """Result of `createPortalSession`: the link to the portal, and the sync that preceded it."""
 
     url: str | None = strawberry.field(
         default=None,
-        description="Lets whoever holds it in, and only for a short while: redirect at once, never keep it.",
+        description="Short-lived link that needs no login: redirect the customer at once, and do not store or log it.",
     )
     sync: Sync | None = strawberry.field(
         default=None,
-        description="What was told to Stripe first; if it is not SUCCEEDED, the portal may show less than the panel.",
+        description="The sync before the session. Unless its status is SUCCEEDED, the portal may lack recent usage.",
     )
-    errors: list[UserError] = refusals()
+    errors: list[UserError] = errors_field()
 
 
 @graphql_enum(
-    MEMORY="The ledger's server has it in memory; a crash may lose it.",
-    FSYNCED="It is on the ledger's disk.",
-    REPLICATED="It is on a replica as well.",
+    MEMORY="Stored in the memory of the ledger's server; a crash may lose it.",
+    FSYNCED="Written to the disk of the ledger's server.",
+    REPLICATED="Written to disk, and stored on at least one replica.",
 )
 class Durability(StrEnum):
-    """What survives if the ledger's server goes down this moment."""
+    """How durably the ledger has stored usage at the time of the answer."""
 
     MEMORY = "MEMORY"
     FSYNCED = "FSYNCED"
@@ -66,110 +69,128 @@ class Durability(StrEnum):
 
 @graphql_type
 class RejectedDelta:
-    """A delta that was not counted."""
+    """A usage delta that was not counted."""
 
-    id: strawberry.ID = strawberry.field(description="The reporter's own.")
-    error: UserError = strawberry.field(description="Why, and what helps.")
+    id: strawberry.ID = strawberry.field(description="Id of the delta, as the client sent it.")
+    error: UserError = strawberry.field(description="Reason for the rejection, and the remedy.")
 
 
 @graphql_type
 class RecordUsagePayload:
-    """What became of a batch.
+    """Result of `recordUsage`, for the batch as a whole.
 
-    Keep what you sent for a day. When `ledgerEpoch` differs from the last one you saw, the ledger's
-    server was replaced or rewound: send the last 15 minutes again; what was counted is not counted twice.
+    Keep sent deltas for one day. A changed `ledgerEpoch` means that the ledger's server was replaced or
+    restored from a backup: send the last 15 minutes again. Deltas already counted are not counted twice.
     """
 
-    accepted: int = strawberry.field(default=0, description="Counted now.")
+    accepted: int = strawberry.field(
+        default=0, description="Number of deltas counted by this call."
+    )
     duplicates: int = strawberry.field(
-        default=0, description="Counted before, under the same id: as good as accepted."
+        default=0,
+        description="Number of deltas that an earlier call had counted under the same id; no retry is needed.",
     )
     rejected: list[RejectedDelta] = strawberry.field(
-        default_factory=list, description="Not counted, each with its reason."
+        default_factory=list, description="Deltas that were not counted, each with its error."
     )
     durability: Durability = strawberry.field(
-        default=Durability.MEMORY, description="What this acknowledgement is worth."
+        default=Durability.MEMORY, description="How durably the accepted deltas are stored."
     )
     ledger_epoch: str = strawberry.field(
-        default="", description="Changes when the ledger's server was replaced or rewound."
+        default="",
+        description="Identifies the ledger's data; changes when its server is replaced or restored from a backup.",
     )
-    errors: list[UserError] = refusals()
+    errors: list[UserError] = errors_field()
 
 
 @graphql_type
 class AdjustUsagePayload:
-    """A correction, and the sync that tells Stripe of it."""
+    """Result of `adjustUsage`: the adjustment, and the sync that writes it to Stripe."""
 
-    adjustment: Adjustment | None = strawberry.field(default=None, description="The correction.")
-    sync: Sync | None = strawberry.field(
-        default=None, description="The sync that puts it on the draft."
+    adjustment: Adjustment | None = strawberry.field(
+        default=None, description="The adjustment, as recorded in the ledger."
     )
-    errors: list[UserError] = refusals()
+    sync: Sync | None = strawberry.field(
+        default=None, description="The sync that writes the adjustment to the draft invoice."
+    )
+    errors: list[UserError] = errors_field()
 
 
 @graphql_type
 class HoldBillingPayload:
-    """The hold that stands now."""
+    """Result of `holdBilling`: the active hold."""
 
-    hold: BillingHold | None = strawberry.field(default=None, description="The hold.")
-    errors: list[UserError] = refusals()
+    hold: BillingHold | None = strawberry.field(
+        default=None,
+        description="The active hold; null if a call with the same key placed it and it was released since.",
+    )
+    errors: list[UserError] = errors_field()
 
 
 @graphql_type
 class ReleaseBillingPayload:
-    """The customer whose billing goes on."""
+    """Result of `releaseBilling`: the customer, after the release."""
 
-    customer: Customer | None = strawberry.field(default=None, description="The customer.")
-    errors: list[UserError] = refusals()
+    customer: Customer | None = strawberry.field(
+        default=None, description="The customer; `hold` is the hold that is active now, if any."
+    )
+    errors: list[UserError] = errors_field()
 
 
 @graphql_type
 class FinalizeInvoicePayload:
-    """The invoice, on its way to the customer."""
+    """Result of `finalizeInvoice`: the invoice in its current state."""
 
     invoice: Invoice | None = strawberry.field(
         default=None,
-        description="As it stands now: still a draft while its last sync runs.",
+        description="The invoice; still a draft if its last sync took longer than the call waits.",
     )
-    errors: list[UserError] = refusals()
+    errors: list[UserError] = errors_field()
 
 
 @graphql_type
 class PreviewSyncPayload:
-    """What a sync would do."""
+    """Result of `previewSync`: the plan of the sync."""
 
-    plan: SyncPlan | None = strawberry.field(default=None, description="The plan.")
-    errors: list[UserError] = refusals()
+    plan: SyncPlan | None = strawberry.field(
+        default=None, description="Writes that the sync would make, and the resulting total."
+    )
+    errors: list[UserError] = errors_field()
 
 
 @graphql_type
 class RetrySyncPayload:
-    """The sync that tries again."""
+    """Result of `retrySync`: the sync that retries."""
 
-    sync: Sync | None = strawberry.field(default=None, description="The new attempt.")
-    errors: list[UserError] = refusals()
+    sync: Sync | None = strawberry.field(
+        default=None,
+        description="The sync that retries: a new one for the current month, the same one for a month being closed.",
+    )
+    errors: list[UserError] = errors_field()
 
 
 @graphql_type
 class RepairDriftPayload:
-    """The sync that sets Stripe's lines right."""
+    """Result of `repairDrift`: the sync that restores the lines."""
 
     sync: Sync | None = strawberry.field(
-        default=None, description="The sync; it reads Stripe before it writes."
+        default=None, description="The sync; it reads the draft from Stripe before it writes."
     )
-    errors: list[UserError] = refusals()
+    errors: list[UserError] = errors_field()
 
 
 @graphql_type
 class SweepWebhookEventsPayload:
-    """A worker has been told; what it finds appears in `webhookEvents`."""
+    """Result of `sweepWebhookEvents`; the events that the worker finds appear in `webhookEvents`."""
 
-    errors: list[UserError] = refusals()
+    errors: list[UserError] = errors_field()
 
 
 @graphql_type
 class ReplayWebhookEventPayload:
-    """The event, to be taken up again."""
+    """Result of `replayWebhookEvent`: the queued event."""
 
-    event: WebhookEvent | None = strawberry.field(default=None, description="The event.")
-    errors: list[UserError] = refusals()
+    event: WebhookEvent | None = strawberry.field(
+        default=None, description="The event, waiting to be processed."
+    )
+    errors: list[UserError] = errors_field()

@@ -1,4 +1,4 @@
-"""Metering's mutation: usage comes in."""
+"""`recordUsage`: a metering service records usage."""
 
 # ruff: noqa: A002 the contract calls the argument `input`
 
@@ -7,36 +7,40 @@ import strawberry
 from billing import usage_ingestion
 from billing.errors import ErrorCode, Refused
 from billing.usage_ingestion import MAX_BATCH
-from billing.usage_validation import Rejection, ReportedDelta
+from billing.usage_validation import RawDelta, Rejection
 from resolvers.context import Info
 from resolvers.mutations.payloads import Durability, RecordUsagePayload, RejectedDelta
-from resolvers.user_errors import refusing
+from resolvers.user_errors import with_user_errors
 from schema.inputs import RecordUsageInput, UsageDeltaInput
 from schema.types.user_error import UserError
 
 
-@refusing
+@with_user_errors
 async def record_usage(info: Info, input: RecordUsageInput) -> RecordUsagePayload:
-    """Metering only: count usage. Each delta counts once, however often its id arrives."""
+    """Metering only: record a batch of usage deltas, at most 10,000 (INVALID_INPUT above).
+
+    Each delta is counted once, however often its `id` is sent. An invalid delta is listed in `rejected` and
+    does not affect the others.
+    """
     if len(input.deltas) > MAX_BATCH:
         raise Refused(
             ErrorCode.INVALID_INPUT,
-            f"Send at most {MAX_BATCH} deltas at once; for more there is POST /usage.",
+            f"Send at most {MAX_BATCH} deltas at once; for more, use POST /usage.",
             ("input", "deltas"),
         )
-    reported = [_reported(delta) for delta in input.deltas]
-    report = await usage_ingestion.record_usage(info.context.services, reported)
+    reported = [_raw_delta(delta) for delta in input.deltas]
+    report = await usage_ingestion.record_usage(info.context.uncached_services(), reported)
     return RecordUsagePayload(
         accepted=report.accepted,
         duplicates=report.duplicates,
-        rejected=[_rejected(each) for each in report.rejected],
+        rejected=[_rejected_delta(rejection) for rejection in report.rejected],
         durability=Durability(report.durability),
         ledger_epoch=report.ledger_epoch,
     )
 
 
-def _reported(delta: UsageDeltaInput) -> ReportedDelta:
-    return ReportedDelta(
+def _raw_delta(delta: UsageDeltaInput) -> RawDelta:
+    return RawDelta(
         id=delta.id,
         customer_id=delta.customer_id,
         sku=delta.sku,
@@ -48,7 +52,7 @@ def _reported(delta: UsageDeltaInput) -> ReportedDelta:
     )
 
 
-def _rejected(rejection: Rejection) -> RejectedDelta:
+def _rejected_delta(rejection: Rejection) -> RejectedDelta:
     return RejectedDelta(
         id=strawberry.ID(rejection.id),
         error=UserError(

@@ -1,5 +1,5 @@
-"""The schema's object types whose fields have to be answered, one noun a file.
+"""The schema's object types with resolvers, one type and its parts in each file.
 
-Types that hold only what they were given stand in ``schema.types``. ``links``, ``moments`` and ``skus`` are how
-several nouns show a thing of Stripe's, a time of the ledger's and what a line bills.
+Types without resolvers are in ``schema.types``. ``stripe_links``, ``timestamps`` and ``skus`` convert values
+that several types share.
 """

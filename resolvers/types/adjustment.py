@@ -1,4 +1,4 @@
-"""Support's corrections of usage."""
+"""The adjustment type: a correction of usage made by Support."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -9,8 +9,8 @@ import billing.ledger
 from billing.money import line_amount
 from billing.usage import Price
 from resolvers.context import Context, Info
-from resolvers.types.stripe_links import dashboard
-from resolvers.types.timestamps import moment
+from resolvers.types.stripe_links import dashboard_url
+from resolvers.types.timestamps import to_datetime
 from schema.decorators import graphql_type
 from schema.types.money import Money
 from schema.types.node import Node
@@ -18,35 +18,37 @@ from schema.types.node import Node
 
 @graphql_type
 class Adjustment(Node):
-    """A correction by Support: a line of its own, so that recorded usage is never rewritten."""
+    """A correction of usage made by Support. It has an invoice line of its own, so recorded usage is never rewritten."""
 
-    id: strawberry.ID = strawberry.field(description="Ours: `adj_…`.")
+    id: strawberry.ID = strawberry.field(description="Adjustment id of this gateway, `adj_…`.")
     price: strawberry.Private[str]
-    period: str = strawberry.field(description="The month whose bill it corrects, as `2026-10`.")
-    sku: str = strawberry.field(description="The SKU that it corrects.")
-    quantity: Decimal = strawberry.field(description="By how much; negative gives credit.")
-    amount: Money = strawberry.field(description="What that comes to.")
-    reason: str = strawberry.field(description="Why.")
-    by: str = strawberry.field(description="Who: the subject of the token.")
-    at: datetime = strawberry.field(description="When.")
+    period: str = strawberry.field(description="Month whose bill is corrected, as `2026-10`.")
+    sku: str = strawberry.field(description="SKU whose usage is corrected.")
+    quantity: Decimal = strawberry.field(
+        description="Quantity added to the usage, in the unit of the price; negative for a credit."
+    )
+    amount: Money = strawberry.field(description="Amount of the adjustment; negative for a credit.")
+    reason: str = strawberry.field(description="Reason given by the agent.")
+    by: str = strawberry.field(description="`sub` claim of the agent's token.")
+    at: datetime = strawberry.field(description="Time at which the adjustment was made.")
 
     @strawberry.field
     def stripe_dashboard_url(self, info: Info) -> str:
-        """The price that it counts by, in Stripe's Dashboard."""
-        return dashboard(info.context, "prices", self.price)
+        """Link to the price of the SKU in Stripe's Dashboard."""
+        return dashboard_url(info.context, "prices", self.price)
 
     @classmethod
     async def find(cls, context: Context, adjustment: str) -> "Adjustment | None":
-        """The correction with this id; whether it may be seen is the caller's to check."""
-        found = await context.services.ledger.adjustment(adjustment)
-        if found is None:
+        """The adjustment with this id; the caller checks that the viewer may see it."""
+        record = await context.uncached_services().ledger.get_adjustment(adjustment)
+        if record is None:
             return None
-        prices = await context.services.catalogue.by_id([found.price])
-        return cls.of(found, prices[found.price])
+        prices = await context.uncached_services().price_catalog.by_id([record.price])
+        return cls.from_record(record, prices[record.price])
 
     @classmethod
-    def of(cls, adjustment: billing.ledger.Adjustment, price: Price) -> "Adjustment":
-        """*adjustment*, counted by *price*, as clients see it."""
+    def from_record(cls, adjustment: billing.ledger.Adjustment, price: Price) -> "Adjustment":
+        """Convert *adjustment*; its amount is computed with *price*."""
         amount = line_amount(adjustment.quantity, price.unit_amount)
         return cls(
             owner=adjustment.customer,
@@ -55,8 +57,8 @@ class Adjustment(Node):
             period=str(adjustment.period),
             sku=adjustment.sku,
             quantity=adjustment.quantity,
-            amount=Money.of_minor(amount, price.currency),
+            amount=Money.from_minor(amount, price.currency),
             reason=adjustment.reason,
             by=adjustment.by,
-            at=moment(adjustment.at_ms),
+            at=to_datetime(adjustment.at_ms),
         )

@@ -1,4 +1,4 @@
-"""What Support did, when and why."""
+"""The audit entry type: one action by Support."""
 
 from datetime import datetime
 
@@ -6,49 +6,59 @@ import orjson
 import strawberry
 
 import billing.audit
-from billing.audit import ActOutcome
-from resolvers.types.timestamps import moment
+from billing.audit import ActionOutcome
+from resolvers.types.timestamps import to_datetime
 from schema.decorators import graphql_enum, graphql_type
 
 graphql_enum(
     "AuditOutcome",
-    DONE="It was done.",
-    REFUSED="It was not done; `detail` has the code of the refusal.",
-    UNKNOWN="It was begun and nobody wrote down how it ended: it is under way, or was interrupted.",
-)(ActOutcome)
+    DONE="The action was carried out.",
+    REFUSED="The action was refused; `detail` has the error code.",
+    UNKNOWN="No outcome was recorded: the action is still running, or was interrupted.",
+)(ActionOutcome)
 
 
 @graphql_type
 class AuditChange:
-    """One thing that an act changed."""
+    """A value that an action changed."""
 
-    what: str = strawberry.field(description="What changed: `total`, `hold`, `status`, …")
-    before: str | None = strawberry.field(description="What stood before.")
-    after: str | None = strawberry.field(description="What stood after.")
+    what: str = strawberry.field(
+        description="Name of the changed value: `total`, `hold`, `status`, …"
+    )
+    before: str | None = strawberry.field(
+        description="Value before the action; null when there was none."
+    )
+    after: str | None = strawberry.field(
+        description="Value after the action; null when there is none."
+    )
 
 
 @graphql_type
 class AuditEntry:
-    """One act of Support's."""
+    """An action by Support, from the audit log."""
 
-    at: datetime = strawberry.field(description="When.")
-    by: str = strawberry.field(description="Who: the subject of the token.")
-    action: str = strawberry.field(description="What: the mutation's name.")
-    reason: str | None = strawberry.field(description="Why, in their own words.")
-    outcome: ActOutcome = strawberry.field(description="How it ended.")
-    changes: list[AuditChange] = strawberry.field(
-        description="What stood before and after, thing by thing."
+    at: datetime = strawberry.field(description="Time of the action.")
+    by: str = strawberry.field(description="`sub` claim of the agent's token.")
+    action: str = strawberry.field(description="Name of the mutation, such as `holdBilling`.")
+    reason: str | None = strawberry.field(
+        description="Reason given by the agent; null when none was given."
     )
-    detail: str | None = strawberry.field(description="The same as JSON, for programs.")
+    outcome: ActionOutcome = strawberry.field(description="Outcome of the action.")
+    changes: list[AuditChange] = strawberry.field(
+        description="Values that the action changed, before and after."
+    )
+    detail: str | None = strawberry.field(
+        description="JSON object with the keys `before`, `after` and `refusal`, for programs."
+    )
 
     @classmethod
-    def of(cls, entry: billing.audit.AuditEntry) -> "AuditEntry":
-        """*entry* as clients see it."""
+    def from_record(cls, entry: billing.audit.AuditEntry) -> "AuditEntry":
+        """Convert an *entry* of the audit log."""
         before, after = entry.before, entry.after
         detail = {"before": before, "after": after, "refusal": entry.refusal}
         return cls(
-            at=moment(entry.at_ms),
-            by=entry.by,
+            at=to_datetime(entry.at_ms),
+            by=entry.actor,
             action=entry.action,
             reason=entry.reason,
             outcome=entry.outcome,

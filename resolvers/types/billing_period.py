@@ -1,4 +1,4 @@
-"""A month of usage: what is owed for it, and how much of that Stripe knows."""
+"""The billing period type: one month's usage, its amounts, and how much of them Stripe has."""
 
 from collections.abc import Container, Mapping
 from dataclasses import replace
@@ -10,30 +10,31 @@ from typing import Annotated
 import strawberry
 
 import billing.invoicing.snapshot
-from billing.invoicing.amounts import Usage, bill, usage_by, usage_by_sku
+from billing.invoicing.amounts import UsageRow, compute_amounts, usage_by_group, usage_by_sku
 from billing.invoicing.snapshot import Snapshot
 from billing.ledger.queries import Dimension
 from billing.usage import CustomerId, LineKey, Period, Price
 from resolvers.context import Context, Info
 from resolvers.types.invoice import Invoice
 from resolvers.types.skus import sku_of
-from resolvers.types.stripe_links import dashboard
-from resolvers.types.timestamps import moment
+from resolvers.types.stripe_links import dashboard_url
+from resolvers.types.timestamps import to_datetime
 from schema.decorators import graphql_enum, graphql_type
 from schema.types.money import Money
 
-UNTOUCHED = "0:0"
-"""The version of a month in which nothing was ever counted, or that was forgotten."""
+EMPTY_VERSION = "0:0"
+"""Snapshot version of a month without usage, or whose data has expired."""
 
 
 @graphql_enum(
-    OPEN="Usage is being counted, also late usage until an hour after the month's end.",
-    CLOSING="The month was cut: Stripe is told the rest, then the invoice is finalized.",
-    CLOSED="Its invoice is final; later usage goes on the next one.",
-    HELD="Support has put billing on hold: usage is counted, Stripe told nothing, nothing finalized.",
+    "PeriodState",
+    OPEN="Usage is counted, including late usage until one hour after the end of the month.",
+    CLOSING="The month has ended: the remaining usage is sent to Stripe, then the invoice is finalized.",
+    CLOSED="The invoice is final; later usage is carried forward to the next month.",
+    HELD="Billing is on hold: usage is counted, but nothing is sent to Stripe or finalized.",
 )
-class PeriodState(StrEnum):
-    """Where a month stands."""
+class BillingPeriodState(StrEnum):
+    """Lifecycle state of a billing month."""
 
     OPEN = "OPEN"
     CLOSING = "CLOSING"
@@ -42,13 +43,13 @@ class PeriodState(StrEnum):
 
 
 @graphql_enum(
-    SKU="One entry for each thing that is sold.",
-    APP="One entry for each Fly app.",
+    SKU="One entry for each SKU.",
+    APP="One entry for each Fly.io app.",
     REGION="One entry for each region.",
     ORGANIZATION="One entry for each linked organization.",
 )
 class UsageDimension(StrEnum):
-    """What usage is added up by."""
+    """Dimension by which usage is grouped."""
 
     SKU = "SKU"
     APP = "APP"
@@ -58,58 +59,70 @@ class UsageDimension(StrEnum):
 
 @graphql_type
 class UsageBreakdown:
-    """What one SKU, app, region or organization has used, and what that comes to."""
+    """Usage and amount of one SKU, app, region or organization."""
 
     key: str = strawberry.field(
-        description="The SKU, app, region or organization; empty for usage reported without one. "
-        "By SKU, a correction stands by itself under `adj:` and its id.",
+        description="SKU, app, region or organization; empty for usage reported without one. Grouped by SKU, each adjustment has its own entry with the key `adj:` and its id.",
     )
-    description: str | None = strawberry.field(description="What a SKU is called on the bill.")
+    description: str | None = strawberry.field(
+        description="Name of the SKU on the invoice; null when the entry combines several."
+    )
     quantity: Decimal = strawberry.field(
-        description="How much. Across different units (by app, say) this is a sum of unlike things; go by `amount`.",
+        description="Quantity used. An entry that combines different units (an app, for example) adds unlike quantities; compare `amount` there.",
     )
     unit: str | None = strawberry.field(
-        description="What `quantity` counts; null where units differ."
+        description="Unit of `quantity`; null when the entry combines different units."
     )
-    amount: Money = strawberry.field(description="What it comes to.")
+    amount: Money = strawberry.field(description="Amount charged for this usage.")
     price: strawberry.Private[str | None]
 
     @strawberry.field
     def stripe_dashboard_url(self, info: Info) -> str | None:
-        """Support only: the price that a SKU is sold at, in Stripe's Dashboard; null by anything else."""
-        return dashboard(info.context, "prices", self.price) if self.price else None
+        """Support only: link to the SKU's price in Stripe's Dashboard; null when not grouped by SKU."""
+        return dashboard_url(info.context, "prices", self.price) if self.price else None
 
     @classmethod
-    def of(cls, row: Usage, price: str | None = None) -> "UsageBreakdown":
-        """*row* as clients see it, counted at *price* if it is one line."""
+    def from_usage(cls, row: UsageRow, price: str | None = None) -> "UsageBreakdown":
+        """Convert a *row*; *price* is the Stripe price id of a single line."""
         return cls(
             key=row.key,
             price=price,
-            description=_described(row),
+            description=_description(row),
             quantity=row.quantity,
             unit=row.unit,
-            amount=Money.of(row.amount),
+            amount=Money.from_money(row.amount),
         )
 
 
 @graphql_type
 class BillingPeriod:
-    """A month, to the last recorded delta. `inStripe` + `claimed` + `pending` = `total`, always."""
+    """Usage and amounts of one calendar month (UTC), up to the last recorded delta.
+
+    Always: `inStripe` + `claimed` + `pending` = `total`.
+    """
 
     snapshot: strawberry.Private[Snapshot]
     prices: strawberry.Private[Mapping[str, Price]]
-    start: datetime = strawberry.field(description="First moment of the month, UTC.")
-    end: datetime = strawberry.field(description="First moment of the next month, UTC.")
-    state: PeriodState = strawberry.field(description="Where the month stands.")
-    in_stripe: Money = strawberry.field(description="What Stripe has confirmed on the draft.")
-    claimed: Money = strawberry.field(description="What a sync is telling Stripe right now.")
-    pending: Money = strawberry.field(description="What Stripe has not been told yet.")
-    total: Money = strawberry.field(description="What the month comes to so far.")
-    as_of: datetime = strawberry.field(description="The moment that all these numbers are of.")
+    start: datetime = strawberry.field(description="Start of the month in UTC, inclusive.")
+    end: datetime = strawberry.field(
+        description="End of the month in UTC, exclusive: the start of the next month."
+    )
+    state: BillingPeriodState = strawberry.field(description="Lifecycle state of the month.")
+    in_stripe: Money = strawberry.field(
+        description="Amount that Stripe has confirmed on the draft invoice."
+    )
+    claimed: Money = strawberry.field(
+        description="Amount that a running sync is writing to Stripe."
+    )
+    pending: Money = strawberry.field(description="Amount that has not been sent to Stripe yet.")
+    total: Money = strawberry.field(description="Total amount of the month so far.")
+    as_of: datetime = strawberry.field(
+        description="Time of the ledger snapshot from which these amounts are computed."
+    )
 
     @strawberry.field
     async def invoice(self, info: Info) -> Invoice | None:
-        """The Stripe draft, once there is one."""
+        """Stripe invoice of the month; null until the first sync creates its draft."""
         invoice = self.snapshot.invoice
         return await Invoice.find(info.context, invoice) if invoice else None
 
@@ -118,79 +131,88 @@ class BillingPeriod:
         self,
         info: Info,
         by: Annotated[
-            UsageDimension | None, strawberry.argument(description="What to add it up by.")
+            UsageDimension | None, strawberry.argument(description="Dimension to group usage by.")
         ] = UsageDimension.SKU,
         sku: Annotated[
             str | None,
             strawberry.argument(
-                description="Only this SKU: its usage, also of other months, and its corrections."
+                description="Return only this SKU: its usage, including usage carried forward from another month, and its adjustments."
             ),
         ] = None,
     ) -> list[UsageBreakdown]:
-        """What it is made of, dearest first."""
-        snapshot = self._only(sku)
+        """Usage by SKU, app, region or organization, highest amount first."""
+        snapshot = self._limited_to_sku(sku)
         if by is None or by is UsageDimension.SKU:
             rows = usage_by_sku(snapshot, self.prices)
-            return [UsageBreakdown.of(row, snapshot.prices[LineKey(row.key)]) for row in rows]
-        groups = await self._groups(info, DIMENSIONS[by], snapshot.totals)
-        return [UsageBreakdown.of(row) for row in usage_by(groups, snapshot, self.prices)]
+            return [
+                UsageBreakdown.from_usage(row, snapshot.prices[LineKey(row.key)]) for row in rows
+            ]
+        groups = await self._grouped_quantities(info, DIMENSIONS[by], snapshot.totals)
+        return [
+            UsageBreakdown.from_usage(row) for row in usage_by_group(groups, snapshot, self.prices)
+        ]
 
-    def _only(self, sku: str | None) -> Snapshot:
-        """The snapshot with the lines of *sku* only, if one is given."""
+    def _limited_to_sku(self, sku: str | None) -> Snapshot:
+        """The snapshot, limited to the lines of *sku* if one is given."""
         if not sku:
             return self.snapshot
         whole, prices = self.snapshot, self.prices
         lines = {key: n for key, n in whole.totals.items() if sku_of(key, whole, prices) == sku}
         return replace(whole, totals=lines)
 
-    async def _groups(
+    async def _grouped_quantities(
         self, info: Info, by: Dimension, lines: Container[LineKey]
     ) -> dict[str, dict[str, Decimal]]:
-        """Quantities of *lines* by *by* and line; one first used after the snapshot is not in its total either."""
+        """Quantities of *lines* by dimension value and line.
+
+        Usage of a line first recorded after the snapshot is left out, because the total lacks it as well.
+        """
         key = (self.snapshot.customer, self.snapshot.period, by)
         groups = await info.context.loaders.breakdown.load(key)
-        found: dict[str, dict[str, Decimal]] = {
+        quantities: dict[str, dict[str, Decimal]] = {
             value: {line: quantity for line, quantity in used.items() if line in lines}
             for value, used in groups.items()
         }
-        return {value: used for value, used in found.items() if used}
+        return {value: used for value, used in quantities.items() if used}
 
     @classmethod
     async def find(
         cls, context: Context, customer: CustomerId, month: Period, currency: str
     ) -> "BillingPeriod | None":
-        """*customer*'s *month*; None when the ledger has none (any more). For *currency* see `of`."""
+        """One *month* of *customer*; None when the ledger has none. *currency*: see `from_snapshot`."""
         snapshot = await context.loaders.period.load((customer, month))
-        current = Period.containing(moment(snapshot.now_ms))
-        if snapshot.version == UNTOUCHED and month != current:
+        current = Period.containing(to_datetime(snapshot.now_ms))
+        if snapshot.version == EMPTY_VERSION and month != current:
             return None
-        return cls.of(snapshot, await context.loaders.prices(snapshot), currency)
+        return cls.from_snapshot(snapshot, await context.loaders.prices(snapshot), currency)
 
     @classmethod
-    def of(cls, snapshot: Snapshot, prices: Mapping[str, Price], currency: str) -> "BillingPeriod":
-        """The month that *snapshot* is of, in numbers; *prices* by id, every one that it pins.
+    def from_snapshot(
+        cls, snapshot: Snapshot, prices: Mapping[str, Price], currency: str
+    ) -> "BillingPeriod":
+        """Compute the amounts of *snapshot*; *prices* by id, every one that it pins.
 
-        *currency* is for a customer whose usage never came, of whom the ledger knows none.
+        *currency* applies to a customer without usage, for whom the ledger has no currency.
         """
         if not snapshot.currency:
             snapshot = replace(snapshot, currency=currency)
-        amounts = bill(snapshot, prices)
+        amounts = compute_amounts(snapshot, prices)
         return cls(
             snapshot=snapshot,
             prices=prices,
             start=snapshot.period.start,
             end=snapshot.period.end,
             state=_state(snapshot),
-            in_stripe=Money.of(amounts.in_stripe),
-            claimed=Money.of(amounts.claimed),
-            pending=Money.of(amounts.pending),
-            total=Money.of(amounts.total),
-            as_of=moment(snapshot.now_ms),
+            in_stripe=Money.from_money(amounts.in_stripe),
+            claimed=Money.from_money(amounts.claimed),
+            pending=Money.from_money(amounts.pending),
+            total=Money.from_money(amounts.total),
+            as_of=to_datetime(snapshot.now_ms),
         )
 
 
-def _described(row: Usage) -> str | None:
-    """What the bill says; a correction and usage of another month say that they are."""
+def _description(row: UsageRow) -> str | None:
+    """Name on the invoice, marked for an adjustment and for usage carried forward."""
     sku, carried, origin = row.key.partition("~")
     if row.description is None or not (carried or sku.startswith("adj:")):
         return row.description
@@ -203,11 +225,11 @@ DIMENSIONS: Mapping[UsageDimension, Dimension] = {
     UsageDimension.ORGANIZATION: "organization",
 }
 STATES = {
-    billing.invoicing.snapshot.PeriodState.OPEN: PeriodState.OPEN,
-    billing.invoicing.snapshot.PeriodState.CLOSING: PeriodState.CLOSING,
-    billing.invoicing.snapshot.PeriodState.SEALED: PeriodState.CLOSED,
+    billing.invoicing.snapshot.PeriodState.OPEN: BillingPeriodState.OPEN,
+    billing.invoicing.snapshot.PeriodState.CLOSING: BillingPeriodState.CLOSING,
+    billing.invoicing.snapshot.PeriodState.SEALED: BillingPeriodState.CLOSED,
 }
 
 
-def _state(snapshot: Snapshot) -> PeriodState:
-    return PeriodState.HELD if snapshot.hold else STATES[snapshot.state]
+def _state(snapshot: Snapshot) -> BillingPeriodState:
+    return BillingPeriodState.HELD if snapshot.hold else STATES[snapshot.state]

@@ -1,4 +1,4 @@
-"""Where Stripe and the ledger differ."""
+"""The drift report: differences between Stripe's drafts and the ledger."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -11,26 +11,26 @@ import strawberry
 import billing.invoicing.amounts
 from billing.budget import Lane
 from billing.errors import StripeRejected
-from billing.invoicing.amounts import drift
-from billing.invoicing.remote_invoice import SeenInvoice, lines_are_complete
+from billing.invoicing.amounts import find_drift
+from billing.invoicing.remote_invoice import RemoteInvoice, has_all_lines
 from billing.invoicing.snapshot import PeriodState, Snapshot
 from billing.services import Services
 from billing.usage import CustomerId
 from resolvers.context import Info
 from resolvers.types.skus import sku_of
-from resolvers.types.stripe_links import dashboard
+from resolvers.types.stripe_links import dashboard_url
 from schema.decorators import graphql_enum, graphql_type
 from schema.types.money import Money
 
 
 @graphql_enum(
-    MISSING="We count it, Stripe does not have it.",
-    EXTRA="Stripe has a line that we do not count. One that a person put there (`sku` null) stays.",
-    QUANTITY="Stripe has another quantity.",
-    PRICE="Stripe counts it by another price.",
+    MISSING="The gateway has written the line, Stripe does not have it.",
+    EXTRA="Stripe has a line that the gateway has not written. One added by a person (`sku` null) is left alone.",
+    QUANTITY="Stripe has a different quantity.",
+    PRICE="Stripe has a different price or amount.",
 )
 class DriftKind(StrEnum):
-    """How a line differs."""
+    """Kind of difference between Stripe and the ledger."""
 
     MISSING = "MISSING"
     EXTRA = "EXTRA"
@@ -40,46 +40,51 @@ class DriftKind(StrEnum):
 
 @graphql_type
 class DriftLine:
-    """One line on which Stripe and the ledger differ."""
+    """An invoice line on which Stripe and the ledger differ."""
 
-    sku: str | None = strawberry.field(description="The SKU that it bills.")
-    line_id: strawberry.ID | None = strawberry.field(
-        description="Stripe's line, `il_…`, if it has one."
+    sku: str | None = strawberry.field(
+        description="SKU that the line bills; null for a line added by a person."
     )
-    kind: DriftKind = strawberry.field(description="How they differ.")
-    expected: Decimal | None = strawberry.field(description="The quantity that we count.")
-    found: Decimal | None = strawberry.field(description="The quantity that Stripe has.")
+    line_id: strawberry.ID | None = strawberry.field(
+        description="Stripe line id, `il_…`; null when Stripe does not have the line."
+    )
+    kind: DriftKind = strawberry.field(description="Kind of the difference.")
+    expected: Decimal | None = strawberry.field(
+        description="Quantity that the last sync wrote; null for a line that only Stripe has."
+    )
+    found: Decimal | None = strawberry.field(
+        description="Quantity at Stripe; null when Stripe does not have the line."
+    )
     amount: Money = strawberry.field(
-        description="What Stripe bills too much; negative when it bills too little.",
+        description="Amount that Stripe bills in excess; negative when it bills too little.",
     )
     invoice: strawberry.Private[str | None]
 
     @strawberry.field
     def stripe_dashboard_url(self, info: Info) -> str | None:
-        """The draft on which they differ, in Stripe's Dashboard; null while there is none."""
-        return dashboard(info.context, "invoices", self.invoice) if self.invoice else None
+        """Link to the draft invoice in Stripe's Dashboard; null while there is none."""
+        return dashboard_url(info.context, "invoices", self.invoice) if self.invoice else None
 
 
 @graphql_type
 class DriftReport:
-    """The ledger against Stripe, line by line. Empty `lines` means that they agree."""
+    """A comparison of Stripe's drafts with the ledger, line by line. Empty `lines` means that they agree."""
 
     lines: list[DriftLine] = strawberry.field(
-        description="The lines that differ; `repairDrift` settles them."
+        description="Lines that differ; `repairDrift` corrects them."
     )
-    checked_at: datetime = strawberry.field(description="When Stripe was asked.")
+    checked_at: datetime = strawberry.field(description="Time at which Stripe was read.")
     conflicting_deltas: int = strawberry.field(
-        description="How many reports ever came under an id that was counted with other content; the "
-        "first of each stands, the others were refused."
+        description="Number of usage reports rejected so far because their id had been counted with other content."
     )
 
     @classmethod
-    async def of(cls, services: Services, customer: CustomerId) -> "DriftReport":
-        """Ask Stripe now how *customer*'s drafts differ from what it was told."""
+    async def compare(cls, services: Services, customer: CustomerId) -> "DriftReport":
+        """Read *customer*'s drafts from Stripe and compare them with the ledger."""
         checked_at = datetime.now(UTC)
         lines: list[DriftLine] = []
-        for snapshot in await unsealed(services, customer):
-            prices = await services.catalogue.by_id(snapshot.prices.values())
+        for snapshot in await unsealed_snapshots(services, customer):
+            prices = await services.price_catalog.by_id(snapshot.prices.values())
             lines += [
                 DriftLine(
                     sku=line.key and sku_of(line.key, snapshot, prices),
@@ -87,35 +92,39 @@ class DriftReport:
                     kind=DriftKind(line.kind),
                     expected=line.expected,
                     found=line.found,
-                    amount=Money.of(line.amount),
+                    amount=Money.from_money(line.amount),
                     invoice=snapshot.invoice,
                 )
-                for line in await drifted(services, snapshot)
+                for line in await drift_lines(services, snapshot)
             ]
-        [current] = await services.ledger.currents([customer])
+        [current] = await services.ledger.current_snapshots([customer])
         return cls(lines=lines, checked_at=checked_at, conflicting_deltas=current.conflicts)
 
 
-async def unsealed(services: Services, customer: CustomerId) -> list[Snapshot]:
-    """The months whose bills can still change: the current one, and those that are being closed."""
-    periods = await services.ledger.periods(customer)
-    found = await asyncio.gather(*(services.ledger.peek(customer, each) for each in periods))
-    return [each for each in found if each.state is not PeriodState.SEALED]
+async def unsealed_snapshots(services: Services, customer: CustomerId) -> list[Snapshot]:
+    """Snapshots of the months whose bills can still change: the current one and those being closed."""
+    periods = await services.ledger.list_periods(customer)
+    snapshots = await asyncio.gather(
+        *(services.ledger.snapshot(customer, period) for period in periods)
+    )
+    return [snapshot for snapshot in snapshots if snapshot.state is not PeriodState.SEALED]
 
 
-async def drifted(
+async def drift_lines(
     services: Services, snapshot: Snapshot
 ) -> list[billing.invoicing.amounts.DriftLine]:
     """The lines that differ; reads the invoice from Stripe, past the cache.
 
-    What a sync is writing right now stands neither as it was nor as it will be.
+    Lines that a running sync is writing are left out: their state is not settled yet.
     """
-    busy = {line for op in snapshot.flight.ops for line in op.lines} if snapshot.flight else set()
-    found = drift(snapshot, await _seen(services, snapshot.invoice))
-    return [line for line in found if line.key not in busy]
+    in_flight = (
+        {line for op in snapshot.batch.requests for line in op.lines} if snapshot.batch else set()
+    )
+    differences = find_drift(snapshot, await _fetch_remote_invoice(services, snapshot.invoice))
+    return [line for line in differences if line.key not in in_flight]
 
 
-async def _seen(services: Services, invoice: str | None) -> SeenInvoice | None:
+async def _fetch_remote_invoice(services: Services, invoice: str | None) -> RemoteInvoice | None:
     if invoice is None:
         return None
     path = f"/v1/invoices/{invoice}"
@@ -125,7 +134,7 @@ async def _seen(services: Services, invoice: str | None) -> SeenInvoice | None:
         if refusal.status == HTTPStatus.NOT_FOUND:
             return None
         raise
-    if lines_are_complete(body):
-        return SeenInvoice.from_stripe(body)
-    lines = await services.stripe.pages(f"{path}/lines", {}, lane=Lane.SUPPORT)
-    return SeenInvoice.from_stripe(body, lines)
+    if has_all_lines(body):
+        return RemoteInvoice.from_stripe(body)
+    lines = await services.stripe.list_all(f"{path}/lines", {}, lane=Lane.SUPPORT)
+    return RemoteInvoice.from_stripe(body, lines)

@@ -1,4 +1,4 @@
-"""Support's stop sign for a customer's billing."""
+"""The hold types: a stop of one customer's billing."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import strawberry
 
 import billing.invoicing.snapshot
-from billing.ledger import StandingHold
+from billing.ledger import ActiveHold
 from resolvers.context import Info
-from resolvers.types.timestamps import moment
+from resolvers.types.timestamps import to_datetime
 from schema.decorators import graphql_type
 
 if TYPE_CHECKING:
@@ -17,46 +17,50 @@ if TYPE_CHECKING:
 
 @graphql_type
 class BillingHold:
-    """Billing is stopped: usage is counted, but Stripe is told nothing and nothing is finalized."""
+    """A hold on a customer's billing: usage is counted, but nothing is sent to Stripe or finalized."""
 
-    reason: str = strawberry.field(description="Why.")
-    by: str = strawberry.field(description="Who: the subject of the token.")
-    since: datetime = strawberry.field(description="Since when.")
+    reason: str = strawberry.field(description="Reason for the hold.")
+    by: str = strawberry.field(
+        description="`sub` claim of the agent's token; `gateway` when a voided invoice caused the hold."
+    )
+    since: datetime = strawberry.field(description="Time at which the hold was placed.")
 
     @classmethod
-    def of(cls, hold: billing.invoicing.snapshot.Hold) -> "BillingHold":
-        """*hold* as clients see it."""
-        return cls(reason=hold.reason, by=hold.by, since=moment(hold.since_ms))
+    def from_record(cls, hold: billing.invoicing.snapshot.Hold) -> "BillingHold":
+        """Convert a *hold* of a snapshot."""
+        return cls(reason=hold.reason, by=hold.by, since=to_datetime(hold.since_ms))
 
 
 @graphql_type
 class Hold:
-    """A `BillingHold` in the list of all: it says whose billing is stopped as well."""
+    """An active hold in the list of all holds: a `BillingHold` with its customer."""
 
-    customer_id: strawberry.ID = strawberry.field(description="Whose billing is stopped.")
-    reason: str = strawberry.field(description="Why.")
-    by: str = strawberry.field(
-        description="Who: the subject of the token; `gateway` after an invoice was voided."
+    customer_id: strawberry.ID = strawberry.field(
+        description="Stripe id of the customer on hold, `cus_…`."
     )
-    since: datetime = strawberry.field(description="Since when.")
+    reason: str = strawberry.field(description="Reason for the hold.")
+    by: str = strawberry.field(
+        description="`sub` claim of the agent's token; `gateway` when a voided invoice caused the hold."
+    )
+    since: datetime = strawberry.field(description="Time at which the hold was placed.")
 
     @strawberry.field
     async def customer(
         self, info: Info
     ) -> Annotated["Customer", strawberry.lazy("resolvers.types.customer")] | None:
-        """The same customer, read from Stripe; null when Stripe has deleted it."""
+        """Customer on hold, read from Stripe; null when Stripe has deleted it."""
         from resolvers.types.customer import Customer  # noqa: PLC0415 customers have holds
 
-        info.context.look_ahead(info)
+        info.context.note_selection(info)
         return await Customer.find(info.context, self.customer_id)
 
     @classmethod
-    def of(cls, standing: StandingHold) -> "Hold":
-        """*standing* as clients see it."""
-        hold = standing.hold
+    def from_record(cls, active: ActiveHold) -> "Hold":
+        """Convert an *active* hold of the ledger."""
+        hold = active.hold
         return cls(
-            customer_id=strawberry.ID(standing.customer),
+            customer_id=strawberry.ID(active.customer),
             reason=hold.reason,
             by=hold.by,
-            since=moment(hold.since_ms),
+            since=to_datetime(hold.since_ms),
         )

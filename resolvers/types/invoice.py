@@ -1,4 +1,4 @@
-"""An invoice, and what Support may do with it now."""
+"""The invoice type, with the actions that Support can take on it."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -8,12 +8,12 @@ import strawberry
 
 from billing.stripe.records import InvoiceRecord
 from resolvers.context import Context, Info
-from resolvers.dataloaders.selection import page_of
-from resolvers.dataloaders.stripe import Loaded, PageOf
-from resolvers.types.invoice_action import InvoiceAction, actions
+from resolvers.dataloaders.selection import load_page
+from resolvers.dataloaders.stripe import Loaded, PageKey
+from resolvers.types.invoice_action import InvoiceAction, available_actions
 from resolvers.types.invoice_line import InvoiceLine
-from resolvers.types.stripe_links import dashboard
-from schema.connections import After, Before, Connection, First, Last, window_of
+from resolvers.types.stripe_links import dashboard_url
+from schema.connections import After, Before, Connection, First, Last, page_request
 from schema.decorators import graphql_enum, graphql_type
 from schema.types.freshness import Freshness
 from schema.types.money import Money
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from resolvers.types.billing_period import BillingPeriod
     from resolvers.types.customer import Customer
 
-LINES = 50
+LINES_PAGE_SIZE = 50
 
 
 @graphql_enum(
-    DRAFT="Still being compiled; the customer does not see it.",
-    OPEN="Finalized and waiting to be paid.",
+    DRAFT="Not finalized yet; invisible to the customer.",
+    OPEN="Finalized and awaiting payment.",
     PAID="Paid, or too small to be charged.",
-    UNCOLLECTIBLE="Given up.",
-    VOID="Cancelled after it was finalized.",
+    UNCOLLECTIBLE="Written off: payment is not expected.",
+    VOID="Canceled after it was finalized.",
 )
 class InvoiceStatus(StrEnum):
-    """Where an invoice stands, in Stripe's words."""
+    """Status of an invoice, as Stripe defines it."""
 
     DRAFT = "draft"
     OPEN = "open"
@@ -45,91 +45,99 @@ class InvoiceStatus(StrEnum):
 
 @graphql_type
 class Invoice(Node):
-    """An invoice of Stripe's. Amounts are Stripe's own; what it does not know yet is in `Customer.currentPeriod`."""
+    """An invoice in Stripe. Its amounts are Stripe's; `Customer.currentPeriod` has usage that Stripe lacks."""
 
-    id: strawberry.ID = strawberry.field(description="Stripe's id, `in_…`.")
+    id: strawberry.ID = strawberry.field(description="Stripe invoice id, `in_…`.")
     record: strawberry.Private[InvoiceRecord]
     number: str | None = strawberry.field(
-        description="What the customer sees on it; null until it is finalized."
+        description="Number printed on the invoice; null until it is finalized."
     )
-    status: InvoiceStatus = strawberry.field(description="Where it stands.")
-    period_start: datetime | None = strawberry.field(description="First moment that it bills.")
+    status: InvoiceStatus = strawberry.field(description="Status of the invoice in Stripe.")
+    period_start: datetime | None = strawberry.field(
+        description="Start of the billed period, inclusive."
+    )
     period_end: datetime | None = strawberry.field(
-        description="First moment that it no longer bills."
+        description="End of the billed period, exclusive."
     )
-    created_at: datetime = strawberry.field(description="When the draft was made.")
+    created_at: datetime = strawberry.field(
+        description="Time at which the draft was created (Stripe's `created`)."
+    )
     finalizes_at: datetime | None = strawberry.field(
-        description="When Stripe finalizes it by itself; null when we decide, at the end of the month.",
+        description="Time at which Stripe finalizes the draft by itself; null when the gateway finalizes it after the end of the month.",
     )
-    due_at: datetime | None = strawberry.field(description="When it has to be paid.")
+    due_at: datetime | None = strawberry.field(
+        description="Time by which the invoice has to be paid (Stripe's `due_date`); null when Stripe charges it automatically."
+    )
     hosted_invoice_url: str | None = strawberry.field(
-        description="Where the customer pays: Stripe's page, not ours. Null until finalized.",
+        description="URL of Stripe's payment page; null until the invoice is finalized, and while `freshness.source` is STALE.",
     )
     invoice_pdf: str | None = strawberry.field(
-        description="The PDF, at Stripe. Null until finalized."
+        description="URL of the PDF at Stripe; null until the invoice is finalized, and while `freshness.source` is STALE."
     )
-    freshness: Freshness = strawberry.field(description="How old this is, and where it came from.")
+    freshness: Freshness = strawberry.field(description="Source and age of this object's data.")
 
     @strawberry.field
     def subtotal(self) -> Money:
-        """The lines, before tax."""
+        """Sum of the lines before tax (Stripe's `subtotal`)."""
         return self._money(self.record.subtotal)
 
     @strawberry.field
     def tax(self) -> Money | None:
-        """Tax; null when Stripe computed none."""
+        """Tax on the invoice; null when Stripe computed none."""
         return None if self.record.tax is None else self._money(self.record.tax)
 
     @strawberry.field
     def total(self) -> Money:
-        """The lines with tax."""
+        """Sum of the lines including tax (Stripe's `total`)."""
         return self._money(self.record.total)
 
     @strawberry.field
     def amount_due(self) -> Money:
-        """What is to be paid, after the customer's balance."""
+        """Amount to pay after the customer's balance is applied (Stripe's `amount_due`)."""
         return self._money(self.record.amount_due)
 
     @strawberry.field
     def amount_paid(self) -> Money:
-        """What has been paid."""
+        """Amount already paid (Stripe's `amount_paid`)."""
         return self._money(self.record.amount_paid)
 
     @strawberry.field
     def stripe_dashboard_url(self, info: Info) -> str:
-        """Support only: this invoice in Stripe's Dashboard, for refunds, credit notes and voids."""
-        return dashboard(info.context, "invoices", self.record.id)
+        """Support only: link to this invoice in Stripe's Dashboard, for refunds, credit notes and voids."""
+        return dashboard_url(info.context, "invoices", self.record.id)
 
     @strawberry.field
     async def customer(
         self, info: Info
     ) -> Annotated["Customer", strawberry.lazy("resolvers.types.customer")]:
-        """Whose it is."""
-        from resolvers.types.customer import customer_of  # noqa: PLC0415 customers have invoices
+        """Customer to whom the invoice belongs."""
+        from resolvers.types.customer import existing_customer  # noqa: PLC0415 customers have invoices
 
-        return await customer_of(info, self.record.customer)
+        return await existing_customer(info, self.record.customer)
 
     @strawberry.field
     async def lines(
         self,
         info: Info,
-        first: First = LINES,
+        first: First = LINES_PAGE_SIZE,
         after: After = None,
         last: Last = None,
         before: Before = None,
     ) -> Connection[InvoiceLine]:
-        """Its lines, in Stripe's order."""
-        window = window_of(first, after, last, before, default=LINES)
+        """Lines of the invoice, in Stripe's order."""
+        request = page_request(first, after, last, before, default=LINES_PAGE_SIZE)
         load = info.context.loaders.lines.load
-        page = await page_of(info, window, lambda part: load(PageOf(self.record.id, part)))
-        entries = [(line.id, InvoiceLine.of(line, self.record)) for line in page.items]
-        return Connection[InvoiceLine].of(entries, has_more=page.has_more, window=window)
+        page = await load_page(info, request, lambda part: load(PageKey(self.record.id, part)))
+        entries = [(line.id, InvoiceLine.from_record(line, self.record)) for line in page.items]
+        return Connection[InvoiceLine].from_entries(
+            entries, has_more=page.has_more, request=request
+        )
 
     @strawberry.field
     async def usage_period(
         self, info: Info
     ) -> Annotated["BillingPeriod", strawberry.lazy("resolvers.types.billing_period")] | None:
-        """The month that it bills, as we count it; null when it is not of our making, or long ago."""
+        """Ledger data of the month that the invoice bills; null for an invoice made by hand, or when the ledger no longer has it."""
         from resolvers.types.billing_period import BillingPeriod  # noqa: PLC0415 months have invoices
 
         month, customer = self.record.period, self.record.customer
@@ -139,24 +147,24 @@ class Invoice(Node):
 
     @strawberry.field
     async def available_actions(self, info: Info) -> list[InvoiceAction]:
-        """Support only: what can be done now and, for what cannot, why."""
-        return await actions(info.context, self.record)
+        """Support only: every action on the invoice and, for each blocked one, the reasons."""
+        return await available_actions(info.context, self.record)
 
     @classmethod
     async def find(cls, context: Context, invoice: str) -> "Invoice | None":
-        """The invoice with this id, if Stripe has it; whether it may be seen is the caller's to check."""
+        """The invoice with this id, None when Stripe has none; the caller checks that the viewer may see it."""
         loaded = await context.loaders.invoice.load(invoice)
-        return cls.of(loaded) if loaded else None
+        return cls.from_record(loaded) if loaded else None
 
     @classmethod
-    async def find_own(cls, context: Context, invoice: str) -> "Invoice | None":
-        """The invoice with this id if the viewer may see it; None, told in the same time, if not."""
-        loaded = await context.loaders.own_invoice(invoice, context.viewer.may_see)
-        return cls.of(loaded) if loaded else None
+    async def find_visible(cls, context: Context, invoice: str) -> "Invoice | None":
+        """The invoice with this id if the viewer may see it; otherwise None, after the same amount of work."""
+        loaded = await context.loaders.visible_invoice(invoice, context.viewer.may_see)
+        return cls.from_record(loaded) if loaded else None
 
     @classmethod
-    def of(cls, loaded: Loaded[InvoiceRecord]) -> "Invoice":
-        """The invoice as clients see it."""
+    def from_record(cls, loaded: Loaded[InvoiceRecord]) -> "Invoice":
+        """Convert an invoice read from Stripe."""
         record = loaded.value
         period = record.period
         return cls(
@@ -176,4 +184,4 @@ class Invoice(Node):
         )
 
     def _money(self, minor: int) -> Money:
-        return Money.of_minor(minor, self.record.currency)
+        return Money.from_minor(minor, self.record.currency)

@@ -1,4 +1,4 @@
-"""What Support can do about an invoice now and, for what it cannot, why."""
+"""The actions that Support can take on an invoice, and the reasons that block them."""
 
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -10,19 +10,19 @@ from billing.invoicing.remote_invoice import DRAFT
 from billing.invoicing.snapshot import Snapshot
 from billing.stripe.records import InvoiceRecord
 from resolvers.context import Context
-from resolvers.types.drift import drifted
+from resolvers.types.drift import drift_lines
 from schema.decorators import graphql_enum, graphql_type
 
 
 @graphql_enum(
-    SYNC="Bring Stripe up to date now: `syncBilling`.",
-    ADJUST="Correct what is billed: `adjustUsage` with the month of this invoice.",
-    HOLD="Stop the billing of this customer: `holdBilling`.",
-    RELEASE="Let billing go on: `releaseBilling`.",
-    FINALIZE="Close the draft and send it to the customer: `finalizeInvoice`.",
+    SYNC="Send pending usage to Stripe now: `syncBilling`.",
+    ADJUST="Adjust the usage of the invoice's month: `adjustUsage`.",
+    HOLD="Place a hold on the customer's billing: `holdBilling`.",
+    RELEASE="Release the hold on the customer's billing: `releaseBilling`.",
+    FINALIZE="Finalize the draft, so that Stripe sends it to the customer: `finalizeInvoice`.",
 )
 class InvoiceActionKind(StrEnum):
-    """What Support can do about an invoice."""
+    """An action that Support can take on an invoice."""
 
     SYNC = "SYNC"
     ADJUST = "ADJUST"
@@ -32,17 +32,17 @@ class InvoiceActionKind(StrEnum):
 
 
 @graphql_enum(
-    NOT_DRAFT="It is finalized: refunds and credit notes are made in Stripe's Dashboard.",
-    SYNC_IN_PROGRESS="Stripe is being told right now; ask again when that is done.",
-    ON_HOLD="Billing is on hold; `releaseBilling` first.",
+    NOT_DRAFT="The invoice is finalized; refunds and credit notes are made in Stripe's Dashboard.",
+    SYNC_IN_PROGRESS="A sync is writing to Stripe; try again when it has finished.",
+    ON_HOLD="Billing is on hold; call `releaseBilling` first.",
     NOT_ON_HOLD="There is no hold to release.",
-    DRIFT="Stripe shows something else than we count; `repairDrift` first.",
+    DRIFT="Stripe and the ledger differ; call `repairDrift` first.",
     PERIOD_OPEN="The month has not ended; usage is still being counted.",
-    PERIOD_CLOSED="Its month's bill is final for the ledger; a correction goes on the current one.",
-    NOT_OURS="Somebody made it in Stripe, and it bills no usage of ours: edit it there.",
+    PERIOD_CLOSED="The ledger has closed the month; adjust the current month instead.",
+    NOT_OURS="The invoice was made by hand in Stripe and bills no recorded usage; edit it in Stripe.",
 )
 class InvoiceBlocker(StrEnum):
-    """Why something cannot be done now."""
+    """Reason why an action is blocked now."""
 
     NOT_DRAFT = "NOT_DRAFT"
     SYNC_IN_PROGRESS = "SYNC_IN_PROGRESS"
@@ -56,42 +56,45 @@ class InvoiceBlocker(StrEnum):
 
 @graphql_type
 class InvoiceAction:
-    """One thing that Support can do, and why not if it cannot be done now."""
+    """An action on an invoice, and the reasons that block it now."""
 
-    action: InvoiceActionKind = strawberry.field(description="What.")
+    action: InvoiceActionKind = strawberry.field(description="Kind of the action.")
     blocked_by: list[InvoiceBlocker] = strawberry.field(
-        description="Empty when it can be done now; else everything that stands in the way.",
+        description="All reasons that block the action; empty when it is available.",
     )
 
 
-async def actions(context: Context, invoice: InvoiceRecord) -> list[InvoiceAction]:
-    """Everything that can be done about *invoice*, in the order in which it is usually done."""
-    held = (await snapshot_of(context, invoice)).hold is not None
-    final = [] if invoice.status == DRAFT else [InvoiceBlocker.NOT_DRAFT]
-    on_hold = [InvoiceBlocker.ON_HOLD] if held else []
-    standing = {
-        InvoiceActionKind.SYNC: final + on_hold,
-        InvoiceActionKind.ADJUST: final or await _adjust_blockers(context, invoice),
-        InvoiceActionKind.HOLD: on_hold,
-        InvoiceActionKind.RELEASE: [] if held else [InvoiceBlocker.NOT_ON_HOLD],
+async def available_actions(context: Context, invoice: InvoiceRecord) -> list[InvoiceAction]:
+    """Every action on *invoice*, in the usual order, with its blockers."""
+    is_on_hold = (await invoice_snapshot(context, invoice)).hold is not None
+    if_finalized = [] if invoice.status == DRAFT else [InvoiceBlocker.NOT_DRAFT]
+    if_on_hold = [InvoiceBlocker.ON_HOLD] if is_on_hold else []
+    blockers_by_action = {
+        InvoiceActionKind.SYNC: if_finalized + if_on_hold,
+        InvoiceActionKind.ADJUST: if_finalized or await _adjust_blockers(context, invoice),
+        InvoiceActionKind.HOLD: if_on_hold,
+        InvoiceActionKind.RELEASE: [] if is_on_hold else [InvoiceBlocker.NOT_ON_HOLD],
         InvoiceActionKind.FINALIZE: await finalize_blockers(context, invoice),
     }
-    return [InvoiceAction(action=kind, blocked_by=blockers) for kind, blockers in standing.items()]
+    return [
+        InvoiceAction(action=kind, blocked_by=blockers)
+        for kind, blockers in blockers_by_action.items()
+    ]
 
 
-async def snapshot_of(context: Context, invoice: InvoiceRecord) -> Snapshot:
-    """The ledger's side of *invoice*: its own month, or the current one when it is not of our making."""
+async def invoice_snapshot(context: Context, invoice: InvoiceRecord) -> Snapshot:
+    """Ledger snapshot of the month that *invoice* bills; of the current month for one made by hand."""
     if invoice.period is None:
         return await context.loaders.snapshot.load(invoice.customer)
     return await context.loaders.period.load((invoice.customer, invoice.period))
 
 
 async def _adjust_blockers(context: Context, invoice: InvoiceRecord) -> list[InvoiceBlocker]:
-    """What keeps *invoice*, a draft, from being corrected."""
+    """Blockers of an adjustment of *invoice*, which is a draft."""
     if invoice.period is None:
         return [InvoiceBlocker.NOT_OURS]
     try:
-        await context.services.ledger.correctable(invoice.customer, invoice.period)
+        await context.uncached_services().ledger.adjustable_period(invoice.customer, invoice.period)
     except Refused as refusal:
         busy = refusal.code is ErrorCode.SYNC_IN_PROGRESS
         return [InvoiceBlocker.SYNC_IN_PROGRESS if busy else InvoiceBlocker.PERIOD_CLOSED]
@@ -99,16 +102,16 @@ async def _adjust_blockers(context: Context, invoice: InvoiceRecord) -> list[Inv
 
 
 async def finalize_blockers(context: Context, invoice: InvoiceRecord) -> list[InvoiceBlocker]:
-    """What keeps *invoice* from being finalized, the plainest first."""
+    """Blockers of finalizing *invoice*, the most obvious first."""
     if invoice.status != DRAFT:
         return [InvoiceBlocker.NOT_DRAFT]
-    snapshot = await snapshot_of(context, invoice)
+    snapshot = await invoice_snapshot(context, invoice)
     ended = invoice.period is None or invoice.period.end <= datetime.now(UTC)
-    drifting = invoice.period and await drifted(context.services, snapshot)
-    standing = {
+    differences = invoice.period and await drift_lines(context.uncached_services(), snapshot)
+    blockers = {
         InvoiceBlocker.PERIOD_OPEN: not ended,
         InvoiceBlocker.ON_HOLD: snapshot.hold is not None,
-        InvoiceBlocker.SYNC_IN_PROGRESS: snapshot.flight is not None,
-        InvoiceBlocker.DRIFT: any(line.key is not None for line in drifting or ()),
+        InvoiceBlocker.SYNC_IN_PROGRESS: snapshot.batch is not None,
+        InvoiceBlocker.DRIFT: any(line.key is not None for line in differences or ()),
     }
-    return [blocker for blocker, stands in standing.items() if stands]
+    return [blocker for blocker, stands in blockers.items() if stands]

@@ -1,11 +1,11 @@
-"""How a customer pays."""
+"""The payment method type."""
 
 import strawberry
 
 from billing.stripe.records import PaymentMethodRecord
 from resolvers.context import Context, Info
 from resolvers.dataloaders.stripe import Loaded
-from resolvers.types.stripe_links import dashboard
+from resolvers.types.stripe_links import dashboard_url
 from schema.decorators import graphql_type
 from schema.types.freshness import Freshness
 from schema.types.node import Node
@@ -13,31 +13,41 @@ from schema.types.node import Node
 
 @graphql_type
 class PaymentMethod(Node):
-    """A way to pay that Stripe keeps for the customer; the panel never sees more of a card than this."""
+    """A payment method that Stripe stores for a customer. No other card data is exposed."""
 
-    id: strawberry.ID = strawberry.field(description="Stripe's id, `pm_…`.")
-    type: str = strawberry.field(description="Stripe's word for its kind: `card`, `sepa_debit`, …")
-    brand: str | None = strawberry.field(description="A card's brand: `visa`.")
-    last4: str | None = strawberry.field(description="The last four digits.")
-    exp_month: int | None = strawberry.field(description="A card's month of expiry, 1 to 12.")
-    exp_year: int | None = strawberry.field(description="A card's year of expiry, four digits.")
+    id: strawberry.ID = strawberry.field(description="Stripe payment method id, `pm_…`.")
+    type: str = strawberry.field(
+        description="Stripe's type of the payment method: `card`, `sepa_debit`, …"
+    )
+    brand: str | None = strawberry.field(
+        description="Card brand (`visa`) or bank name; null when the type has none."
+    )
+    last4: str | None = strawberry.field(
+        description="Last four digits of the card or account number; null when the type has none."
+    )
+    exp_month: int | None = strawberry.field(
+        description="Month in which the card expires, 1 to 12; null for other types."
+    )
+    exp_year: int | None = strawberry.field(
+        description="Year in which the card expires, four digits; null for other types."
+    )
 
-    freshness: Freshness = strawberry.field(description="How old this is, and where it came from.")
+    freshness: Freshness = strawberry.field(description="Source and age of this object's data.")
 
     @strawberry.field
     def stripe_dashboard_url(self, info: Info) -> str | None:
-        """Support only: its customer in Stripe's Dashboard, who has it listed; null once it is detached."""
-        return dashboard(info.context, "customers", self.owner) if self.owner else None
+        """Support only: link to the customer's page in Stripe's Dashboard; null when the payment method is detached."""
+        return dashboard_url(info.context, "customers", self.owner) if self.owner else None
 
     @classmethod
     async def find(cls, context: Context, payment_method: str) -> "PaymentMethod | None":
-        """The one with this id, asked of Stripe; whether it may be seen is the caller's to check."""
+        """The payment method with this id, read from Stripe; the caller checks that the viewer may see it."""
         loaded = await context.loaders.payment_method.load(payment_method)
-        return cls.of(loaded) if loaded else None
+        return cls.from_record(loaded) if loaded else None
 
     @classmethod
-    def of(cls, loaded: Loaded[PaymentMethodRecord]) -> "PaymentMethod":
-        """The payment method as clients see it."""
+    def from_record(cls, loaded: Loaded[PaymentMethodRecord]) -> "PaymentMethod":
+        """Convert a payment method read from Stripe."""
         record = loaded.value
         return cls(
             freshness=Freshness(source=loaded.source, fetched_at=loaded.fetched_at),

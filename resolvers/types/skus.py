@@ -1,4 +1,4 @@
-"""Which SKU a line bills: its price knows, also for a correction or for usage of another month."""
+"""The SKU of an invoice line, taken from its price, so that it is also found for adjustments and carried usage."""
 
 from collections.abc import Mapping
 
@@ -7,6 +7,6 @@ from billing.usage import LineKey, Price
 
 
 def sku_of(key: LineKey, snapshot: Snapshot, prices: Mapping[str, Price]) -> str:
-    """The SKU behind line *key*; the key itself for a line that stands for many (the rest)."""
+    """The SKU of line *key*; the key itself for the line that combines many small ones (`rest`)."""
     price = prices.get(snapshot.prices.get(key, ""))
     return price.sku if price and price.sku else key.partition("~")[0]

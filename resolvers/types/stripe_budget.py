@@ -1,4 +1,4 @@
-"""What is left of Stripe's rate allowance, and who is waiting for it."""
+"""The Stripe budget type: remaining rate limits, and the calls that wait."""
 
 from datetime import datetime
 
@@ -10,59 +10,65 @@ from schema.decorators import graphql_type
 
 @graphql_type
 class BudgetLane:
-    """One class of callers; the first ones in the list go first."""
+    """A priority lane for calls to Stripe; lanes earlier in the list are served first."""
 
     lane: str = strawberry.field(
-        description="Who: `customer`, `support`, `close`, `interval`, `background`."
+        description="Name of the lane: `customer`, `support`, `close`, `interval` or `background`."
     )
-    waiting: int = strawberry.field(description="How many calls wait for their turn.")
+    waiting: int = strawberry.field(description="Number of calls that wait in this lane.")
 
 
 @graphql_type
 class EndpointBudget:
-    """One of Stripe's endpoints: every customer shares its allowance."""
+    """Rate limit of one Stripe endpoint, shared by all customers."""
 
-    endpoint: str = strawberry.field(description="Method and path template.")
-    per_second: float = strawberry.field(
-        description="Calls a second that we allow ourselves; shrinks when Stripe refuses, then grows back.",
+    endpoint: str = strawberry.field(
+        description="HTTP method and path template, such as `GET /v1/invoices/{id}`."
     )
-    available: float = strawberry.field(description="Calls that could go out at once.")
-    throttled: int = strawberry.field(description="How often Stripe has refused for its rate.")
+    per_second: float = strawberry.field(
+        description="Calls allowed per second; reduced when Stripe rate limits a call, then raised again step by step.",
+    )
+    available: float = strawberry.field(description="Number of calls that can be sent immediately.")
+    throttled: int = strawberry.field(
+        description="Number of calls that Stripe has rejected with a rate limit error."
+    )
 
 
 @graphql_type
 class StripeBudget:
-    """What is left of Stripe's rate allowance, shared by every process of ours."""
+    """Remaining rate limits and read allowance at Stripe, shared by all processes of the gateway."""
 
-    lanes: list[BudgetLane] = strawberry.field(description="Who is waiting, most urgent first.")
+    lanes: list[BudgetLane] = strawberry.field(
+        description="Calls waiting in each priority lane, highest priority first."
+    )
     endpoints: list[EndpointBudget] = strawberry.field(
-        description="Each endpoint that was used lately."
+        description="Rate limit of each endpoint called so far."
     )
     limited_until: datetime | None = strawberry.field(
-        description="Until when Stripe asked us to wait; null when it did not.",
+        description="Time at which the pause after Stripe's last rate limit error ends; null when there is none.",
     )
     reads: int = strawberry.field(
-        description="What we have read at Stripe in the last 30 days (UTC), today included.",
+        description="Number of reads from Stripe in the last 30 days (UTC), including today.",
     )
     read_allowance: int = strawberry.field(
-        description="How much we allow ourselves to read in 30 days; in the background we stop at 80 % of it.",
+        description="Number of reads allowed in 30 days; background reads stop at 80 % of it.",
     )
 
     @classmethod
-    def of(cls, state: BudgetState) -> "StripeBudget":
-        """*state* as clients see it."""
+    def from_state(cls, state: BudgetState) -> "StripeBudget":
+        """Convert the *state* of the budget."""
         return cls(
             lanes=[BudgetLane(lane=lane, waiting=waiting) for lane, waiting in state.lanes],
             endpoints=[
                 EndpointBudget(
-                    endpoint=each.endpoint,
-                    per_second=each.per_second,
-                    available=each.available,
-                    throttled=each.throttled,
+                    endpoint=endpoint.endpoint,
+                    per_second=endpoint.per_second,
+                    available=endpoint.available,
+                    throttled=endpoint.throttled,
                 )
-                for each in state.endpoints
+                for endpoint in state.endpoints
             ],
             limited_until=state.limited_until,
-            reads=state.reads,
+            reads=state.reads_used,
             read_allowance=state.read_allowance,
         )

@@ -1,11 +1,11 @@
-"""Links into Stripe's Dashboard: what Stripe already does well is done there."""
+"""Links into Stripe's Dashboard."""
 
 from resolvers.context import Context
 
-DASHBOARD = "https://dashboard.stripe.com"
+DASHBOARD_URL = "https://dashboard.stripe.com"
 
 
-def dashboard(context: Context, page: str, object_id: str) -> str:
-    """Where Stripe shows *object_id*, live or test as our key is; *page* is the path's word (``customers``)."""
-    mode = "" if context.doors.settings.livemode else "test/"
-    return f"{DASHBOARD}/{mode}{page}/{object_id}"
+def dashboard_url(context: Context, page: str, object_id: str) -> str:
+    """URL of *object_id* in Stripe's Dashboard, in live or test mode as the API key; *page* is its path segment (``customers``)."""
+    mode = "" if context.services.settings.livemode else "test/"
+    return f"{DASHBOARD_URL}/{mode}{page}/{object_id}"

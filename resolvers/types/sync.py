@@ -1,4 +1,4 @@
-"""A sync: one flush of a customer's accumulated usage into Stripe."""
+"""The sync types: one flush of a customer's usage to Stripe, and a customer's sync state."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -11,8 +11,8 @@ from billing.invoicing.snapshot import Snapshot
 from billing.ledger.syncs import SyncStatus
 from resolvers.context import Context, Info
 from resolvers.types.invoice import Invoice
-from resolvers.types.stripe_links import dashboard
-from resolvers.types.timestamps import maybe_moment, moment
+from resolvers.types.stripe_links import dashboard_url
+from resolvers.types.timestamps import to_datetime, to_optional_datetime
 from schema.decorators import graphql_enum, graphql_type
 from schema.types.node import Node
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
 
 graphql_enum(
-    QUEUED="Asked for; a worker picks it up within a moment.",
-    RUNNING="A worker is telling Stripe.",
-    SUCCEEDED="Stripe knows everything that was recorded when it began.",
-    RETRYING="Stripe could not be told yet; `nextAttemptAt` says when it is tried again.",
-    FAILED="Stripe said no; `failure` says why, `retrySync` tries again.",
+    QUEUED="Requested and waiting for a worker.",
+    RUNNING="A worker is writing to Stripe.",
+    SUCCEEDED="Stripe has everything that was recorded when the sync began.",
+    RETRYING="The last attempt failed; `nextAttemptAt` is the time of the next one.",
+    FAILED="Stripe rejected the sync; see `failure`, and call `retrySync` to try again.",
 )(SyncStatus)
 
 
 @graphql_enum(
-    ON_DEMAND="Somebody called `syncBilling`.",
-    PORTAL="The customer is on the way to Stripe's portal.",
-    INTERVAL="Usage had waited long enough.",
-    PERIOD_CLOSE="The month has ended.",
-    SUPPORT="A correction, a release or a repair by Support.",
-    WEBHOOK="Stripe announced a change that touches our lines.",
+    ON_DEMAND="A call of the mutation `syncBilling`.",
+    PORTAL="A request for a session of Stripe's Customer Portal.",
+    INTERVAL="Usage that had been pending for the sync interval.",
+    PERIOD_CLOSE="The end of the month.",
+    SUPPORT="An adjustment, a release or a repair by Support.",
+    WEBHOOK="A Stripe event that concerns the gateway's invoice lines.",
 )
 class SyncTrigger(StrEnum):
-    """Why a sync was made."""
+    """Event that caused a sync."""
 
     ON_DEMAND = "ON_DEMAND"
     PORTAL = "PORTAL"
@@ -49,16 +49,16 @@ class SyncTrigger(StrEnum):
 
 
 @graphql_enum(
-    UP_TO_DATE="Stripe knows everything that was recorded.",
-    PENDING="Usage is recorded that Stripe will hear of at the next interval.",
-    QUEUED="A sync was asked for and waits for a worker.",
-    RUNNING="Stripe is being told right now.",
-    RETRYING="Stripe could not be told yet; it is being tried again.",
-    FAILED="Stripe said no; Support has to look.",
-    HELD="Support has put billing on hold; Stripe is told again once it is released.",
+    UP_TO_DATE="Stripe has everything that was recorded.",
+    PENDING="Usage is recorded that the next interval sync will send to Stripe.",
+    QUEUED="A sync was requested and waits for a worker.",
+    RUNNING="A sync is writing to Stripe.",
+    RETRYING="The last attempt failed and will be repeated.",
+    FAILED="Stripe rejected the sync; Support has to act.",
+    HELD="Billing is on hold; nothing is sent to Stripe until the hold is released.",
 )
 class CustomerSyncStatus(StrEnum):
-    """Whether Stripe is up to date for a customer."""
+    """Overall sync status of a customer."""
 
     UP_TO_DATE = "UP_TO_DATE"
     PENDING = "PENDING"
@@ -69,88 +69,96 @@ class CustomerSyncStatus(StrEnum):
     HELD = "HELD"
 
 
-UNDERWAY = frozenset({SyncStatus.QUEUED, SyncStatus.RUNNING, SyncStatus.RETRYING})
+UNFINISHED = frozenset({SyncStatus.QUEUED, SyncStatus.RUNNING, SyncStatus.RETRYING})
 
 
 @graphql_type
 class SyncFailure:
-    """Why a sync failed."""
+    """Error that made a sync fail."""
 
-    code: str = strawberry.field(description="For programs: Stripe's error code, or ours.")
-    message: str = strawberry.field(description="For people.")
+    code: str = strawberry.field(
+        description="Machine-readable code: Stripe's error code, or the gateway's."
+    )
+    message: str = strawberry.field(description="Human-readable description of the error.")
     request_id: str | None = strawberry.field(
-        description="Stripe's id of the request, `req_…`, for a ticket to Stripe.",
+        description="Stripe request id, `req_…`, to quote to Stripe's support; null when Stripe did not respond.",
     )
 
     @strawberry.field
     def stripe_dashboard_url(self, info: Info) -> str | None:
-        """Support only: that request in the logs of Stripe's Dashboard."""
-        return dashboard(info.context, "logs", self.request_id) if self.request_id else None
+        """Support only: link to the request's log in Stripe's Dashboard; null without a request id."""
+        return dashboard_url(info.context, "logs", self.request_id) if self.request_id else None
 
     @classmethod
-    def of(cls, failure: billing.ledger.syncs.SyncFailure) -> "SyncFailure":
-        """*failure* as clients see it."""
+    def from_record(cls, failure: billing.ledger.syncs.SyncFailure) -> "SyncFailure":
+        """Convert the *failure* of a sync."""
         return cls(code=failure.code, message=failure.message, request_id=failure.request_id)
 
 
 @graphql_type
 class Sync(Node):
-    """One flush of one customer's accumulated deltas into Stripe."""
+    """One flush of a customer's recorded usage to Stripe."""
 
-    id: strawberry.ID = strawberry.field(description="Ours: `sync_…`.")
+    id: strawberry.ID = strawberry.field(description="Sync id of this gateway, `sync_…`.")
     record: strawberry.Private[billing.ledger.syncs.Sync]
-    status: SyncStatus = strawberry.field(description="How far it has come.")
-    trigger: SyncTrigger = strawberry.field(description="Why it was made.")
+    status: SyncStatus = strawberry.field(description="Current status of the sync.")
+    trigger: SyncTrigger = strawberry.field(description="Event that caused the sync.")
     requested_at: datetime = strawberry.field(
-        description="When it was asked for, or began in its turn."
+        description="Time at which it was requested; for an interval sync, time at which it began."
     )
-    started_at: datetime | None = strawberry.field(description="When a worker first took it up.")
-    finished_at: datetime | None = strawberry.field(description="When it succeeded or failed.")
-    deltas: int = strawberry.field(description="How many recorded changes it told Stripe of.")
-    lines_added: int = strawberry.field(description="Invoice lines that it added.")
-    lines_updated: int = strawberry.field(description="Invoice lines that it changed.")
-    lines_removed: int = strawberry.field(description="Invoice lines that it removed.")
-    stripe_calls: int = strawberry.field(description="Calls to Stripe; few, however many deltas.")
-    attempts: int = strawberry.field(description="How often it was tried.")
+    started_at: datetime | None = strawberry.field(
+        description="Time at which a worker first started it; null while it is queued."
+    )
+    finished_at: datetime | None = strawberry.field(
+        description="Time at which it succeeded or failed; null until then."
+    )
+    deltas: int = strawberry.field(description="Number of recorded changes sent to Stripe.")
+    lines_added: int = strawberry.field(description="Number of invoice lines added.")
+    lines_updated: int = strawberry.field(description="Number of invoice lines updated.")
+    lines_removed: int = strawberry.field(description="Number of invoice lines removed.")
+    stripe_calls: int = strawberry.field(
+        description="Number of calls to Stripe; it does not grow with the number of deltas."
+    )
+    attempts: int = strawberry.field(description="Number of attempts so far.")
     next_attempt_at: datetime | None = strawberry.field(
-        description="When it is tried again; null unless it is being retried.",
+        description="Time of the next attempt; null unless `status` is RETRYING.",
     )
     failure: SyncFailure | None = strawberry.field(
-        description="What went wrong last; null if nothing did."
+        description="Error of the last failed attempt; null when none failed."
     )
 
     @strawberry.field
     async def customer(
         self, info: Info
     ) -> Annotated["Customer", strawberry.lazy("resolvers.types.customer")]:
-        """Whose bill it brings up to date."""
-        from resolvers.types.customer import customer_of  # noqa: PLC0415 customers have syncs
+        """Customer whose usage is sent to Stripe."""
+        from resolvers.types.customer import existing_customer  # noqa: PLC0415 customers have syncs
 
-        return await customer_of(info, self.record.customer)
+        return await existing_customer(info, self.record.customer)
 
     @strawberry.field
     def stripe_dashboard_url(self, info: Info) -> str:
-        """Support only: the invoice that it wrote to, or its customer, in Stripe's Dashboard."""
+        """Support only: link to the invoice that it wrote to, else to its customer, in Stripe's Dashboard."""
         if self.record.invoice:
-            return dashboard(info.context, "invoices", self.record.invoice)
-        return dashboard(info.context, "customers", self.record.customer)
+            return dashboard_url(info.context, "invoices", self.record.invoice)
+        return dashboard_url(info.context, "customers", self.record.customer)
 
     @strawberry.field
     async def invoice(self, info: Info) -> Invoice | None:
-        """The draft that it wrote to; null while there is none."""
+        """Draft invoice that it wrote to; null while there is none."""
         return (
             await Invoice.find(info.context, self.record.invoice) if self.record.invoice else None
         )
 
     @classmethod
     async def find(cls, context: Context, sync: str) -> "Sync | None":
-        """The sync with this id, if it is still remembered; whether it may be seen is the caller's to check."""
+        """The sync with this id, None when the ledger has none or no longer has it; the caller checks that the viewer may see it."""
         record = await context.loaders.sync.load(sync)
-        return cls.of(record) if record else None
+        return cls.from_record(record) if record else None
 
     @classmethod
-    def of(cls, record: billing.ledger.syncs.Sync) -> "Sync":
-        """*record* as clients see it."""
+    def from_record(cls, record: billing.ledger.syncs.Sync) -> "Sync":
+        """Convert the *record* of a sync."""
         failure = record.failure
         return cls(
             owner=record.customer,
@@ -158,61 +166,67 @@ class Sync(Node):
             record=record,
             status=record.status,
             trigger=SyncTrigger[record.trigger],
-            requested_at=moment(record.requested_ms),
-            started_at=maybe_moment(record.started_ms),
-            finished_at=maybe_moment(record.finished_ms),
+            requested_at=to_datetime(record.requested_ms),
+            started_at=to_optional_datetime(record.started_ms),
+            finished_at=to_optional_datetime(record.finished_ms),
             deltas=record.deltas,
             lines_added=record.lines_added,
             lines_updated=record.lines_updated,
             lines_removed=record.lines_removed,
             stripe_calls=record.stripe_calls,
             attempts=record.attempts,
-            next_attempt_at=maybe_moment(record.next_attempt_ms),
-            failure=SyncFailure.of(failure) if failure else None,
+            next_attempt_at=to_optional_datetime(record.next_attempt_ms),
+            failure=SyncFailure.from_record(failure) if failure else None,
         )
 
 
 @graphql_type
 class SyncState:
-    """Whether Stripe knows what was recorded, and when it will."""
+    """Progress of sending a customer's recorded usage to Stripe."""
 
     snapshot: strawberry.Private[Snapshot]
-    status: CustomerSyncStatus = strawberry.field(description="In a word.")
+    status: CustomerSyncStatus = strawberry.field(
+        description="Overall sync status of the customer."
+    )
     last_synced_at: datetime | None = strawberry.field(
-        description="When Stripe last knew everything; null if never this month.",
+        description="Time at which Stripe last had everything that was recorded; null if never this month.",
     )
     pending_deltas: int = strawberry.field(
-        description="Recorded changes that Stripe was not told of."
+        description="Number of recorded changes not yet sent to Stripe."
     )
     oldest_pending_at: datetime | None = strawberry.field(
-        description="How long the oldest of them has been waiting."
+        description="Time at which the oldest unsent change was recorded; null when there is none."
     )
-    last_sync: Sync | None = strawberry.field(description="The most recent sync, finished or not.")
+    last_sync: Sync | None = strawberry.field(
+        description="Most recent sync, finished or not; null when there is none."
+    )
 
     @strawberry.field
     async def next_sync_at(self, info: Info) -> datetime | None:
-        """When a worker looks at the latest; `syncBilling` is quicker. Null when there is nothing to tell."""
+        """Time by which the next sync starts; `syncBilling` starts one sooner. Null when nothing is pending."""
         place = (self.snapshot.customer, self.snapshot.period)
-        return maybe_moment(await info.context.loaders.due_ms.load(place))
+        return to_optional_datetime(await info.context.loaders.due_ms.load(place))
 
     @classmethod
-    def of(cls, snapshot: Snapshot, last: billing.ledger.syncs.Sync | None) -> "SyncState":
-        """What the ledger (*snapshot*) and the *last* sync say together."""
+    def from_snapshot(
+        cls, snapshot: Snapshot, last: billing.ledger.syncs.Sync | None
+    ) -> "SyncState":
+        """Combine the ledger's *snapshot* and the *last* sync."""
         return cls(
             snapshot=snapshot,
-            status=_status(snapshot, last),
-            last_synced_at=maybe_moment(snapshot.synced_ms),
+            status=_sync_status(snapshot, last),
+            last_synced_at=to_optional_datetime(snapshot.synced_ms),
             pending_deltas=snapshot.pending_deltas,
-            oldest_pending_at=maybe_moment(snapshot.oldest_pending_ms),
-            last_sync=Sync.of(last) if last else None,
+            oldest_pending_at=to_optional_datetime(snapshot.oldest_pending_ms),
+            last_sync=Sync.from_record(last) if last else None,
         )
 
 
-def _status(snapshot: Snapshot, last: billing.ledger.syncs.Sync | None) -> CustomerSyncStatus:
+def _sync_status(snapshot: Snapshot, last: billing.ledger.syncs.Sync | None) -> CustomerSyncStatus:
     if snapshot.hold is not None:
         return CustomerSyncStatus.HELD
-    if snapshot.stuck is not None:
+    if snapshot.parked_reason is not None:
         return CustomerSyncStatus.FAILED
-    if last is not None and last.status in UNDERWAY:
+    if last is not None and last.status in UNFINISHED:
         return CustomerSyncStatus[last.status]
-    return CustomerSyncStatus.UP_TO_DATE if snapshot.told else CustomerSyncStatus.PENDING
+    return CustomerSyncStatus.UP_TO_DATE if snapshot.is_synced else CustomerSyncStatus.PENDING

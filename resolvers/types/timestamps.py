@@ -1,13 +1,13 @@
-"""The ledger counts milliseconds, clients read moments."""
+"""Conversion of the ledger's timestamps."""
 
 from datetime import UTC, datetime
 
 
-def moment(milliseconds: int) -> datetime:
-    """The ledger's *milliseconds* since 1970 as an aware time."""
+def to_datetime(milliseconds: int) -> datetime:
+    """*milliseconds* since 1970 as a datetime in UTC."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
-def maybe_moment(milliseconds: int | None) -> datetime | None:
-    """As `moment`; None stays None."""
-    return None if milliseconds is None else moment(milliseconds)
+def to_optional_datetime(milliseconds: int | None) -> datetime | None:
+    """As `to_datetime`; None stays None."""
+    return None if milliseconds is None else to_datetime(milliseconds)

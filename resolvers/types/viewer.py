@@ -1,43 +1,43 @@
-"""Who is asking."""
+"""The viewer type: the bearer of the request's token."""
 
 import asyncio
 
 import strawberry
 
-from billing.pagination import Window
+from billing.pagination import PageRequest
 from resolvers.context import Context, Info, Role
-from resolvers.types.customer import CUSTOMERS, Customer, customers_page
-from schema.connections import After, Before, Connection, First, Last, window_of
+from resolvers.types.customer import CUSTOMERS_PAGE_SIZE, Customer, customers_page
+from schema.connections import After, Before, Connection, First, Last, page_request
 from schema.decorators import graphql_type
 
 
 @graphql_type
 class Viewer:
-    """Who is asking: what the token says."""
+    """The bearer of the request's token."""
 
-    role: Role = strawberry.field(description="What the token may do.")
+    role: Role = strawberry.field(description="Role that the token grants.")
 
     @strawberry.field
     async def customers(
         self,
         info: Info,
-        first: First = CUSTOMERS,
+        first: First = CUSTOMERS_PAGE_SIZE,
         after: After = None,
         last: Last = None,
         before: Before = None,
     ) -> Connection[Customer]:
-        """The customers that this token may see: those that it names; all of them for Support."""
-        info.context.look_ahead(info)
-        window = window_of(first, after, last, before, default=CUSTOMERS)
+        """Customers that the token may see: those that it names, or all of them for Support."""
+        info.context.note_selection(info)
+        request = page_request(first, after, last, before, default=CUSTOMERS_PAGE_SIZE)
         if self.role is Role.SUPPORT:
-            return await customers_page(info, window)
-        return await _named(info.context, window)
+            return await customers_page(info, request)
+        return await _customers_of_token(info.context, request)
 
 
-async def _named(context: Context, window: Window) -> Connection[Customer]:
-    """A page of the customers that the token names, by id; one that Stripe does not know is left out."""
-    start, end = window.after or "", window.before or "~"
-    page = window.of(sorted(each for each in context.viewer.customers if start < each < end))
-    found = await asyncio.gather(*(Customer.find(context, each) for each in page.items))
-    entries = [(str(customer.id), customer) for customer in found if customer]
-    return Connection[Customer].of(entries, has_more=page.has_more, window=window)
+async def _customers_of_token(context: Context, request: PageRequest) -> Connection[Customer]:
+    """One page of the customers that the token names, by id; ids unknown to Stripe are left out."""
+    start, end = request.after or "", request.before or "~"
+    page = request.apply(sorted(name for name in context.viewer.customers if start < name < end))
+    customers = await asyncio.gather(*(Customer.find(context, name) for name in page.items))
+    entries = [(str(customer.id), customer) for customer in customers if customer]
+    return Connection[Customer].from_entries(entries, has_more=page.has_more, request=request)

@@ -1,4 +1,4 @@
-"""The words of the schema, one noun a file: types that hold only what they were given.
+"""The schema's object types without resolvers, one type in each file.
 
-Types whose fields have to be resolved (a customer, an invoice) are in ``resolvers.types``.
+Types with resolvers (customer, invoice) are in ``resolvers.types``.
 """

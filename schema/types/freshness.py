@@ -1,4 +1,4 @@
-"""How old a number on the screen is."""
+"""The freshness type: source and age of data from Stripe."""
 
 from datetime import datetime
 
@@ -9,15 +9,15 @@ from schema.decorators import graphql_enum, graphql_type
 
 graphql_enum(
     "FreshnessSource",
-    STRIPE="Asked of Stripe for this very answer.",
-    CACHE="Kept from an earlier answer of Stripe's; no change has been announced since.",
-    STALE="Stripe could not be reached: the last known state, which may be out of date.",
+    STRIPE="Read from Stripe for this response.",
+    CACHE="Read from the cache; Stripe has announced no change since it was stored.",
+    STALE="Last known data, possibly out of date, because Stripe could not be reached.",
 )(Source)
 
 
 @graphql_type
 class Freshness:
-    """How old what is shown is, and where it came from."""
+    """Source and age of data from Stripe."""
 
-    source: Source = strawberry.field(description="Where it came from.")
-    fetched_at: datetime = strawberry.field(description="When Stripe said so.")
+    source: Source = strawberry.field(description="Source that the data was read from.")
+    fetched_at: datetime = strawberry.field(description="Time at which Stripe returned the data.")

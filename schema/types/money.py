@@ -1,4 +1,4 @@
-"""An amount and its currency, as clients see it."""
+"""The money type: an amount and its currency."""
 
 from decimal import Decimal
 from typing import Self
@@ -11,22 +11,22 @@ from schema.decorators import graphql_type
 
 @graphql_type
 class Money:
-    """An exact amount. Amounts below a cent exist until Stripe has rounded a line."""
+    """An exact amount in one currency. It has fractions of a cent until Stripe rounds a line."""
 
     amount: Decimal = strawberry.field(
-        description='In major units (dollars, not cents), exact: "12.5" is twelve dollars fifty.',
+        description='Exact amount in major units (dollars, not cents): "12.5" is twelve dollars and fifty cents.',
     )
     currency: str = strawberry.field(
-        description="ISO 4217 in lower case, as Stripe writes it: `usd`."
+        description="ISO 4217 code in lower case, as in Stripe: `usd`."
     )
-    formatted: str = strawberry.field(description="For people: `USD 1,234.50`.")
+    formatted: str = strawberry.field(description="Amount formatted for display: `USD 1,234.50`.")
 
     @classmethod
-    def of(cls, money: billing.money.Money) -> Self:
-        """*money* as clients see it."""
+    def from_money(cls, money: billing.money.Money) -> Self:
+        """Convert *money*."""
         return cls(amount=money.amount, currency=money.currency, formatted=money.formatted)
 
     @classmethod
-    def of_minor(cls, minor: int | Decimal, currency: str) -> Self:
-        """*minor* units (cents) of *currency* as clients see it."""
-        return cls.of(billing.money.Money.of_minor(minor, currency))
+    def from_minor(cls, minor: int | Decimal, currency: str) -> Self:
+        """Convert *minor* units (cents) of *currency*."""
+        return cls.from_money(billing.money.Money.from_minor(minor, currency))

@@ -1,4 +1,4 @@
-"""Anything that can be found again by its id alone; *owner* is the customer to whom it belongs."""
+"""The node interface: an object that can be looked up by its id alone."""
 
 import strawberry
 
@@ -7,13 +7,13 @@ from schema.decorators import graphql_interface
 
 @graphql_interface
 class Node:
-    """Something that `node(id:)` finds again.
+    """An object that `node(id:)` can look up.
 
-    Its id is Stripe's own (`cus_…`, `in_…`, `il_…`, `pm_…`, `evt_…`) or carries a prefix of ours
-    (`sync_…`, `adj_…`), so what is copied out of Stripe's Dashboard can be pasted wherever an id is asked for.
+    Its id is Stripe's own (`cus_…`, `in_…`, `il_…`, `pm_…`, `evt_…`) or has a prefix of this gateway (`sync_…`,
+    `adj_…`), so an id copied from Stripe's Dashboard is accepted wherever an id is expected.
     """
 
     owner: strawberry.Private[str | None]
     id: strawberry.ID = strawberry.field(
-        description="Stripe's id, or ours with a prefix of its own."
+        description="Stripe's id, or an id with a prefix of this gateway."
     )

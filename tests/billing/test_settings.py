@@ -1,9 +1,9 @@
-"""A start without what production needs is refused with a sentence that names the variable."""
+"""Settings: an invalid environment is refused with a message that names the variable."""
 
 import pytest
 
 from billing.ledger import LedgerPolicy
-from billing.settings import CURES, Settings, SettingsRefused, load_settings
+from billing.settings import REMEDIES, Settings, StartupError, load_settings
 
 GOOD = {
     "BILLING_STRIPE_API_KEY": "sk_test_0123456789abcdef",
@@ -15,20 +15,20 @@ GOOD = {
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """A complete environment that a test may damage."""
+    """A complete environment that a test may change."""
     for name, value in GOOD.items():
         monkeypatch.setenv(name, value)
     return monkeypatch
 
 
-def refusal() -> str:
-    """What a start says when it is refused."""
-    with pytest.raises(SettingsRefused) as refused:
+def startup_error() -> str:
+    """The message of the error at start."""
+    with pytest.raises(StartupError) as refused:
         load_settings()
     return str(refused.value)
 
 
-def test_a_complete_environment_is_read(environment: pytest.MonkeyPatch) -> None:
+def test_complete_environment_loads(environment: pytest.MonkeyPatch) -> None:
     """Several webhook secrets are one variable, so that they can be rotated."""
     settings = load_settings()
 
@@ -37,20 +37,20 @@ def test_a_complete_environment_is_read(environment: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_what_is_missing_is_named(environment: pytest.MonkeyPatch, name: str) -> None:
-    """An operator reads one sentence and knows which variable to set, and to what."""
+def test_missing_variable_is_named(environment: pytest.MonkeyPatch, name: str) -> None:
+    """The message names the variable to set, and its value."""
     environment.delenv(name)
 
-    assert refusal() == f"Refusing to start: {name} is not set; {CURES[name]}."
+    assert startup_error() == f"Refusing to start: {name} is not set; {REMEDIES[name]}."
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_what_is_empty_is_named(environment: pytest.MonkeyPatch, name: str) -> None:
-    """An empty secret is worse than none: it verifies everything."""
+def test_empty_variable_is_named(environment: pytest.MonkeyPatch, name: str) -> None:
+    """An empty secret would verify everything."""
     environment.setenv(name, "")
 
-    assert name in refusal()
-    assert CURES[name] in refusal()
+    assert name in startup_error()
+    assert REMEDIES[name] in startup_error()
 
 
 @pytest.mark.parametrize(
@@ -70,13 +70,13 @@ def test_what_is_empty_is_named(environment: pytest.MonkeyPatch, name: str) -> N
         ("BILLING_CACHE_FRESH", "1201"),
     ],
 )
-def test_a_number_that_cannot_be_meant_is_refused(
+def test_number_out_of_range_is_refused(
     environment: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    """Seven times Stripe's allowance, or none at all: nobody finds out before Stripe does."""
+    """Seven times Stripe's limit, or none at all, is a typing error."""
     environment.setenv(name, value)
 
-    assert name in refusal()
+    assert name in startup_error()
 
 
 @pytest.mark.parametrize(
@@ -95,32 +95,32 @@ def test_a_number_that_cannot_be_meant_is_refused(
         ("BILLING_JWKS_URL", "https://issuer.example:port/keys"),
     ],
 )
-def test_an_address_that_leads_nowhere_is_refused(
+def test_invalid_address_is_refused(
     environment: pytest.MonkeyPatch, name: str, address: str
 ) -> None:
-    """A sentence at the start, not a stack trace out of a client, nor every token refused for an hour."""
+    """One sentence at the start instead of a stack trace of a client, or rejected tokens for an hour."""
     environment.setenv(name, address)
 
-    assert CURES[name] in refusal()
+    assert REMEDIES[name] in startup_error()
 
 
-def test_keys_of_an_issuer_stand_in_for_a_secret(environment: pytest.MonkeyPatch) -> None:
-    """An address that can be meant is taken as it is."""
+def test_jwks_url_replaces_jwt_secret(environment: pytest.MonkeyPatch) -> None:
+    """A valid address is used as it is."""
     environment.delenv("BILLING_JWT_SECRET")
     environment.setenv("BILLING_JWKS_URL", "https://issuer.example/.well-known/jwks.json")
 
     assert load_settings().jwks_url == "https://issuer.example/.well-known/jwks.json"
 
 
-def test_a_ledger_in_a_cluster_asks_for_servers_beside_it(environment: pytest.MonkeyPatch) -> None:
+def test_cluster_ledger_requires_queue_and_cache(environment: pytest.MonkeyPatch) -> None:
     """Queue and cache default to the ledger's server, and neither can be a cluster."""
     environment.setenv("BILLING_REDIS_URL", "redis+cluster://ledger:6379")
 
-    assert "BILLING_QUEUE_URL" in refusal()
+    assert "BILLING_QUEUE_URL" in startup_error()
 
 
-def test_usage_may_be_as_old_as_the_ledger_remembers(environment: pytest.MonkeyPatch) -> None:
-    """Both bounds at once: an id outlives its usage's acceptance, a month's bill its late usage."""
+def test_longest_usage_age_suits_the_ledger(environment: pytest.MonkeyPatch) -> None:
+    """At both upper bounds, an id outlives its usage's acceptance and a month's bill its late usage."""
     environment.setenv("BILLING_USAGE_MAX_AGE", "3283200")
     environment.setenv("BILLING_USAGE_MAX_FUTURE", "345600")
     settings = load_settings()
@@ -131,40 +131,40 @@ def test_usage_may_be_as_old_as_the_ledger_remembers(environment: pytest.MonkeyP
     )
 
 
-def test_a_cluster_cannot_promise_replicas(environment: pytest.MonkeyPatch) -> None:
-    """WAIT asks one server of them, of which the write may be none: the promise would be empty."""
+def test_cluster_ledger_refuses_replicas(environment: pytest.MonkeyPatch) -> None:
+    """WAIT is answered by one server, which may not have the write: the promise would be empty."""
     for name in ("BILLING_QUEUE_URL", "BILLING_CACHE_URL"):
         environment.setenv(name, "redis://127.0.0.1:1/0")
     environment.setenv("BILLING_REDIS_URL", "redis+cluster://ledger:6379")
     environment.setenv("BILLING_LEDGER_REPLICAS", "1")
 
-    assert "BILLING_LEDGER_REPLICAS" in refusal()
-    assert CURES["BILLING_LEDGER_REPLICAS"] in refusal()
+    assert "BILLING_LEDGER_REPLICAS" in startup_error()
+    assert REMEDIES["BILLING_LEDGER_REPLICAS"] in startup_error()
 
 
-def test_no_list_at_a_time_is_no_setting(environment: pytest.MonkeyPatch) -> None:
-    """Nothing could be billed: no draft is made without having listed first."""
+def test_zero_list_concurrency_is_refused(environment: pytest.MonkeyPatch) -> None:
+    """Billing would stop: a draft is created only after a list call."""
     environment.setenv("BILLING_STRIPE_LIST_CONCURRENCY", "0")
 
-    assert "BILLING_STRIPE_LIST_CONCURRENCY" in refusal()
+    assert "BILLING_STRIPE_LIST_CONCURRENCY" in startup_error()
 
 
-def test_a_live_key_stays_with_stripe(environment: pytest.MonkeyPatch) -> None:
+def test_live_key_requires_stripe_address(environment: pytest.MonkeyPatch) -> None:
     """A live key sent to another address is a leaked key."""
     environment.setenv("BILLING_STRIPE_API_KEY", "sk_live_0123456789abcdef")
     environment.setenv("BILLING_STRIPE_API_BASE", "http://127.0.0.1:12111")
 
-    assert "BILLING_STRIPE_API_BASE" in refusal()
+    assert "BILLING_STRIPE_API_BASE" in startup_error()
 
 
-def test_production_needs_servers_of_its_own(environment: pytest.MonkeyPatch) -> None:
-    """The ledger's server never evicts, so the cache cannot live on it."""
+def test_production_requires_separate_servers(environment: pytest.MonkeyPatch) -> None:
+    """The ledger's server never evicts, so the cache cannot share it."""
     environment.setenv("BILLING_ENVIRONMENT", "production")
 
-    assert "BILLING_CACHE_URL" in refusal()
+    assert "BILLING_CACHE_URL" in startup_error()
 
 
-def test_no_secret_is_shown(environment: pytest.MonkeyPatch) -> None:
+def test_repr_hides_secrets(environment: pytest.MonkeyPatch) -> None:
     """Settings end up in logs and tracebacks."""
     shown = repr(Settings())
 

@@ -1,4 +1,4 @@
-"""Usage comes in: each delta on its own, counted once, refused with a reason that names the cure."""
+"""Usage ingestion: each delta separately, counted once, rejected with a reason."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ from billing.errors import ErrorCode
 from billing.services import Services
 from billing.usage import CustomerId, LineKey, Period
 from billing.usage_ingestion import record_usage
-from billing.usage_validation import moment, quantity
+from billing.usage_validation import parse_quantity, parse_timestamp
 from tests.support.stripe_catalog import Shop, delta
 from tests.support.stripe_sandbox import StripeSandbox
 
@@ -25,12 +25,14 @@ async def shop(services: Services) -> Shop:
 
 
 async def total(services: Services, customer: str, sku: str = "machine-seconds") -> Decimal:
-    """What the ledger has counted this month."""
-    picture = await services.ledger.peek(CustomerId(customer), Period.containing(datetime.now(UTC)))
-    return picture.totals.get(LineKey(sku), Decimal(0))
+    """Quantity of *sku* in the ledger this month."""
+    snapshot = await services.ledger.snapshot(
+        CustomerId(customer), Period.containing(datetime.now(UTC))
+    )
+    return snapshot.totals.get(LineKey(sku), Decimal(0))
 
 
-async def test_a_delta_sent_twice_counts_once(services: Services, shop: Shop) -> None:
+async def test_repeated_delta_counts_once(services: Services, shop: Shop) -> None:
     """Reporters retry; customers must not pay for it."""
     once = delta(await shop.customer(), "0.000000000001")
 
@@ -41,16 +43,16 @@ async def test_a_delta_sent_twice_counts_once(services: Services, shop: Shop) ->
     assert await total(services, once.customer_id) == Decimal("0.000000000001")
 
 
-async def test_an_acknowledgement_says_what_it_is_worth(services: Services, shop: Shop) -> None:
-    """Producers may forget what is on disk."""
+async def test_report_states_durability(services: Services, shop: Shop) -> None:
+    """Reporters may discard deltas that are on disk."""
     report = await record_usage(services, [delta(await shop.customer())])
 
     assert report.durability == "FSYNCED"
     assert report.ledger_epoch
 
 
-async def test_other_content_under_a_known_id_is_refused(services: Services, shop: Shop) -> None:
-    """The first stands: a second amount under the same id is a mistake of the sender."""
+async def test_known_id_with_other_content_is_rejected(services: Services, shop: Shop) -> None:
+    """The first one stands: a second amount under the same id is the sender's mistake."""
     customer = await shop.customer()
     first = delta(customer, "5")
     other = delta(customer, "6", id=first.id, occurred_at=first.occurred_at)
@@ -58,7 +60,7 @@ async def test_other_content_under_a_known_id_is_refused(services: Services, sho
     await record_usage(services, [first])
     report = await record_usage(services, [other])
 
-    assert [each.code for each in report.rejected] == [ErrorCode.IDEMPOTENCY_CONFLICT]
+    assert [rejection.code for rejection in report.rejected] == [ErrorCode.IDEMPOTENCY_CONFLICT]
     assert await total(services, customer) == 5
 
 
@@ -85,38 +87,38 @@ async def test_other_content_under_a_known_id_is_refused(services: Services, sho
         ("app", "two\nlines", ErrorCode.INVALID_INPUT),
     ],
 )
-async def test_a_bad_delta_is_refused_alone(
+async def test_invalid_delta_is_rejected_alone(
     services: Services,
     shop: Shop,
     field: str,
     value: str,
     code: ErrorCode,
 ) -> None:
-    """One reporter's mistake must not cost its neighbours their acknowledgement."""
+    """A mistake in one delta does not affect the others of the batch."""
     customer = await shop.customer()
     bad = delta(customer, **{field: value})
 
     report = await record_usage(services, [delta(customer, "2"), bad, delta(customer, "3")])
 
-    assert (report.accepted, [each.code for each in report.rejected]) == (2, [code])
+    assert (report.accepted, [rejection.code for rejection in report.rejected]) == (2, [code])
     assert await total(services, customer) == 5
 
 
-async def test_an_id_may_have_any_printable_character(services: Services, shop: Shop) -> None:
-    """It is the reporter's own; what bills reserve for themselves concerns SKUs."""
+async def test_id_may_contain_any_printable_character(services: Services, shop: Shop) -> None:
+    """The id is the reporter's own; reserved characters concern SKUs alone."""
     report = await record_usage(services, [delta(await shop.customer(), id="fra~1 adj:42 rest")])
 
     assert (report.accepted, report.rejected) == (1, ())
 
 
 @pytest.mark.parametrize("fault", ["error_500_before", "answer_lost_after", "rate_limited"])
-async def test_a_customer_that_stripe_cannot_confirm_waits_alone(
+async def test_unconfirmed_customer_is_rejected_alone(
     services: Services,
     shop: Shop,
     sandbox: StripeSandbox,
     fault: str,
 ) -> None:
-    """Its neighbours are counted, it is told to come again, and then it is counted as well."""
+    """Deltas of other customers are counted; those of the unconfirmed one are counted when sent again."""
     known, new, unsure = [await shop.customer() for _ in range(3)]
     await record_usage(services, [delta(known)])
     await sandbox.fault(fault, "GET /v1/customers/{customer}", times=9, object=unsure)
@@ -124,74 +126,79 @@ async def test_a_customer_that_stripe_cannot_confirm_waits_alone(
 
     report = await record_usage(services, batch)
 
-    assert (report.accepted, [(each.id, each.code) for each in report.rejected]) == (
+    assert (report.accepted, [(rejection.id, rejection.code) for rejection in report.rejected]) == (
         2,
         [(batch[0].id, ErrorCode.STRIPE_UNAVAILABLE), (batch[3].id, ErrorCode.STRIPE_UNAVAILABLE)],
     )
-    assert [await total(services, each) for each in (known, new, unsure)] == [4, 4, 0]
+    assert [await total(services, customer) for customer in (known, new, unsure)] == [4, 4, 0]
 
-    await sandbox.no_faults()
-    await asyncio.sleep(1.1)  # the cache leaves Stripe alone for a second after a failure
+    await sandbox.clear_faults()
+    await asyncio.sleep(1.1)  # the cache retries Stripe one second after a failure
     again = await record_usage(services, batch)
 
     assert (again.accepted, again.duplicates, again.rejected) == (2, 2, ())
 
 
-async def test_what_stripe_could_not_confirm_in_time_comes_again(
+async def test_customers_beyond_the_lookup_deadline_are_rejected(
     services: Services,
     shop: Shop,
     sandbox: StripeSandbox,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A metering service that starts with ten thousand customers must not wait for all of them."""
-    monkeypatch.setattr(usage_ingestion, "CONFIRM_SECONDS", 0.2)
+    monkeypatch.setattr(usage_ingestion, "LOOKUP_SECONDS", 0.2)
     await sandbox.fault(
-        "slow", "GET /v1/customers/{customer}", times=usage_ingestion.AT_ONCE, seconds=0.5
+        "slow",
+        "GET /v1/customers/{customer}",
+        times=usage_ingestion.MAX_CONCURRENT_LOOKUPS,
+        seconds=0.5,
     )
-    batch = [delta(await shop.customer()) for _ in range(usage_ingestion.AT_ONCE + 2)]
+    batch = [
+        delta(await shop.customer()) for _ in range(usage_ingestion.MAX_CONCURRENT_LOOKUPS + 2)
+    ]
 
     report = await record_usage(services, batch)
     again = await record_usage(services, batch)
 
-    assert report.accepted == usage_ingestion.AT_ONCE
-    assert [each.code for each in report.rejected] == [ErrorCode.OVERLOADED] * 2
-    assert (again.accepted, again.duplicates) == (2, usage_ingestion.AT_ONCE)
+    assert report.accepted == usage_ingestion.MAX_CONCURRENT_LOOKUPS
+    assert [rejection.code for rejection in report.rejected] == [ErrorCode.OVERLOADED] * 2
+    assert (again.accepted, again.duplicates) == (2, usage_ingestion.MAX_CONCURRENT_LOOKUPS)
 
 
 @pytest.mark.parametrize("offset", [timedelta(days=-36), timedelta(minutes=6)])
-async def test_ancient_and_future_usage_is_refused(
+async def test_too_old_and_future_usage_is_rejected(
     services: Services, shop: Shop, offset: timedelta
 ) -> None:
-    """Ids are remembered for weeks, not for ever; a clock that is ahead bills the wrong month."""
+    """Ids are remembered for weeks only; a clock that is ahead bills the wrong month."""
     when = (datetime.now(UTC) + offset).isoformat()
 
     report = await record_usage(services, [delta(await shop.customer(), occurred_at=when)])
 
-    assert [(each.code, each.path) for each in report.rejected] == [
+    assert [(rejection.code, rejection.path) for rejection in report.rejected] == [
         (ErrorCode.INVALID_INPUT, ("occurredAt",)),
     ]
 
 
-async def test_a_customer_in_another_currency_is_refused(
+async def test_other_currency_is_rejected(
     services: Services,
     shop: Shop,
     sandbox: StripeSandbox,
 ) -> None:
     """An invoice has one currency; a line in another cannot be billed."""
     customer = await shop.customer()
-    await services.ledger.register(CustomerId(customer), "eur")
+    await services.ledger.register_customer(CustomerId(customer), "eur")
 
     report = await record_usage(services, [delta(customer)])
 
-    assert [each.path for each in report.rejected] == [("sku",)]
+    assert [rejection.path for rejection in report.rejected] == [("sku",)]
 
 
-async def test_stripe_is_not_asked_again_for_what_is_known(
+async def test_known_customers_and_prices_cause_no_reads(
     services: Services,
     shop: Shop,
     sandbox: StripeSandbox,
 ) -> None:
-    """Usage streams in by the thousand; Stripe's reads are rationed."""
+    """Usage arrives by the thousand; Stripe's reads are rationed."""
     customer = await shop.customer()
     await record_usage(services, [delta(customer)])
     await sandbox.reset_counters()
@@ -202,16 +209,16 @@ async def test_stripe_is_not_asked_again_for_what_is_known(
 
 
 @pytest.mark.parametrize(
-    "sent",
+    "text",
     ["NaN", "Infinity", "1e5", "1_000", " 1", "1 ", "+1", "٣", "", ".5", "5.", "1\n", 1.5, 1, True, None, [], "9" * 65],
 )  # fmt: skip
-def test_what_is_no_plain_decimal_string_is_no_quantity(sent: object) -> None:
-    """Python's own Decimal would take most of these and bill them; a float has been rounded already."""
-    assert quantity(sent) is None
+def test_parse_quantity_accepts_plain_decimals_only(text: object) -> None:
+    """Python's Decimal would accept most of these; a float has been rounded already."""
+    assert parse_quantity(text) is None
 
 
 @pytest.mark.parametrize(
-    ("sent", "utc"),
+    ("text", "utc"),
     [
         ("2026-11-22T09:30:00Z", "2026-11-22T09:30:00+00:00"),
         ("2026-11-22t11:30:00.250+02:00", "2026-11-22T09:30:00.250000+00:00"),
@@ -224,8 +231,8 @@ def test_what_is_no_plain_decimal_string_is_no_quantity(sent: object) -> None:
         (None, None),
     ],
 )
-def test_a_moment_is_read_with_its_offset(sent: object, utc: str | None) -> None:
-    """A time without an offset would be billed to whichever month the server believes in."""
-    found = moment(sent)
+def test_parse_timestamp_requires_an_offset(text: object, utc: str | None) -> None:
+    """A time without an offset would be billed in the server's own time zone."""
+    found = parse_timestamp(text)
 
     assert (found and found.isoformat()) == utc

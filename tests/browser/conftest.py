@@ -26,8 +26,9 @@ from billing.settings import Settings
 from tests.conftest import JWT_SECRET, WEBHOOK_SECRET
 from tests.support.stripe_catalog import Shop
 from tests.support.stripe_sandbox import StripeSandbox, start_sandbox
-from tests.support.system import System, free_port, until
+from tests.support.system import System, free_port
 from tests.support.usage_endpoint import report
+from tests.support.wait import wait_until
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 expect.set_options(timeout=30_000)  # a busy machine is slow, not wrong
@@ -94,10 +95,10 @@ class Scene:
 
         async def listeners() -> int:
             channel = f"changes:{self.customer}"
-            [(_, count)] = await self.services.changes._redis.pubsub_numsub(channel)
+            [(_, count)] = await self.services.change_feed._redis.pubsub_numsub(channel)
             return int(count)
 
-        await until(listeners, "somebody follows the customer")
+        await wait_until(listeners, "somebody follows the customer")
 
     async def shoot(self, name: str, height: int = VIEW["height"]) -> None:
         """Take the picture that the docs show, *height* pixels of it, when asked to (``SHOTS=1 make test``)."""
@@ -135,7 +136,7 @@ async def stage(
     assert CHROMIUM, "CI installs Chromium; .ci/run does"
     settings, sandbox = servers
     system = System(settings, tmp_path_factory.mktemp("browser-logs"))
-    await sandbox.hear(f"{system.url}/webhooks/stripe", WEBHOOK_SECRET)
+    await sandbox.register_endpoint(f"{system.url}/webhooks/stripe", WEBHOOK_SECRET)
     try:
         system.start_worker()
         await system.start_gateway()
@@ -170,4 +171,4 @@ async def scene(stage: Stage) -> AsyncIterator[Scene]:
     page.on("pageerror", lambda error: found.complaints.append(str(error)))
     yield found
     await page.close()
-    await stage.sandbox.no_faults()
+    await stage.sandbox.clear_faults()

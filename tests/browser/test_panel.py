@@ -9,8 +9,8 @@ from playwright.async_api import expect
 
 from billing.budget import Lane
 from tests.browser.conftest import Scene
-from tests.support.system import until
 from tests.support.usage_endpoint import report
+from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -94,7 +94,7 @@ async def test_a_finalized_invoice_can_be_paid_to_its_end(scene: Scene) -> None:
     await open_panel(scene)
     await scene.page.get_by_role("button", name="Sync now").click()
     await expect(scene.page.locator("#sync-state")).to_have_text("Up to date")
-    drafts = await scene.services.stripe.pages(
+    drafts = await scene.services.stripe.list_all(
         "/v1/invoices", {"customer": scene.customer}, lane="customer"
     )
     await scene.sandbox.dashboard("finalize", drafts[0]["id"])
@@ -132,7 +132,7 @@ async def test_a_panel_opened_while_stripe_is_down_comes_by_itself(scene: Scene)
     await expect(scene.page.locator("#notice")).to_contain_text("asks again by itself")
     await expect(scene.page.locator("#enter")).to_be_hidden()
 
-    await scene.sandbox.no_faults()
+    await scene.sandbox.clear_faults()
 
     await expect(scene.page.locator("#total")).to_have_text("USD 223.73")
     await expect(scene.page.locator("#notice")).to_be_hidden()
@@ -209,7 +209,7 @@ async def test_yen_have_no_cents(scene: Scene) -> None:
             return True
         return False
 
-    await until(counted, "the price is known")
+    await wait_until(counted, "the price is known")
 
     token = scene.system.token("customer", [customer])
     await scene.page.goto(f"{scene.system.url}/#token={token}")

@@ -14,14 +14,14 @@ import pytest_asyncio
 from playwright.async_api import Page, Response, expect
 
 from billing.budget import Lane
-from billing.events.effects import Notice
-from billing.events.events import EventStatus
+from billing.events.effects import EventRef
+from billing.events.records import EventStatus
 from billing.ledger import keys
-from gateway.static_pages import operations
+from gateway.static_pages import support_operations
 from tests.browser.conftest import VIEW, Scene
 from tests.support.queries import current_period, synced
-from tests.support.system import until
 from tests.support.usage_endpoint import report
+from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -60,7 +60,7 @@ class Desk:
         operation = re.compile(rf"(query|mutation|subscription) {tab}\b")
         await expect(self.page.locator(".graphiql-query-editor")).to_contain_text(operation)
 
-    async def ask(self, tab: str, **variables: Any) -> Any:
+    async def run(self, tab: str, **variables: Any) -> Any:
         """Press play on *tab*, with *variables* filled in if there are any; the ``data`` that is shown."""
         await self.choose(tab)
         if variables:
@@ -76,7 +76,7 @@ class Desk:
             text = await self.page.evaluate(SHOWN)
             return text.endswith("}") and json.loads(text)["data"] == answer["data"]
 
-        await until(shown, f"the answer to {tab} is shown")
+        await wait_until(shown, f"the answer to {tab} is shown")
         assert "errors" not in answer, answer
         return answer["data"]
 
@@ -86,8 +86,8 @@ class Desk:
 
 
 def _answers(answer: Response, tab: str) -> bool:
-    asked = answer.request.post_data_json if answer.url.endswith("/graphql") else None
-    return bool(asked) and asked.get("operationName") == tab
+    posted = answer.request.post_data_json if answer.url.endswith("/graphql") else None
+    return bool(posted) and posted.get("operationName") == tab
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -120,16 +120,16 @@ async def test_a_wrong_bill_is_found_corrected_and_seen_on_the_draft(
     before, typed, began = await desk.clicks(), desk.texts, time.monotonic()
 
     await desk.about(f"billing@{slug}.example", slug.title())
-    bill = (await desk.ask("Bill"))["customer"]["period"]
+    bill = (await desk.run("Bill"))["customer"]["period"]
     await scene.shoot("desk-bill", 640)
-    why = (await desk.ask("Why"))["customer"]["period"]
+    why = (await desk.run("Why"))["customer"]["period"]
     await scene.shoot("desk-why", 640)
-    plan = (await desk.ask("Preview", **CORRECTION))["previewSync"]["plan"]
+    plan = (await desk.run("Preview", **CORRECTION))["previewSync"]["plan"]
     await scene.shoot("desk-preview")
-    corrected = (await desk.ask("Correct", **CORRECTION, reason="ticket 4711"))["adjustUsage"]
+    corrected = (await desk.run("Correct", **CORRECTION, reason="ticket 4711"))["adjustUsage"]
     await scene.shoot("desk-correct")
     await settled(scene)
-    on_draft = (await desk.ask("Bill"))["customer"]["period"]
+    on_draft = (await desk.run("Bill"))["customer"]["period"]
 
     seconds = time.monotonic() - began
     clicks, texts = await desk.clicks() - before, desk.texts - typed
@@ -143,7 +143,7 @@ async def test_a_wrong_bill_is_found_corrected_and_seen_on_the_draft(
     assert corrected["sync"]["customer"]["period"]["total"]["formatted"] == "USD 214.73"
     assert on_draft["invoice"]["total"]["formatted"] == "USD 214.73"
     query = {"customer": scene.customer}
-    drafts = await scene.services.stripe.pages("/v1/invoices", query, lane=Lane.SUPPORT)
+    drafts = await scene.services.stripe.list_all("/v1/invoices", query, lane=Lane.SUPPORT)
     assert [draft["total"] for draft in drafts] == [21473]
 
 
@@ -151,24 +151,24 @@ async def settled(scene: Scene) -> None:
     """Everything that was counted stands on the draft."""
     async with scene.system.caller("support") as support:
 
-        async def told() -> bool:
+        async def is_synced() -> bool:
             period = await current_period(support, scene.customer)
             return period["inStripe"] == period["total"] != Decimal(0)
 
-        await until(told, "the draft shows everything")
+        await wait_until(is_synced, "the draft shows everything")
 
 
 async def test_everybody_who_is_meant_is_found(desk: Desk) -> None:
     """By what a person has at hand; the one who is found is whom all tabs speak of."""
     slug, customer = desk.scene.slug, desk.scene.customer
-    found = await desk.ask("Find", search=f"billing@{slug}.example")
+    found = await desk.run("Find", search=f"billing@{slug}.example")
     await desk.scene.shoot("desk-find", 560)
 
-    assert [each["id"] for each in found["customers"]["nodes"]] == [customer]
+    assert [node["id"] for node in found["customers"]["nodes"]] == [customer]
     await expect(desk.page.locator("#customer")).to_have_value(customer)
     async with desk.scene.system.caller("support") as support:
         await synced(support, customer)
-    invoice = (await desk.ask("Bill"))["customer"]["period"]["invoice"]["id"]
+    invoice = (await desk.run("Bill"))["customer"]["period"]["invoice"]["id"]
     for whom in (slug, f"billing@{slug}.example", invoice):
         await desk.about(whom, slug.title())
         await expect(desk.page.locator("#customer")).to_have_value(customer)
@@ -180,14 +180,14 @@ async def test_the_month_in_the_bar_is_the_one_that_is_asked_about(desk: Desk) -
     await at_acme(desk)
     await desk.type("#month", "2020-01")
     await desk.page.keyboard.press("Tab")
-    long_ago = (await desk.ask("Bill"))["customer"]["period"]
-    refused = (await desk.ask("Correct", **CORRECTION, reason="ticket 4711"))["adjustUsage"]
+    long_ago = (await desk.run("Bill"))["customer"]["period"]
+    refused = (await desk.run("Correct", **CORRECTION, reason="ticket 4711"))["adjustUsage"]
     await desk.about(f"billing@{desk.scene.slug}.example", desk.scene.slug.title())
     emptied = await desk.page.input_value("#month")
-    current = (await desk.ask("Bill"))["customer"]["period"]
+    current = (await desk.run("Bill"))["customer"]["period"]
 
     assert long_ago is None
-    assert [each["code"] for each in refused["errors"]] == ["PERIOD_CLOSED"]
+    assert [error["code"] for error in refused["errors"]] == ["PERIOD_CLOSED"]
     assert (emptied, current["state"]) == ("", "OPEN")
 
 
@@ -195,8 +195,8 @@ async def test_pressing_play_twice_corrects_once(desk: Desk) -> None:
     """The tab brings its own idempotency key."""
     await at_acme(desk)
 
-    first = await desk.ask("Correct", **CORRECTION, reason="ticket 4711")
-    again = await desk.ask("Correct")
+    first = await desk.run("Correct", **CORRECTION, reason="ticket 4711")
+    again = await desk.run("Correct")
 
     assert first["adjustUsage"]["adjustment"] == again["adjustUsage"]["adjustment"]
 
@@ -205,29 +205,29 @@ async def test_a_hold_stops_a_sync_and_a_release_lets_it_go_on(desk: Desk) -> No
     """Nothing is told to Stripe while Support talks to the customer; who did what stands in the log."""
     await at_acme(desk)
 
-    held = (await desk.ask("Hold", reason="calls at three"))["holdBilling"]
+    payload = (await desk.run("Hold", reason="calls at three"))["holdBilling"]
     await desk.scene.shoot("desk-hold", 720)
-    standing = (await desk.ask("Holds"))["holds"]["nodes"]
-    refused = (await desk.ask("SyncNow"))["syncBilling"]
-    released = (await desk.ask("Release", reason="agreed, ticket 4712"))["releaseBilling"]
-    allowed = (await desk.ask("SyncNow"))["syncBilling"]
-    await desk.ask("Correct", **CORRECTION, reason="ticket 4711")
-    log = (await desk.ask("Audit"))["customer"]["auditLog"]["nodes"]
+    standing = (await desk.run("Holds"))["holds"]["nodes"]
+    refused = (await desk.run("SyncNow"))["syncBilling"]
+    released = (await desk.run("Release", reason="agreed, ticket 4712"))["releaseBilling"]
+    allowed = (await desk.run("SyncNow"))["syncBilling"]
+    await desk.run("Correct", **CORRECTION, reason="ticket 4711")
+    log = (await desk.run("Audit"))["customer"]["auditLog"]["nodes"]
     await desk.scene.shoot("desk-audit", 730)
 
-    assert held["hold"]["by"] == SUPPORT
-    assert "calls at three" in [each["reason"] for each in standing]
-    assert [each["code"] for each in refused["errors"]] == ["ON_HOLD"]
+    assert payload["hold"]["by"] == SUPPORT
+    assert "calls at three" in [hold["reason"] for hold in standing]
+    assert [error["code"] for error in refused["errors"]] == ["ON_HOLD"]
     assert released["customer"]["hold"] is None
     assert allowed["errors"] == []
-    assert [(each["action"], each["outcome"]) for each in log] == [
+    assert [(entry["action"], entry["outcome"]) for entry in log] == [
         ("adjustUsage", "DONE"),
         ("syncBilling", "DONE"),
         ("releaseBilling", "DONE"),
         ("syncBilling", "REFUSED"),
         ("holdBilling", "DONE"),
     ]
-    assert {each["by"] for each in log} == {SUPPORT}
+    assert {entry["by"] for entry in log} == {SUPPORT}
     assert log[0]["changes"][0] == {"what": "total", "before": "USD 223.73", "after": "USD 214.73"}
 
 
@@ -242,12 +242,12 @@ async def test_a_draft_is_followed_live(desk: Desk) -> None:
     async with desk.scene.system.caller("support") as support:
         await synced(support, desk.scene.customer)
 
-    async def told() -> bool:
+    async def is_synced() -> bool:
         answer = json.loads(await desk.page.evaluate(SHOWN))
         period = answer["data"]["billingChanged"]["customer"]["currentPeriod"]
         return bool(period["inStripe"] == period["total"])
 
-    await until(told, "the followed draft has nothing left to be told")
+    await wait_until(is_synced, "the followed draft has nothing left to be told")
 
 
 async def test_the_other_questions_are_answered(desk: Desk) -> None:
@@ -255,23 +255,23 @@ async def test_the_other_questions_are_answered(desk: Desk) -> None:
     scene = (await at_acme(desk)).scene
     event = await failed_event(scene)
     paid = await paid_invoice(scene)
-    invoices = (await desk.ask("Invoices"))["customer"]["invoices"]["nodes"]
+    invoices = (await desk.run("Invoices"))["customer"]["invoices"]["nodes"]
     await scene.shoot("desk-invoices", 640)
     draft = await edited_draft(scene)
 
-    health = (await desk.ask("Health"))["customer"]
+    health = (await desk.run("Health"))["customer"]
     await scene.shoot("desk-health", 640)
-    repaired = (await desk.ask("Repair", reason="a line too many?"))["repairDrift"]
+    repaired = (await desk.run("Repair", reason="a line too many?"))["repairDrift"]
     await scene.shoot("desk-drift", 700)
-    failed = (await desk.ask("FailedWebhooks"))["webhookEvents"]["nodes"]
+    failed = (await desk.run("FailedWebhooks"))["webhookEvents"]["nodes"]
     await scene.shoot("desk-webhooks", 560)
-    replayed = (await desk.ask("Replay", event=event))["replayWebhookEvent"]
+    replayed = (await desk.run("Replay", event=event))["replayWebhookEvent"]
 
-    assert [each["status"] for each in invoices if each["id"] == paid] == ["PAID"]
-    assert [each["kind"] for each in health["drift"]["lines"]] == ["EXTRA"]
+    assert [invoice["status"] for invoice in invoices if invoice["id"] == paid] == ["PAID"]
+    assert [line["kind"] for line in health["drift"]["lines"]] == ["EXTRA"]
     [extra] = repaired["sync"]["customer"]["drift"]["lines"]
     assert extra["stripeDashboardUrl"].endswith(f"/test/invoices/{draft}")
-    assert event in [each["id"] for each in failed]
+    assert event in [event["id"] for event in failed]
     assert (replayed["errors"], replayed["event"]["id"]) == ([], event)
 
 
@@ -292,21 +292,21 @@ async def edited_draft(scene: Scene) -> str:
         sync = await synced(support, scene.customer)
     assert sync["status"] == "SUCCEEDED"
     query = {"customer": scene.customer, "status": "draft"}
-    [draft] = await scene.services.stripe.pages("/v1/invoices", query, lane=Lane.SUPPORT)
+    [draft] = await scene.services.stripe.list_all("/v1/invoices", query, lane=Lane.SUPPORT)
     await scene.sandbox.dashboard("add_line", draft["id"], amount=-700, description="A favour")
     return str(draft["id"])
 
 
 async def failed_event(scene: Scene) -> str:
     """An event that was given up; its id."""
-    notice = Notice(f"evt_{scene.slug}", "price.updated", f"price_{scene.slug}")
+    notice = EventRef(f"evt_{scene.slug}", "price.updated", f"price_{scene.slug}")
     await scene.services.inbox.receive([notice])
 
     async def done() -> bool:
         event = await scene.services.inbox.get(notice.id)
         return event is not None and event.status is EventStatus.PROCESSED
 
-    await until(done, "the worker has done with the event")
+    await wait_until(done, "the worker has done with the event")
     redis = scene.services.inbox._redis  # as if it had broken our code five times
     given_up = {"status": EventStatus.FAILED.value, "failure": "KeyError", "attempts": 5}
     await redis.hset(keys.inbox_record(notice.id), mapping=given_up)
@@ -318,12 +318,15 @@ async def failed_event(scene: Scene) -> str:
 async def test_every_question_runs_as_it_is_opened(desk: Desk) -> None:
     """With the variables that it brings: answered, or refused in words that name the cure."""
     await at_acme(desk)
-    names = [re.search(r"(query|mutation) (\w+)", each["query"]) for each in operations()]
+    names = [
+        re.search(r"(query|mutation) (\w+)", operation["query"])
+        for operation in support_operations()
+    ]
     tabs = [found[2] for found in names if found]
     refusals = {}
 
     for tab in tabs:
-        for payload in (await desk.ask(tab)).values():
+        for payload in (await desk.run(tab)).values():
             for error in payload.get("errors") or ():
                 refusals[tab] = (error["code"], error["path"])
 
@@ -356,11 +359,11 @@ async def test_docs_and_explorer_are_there(desk: Desk) -> None:
 
 async def test_the_token_stays_in_this_tab(desk: Desk) -> None:
     """Nothing outlives it, and no script or page of anybody else's could run here."""
-    kept = await desk.page.evaluate("[JSON.stringify(localStorage), document.cookie]")
+    stored = await desk.page.evaluate("[JSON.stringify(localStorage), document.cookie]")
     other = await desk.page.context.new_page()
     answer = await other.goto(desk.page.url)
 
-    assert kept == ["{}", ""]
+    assert stored == ["{}", ""]
     await expect(other.locator("#token")).to_have_value("")
     assert answer is not None
     policy = answer.headers["content-security-policy"]
@@ -373,7 +376,7 @@ async def test_a_link_carries_a_question_and_never_a_token(desk: Desk) -> None:
     """Colleagues share what they look at, not who they are."""
     scene = (await at_acme(desk)).scene
     await desk.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    await desk.ask("Preview", **CORRECTION)
+    await desk.run("Preview", **CORRECTION)
     await desk.page.get_by_role("button", name="Copy link").click()
     link = await desk.page.evaluate("navigator.clipboard.readText()")
 
@@ -383,7 +386,7 @@ async def test_a_link_carries_a_question_and_never_a_token(desk: Desk) -> None:
 
     await expect(colleague.locator("#customer")).to_have_value(scene.customer)
     await expect(colleague.locator(".graphiql-query-editor")).to_contain_text("mutation Preview")
-    variables = await until(lambda: colleague.evaluate(GIVEN), "the variables are shown")
+    variables = await wait_until(lambda: colleague.evaluate(GIVEN), "the variables are shown")
     assert json.loads(variables) == CORRECTION
     await expect(colleague.locator("#token")).to_have_value("")
     assert scene.system.token("support", subject=SUPPORT).split(".")[0] not in link

@@ -13,11 +13,11 @@ import httpx
 from billing.invoicing.snapshot import PeriodState
 from billing.ledger import Ledger, keys
 from billing.ledger.syncs import SyncStatus
-from billing.redis_reply import reply
+from billing.redis_reply import awaited
 from billing.usage import CustomerId
-from tests.chaos.parts import LOOK_SECONDS, Installation
-from tests.chaos.reporters import CENTS, CUSTOMERS, FEW, SUMS, Books, asked
-from tests.support.system import until
+from tests.chaos.installation import LOOK_SECONDS, Installation
+from tests.chaos.producers import CENTS, CUSTOMERS, FEW, SUMS, Books, query
+from tests.support.wait import wait_until
 
 STEPS = {"invoiceitem.created": 1, "invoiceitem.deleted": -1}
 UNDERWAY = (SyncStatus.QUEUED, SyncStatus.RUNNING, SyncStatus.RETRYING)
@@ -41,7 +41,7 @@ class Audit:
             return not found
 
         with contextlib.suppress(AssertionError):
-            await until(rests, "everything is at rest", seconds)
+            await wait_until(rests, "everything is at rest", seconds)
         return found
 
     async def mistakes(self) -> list[str]:
@@ -52,12 +52,14 @@ class Audit:
             self.town.system.caller("support") as support,
         ):
             for customer in CUSTOMERS:
-                invoices = [each async for each in _listed(http, "/v1/invoices", customer=customer)]
+                invoices = [
+                    invoice async for invoice in _listed(http, "/v1/invoices", customer=customer)
+                ]
                 lines = {
-                    each["id"]: [
-                        line async for line in _listed(http, f"/v1/invoices/{each['id']}/lines")
+                    invoice["id"]: [
+                        line async for line in _listed(http, f"/v1/invoices/{invoice['id']}/lines")
                     ]
-                    for each in invoices
+                    for invoice in invoices
                 }
                 found += self._quantities(customer, lines)
                 found += _amounts(lines)
@@ -70,24 +72,28 @@ class Audit:
         redis = self.town.ledger
         now = (await redis.time())[0] * 1000
         places = [keys.due(shard) for shard in range(keys.SHARDS)]
-        places += [keys.syncs(shard, each) for shard in range(keys.SHARDS) for each in UNDERWAY]
+        places += [
+            keys.syncs_by_status(shard, status)
+            for shard in range(keys.SHARDS)
+            for status in UNDERWAY
+        ]
         async with redis.pipeline(transaction=False) as pipeline:
             for place in places:
                 pipeline.zrange(place, 0, -1)
             waiting = await pipeline.execute()
         found = [
-            f"{place}: {each.decode()}"
-            for place, its in zip(places, waiting, strict=True)
-            for each in its
+            f"{place}: {member.decode()}"
+            for place, members in zip(places, waiting, strict=True)
+            for member in members
         ]
         for name in CUSTOMERS:
             customer = CustomerId(name)
-            for period in await self.ledger.periods(customer):
-                snapshot = await self.ledger.peek(customer, period)
-                lease = await reply(redis.hget(keys.period(customer, period), "lease_ms"))
+            for period in await self.ledger.list_periods(customer):
+                snapshot = await self.ledger.snapshot(customer, period)
+                lease = await awaited(redis.hget(keys.period(customer, period), "lease_ms"))
                 facts = {
-                    "flight": snapshot.flight is not None,
-                    "stuck": snapshot.stuck is not None,
+                    "flight": snapshot.batch is not None,
+                    "stuck": snapshot.parked_reason is not None,
                     "lease": int(lease or 0) > now,
                     "not told": not snapshot.up_to_date
                     and snapshot.state is not PeriodState.SEALED,
@@ -100,7 +106,7 @@ class Audit:
         standing: Counter[tuple[str, str]] = Counter()
         times = 0
         async with httpx.AsyncClient(base_url=self.town.stripe.url) as http:
-            events = [each async for each in _listed(http, "/v1/events")]
+            events = [event async for event in _listed(http, "/v1/events")]
         for event in reversed(events):
             item = event["data"]["object"]
             if event["type"] in STEPS:
@@ -117,7 +123,9 @@ class Audit:
             found += [f"{invoice} doubles {key}" for key, count in keys_seen.items() if count > 1]
             for line in its:
                 billed[line["metadata"]["gw_line"].split("~")[0]] += _quantity(line)
-        owed = {sku: each for (owner, sku), each in self.books.owed.items() if owner == customer}
+        owed = {
+            sku: quantity for (owner, sku), quantity in self.books.owed.items() if owner == customer
+        }
         found += [
             f"{customer} {sku}: owed {owed.get(sku, 0)}, billed {billed.get(sku, 0)}"
             for sku in sorted({*owed, *billed})
@@ -127,17 +135,19 @@ class Audit:
 
     async def _drafts(self, customer: str, invoices: list[dict[str, Any]]) -> list[str]:
         """One invoice a month, and a draft only for a month that is open."""
-        months = Counter(each["metadata"]["gw_period"] for each in invoices)
+        months = Counter(invoice["metadata"]["gw_period"] for invoice in invoices)
         found = [f"{customer} has {n} invoices for {month}" for month, n in months.items() if n > 1]
         states = {
-            str(period): (await self.ledger.peek(CustomerId(customer), period)).state
-            for period in await self.ledger.periods(CustomerId(customer))
+            str(period): (await self.ledger.snapshot(CustomerId(customer), period)).state
+            for period in await self.ledger.list_periods(CustomerId(customer))
         }
-        for each in invoices:
-            month = each["metadata"]["gw_period"]
-            is_draft = each["status"] == "draft"
+        for invoice in invoices:
+            month = invoice["metadata"]["gw_period"]
+            is_draft = invoice["status"] == "draft"
             if is_draft != (states.get(month) is PeriodState.OPEN):
-                found.append(f"{each['id']} of {month} is {each['status']}, {states.get(month)}")
+                found.append(
+                    f"{invoice['id']} of {month} is {invoice['status']}, {states.get(month)}"
+                )
         return found
 
 
@@ -162,11 +172,11 @@ def _amounts(lines: dict[str, list[dict[str, Any]]]) -> list[str]:
 
 async def _numbers(http: httpx.AsyncClient, customer: str) -> list[str]:
     """The panel says that Stripe has it all."""
-    data = await asked(http, SUMS, id=customer)
+    data = await query(http, SUMS, id=customer)
     if not data or not data["customer"]:
         return [f"the panel of {customer} does not answer"]
     four = {
-        name: Decimal(each["amount"]) for name, each in data["customer"]["currentPeriod"].items()
+        name: Decimal(money["amount"]) for name, money in data["customer"]["currentPeriod"].items()
     }
     agreed = four["inStripe"] == four["total"] and not four["claimed"] and not four["pending"]
     return [] if agreed else [f"the panel of {customer} shows {four}"]
@@ -181,8 +191,8 @@ async def _listed(
     while True:
         answer = await http.get(path, params=params, headers=headers)
         page = answer.raise_for_status().json()
-        for each in page["data"]:
-            yield each
+        for item in page["data"]:
+            yield item
         if not page["has_more"]:
             return
         params["starting_after"] = page["data"][-1]["id"]

@@ -14,11 +14,11 @@ from billing.errors import LedgerUnavailable
 from billing.ledger import Ledger
 from billing.usage import CustomerId, Period
 from tests.chaos.audit import Audit
-from tests.chaos.parts import Installation, installed
-from tests.chaos.reporters import CENTS, CUSTOMERS, Books, Reporter, Support, asked
-from tests.chaos.trouble import Trouble
+from tests.chaos.faults import Trouble
+from tests.chaos.installation import Installation, installed
+from tests.chaos.producers import CENTS, CUSTOMERS, Books, Reporter, Support, query
 from tests.support.queries import SYNC
-from tests.support.system import until
+from tests.support.wait import wait_until
 
 REPORTERS = 4
 REST_SECONDS = 60
@@ -50,7 +50,7 @@ class Report:
             f"{calls:>9,} calls to Stripe, {1000 * calls / max(deltas, 1):.1f} for 1,000 deltas",
             f"{self.doubles:>9,} times a line stood twice on a draft for a while",
             f"{self.rest_seconds:>9.1f} s until everything was at rest",
-            *(f"WRONG: {each}" for each in self.mistakes),
+            *(f"WRONG: {mistake}" for mistake in self.mistakes),
         ]
         return "\n".join(lines)
 
@@ -88,7 +88,7 @@ async def _live(
         Reporter(f"r{n}", town.system, books, Random(f"reporter {n} {seed}"), ending)
         for n in range(REPORTERS)
     ]
-    loads = [asyncio.create_task(each.run()) for each in workers]
+    loads = [asyncio.create_task(worker.run()) for worker in workers]
     loads.append(
         asyncio.create_task(Support(town.system, books, Random(f"support {seed}"), ending).run())
     )
@@ -98,7 +98,7 @@ async def _live(
     await asyncio.sleep(seconds / 2)
     peace.set()
     await asyncio.gather(*troubles)
-    await until(town.ready, "everything has been started again", seconds=60)
+    await wait_until(town.ready, "everything has been started again", seconds=60)
     ending.set()
     async with asyncio.timeout(60):
         await asyncio.gather(*loads)
@@ -123,22 +123,22 @@ async def _end_last_month(ledger: Ledger, customers: Iterable[str]) -> None:
                 return True
             return False
 
-        await until(ended, "last month is cut", seconds=60)
+        await wait_until(ended, "last month is cut", seconds=60)
 
 
 async def _try_again(town: Installation, ledger: Ledger) -> None:
     """Support has those tried again whom Stripe kept refusing, or who were set aside; nobody else."""
     async with town.system.caller("support") as caller:
         for customer in CUSTOMERS:
-            periods = await ledger.periods(CustomerId(customer))
-            seen = [await ledger.peek(CustomerId(customer), period) for period in periods]
-            if not any(each.attempts or each.stuck for each in seen):
+            periods = await ledger.list_periods(CustomerId(customer))
+            seen = [await ledger.snapshot(CustomerId(customer), period) for period in periods]
+            if not any(snapshot.attempts or snapshot.parked_reason for snapshot in seen):
                 continue
 
             async def answered(customer: str = customer) -> object:
-                return await asked(caller.http, SYNC, id=customer)
+                return await query(caller.http, SYNC, id=customer)
 
-            await until(answered, "a sync is asked for")
+            await wait_until(answered, "a sync is asked for")
 
 
 def _last_month() -> Period:
@@ -159,6 +159,7 @@ def _objects() -> dict[str, object]:
         for sku, cents in CENTS.items()
     ]
     customers = [
-        {"id": each, "name": each, "metadata": {"organization": each}} for each in CUSTOMERS
+        {"id": customer, "name": customer, "metadata": {"organization": customer}}
+        for customer in CUSTOMERS
     ]
     return {"prices": prices, "customers": customers}

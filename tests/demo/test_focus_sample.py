@@ -1,4 +1,4 @@
-"""The usage sample, laid into a period."""
+"""The usage sample, scaled to a period."""
 
 from datetime import UTC, datetime
 
@@ -8,8 +8,8 @@ START = datetime(2026, 11, 1, tzinfo=UTC)
 NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
 
 
-def test_the_sample_is_73_customers_267_skus_and_1000_deltas() -> None:
-    """What the demo promises to load is in the file."""
+def test_sample_has_73_customers_267_skus_and_1000_deltas() -> None:
+    """The demo promises to load as many."""
     loaded = (
         len(focus_sample.customers()),
         len(focus_sample.prices()),
@@ -19,8 +19,8 @@ def test_the_sample_is_73_customers_267_skus_and_1000_deltas() -> None:
     assert loaded == (73, 267, 1000)
 
 
-def test_every_delta_lies_in_the_part_of_the_period_that_has_passed() -> None:
-    """Usage in the future is refused, and usage of another month would be billed there."""
+def test_deltas_lie_in_the_elapsed_part_of_the_period() -> None:
+    """Usage in the future is rejected, and usage of another month would be billed there."""
     moments = [delta.moment for delta in focus_sample.deltas(START, NOW)]
 
     assert min(moments) >= START

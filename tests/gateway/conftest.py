@@ -1,4 +1,4 @@
-"""A real server around the view, a client that speaks to it, and what they share."""
+"""A small gateway, a real server around it, and a client."""
 
 from collections.abc import AsyncIterator
 
@@ -6,27 +6,27 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from gateway.graphql.admission.rate_limiter import EdgeStore
-from tests.support.gateway_server import Edge, serve
+from gateway.graphql.admission.best_effort_redis import BestEffortRedis
+from tests.support.gateway_server import SmallGateway, serve
 
 
 @pytest.fixture
-def edge(redis: Redis) -> Edge:
-    """The view over the small schema; change it before asking for `client` or `address`."""
-    return Edge(EdgeStore(redis))
+def small_gateway(redis: Redis) -> SmallGateway:
+    """An endpoint over the small schema; change it before requesting `client` or `address`."""
+    return SmallGateway(BestEffortRedis(redis))
 
 
 @pytest.fixture
-async def address(edge: Edge) -> AsyncIterator[str]:
-    """Where *edge* is served, as ``host:port``."""
-    async with serve(edge.app) as at:
-        yield at
+async def address(small_gateway: SmallGateway) -> AsyncIterator[str]:
+    """The address of *small_gateway*, as ``host:port``."""
+    async with serve(small_gateway.app) as address:
+        yield address
 
 
 @pytest.fixture
 async def client(address: str) -> AsyncIterator[httpx.AsyncClient]:
-    """Somebody with a token."""
+    """A client with a token."""
     async with httpx.AsyncClient(
         base_url=f"http://{address}", headers={"Authorization": "Bearer ann"}
-    ) as somebody:
-        yield somebody
+    ) as client:
+        yield client

@@ -1,4 +1,4 @@
-"""The gateway's process as it is deployed: every route, over a real ledger and the sandbox."""
+"""The gateway's process as it is deployed: every route, with a real ledger and the sandbox."""
 
 import asyncio
 import gzip
@@ -21,16 +21,16 @@ from gateway import usage_endpoint
 from gateway.app import create_app
 from gateway.graphql import request_params
 from schema.trusted_documents import PANEL
-from tests.gateway.test_websocket import connected
 from tests.support.gateway_server import serve
 from tests.support.system import free_port
+from tests.support.websocket_client import connect
 
 NOW = datetime.now(UTC).isoformat()
 
 
 @pytest.fixture
 def token(settings: Settings) -> Callable[..., dict[str, str]]:
-    """Headers with a token for a role."""
+    """Return a function that makes headers with a token for a role."""
 
     def made(role: str, *customers: str) -> dict[str, str]:
         assert settings.jwt_secret
@@ -49,7 +49,7 @@ def token(settings: Settings) -> Callable[..., dict[str, str]]:
 
 @pytest.fixture
 async def gateway(settings: Settings, services: Services) -> AsyncIterator[httpx.AsyncClient]:
-    """The whole application on a port."""
+    """A client of the whole application, served on a port."""
     async with (
         serve(create_app(settings)) as address,
         httpx.AsyncClient(base_url=f"http://{address}") as client,
@@ -57,8 +57,8 @@ async def gateway(settings: Settings, services: Services) -> AsyncIterator[httpx
         yield client
 
 
-async def put_customer(services: Services) -> str:
-    """A customer at Stripe, and a price for `cpu`; the customer's id."""
+async def create_customer(services: Services) -> str:
+    """Create a customer at Stripe and a price for `cpu`; return the customer's id."""
     price = {
         "currency": "usd",
         "unit_amount": 5,
@@ -72,18 +72,18 @@ async def put_customer(services: Services) -> str:
     return str(made.body["id"])
 
 
-async def put_customers(services: Services, count: int) -> list[str]:
-    """So many customers at Stripe; their ids."""
+async def create_customers(services: Services, count: int) -> list[str]:
+    """Create *count* customers at Stripe; return their ids."""
     made = [
         await services.stripe.write("/v1/customers", {}, key=f"cus {n}", lane=Lane.CUSTOMER)
         for n in range(count)
     ]
-    return [str(each.body["id"]) for each in made]
+    return [str(response.body["id"]) for response in made]
 
 
 @asynccontextmanager
-async def tight(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """A gateway that may call each of Stripe's endpoints once in five seconds."""
+async def gateway_with_low_limits(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """Serve a gateway that may call each of Stripe's endpoints once in four seconds."""
     little = {"stripe_endpoint_rate": 0.25, "stripe_max_wait": 0.1}
     async with (
         serve(create_app(settings.model_copy(update=little))) as address,
@@ -92,65 +92,65 @@ async def tight(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def ask(
+async def execute(
     client: httpx.AsyncClient, headers: dict[str, str], query: str, **variables: object
 ) -> Any:
-    """What GraphQL answers."""
+    """Return the GraphQL response to *query*."""
     body = {"query": query, "variables": variables}
     return (await client.post("/graphql", json=body, headers=headers)).json()
 
 
-def line(id_: str, customer: str, **changed: Any) -> bytes:
-    """One line of usage."""
+def usage_line(id_: str, customer: str, **fields: Any) -> bytes:
+    """Return one line of usage."""
     delta = {"id": id_, "customerId": customer, "sku": "cpu", "quantity": "1.5", "occurredAt": NOW}
-    return json.dumps({**delta, **changed}).encode()
+    return json.dumps({**delta, **fields}).encode()
 
 
-async def test_a_bulk_of_usage_is_counted_line_by_line(
+async def test_usage_endpoint_validates_each_line(
     gateway: httpx.AsyncClient, services: Services, token: Callable[..., dict[str, str]]
 ) -> None:
-    """Good lines are kept, bad ones refused with the reason, repeated ones not counted again."""
-    customer = await put_customer(services)
+    """Valid lines are recorded, invalid ones rejected with the reason, duplicates not counted again."""
+    customer = await create_customer(services)
     body = b"\n".join(
         [
-            line("a", customer), b"", line("b", customer, app="web"), line("a", customer), b"no json",
-            line("c", customer, quantity=1.5), line("d", customer, quantity="1e5"), line("e", customer, sku="nope"),
-            line("f", "cus_unknown"), line("g", customer, colour="red"), b'{"id": "h"}', b"[" * 50_000, b"\xff",
+            usage_line("a", customer), b"", usage_line("b", customer, app="web"), usage_line("a", customer), b"no json",
+            usage_line("c", customer, quantity=1.5), usage_line("d", customer, quantity="1e5"), usage_line("e", customer, sku="nope"),
+            usage_line("f", "cus_unknown"), usage_line("g", customer, colour="red"), b'{"id": "h"}', b"[" * 50_000, b"\xff",
         ]
     )  # fmt: skip
 
-    answer = await gateway.post("/usage", content=body, headers=token("metering"))
+    response = await gateway.post("/usage", content=body, headers=token("metering"))
 
-    report = answer.json()
-    assert answer.status_code == 200
+    report = response.json()
+    assert response.status_code == 200
     assert (report["accepted"], report["duplicates"], report["durability"]) == (2, 1, "FSYNCED")
-    refused = {each["id"]: each["error"]["code"] for each in report["rejected"]}
+    codes = {r["id"]: r["error"]["code"] for r in report["rejected"]}
     invalid = dict.fromkeys(["", "c", "d", "g", "h"], "INVALID_INPUT")
-    assert refused == {**invalid, "e": "UNKNOWN_SKU", "f": "NOT_FOUND"}
+    assert codes == {**invalid, "e": "UNKNOWN_SKU", "f": "NOT_FOUND"}
     assert len(report["rejected"]) == 9
-    assert [each["error"]["message"][:8] for each in report["rejected"] if not each["id"]] == [
+    assert [r["error"]["message"][:8] for r in report["rejected"] if not r["id"]] == [
         "Line 5 i",
         "Line 12 ",
         "Line 13 ",
     ]
 
 
-async def test_the_bulk_door_and_the_mutation_answer_alike(
+async def test_usage_endpoint_and_mutation_respond_alike(
     gateway: httpx.AsyncClient, services: Services, token: Callable[..., dict[str, str]]
 ) -> None:
-    """A producer that outgrows the mutation changes an address, nothing else."""
-    customer = await put_customer(services)
+    """A producer that outgrows the mutation changes only the address."""
+    customer = await create_customer(services)
     mutation = """
         mutation ($input: RecordUsageInput!) { recordUsage(input: $input) {
           accepted duplicates rejected { id error { code message path retryAfter } } durability ledgerEpoch errors { code }
         } }"""
     deltas = [
-        json.loads(each)
-        for each in (
-            line("a", customer),
-            line("b", customer, sku="nope"),
-            line("d", customer, quantity=1.5),
-            line("e", customer, occurredAt="today"),
+        json.loads(text)
+        for text in (
+            usage_line("a", customer),
+            usage_line("b", customer, sku="nope"),
+            usage_line("d", customer, quantity=1.5),
+            usage_line("e", customer, occurredAt="today"),
         )
     ]
 
@@ -160,34 +160,34 @@ async def test_the_bulk_door_and_the_mutation_answer_alike(
         headers=token("metering"),
     )
     deltas[0]["id"] = "c"
-    by_door = await gateway.post(
+    by_endpoint = await gateway.post(
         "/usage", content="\n".join(map(json.dumps, deltas)), headers=token("metering")
     )
 
-    assert by_mutation.json()["data"]["recordUsage"] == by_door.json()
+    assert by_mutation.json()["data"]["recordUsage"] == by_endpoint.json()
 
 
-async def test_only_metering_reports_usage(
+async def test_usage_endpoint_requires_the_metering_role(
     gateway: httpx.AsyncClient, token: Callable[..., dict[str, str]]
 ) -> None:
-    """401 for nobody, 403 for others, 405 for other methods; all as JSON."""
-    answers = [
+    """401 without a token, 403 for other roles, 405 for other methods; all as JSON."""
+    responses = [
         await gateway.post("/usage", content=b""),
         await gateway.post("/usage", content=b"", headers=token("support")),
         await gateway.post("/usage", content=b"", headers=token("customer", "cus_1")),
         await gateway.get("/usage", headers=token("metering")),
     ]
 
-    assert [each.status_code for each in answers] == [401, 403, 403, 405]
-    assert all(each.json()["errors"][0]["extensions"]["code"] for each in answers)
+    assert [response.status_code for response in responses] == [401, 403, 403, 405]
+    assert all(r.json()["errors"][0]["extensions"]["code"] for r in responses)
 
 
-async def test_a_bulk_has_a_size(
+async def test_usage_endpoint_limits_bytes_and_lines(
     gateway: httpx.AsyncClient,
     token: Callable[..., dict[str, str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In bytes and in lines; nothing of it is counted."""
+    """Nothing of a larger body is counted."""
     many = b"\n".join([b"{}"] * (usage_endpoint.MAX_BATCH + 1))
 
     too_many = await gateway.post("/usage", content=many, headers=token("metering"))
@@ -198,48 +198,48 @@ async def test_a_bulk_has_a_size(
     assert [too_many.status_code, too_long.status_code] == [413, 413]
 
 
-async def test_a_compressed_body_is_refused_with_the_cure(
+async def test_compressed_body_is_rejected_with_the_remedy(
     gateway: httpx.AsyncClient, services: Services, token: Callable[..., dict[str, str]]
 ) -> None:
-    """415 at both doors; to be told that its JSON is broken sends a producer looking in the wrong place."""
-    usage = line("a", await put_customer(services))
+    """415 at both endpoints; an error about broken JSON would mislead the producer."""
+    usage = usage_line("a", await create_customer(services))
     query = b'{"query": "{ viewer { role } }"}'
     json_body = {"Content-Type": "application/json"}
     for path, role, body in [("/usage", "metering", usage), ("/graphql", "support", query)]:
         for encoding, sent in [("gzip", gzip.compress(body)), ("br", body), ("identity", body)]:
             headers = {**token(role), **json_body, "Content-Encoding": encoding}
-            answer = await gateway.post(path, content=sent, headers=headers)
+            response = await gateway.post(path, content=sent, headers=headers)
 
-            assert answer.status_code == (200 if encoding == "identity" else 415)
-            if answer.is_error:
-                [error] = answer.json()["errors"]
+            assert response.status_code == (200 if encoding == "identity" else 415)
+            if response.is_error:
+                [error] = response.json()["errors"]
                 assert error["message"] == "Send the body as it is, without Content-Encoding."
-                assert answer.headers["accept-encoding"] == "identity"
+                assert response.headers["accept-encoding"] == "identity"
 
 
-async def test_an_answer_says_how_it_was_made(
+async def test_response_counts_stripe_calls_and_cache_hits(
     gateway: httpx.AsyncClient, services: Services, token: Callable[..., dict[str, str]]
 ) -> None:
-    """Calls to Stripe, and what the cache knew: the second look is free."""
-    customer = await put_customer(services)
+    """The second query needs no call to Stripe."""
+    customer = await create_customer(services)
     query = {"query": f'{{ customer(id: "{customer}") {{ name }} }}'}
 
-    answers = [
+    responses = [
         (await gateway.post("/graphql", json=query, headers=token("support"))).json()
         for _ in range(2)
     ]
 
-    first, second = [each["extensions"]["billing"] for each in answers]
-    assert answers[0]["data"] == {"customer": {"name": "A"}}
+    first, second = [body["extensions"]["billing"] for body in responses]
+    assert responses[0]["data"] == {"customer": {"name": "A"}}
     assert first == {"stripeCalls": 1, "cacheHits": 0, "cacheMisses": 1, "stale": 0}
     assert second == {"stripeCalls": 0, "cacheHits": 1, "cacheMisses": 0, "stale": 0}
 
 
-async def test_with_its_manifest_only_the_panel_is_answered(
+async def test_only_trusted_documents_run_for_customers(
     settings: Settings, services: Services, token: Callable[..., dict[str, str]]
 ) -> None:
-    """Its documents run by text and by name; what else a customer's token sends does not, Support's does."""
-    customer, path = await put_customer(services), PANEL / "documents.json"
+    """They run by text and by id; Support may send any document."""
+    customer, path = await create_customer(services), PANEL / "documents.json"
     documents, ad_hoc = json.loads(path.read_text()), {"query": "{ viewer { role } }"}
     trusting = settings.model_copy(update={"trusted_documents": str(path)})
     variables = {"id": customer, "by": "APP"}
@@ -247,7 +247,7 @@ async def test_with_its_manifest_only_the_panel_is_answered(
         serve(create_app(trusting)) as address,
         httpx.AsyncClient(base_url=f"http://{address}") as client,
     ):
-        answers = [
+        responses = [
             (await client.post("/graphql", json=body, headers=token(role, customer))).json()
             for role, body in [
                 ("customer", {"query": documents["panel"], "variables": variables}),
@@ -257,52 +257,52 @@ async def test_with_its_manifest_only_the_panel_is_answered(
             ]
         ]
 
-    assert [list(each) for each in answers[:2]] == [["data", "extensions"]] * 2
-    assert answers[2]["errors"][0]["extensions"]["code"] == "DOCUMENT_NOT_TRUSTED"
-    assert answers[3]["data"] == {"viewer": {"role": "SUPPORT"}}
+    assert [list(body) for body in responses[:2]] == [["data", "extensions"]] * 2
+    assert responses[2]["errors"][0]["extensions"]["code"] == "DOCUMENT_NOT_TRUSTED"
+    assert responses[3]["data"] == {"viewer": {"role": "SUPPORT"}}
 
 
-async def test_a_panel_follows_its_customer_over_a_socket(
+async def test_usage_reaches_websocket_subscription(
     gateway: httpx.AsyncClient, services: Services, token: Callable[..., dict[str, str]]
 ) -> None:
-    """From a delta at the bulk door to an event in the browser."""
-    customer = await put_customer(services)
+    """From a delta at the usage endpoint to an event in the browser."""
+    customer = await create_customer(services)
     authorization = token("customer", customer)
-    async with connected(gateway.base_url.netloc.decode()) as peer:
-        await peer.say({"type": "connection_init", "payload": authorization})
-        assert (await peer.hear())["type"] == "connection_ack"
+    async with connect(gateway.base_url.netloc.decode()) as ws_client:
+        await ws_client.send({"type": "connection_init", "payload": authorization})
+        assert (await ws_client.receive())["type"] == "connection_ack"
         query = f'subscription {{ billingChanged(customerId: "{customer}") {{ reason customer {{ id }} }} }}'
-        await peer.say({"type": "subscribe", "id": "1", "payload": {"query": query}})
-        heard = None
+        await ws_client.send({"type": "subscribe", "id": "1", "payload": {"query": query}})
+        event = None
         for number in range(100):
             await gateway.post(
-                "/usage", content=line(f"n{number}", customer), headers=token("metering")
+                "/usage", content=usage_line(f"n{number}", customer), headers=token("metering")
             )
             try:
-                heard = json.loads(await peer.within(0.1))
+                event = json.loads(await ws_client.receive_within(0.1))
                 break
             except TimeoutError:
                 continue
 
-    assert heard is not None
-    assert heard["payload"]["data"]["billingChanged"] == {
+    assert event is not None
+    assert event["payload"]["data"]["billingChanged"] == {
         "reason": "USAGE",
         "customer": {"id": customer},
     }
 
 
-async def test_a_process_is_alive_and_ready(gateway: httpx.AsyncClient) -> None:
-    """Without a token, for those who route to it."""
+async def test_health_endpoints_respond_without_token(gateway: httpx.AsyncClient) -> None:
+    """Load balancers have none."""
     alive, ready = [await gateway.get(path) for path in ("/healthz", "/readyz")]
 
     assert (alive.status_code, ready.status_code) == (200, 200)
     assert (ready.json()["ready"], ready.json()["reasons"]) == (True, [])
 
 
-async def test_readiness_tells_that_ledger_and_cache_are_one_server(
+async def test_readiness_warns_when_ledger_and_cache_share_a_server(
     gateway: httpx.AsyncClient, settings: Settings
 ) -> None:
-    """It may be so on a desk; where money is counted a full cache would stop the counting."""
+    """Fine in development; in production a full cache would stop usage from being recorded."""
     with ValkeyServer(free_port()) as own:
         apart = settings.model_copy(update={"cache_url": own.connection_url})
         async with (
@@ -314,29 +314,29 @@ async def test_readiness_tells_that_ledger_and_cache_are_one_server(
 
     assert separate.json() == {"ready": True, "reasons": [], "warnings": []}
     assert shared.status_code == 200
-    assert ["same server" in each for each in shared.json()["warnings"]] == [True]
+    assert ["same server" in warning for warning in shared.json()["warnings"]] == [True]
 
 
-async def test_a_process_is_not_ready_while_its_ledger_forgets(
+async def test_process_is_not_ready_while_ledger_is_not_durable(
     gateway: httpx.AsyncClient, services: Services
 ) -> None:
-    """503 with a sentence that says what to set, until it is set."""
+    """503 with a sentence that names the setting, until it is set."""
     redis = services.ledger._server.redis
     await redis.config_set("appendfsync", "everysec")
     try:
-        answer = await gateway.get("/readyz")
+        response = await gateway.get("/readyz")
     finally:
         await redis.config_set("appendfsync", "always")
 
-    assert answer.status_code == 503
-    assert "appendfsync always" in " ".join(answer.json()["reasons"])
+    assert response.status_code == 503
+    assert "appendfsync always" in " ".join(response.json()["reasons"])
     assert (await gateway.get("/readyz")).status_code == 200
 
 
-async def test_a_process_is_not_ready_without_its_ledger(
+async def test_process_is_not_ready_without_its_ledger(
     settings: Settings, services: Services
 ) -> None:
-    """503 once it is gone; alive all the same."""
+    """503 once the ledger is down; the process is alive all the same."""
     own = ValkeyServer(free_port())
     own.start()
     lost = settings.model_copy(
@@ -354,77 +354,77 @@ async def test_a_process_is_not_ready_without_its_ledger(
     assert [before.status_code, after.status_code, alive.status_code] == [200, 503, 200]
 
 
-async def test_requests_have_an_id_that_answer_and_log_share(
+async def test_response_and_log_share_the_request_id(
     gateway: httpx.AsyncClient, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The caller's own if it is one; anything else would be a way into the log."""
+    """The client's own id if it is well-formed; any other text would reach the log."""
     given = await gateway.get("/healthz", headers={"X-Request-Id": "trace-42"})
     invented = await gateway.get("/healthz", headers={"X-Request-Id": 'x" injected'})
     await gateway.post("/webhooks/stripe", content=b"{}", headers={"X-Request-Id": "trace-43"})
 
     assert given.headers["x-request-id"] == "trace-42"
     assert "injected" not in invented.headers["x-request-id"]
-    logged = [json.loads(each) for each in capfd.readouterr().err.splitlines() if each[:1] == "{"]
-    assert "trace-43" in {each.get("request_id") for each in logged}
+    logged = [json.loads(row) for row in capfd.readouterr().err.splitlines() if row[:1] == "{"]
+    assert "trace-43" in {event.get("request_id") for event in logged}
 
 
-async def test_who_finds_no_room_at_stripe_is_told_when_to_come_back(
+async def test_overloaded_query_has_retry_after(
     settings: Settings, services: Services, token: Callable[..., dict[str, str]]
 ) -> None:
-    """A panel that waits for our own limit would time out and know nothing."""
-    made = await put_customers(services, 4)
+    """A panel that waited for our own limit would time out without a reason."""
+    made = await create_customers(services, 4)
     query = "query ($id: ID!) { customer(id: $id) { name } }"
-    async with tight(settings) as client:
-        for each in made:
-            answer = await ask(client, token("support"), query, id=each)
+    async with gateway_with_low_limits(settings) as client:
+        for customer in made:
+            response = await execute(client, token("support"), query, id=customer)
 
-    (error,) = answer["errors"]
+    (error,) = response["errors"]
     assert error["extensions"]["code"] == "OVERLOADED"
     assert 1 < error["extensions"]["retryAfter"] <= 20
 
 
-async def test_a_mutation_that_finds_no_room_says_when_to_come_back(
+async def test_overloaded_mutation_has_retry_after(
     settings: Settings, services: Services, token: Callable[..., dict[str, str]]
 ) -> None:
-    """Its refusal stands in the payload, where a panel looks for it."""
+    """The error is in the payload, where a panel looks for it."""
     portal = """mutation ($id: ID!) { createPortalSession(input: {customerId: $id, returnUrl: "https://fly.io/"}) {
       errors { code retryAfter } } }"""
-    made = await put_customers(services, 4)
-    async with tight(settings) as client:
-        for each in made:
-            answer = await ask(client, token("support"), portal, id=each)
+    made = await create_customers(services, 4)
+    async with gateway_with_low_limits(settings) as client:
+        for customer in made:
+            response = await execute(client, token("support"), portal, id=customer)
 
-    (error,) = answer["data"]["createPortalSession"]["errors"]
+    (error,) = response["data"]["createPortalSession"]["errors"]
     assert error["code"] == "OVERLOADED"
     assert 1 < error["retryAfter"] <= 20
 
 
-async def test_a_delta_that_finds_no_room_says_when_to_send_it_again(
+async def test_overloaded_delta_has_retry_after(
     settings: Settings, services: Services, token: Callable[..., dict[str, str]]
 ) -> None:
-    """Through both doors, in the same words; for a delta that is wrong there is no such time."""
-    await put_customer(services)
-    deltas = [line(each, each) for each in await put_customers(services, 8)]
+    """Over both endpoints, in the same words; an invalid delta has none."""
+    await create_customer(services)
+    deltas = [usage_line(customer, customer) for customer in await create_customers(services, 8)]
     mutation = """mutation ($deltas: [UsageDeltaInput!]!) { recordUsage(input: {deltas: $deltas}) {
       rejected { id error { code retryAfter } } } }"""
-    bad = line("bad", "nobody")
-    async with tight(settings) as client:
-        by_door = await client.post(
+    bad = usage_line("bad", "nobody")
+    async with gateway_with_low_limits(settings) as client:
+        by_endpoint = await client.post(
             "/usage", content=b"\n".join([*deltas[:4], bad]), headers=token("metering")
         )
-        read = [json.loads(each) for each in [*deltas[4:], bad]]
-        by_mutation = await ask(client, token("metering"), mutation, deltas=read)
+        read = [json.loads(text) for text in [*deltas[4:], bad]]
+        by_mutation = await execute(client, token("metering"), mutation, deltas=read)
 
-    for report in (by_door.json(), by_mutation["data"]["recordUsage"]):
-        told = {each["id"]: each["error"] for each in report["rejected"]}
-        wrong = told.pop("bad")
-        assert (wrong["code"], wrong["retryAfter"]) == ("INVALID_INPUT", None)
-        assert {each["code"] for each in told.values()} == {"OVERLOADED"}
-        assert all(1 < each["retryAfter"] <= 40 for each in told.values())
+    for report in (by_endpoint.json(), by_mutation["data"]["recordUsage"]):
+        errors = {r["id"]: r["error"] for r in report["rejected"]}
+        invalid = errors.pop("bad")
+        assert (invalid["code"], invalid["retryAfter"]) == ("INVALID_INPUT", None)
+        assert {error["code"] for error in errors.values()} == {"OVERLOADED"}
+        assert all(1 < error["retryAfter"] <= 40 for error in errors.values())
 
 
-async def test_figures_are_there_for_prometheus(gateway: httpx.AsyncClient) -> None:
-    """With routes for labels, never paths that anybody can invent."""
+async def test_metrics_have_routes_as_labels(gateway: httpx.AsyncClient) -> None:
+    """Never paths, which clients can invent."""
     await gateway.get("/healthz")
     await gateway.get("/no/such/path")
 
@@ -434,19 +434,19 @@ async def test_figures_are_there_for_prometheus(gateway: httpx.AsyncClient) -> N
     assert "such" not in text
 
 
-async def test_every_refusal_is_json(gateway: httpx.AsyncClient) -> None:
-    """Also for routes and methods that do not exist."""
+async def test_unknown_route_and_method_are_json_errors(gateway: httpx.AsyncClient) -> None:
+    """Starlette's own errors are converted."""
     for method, path, status in [("GET", "/nothing/here", 404), ("DELETE", "/healthz", 405)]:
-        answer = await gateway.request(method, path)
+        response = await gateway.request(method, path)
 
-        assert answer.status_code == status
-        assert answer.json()["errors"][0]["message"]
+        assert response.status_code == status
+        assert response.json()["errors"][0]["message"]
 
 
-async def test_pages_elsewhere_may_call_only_when_they_are_named(
+async def test_cors_and_websocket_origins_follow_the_setting(
     settings: Settings, services: Services
 ) -> None:
-    """CORS and sockets follow one list, which is empty unless an operator fills it."""
+    """The list is empty unless an operator fills it."""
     named = settings.model_copy(update={"allowed_origins": "https://panel.example"})
     preflight = {
         "Access-Control-Request-Method": "POST",
@@ -456,22 +456,22 @@ async def test_pages_elsewhere_may_call_only_when_they_are_named(
         serve(create_app(named)) as address,
         httpx.AsyncClient(base_url=f"http://{address}") as client,
     ):
-        allowed, refused = [
+        allowed, denied = [
             await client.options("/graphql", headers={"Origin": origin, **preflight})
             for origin in ("https://panel.example", "https://evil.example")
         ]
-        async with connected(address, origin="https://panel.example") as peer:
-            await peer.say({"type": "ping"})
-            assert await peer.hear() == {"type": "pong"}
+        async with connect(address, origin="https://panel.example") as ws_client:
+            await ws_client.send({"type": "ping"})
+            assert await ws_client.receive() == {"type": "pong"}
 
     assert allowed.headers["access-control-allow-origin"] == "https://panel.example"
-    assert "access-control-allow-origin" not in refused.headers
+    assert "access-control-allow-origin" not in denied.headers
 
 
-async def test_in_production_customers_do_not_see_the_schema(
+async def test_introspection_is_disabled_for_customers_in_production(
     settings: Settings, services: Services, token: Callable[..., dict[str, str]]
 ) -> None:
-    """Every customer can read the panel's token; Support keeps GraphiQL."""
+    """A customer's token can be read out of the panel; Support needs it for GraphiQL."""
     production = settings.model_copy(update={"environment": Environment.PRODUCTION})
     query = {"query": "{ __schema { queryType { name } } }"}
     async with (
@@ -487,13 +487,13 @@ async def test_in_production_customers_do_not_see_the_schema(
     assert support["data"] == {"__schema": {"queryType": {"name": "Query"}}}
 
 
-async def test_a_body_that_never_ends_is_given_up(
+async def test_slow_body_times_out(
     gateway: httpx.AsyncClient,
     token: Callable[..., dict[str, str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """408, whether nothing of it comes or half; else a shutdown would wait for it."""
-    monkeypatch.setattr(request_params, "READ_SECONDS", 0.2)
+    """408, whether nothing of it comes or half; a shutdown would wait for it."""
+    monkeypatch.setattr(request_params, "BODY_TIMEOUT_SECONDS", 0.2)
     for path, role, sent in [
         ("/graphql", "support", b""),
         ("/graphql", "support", b'{"query"'),
@@ -502,7 +502,7 @@ async def test_a_body_that_never_ends_is_given_up(
         reader, writer = await asyncio.open_connection(gateway.base_url.host, gateway.base_url.port)
         head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n"
         writer.write(f"{head}Authorization: {token(role)['Authorization']}\r\n\r\n".encode() + sent)
-        answer = await asyncio.wait_for(reader.readuntil(b"}"), 5)
+        response = await asyncio.wait_for(reader.readuntil(b"}"), 5)
         writer.close()
 
-        assert b" 408 " in answer.splitlines()[0]
+        assert b" 408 " in response.splitlines()[0]

@@ -1,4 +1,4 @@
-"""What operations cost, who pays, and what happens when an allowance is used up."""
+"""Query cost: its analysis, the rate limit by it, refunds and timeouts."""
 
 import asyncio
 from dataclasses import replace
@@ -8,12 +8,13 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from gateway.graphql.admission.documents import Documents
+from gateway.graphql.admission.best_effort_redis import BestEffortRedis
+from gateway.graphql.admission.documents import DocumentCache
 from gateway.graphql.admission.limits import Limits
-from gateway.graphql.admission.rate_limiter import EdgeStore
-from tests.gateway.test_websocket import connected, subscribe
-from tests.gateway.waiting import until
-from tests.support.gateway_server import CORE, Edge, client_of, serve
+from gateway.graphql.admission.rate_limiter import CostLimiter
+from tests.support.gateway_server import CORE, SmallGateway, http_client, serve
+from tests.support.wait import wait_until
+from tests.support.websocket_client import connect, subscribe
 
 
 @pytest.mark.parametrize(
@@ -43,25 +44,27 @@ from tests.support.gateway_server import CORE, Edge, client_of, serve
         ("subscription { count }", {}, 1),
     ],
 )  # fmt: skip
-async def test_a_price_counts_objects_and_multiplies_by_pages(
+async def test_cost_counts_objects_times_page_sizes(
     document: str, variables: dict[str, Any], cost: int
 ) -> None:
-    """Before anything runs, with fragments and variables filled in."""
-    operation = (await Documents(CORE, Limits()).read(document, suggestions=False)).operation(None)
+    """Before execution, with fragments expanded and variables filled in."""
+    operation = (
+        await DocumentCache(CORE, Limits()).get_or_prepare(document, suggestions=False)
+    ).operation(None)
 
-    assert cost == operation.price.of(variables, page=100)
+    assert cost == operation.cost.evaluate(variables, page_size=100)
 
 
-async def asked(client: httpx.AsyncClient, query: str, **variables: Any) -> dict[str, Any]:
-    """The answer to *query*."""
-    answer = await client.post("/graphql", json={"query": query, "variables": variables})
-    body: dict[str, Any] = answer.json()
+async def post(client: httpx.AsyncClient, query: str, **variables: Any) -> dict[str, Any]:
+    """Send *query* and return the response body."""
+    response = await client.post("/graphql", json={"query": query, "variables": variables})
+    body: dict[str, Any] = response.json()
     return body
 
 
-async def test_every_answer_says_what_it_cost(client: httpx.AsyncClient) -> None:
-    """In the words that tools know from Shopify's API."""
-    cost = (await asked(client, "{ leaves(first: 50) { nodes { id } } }"))["extensions"]["cost"]
+async def test_response_reports_its_cost(client: httpx.AsyncClient) -> None:
+    """In the format of Shopify's API, which tools support."""
+    cost = (await post(client, "{ leaves(first: 50) { nodes { id } } }"))["extensions"]["cost"]
 
     assert cost["requestedQueryCost"] == 52
     assert cost["actualQueryCost"] == 5
@@ -72,12 +75,12 @@ async def test_every_answer_says_what_it_cost(client: httpx.AsyncClient) -> None
     }
 
 
-async def test_what_was_not_used_is_given_back(edge: Edge) -> None:
+async def test_unused_cost_is_refunded(small_gateway: SmallGateway) -> None:
     """A page of a hundred of which three exist costs three."""
-    edge.store = EdgeStore(edge.store._redis, capacity=1_000, rate=1)
-    async with client_of(edge) as client:
-        await asked(client, "{ leaves(first: 100) { nodes { id } } }")
-        cost = (await asked(client, "{ hello }"))["extensions"]["cost"]
+    small_gateway.capacity, small_gateway.rate = 1_000, 1
+    async with http_client(small_gateway) as client:
+        await post(client, "{ leaves(first: 100) { nodes { id } } }")
+        cost = (await post(client, "{ hello }"))["extensions"]["cost"]
 
     assert 1_000 - 5 - 1 <= cost["throttleStatus"]["currentlyAvailable"] <= 1_000
 
@@ -91,22 +94,22 @@ async def test_what_was_not_used_is_given_back(edge: Edge) -> None:
          + " ".join(f"l{n}: leaves(first: 100) {{ nodes {{ again {{ id }} }} }}" for n in range(25)) + "}", {}),
     ],
 )  # fmt: skip
-async def test_what_costs_too_much_does_not_run(
-    client: httpx.AsyncClient, edge: Edge, query: str, variables: dict[str, Any]
+async def test_too_expensive_operation_is_rejected(
+    client: httpx.AsyncClient, small_gateway: SmallGateway, query: str, variables: dict[str, Any]
 ) -> None:
-    """Neither a page that is too long nor too many of them; nothing is charged for the refusal."""
-    body = await asked(client, query, **variables)
+    """A page that is too long, or too many pages; nothing is charged."""
+    body = await post(client, query, **variables)
 
     assert body["errors"][0]["extensions"]["code"] == "QUERY_TOO_COMPLEX"
     assert "data" not in body
-    assert edge.events.contexts == []
+    assert small_gateway.recorder.contexts == []
 
 
-async def test_a_used_up_allowance_is_a_429_that_says_when_to_come_back(edge: Edge) -> None:
-    """Under either media type, and others are not affected."""
-    edge.store = EdgeStore(edge.store._redis, capacity=30, rate=10)
+async def test_empty_bucket_is_a_429_with_retry_after(small_gateway: SmallGateway) -> None:
+    """Other callers are not affected."""
+    small_gateway.capacity, small_gateway.rate = 30, 10
     query = {"query": "mutation { add(a: 1, b: 2) }"}
-    async with client_of(edge) as client:
+    async with http_client(small_gateway) as client:
         statuses = [(await client.post("/graphql", json=query)).status_code for _ in range(2)]
         refused = await client.post("/graphql", json=query)
         other = await client.post("/graphql", json=query, headers={"Authorization": "Bearer bob"})
@@ -116,60 +119,59 @@ async def test_a_used_up_allowance_is_a_429_that_says_when_to_come_back(edge: Ed
     assert 1 <= int(refused.headers["retry-after"]) <= 2
 
 
-async def test_an_allowance_is_shared_by_processes_and_transports(edge: Edge) -> None:
-    """Opening a socket, or meeting another process, gives nobody a second one."""
-    edge.store = EdgeStore(edge.store._redis, capacity=30, rate=1)
-    async with client_of(edge) as client:
+async def test_bucket_is_shared_by_processes_and_transports(small_gateway: SmallGateway) -> None:
+    """A socket, or another process, gives a caller no second bucket."""
+    small_gateway.capacity, small_gateway.rate = 30, 1
+    async with http_client(small_gateway) as client:
         for _ in range(2):
-            await asked(client, "mutation { add(a: 1, b: 2) }")
-    async with serve(edge.app) as address, connected(address) as peer:
-        await peer.begin()
-        [error] = await peer.run("1", "mutation { add(a: 1, b: 2) }")
+            await post(client, "mutation { add(a: 1, b: 2) }")
+    async with serve(small_gateway.app) as address, connect(address) as ws_client:
+        await ws_client.init()
+        [error] = await ws_client.execute("1", "mutation { add(a: 1, b: 2) }")
 
     assert error["payload"][0]["extensions"]["code"] == "RATE_LIMITED"
 
 
-async def test_an_allowance_comes_back_with_time(redis: Redis) -> None:
-    """At its rate, up to its size, by Redis's clock."""
-    store = EdgeStore(redis, capacity=10, rate=100)
+async def test_bucket_refills_with_time(redis: Redis) -> None:
+    """At its rate, up to its capacity, by Redis's clock."""
+    limiter = CostLimiter(BestEffortRedis(redis), capacity=10, rate=100)
 
-    emptied = await store.spend("ann", 10)
-    refused = await store.spend("ann", 10)
-    assert (emptied.available, emptied.wait, refused.wait) == (0, 0, 1)
+    emptied = await limiter.charge("ann", 10)
+    refused = await limiter.charge("ann", 10)
+    assert (emptied.available, emptied.retry_after, refused.retry_after) == (0, 0, 1)
 
     async with asyncio.timeout(5):
-        while (await store.spend("ann", 10)).wait:  # noqa: ASYNC110 time itself is the subject
+        while (await limiter.charge("ann", 10)).retry_after:  # noqa: ASYNC110 time itself is the subject
             await asyncio.sleep(0.02)
 
 
-async def test_without_redis_everybody_may_ask(client: httpx.AsyncClient, edge: Edge) -> None:
-    """An allowance protects; it must not be what takes the panel down."""
-    nowhere: Redis = Redis.from_url("redis://127.0.0.1:1")
-    edge.store._redis = nowhere
-    edge.store._spend = nowhere.register_script("return 1")
+async def test_without_redis_nobody_is_limited(small_gateway: SmallGateway) -> None:
+    """The rate limit protects; its failure must not take the panel down."""
+    small_gateway.redis = BestEffortRedis.from_url("redis://127.0.0.1:1")
 
-    body = await asked(client, "{ hello }")
+    async with http_client(small_gateway) as client:
+        body = await post(client, "{ hello }")
 
     assert body["data"] == {"hello": "hello world"}
 
 
-async def test_a_slow_operation_is_stopped_with_all_of_its_resolvers(edge: Edge) -> None:
-    """504, a code, and nothing keeps running behind the answer."""
-    edge.limits = replace(Limits(), seconds=0.1)
-    async with client_of(edge) as client:
-        answer = await client.post("/graphql", json={"query": "{ hello slow }"})
+async def test_slow_operation_times_out_with_its_resolvers(small_gateway: SmallGateway) -> None:
+    """504, a code, and no resolver keeps running."""
+    small_gateway.limits = replace(Limits(), timeout_seconds=0.1)
+    async with http_client(small_gateway) as client:
+        response = await client.post("/graphql", json={"query": "{ hello slow }"})
 
-    assert answer.status_code == 504
-    assert answer.json()["errors"][0]["extensions"]["code"] == "TIMEOUT"
-    await until(lambda: "slow cancelled" in edge.events.seen)
+    assert response.status_code == 504
+    assert response.json()["errors"][0]["extensions"]["code"] == "TIMEOUT"
+    await wait_until(lambda: "slow cancelled" in small_gateway.recorder.entries)
 
 
-async def test_a_late_event_is_null_and_the_next_one_comes(edge: Edge) -> None:
+async def test_slow_event_times_out_and_subscription_goes_on(small_gateway: SmallGateway) -> None:
     """One slow moment must not end what a page follows."""
-    edge.limits = replace(Limits(), seconds=0.1)
-    async with serve(edge.app) as address, connected(address) as peer:
-        await peer.begin()
-        late, next_, end = await peer.run("1", "subscription { tick: ticks { late } }")
+    small_gateway.limits = replace(Limits(), timeout_seconds=0.1)
+    async with serve(small_gateway.app) as address, connect(address) as ws_client:
+        await ws_client.init()
+        late, next_, end = await ws_client.execute("1", "subscription { tick: ticks { late } }")
 
     assert late["payload"]["data"] is None
     assert late["payload"]["errors"][0]["path"] == ["tick"]
@@ -178,16 +180,16 @@ async def test_a_late_event_is_null_and_the_next_one_comes(edge: Edge) -> None:
     assert end["type"] == "complete"
 
 
-async def test_events_are_paid_for_like_answers(edge: Edge) -> None:
-    """Whoever follows a great deal waits for the next event, and for everything else."""
-    edge.store = EdgeStore(edge.store._redis, capacity=30, rate=1)
-    async with serve(edge.app) as address, connected(address) as peer:
-        await peer.begin()
-        await peer.say(subscribe("1", "subscription { count(to: 1000) }"))
+async def test_subscription_events_are_charged(small_gateway: SmallGateway) -> None:
+    """A caller that follows a great deal waits for the next event, and for everything else."""
+    small_gateway.capacity, small_gateway.rate = 30, 1
+    async with serve(small_gateway.app) as address, connect(address) as ws_client:
+        await ws_client.init()
+        await ws_client.send(subscribe("1", "subscription { count(to: 1000) }"))
         for _ in range(30):
-            await peer.hear()
-        await peer.say(subscribe("2", "mutation { add(a: 1, b: 2) }"))
-        while (refused := await peer.hear())["id"] != "2":
+            await ws_client.receive()
+        await ws_client.send(subscribe("2", "mutation { add(a: 1, b: 2) }"))
+        while (refused := await ws_client.receive())["id"] != "2":
             pass
 
     assert refused["payload"][0]["extensions"]["code"] == "RATE_LIMITED"

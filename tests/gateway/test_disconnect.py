@@ -1,4 +1,4 @@
-"""Somebody leaves before the answer is there: what only asks is stopped, what changes something is done."""
+"""Client disconnects: queries are cancelled, mutations run to completion."""
 
 import asyncio
 import json
@@ -9,18 +9,18 @@ import pytest
 from starlette.types import Message
 
 from gateway.http import disconnect
-from tests.gateway.test_websocket import connected, subscribe
-from tests.gateway.waiting import until
-from tests.support.gateway_server import Edge
+from tests.support.gateway_server import SmallGateway
+from tests.support.wait import wait_until
+from tests.support.websocket_client import connect, subscribe
 
-Ask = Callable[[str, str], AbstractAsyncContextManager[None]]
+Send = Callable[[str, str], AbstractAsyncContextManager[None]]
 
 
-def over_http(accept: str) -> Ask:
-    """Asks by POST, and hangs up."""
+def by_http(accept: str) -> Send:
+    """Send a POST request and close the connection."""
 
     @asynccontextmanager
-    async def ask(address: str, document: str) -> AsyncIterator[None]:
+    async def send(address: str, document: str) -> AsyncIterator[None]:
         body = json.dumps({"query": document})
         _, writer = await asyncio.open_connection(*address.split(":"))
         writer.write(
@@ -31,63 +31,65 @@ def over_http(accept: str) -> Ask:
         writer.close()
         await writer.wait_closed()
 
-    return ask
+    return send
 
 
 @asynccontextmanager
-async def over_a_socket(address: str, document: str) -> AsyncIterator[None]:
-    """Asks by a frame, and takes it back."""
-    async with connected(address) as peer:
-        await peer.begin()
-        await peer.say(subscribe("1", document))
+async def by_websocket(address: str, document: str) -> AsyncIterator[None]:
+    """Start an operation and complete it."""
+    async with connect(address) as ws_client:
+        await ws_client.init()
+        await ws_client.send(subscribe("1", document))
         yield
-        await peer.say({"type": "complete", "id": "1"})
+        await ws_client.send({"type": "complete", "id": "1"})
 
 
 TRANSPORTS = pytest.mark.parametrize(
-    "ask",
-    [over_http("application/json"), over_http("text/event-stream"), over_a_socket],
+    "send",
+    [by_http("application/json"), by_http("text/event-stream"), by_websocket],
     ids=["http", "sse", "socket"],
 )
 
 
 @TRANSPORTS
-async def test_a_query_is_stopped_when_nobody_waits_for_it(
-    address: str, edge: Edge, ask: Ask
+async def test_disconnect_cancels_a_query(
+    address: str, small_gateway: SmallGateway, send: Send
 ) -> None:
-    """A reader who gives up and asks again must not have two queries running."""
-    async with ask(address, "{ slow }"):
-        await until(lambda: "slow begun" in edge.events.seen)
+    """A client that gives up and retries must not have two queries running."""
+    async with send(address, "{ slow }"):
+        await wait_until(lambda: "slow begun" in small_gateway.recorder.entries)
 
-    await until(lambda: "slow cancelled" in edge.events.seen)
+    await wait_until(lambda: "slow cancelled" in small_gateway.recorder.entries)
 
 
 @TRANSPORTS
-async def test_a_mutation_is_done_even_if_nobody_waits_for_it(
-    address: str, edge: Edge, ask: Ask
+async def test_disconnect_does_not_cancel_a_mutation(
+    address: str, small_gateway: SmallGateway, send: Send
 ) -> None:
-    """Somebody pressed the button; closing the tab does not take that back, nor halve it."""
-    async with ask(address, "mutation { work }"):
-        await until(lambda: "work begun" in edge.events.seen)
-    async with asyncio.timeout(1), ask(address, "{ slow }"):
-        await until(lambda: "slow begun" in edge.events.seen)
-    await until(lambda: "slow cancelled" in edge.events.seen)  # so that leaving has been noticed
-    edge.events.released.set()
+    """A mutation that has started is neither undone nor left half done."""
+    async with send(address, "mutation { work }"):
+        await wait_until(lambda: "work begun" in small_gateway.recorder.entries)
+    async with asyncio.timeout(1), send(address, "{ slow }"):
+        await wait_until(lambda: "slow begun" in small_gateway.recorder.entries)
+    await wait_until(
+        lambda: "slow cancelled" in small_gateway.recorder.entries
+    )  # the disconnect has been noticed
+    small_gateway.recorder.released.set()
 
-    await until(lambda: "work done" in edge.events.seen)
+    await wait_until(lambda: "work done" in small_gateway.recorder.entries)
 
 
-async def test_nobody_looks_for_a_caller_whose_answer_comes_at_once() -> None:
-    """It would cost every request a task."""
+async def test_fast_response_starts_no_disconnect_watcher() -> None:
+    """A watcher would cost every request a task."""
 
     async def receive() -> Message:
         raise AssertionError
 
-    async def answer() -> str:
+    async def respond() -> str:
         await asyncio.sleep(0)
-        return "answer"
+        return "response"
 
     tasks = asyncio.all_tasks()
 
-    assert await disconnect.while_awaited(answer(), receive) == "answer"
+    assert await disconnect.cancel_on_disconnect(respond(), receive) == "response"
     assert tasks == asyncio.all_tasks()

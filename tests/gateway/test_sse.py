@@ -1,4 +1,4 @@
-"""GraphQL over SSE, distinct connections mode, and the ends of a stream's life."""
+"""GraphQL over SSE, distinct connections mode, and every way a stream ends."""
 
 import asyncio
 import json
@@ -12,41 +12,41 @@ import httpx
 import pytest
 
 from gateway.graphql import sse
-from tests.gateway.waiting import until
-from tests.support.gateway_server import Edge
+from tests.support.gateway_server import SmallGateway
+from tests.support.wait import wait_until
 
 SILENCE = {"query": "subscription { silence }"}
 EVENTS = {"Accept": "text/event-stream"}
 
 
 @asynccontextmanager
-async def followed(
+async def follow(
     client: httpx.AsyncClient, body: dict[str, Any]
 ) -> AsyncIterator[AsyncIterator[str]]:
-    """The blocks of the stream that answers *body*."""
-    async with client.stream("POST", "/graphql", json=body, headers=EVENTS) as answer:
-        assert answer.status_code == 200
-        yield blocks(answer)
+    """Yield the blocks of the stream that answers *body*."""
+    async with client.stream("POST", "/graphql", json=body, headers=EVENTS) as response:
+        assert response.status_code == 200
+        yield read_blocks(response)
 
 
-async def blocks(answer: httpx.Response) -> AsyncIterator[str]:
-    """What stands between empty lines, with LF for lines as urql splits them."""
+async def read_blocks(response: httpx.Response) -> AsyncIterator[str]:
+    """Yield the text between empty lines, with LF as the line end, which is the only one urql splits on."""
     text = ""
-    async for chunk in answer.aiter_text():
+    async for chunk in response.aiter_text():
         text += chunk
         while "\n\n" in text:
             block, text = text.split("\n\n", 1)
             yield block
 
 
-async def test_events_are_framed_as_every_client_can_split_them(client: httpx.AsyncClient) -> None:
-    """LF and nothing else; a complete event with a data field, which browsers need."""
-    answer = await client.post(
+async def test_events_end_in_lf_alone(client: httpx.AsyncClient) -> None:
+    """Urql splits on nothing else; the complete event has a data field, which browsers need."""
+    response = await client.post(
         "/graphql", json={"query": "subscription { count(to: 1) }"}, headers=EVENTS
     )
 
-    first, complete, rest = answer.text.split("\n\n")
-    assert "\r" not in answer.text
+    first, complete, rest = response.text.split("\n\n")
+    assert "\r" not in response.text
     assert first.startswith('event: next\ndata: {"data":{"count":1}')
     assert [complete, rest] == ["event: complete\ndata:", ""]
 
@@ -64,75 +64,79 @@ async def test_events_are_framed_as_every_client_can_split_them(client: httpx.As
         ("POST", "{", ["errors"]),
     ],
 )
-async def test_any_operation_can_be_streamed(
+async def test_every_operation_type_streams(
     client: httpx.AsyncClient, method: str, query: str, kinds: list[str]
 ) -> None:
-    """GET changes nothing here either; request errors are told in the stream."""
-    given = {"params" if method == "GET" else "json": {"query": query}}
+    """GET may not change anything here either; request errors are events of the stream."""
+    arguments = {"params" if method == "GET" else "json": {"query": query}}
 
-    answer = await client.request(method, "/graphql", headers=EVENTS, **given)
+    response = await client.request(method, "/graphql", headers=EVENTS, **arguments)
 
-    data = [line[6:] for line in answer.text.splitlines() if line.startswith("data: {")]
-    assert kinds == [next(iter(json.loads(each))) for each in data]
-    assert answer.text.endswith("event: complete\ndata:\n\n")
+    data = [line[6:] for line in response.text.splitlines() if line.startswith("data: {")]
+    assert kinds == [next(iter(json.loads(block))) for block in data]
+    assert response.text.endswith("event: complete\ndata:\n\n")
 
 
-async def test_a_stream_without_a_token_is_refused_before_it_begins(
+async def test_stream_without_token_is_a_401(
     client: httpx.AsyncClient,
 ) -> None:
-    """401 as JSON, as anywhere else."""
-    answer = await client.post("/graphql", json=SILENCE, headers={**EVENTS, "Authorization": ""})
+    """As JSON, before the stream starts."""
+    response = await client.post("/graphql", json=SILENCE, headers={**EVENTS, "Authorization": ""})
 
-    assert answer.status_code == 401
+    assert response.status_code == 401
 
 
-async def test_leaving_closes_the_generator(client: httpx.AsyncClient, edge: Edge) -> None:
-    """At once, not when the next event or heartbeat would have been sent."""
-    async with followed(client, SILENCE) as events:
+async def test_disconnect_closes_the_generator(
+    client: httpx.AsyncClient, small_gateway: SmallGateway
+) -> None:
+    """At once, not with the next event or heartbeat."""
+    async with follow(client, SILENCE) as events:
         await anext(events)
 
-    await until(lambda: "silence closed" in edge.events.seen)
+    await wait_until(lambda: "silence closed" in small_gateway.recorder.entries)
 
 
-async def test_silence_is_filled_with_comments(
+async def test_idle_stream_sends_heartbeats(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Proxies take a silent connection for a dead one."""
-    monkeypatch.setattr(sse, "HEARTBEAT", 0.05)
+    """Proxies close a connection that they believe dead."""
+    monkeypatch.setattr(sse, "HEARTBEAT_SECONDS", 0.05)
 
-    async with followed(client, SILENCE) as events:
-        heard = [await anext(events) for _ in range(4)]
+    async with follow(client, SILENCE) as events:
+        received = [await anext(events) for _ in range(4)]
 
-    assert heard.count(":") >= 3
-
-
-async def test_a_stream_ends_with_its_token(client: httpx.AsyncClient, edge: Edge) -> None:
-    """With an error and a complete, so that nobody connects again with the same token."""
-    edge.caller = lambda caller: replace(caller, until=time.time() + 0.2)
-
-    async with followed(client, SILENCE) as events:
-        heard = [each async for each in events]
-
-    assert "UNAUTHENTICATED" in heard[1]
-    assert heard[2] == "event: complete\ndata:"
-    await until(lambda: "silence closed" in edge.events.seen)
+    assert received.count(":") >= 3
 
 
-async def test_a_stream_just_ends_when_the_server_does(
-    client: httpx.AsyncClient, edge: Edge
+async def test_stream_ends_when_its_token_expires(
+    client: httpx.AsyncClient, small_gateway: SmallGateway
 ) -> None:
-    """Without a complete, which is what makes clients connect again."""
-    async with followed(client, SILENCE) as events:
+    """With an error and a complete event, so that clients do not reconnect with the same token."""
+    small_gateway.caller = lambda caller: replace(caller, expires_at=time.time() + 0.2)
+
+    async with follow(client, SILENCE) as events:
+        received = [block async for block in events]
+
+    assert "UNAUTHENTICATED" in received[1]
+    assert received[2] == "event: complete\ndata:"
+    await wait_until(lambda: "silence closed" in small_gateway.recorder.entries)
+
+
+async def test_stream_ends_without_complete_on_shutdown(
+    client: httpx.AsyncClient, small_gateway: SmallGateway
+) -> None:
+    """A missing complete event makes clients reconnect."""
+    async with follow(client, SILENCE) as events:
         await anext(events)
-        edge.ending.set()
-        rest = [each async for each in events]
+        small_gateway.shutdown.set()
+        rest = [block async for block in events]
 
     assert rest == []
-    await until(lambda: "silence closed" in edge.events.seen)
+    await wait_until(lambda: "silence closed" in small_gateway.recorder.entries)
 
 
-async def test_a_reader_that_does_not_read_is_waited_for(address: str, edge: Edge) -> None:
-    """Events are made when they can be sent: a slow reader costs its socket's buffer, not our memory."""
+async def test_slow_reader_delays_the_next_event(address: str, small_gateway: SmallGateway) -> None:
+    """It fills its socket's buffer, not the gateway's memory."""
     reader, writer = await asyncio.open_connection(*address.split(":"), limit=1024)
     body = json.dumps({"query": "subscription { flood }"})
     writer.write(
@@ -142,9 +146,9 @@ async def test_a_reader_that_does_not_read_is_waited_for(address: str, edge: Edg
     await reader.read(100)
     before = -1
     async with asyncio.timeout(10):
-        while before != edge.events.produced:
-            before = edge.events.produced
+        while before != small_gateway.recorder.produced:
+            before = small_gateway.recorder.produced
             await asyncio.sleep(0.3)
 
-    assert edge.events.produced < 2_000
+    assert small_gateway.recorder.produced < 2_000
     writer.close()

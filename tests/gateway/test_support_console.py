@@ -1,4 +1,4 @@
-"""What Support's desk is made of: its own three files, its questions, and what npm's lock pins."""
+"""The support console's files: its page, its operations, and npm's lock file."""
 
 import json
 import re
@@ -8,7 +8,7 @@ import httpx
 from graphql import OperationDefinitionNode, parse, validate
 from starlette.applications import Starlette
 
-from gateway.static_pages import DESK, operations, web_pages
+from gateway.static_pages import SUPPORT_CONSOLE, page_routes, support_operations
 from ide.build import FILES
 from schema.build import build_schema
 
@@ -16,35 +16,35 @@ ROOT = Path(__file__).parents[2]
 LOCK = json.loads((ROOT / "ide" / "package-lock.json").read_text())
 
 
-def test_every_package_is_pinned_by_its_content() -> None:
-    """Whoever sets up gets the same bytes, from whatever registry; the lock names none."""
-    packages = {name: each for name, each in LOCK["packages"].items() if name}
+def test_npm_packages_are_pinned_by_hash() -> None:
+    """Every installation gets the same bytes from any registry; the lock names none."""
+    packages = {name: package for name, package in LOCK["packages"].items() if name}
 
-    assert {"sha512"} == {each["integrity"].partition("-")[0] for each in packages.values()}
-    assert not any("resolved" in each for each in packages.values())
-    assert "://" not in json.dumps([each.get("version") for each in packages.values()])
+    assert {"sha512"} == {package["integrity"].partition("-")[0] for package in packages.values()}
+    assert not any("resolved" in package for package in packages.values())
+    assert "://" not in json.dumps([package.get("version") for package in packages.values()])
     for source in FILES:
         owner = re.match(r"(@[^/]+/)?[^/]+", source)
         assert owner is not None
         assert f"node_modules/{owner[0]}" in packages
 
 
-def test_the_page_asks_for_what_is_served_here_and_nothing_else() -> None:
+def test_page_loads_only_served_files() -> None:
     """No address in it leads to another host."""
-    page = (DESK / "index.html").read_text()
-    asked = re.findall(r'(?:src|href)="(?!data:)([^"]+)"', page)
+    page = (SUPPORT_CONSOLE / "index.html").read_text()
+    loaded = re.findall(r'(?:src|href)="(?!data:)([^"]+)"', page)
     served = {f"/graphiql/assets/{name}" for name in FILES.values()}
 
-    assert set(asked) == served | {"/graphiql/desk.css", "/graphiql/desk.js"}
+    assert set(loaded) == served | {"/graphiql/console.css", "/graphiql/console.js"}
     assert "://" not in page
 
 
-def test_every_question_says_what_it_is_for_and_fits_the_schema() -> None:
-    """A comment before anything else, one operation each, no two of one name."""
+def test_operations_are_documented_and_valid() -> None:
+    """Each starts with a comment and has a unique name."""
     schema, names = build_schema()._schema, []
-    for each in operations():
-        document = parse(each["query"])
-        assert each["query"].startswith("# ")
+    for operation in support_operations():
+        document = parse(operation["query"])
+        assert operation["query"].startswith("# ")
         assert validate(schema, document) == []
         names += [
             node.name.value
@@ -52,16 +52,16 @@ def test_every_question_says_what_it_is_for_and_fits_the_schema() -> None:
             if isinstance(node, OperationDefinitionNode) and node.name
         ]
 
-    assert len(names) == len(set(names)) == len(list(operations())) >= 10
+    assert len(names) == len(set(names)) == len(list(support_operations())) >= 10
 
 
-async def test_the_questions_are_served_under_the_pages_own_policy() -> None:
-    """With their variables at the defaults that let each run as it is opened."""
-    app = httpx.ASGITransport(app=Starlette(routes=web_pages(panel=False)))
-    async with httpx.AsyncClient(transport=app, base_url="http://desk") as client:
-        answer = await client.get("/graphiql/operations.json")
+async def test_operations_are_served_with_the_page_headers() -> None:
+    """Their variables have the defaults that let each run as it is opened."""
+    app = httpx.ASGITransport(app=Starlette(routes=page_routes(panel=False)))
+    async with httpx.AsyncClient(transport=app, base_url="http://console") as client:
+        response = await client.get("/graphiql/operations.json")
 
-    by_name = {each["name"]: each["variables"] for each in answer.json()}
+    by_name = {row["name"]: row["variables"] for row in response.json()}
     assert by_name["06-preview"] == {"sku": "", "quantity": "0"}
     assert by_name["02-bill"] == {}  # the bar says whose
-    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert "default-src 'none'" in response.headers["content-security-policy"]

@@ -1,4 +1,4 @@
-"""Tokens: who they prove, which ones prove nobody, and keys that rotate."""
+"""Token verification: valid claims, invalid tokens, and rotating keys."""
 
 import asyncio
 import base64
@@ -16,18 +16,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from gateway.auth.tokens import LEEWAY, KeySet, Tokens, lasts_until
-from gateway.http.errors import HttpRefusal
+from gateway.auth.tokens import LEEWAY, JwksClient, TokenVerifier, connection_deadline
+from gateway.http.errors import HttpError
 from resolvers.context import Role
-from tests.gateway.waiting import until
 from tests.support.gateway_server import serve
+from tests.support.wait import wait_until
 
 SECRET = "a-secret-for-the-tests-only-0123456789"
-TOKENS = Tokens(SECRET, None)
+TOKENS = TokenVerifier(SECRET, None)
 
 
 def claims(**changed: Any) -> dict[str, Any]:
-    """What a good token says, with some of it *changed*; None leaves a claim out."""
+    """Return the claims of a valid token, with some *changed*; None leaves a claim out."""
     good = {
         "sub": "user-1",
         "role": "customer",
@@ -41,21 +41,21 @@ def claims(**changed: Any) -> dict[str, Any]:
 def bearer(
     key: Any = SECRET, algorithm: str = "HS256", kid: str | None = None, **changed: Any
 ) -> str:
-    """An Authorization header's value."""
+    """Return an Authorization header's value."""
     headers = {"kid": kid} if kid else None
     return "Bearer " + jwt.encode(claims(**changed), key, algorithm, headers)
 
 
-async def refusal(tokens: Tokens, authorization: object) -> int:
-    """The status with which *authorization* is refused."""
-    with pytest.raises(HttpRefusal) as refused:
-        await tokens.viewer(authorization)
-    return refused.value.status
+async def rejection_status(tokens: TokenVerifier, authorization: object) -> int:
+    """Return the status with which *authorization* is rejected."""
+    with pytest.raises(HttpError) as raised:
+        await tokens.verify(authorization)
+    return raised.value.status
 
 
-async def test_a_good_token_says_who_asks() -> None:
-    """Subject, role, customers, and until when."""
-    viewer = await TOKENS.viewer(bearer(jti="t-1", exp=2_000_000_000))
+async def test_valid_token_yields_the_viewer() -> None:
+    """Subject, role, customers and expiry."""
+    viewer = await TOKENS.verify(bearer(jti="t-1", exp=2_000_000_000))
 
     assert ("user-1", Role.CUSTOMER, {"cus_1", "cus_2"}) == (
         viewer.subject,
@@ -66,16 +66,16 @@ async def test_a_good_token_says_who_asks() -> None:
 
 
 @pytest.mark.parametrize("role", ["support", "metering"])
-async def test_staff_and_services_name_no_customers(role: str) -> None:
-    """What their token lists is not what they may see."""
-    viewer = await TOKENS.viewer(bearer(role=role))
+async def test_customers_claim_is_ignored_for_staff_and_services(role: str) -> None:
+    """It does not restrict what they may see."""
+    viewer = await TOKENS.verify(bearer(role=role))
 
     assert (Role(role), frozenset()) == (viewer.role, viewer.customers)
 
 
-async def test_tokens_without_a_name_are_told_apart() -> None:
-    """Allowances count by token, and most tokens carry no `jti`."""
-    one, other = [await TOKENS.viewer(bearer(sub=sub)) for sub in ("a", "b")]
+async def test_tokens_without_jti_have_distinct_ids() -> None:
+    """Cost limits count by token, and most tokens carry no `jti`."""
+    one, other = [await TOKENS.verify(bearer(sub=sub)) for sub in ("a", "b")]
 
     assert one.token_id != other.token_id
 
@@ -98,9 +98,9 @@ async def test_tokens_without_a_name_are_told_apart() -> None:
         {"customers": [1]},
     ],
 )
-async def test_claims_that_do_not_hold_prove_nobody(changed: dict[str, Any]) -> None:
-    """401 for each; a token for another service is none for us."""
-    assert await refusal(TOKENS, bearer(**changed)) == 401
+async def test_invalid_claims_are_rejected(changed: dict[str, Any]) -> None:
+    """401 for each; a token for another service is not valid here."""
+    assert await rejection_status(TOKENS, bearer(**changed)) == 401
 
 
 @pytest.mark.parametrize(
@@ -111,51 +111,53 @@ async def test_claims_that_do_not_hold_prove_nobody(changed: dict[str, Any]) -> 
         "Bearer " + jwt.encode(claims(), None, "none"), bearer()[:-4], "Bearer ...", "Bearer \x00",
     ],
 )  # fmt: skip
-async def test_what_is_no_token_proves_nobody(authorization: object) -> None:
-    """Whatever somebody puts there, unsigned tokens among them."""
-    assert await refusal(TOKENS, authorization) == 401
+async def test_malformed_tokens_are_rejected(authorization: object) -> None:
+    """Any text, and unsigned tokens."""
+    assert await rejection_status(TOKENS, authorization) == 401
 
 
-async def test_clocks_may_differ_a_little() -> None:
-    """And a stream opened within the leeway lasts as long as the leeway."""
+async def test_leeway_accepts_just_expired_token() -> None:
+    """A stream opened within the leeway lasts as long as the leeway."""
     expired = time.time() - LEEWAY + 2
 
-    viewer = await TOKENS.viewer(bearer(exp=int(expired)))
+    viewer = await TOKENS.verify(bearer(exp=int(expired)))
 
-    assert lasts_until(viewer) == int(expired) + LEEWAY
+    assert connection_deadline(viewer) == int(expired) + LEEWAY
 
 
-async def test_what_stays_open_ends_when_the_token_expires() -> None:
-    """To the second: what comes after it needs a new one."""
+async def test_connection_deadline_is_the_token_expiry() -> None:
+    """To the second."""
     soon = int(time.time()) + 30
 
-    assert soon == lasts_until(await TOKENS.viewer(bearer(exp=soon)))
+    assert soon == connection_deadline(await TOKENS.verify(bearer(exp=soon)))
 
 
 class Issuer:
-    """An issuer with a JWKS, which can rotate its keys, go away, and talk nonsense."""
+    """An issuer with a JWKS; it can rotate keys, go down and respond with garbage."""
 
     def __init__(self) -> None:
         self.keys: dict[str, PrivateKeyTypes] = {}
-        self.asked = 0
+        self.fetches = 0
         self.up = True
-        self.answers = asyncio.Event()
-        self.answers.set()
-        self.nonsense: str | None = None
+        self.responding = asyncio.Event()
+        self.responding.set()
+        self.response_body: str | None = None
         self.extra: list[dict[str, Any]] = []
         self.app = Starlette(routes=[Route("/jwks", self._answer)])
         self.address = ""
         self.client = httpx.AsyncClient()
 
-    def tokens(self, **options: Any) -> Tokens:
-        """A verifier that trusts this issuer, and a shared secret as well."""
-        return Tokens(SECRET, KeySet(f"http://{self.address}/jwks", self.client, **options))
+    def verifier(self, **options: Any) -> TokenVerifier:
+        """Return a verifier that trusts this issuer and a shared secret."""
+        return TokenVerifier(
+            SECRET, JwksClient(f"http://{self.address}/jwks", self.client, **options)
+        )
 
     async def _answer(self, _: Request) -> Response:
-        self.asked += 1
-        await self.answers.wait()
-        if self.nonsense is not None:
-            return Response(self.nonsense)
+        self.fetches += 1
+        await self.responding.wait()
+        if self.response_body is not None:
+            return Response(self.response_body)
         listed = [self._jwk(kid, key) for kid, key in self.keys.items()]
         return JSONResponse({"keys": [*listed, *self.extra]}, 200 if self.up else 503)
 
@@ -173,104 +175,104 @@ EC = ec.generate_private_key(ec.SECP256R1())
 
 @pytest.fixture
 async def issuer() -> AsyncIterator[Issuer]:
-    """An issuer with an RSA and an EC key, on a server of its own."""
+    """An issuer with an RSA and an EC key, on its own server."""
     made = Issuer()
     made.keys = {"rsa-1": RSA, "ec-1": EC}
     async with made.client, serve(made.app) as made.address:
         yield made
 
 
-async def test_keys_of_a_jwks_verify_and_are_asked_for_once(issuer: Issuer) -> None:
+async def test_jwks_keys_verify_and_are_fetched_once(issuer: Issuer) -> None:
     """Not once for each request."""
-    tokens = issuer.tokens()
+    tokens = issuer.verifier()
 
     for _ in range(3):
-        assert (await tokens.viewer(bearer(RSA, "RS256", "rsa-1"))).subject == "user-1"
-        assert (await tokens.viewer(bearer(EC, "ES256", "ec-1"))).subject == "user-1"
+        assert (await tokens.verify(bearer(RSA, "RS256", "rsa-1"))).subject == "user-1"
+        assert (await tokens.verify(bearer(EC, "ES256", "ec-1"))).subject == "user-1"
 
-    assert issuer.asked == 1
+    assert issuer.fetches == 1
 
 
-async def test_a_new_key_is_found_at_once_and_an_old_one_forgotten(issuer: Issuer) -> None:
-    """Rotation needs no restart."""
-    tokens = issuer.tokens(patience=0)
-    await tokens.viewer(bearer(RSA, "RS256", "rsa-1"))
+async def test_rotated_keys_are_fetched_at_once(issuer: Issuer) -> None:
+    """Rotation needs no restart, and the old key is no longer valid."""
+    tokens = issuer.verifier(min_refresh_interval=0)
+    await tokens.verify(bearer(RSA, "RS256", "rsa-1"))
 
     issuer.keys = {"ec-2": EC}
 
-    assert (await tokens.viewer(bearer(EC, "ES256", "ec-2"))).subject == "user-1"
-    assert await refusal(tokens, bearer(RSA, "RS256", "rsa-1")) == 401
+    assert (await tokens.verify(bearer(EC, "ES256", "ec-2"))).subject == "user-1"
+    assert await rejection_status(tokens, bearer(RSA, "RS256", "rsa-1")) == 401
 
 
-async def test_invented_key_ids_do_not_make_us_ask_each_time(issuer: Issuer) -> None:
+async def test_unknown_key_ids_do_not_trigger_a_fetch_each(issuer: Issuer) -> None:
     """Anybody can send any `kid`."""
-    tokens = issuer.tokens()
+    tokens = issuer.verifier()
 
     for number in range(20):
-        assert await refusal(tokens, bearer(RSA, "RS256", f"invented-{number}")) == 401
+        assert await rejection_status(tokens, bearer(RSA, "RS256", f"invented-{number}")) == 401
 
-    assert issuer.asked == 1
+    assert issuer.fetches == 1
 
 
-async def test_a_slow_issuer_delays_only_whose_key_is_unknown(issuer: Issuer) -> None:
-    """Else whoever invents a `kid` stops everybody for as long as the issuer takes."""
-    tokens = issuer.tokens(patience=0)
-    await tokens.viewer(bearer(RSA, "RS256", "rsa-1"))
-    issuer.answers.clear()
-    invented = asyncio.create_task(refusal(tokens, bearer(RSA, "RS256", "invented")))
-    await until(lambda: issuer.asked == 2)
+async def test_slow_issuer_delays_only_unknown_keys(issuer: Issuer) -> None:
+    """Otherwise an invented `kid` would delay every caller."""
+    tokens = issuer.verifier(min_refresh_interval=0)
+    await tokens.verify(bearer(RSA, "RS256", "rsa-1"))
+    issuer.responding.clear()
+    invented = asyncio.create_task(rejection_status(tokens, bearer(RSA, "RS256", "invented")))
+    await wait_until(lambda: issuer.fetches == 2)
 
     async with asyncio.timeout(2):
         for _ in range(10):
-            assert (await tokens.viewer(bearer(RSA, "RS256", "rsa-1"))).subject == "user-1"
+            assert (await tokens.verify(bearer(RSA, "RS256", "rsa-1"))).subject == "user-1"
 
     assert not invented.done()
-    issuer.answers.set()
+    issuer.responding.set()
     assert await invented == 401
-    assert issuer.asked == 2
+    assert issuer.fetches == 2
 
 
-async def test_who_gives_up_waiting_takes_no_key_from_the_others(issuer: Issuer) -> None:
-    """A browser that leaves must not end the look-up that everybody waits for."""
-    tokens = issuer.tokens()
-    issuer.answers.clear()
+async def test_cancelled_caller_does_not_cancel_the_shared_fetch(issuer: Issuer) -> None:
+    """A browser that disconnects must not end the fetch that others wait for."""
+    tokens = issuer.verifier()
+    issuer.responding.clear()
     first, second = [
-        asyncio.create_task(tokens.viewer(bearer(RSA, "RS256", "rsa-1"))) for _ in range(2)
+        asyncio.create_task(tokens.verify(bearer(RSA, "RS256", "rsa-1"))) for _ in range(2)
     ]
-    await until(lambda: issuer.asked == 1)
+    await wait_until(lambda: issuer.fetches == 1)
 
     first.cancel()
-    issuer.answers.set()
+    issuer.responding.set()
 
     assert (await second).subject == "user-1"
-    assert issuer.asked == 1
+    assert issuer.fetches == 1
 
 
-async def test_known_keys_hold_while_the_issuer_is_down(issuer: Issuer) -> None:
-    """Its outage is not ours; without any key the answer is 503, not 401."""
-    tokens = issuer.tokens(lifetime=0, patience=0)
-    await tokens.viewer(bearer(RSA, "RS256", "rsa-1"))
+async def test_known_keys_stay_valid_while_the_issuer_is_down(issuer: Issuer) -> None:
+    """Without any key the response is 503, not 401."""
+    tokens = issuer.verifier(max_age=0, min_refresh_interval=0)
+    await tokens.verify(bearer(RSA, "RS256", "rsa-1"))
     issuer.up = False
 
-    assert (await tokens.viewer(bearer(RSA, "RS256", "rsa-1"))).subject == "user-1"
-    assert await refusal(issuer.tokens(), bearer(RSA, "RS256", "rsa-1")) == 503
+    assert (await tokens.verify(bearer(RSA, "RS256", "rsa-1"))).subject == "user-1"
+    assert await rejection_status(issuer.verifier(), bearer(RSA, "RS256", "rsa-1")) == 503
 
 
 @pytest.mark.parametrize(
-    "nonsense", ["", "<html>", "[]", "{}", '{"keys": 1}', '{"keys": [1]}', '{"keys": [{}]}']
+    "garbage", ["", "<html>", "[]", "{}", '{"keys": 1}', '{"keys": [1]}', '{"keys": [{}]}']
 )
-async def test_what_is_no_jwks_takes_no_key_away(issuer: Issuer, nonsense: str) -> None:
-    """An issuer that answers a maintenance page is down, whatever its status says."""
-    tokens = issuer.tokens(lifetime=0, patience=0)
-    await tokens.viewer(bearer(RSA, "RS256", "rsa-1"))
-    issuer.nonsense = nonsense
+async def test_invalid_jwks_keeps_the_known_keys(issuer: Issuer, garbage: str) -> None:
+    """An issuer that serves a maintenance page is down, whatever its status."""
+    tokens = issuer.verifier(max_age=0, min_refresh_interval=0)
+    await tokens.verify(bearer(RSA, "RS256", "rsa-1"))
+    issuer.response_body = garbage
 
-    assert (await tokens.viewer(bearer(RSA, "RS256", "rsa-1"))).subject == "user-1"
-    assert await refusal(issuer.tokens(), bearer(RSA, "RS256", "rsa-1")) == 503
+    assert (await tokens.verify(bearer(RSA, "RS256", "rsa-1"))).subject == "user-1"
+    assert await rejection_status(issuer.verifier(), bearer(RSA, "RS256", "rsa-1")) == 503
 
 
-async def test_a_public_key_is_no_shared_secret(issuer: Issuer) -> None:
-    """Nor may a JWKS smuggle one in: algorithms belong to the keys."""
+async def test_jwks_cannot_introduce_a_shared_secret(issuer: Issuer) -> None:
+    """Algorithms belong to the keys."""
     shared = "a-secret-that-only-the-issuer-has-012345"
     issuer.extra = [
         {
@@ -280,8 +282,8 @@ async def test_a_public_key_is_no_shared_secret(issuer: Issuer) -> None:
             "k": base64.urlsafe_b64encode(shared.encode()).decode(),
         }
     ]
-    tokens = issuer.tokens()
+    tokens = issuer.verifier()
 
-    assert await refusal(tokens, bearer(shared, "HS256", "oct-1")) == 401
-    assert await refusal(tokens, bearer(EC, "ES256", "rsa-1")) == 401
-    assert await refusal(tokens, bearer(RSA, "RS512", "rsa-1")) == 401
+    assert await rejection_status(tokens, bearer(shared, "HS256", "oct-1")) == 401
+    assert await rejection_status(tokens, bearer(EC, "ES256", "rsa-1")) == 401
+    assert await rejection_status(tokens, bearer(RSA, "RS512", "rsa-1")) == 401

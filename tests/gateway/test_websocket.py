@@ -1,127 +1,64 @@
-"""GraphQL over WebSocket: graphql-transport-ws by the letter, and the ends of a socket's life."""
+"""GraphQL over WebSocket: conformance to graphql-transport-ws, and every way a socket closes."""
 
-import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 import websockets
-from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import InvalidStatus
 
 from gateway.auth.caller import Caller
 from gateway.graphql import websocket
-from gateway.graphql.connection_limiter import Places
-from gateway.http.errors import HttpRefusal
-from tests.gateway.waiting import until
-from tests.support.gateway_server import Edge, client_of, serve
+from gateway.graphql.connection_limiter import ConnectionLimiter
+from gateway.http.errors import HttpError
+from tests.support.gateway_server import SmallGateway, http_client, serve
 from tests.support.small_schema import SECRET
-
-PROTOCOL = websockets.Subprotocol("graphql-transport-ws")
-INIT = {"type": "connection_init", "payload": {"Authorization": "Bearer ann"}}
-
-
-class Peer:
-    """A client that speaks frames."""
-
-    def __init__(self, connection: ClientConnection) -> None:
-        self.connection = connection
-
-    async def say(self, *frames: Any) -> None:
-        """Send *frames*: JSON-able ones as JSON, text and bytes as they are."""
-        for frame in frames:
-            raw = frame if isinstance(frame, str | bytes) else json.dumps(frame)
-            await self.connection.send(raw)
-
-    async def hear(self) -> dict[str, Any]:
-        """The next frame."""
-        frame: dict[str, Any] = json.loads(await asyncio.wait_for(self.connection.recv(), 5))
-        return frame
-
-    async def within(self, seconds: float) -> str:
-        """The next frame's text, or TimeoutError."""
-        return str(await asyncio.wait_for(self.connection.recv(), seconds))
-
-    async def begin(self) -> "Peer":
-        """Say who is there, and be welcomed."""
-        await self.say(INIT)
-        assert await self.hear() == {"type": "connection_ack"}
-        return self
-
-    async def run(self, id_: str, query: str, **params: Any) -> list[dict[str, Any]]:
-        """Everything that is said about one operation."""
-        await self.say(subscribe(id_, query, **params))
-        heard = [await self.hear()]
-        while heard[-1]["type"] == "next":
-            heard.append(await self.hear())
-        assert {id_} == {frame["id"] for frame in heard}
-        return heard
-
-    async def ended(self, seconds: float = 5) -> int:
-        """The code with which the other side closes."""
-        with pytest.raises(ConnectionClosed) as closed:
-            await asyncio.wait_for(self._hear_all(), seconds)
-        assert closed.value.rcvd is not None
-        return closed.value.rcvd.code
-
-    async def _hear_all(self) -> None:
-        while True:
-            await self.connection.recv()
-
-
-def subscribe(id_: Any, query: Any, **params: Any) -> dict[str, Any]:
-    """The frame that starts an operation."""
-    return {"type": "subscribe", "id": id_, "payload": {"query": query, **params}}
-
-
-@asynccontextmanager
-async def connected(address: str, **options: Any) -> AsyncIterator[Peer]:
-    """A socket to *address*."""
-    async with websockets.connect(
-        f"ws://{address}/graphql", subprotocols=[PROTOCOL], **options
-    ) as connection:
-        yield Peer(connection)
+from tests.support.wait import wait_until
+from tests.support.websocket_client import INIT, WebSocketClient, connect, subscribe
 
 
 @pytest.fixture
-async def peer(address: str) -> AsyncIterator[Peer]:
-    """A socket that has said nothing yet."""
-    async with connected(address) as somebody:
-        yield somebody
+async def ws_client(address: str) -> AsyncIterator[WebSocketClient]:
+    """A socket before its first message."""
+    async with connect(address) as client:
+        yield client
 
 
-async def test_a_subscription_is_answered_event_by_event(peer: Peer) -> None:
-    """next, next, next, complete."""
-    heard = await (await peer.begin()).run("1", "subscription { count(to: 2) }")
+async def test_subscription_sends_next_per_event_then_complete(ws_client: WebSocketClient) -> None:
+    """Two events: next, next, complete."""
+    messages = await (await ws_client.init()).execute("1", "subscription { count(to: 2) }")
 
-    assert [frame["payload"]["data"] for frame in heard[:-1]] == [{"count": 1}, {"count": 2}]
-    assert heard[-1] == {"type": "complete", "id": "1"}
+    assert [message["payload"]["data"] for message in messages[:-1]] == [{"count": 1}, {"count": 2}]
+    assert messages[-1] == {"type": "complete", "id": "1"}
 
 
-async def test_queries_and_mutations_run_over_a_socket(peer: Peer) -> None:
-    """One answer each, in contexts of their own."""
-    await peer.begin()
+async def test_queries_and_mutations_run_over_websocket(ws_client: WebSocketClient) -> None:
+    """One next and one complete each."""
+    await ws_client.init()
 
-    query = await peer.run("1", "query A($n: String!) { hello(name: $n) }", variables={"n": "Ann"})
-    mutation = await peer.run("1", "mutation { add(a: 1, b: 2) }")
+    query = await ws_client.execute(
+        "1", "query A($n: String!) { hello(name: $n) }", variables={"n": "Ann"}
+    )
+    mutation = await ws_client.execute("1", "mutation { add(a: 1, b: 2) }")
 
     assert query[0]["payload"]["data"] == {"hello": "hello Ann"}
     assert mutation[0]["payload"]["data"] == {"add": 3}
 
 
-async def test_each_operation_has_a_context_of_its_own(peer: Peer, edge: Edge) -> None:
-    """What one operation loaded, another on the same socket must not see."""
-    await peer.begin()
+async def test_each_operation_gets_its_own_context(
+    ws_client: WebSocketClient, small_gateway: SmallGateway
+) -> None:
+    """Operations on one socket must not share dataloader caches."""
+    await ws_client.init()
 
     for id_ in ("1", "2", "3"):
-        await peer.run(id_, "{ hello }")
+        await ws_client.execute(id_, "{ hello }")
 
-    assert len(set(map(id, edge.events.contexts))) == 3
+    assert len(set(map(id, small_gateway.recorder.contexts))) == 3
 
 
 @pytest.mark.parametrize(
@@ -134,30 +71,30 @@ async def test_each_operation_has_a_context_of_its_own(peer: Peer, edge: Edge) -
         ("", "BAD_REQUEST"),
     ],
 )
-async def test_a_request_error_ends_the_operation_and_not_the_socket(
-    peer: Peer, query: str, code: str
+async def test_request_error_ends_operation_but_not_socket(
+    ws_client: WebSocketClient, query: str, code: str
 ) -> None:
-    """One bad document in a tab must not end everything that the tab follows."""
-    await peer.begin()
+    """A bad document in a tab must not end the tab's other subscriptions."""
+    await ws_client.init()
 
-    [error] = await peer.run("1", query)
-    [answer, _] = await peer.run("1", "{ hello }")
+    [error] = await ws_client.execute("1", query)
+    [response, _] = await ws_client.execute("1", "{ hello }")
 
     assert error["type"] == "error"
     assert code == error["payload"][0]["extensions"]["code"]
-    assert answer["payload"]["data"] == {"hello": "hello world"}
+    assert response["payload"]["data"] == {"hello": "hello world"}
 
 
-async def test_a_fault_in_a_subscription_is_masked(peer: Peer) -> None:
-    """The event before it arrives, the exception's text does not."""
-    heard = await (await peer.begin()).run("1", "subscription { broken }")
+async def test_unexpected_error_in_subscription_is_masked(ws_client: WebSocketClient) -> None:
+    """The event before it arrives; the exception's text does not."""
+    messages = await (await ws_client.init()).execute("1", "subscription { broken }")
 
-    assert [heard[0]["payload"]["data"]["broken"], heard[-1]["type"]] == [1, "error"]
-    assert SECRET not in json.dumps(heard)
+    assert [messages[0]["payload"]["data"]["broken"], messages[-1]["type"]] == [1, "error"]
+    assert SECRET not in json.dumps(messages)
 
 
 @pytest.mark.parametrize(
-    "frame",
+    "message",
     [
         "no json", "null", "42", "[]", '"x"', "{}", "[" * 50_000, '{"type": "unknown"}', '{"type": null}', '{"type": 1}',
         b"\x00\x01", '{"type": "next", "id": "1", "payload": {}}', '{"type": "connection_ack"}',
@@ -173,224 +110,237 @@ async def test_a_fault_in_a_subscription_is_masked(peer: Peer) -> None:
         '{"type": "ping", "payload": {"long": "' + "x" * 300_000 + '"}}',
     ],
 )  # fmt: skip
-async def test_a_frame_that_is_none_closes_with_4400(peer: Peer, frame: str | bytes) -> None:
-    """Strictly, with a reason, and never with a traceback's 1006 or 1011."""
-    await peer.begin()
+async def test_malformed_message_closes_with_4400(
+    ws_client: WebSocketClient, message: str | bytes
+) -> None:
+    """With a reason, and never with 1006 or 1011 after a traceback."""
+    await ws_client.init()
 
-    await peer.say(frame)
+    await ws_client.send(message)
 
-    assert await peer.ended() == 4400
+    assert await ws_client.close_code() == 4400
 
 
 @pytest.mark.parametrize(
     "payload", [None, {}, {"Authorization": None}, {"Authorization": 7}, {"Authorization": "x"}]
 )
-async def test_a_socket_without_a_valid_token_is_closed_with_4403(peer: Peer, payload: Any) -> None:
-    """Clients come back from 4403 with a new token."""
-    await peer.say({"type": "connection_init", "payload": payload})
+async def test_invalid_token_closes_with_4403(ws_client: WebSocketClient, payload: Any) -> None:
+    """Clients reconnect after 4403 with a new token."""
+    await ws_client.send({"type": "connection_init", "payload": payload})
 
-    assert await peer.ended() == 4403
+    assert await ws_client.close_code() == 4403
 
 
-async def test_a_socket_is_told_to_come_back_when_tokens_cannot_be_verified(
-    edge: Edge, peer: Peer
+async def test_unverifiable_token_closes_with_1013(
+    small_gateway: SmallGateway, ws_client: WebSocketClient
 ) -> None:
-    """Its token may be good; 4403 would have the client throw it away."""
+    """The token may be valid; after 4403 the client would discard it."""
 
     def unknown(_: Caller) -> Caller:
-        raise HttpRefusal(503, "KEYS_UNAVAILABLE", "Later.")
+        raise HttpError(503, "KEYS_UNAVAILABLE", "Later.")
 
-    edge.caller = unknown
+    small_gateway.caller = unknown
 
-    await peer.say(INIT)
+    await ws_client.send(INIT)
 
-    assert await peer.ended() == 1013
+    assert await ws_client.close_code() == 1013
 
 
-async def test_a_fault_of_ours_closes_with_4500(
-    edge: Edge, peer: Peer, capfd: pytest.CaptureFixture[str]
+async def test_unexpected_error_closes_with_4500(
+    small_gateway: SmallGateway, ws_client: WebSocketClient, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Not with a traceback's 1006; the log knows where it was, and not what it said."""
+    """Not with 1006 after a traceback; the log has the location of the error but not its text."""
 
     def broken(_: Caller) -> Caller:
         raise RuntimeError(SECRET)
 
-    edge.caller = broken
+    small_gateway.caller = broken
 
-    await peer.say(INIT)
+    await ws_client.send(INIT)
 
-    assert await peer.ended() == 4500
+    assert await ws_client.close_code() == 4500
     logged = "".join(capfd.readouterr())
     assert "websocket.fault" in logged
     assert SECRET not in logged
 
 
-async def test_nothing_runs_before_the_token_was_taken(peer: Peer, edge: Edge) -> None:
-    """4401, and no context was made."""
-    await peer.say(subscribe("1", "{ hello }"))
+async def test_subscribe_before_init_closes_with_4401(
+    ws_client: WebSocketClient, small_gateway: SmallGateway
+) -> None:
+    """No context is made."""
+    await ws_client.send(subscribe("1", "{ hello }"))
 
-    assert await peer.ended() == 4401
-    assert edge.events.contexts == []
-
-
-async def test_a_second_init_closes_with_4429(peer: Peer) -> None:
-    """A socket has one owner."""
-    await peer.begin()
-
-    await peer.say(INIT)
-
-    assert await peer.ended() == 4429
+    assert await ws_client.close_code() == 4401
+    assert small_gateway.recorder.contexts == []
 
 
-async def test_an_id_in_use_closes_with_4409(peer: Peer) -> None:
-    """Two operations of one name could not be told apart."""
-    await peer.begin()
+async def test_second_init_closes_with_4429(ws_client: WebSocketClient) -> None:
+    """A socket belongs to one caller."""
+    await ws_client.init()
 
-    await peer.say(subscribe("1", "subscription { silence }"), subscribe("1", "{ hello }"))
+    await ws_client.send(INIT)
 
-    assert await peer.ended() == 4409
-
-
-async def test_a_socket_that_never_says_who_it_is_is_closed(edge: Edge) -> None:
-    """4408, so that silent sockets cost nothing for long."""
-    edge.init_wait = timedelta(seconds=0.1)
-
-    async with serve(edge.app) as address, connected(address) as peer:
-        assert await peer.ended() == 4408
+    assert await ws_client.close_code() == 4429
 
 
-async def test_pings_are_answered_at_any_time(peer: Peer) -> None:
-    """Before and after the token."""
-    await peer.say({"type": "ping"})
-    assert await peer.hear() == {"type": "pong"}
+async def test_duplicate_operation_id_closes_with_4409(ws_client: WebSocketClient) -> None:
+    """Messages of two operations with one id could not be told apart."""
+    await ws_client.init()
 
-    await peer.begin()
-    await peer.say(
+    await ws_client.send(subscribe("1", "subscription { silence }"), subscribe("1", "{ hello }"))
+
+    assert await ws_client.close_code() == 4409
+
+
+async def test_missing_init_closes_with_4408(small_gateway: SmallGateway) -> None:
+    """Silent sockets are closed soon."""
+    small_gateway.init_wait = timedelta(seconds=0.1)
+
+    async with serve(small_gateway.app) as address, connect(address) as ws_client:
+        assert await ws_client.close_code() == 4408
+
+
+async def test_ping_is_answered_before_and_after_init(ws_client: WebSocketClient) -> None:
+    """A pong needs no token."""
+    await ws_client.send({"type": "ping"})
+    assert await ws_client.receive() == {"type": "pong"}
+
+    await ws_client.init()
+    await ws_client.send(
         {"type": "pong", "payload": {"unasked": True}}, {"type": "ping", "payload": {"n": 1}}
     )
 
-    assert await peer.hear() == {"type": "pong"}
+    assert await ws_client.receive() == {"type": "pong"}
 
 
-async def test_complete_stops_the_operation_behind_the_wire(peer: Peer, edge: Edge) -> None:
-    """The generator is closed, and the id is free again."""
-    await peer.begin()
-    await peer.say(subscribe("1", "subscription { silence }"))
-    assert (await peer.hear())["payload"]["data"] == {"silence": 0}
+async def test_complete_stops_the_operation(
+    ws_client: WebSocketClient, small_gateway: SmallGateway
+) -> None:
+    """Its generator is closed, and its id may be used again."""
+    await ws_client.init()
+    await ws_client.send(subscribe("1", "subscription { silence }"))
+    assert (await ws_client.receive())["payload"]["data"] == {"silence": 0}
 
-    await peer.say({"type": "complete", "id": "1"}, {"type": "complete", "id": "unknown"})
-    await until(lambda: "silence closed" in edge.events.seen)
+    await ws_client.send({"type": "complete", "id": "1"}, {"type": "complete", "id": "unknown"})
+    await wait_until(lambda: "silence closed" in small_gateway.recorder.entries)
 
-    [answer, _] = await peer.run("1", "{ hello }")
-    assert answer["payload"]["data"] == {"hello": "hello world"}
+    [response, _] = await ws_client.execute("1", "{ hello }")
+    assert response["payload"]["data"] == {"hello": "hello world"}
 
 
-async def test_leaving_stops_everything_that_ran(address: str, edge: Edge) -> None:
+async def test_disconnect_stops_all_operations(address: str, small_gateway: SmallGateway) -> None:
     """Subscriptions and slow queries alike."""
-    async with connected(address) as peer:
-        await peer.begin()
-        await peer.say(subscribe("1", "subscription { silence }"), subscribe("2", "{ slow }"))
-        await peer.hear()
-        await until(lambda: "slow begun" in edge.events.seen)
+    async with connect(address) as ws_client:
+        await ws_client.init()
+        await ws_client.send(subscribe("1", "subscription { silence }"), subscribe("2", "{ slow }"))
+        await ws_client.receive()
+        await wait_until(lambda: "slow begun" in small_gateway.recorder.entries)
 
-    await until(lambda: {"silence closed", "slow cancelled"} <= set(edge.events.seen))
-
-
-async def test_a_socket_ends_with_its_token(edge: Edge, address: str) -> None:
-    """4403 at the moment of expiry, and what ran is stopped."""
-    edge.caller = lambda caller: replace(caller, until=time.time() + 0.3)
-
-    async with connected(address) as peer:
-        await peer.begin()
-        await peer.say(subscribe("1", "subscription { silence }"))
-
-        assert await peer.ended() == 4403
-    await until(lambda: "silence closed" in edge.events.seen)
+    await wait_until(lambda: {"silence closed", "slow cancelled"} <= set(small_gateway.recorder.entries))
 
 
-async def test_sockets_close_when_the_server_ends(peer: Peer, edge: Edge) -> None:
-    """1012 tells clients to connect again, to another process."""
-    await peer.begin()
+async def test_socket_closes_when_its_token_expires(
+    small_gateway: SmallGateway, address: str
+) -> None:
+    """4403 at the moment of expiry; its operations are stopped."""
+    small_gateway.caller = lambda caller: replace(caller, expires_at=time.time() + 0.3)
 
-    edge.ending.set()
+    async with connect(address) as ws_client:
+        await ws_client.init()
+        await ws_client.send(subscribe("1", "subscription { silence }"))
 
-    assert await peer.ended() == 1012
+        assert await ws_client.close_code() == 4403
+    await wait_until(lambda: "silence closed" in small_gateway.recorder.entries)
 
 
-async def test_a_socket_runs_so_many_operations_at_a_time(peer: Peer) -> None:
-    """The next one is refused by itself."""
-    await peer.begin()
+async def test_sockets_close_with_1012_on_shutdown(
+    ws_client: WebSocketClient, small_gateway: SmallGateway
+) -> None:
+    """Clients reconnect after 1012, to another process."""
+    await ws_client.init()
+
+    small_gateway.shutdown.set()
+
+    assert await ws_client.close_code() == 1012
+
+
+async def test_operations_per_socket_are_limited(ws_client: WebSocketClient) -> None:
+    """Only the operation above the limit is rejected."""
+    await ws_client.init()
     for number in range(websocket.MAX_OPERATIONS):
-        await peer.say(subscribe(f"s{number}", "subscription { silence }"))
-        await peer.hear()
+        await ws_client.send(subscribe(f"s{number}", "subscription { silence }"))
+        await ws_client.receive()
 
-    [error] = await peer.run("one more", "{ hello }")
+    [error] = await ws_client.execute("one more", "{ hello }")
 
     assert error["payload"][0]["extensions"]["code"] == "TOO_MANY_OPERATIONS"
 
 
-async def test_a_caller_has_so_many_sockets_and_streams(edge: Edge) -> None:
-    """1013 and 429; whoever leaves makes room, and others have places of their own."""
-    edge.places = Places(of_one=1)
+async def test_connections_per_caller_are_limited(small_gateway: SmallGateway) -> None:
+    """1013 for a socket and 429 for a stream; a closed connection frees its place; other callers are not affected."""
+    small_gateway.connection_limiter = ConnectionLimiter(per_caller=1)
     stream = {
         "json": {"query": "subscription { silence }"},
         "headers": {"Accept": "text/event-stream"},
     }
     bob = {"type": "connection_init", "payload": {"Authorization": "Bearer bob"}}
-    async with client_of(edge) as client:
+    async with http_client(small_gateway) as client:
         address = client.base_url.netloc.decode()
         async with (
-            connected(address) as first,
-            connected(address) as second,
-            connected(address) as third,
+            connect(address) as first,
+            connect(address) as second,
+            connect(address) as third,
         ):
-            await first.begin()
-            await second.say(INIT)
-            await third.say(bob)
-            assert await second.ended() == 1013
-            assert await third.hear() == {"type": "connection_ack"}
+            await first.init()
+            await second.send(INIT)
+            await third.send(bob)
+            assert await second.close_code() == 1013
+            assert await third.receive() == {"type": "connection_ack"}
             assert (await client.post("/graphql", **stream)).status_code == 429
 
-        await until(lambda: edge.places.take("ann"))
-        edge.places.leave("ann")
-        async with client.stream("POST", "/graphql", **stream) as answer:
-            assert answer.status_code == 200
-        await until(lambda: edge.places.take("ann"))
+        await wait_until(lambda: small_gateway.connection_limiter.acquire("ann"))
+        small_gateway.connection_limiter.release("ann")
+        async with client.stream("POST", "/graphql", **stream) as response:
+            assert response.status_code == 200
+        await wait_until(lambda: small_gateway.connection_limiter.acquire("ann"))
 
 
-def test_there_are_so_many_places_in_all() -> None:
-    """Whoever holds them."""
-    places = Places(in_all=2)
+def test_connections_in_total_are_limited() -> None:
+    """Regardless of the caller."""
+    limiter = ConnectionLimiter(total=2)
 
-    assert [places.take(name) for name in ("ann", "bob", "cid")] == [True, True, False]
-    places.leave("ann")
-    assert places.take("cid")
+    assert [limiter.acquire(name) for name in ("ann", "bob", "cid")] == [True, True, False]
+    limiter.release("ann")
+    assert limiter.acquire("cid")
 
 
-async def test_a_socket_that_talks_too_fast_is_read_slowly(peer: Peer) -> None:
-    """It is held back, not cut off."""
-    await peer.begin()
+async def test_fast_sender_is_slowed_down(ws_client: WebSocketClient) -> None:
+    """It is delayed, not disconnected."""
+    await ws_client.init()
     began = time.monotonic()
 
     for _ in range(120):
-        await peer.say({"type": "ping"})
+        await ws_client.send({"type": "ping"})
     for _ in range(120):
-        await peer.hear()
+        await ws_client.receive()
 
-    assert time.monotonic() - began > (120 - websocket.BURST) / websocket.PACE / 2
+    assert (
+        time.monotonic() - began
+        > (120 - websocket.MESSAGE_BURST) / websocket.MESSAGES_PER_SECOND / 2
+    )
 
 
-async def test_pages_of_other_sites_cannot_connect(address: str) -> None:
-    """403 before anything is accepted."""
+async def test_foreign_origin_is_rejected_with_403(address: str) -> None:
+    """Before the socket is accepted."""
     with pytest.raises(InvalidStatus) as refused:
-        async with connected(address, origin="https://evil.example"):
+        async with connect(address, origin="https://evil.example"):
             pass
 
     assert refused.value.response.status_code == 403
 
 
-async def test_another_subprotocol_is_not_acceptable(address: str) -> None:
-    """The legacy graphql-ws protocol is not spoken here."""
+async def test_legacy_subprotocol_closes_with_4406(address: str) -> None:
+    """The legacy graphql-ws protocol is not supported."""
     legacy = websockets.Subprotocol("graphql-ws")
     async with websockets.connect(f"ws://{address}/graphql", subprotocols=[legacy]) as connection:
-        assert await Peer(connection).ended() == 4406
+        assert await WebSocketClient(connection).close_code() == 4406

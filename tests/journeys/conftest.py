@@ -22,7 +22,7 @@ async def system(
 ) -> AsyncIterator[System]:
     """The gateway and one worker, with Stripe's webhooks coming in."""
     started = System(settings, tmp_path)
-    await sandbox.hear(f"{started.url}/webhooks/stripe", WEBHOOK_SECRET)
+    await sandbox.register_endpoint(f"{started.url}/webhooks/stripe", WEBHOOK_SECRET)
     try:
         await started.start_gateway()
         started.start_worker()

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.faults import VICTIMS
 from tests.chaos.run import chaos
-from tests.chaos.trouble import VICTIMS
 
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "3"))
 SEED = int(os.environ.get("CHAOS_SEED", "20261122"))

@@ -28,8 +28,8 @@ async def send(system: System, lines: list[bytes]) -> dict[str, int]:
             report = answer.json()
             assert answer.is_success, report
             assert report["rejected"] == []
-            for each in counted:
-                counted[each] += report[each]
+            for row in counted:
+                counted[row] += report[row]
     return counted
 
 
@@ -43,14 +43,16 @@ async def test_each_draft_is_the_csv_to_the_cent(
     ids = await sample.put_into_stripe(services)
     now = datetime.now(UTC)
     lines = [
-        sample.usage_line(each, ids)
-        for each in focus_sample.deltas(Period.containing(now).start, now)
+        sample.usage_line(delta, ids)
+        for delta in focus_sample.deltas(Period.containing(now).start, now)
     ]
     twice = lines * 2
     random.Random(20260901).shuffle(twice)
     most = max(
         ids,
-        key=lambda account: sum(each.account == account for each in focus_sample.deltas(now, now)),
+        key=lambda account: sum(
+            delta.account == account for delta in focus_sample.deltas(now, now)
+        ),
     )
     watched = ids[most]
 
@@ -68,13 +70,13 @@ async def test_each_draft_is_the_csv_to_the_cent(
 
     expected = sample.expected_lines()
     for account, customer in ids.items():
-        drafts = await services.stripe.pages(
+        drafts = await services.stripe.list_all(
             "/v1/invoices", {"customer": customer}, lane="customer"
         )
         found = {}
         for draft in drafts:
             assert draft["status"] == "draft"
-            shown = await services.stripe.pages(
+            shown = await services.stripe.list_all(
                 f"/v1/invoices/{draft['id']}/lines", lane="customer"
             )
             found = sample.shown_lines(shown)

@@ -8,7 +8,8 @@ from billing.services import Services
 from tests.support.queries import PERIOD, SYNC, current_period, synced
 from tests.support.stripe_catalog import Shop, delta
 from tests.support.stripe_sandbox import StripeSandbox
-from tests.support.system import System, until
+from tests.support.system import System
+from tests.support.wait import wait_until
 
 RECORD = """mutation Record($deltas: [UsageDeltaInput!]!) { recordUsage(input: {deltas: $deltas}) {
   accepted duplicates durability ledgerEpoch errors { code } rejected { id error { code message path } } } }"""
@@ -36,7 +37,7 @@ async def record(system: System, customer: str, quantity: str, sku: str = "egres
         "occurredAt": raw.occurred_at,
     }
     async with system.caller("metering") as metering:
-        report = (await metering.ask(RECORD, deltas=[given]))["recordUsage"]
+        report = (await metering.execute(RECORD, deltas=[given]))["recordUsage"]
         assert report["accepted"] == 1, report
 
 
@@ -50,10 +51,10 @@ async def test_the_panel_shows_new_amounts_once_a_sync_has_finished(
             await record(system, customer, "5000")
             await synced(panel, customer)
             after = await current_period(panel, customer)
-            invoices = (await panel.ask(PERIOD, id=customer))["customer"]["invoices"]["nodes"]
+            invoices = (await panel.execute(PERIOD, id=customer))["customer"]["invoices"]["nodes"]
 
             assert after["total"] == after["inStripe"] == expected
-            assert [Decimal(each["total"]["amount"]) for each in invoices] == [expected]
+            assert [Decimal(invoice["total"]["amount"]) for invoice in invoices] == [expected]
 
 
 async def test_the_panel_shows_what_a_webhook_told(
@@ -66,14 +67,14 @@ async def test_the_panel_shows_what_a_webhook_told(
     await record(system, customer, "5000")
     async with system.caller("customer", customer) as panel:
         await synced(panel, customer)
-        invoice = (await panel.ask(PERIOD, id=customer))["customer"]["currentPeriod"]["invoice"][
-            "id"
-        ]
-        assert (await panel.ask(INVOICE, id=invoice))["invoice"]["status"] == "DRAFT"
+        invoice = (await panel.execute(PERIOD, id=customer))["customer"]["currentPeriod"][
+            "invoice"
+        ]["id"]
+        assert (await panel.execute(INVOICE, id=invoice))["invoice"]["status"] == "DRAFT"
 
         await sandbox.dashboard("finalize", invoice)
         await sandbox.drain_webhooks()
-        found = (await panel.ask(INVOICE, id=invoice))["invoice"]
+        found = (await panel.execute(INVOICE, id=invoice))["invoice"]
 
     assert found["status"] == "OPEN"
     assert found["hostedInvoiceUrl"].startswith(sandbox.url)
@@ -90,20 +91,20 @@ async def test_usage_after_a_person_finalized_goes_on_the_next_bill(
     await record(system, customer, "5000")
     async with system.caller("support") as support:
         await synced(support, customer)
-        first = (await support.ask(PERIOD, id=customer))["customer"]["currentPeriod"]["invoice"][
-            "id"
-        ]
+        first = (await support.execute(PERIOD, id=customer))["customer"]["currentPeriod"][
+            "invoice"
+        ]["id"]
         await sandbox.dashboard("finalize", first)
         await record(system, customer, "1500")
-        await support.ask(SYNC, id=customer)
+        await support.execute(SYNC, id=customer)
 
         async def carried() -> bool:
-            drafts = await services.stripe.pages(
+            drafts = await services.stripe.list_all(
                 "/v1/invoices", {"customer": customer}, lane="customer"
             )
-            return sorted(each["total"] for each in drafts) == [3000, 10000]
+            return sorted(draft["total"] for draft in drafts) == [3000, 10000]
 
-        await until(carried, "the rest stands on a draft of its own", seconds=60)
+        await wait_until(carried, "the rest stands on a draft of its own", seconds=60)
 
 
 async def test_a_portal_link_comes_after_a_sync(
@@ -115,8 +116,8 @@ async def test_a_portal_link_comes_after_a_sync(
     customer = await shop.customer()
     await record(system, customer, "5000")
     async with system.caller("customer", customer) as panel:
-        answer = (await panel.ask(PORTAL, id=customer))["createPortalSession"]
-    drafts = await services.stripe.pages("/v1/invoices", {"customer": customer}, lane="customer")
+        answer = (await panel.execute(PORTAL, id=customer))["createPortalSession"]
+    drafts = await services.stripe.list_all("/v1/invoices", {"customer": customer}, lane="customer")
 
     assert answer["errors"] == []
     assert answer["sync"]["status"] == "SUCCEEDED"
@@ -130,15 +131,19 @@ async def test_a_customer_cannot_tell_others_from_nobody(system: System, shop: S
     await record(system, other, "5000")
     async with system.caller("support") as support:
         await synced(support, other)
-        foreign = (await support.ask(PERIOD, id=other))["customer"]["currentPeriod"]["invoice"][
+        foreign = (await support.execute(PERIOD, id=other))["customer"]["currentPeriod"]["invoice"][
             "id"
         ]
-    ask = """query Spy($a: ID!, $b: ID!) { a: customer(id: $a) { id } b: customer(id: $b) { id } node(id: $a) { id } invoice(id: $b) { id } }"""
+    document = """query Spy($a: ID!, $b: ID!) { a: customer(id: $a) { id } b: customer(id: $b) { id } node(id: $a) { id } invoice(id: $b) { id } }"""
     async with system.caller("customer", mine) as panel:
-        theirs = await panel.ask(ask, a=other, b=foreign)
-        nobodys = await panel.ask(ask, a="cus_nobody", b="in_nobody")
-        refused = (await panel.ask(SYNC, id=other))["syncBilling"]["errors"]
-        unknown = (await panel.ask(SYNC, id="cus_nobody"))["syncBilling"]["errors"]
+        theirs = await panel.execute(document, a=other, b=foreign)
+        nobodys = await panel.execute(document, a="cus_nobody", b="in_nobody")
+        refused = (await panel.execute(SYNC, id=other))["syncBilling"]["errors"]
+        unknown = (await panel.execute(SYNC, id="cus_nobody"))["syncBilling"]["errors"]
 
     assert theirs == nobodys == {"a": None, "b": None, "node": None, "invoice": None}
-    assert [each["code"] for each in refused] == [each["code"] for each in unknown] == ["NOT_FOUND"]
+    assert (
+        [error["code"] for error in refused]
+        == [error["code"] for error in unknown]
+        == ["NOT_FOUND"]
+    )

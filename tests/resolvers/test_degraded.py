@@ -1,4 +1,4 @@
-"""While Stripe or the cache's server is away: what is known is shown, with its age; nothing is made up."""
+"""Behavior while Stripe or the cache server is unavailable: last known data is shown with its age."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -8,8 +8,8 @@ import pytest
 
 from billing.cache import CachePolicy, open_cache
 from billing.errors import Unavailable
-from gateway.auth.authenticate import explain
-from tests.resolvers.conftest import Desk, panel_of
+from gateway.auth.authenticate import to_graphql_error
+from tests.resolvers.conftest import ApiHarness, panel_viewer
 from tests.support.stripe_sandbox import StripeSandbox
 
 PAGE = """query ($id: ID!) { customer(id: $id) { name freshness { source fetchedAt }
@@ -21,10 +21,10 @@ NEVER_SHOWN = """query ($id: ID!, $other: ID!) {
 
 
 @pytest.fixture
-async def hasty(desk: Desk) -> AsyncIterator[Desk]:
-    """A desk that does not wait for Stripe while it knows something."""
-    async with open_cache(desk.services.settings.cache, CachePolicy(patience=0.05)) as cache:
-        yield replace(desk, services=replace(desk.services, cache=cache))
+async def impatient_api(api: ApiHarness) -> AsyncIterator[ApiHarness]:
+    """A harness that does not wait for Stripe when the cache has a value."""
+    async with open_cache(api.services.settings.cache, CachePolicy(load_timeout=0.05)) as cache:
+        yield replace(api, services=replace(api.services, cache=cache))
 
 
 @pytest.mark.parametrize(
@@ -36,19 +36,19 @@ async def hasty(desk: Desk) -> AsyncIterator[Desk]:
         ("slow", {"seconds": 1}),
     ],
 )
-async def test_the_last_known_page_says_how_old_it_is(
-    hasty: Desk, sandbox: StripeSandbox, fault: str, how: dict[str, Any]
+async def test_stale_page_reports_its_age(
+    impatient_api: ApiHarness, sandbox: StripeSandbox, fault: str, how: dict[str, Any]
 ) -> None:
-    """Down, unreachable, limiting or slow; links that expire are left out, usage is as of now."""
-    customer = await hasty.shop.customer()
-    invoice = await hasty.invoice(customer, 1250)
-    await hasty.finalize(invoice)
-    known = (await hasty.ask(panel_of(customer), PAGE, id=customer))["customer"]
-    await hasty.use(customer, "1000000")
-    await hasty.services.cache.forget(customer, invoice)
+    """For errors, lost answers, rate limits and delays: expiring URLs are null, usage is current."""
+    customer = await impatient_api.shop.customer()
+    invoice = await impatient_api.create_invoice(customer, 1250)
+    await impatient_api.finalize_invoice(invoice)
+    known = (await impatient_api.query(panel_viewer(customer), PAGE, id=customer))["customer"]
+    await impatient_api.record_usage(customer, "1000000")
+    await impatient_api.services.cache.invalidate(customer, invoice)
     await sandbox.fault(fault, "*", times=1_000, **how)
 
-    shown = (await hasty.ask(panel_of(customer), PAGE, id=customer))["customer"]
+    shown = (await impatient_api.query(panel_viewer(customer), PAGE, id=customer))["customer"]
 
     [was], [now] = known["invoices"]["nodes"], shown["invoices"]["nodes"]
     assert was["hostedInvoiceUrl"]
@@ -61,19 +61,21 @@ async def test_the_last_known_page_says_how_old_it_is(
     assert shown["currentPeriod"] == {"total": {"amount": "31"}}
 
 
-async def test_what_was_never_known_is_an_error_where_it_stands(
-    hasty: Desk, sandbox: StripeSandbox
+async def test_uncached_field_is_an_error_at_its_path(
+    impatient_api: ApiHarness, sandbox: StripeSandbox
 ) -> None:
-    """It names Stripe, field by field; the rest of the page is there."""
-    customer, other = [await hasty.shop.customer(slug) for slug in ("acme", "other")]
-    await hasty.use(customer, "1000000")
-    await hasty.flush(customer)
-    await hasty.ask(
-        panel_of(customer), "query ($id: ID!) { customer(id: $id) { name } }", id=customer
+    """The error of each failed field names Stripe; the rest of the page is complete."""
+    customer, other = [await impatient_api.shop.customer(slug) for slug in ("acme", "other")]
+    await impatient_api.record_usage(customer, "1000000")
+    await impatient_api.flush(customer)
+    await impatient_api.query(
+        panel_viewer(customer), "query ($id: ID!) { customer(id: $id) { name } }", id=customer
     )
     await sandbox.fault("error_500_before", "*", times=1_000)
 
-    result = await hasty.run(panel_of(customer, other), NEVER_SHOWN, id=customer, other=other)
+    result = await impatient_api.execute(
+        panel_viewer(customer, other), NEVER_SHOWN, id=customer, other=other
+    )
 
     assert result.data == {
         "customer": {
@@ -83,53 +85,53 @@ async def test_what_was_never_known_is_an_error_where_it_stands(
         "other": None,
     }
     assert result.errors is not None
-    assert sorted(map(str, [each.path for each in result.errors])) == [
+    assert sorted(map(str, [error.path for error in result.errors])) == [
         "['customer', 'currentPeriod', 'invoice']",
         "['other']",
     ]
     for error in result.errors:
         assert isinstance(error.original_error, Unavailable)
-        told = explain(error.original_error)
-        assert told is not None
-        assert "Stripe" in told.message
-        assert told.extensions["code"] == "STRIPE_UNAVAILABLE"
+        explained = to_graphql_error(error.original_error)
+        assert explained is not None
+        assert "Stripe" in explained.message
+        assert explained.extensions["code"] == "STRIPE_UNAVAILABLE"
 
 
-@pytest.mark.parametrize("asked_to_stand", [True, False])
-async def test_a_page_stands_without_what_stripe_cannot_tell_if_it_asks_to(
-    hasty: Desk, sandbox: StripeSandbox, *, asked_to_stand: bool
+@pytest.mark.parametrize("propagation_disabled", [True, False])
+async def test_directive_disables_null_propagation_of_failed_fields(
+    impatient_api: ApiHarness, sandbox: StripeSandbox, *, propagation_disabled: bool
 ) -> None:
-    """An invoice list may not be null, so its failure takes the customer along unless told not to."""
-    customer = await hasty.shop.customer()
+    """A failed non-null list makes its customer null, unless the directive is given."""
+    customer = await impatient_api.shop.customer()
     name = "query ($id: ID!) { customer(id: $id) { name } }"
-    await hasty.ask(panel_of(customer), name, id=customer)
+    await impatient_api.query(panel_viewer(customer), name, id=customer)
     await sandbox.fault("error_500_before", "GET /v1/invoices", times=1_000)
-    stands = "@experimental_disableErrorPropagation" if asked_to_stand else ""
-    query = f"""query ($id: ID!) {stands} {{ customer(id: $id) {{
+    directive = "@experimental_disableErrorPropagation" if propagation_disabled else ""
+    query = f"""query ($id: ID!) {directive} {{ customer(id: $id) {{
       name invoices {{ nodes {{ id }} }} spendHistory {{ month }} syncState {{ status }} }} }}"""
 
-    result = await hasty.run(panel_of(customer), query, id=customer)
+    result = await impatient_api.execute(panel_viewer(customer), query, id=customer)
 
     assert result.errors is not None
-    missing = {each.path[-1] for each in result.errors if each.path}
-    assert missing == {"invoices", "spendHistory"} or not asked_to_stand
-    standing = {
+    missing = {error.path[-1] for error in result.errors if error.path}
+    assert missing == {"invoices", "spendHistory"} or not propagation_disabled
+    partial = {
         "name": "Acme",
         "invoices": None,
         "spendHistory": None,
         "syncState": {"status": "UP_TO_DATE"},
     }
-    assert result.data == {"customer": standing if asked_to_stand else None}
+    assert result.data == {"customer": partial if propagation_disabled else None}
 
 
-async def test_without_the_cache_server_nothing_old_is_shown(desk: Desk) -> None:
-    """Slower, never wrong: a change shows without anybody having announced it."""
-    customer = await desk.shop.customer()
-    async with open_cache("redis://127.0.0.1:1") as gone:
-        blind = replace(desk, services=replace(desk.services, cache=gone))
-        before = (await blind.ask(panel_of(customer), PAGE, id=customer))["customer"]
-        await desk.write(f"/v1/customers/{customer}", {"name": "Renamed"}, 1)
-        after = (await blind.ask(panel_of(customer), PAGE, id=customer))["customer"]
+async def test_without_cache_server_every_read_goes_to_stripe(api: ApiHarness) -> None:
+    """Reads are slower but never stale: a change shows without an invalidation."""
+    customer = await api.shop.customer()
+    async with open_cache("redis://127.0.0.1:1") as unavailable:
+        uncached = replace(api, services=replace(api.services, cache=unavailable))
+        before = (await uncached.query(panel_viewer(customer), PAGE, id=customer))["customer"]
+        await api.write_stripe(f"/v1/customers/{customer}", {"name": "Renamed"}, 1)
+        after = (await uncached.query(panel_viewer(customer), PAGE, id=customer))["customer"]
 
     assert (before["freshness"]["source"], after["freshness"]["source"]) == ("STRIPE", "STRIPE")
     assert (before["name"], after["name"]) == ("Acme", "Renamed")

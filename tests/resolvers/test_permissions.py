@@ -1,4 +1,4 @@
-"""Every field by every role, generated from the schema: a new field without a rule fails here."""
+"""Permissions: every field for every role, generated from the schema."""
 
 from collections.abc import Iterator
 
@@ -23,12 +23,12 @@ from graphql import (
 )
 
 from resolvers.context import Role, Viewer
-from resolvers.permissions import AUTHORITY, Undecided, enforce
+from resolvers.permissions import PERMISSIONS, PermissionTableMismatch, apply
 from schema.build import build_schema
-from tests.resolvers.conftest import Desk
+from tests.resolvers.conftest import ApiHarness
 
 CORE: GraphQLSchema = build_schema()._schema
-WORDS = {
+LITERALS = {
     "Decimal": '"1"',
     "DateTime": '"2026-11-01T00:00:00Z"',
     "ID": '"cus_absent"',
@@ -43,60 +43,63 @@ VIEWERS = {
 
 
 def fields() -> Iterator[tuple[str, str]]:
-    """Every field that the schema serves."""
+    """Every field that the schema serves, as (type, field)."""
     for type_ in CORE.type_map.values():
         if isinstance(type_, GraphQLObjectType) and not type_.name.startswith("__"):
             yield from ((type_.name, name) for name in type_.fields)
 
 
-def doors() -> Iterator[tuple[str, str]]:
-    """The fields through which an operation begins."""
+def root_fields() -> Iterator[tuple[str, str]]:
+    """The fields of the root types."""
     return ((type_, name) for type_, name in fields() if type_ in ROOTS)
 
 
 @pytest.mark.parametrize("role", list(VIEWERS))
-def test_a_field_is_refused_to_whom_the_table_does_not_name(role: Role) -> None:
-    """No role reaches a field by any way that does not pass a guard which refuses it."""
-    held = reachable(role)
+def test_no_role_reaches_a_field_without_permission(role: Role) -> None:
+    """A field closed to a role has a guard, or no path of open fields leads to its type."""
+    reachable = reachable_types(role)
     leaks = [
         f"{type_}.{name}"
         for type_, name in fields()
-        if role not in AUTHORITY[type_, name]
-        and type_ in held
-        and not refuses(CORE.type_map[type_].fields[name], role)
+        if role not in PERMISSIONS[type_, name]
+        and type_ in reachable
+        and not is_guarded_against(CORE.type_map[type_].fields[name], role)
     ]
 
     assert leaks == []
 
 
 @pytest.mark.parametrize("role", list(VIEWERS))
-async def test_an_operation_answers_or_refuses_by_role(desk: Desk, role: Role) -> None:
-    """What the table says is what a caller meets, with a code that a client can act on."""
-    met = {door: await begun(desk, VIEWERS[role], *door) for door in doors()}
+async def test_root_field_enforces_the_table(api: ApiHarness, role: Role) -> None:
+    """A role without permission gets FORBIDDEN; any other role does not."""
+    results = {
+        root_field: await error_codes(api, VIEWERS[role], *root_field)
+        for root_field in root_fields()
+    }
 
-    for door, codes in met.items():
-        if role in AUTHORITY[door]:
-            assert not codes & {"FORBIDDEN", "None"}, door
+    for root_field, codes in results.items():
+        if role in PERMISSIONS[root_field]:
+            assert not codes & {"FORBIDDEN", "None"}, root_field
         else:
-            assert codes == {"FORBIDDEN"}, door
+            assert codes == {"FORBIDDEN"}, root_field
 
 
-def test_a_field_without_a_rule_cannot_be_served() -> None:
-    """Whoever adds a field has to say who may see it before anybody does."""
+def test_field_without_permissions_fails_the_build() -> None:
+    """A new field is not served before the table says who may read it."""
     new = parse_schema(build_schema().as_str() + " extend type Customer { secret: String }")
 
-    with pytest.raises(Undecided, match=r"Customer\.secret"):
-        enforce(new)
+    with pytest.raises(PermissionTableMismatch, match=r"Customer\.secret"):
+        apply(new)
 
 
-def test_a_rule_without_a_field_is_noticed() -> None:
-    """A rule for what is not served guards nothing, and hides that something was renamed."""
-    with pytest.raises(Undecided, match=r"Query\.stripeBudget"):
-        enforce(parse_schema("type Query { viewer: String }"))
+def test_permission_without_field_fails_the_build() -> None:
+    """An entry for a missing field hides that a field was renamed."""
+    with pytest.raises(PermissionTableMismatch, match=r"Query\.stripeBudget"):
+        apply(parse_schema("type Query { viewer: String }"))
 
 
-def refuses(field: GraphQLField, role: Role) -> bool:
-    """Whether the guard in front of *field* turns *role* away."""
+def is_guarded_against(field: GraphQLField, role: Role) -> bool:
+    """Whether the field has a guard that refuses *role*."""
     guard = field.subscribe or field.resolve
     assert guard is not None
     roles = {
@@ -104,94 +107,98 @@ def refuses(field: GraphQLField, role: Role) -> bool:
         for cell in guard.__closure__ or ()
         if isinstance(cell.cell_contents, frozenset)
     }
-    return guard.__name__ == "authorised" and all(role not in each for each in roles)
+    return guard.__name__ == "guarded" and all(role not in allowed for allowed in roles)
 
 
-def reachable(role: Role) -> set[str]:
-    """The types of which *role* can hold an object: some path of unrefusing fields leads there."""
-    seen, todo = set[str](), list(ROOTS)
-    while todo:
-        here = todo.pop()
-        if here in seen:
+def reachable_types(role: Role) -> set[str]:
+    """The types of which *role* can obtain an object, by some path of open fields."""
+    found, pending = set[str](), list(ROOTS)
+    while pending:
+        type_name = pending.pop()
+        if type_name in found:
             continue
-        seen.add(here)
-        node = CORE.type_map[here]
+        found.add(type_name)
+        node = CORE.type_map[type_name]
         if isinstance(node, GraphQLObjectType):
-            todo += [
-                get_named_type(each.type).name
-                for each in node.fields.values()
-                if not refuses(each, role)
+            pending += [
+                get_named_type(field.type).name
+                for field in node.fields.values()
+                if not is_guarded_against(field, role)
             ]
         elif node.name == "Node":
-            todo += nodes_for(role)
-    return seen
-
-
-def nodes_for(role: Role) -> list[str]:
-    """What `node(id:)` finds for *role*; test_finding shows that it finds no more."""
-    every = [each.name for each in CORE.get_possible_types(CORE.type_map["Node"])]
-    return (
-        every
-        if role is Role.SUPPORT
-        else [each for each in every if each not in {"Adjustment", "WebhookEvent"}]
-    )
-
-
-async def begun(desk: Desk, viewer: Viewer, type_: str, name: str) -> set[str]:
-    """The codes of the errors that the operation with this one field meets."""
-    field = CORE.type_map[type_].fields[name]
-    document = f"{ROOTS[type_]} {{ {name}{arguments(field)} {selection(field.type)} }}"
-    if type_ == "Subscription":
-        return await subscribed(desk, viewer, document)
-    result = await desk.run(viewer, document)
-    return {str((each.extensions or {}).get("code")) for each in result.errors or ()}
-
-
-async def subscribed(desk: Desk, viewer: Viewer, document: str) -> set[str]:
-    """As `begun`, for a subscription to a customer who is not there: it ends at once."""
-    found = set()
-    async for result in await desk.follow(viewer, document):
-        found |= {str((each.extensions or {}).get("code")) for each in result.errors or ()}
+            pending += node_types(role)
     return found
 
 
-def arguments(field: GraphQLField) -> str:
-    """Values for the arguments that have to be given."""
-    given = [f"{name}: {literal(each.type)}" for name, each in field.args.items() if required(each)]
+def node_types(role: Role) -> list[str]:
+    """The types that `node(id:)` returns to *role*; test_node_lookup shows that there are no others."""
+    names = [type_.name for type_ in CORE.get_possible_types(CORE.type_map["Node"])]
+    return (
+        names
+        if role is Role.SUPPORT
+        else [name for name in names if name not in {"Adjustment", "WebhookEvent"}]
+    )
+
+
+async def error_codes(api: ApiHarness, viewer: Viewer, type_: str, name: str) -> set[str]:
+    """The error codes of an operation with this single field."""
+    field = CORE.type_map[type_].fields[name]
+    document = f"{ROOTS[type_]} {{ {name}{required_arguments(field)} {selection(field.type)} }}"
+    if type_ == "Subscription":
+        return await subscription_error_codes(api, viewer, document)
+    result = await api.execute(viewer, document)
+    return {str((error.extensions or {}).get("code")) for error in result.errors or ()}
+
+
+async def subscription_error_codes(api: ApiHarness, viewer: Viewer, document: str) -> set[str]:
+    """As `error_codes`, for a subscription to a missing customer, which completes at once."""
+    found = set()
+    async for result in await api.subscribe(viewer, document):
+        found |= {str((error.extensions or {}).get("code")) for error in result.errors or ()}
+    return found
+
+
+def required_arguments(field: GraphQLField) -> str:
+    """Literals for the required arguments of *field*."""
+    given = [
+        f"{name}: {literal(argument.type)}"
+        for name, argument in field.args.items()
+        if is_required(argument)
+    ]
     return f"({', '.join(given)})" if given else ""
 
 
-def required(argument: GraphQLArgument) -> bool:
-    """Whether the argument has to be given."""
+def is_required(argument: GraphQLArgument) -> bool:
+    """Whether *argument* must be given."""
     return isinstance(argument.type, GraphQLNonNull) and argument.default_value is Undefined
 
 
 def literal(type_: GraphQLType) -> str:
-    """Some value of an input type."""
+    """A valid literal of an input type."""
     if isinstance(type_, GraphQLNonNull):
         return literal(type_.of_type)
     if isinstance(type_, GraphQLList):
         return "[]"
     if isinstance(type_, GraphQLInputObjectType):
         inner = [
-            f"{name}: {literal(each.type)}"
-            for name, each in type_.fields.items()
-            if isinstance(each.type, GraphQLNonNull)
+            f"{name}: {literal(field.type)}"
+            for name, field in type_.fields.items()
+            if isinstance(field.type, GraphQLNonNull)
         ]
         return f"{{ {', '.join(inner)} }}"
     if isinstance(type_, GraphQLEnumType):
         return next(iter(type_.values))
-    return WORDS[str(type_)]
+    return LITERALS[str(type_)]
 
 
 def selection(type_: GraphQLType) -> str:
-    """The least that can be asked of an output type: nothing that has a guard of its own."""
+    """The smallest selection of an output type, which has no guarded field."""
     return "" if is_leaf_type(get_named_type(type_)) else "{ __typename }"
 
 
-def test_a_refusal_says_which_role_it_takes() -> None:
-    """Whoever is refused knows which token to ask for."""
+def test_forbidden_error_names_the_required_roles() -> None:
+    """A refused caller learns which token is needed."""
     with pytest.raises(GraphQLError, match="a token with the role support"):
-        VIEWERS[Role.CUSTOMER].must_be(Role.SUPPORT)
+        VIEWERS[Role.CUSTOMER].require_role(Role.SUPPORT)
     with pytest.raises(GraphQLError, match="the role customer or support"):
-        VIEWERS[Role.METERING].must_be(*AUTHORITY["Query", "invoice"])
+        VIEWERS[Role.METERING].require_role(*PERMISSIONS["Query", "invoice"])

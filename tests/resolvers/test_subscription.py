@@ -1,4 +1,4 @@
-"""Following a customer's bill while it changes."""
+"""`billingChanged`: events of one customer's billing."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -7,9 +7,9 @@ from typing import Any
 from strawberry.types import ExecutionResult
 
 from billing.change_feed import Change, ChangeReason
-from billing.stripe import tally
+from billing.stripe import count_calls
 from billing.usage import CustomerId
-from tests.resolvers.conftest import SOMEBODY_ELSE, SUPPORT, Desk, panel_of
+from tests.resolvers.conftest import OTHER_CUSTOMER, SUPPORT, ApiHarness, panel_viewer
 from tests.support.stripe_sandbox import StripeSandbox
 from workers.flush.flush import MAX_CRASHES
 
@@ -17,59 +17,61 @@ FOLLOW = """subscription ($id: ID!) { billingChanged(customerId: $id) {
   reason at customer { id name currentPeriod { total { amount } } } sync { id status } invoice { id } } }"""
 HOLD = """mutation ($id: ID!) { holdBilling(input: {customerId: $id, reason: "why"}) { hold { since } } }"""
 SYNC = """mutation ($id: ID!) { syncBilling(input: {customerId: $id}) { sync { id } } }"""
-PATIENCE = 10
+TIMEOUT_SECONDS = 10
 
 
-async def test_each_event_shows_what_is_true_then(desk: Desk) -> None:
-    """Nothing that an earlier event loaded is shown again."""
-    customer = await desk.shop.customer()
-    events = await desk.follow(panel_of(customer), FOLLOW, id=customer)
+async def test_each_event_shows_the_current_state(api: ApiHarness) -> None:
+    """Data loaded for an earlier event is not shown again."""
+    customer = await api.shop.customer()
+    events = await api.subscribe(panel_viewer(customer), FOLLOW, id=customer)
 
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         first = asyncio.create_task(anext(events))
-        await desk.listening(customer)
-        await desk.use(customer, "1000000")
-        used = (await first).data
-        asked = asyncio.create_task(anext(events))
-        await desk.ask(SUPPORT, HOLD, id=customer)
-        held = (await asked).data
-        while held is not None and held["billingChanged"]["reason"] == "USAGE":  # is repeated once
-            held = (await anext(events)).data
+        await api.wait_for_subscriber(customer)
+        await api.record_usage(customer, "1000000")
+        usage_event = (await first).data
+        pending = asyncio.create_task(anext(events))
+        await api.query(SUPPORT, HOLD, id=customer)
+        held_event = (await pending).data
+        while (
+            held_event is not None and held_event["billingChanged"]["reason"] == "USAGE"
+        ):  # is repeated once
+            held_event = (await anext(events)).data
     await events.aclose()
 
-    assert used is not None
-    assert held is not None
-    assert used["billingChanged"]["reason"] == "USAGE"
-    assert used["billingChanged"]["customer"]["currentPeriod"]["total"]["amount"] == "31"
-    assert held["billingChanged"]["reason"] == "SUPPORT"
-    assert used["billingChanged"]["at"] < held["billingChanged"]["at"]
+    assert usage_event is not None
+    assert held_event is not None
+    assert usage_event["billingChanged"]["reason"] == "USAGE"
+    assert usage_event["billingChanged"]["customer"]["currentPeriod"]["total"]["amount"] == "31"
+    assert held_event["billingChanged"]["reason"] == "SUPPORT"
+    assert usage_event["billingChanged"]["at"] < held_event["billingChanged"]["at"]
 
 
-async def test_an_event_carries_the_sync_and_the_invoice_it_is_about(desk: Desk) -> None:
-    """A panel that follows a sync needs no second question."""
-    customer = await desk.shop.customer()
-    invoice = await desk.invoice(customer, 100)
-    await desk.use(customer, "1000000")
-    await desk.flush(customer)
-    events = await desk.follow(panel_of(customer), FOLLOW, id=customer)
+async def test_event_carries_its_sync_and_invoice(api: ApiHarness) -> None:
+    """A panel that follows a sync needs no second query."""
+    customer = await api.shop.customer()
+    invoice = await api.create_invoice(customer, 100)
+    await api.record_usage(customer, "1000000")
+    await api.flush(customer)
+    events = await api.subscribe(panel_viewer(customer), FOLLOW, id=customer)
     sync = f"sync_{customer.removeprefix('cus_')}_1"
 
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         event = asyncio.create_task(anext(events))
-        await desk.listening(customer)
-        await desk.services.changes.publish(
+        await api.wait_for_subscriber(customer)
+        await api.services.change_feed.publish(
             Change(customer, ChangeReason.SYNC, sync=sync, invoice=invoice)
         )
-        told = (await event).data
+        data = (await event).data
     await events.aclose()
 
-    assert told is not None
-    assert told["billingChanged"]["sync"] == {"id": sync, "status": "SUCCEEDED"}
-    assert told["billingChanged"]["invoice"] == {"id": invoice}
+    assert data is not None
+    assert data["billingChanged"]["sync"] == {"id": sync, "status": "SUCCEEDED"}
+    assert data["billingChanged"]["invoice"] == {"id": invoice}
 
 
-async def news(events: AsyncGenerator[ExecutionResult, None]) -> dict[str, Any]:
-    """The next change but for usage, which is repeated."""
+async def next_change(events: AsyncGenerator[ExecutionResult, None]) -> dict[str, Any]:
+    """The next change, except for usage, which is repeated."""
     async for event in events:
         assert event.data is not None, event.errors
         change: dict[str, Any] = event.data["billingChanged"]
@@ -78,19 +80,21 @@ async def news(events: AsyncGenerator[ExecutionResult, None]) -> dict[str, Any]:
     raise AssertionError("the subscription has ended")
 
 
-async def status_told_last(desk: Desk, customer: str) -> tuple[str, int]:
-    """Ask for a sync, follow it, flush: the status it was told to have, and the calls it made."""
-    events = await desk.follow(panel_of(customer), FOLLOW, id=customer)
-    async with asyncio.timeout(PATIENCE):
-        first = asyncio.create_task(news(events))
-        await desk.listening(customer)
-        sync = (await desk.ask(panel_of(customer), SYNC, id=customer))["syncBilling"]["sync"]["id"]
+async def final_sync_status(api: ApiHarness, customer: str) -> tuple[str, int]:
+    """Request a sync, follow it and flush; return its final status and the number of Stripe calls."""
+    events = await api.subscribe(panel_viewer(customer), FOLLOW, id=customer)
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        first = asyncio.create_task(next_change(events))
+        await api.wait_for_subscriber(customer)
+        sync = (await api.query(panel_viewer(customer), SYNC, id=customer))["syncBilling"]["sync"][
+            "id"
+        ]
         queued = await first
-        with tally() as sent:
-            await desk.flush(customer)
-        ended = await news(events)
-        next_one = asyncio.create_task(news(events))
-        await desk.ask(SUPPORT, HOLD, id=customer)
+        with count_calls() as sent:
+            await api.flush(customer)
+        ended = await next_change(events)
+        next_one = asyncio.create_task(next_change(events))
+        await api.query(SUPPORT, HOLD, id=customer)
         after = await next_one
     await events.aclose()
 
@@ -100,66 +104,68 @@ async def status_told_last(desk: Desk, customer: str) -> tuple[str, int]:
     return ended["sync"]["status"], sent.calls
 
 
-async def test_a_sync_is_followed_to_its_end(desk: Desk) -> None:
-    """A panel that shows a sync under way learns from the subscription alone that it is over."""
-    customer = await desk.shop.customer()
-    await desk.use(customer, "1000000")
+async def test_sync_is_followed_to_its_end(api: ApiHarness) -> None:
+    """The subscription alone shows that a sync has finished."""
+    customer = await api.shop.customer()
+    await api.record_usage(customer, "1000000")
 
-    status, calls = await status_told_last(desk, customer)
+    status, calls = await final_sync_status(api, customer)
 
     assert status == "SUCCEEDED"
     assert calls > 0
 
 
-async def test_a_sync_with_nothing_to_tell_stripe_is_followed_to_its_end(desk: Desk) -> None:
-    """It is over just the same, although nothing on the bill has changed."""
-    customer = await desk.shop.customer()
-    await desk.use(customer, "1000000")
-    await desk.flush(customer)
+async def test_sync_without_changes_is_followed_to_its_end(api: ApiHarness) -> None:
+    """A sync without writes to Stripe finishes, too."""
+    customer = await api.shop.customer()
+    await api.record_usage(customer, "1000000")
+    await api.flush(customer)
 
-    assert await status_told_last(desk, customer) == ("SUCCEEDED", 0)
+    assert await final_sync_status(api, customer) == ("SUCCEEDED", 0)
 
 
-async def test_a_sync_that_fails_is_followed_to_its_end(desk: Desk) -> None:
-    """Whoever waits for it can stop waiting."""
-    customer = CustomerId(await desk.shop.customer())
-    period = await desk.services.ledger.open_period(customer)
+async def test_failed_sync_is_followed_to_its_end(api: ApiHarness) -> None:
+    """The subscription shows that a sync has failed."""
+    customer = CustomerId(await api.shop.customer())
+    period = await api.services.ledger.current_period(customer)
     for _ in range(MAX_CRASHES):
-        await desk.services.ledger.acquire(customer, period, lease_ms=0)
+        await api.services.ledger.acquire(customer, period, lease_ms=0)
 
-    assert await status_told_last(desk, customer) == ("FAILED", 0)
+    assert await final_sync_status(api, customer) == ("FAILED", 0)
 
 
-async def test_a_foreign_customer_cannot_be_followed(desk: Desk) -> None:
-    """It ends at once, exactly as for a customer who is not there."""
-    customer = await desk.shop.customer()
+async def test_subscription_to_a_foreign_customer_completes_at_once(api: ApiHarness) -> None:
+    """It behaves as for a customer that does not exist."""
+    customer = await api.shop.customer()
 
-    async with asyncio.timeout(PATIENCE):
-        foreign = [each async for each in await desk.follow(SOMEBODY_ELSE, FOLLOW, id=customer)]
-        absent = [each async for each in await desk.follow(SUPPORT, FOLLOW, id="cus_absent")]
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        foreign = [
+            event async for event in await api.subscribe(OTHER_CUSTOMER, FOLLOW, id=customer)
+        ]
+        absent = [event async for event in await api.subscribe(SUPPORT, FOLLOW, id="cus_absent")]
 
     assert foreign == absent == []
 
 
-async def test_an_event_that_cannot_be_answered_is_not_the_last_one(
-    desk: Desk, sandbox: StripeSandbox
+async def test_event_with_errors_does_not_end_the_subscription(
+    api: ApiHarness, sandbox: StripeSandbox
 ) -> None:
-    """Stripe is away for a moment; the panel is told so, and goes on following."""
-    customer = await desk.shop.customer()
-    invoice = await desk.invoice(customer, 100)
-    events = await desk.follow(panel_of(customer), FOLLOW, id=customer)
+    """While Stripe is unavailable the event carries an error; later events arrive."""
+    customer = await api.shop.customer()
+    invoice = await api.create_invoice(customer, 100)
+    events = await api.subscribe(panel_viewer(customer), FOLLOW, id=customer)
     changed = Change(customer, ChangeReason.WEBHOOK, invoice=invoice)
 
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         first = asyncio.create_task(anext(events))
-        await desk.listening(customer)
+        await api.wait_for_subscriber(customer)
         await sandbox.fault("error_500_before", "GET /v1/invoices/{invoice}", times=20)
-        await desk.services.changes.publish(changed)
+        await api.services.change_feed.publish(changed)
         failed = await first
-        await sandbox.no_faults()
-        await desk.services.cache.forget(invoice)
+        await sandbox.clear_faults()
+        await api.services.cache.invalidate(invoice)
         second = asyncio.create_task(anext(events))
-        await desk.services.changes.publish(changed)
+        await api.services.change_feed.publish(changed)
         shown = await second
     await events.aclose()
 

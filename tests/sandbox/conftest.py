@@ -1,4 +1,4 @@
-"""One sandbox process for this folder, empty and calm again before each test."""
+"""One sandbox process for this folder, reset before each test."""
 
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -16,14 +16,14 @@ SECRET = "whsec_test_secret_of_the_receiver"
 
 @pytest.fixture(scope="session")
 def process() -> Iterator[StripeSandbox]:
-    """A sandbox without limits and delays, for tests that are not about them."""
+    """A sandbox process without limits and delays."""
     with start_sandbox("--no-limits", "--no-latency", "--seed", "7") as sandbox:
         yield sandbox
 
 
 @pytest.fixture
 async def sandbox(process: StripeSandbox) -> StripeSandbox:
-    """The same, with nothing left of earlier tests."""
+    """The process, reset."""
     await process.reset()
     await process.settings(duplicates=0, shuffle=0.02, search_lag=0)
     return process
@@ -31,7 +31,7 @@ async def sandbox(process: StripeSandbox) -> StripeSandbox:
 
 @pytest.fixture
 async def client(sandbox: StripeSandbox) -> AsyncIterator[StripeClient]:
-    """The real stripe-python, told only where to go."""
+    """The real stripe-python, with the sandbox as its base address."""
     http = stripe.HTTPXClient(timeout=30)
     yield StripeClient("sk_test_1", base_addresses={"api": sandbox.url}, http_client=http)
     await http.close_async()
@@ -39,7 +39,7 @@ async def client(sandbox: StripeSandbox) -> AsyncIterator[StripeClient]:
 
 @pytest.fixture
 async def http(sandbox: StripeSandbox) -> AsyncIterator[httpx.AsyncClient]:
-    """A plain HTTP client with a test key, for what the SDK would not send or would hide."""
+    """A plain HTTP client with a test key, for requests that the SDK would not send."""
     headers = {"authorization": "Bearer sk_test_1"}
     async with httpx.AsyncClient(
         base_url=sandbox.url, headers=headers, timeout=30, trust_env=False, verify=False
@@ -49,9 +49,9 @@ async def http(sandbox: StripeSandbox) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 async def receiver(sandbox: StripeSandbox) -> AsyncIterator[Receiver]:
-    """A webhook endpoint that hears everything."""
+    """A webhook endpoint that receives all events."""
     async with receive_webhooks() as receiver:
-        await sandbox.hear(receiver.url, SECRET)
+        await sandbox.register_endpoint(receiver.url, SECRET)
         yield receiver
 
 

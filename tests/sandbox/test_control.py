@@ -1,4 +1,4 @@
-"""The control path does what it is told, or says what it could have been told."""
+"""The control API validates its parameters and names the valid ones."""
 
 import json
 from pathlib import Path
@@ -8,41 +8,43 @@ import httpx
 import pytest
 from stripe import StripeClient
 
-from sandbox.admin import ACTS, World
+from sandbox.admin import ROUTES, Sandbox
 from sandbox.errors import StripeError
-from sandbox.faults import Settings
+from sandbox.settings import Settings
 from tests.support.stripe_sandbox import StripeSandbox
 
 
-async def ask(sandbox: StripeSandbox, act: str, body: Any = None) -> httpx.Response:
-    """Send one request to the control path as a person with curl would."""
-    method, path = act.split(" ")
+async def send_control_request(
+    sandbox: StripeSandbox, route: str, body: Any = None
+) -> httpx.Response:
+    """Send one request to the control API, as a person with curl does."""
+    method, path = route.split(" ")
     async with httpx.AsyncClient(base_url=sandbox.url, trust_env=False, verify=False) as http:
         return await http.request(method, f"/_sandbox/{path}", json=body)
 
 
-@pytest.mark.parametrize("act", ACTS)
-async def test_an_unknown_parameter_is_refused_and_the_known_ones_are_named(
-    sandbox: StripeSandbox, act: str
+@pytest.mark.parametrize("route", ROUTES)
+async def test_unknown_parameter_is_rejected_with_the_valid_names(
+    sandbox: StripeSandbox, route: str
 ) -> None:
-    """A typo in a test must not become a test of nothing."""
-    known = {
+    """A typo in a test must not disable it."""
+    cases = {
         "POST dashboard": ({"action": "finalize", "invoice": "in_1"}, "unknown parameter: advnce"),
         "POST faults": ({"kind": "slow"}, "match, times, after, object, seconds"),
         "POST settings": ({}, "concurrent_lists"),
         "POST clock": ({}, "may be given: advance"),
         "POST webhooks/endpoint": ({}, "url, secret, enabled_events"),
     }
-    body, cure = known.get(act, ({}, "may be given: "))
-    answer = await ask(sandbox, act, body | {"advnce": 1})
+    body, remedy = cases.get(route, ({}, "may be given: "))
+    response = await send_control_request(sandbox, route, body | {"advnce": 1})
 
-    assert answer.status_code == 400
-    assert "advnce" in answer.text
-    assert cure in answer.text
+    assert response.status_code == 400
+    assert "advnce" in response.text
+    assert remedy in response.text
 
 
 @pytest.mark.parametrize(
-    ("act", "body", "cure"),
+    ("route", "body", "remedy"),
     [
         ("POST faults", {"kind": "webhook_drop", "seconds": 1}, "match, times, after, object"),
         ("POST faults", {"kind": "slow", "times": "2"}, "give something like 1"),
@@ -55,50 +57,52 @@ async def test_an_unknown_parameter_is_refused_and_the_known_ones_are_named(
         ("POST fault", {}, "POST faults"),
     ],
 )
-async def test_what_cannot_be_done_is_refused_with_its_cure(
-    sandbox: StripeSandbox, act: str, body: Any, cure: str
+async def test_invalid_control_request_is_rejected_with_the_remedy(
+    sandbox: StripeSandbox, route: str, body: Any, remedy: str
 ) -> None:
-    """Of another kind, of another fault, in another place, or not there at all."""
-    answer = await ask(sandbox, act, body)
+    """A wrong type, a parameter of another fault, an unknown path."""
+    response = await send_control_request(sandbox, route, body)
 
-    assert answer.status_code in (400, 404)
-    assert cure in answer.text
+    assert response.status_code in (400, 404)
+    assert remedy in response.text
 
 
-def test_a_seed_file_is_held_against_the_api(tmp_path: Path) -> None:
-    """A parameter that Stripe does not have seeds nothing."""
+def test_seed_file_is_validated_like_a_request(tmp_path: Path) -> None:
+    """An unknown parameter creates nothing."""
     seeds = tmp_path / "seeds.json"
     seeds.write_text(json.dumps({"customers": [{"id": "cus_a", "nmae": "A"}]}))
-    world = World(Settings())
+    sandbox = Sandbox(Settings())
     with pytest.raises(StripeError, match="nmae"):
-        world.seed_from(seeds)
+        sandbox.load_seed(seeds)
 
-    assert world.account.rows["customers"] == {}
+    assert sandbox.account.rows["customers"] == {}
 
 
-async def test_a_card_can_move_to_another_customer(client: StripeClient) -> None:
-    """Who has it lists it, who had it does not."""
+async def test_detached_card_can_be_attached_to_another_customer(client: StripeClient) -> None:
+    """Only its new customer lists it."""
     one, other = [await client.v1.customers.create_async({}) for _ in range(2)]
     card = await client.v1.payment_methods.attach_async("pm_card_visa", {"customer": one.id})
     await client.v1.payment_methods.detach_async(card.id)
     await client.v1.payment_methods.attach_async(card.id, {"customer": other.id})
 
-    held = [await client.v1.customers.payment_methods.list_async(each.id) for each in (one, other)]
-    assert [[each.id for each in cards.data] for cards in held] == [[], [card.id]]
+    lists = [
+        await client.v1.customers.payment_methods.list_async(owner.id) for owner in (one, other)
+    ]
+    assert [[method.id for method in cards.data] for cards in lists] == [[], [card.id]]
 
 
-async def test_a_change_that_changes_nothing_is_not_told(client: StripeClient, draft: Any) -> None:
-    """An update with what is already there leaves no event."""
+async def test_update_without_changes_emits_no_event(client: StripeClient, draft: Any) -> None:
+    """An update with the current values is not an event."""
     for _ in range(2):
         await client.v1.invoices.update_async(draft.id, {"description": "March"})
 
     assert len((await client.v1.events.list_async({"type": "invoice.updated"})).data) == 1
 
 
-async def test_a_draft_that_the_clock_cannot_finalize_says_so_once(
+async def test_failed_automatic_finalization_emits_one_event(
     sandbox: StripeSandbox, client: StripeClient
 ) -> None:
-    """It stops advancing by itself and waits for somebody."""
+    """The draft stops advancing by itself."""
     customer = await client.v1.customers.create_async({})
     draft = await client.v1.invoices.create_async(
         {"customer": customer.id, "auto_advance": True, "default_payment_method": "pm_gone"}
@@ -107,7 +111,7 @@ async def test_a_draft_that_the_clock_cannot_finalize_says_so_once(
     for _ in range(2):
         await sandbox.advance(3601)
     failed = await client.v1.events.list_async({"type": "invoice.finalization_failed"})
-    seen = await client.v1.invoices.retrieve_async(draft.id)
+    stopped = await client.v1.invoices.retrieve_async(draft.id)
 
     assert len(failed.data) == 1
-    assert (seen.status, seen.auto_advance) == ("draft", False)
+    assert (stopped.status, stopped.auto_advance) == ("draft", False)

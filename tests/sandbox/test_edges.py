@@ -1,4 +1,4 @@
-"""Who may enter, what is said to those who may not, and what a person sees."""
+"""Authentication, error responses, the HTML pages and the sandbox's imports."""
 
 import ast
 import sys
@@ -7,13 +7,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sandbox.faults import ON_REQUEST, ON_WEBHOOK
+from sandbox.faults import REQUEST_FAULTS, WEBHOOK_FAULTS
 from tests.support.stripe_sandbox import StripeSandbox
 
 
 @pytest.mark.parametrize("key", ["sk_live_abc", "rk_live_abc"])
-async def test_a_live_key_is_refused(sandbox: StripeSandbox, key: str) -> None:
-    """Real money never touches a double."""
+async def test_live_key_is_rejected(sandbox: StripeSandbox, key: str) -> None:
+    """Real money never reaches a double."""
     async with httpx.AsyncClient(base_url=sandbox.url, trust_env=False) as http:
         answer = await http.post("/v1/customers", headers={"authorization": f"Bearer {key}"})
 
@@ -25,14 +25,16 @@ async def test_a_live_key_is_refused(sandbox: StripeSandbox, key: str) -> None:
 @pytest.mark.parametrize(
     "headers", [{}, {"authorization": "Bearer nonsense"}, {"authorization": "Basic eDo="}]
 )
-async def test_no_key_no_answer(sandbox: StripeSandbox, headers: dict[str, str]) -> None:
-    """As Stripe: 401."""
+async def test_missing_or_invalid_key_is_rejected(
+    sandbox: StripeSandbox, headers: dict[str, str]
+) -> None:
+    """401, as at Stripe."""
     async with httpx.AsyncClient(base_url=sandbox.url, trust_env=False) as http:
         assert (await http.get("/v1/customers", headers=headers)).status_code == 401
 
 
-async def test_a_key_may_come_as_basic_auth(sandbox: StripeSandbox) -> None:
-    """As curl -u sends it."""
+async def test_key_is_accepted_as_basic_auth(sandbox: StripeSandbox) -> None:
+    """Curl -u sends it so."""
     async with httpx.AsyncClient(base_url=sandbox.url, trust_env=False) as http:
         answer = await http.get("/v1/customers", auth=("sk_test_1", ""))
 
@@ -55,7 +57,7 @@ async def test_a_key_may_come_as_basic_auth(sandbox: StripeSandbox) -> None:
         ("GET", "/v1/customers/cus_1/tax_ids", None, 501, "not_simulated"),
     ],
 )
-async def test_what_cannot_be_is_said(
+async def test_invalid_requests_get_stripe_errors(
     http: httpx.AsyncClient,
     method: str,
     path: str,
@@ -63,24 +65,24 @@ async def test_what_cannot_be_is_said(
     status: int,
     code: str | None,
 ) -> None:
-    """Stripe's own errors for mistakes, a 501 for what we do not simulate, silence never."""
+    """Stripe's own errors for mistakes, a 501 for what is not simulated."""
     answer = await http.request(method, path, data=data)
 
     assert answer.status_code == status
     assert answer.json()["error"].get("code") == code
 
 
-async def test_another_api_version_is_not_answered_in_the_wrong_shape(
+async def test_other_api_version_is_rejected(
     http: httpx.AsyncClient,
 ) -> None:
-    """A client pinned elsewhere learns it at once."""
+    """A client pinned to another version notices it at once."""
     answer = await http.get("/v1/customers", headers={"stripe-version": "2024-06-20"})
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (501, "not_simulated")
 
 
-async def test_a_bill_can_be_followed_to_its_end_by_hand(http: httpx.AsyncClient) -> None:
-    """The portal leads to the bill, the bill has a button, the button pays; nothing is injected."""
+async def test_pages_lead_from_portal_to_paid_invoice(http: httpx.AsyncClient) -> None:
+    """The portal links the invoice, its button pays it, and no HTML is injected."""
     evil = "<script>alert(1)</script>"
     customer = (await http.post("/v1/customers", data={"name": evil})).json()["id"]
     invoice = (await http.post("/v1/invoices", data={"customer": customer})).json()["id"]
@@ -101,8 +103,8 @@ async def test_a_bill_can_be_followed_to_its_end_by_hand(http: httpx.AsyncClient
     assert (await http.get(f"/v1/invoices/{invoice}")).json()["status"] == "paid"
 
 
-async def test_the_portal_can_be_opened_at_the_payment_method(http: httpx.AsyncClient) -> None:
-    """The flow that was asked for is in the answer; one that is not simulated says so."""
+async def test_portal_session_keeps_simulated_flow(http: httpx.AsyncClient) -> None:
+    """The flow is in the response; a flow that is not simulated is a 501."""
     customer = (await http.post("/v1/customers")).json()["id"]
     data = {"customer": customer, "flow_data[type]": "payment_method_update"}
     session = (await http.post("/v1/billing_portal/sessions", data=data)).json()
@@ -114,10 +116,10 @@ async def test_the_portal_can_be_opened_at_the_payment_method(http: httpx.AsyncC
     assert bad.status_code == 501
 
 
-async def test_a_portal_link_is_short_lived(
+async def test_portal_link_expires_after_five_minutes(
     sandbox: StripeSandbox, http: httpx.AsyncClient
 ) -> None:
-    """It is a bearer link: five minutes."""
+    """It is a bearer link."""
     customer = (await http.post("/v1/customers")).json()["id"]
     session = (await http.post("/v1/billing_portal/sessions", data={"customer": customer})).json()
     assert (await http.get(session["url"])).status_code == 200
@@ -125,7 +127,7 @@ async def test_a_portal_link_is_short_lived(
     assert (await http.get(session["url"])).status_code == 404
 
 
-async def test_the_front_page_says_what_this_is_and_is_not(sandbox: StripeSandbox) -> None:
+async def test_front_page_describes_the_sandbox(sandbox: StripeSandbox) -> None:
     """Nobody should mistake the double for Stripe."""
     async with httpx.AsyncClient(base_url=sandbox.url, trust_env=False) as http:
         page = (await http.get("/")).text
@@ -140,15 +142,17 @@ async def test_the_front_page_says_what_this_is_and_is_not(sandbox: StripeSandbo
         assert word in page
 
 
-def test_the_manual_lists_every_guess_and_every_fault() -> None:
-    """A guess that nobody can read is a claim."""
+def test_manual_lists_every_fault() -> None:
+    """docs/sandbox.md is complete."""
     manual = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text()
 
-    assert [kind for kind in {**ON_REQUEST, **ON_WEBHOOK} if f"| `{kind}` |" not in manual] == []
+    assert [
+        kind for kind in {**REQUEST_FAULTS, **WEBHOOK_FAULTS} if f"| `{kind}` |" not in manual
+    ] == []
 
 
-def test_the_double_stands_on_its_own() -> None:
-    """It imports nothing of the gateway, so that neither can lean on the other's mistakes."""
+def test_sandbox_imports_nothing_of_the_gateway() -> None:
+    """Neither can depend on the other's mistakes."""
     allowed = {
         "sandbox",
         "starlette",

@@ -1,4 +1,4 @@
-"""Accidents happen when ordered, as often as ordered, and to whom they were ordered."""
+"""Faults apply when, as often as, and to the object for which they were added."""
 
 from typing import Any
 
@@ -7,49 +7,49 @@ import pytest
 import stripe
 from stripe import StripeClient
 
-from tests.support.polling import until
 from tests.support.stripe_sandbox import StripeSandbox
+from tests.support.wait import wait_for_value
 
 ADD = "POST /v1/invoices/{invoice}/add_lines"
 LINES: dict[str, Any] = {"lines": [{"amount": 1}, {"amount": 2}, {"amount": 4}]}
 
 
-async def total(client: StripeClient, invoice: str) -> int:
-    """Return what the invoice adds up to now."""
+async def invoice_total(client: StripeClient, invoice: str) -> int:
+    """Return the invoice's current total."""
     return int((await client.v1.invoices.retrieve_async(invoice)).total)
 
 
 @pytest.mark.parametrize(("kind", "done"), [("answer_lost_before", 0), ("answer_lost_after", 7)])
-async def test_a_lost_answer_leaves_the_caller_without_a_clue(
+async def test_lost_response_hides_whether_call_was_executed(
     sandbox: StripeSandbox, client: StripeClient, draft: Any, kind: str, done: int
 ) -> None:
-    """The connection breaks the same way, done or not; a retry under the key ends both well."""
+    """The connection breaks the same way in both cases; a retry under the key succeeds."""
     await sandbox.fault(kind, ADD)
     with pytest.raises(stripe.APIConnectionError):
         await client.v1.invoices.add_lines_async(draft.id, LINES, {"idempotency_key": "k"})
 
-    assert await total(client, draft.id) == done
+    assert await invoice_total(client, draft.id) == done
     again = await client.v1.invoices.add_lines_async(draft.id, LINES, {"idempotency_key": "k"})
     assert again.total == 7
-    assert await total(client, draft.id) == 7
+    assert await invoice_total(client, draft.id) == 7
 
 
-async def test_a_request_can_arrive_long_after_its_caller_gave_up(
+async def test_late_delivery_executes_after_the_client_gave_up(
     sandbox: StripeSandbox, client: StripeClient, draft: Any
 ) -> None:
-    """A network may deliver what nobody waits for any more."""
+    """A network may deliver a request late."""
     await sandbox.fault("late_delivery", ADD, seconds=0.1)
     with pytest.raises(stripe.APIConnectionError):
         await client.v1.invoices.add_lines_async(draft.id, LINES)
 
-    assert await total(client, draft.id) == 0
-    await until(lambda: total(client, draft.id), 7)
+    assert await invoice_total(client, draft.id) == 0
+    await wait_for_value(lambda: invoice_total(client, draft.id), 7)
 
 
-async def test_a_500_before_the_work_did_nothing(
+async def test_error_500_before_executes_nothing(
     sandbox: StripeSandbox, client: StripeClient, draft: Any
 ) -> None:
-    """The same key then does the work."""
+    """A retry under the same key executes the call."""
     await sandbox.fault("error_500_before", ADD)
     with pytest.raises(stripe.APIError) as raised:
         await client.v1.invoices.add_lines_async(draft.id, LINES, {"idempotency_key": "k"})
@@ -59,20 +59,20 @@ async def test_a_500_before_the_work_did_nothing(
     assert done.total == 7
 
 
-async def test_a_500_may_hide_half_a_bulk_call(
+async def test_partial_500_applies_half_of_a_bulk_call(
     sandbox: StripeSandbox, client: StripeClient, draft: Any
 ) -> None:
-    """The deliberate worst case: some lines are there, and the key says 500 for ever."""
+    """The worst case: some lines are there, and the key replays the 500 for ever."""
     await sandbox.fault("partial_500_after", ADD)
     for _ in range(2):
         with pytest.raises(stripe.APIError):
             await client.v1.invoices.add_lines_async(draft.id, LINES, {"idempotency_key": "k"})
 
-    assert await total(client, draft.id) == 3
+    assert await invoice_total(client, draft.id) == 3
 
 
-async def test_a_slow_call_is_only_slow(sandbox: StripeSandbox, client: StripeClient) -> None:
-    """A caller's timeout is its own business."""
+async def test_slow_fault_delays_the_call(sandbox: StripeSandbox, client: StripeClient) -> None:
+    """The client's timeout is its own."""
     await sandbox.fault("slow", "GET /v1/invoices", seconds=0.3)
     hasty = stripe.HTTPXClient(timeout=0.1)
     impatient = StripeClient("sk_test_1", base_addresses={"api": sandbox.url}, http_client=hasty)
@@ -83,20 +83,20 @@ async def test_a_slow_call_is_only_slow(sandbox: StripeSandbox, client: StripeCl
     assert (await client.v1.invoices.list_async()).data == []
 
 
-async def test_a_fault_strikes_after_so_many_and_so_often(
+async def test_fault_skips_after_and_repeats_times(
     sandbox: StripeSandbox, http: httpx.AsyncClient
 ) -> None:
-    """`after` lets some pass, `times` ends it."""
+    """`after` requests pass first, then `times` are affected."""
     await sandbox.fault("rate_limited", "*", times=2, after=1, reason="global-rate")
     statuses = [(await http.get("/v1/customers")).status_code for _ in range(5)]
 
     assert statuses == [200, 429, 429, 200, 200]
 
 
-async def test_a_fault_can_be_meant_for_one_object(
+async def test_fault_with_object_affects_only_that_object(
     sandbox: StripeSandbox, http: httpx.AsyncClient
 ) -> None:
-    """Other customers go on as if nothing were."""
+    """Requests for other customers succeed."""
     a, b = [(await http.post("/v1/customers")).json()["id"] for _ in range(2)]
     await sandbox.fault("rate_limited", "GET /v1/customers/{customer}", object=a)
 
@@ -104,12 +104,12 @@ async def test_a_fault_can_be_meant_for_one_object(
     assert (await http.get(f"/v1/customers/{a}")).status_code == 429
 
 
-async def test_orders_can_be_cancelled_and_nonsense_is_refused(
+async def test_faults_are_cleared_and_invalid_ones_rejected(
     sandbox: StripeSandbox, http: httpx.AsyncClient
 ) -> None:
-    """A typo in a test must not become a test of nothing."""
+    """A typo in a test must not disable it."""
     await sandbox.fault("rate_limited", times=100)
-    await sandbox.no_faults()
+    await sandbox.clear_faults()
 
     assert (await http.get("/v1/customers")).status_code == 200
     with pytest.raises(httpx.HTTPStatusError, match="unknown fault"):

@@ -1,4 +1,4 @@
-"""A key has one result: replayed for its request, refused for another, forgotten after a day."""
+"""Idempotency keys: replayed for the same request, rejected for another, expired after a day."""
 
 import asyncio
 
@@ -15,8 +15,8 @@ def keyed(key: str) -> dict[str, str]:
     return {"idempotency-key": key}
 
 
-async def test_the_same_request_under_a_key_is_done_once(http: httpx.AsyncClient) -> None:
-    """The second answer is the first one's bytes, and says so."""
+async def test_same_request_under_a_key_executes_once(http: httpx.AsyncClient) -> None:
+    """The second response has the first one's bytes and a replay header."""
     first = await http.post("/v1/customers", data={"name": "A"}, headers=keyed("k"))
     again = await http.post("/v1/customers", data={"name": "A"}, headers=keyed("k"))
 
@@ -27,8 +27,8 @@ async def test_the_same_request_under_a_key_is_done_once(http: httpx.AsyncClient
     assert len((await http.get("/v1/customers")).json()["data"]) == 1
 
 
-async def test_another_request_under_the_key_is_refused(http: httpx.AsyncClient) -> None:
-    """A reused key with other parameters is a caller's mistake, not a replay."""
+async def test_other_parameters_under_a_key_are_rejected(http: httpx.AsyncClient) -> None:
+    """A reused key with other parameters is an error, not a replay."""
     await http.post("/v1/customers", data={"name": "A"}, headers=keyed("k"))
     other = await http.post("/v1/customers", data={"name": "B"}, headers=keyed("k"))
 
@@ -36,10 +36,10 @@ async def test_another_request_under_the_key_is_refused(http: httpx.AsyncClient)
     assert other.json()["error"]["type"] == "idempotency_error"
 
 
-async def test_a_key_still_at_work_is_a_conflict_and_stores_nothing(
+async def test_concurrent_requests_under_a_key_conflict(
     sandbox: StripeSandbox, http: httpx.AsyncClient
 ) -> None:
-    """Two at once under one key: one is done, the other is told to come back."""
+    """One is executed, the other gets a 409 that is not stored."""
     await sandbox.settings(latency=True)
     sent = [http.post("/v1/customers", data={"name": "A"}, headers=keyed("k")) for _ in range(2)]
     answers = sorted(await asyncio.gather(*sent), key=lambda answer: answer.status_code)
@@ -50,7 +50,7 @@ async def test_a_key_still_at_work_is_a_conflict_and_stores_nothing(
     assert after.content == answers[0].content
 
 
-async def test_an_error_after_execution_began_is_stored(http: httpx.AsyncClient) -> None:
+async def test_execution_error_is_stored_under_the_key(http: httpx.AsyncClient) -> None:
     """A missing object stays missing for this key, even when it exists by then."""
     data = {"customer": "cus_none"}
     first = await http.post("/v1/invoices", data=data, headers=keyed("k"))
@@ -61,34 +61,34 @@ async def test_an_error_after_execution_began_is_stored(http: httpx.AsyncClient)
 
 
 @pytest.mark.parametrize("data", [{"nmae": "A"}, {"balance": "ten"}])
-async def test_a_request_that_fails_validation_is_not_stored(
+async def test_validation_error_is_not_stored(
     http: httpx.AsyncClient, data: dict[str, str]
 ) -> None:
     """The corrected request may use the same key."""
-    refused = await http.post("/v1/customers", data=data, headers=keyed("k"))
+    rejected = await http.post("/v1/customers", data=data, headers=keyed("k"))
     corrected = await http.post("/v1/customers", data={"name": "A"}, headers=keyed("k"))
 
-    assert (refused.status_code, corrected.status_code) == (400, 200)
+    assert (rejected.status_code, corrected.status_code) == (400, 200)
 
 
 @pytest.mark.parametrize("kind", ["rate_limited", "lock_timeout", "error_500_before"])
-async def test_what_was_not_executed_is_not_stored(
+async def test_rejection_before_execution_is_not_stored(
     sandbox: StripeSandbox, http: httpx.AsyncClient, kind: str
 ) -> None:
-    """After a limiter, a lock or a stumble before the work the same key is new."""
+    """After a rate limit, a lock timeout or a 500 before execution the key is still new."""
     await sandbox.fault(kind, CUSTOMERS)
-    refused = await http.post("/v1/customers", data={"name": "A"}, headers=keyed("k"))
+    rejected = await http.post("/v1/customers", data={"name": "A"}, headers=keyed("k"))
     done = await http.post("/v1/customers", data={"name": "A"}, headers=keyed("k"))
 
-    assert refused.status_code in (429, 500)
+    assert rejected.status_code in (429, 500)
     assert done.status_code == 200
     assert "idempotent-replayed" not in done.headers
 
 
-async def test_a_500_after_the_work_replays_for_ever_although_the_work_is_done(
+async def test_error_500_after_execution_is_replayed(
     sandbox: StripeSandbox, http: httpx.AsyncClient
 ) -> None:
-    """The worst answer Stripe can give: done, and never admitted under this key."""
+    """The call was executed, and the key never says so."""
     await sandbox.fault("error_500_after", CUSTOMERS)
     answers = [
         await http.post("/v1/customers", data={"name": "A"}, headers=keyed("k")) for _ in range(2)
@@ -99,8 +99,8 @@ async def test_a_500_after_the_work_replays_for_ever_although_the_work_is_done(
     assert len((await http.get("/v1/customers")).json()["data"]) == 1
 
 
-async def test_after_a_day_a_key_is_new(sandbox: StripeSandbox, http: httpx.AsyncClient) -> None:
-    """Whoever relies on a key for longer than a day does the work twice."""
+async def test_key_expires_after_a_day(sandbox: StripeSandbox, http: httpx.AsyncClient) -> None:
+    """The same request is then executed again."""
     await http.post("/v1/customers", data={"name": "A"}, headers=keyed("k"))
     await sandbox.advance(24 * 3600 + 1)
     await http.post("/v1/customers", data={"name": "A"}, headers=keyed("k"))
@@ -108,8 +108,8 @@ async def test_after_a_day_a_key_is_new(sandbox: StripeSandbox, http: httpx.Asyn
     assert len((await http.get("/v1/customers")).json()["data"]) == 2
 
 
-async def test_a_get_and_a_delete_ignore_keys(http: httpx.AsyncClient) -> None:
-    """Stripe says keys are for POST only."""
+async def test_get_and_delete_ignore_idempotency_keys(http: httpx.AsyncClient) -> None:
+    """At Stripe keys are for POST only."""
     customer = (await http.post("/v1/customers")).json()["id"]
     path = f"/v1/customers/{customer}"
     await http.get(path, headers=keyed("k"))

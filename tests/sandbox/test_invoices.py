@@ -1,4 +1,4 @@
-"""An invoice's life, along Stripe's arrows only."""
+"""Invoices move along Stripe's transitions only."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from tests.support.stripe_sandbox import StripeSandbox
 HOUR = 3600
 
 
-async def finalized(client: StripeClient, amount: int, **customer: Any) -> Any:
+async def create_open_invoice(client: StripeClient, amount: int, **customer: Any) -> Any:
     """Return a finalized invoice of *amount* for a new customer."""
     made = await client.v1.customers.create_async(customer)
     draft = await client.v1.invoices.create_async({"customer": made.id, "currency": "usd"})
@@ -25,24 +25,24 @@ async def event_types(client: StripeClient, invoice: str) -> list[str]:
     return [e.type for e in reversed(events.data) if e.data.object["id"] == invoice]
 
 
-async def test_finalizing_numbers_and_freezes(client: StripeClient) -> None:
+async def test_finalization_assigns_number_and_freezes_the_invoice(client: StripeClient) -> None:
     """Only a finalized invoice has a number and a page."""
-    bill = await finalized(client, 1000, name="Before")
+    bill = await create_open_invoice(client, 1000, name="Before")
     await client.v1.customers.update_async(bill.customer, {"name": "After"})
-    seen = await client.v1.invoices.retrieve_async(bill.id)
+    current = await client.v1.invoices.retrieve_async(bill.id)
 
-    assert (seen.status, seen.amount_due, seen.amount_remaining) == ("open", 1000, 1000)
-    assert seen.number.endswith("-0001")
-    assert seen.customer_name == "Before"
-    assert seen.hosted_invoice_url is not None
+    assert (current.status, current.amount_due, current.amount_remaining) == ("open", 1000, 1000)
+    assert current.number.endswith("-0001")
+    assert current.customer_name == "Before"
+    assert current.hosted_invoice_url is not None
     created, *_, last = await event_types(client, bill.id)
     assert (created, last) == ("invoice.created", "invoice.finalized")
 
 
-async def test_every_arrow_has_its_event(client: StripeClient) -> None:
+async def test_every_transition_emits_its_event(client: StripeClient) -> None:
     """Open → uncollectible → paid, open → void, open → paid."""
     invoices = client.v1.invoices
-    doubtful, unwanted, good = [await finalized(client, 500) for _ in range(3)]
+    doubtful, unwanted, good = [await create_open_invoice(client, 500) for _ in range(3)]
     doubtful = await invoices.mark_uncollectible_async(doubtful.id)
     assert doubtful.status_details.uncollectible.reason == "user_forgiven"
     paid = await invoices.pay_async(doubtful.id, {"payment_method": "pm_card_visa"})
@@ -63,7 +63,7 @@ async def test_every_arrow_has_its_event(client: StripeClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "act"),
+    ("state", "action"),
     [
         ("draft", "pay"),
         ("draft", "void_invoice"),
@@ -78,10 +78,10 @@ async def test_every_arrow_has_its_event(client: StripeClient) -> None:
         ("open", "finalize_invoice"),
     ],
 )
-async def test_there_are_no_other_arrows(
-    client: StripeClient, draft: Any, state: str, act: str
+async def test_other_transitions_are_rejected(
+    client: StripeClient, draft: Any, state: str, action: str
 ) -> None:
-    """A forbidden step is a 400 and changes nothing."""
+    """A forbidden transition is a 400 and changes nothing."""
     invoices = client.v1.invoices
     if state != "draft":
         await invoices.add_lines_async(draft.id, {"lines": [{"amount": 100}]})
@@ -91,22 +91,22 @@ async def test_there_are_no_other_arrows(
     if state == "void":
         await invoices.void_invoice_async(draft.id)
     with pytest.raises(stripe.InvalidRequestError):
-        await getattr(invoices, f"{act}_async")(draft.id)
+        await getattr(invoices, f"{action}_async")(draft.id)
 
     assert (await invoices.retrieve_async(draft.id)).status == state
 
 
-async def test_a_declined_card_is_an_error_that_is_recorded(client: StripeClient) -> None:
-    """The 402 rolls nothing back: the attempt happened."""
-    bill = await finalized(client, 900)
+async def test_declined_card_records_the_attempt(client: StripeClient) -> None:
+    """The 402 rolls nothing back."""
+    bill = await create_open_invoice(client, 900)
     method = await client.v1.payment_methods.attach_async(
         "pm_card_chargeCustomerFail", {"customer": bill.customer}
     )
     with pytest.raises(stripe.CardError):
         await client.v1.invoices.pay_async(bill.id, {"payment_method": method.id})
-    seen = await client.v1.invoices.retrieve_async(bill.id)
+    current = await client.v1.invoices.retrieve_async(bill.id)
 
-    assert (seen.status, seen.attempted, seen.attempt_count) == ("open", True, 1)
+    assert (current.status, current.attempted, current.attempt_count) == ("open", True, 1)
     assert (await event_types(client, bill.id))[-1] == "invoice.payment_failed"
 
 
@@ -123,11 +123,11 @@ async def test_a_declined_card_is_an_error_that_is_recorded(client: StripeClient
         (0, 0, "paid", 0, 0),
     ],
 )
-async def test_the_customers_balance_meets_the_bill_at_finalization(
+async def test_finalization_applies_the_customer_balance(
     client: StripeClient, amount: int, balance: int, status: str, due: int, ending: int
 ) -> None:
-    """Credit is used, debt is added, what is too small to charge is carried over."""
-    bill = await finalized(client, amount, balance=balance)
+    """Credit is used, debt is added, an amount too small to charge is carried over."""
+    bill = await create_open_invoice(client, amount, balance=balance)
     customer = await client.v1.customers.retrieve_async(bill.customer)
 
     assert (bill.status, bill.amount_due, bill.ending_balance) == (status, due, ending)
@@ -136,16 +136,16 @@ async def test_the_customers_balance_meets_the_bill_at_finalization(
     assert sum(entry.amount for entry in entries.data) == ending
 
 
-async def test_voiding_gives_applied_credit_back(client: StripeClient) -> None:
-    """The bill is gone, so is its claim on the balance."""
-    bill = await finalized(client, 1000, balance=-300)
+async def test_void_returns_applied_credit(client: StripeClient) -> None:
+    """The customer's balance is as before."""
+    bill = await create_open_invoice(client, 1000, balance=-300)
     await client.v1.invoices.void_invoice_async(bill.id)
 
     assert (await client.v1.customers.retrieve_async(bill.customer)).balance == -300
 
 
-async def test_a_deleted_draft_is_gone(client: StripeClient, draft: Any) -> None:
-    """Retrieving it is a 404, its event remains."""
+async def test_deleted_draft_is_not_found(client: StripeClient, draft: Any) -> None:
+    """Its event remains."""
     deleted = await client.v1.invoices.delete_async(draft.id)
 
     assert deleted.deleted
@@ -155,15 +155,15 @@ async def test_a_deleted_draft_is_gone(client: StripeClient, draft: Any) -> None
     assert (await event_types(client, draft.id))[-1] == "invoice.deleted"
 
 
-async def test_credit_notes_lower_what_an_open_invoice_asks(client: StripeClient) -> None:
-    """Down to nothing, which is paid; of a paid one they become credit."""
-    bill = await finalized(client, 1000)
+async def test_credit_notes_reduce_amount_due_or_credit_the_balance(client: StripeClient) -> None:
+    """An open invoice is paid at 0; on a paid one they become credit."""
+    bill = await create_open_invoice(client, 1000)
     await client.v1.credit_notes.create_async({"invoice": bill.id, "amount": 400})
     assert (await client.v1.invoices.retrieve_async(bill.id)).amount_remaining == 600
     await client.v1.credit_notes.create_async({"invoice": bill.id, "amount": 600})
     assert (await client.v1.invoices.retrieve_async(bill.id)).status == "paid"
 
-    paid = await finalized(client, 1000)
+    paid = await create_open_invoice(client, 1000)
     await client.v1.invoices.pay_async(paid.id, {"payment_method": "pm_card_visa"})
     await client.v1.credit_notes.create_async({"invoice": paid.id, "amount": 250})
     with pytest.raises(stripe.InvalidRequestError):
@@ -171,10 +171,10 @@ async def test_credit_notes_lower_what_an_open_invoice_asks(client: StripeClient
     assert (await client.v1.customers.retrieve_async(paid.customer)).balance == -250
 
 
-async def test_a_person_in_the_dashboard_leaves_no_key(
+async def test_dashboard_changes_have_no_idempotency_key(
     sandbox: StripeSandbox, client: StripeClient, draft: Any
 ) -> None:
-    """How the gateway tells others' changes from the echo of its own."""
+    """The gateway tells others' changes from its own by it."""
     own = await client.v1.invoices.add_lines_async(
         draft.id, {"lines": [{"amount": 100}]}, {"idempotency_key": "gw1:x"}
     )
@@ -183,17 +183,17 @@ async def test_a_person_in_the_dashboard_leaves_no_key(
     await sandbox.dashboard("add_line", draft.id, amount=5)
     await sandbox.dashboard("delete_line", draft.id, line=line)
     await sandbox.dashboard("update", draft.id, description="touched")
-    seen = await sandbox.dashboard("finalize", draft.id)
+    current = await sandbox.dashboard("finalize", draft.id)
     events = await client.v1.events.list_async({"type": "invoice.updated"})
 
-    assert (seen["total"], seen["description"]) == (5, "touched")
+    assert (current["total"], current["description"]) == (5, "touched")
     keys = [event.request.idempotency_key for event in reversed(events.data)]
     assert keys[0] == "gw1:x"
     assert set(keys[1:]) == {None}
 
 
-async def test_an_update_tells_what_was_before(client: StripeClient, draft: Any) -> None:
-    """previous_attributes holds what changed and nothing else."""
+async def test_update_event_has_previous_attributes(client: StripeClient, draft: Any) -> None:
+    """They hold the changed fields and no others."""
     await client.v1.invoices.update_async(draft.id, {"description": "March"})
     event = (await client.v1.events.list_async({"type": "invoice.updated"})).data[0]
 
@@ -201,8 +201,8 @@ async def test_an_update_tells_what_was_before(client: StripeClient, draft: Any)
     assert event.data.object["description"] == "March"
 
 
-async def test_a_preview_leaves_nothing_behind(client: StripeClient, draft: Any) -> None:
-    """It has an id of its own kind and no events."""
+async def test_preview_stores_nothing(client: StripeClient, draft: Any) -> None:
+    """Its id has its own prefix, and it emits no events."""
     await client.v1.invoice_items.create_async({"customer": draft.customer, "amount": 7})
     before = len((await client.v1.events.list_async()).data)
     items: Any = [{"unit_amount_decimal": "0.5", "quantity_decimal": "5"}]

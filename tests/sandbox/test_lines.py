@@ -18,7 +18,7 @@ decimals = st.decimals(min_value=0, max_value=10**9, places=12, allow_nan=False)
 
 
 @given(quantity=decimals, unit=decimals)
-def test_a_line_is_rounded_half_away_from_zero(quantity: Decimal, unit: Decimal) -> None:
+def test_line_amount_rounds_half_away_from_zero(quantity: Decimal, unit: Decimal) -> None:
     """Exact arithmetic, one rounding at the end, twelve places on both sides."""
     exact = Fraction(quantity) * Fraction(unit)
     rounded = line_amount(f"{quantity:f}", f"{unit:f}")
@@ -30,12 +30,12 @@ def test_a_line_is_rounded_half_away_from_zero(quantity: Decimal, unit: Decimal)
 @pytest.mark.parametrize(
     ("quantity", "unit", "amount"), [("0.5", "1", 1), ("1", "-2.5", -3), ("3", "0.1", 0)]
 )
-def test_halves_go_away_from_zero(quantity: str, unit: str, amount: int) -> None:
-    """The rule that the gateway's own rounding must equal."""
+def test_halves_round_away_from_zero(quantity: str, unit: str, amount: int) -> None:
+    """The gateway's own rounding must equal it."""
     assert line_amount(quantity, unit) == amount
 
 
-async def metered(client: StripeClient, unit_amount: str = "0.5") -> str:
+async def create_price(client: StripeClient, unit_amount: str = "0.5") -> str:
     """Return a new price."""
     data = {"currency": "usd", "product_data": {"name": "Machines"}}
     price = await client.v1.prices.create_async(
@@ -44,11 +44,11 @@ async def metered(client: StripeClient, unit_amount: str = "0.5") -> str:
     return str(price.id)
 
 
-async def test_lines_are_added_updated_and_removed_with_their_ids_and_metadata(
+async def test_lines_keep_ids_and_metadata_through_bulk_calls(
     client: StripeClient, draft: Any
 ) -> None:
-    """What the gateway does all day: absolute quantities on stable lines, a watermark beside them."""
-    price, invoices = await metered(client), client.v1.invoices
+    """The gateway's daily work: absolute quantities on stable lines, with a watermark."""
+    price, invoices = await create_price(client), client.v1.invoices
     line = {"pricing": {"price": price}, "quantity_decimal": Decimal(3), "metadata": {"sku": "a"}}
     added = await invoices.add_lines_async(
         draft.id, {"lines": [line, {"amount": -5}], "invoice_metadata": {"seq": "1", "keep": "x"}}
@@ -72,10 +72,8 @@ async def test_lines_are_added_updated_and_removed_with_their_ids_and_metadata(
     assert left.total == 5
 
 
-async def test_an_empty_value_deletes_a_metadata_key_and_an_empty_hash_all(
-    client: StripeClient, draft: Any
-) -> None:
-    """Stripe's way to unset things."""
+async def test_empty_metadata_value_deletes_the_key(client: StripeClient, draft: Any) -> None:
+    """An empty hash deletes all keys."""
     added = await client.v1.invoices.add_lines_async(
         draft.id, {"lines": [{"amount": 1, "metadata": {"a": "1", "b": "2"}}]}
     )
@@ -100,10 +98,10 @@ async def test_an_empty_value_deletes_a_metadata_key_and_an_empty_hash_all(
         ({"lines[1][amount]": "1", "lines[1][tax_rates][0]": "txr_1"}, 501),
     ],
 )
-async def test_one_bad_line_spoils_the_whole_call(
+async def test_bulk_call_with_one_bad_line_changes_nothing(
     http: httpx.AsyncClient, draft: Any, bad: dict[str, str], status: int
 ) -> None:
-    """A bulk call never leaves half of itself behind."""
+    """It is applied completely or not at all."""
     inline = {"currency": "usd", "unit_amount": "1", "product_data][name": "Inline"}
     good = {f"lines[0][price_data][{name}]": value for name, value in inline.items()}
     events = (await http.get("/v1/events")).json()
@@ -115,10 +113,10 @@ async def test_one_bad_line_spoils_the_whole_call(
     assert (await http.get("/v1/events")).json() == events
 
 
-async def test_an_invoice_holds_250_lines_and_shows_the_first_ten(
+async def test_invoice_is_limited_to_250_lines_and_shows_ten(
     client: StripeClient, draft: Any
 ) -> None:
-    """The cap is hard, and a retrieved invoice is not the whole story."""
+    """Retrieving an invoice does not return all of its lines."""
     lines: Any = [{"amount": n} for n in range(250)]
     full = await client.v1.invoices.add_lines_async(draft.id, {"lines": lines})
     with pytest.raises(stripe.InvalidRequestError, match="250"):
@@ -130,8 +128,8 @@ async def test_an_invoice_holds_250_lines_and_shows_the_first_ten(
     assert amounts == list(range(250))
 
 
-async def test_nothing_changes_once_finalized(client: StripeClient, draft: Any) -> None:
-    """The end of a draft is the end of its lines."""
+async def test_finalized_invoice_is_not_editable(client: StripeClient, draft: Any) -> None:
+    """Its lines are frozen with it."""
     added = await client.v1.invoices.add_lines_async(draft.id, {"lines": [{"amount": 100}]})
     await client.v1.invoices.finalize_invoice_async(draft.id)
     line = added.lines.data[0].id
@@ -147,11 +145,11 @@ async def test_nothing_changes_once_finalized(client: StripeClient, draft: Any) 
         assert raised.value.code == "invoice_not_editable"
 
 
-async def test_a_price_must_be_active_and_in_the_invoices_currency(
+async def test_price_must_be_active_and_in_the_invoice_currency(
     client: StripeClient, draft: Any
 ) -> None:
-    """Two mistakes in a catalogue that only Stripe can see."""
-    price = await metered(client)
+    """Two mistakes in a catalog that only Stripe notices."""
+    price = await create_price(client)
     await client.v1.prices.update_async(price, {"active": False})
     euro: Any = {"currency": "eur", "product_data": {"name": "E"}, "unit_amount": 1}
     foreign = await client.v1.prices.create_async(euro)
@@ -161,29 +159,28 @@ async def test_a_price_must_be_active_and_in_the_invoices_currency(
             await client.v1.invoices.add_lines_async(draft.id, {"lines": [line]})
 
 
-async def test_a_line_given_back_waits_for_the_next_invoice(
-    client: StripeClient, draft: Any
-) -> None:
-    """Unassign keeps the money, delete does not."""
+async def test_unassigned_line_becomes_pending(client: StripeClient, draft: Any) -> None:
+    """The next invoice includes it; a deleted line is removed."""
     lines: Any = [{"amount": 1, "description": "a"}, {"amount": 2, "description": "b"}]
     first, second = (
         await client.v1.invoices.add_lines_async(draft.id, {"lines": lines})
     ).lines.data
-    gone: Any = [{"id": first.id, "behavior": "unassign"}, {"id": second.id, "behavior": "delete"}]
-    await client.v1.invoices.remove_lines_async(draft.id, {"lines": gone})
+    removed: Any = [
+        {"id": first.id, "behavior": "unassign"},
+        {"id": second.id, "behavior": "delete"},
+    ]
+    await client.v1.invoices.remove_lines_async(draft.id, {"lines": removed})
     items = await client.v1.invoice_items.list_async({"customer": draft.customer, "pending": True})
     item = first.parent.invoice_item_details.invoice_item
 
     assert [entry.id for entry in items.data] == [item]
     behavior: Any = {"customer": draft.customer, "pending_invoice_items_behavior": "include"}
-    back = await client.v1.invoices.create_async(behavior)
-    assert [(line.amount, line.description) for line in back.lines.data] == [(1, "a")]
-    assert back.lines.data[0].id != first.id
+    next_invoice = await client.v1.invoices.create_async(behavior)
+    assert [(line.amount, line.description) for line in next_invoice.lines.data] == [(1, "a")]
+    assert next_invoice.lines.data[0].id != first.id
 
 
-async def test_a_lines_item_is_the_same_thing_seen_from_the_other_side(
-    client: StripeClient, draft: Any
-) -> None:
+async def test_line_and_invoice_item_are_the_same_record(client: StripeClient, draft: Any) -> None:
     """Changing or deleting the item changes or deletes the line."""
     items = client.v1.invoice_items
     made = await items.create_async({"customer": draft.customer, "invoice": draft.id, "amount": 5})

@@ -1,4 +1,4 @@
-"""Lists, searches and expansions give pages as Stripe does."""
+"""Lists, searches and expansions return pages as Stripe does."""
 
 import httpx
 import pytest
@@ -6,37 +6,37 @@ import pytest
 from tests.support.stripe_sandbox import StripeSandbox
 
 
-async def names(http: httpx.AsyncClient, **params: str) -> tuple[list[str], bool]:
-    """Return the names on one page of customers, and whether there are more."""
+async def list_names(http: httpx.AsyncClient, **params: str) -> tuple[list[str], bool]:
+    """Return the names on one page of customers, and True if there are more."""
     page = (await http.get("/v1/customers", params=params)).json()
     return [customer["name"] for customer in page["data"]], page["has_more"]
 
 
 @pytest.fixture
-async def five(http: httpx.AsyncClient) -> list[str]:
+async def five_customers(http: httpx.AsyncClient) -> list[str]:
     """The ids of five customers named 0 to 4, oldest first."""
-    made = [await http.post("/v1/customers", data={"name": str(n)}) for n in range(5)]
-    return [answer.json()["id"] for answer in made]
+    responses = [await http.post("/v1/customers", data={"name": str(n)}) for n in range(5)]
+    return [response.json()["id"] for response in responses]
 
 
-async def test_pages_go_newest_first_and_both_ways(
-    http: httpx.AsyncClient, five: list[str]
+async def test_pages_are_newest_first_in_both_directions(
+    http: httpx.AsyncClient, five_customers: list[str]
 ) -> None:
-    """The cursors are ids, and exclude the object that they name."""
-    assert await names(http, limit="2") == (["4", "3"], True)
-    assert await names(http, limit="2", starting_after=five[3]) == (["2", "1"], True)
-    assert await names(http, limit="2", starting_after=five[1]) == (["0"], False)
-    assert await names(http, limit="2", ending_before=five[0]) == (["2", "1"], True)
-    assert await names(http, limit="9", ending_before=five[3]) == (["4"], False)
+    """Cursors are ids and exclude their object."""
+    assert await list_names(http, limit="2") == (["4", "3"], True)
+    assert await list_names(http, limit="2", starting_after=five_customers[3]) == (["2", "1"], True)
+    assert await list_names(http, limit="2", starting_after=five_customers[1]) == (["0"], False)
+    assert await list_names(http, limit="2", ending_before=five_customers[0]) == (["2", "1"], True)
+    assert await list_names(http, limit="9", ending_before=five_customers[3]) == (["4"], False)
 
 
-async def test_a_deleted_object_does_not_move_the_pages(
-    http: httpx.AsyncClient, five: list[str]
+async def test_deleted_object_is_left_out_of_pages(
+    http: httpx.AsyncClient, five_customers: list[str]
 ) -> None:
-    """It is left out, nothing else is."""
-    await http.delete(f"/v1/customers/{five[2]}")
+    """No other object is."""
+    await http.delete(f"/v1/customers/{five_customers[2]}")
 
-    assert await names(http, limit="3") == (["4", "3", "1"], True)
+    assert await list_names(http, limit="3") == (["4", "3", "1"], True)
 
 
 @pytest.mark.parametrize(
@@ -49,10 +49,10 @@ async def test_a_deleted_object_does_not_move_the_pages(
         {"created[x]": "1"},
     ],
 )
-async def test_a_page_that_makes_no_sense_is_refused(
+async def test_invalid_page_parameters_are_rejected(
     http: httpx.AsyncClient, params: dict[str, str]
 ) -> None:
-    """With a 400 that names the parameter."""
+    """A 400 names the parameter."""
     answer = await http.get("/v1/customers", params=params)
 
     assert answer.status_code == 400
@@ -62,7 +62,7 @@ async def test_a_page_that_makes_no_sense_is_refused(
 async def test_invoices_are_filtered_by_customer_status_and_time(
     sandbox: StripeSandbox, http: httpx.AsyncClient
 ) -> None:
-    """What the gateway lists before it creates anything."""
+    """The gateway lists so before it creates an invoice."""
     a, b = [(await http.post("/v1/customers")).json()["id"] for _ in range(2)]
     first = (await http.post("/v1/invoices", data={"customer": a})).json()["id"]
     await http.post("/v1/invoices", data={"customer": b})
@@ -80,10 +80,10 @@ async def test_invoices_are_filtered_by_customer_status_and_time(
     assert await listed(customer=a, collection_method="send_invoice") == []
 
 
-async def test_search_finds_by_metadata_but_not_at_once(
+async def test_search_finds_by_metadata_after_the_search_lag(
     sandbox: StripeSandbox, http: httpx.AsyncClient
 ) -> None:
-    """Search lags; whoever reads its own writes through it loses."""
+    """A client must not read its own writes through Search."""
     await sandbox.settings(search_lag=60)
     await http.post("/v1/customers", data={"metadata[org]": "o1"})
     await http.post("/v1/customers", data={"metadata[org]": "o2"})
@@ -92,13 +92,13 @@ async def test_search_finds_by_metadata_but_not_at_once(
     await sandbox.advance(61)
     found = (await http.get("/v1/customers/search", params=query)).json()["data"]
     assert [customer["metadata"] for customer in found] == [{"org": "o1"}]
-    for bad in ("shoe_size:9", "created>soon", "email>5 OR created>1 AND created>2", ""):
-        answer = await http.get("/v1/customers/search", params={"query": bad})
+    for query in ("shoe_size:9", "created>soon", "email>5 OR created>1 AND created>2", ""):
+        answer = await http.get("/v1/customers/search", params={"query": query})
         assert answer.status_code == 400
 
 
 async def test_expand_replaces_ids_by_objects(http: httpx.AsyncClient) -> None:
-    """In one object, in lists, and not at all where it makes no sense."""
+    """In one object and in lists; a 400 for a field that cannot be expanded."""
     customer = (await http.post("/v1/customers", data={"name": "A"})).json()["id"]
     await http.post("/v1/invoices", data={"customer": customer})
     page = await http.get("/v1/invoices", params={"expand[0]": "data.customer"})

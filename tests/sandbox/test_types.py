@@ -1,4 +1,4 @@
-"""The double takes what the SDK may send and answers what the SDK promises."""
+"""The sandbox accepts the SDK's parameters and responds with the SDK's types."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -12,7 +12,7 @@ import pytest
 from sandbox import sdk
 from sandbox.actions import Routes
 from sandbox.errors import StripeError
-from sandbox.params import UNSIMULATED
+from sandbox.params import NOT_SIMULATED
 from sandbox.sdk import KINDS
 from tests.support.stripe_sandbox import StripeSandbox
 from tests.support.stripe_types import problems
@@ -20,24 +20,24 @@ from tests.support.stripe_types import problems
 ROUTES = Routes()
 
 
-def test_the_list_of_what_is_not_simulated_was_made_for_this_sdk() -> None:
-    """A newer SDK brings parameters that would be taken in silence: read its changes, then this."""
+def test_not_simulated_list_matches_the_sdk_version() -> None:
+    """A newer SDK brings new parameters: read its changes, then update this test."""
     assert sdk.API_VERSION == "2026-10-28.endive"
     known = {name for endpoint in sdk.operations() for name in _names(sdk.params_of(endpoint))}
-    assert {name.rpartition(".")[2] for name in UNSIMULATED} <= known
+    assert {name.rpartition(".")[2] for name in NOT_SIMULATED} <= known
 
 
-@pytest.mark.parametrize("endpoint", sorted(ROUTES.named))
-def test_no_parameter_is_taken_in_silence(endpoint: str) -> None:
-    """What is not refused is kept in the object that it changes, or some code asks for it."""
+@pytest.mark.parametrize("endpoint", sorted(ROUTES.operations))
+def test_every_accepted_parameter_has_an_effect(endpoint: str) -> None:
+    """A parameter is rejected, stored in its object, or named in the code."""
     sources = (Path(__file__).parents[2] / "sandbox").glob("*.py")
-    code = "".join(path.read_text() for path in sources if path.name != "forms.py")
-    kept = KINDS[ROUTES.named[endpoint].kind].type.__annotations__
+    code = "".join(path.read_text() for path in sources if path.name != "params.py")
+    stored = KINDS[ROUTES.operations[endpoint].kind].type.__annotations__
     hints, _ = sdk.fields(sdk.params_of(endpoint))
-    taken = {name for name in hints if f"{endpoint.split('/')[2]}.{name}" not in UNSIMULATED}
-    unheeded = taken - UNSIMULATED - kept.keys() - {"ids", "lookup_keys", "types"}
+    accepted = {name for name in hints if f"{endpoint.split('/')[2]}.{name}" not in NOT_SIMULATED}
+    others = accepted - NOT_SIMULATED - stored.keys() - {"ids", "lookup_keys", "types"}
 
-    assert [name for name in unheeded if f'"{name}"' not in code] == []
+    assert [name for name in others if f'"{name}"' not in code] == []
 
 
 @cache
@@ -53,28 +53,28 @@ def _structures(hint: Any) -> list[type]:
     return [found for option in get_args(hint) for found in _structures(option)]
 
 
-def test_every_operation_of_the_sdk_is_simulated_or_says_that_it_is_not() -> None:
-    """404 means that Stripe has no such path; what we merely lack is a 501."""
+def test_every_sdk_operation_is_simulated_or_501() -> None:
+    """404 means that Stripe has no such path."""
     lacking: dict[str, int] = {}
     for endpoint in sdk.operations():
         method, template = endpoint.split(" ")
         try:
-            ROUTES.find(method, re.sub(r"\{\w+\}", "x_1", template))
+            ROUTES.match(method, re.sub(r"\{\w+\}", "x_1", template))
         except StripeError as error:
             lacking[endpoint] = error.status
 
     assert set(lacking.values()) == {501}
-    assert lacking.keys() == sdk.operations().keys() - ROUTES.named.keys()
+    assert lacking.keys() == sdk.operations().keys() - ROUTES.operations.keys()
     assert {"GET /v1/subscriptions", "POST /v1/refunds", "GET /v1/balance"} < lacking.keys()
 
 
 Send = Callable[..., Awaitable[Any]]
 
 
-async def test_every_answer_is_what_the_sdk_promises(
+async def test_every_response_matches_the_sdk_types(
     sandbox: StripeSandbox, http: httpx.AsyncClient
 ) -> None:
-    """One walk through every operation; each answer is held against the SDK's own types."""
+    """One walk through every operation."""
     checked: list[str] = []
 
     async def send(endpoint: str, *ids: str, **params: Any) -> Any:
@@ -90,11 +90,11 @@ async def test_every_answer_is_what_the_sdk_promises(
         checked.append(endpoint)
         return answer.json()
 
-    await _walk_catalogue_and_customers(send)
+    await _walk_catalog_and_customers(send)
     await _walk_invoices(send)
     await _walk_the_rest(send)
 
-    assert set(checked) == set(ROUTES.named)
+    assert set(checked) == set(ROUTES.operations)
     for event in await _all_events(http):
         assert list(problems(event)) + list(problems(event["data"]["object"])) == [], event["type"]
 
@@ -109,7 +109,7 @@ async def _all_events(http: httpx.AsyncClient) -> list[Any]:
     return events
 
 
-async def _walk_catalogue_and_customers(send: Send) -> None:
+async def _walk_catalog_and_customers(send: Send) -> None:
     await send("POST /v1/products", id="prod_m", name="Machines", unit_label="second")
     await send("POST /v1/products/{id}", "prod_m", description="By the second")
     await send("GET /v1/products/{id}", "prod_m")
@@ -182,8 +182,8 @@ async def _walk_invoices(send: Send) -> None:
     first, _, third = (line["id"] for line in made)
     edit = {"lines[0][id]": first, "lines[0][quantity]": "500000"}
     await send("POST /v1/invoices/{invoice}/update_lines", invoice, **edit)
-    gone = {"lines[0][id]": third, "lines[0][behavior]": "unassign"}
-    await send("POST /v1/invoices/{invoice}/remove_lines", invoice, **gone)
+    unassigned = {"lines[0][id]": third, "lines[0][behavior]": "unassign"}
+    await send("POST /v1/invoices/{invoice}/remove_lines", invoice, **unassigned)
     await send("GET /v1/invoices/{invoice}/lines", invoice, limit=1)
     item = await send("POST /v1/invoiceitems", customer=customer, amount=100)
     await send("POST /v1/invoiceitems/{invoiceitem}", item["id"], description="pending")

@@ -1,4 +1,4 @@
-"""Webhooks: signed each time anew, insistent, unordered, sometimes twice, and faked on request."""
+"""Webhook deliveries: signed, retried, unordered, sometimes duplicated, and faulty on request."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ import stripe
 from stripe import StripeClient
 
 from tests.sandbox.conftest import SECRET
-from tests.support.polling import until
 from tests.support.receiver import Received, Receiver, receive_webhooks
 from tests.support.stripe_sandbox import StripeSandbox
+from tests.support.wait import wait_for_value
 
 
-def verified(received: Received) -> bool:
-    """Tell whether stripe-python accepts the signature."""
+def has_valid_signature(received: Received) -> bool:
+    """Return True if stripe-python accepts the signature."""
     try:
         stripe.WebhookSignature.verify_header(
             received.body.decode(), received.headers["stripe-signature"], SECRET, 300
@@ -22,16 +22,16 @@ def verified(received: Received) -> bool:
     return True
 
 
-async def test_each_event_arrives_signed_and_as_the_api_shows_it(
+async def test_delivery_is_signed_and_equals_the_event(
     sandbox: StripeSandbox, client: StripeClient, receiver: Receiver
 ) -> None:
-    """The payload is the event, byte for byte what the secret signed."""
+    """The payload is the event that the API returns, and the secret signed its bytes."""
     customer = await client.v1.customers.create_async({"name": "A"}, {"idempotency_key": "k"})
     report = await sandbox.drain_webhooks()
 
     assert report["settled"]
     (received,) = receiver.received
-    assert verified(received)
+    assert has_valid_signature(received)
     event = received.event
     assert (event["type"], event["data"]["object"]["id"]) == ("customer.created", customer.id)
     assert event["request"]["idempotency_key"] == "k"
@@ -40,19 +40,19 @@ async def test_each_event_arrives_signed_and_as_the_api_shows_it(
     assert listed.to_dict() | {"pending_webhooks": 1} == event | {"pending_webhooks": 1}
 
 
-async def test_what_is_not_acknowledged_comes_again_with_a_fresh_signature(
+async def test_failed_delivery_is_retried_with_a_new_signature(
     sandbox: StripeSandbox, client: StripeClient, receiver: Receiver
 ) -> None:
-    """Redirects and errors are no acknowledgement; the body stays the same."""
+    """Redirects and errors are not acknowledgements; the body stays the same."""
     answers = iter([500, 302, 200])
     receiver.answer = lambda _: next(answers)
     await client.v1.customers.create_async({})
-    await until(lambda: _count(receiver), 3)
+    await wait_for_value(lambda: _count(receiver), 3)
     await sandbox.drain_webhooks()
 
-    bodies = {each.event["id"] for each in receiver.received}
+    bodies = {received.event["id"] for received in receiver.received}
     assert len(bodies) == 1
-    assert all(verified(each) for each in receiver.received)
+    assert all(has_valid_signature(received) for received in receiver.received)
     assert (await sandbox.webhooks())["pending"] == []
 
 
@@ -60,10 +60,10 @@ async def _count(receiver: Receiver) -> int:
     return len(receiver.received)
 
 
-async def test_in_sandbox_mode_the_third_failure_is_the_last(
+async def test_sandbox_mode_gives_up_after_three_attempts(
     sandbox: StripeSandbox, client: StripeClient, receiver: Receiver
 ) -> None:
-    """Given up deliveries are found with delivery_success=false."""
+    """Failed deliveries are found with delivery_success=false."""
     await sandbox.settings(mode="sandbox")
     receiver.answer = lambda _: 500
     await client.v1.customers.create_async({})
@@ -79,13 +79,15 @@ async def test_in_sandbox_mode_the_third_failure_is_the_last(
     assert [event.type for event in missed] == ["customer.created"]
 
 
-async def test_endpoints_hear_what_they_selected_and_only_while_enabled(
+async def test_endpoints_receive_selected_events_while_enabled(
     sandbox: StripeSandbox, client: StripeClient
 ) -> None:
-    """Several endpoints, each its own secret and selection."""
+    """Each endpoint has its own secret and selection."""
     async with receive_webhooks() as one, receive_webhooks() as other:
-        await sandbox.hear(one.url, SECRET, ["customer.created"])
-        second = await sandbox.hear(other.url, "whsec_other_secret", ["customer.updated"])
+        await sandbox.register_endpoint(one.url, SECRET, ["customer.created"])
+        second = await sandbox.register_endpoint(
+            other.url, "whsec_other_secret", ["customer.updated"]
+        )
         customer = await client.v1.customers.create_async({})
         await client.v1.customers.update_async(customer.id, {"name": "B"})
         await sandbox.drain_webhooks()
@@ -94,27 +96,27 @@ async def test_endpoints_hear_what_they_selected_and_only_while_enabled(
         await sandbox.drain_webhooks()
 
         assert (one.types, other.types) == (["customer.created"], ["customer.updated"])
-        assert verified(one.received[0])
-        assert not verified(other.received[0])
+        assert has_valid_signature(one.received[0])
+        assert not has_valid_signature(other.received[0])
 
 
-async def test_nobody_promises_an_order(
+async def test_deliveries_are_unordered(
     sandbox: StripeSandbox, client: StripeClient, receiver: Receiver
 ) -> None:
-    """Events of the same second arrive as they please."""
+    """Events of the same second arrive in any order."""
     await sandbox.settings(shuffle=0.5)
     for n in range(12):
         await client.v1.customers.create_async({"name": str(n)})
     await sandbox.drain_webhooks()
 
-    names = [each.event["data"]["object"]["name"] for each in receiver.received]
+    names = [received.event["data"]["object"]["name"] for received in receiver.received]
     assert sorted(names, key=int) == [str(n) for n in range(12)] != names
 
 
-async def test_some_arrive_twice(
+async def test_deliveries_are_duplicated_at_random_and_by_fault(
     sandbox: StripeSandbox, client: StripeClient, receiver: Receiver
 ) -> None:
-    """By chance, and on order."""
+    """Both by the setting and by a fault."""
     await sandbox.settings(duplicates=1)
     await client.v1.customers.create_async({})
     await sandbox.drain_webhooks()
@@ -125,13 +127,13 @@ async def test_some_arrive_twice(
     await sandbox.drain_webhooks()
 
     assert len(receiver.received) == 5
-    assert len({each.event["id"] for each in receiver.received}) == 3
+    assert len({received.event["id"] for received in receiver.received}) == 3
 
 
-async def test_a_dropped_webhook_is_known_to_the_list_of_events(
+async def test_dropped_webhook_is_listed_as_undelivered(
     sandbox: StripeSandbox, client: StripeClient, receiver: Receiver
 ) -> None:
-    """Recovery is by asking, not by waiting."""
+    """Recovery polls the list of events."""
     await sandbox.fault("webhook_drop", "customer.created")
     await client.v1.customers.create_async({})
     await sandbox.drain_webhooks()
@@ -140,10 +142,10 @@ async def test_a_dropped_webhook_is_known_to_the_list_of_events(
     assert len((await client.v1.events.list_async({"delivery_success": False})).data) == 1
 
 
-async def test_a_delayed_webhook_waits_for_the_clock(
+async def test_delayed_webhook_arrives_when_the_clock_advances(
     sandbox: StripeSandbox, client: StripeClient, receiver: Receiver
 ) -> None:
-    """Late by an hour, without an hour's wait."""
+    """An hour's delay costs no hour of waiting."""
     await sandbox.fault("webhook_delay", "customer.created", seconds=3600)
     await client.v1.customers.create_async({})
     await sandbox.drain_webhooks()
@@ -153,37 +155,37 @@ async def test_a_delayed_webhook_waits_for_the_clock(
     assert receiver.types == ["customer.created"]
 
 
-async def test_a_reordered_group_arrives_backwards(
+async def test_reordered_group_arrives_in_reverse(
     sandbox: StripeSandbox, client: StripeClient, receiver: Receiver
 ) -> None:
-    """The oldest news comes last."""
+    """The oldest event comes last."""
     await sandbox.settings(shuffle=0)
     await sandbox.fault("webhook_reorder", "customer.created", times=3, gap=0.2)
     for n in range(3):
         await client.v1.customers.create_async({"name": str(n)})
-    await until(lambda: _count(receiver), 3)
+    await wait_for_value(lambda: _count(receiver), 3)
 
-    names = [each.event["data"]["object"]["name"] for each in receiver.received]
+    names = [received.event["data"]["object"]["name"] for received in receiver.received]
     assert names == ["2", "1", "0"]
 
 
-async def test_a_forged_webhook_has_a_wrong_signature_and_comes_first(
+async def test_forged_webhook_precedes_the_real_one(
     sandbox: StripeSandbox, client: StripeClient, receiver: Receiver
 ) -> None:
-    """The receiver's answer to it is reported, so that a test can demand a refusal."""
-    receiver.answer = lambda received: 200 if verified(received) else 400
+    """The receiver's status for it is reported, so that a test can demand a rejection."""
+    receiver.answer = lambda received: 200 if has_valid_signature(received) else 400
     await sandbox.fault("webhook_forge", "customer.created")
     await client.v1.customers.create_async({})
     await sandbox.drain_webhooks()
 
-    assert [verified(each) for each in receiver.received] == [False, True]
+    assert [has_valid_signature(received) for received in receiver.received] == [False, True]
     assert (await sandbox.webhooks())["forged_answers"][-1:] == [400]
 
 
-async def test_an_old_endpoint_gets_the_old_shape(
+async def test_old_api_version_gets_the_old_shape(
     sandbox: StripeSandbox, client: StripeClient, receiver: Receiver, draft: Any
 ) -> None:
-    """By order, or by the version that the endpoint was made with."""
+    """By fault, or by the version with which the endpoint was registered."""
     async with receive_webhooks() as old:
         events: Any = ["invoice.updated"]
         await client.v1.webhook_endpoints.create_async(
@@ -202,10 +204,10 @@ async def test_an_old_endpoint_gets_the_old_shape(
         assert shown["lines"]["data"][0]["invoice_item"].startswith("ii_")
 
 
-async def test_pending_webhooks_counts_down(
+async def test_pending_webhooks_counts_unacknowledged_endpoints(
     sandbox: StripeSandbox, client: StripeClient, receiver: Receiver
 ) -> None:
-    """An event knows how many endpoints have not acknowledged it."""
+    """An acknowledgement lowers the event's count."""
     receiver.answer = lambda _: 500
     await sandbox.settings(retry_scale=1)
     await client.v1.customers.create_async({})

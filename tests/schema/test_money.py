@@ -1,10 +1,10 @@
-"""Amounts as clients see them."""
+"""The Money type."""
 
 from decimal import Decimal
 
 import pytest
 
-from schema.scalars import write_decimal
+from schema.scalars import serialize_decimal
 from schema.types.money import Money
 
 
@@ -19,13 +19,13 @@ from schema.types.money import Money
         (2**63, "usd", "92233720368547758.08", "USD 92,233,720,368,547,758.08"),
     ],
 )
-def test_an_amount_knows_its_currencys_decimals(
+def test_amount_uses_decimals_of_its_currency(
     minor: int | Decimal, currency: str, amount: str, formatted: str
 ) -> None:
-    """Cents do not fit GraphQL's Int, yen have none, dinars have thousandths."""
-    money = Money.of_minor(minor, currency)
+    """Amounts exceed GraphQL's Int; yen have no decimals, dinars have three."""
+    money = Money.from_minor(minor, currency)
 
-    assert (write_decimal(money.amount), money.currency, money.formatted) == (
+    assert (serialize_decimal(money.amount), money.currency, money.formatted) == (
         amount,
         currency.lower(),
         formatted,

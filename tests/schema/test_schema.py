@@ -1,4 +1,4 @@
-"""The schema keeps its promises: the contract, the descriptions, the printed copy."""
+"""The schema against its contract, its descriptions and its printed copy."""
 
 import re
 from collections.abc import Iterator
@@ -38,27 +38,29 @@ def served() -> GraphQLSchema:
     return parse_schema(build_schema().as_str())
 
 
-def test_everything_in_the_contract_is_served_as_it_stands(served: GraphQLSchema) -> None:
-    """The panel was written against it: names, types, nullability, arguments and their defaults."""
+def test_schema_serves_the_contract_unchanged(served: GraphQLSchema) -> None:
+    """The panel depends on names, types, nullability, arguments and defaults."""
     promised = dict(facts(parse_schema(CONTRACT.read_text())))
 
     assert promised.items() <= dict(facts(served)).items()
 
 
-def test_everything_is_described(served: GraphQLSchema) -> None:
-    """GraphiQL is Support's manual: no type, field or enum value is left to guessing."""
-    undescribed = [name for name, description in descriptions(served) if not description]
+def test_every_member_has_a_description_of_four_words(served: GraphQLSchema) -> None:
+    """GraphiQL is Support's manual: every type, field and enum value is described."""
+    too_short = [
+        name for name, description in descriptions(served) if len((description or "").split()) < 4
+    ]
 
-    assert undescribed == []
+    assert too_short == []
 
 
-def test_the_printed_schema_is_current() -> None:
-    """Front-end engineers generate their types from it; a change of the schema shows in review."""
+def test_generated_files_are_current() -> None:
+    """Front-end engineers generate types from the printed schema; a change shows in review."""
     assert main(["--check"]) == 0
 
 
-def test_a_print_is_written_and_compared(tmp_path: Path) -> None:
-    """`--check` fails on any difference, and writing settles it."""
+def test_check_detects_outdated_file_and_write_fixes_it(tmp_path: Path) -> None:
+    """`--check` fails on any difference, and writing removes it."""
     copy = tmp_path / "schema.graphql"
     copy.write_text("edited")
     prints = {copy: lambda: "as it should be"}
@@ -68,8 +70,8 @@ def test_a_print_is_written_and_compared(tmp_path: Path) -> None:
     assert main(["--check"], prints) == 0
 
 
-def test_the_panel_asks_for_nothing_that_is_going(served: GraphQLSchema) -> None:
-    """Deprecated fields go when nobody asks for them; those who copy the panel must not begin to."""
+def test_panel_uses_no_deprecated_field(served: GraphQLSchema) -> None:
+    """A copy of the panel must not start to use deprecated fields."""
     documents = panel_documents()
 
     assert set(documents) == {"panel", "viewer", "changes", "sync", "portal"}
@@ -78,8 +80,8 @@ def test_the_panel_asks_for_nothing_that_is_going(served: GraphQLSchema) -> None
         assert errors == [], name
 
 
-def test_what_is_deprecated_says_what_to_use_and_when_it_goes(served: GraphQLSchema) -> None:
-    """The policy: a replacement by name, and a day."""
+def test_deprecation_names_replacement_and_removal_date(served: GraphQLSchema) -> None:
+    """Deprecation policy: name the replacement and the date of removal."""
     reasons = {
         f"{type_.name}.{name}": member.deprecation_reason
         for type_ in ours(served)
@@ -93,11 +95,13 @@ def test_what_is_deprecated_says_what_to_use_and_when_it_goes(served: GraphQLSch
 
 
 def facts(schema: GraphQLSchema) -> Iterator[tuple[str, str]]:
-    """Everything that a client can rely on, as name → what it is."""
+    """Everything that a client can depend on, as pairs of name and definition."""
     for type_ in ours(schema):
         yield type_.name, type(type_).__name__
         if isinstance(type_, GraphQLObjectType | GraphQLInterfaceType):
-            yield from ((f"{type_.name} implements {each.name}", "") for each in type_.interfaces)
+            yield from (
+                (f"{type_.name} implements {interface.name}", "") for interface in type_.interfaces
+            )
             for name, field in type_.fields.items():
                 yield f"{type_.name}.{name}", str(field.type)
                 for argument, given in field.args.items():
@@ -105,14 +109,14 @@ def facts(schema: GraphQLSchema) -> Iterator[tuple[str, str]]:
                     yield f"{type_.name}.{name}({argument})", f"{given.type} = {default}"
         elif isinstance(type_, GraphQLInputObjectType):
             yield from (
-                (f"{type_.name}.{name}", str(each.type)) for name, each in type_.fields.items()
+                (f"{type_.name}.{name}", str(field.type)) for name, field in type_.fields.items()
             )
         elif isinstance(type_, GraphQLEnumType):
             yield from ((f"{type_.name}.{value}", "") for value in type_.values)
 
 
 def descriptions(schema: GraphQLSchema) -> Iterator[tuple[str, str | None]]:
-    """Everything that can be described, with its description."""
+    """Every member that can have a description, with its description."""
     for type_ in ours(schema):
         yield type_.name, type_.description
         members = getattr(type_, "fields", None) or getattr(type_, "values", None) or {}
@@ -123,7 +127,7 @@ def descriptions(schema: GraphQLSchema) -> Iterator[tuple[str, str | None]]:
 
 
 def ours(schema: GraphQLSchema) -> list[GraphQLNamedType]:
-    """The types that are not GraphQL's own."""
+    """The types that are not built into GraphQL."""
     return [
         type_
         for type_ in schema.type_map.values()

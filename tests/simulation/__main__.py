@@ -15,7 +15,7 @@ PROGRESS_SECONDS = 10
 
 
 async def main() -> int:
-    """How many schedules failed."""
+    """Return the number of failed schedules."""
     options = _options()
     first = fresh_seed() if options.seed is None else options.seed
     print(f"seed {first}, {options.schedules} schedules")

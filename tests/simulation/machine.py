@@ -1,12 +1,12 @@
-"""The machine that Redis runs on: it may come back as it was some time ago."""
+"""The machine that Redis runs on; it may be restored from an old backup."""
 
 from typing import TYPE_CHECKING
 
 from redis.asyncio import Redis
 
 from billing.ledger import keys
-from billing.ledger.server import _digest
-from billing.redis_reply import reply
+from billing.ledger.server import _script_sha
+from billing.redis_reply import awaited
 from tests.simulation.people import CUSTOMERS
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ SHARDS = tuple(sorted({keys.shard_of(customer) for customer in CUSTOMERS}))
 
 
 class Machine:
-    """Copies of the ledger, and what a restored one asks of everybody."""
+    """Backs up and restores the ledger."""
 
     def __init__(self, world: "World", redis: Redis) -> None:
         self._world = world
@@ -26,10 +26,10 @@ class Machine:
     async def back_up(self) -> None:
         """Copy everything."""
         found = [key async for key in self._redis.scan_iter(count=1000)]
-        self._backup = {key: await reply(self._redis.dump(key)) for key in sorted(found)}
+        self._backup = {key: await awaited(self._redis.dump(key)) for key in sorted(found)}
 
     async def rewind(self) -> None:
-        """The server comes back as it was; producers send again what they know."""
+        """Restore the backup; producers replay their usage."""
         if self._backup is None:
             return
         self._world.counts["rewinds"] += 1
@@ -39,20 +39,20 @@ class Machine:
         for key, value in self._backup.items():
             await self._redis.restore(key, 0, value)
         await self.new_epoch()
-        replayed = list(self._world.sent)
+        replayed = list(self._world.reported)
         self._world.rng.shuffle(replayed)
         for at in range(0, len(replayed), 10):
             await self._world.report(replayed[at : at + 10])
 
     async def new_epoch(self) -> None:
-        """As the ledger does when it meets a server that is not the one it was."""
+        """Begin a new epoch, as the ledger does when it connects to another server."""
         for shard in SHARDS:
             settle = (
-                _digest("epoch"),
+                _script_sha("epoch"),
                 1,
                 keys.epoch(shard),
                 self._world.now,
                 self._world.nonce(),
                 "always",
             )
-            await reply(self._redis.execute_command("EVALSHA", *settle))
+            await awaited(self._redis.execute_command("EVALSHA", *settle))

@@ -1,8 +1,8 @@
 # ruff: noqa: T201 - it speaks to a person on a terminal
-"""Every protection, switched off one at a time: the oracle has to notice, or it proves nothing.
+"""Every protection, switched off one at a time: the oracle must notice, or it proves nothing.
 
-Python is switched off by replacing a method, Lua by rewriting a line of a script; a line that is no
-longer there is an error, so that no mutation can go stale in silence. ``python -m
+Python is switched off by replacing a method, Lua by rewriting a line of a script. A line that no longer
+exists is an error, so no mutation becomes stale unnoticed. ``python -m
 tests.simulation.mutations`` prints after how many schedules each was noticed.
 """
 
@@ -26,7 +26,7 @@ from billing.ledger import Ledger, server, usage
 from tests.simulation.machine import Machine
 from tests.simulation.run import MODES, Figures, Simulation, open_simulation
 from workers.flush import closing, flush
-from workers.flush.execution import Run
+from workers.flush.execution import FlushExecution
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Mutation:
 @contextmanager
 def lua(script: str, line: str, instead: str) -> Iterator[None]:
     """*line* of the Lua *script* reads *instead*."""
-    before = server._text, server._digest
+    before = server._script_text, server._script_sha
     if line not in (server.SCRIPTS / f"{script}.lua").read_text():
         raise LookupError(f"{line!r} is no longer in {script}.lua")
 
@@ -56,11 +56,11 @@ def lua(script: str, line: str, instead: str) -> Iterator[None]:
     def digest(name: str) -> str:
         return sha1(text(name).encode(), usedforsecurity=False).hexdigest()
 
-    server._text, server._digest = text, digest  # type: ignore[assignment]
+    server._script_text, server._script_sha = text, digest  # type: ignore[assignment]
     try:
         yield
     finally:
-        server._text, server._digest = before  # type: ignore[assignment]
+        server._script_text, server._script_sha = before  # type: ignore[assignment]
 
 
 @contextmanager
@@ -85,113 +85,117 @@ def _every_id_is_new() -> Any:
 
 
 def _random_keys() -> Any:
-    send = Run._send
+    send = FlushExecution._send
 
-    async def sends(self: Run, flight: Any, op: Any) -> Any:
-        key = f"{op.key}:{self.ports.random()}"
-        return await send(self, flight, replace(op, key=key))
+    async def sends(self: FlushExecution, batch: Any, request: Any) -> Any:
+        key = f"{request.idempotency_key}:{self.context.random()}"
+        return await send(self, batch, replace(request, idempotency_key=key))
 
-    return instead_of(Run, "_send", sends)
+    return instead_of(FlushExecution, "_send", sends)
 
 
 def _drops_on_timeout() -> Any:
-    send = Run._send
+    send = FlushExecution._send
 
-    async def sends(self: Run, flight: Any, op: Any) -> Any:
+    async def sends(self: FlushExecution, batch: Any, request: Any) -> Any:
         try:
-            return await send(self, flight, op)
+            return await send(self, batch, request)
         except OutcomeUnknown as error:
             raise KeyExpired from error
 
-    return instead_of(Run, "_send", sends)
+    return instead_of(FlushExecution, "_send", sends)
 
 
 def _no_write_ahead() -> Any:
-    class Unwritten:
+    class LedgerThatMarksNothing:
         def __init__(self, ledger: Any) -> None:
             self._ledger = ledger
 
         def __getattr__(self, name: str) -> Any:
             return getattr(self._ledger, name)
 
-        async def mark(self, *_: Any) -> None:
+        async def mark_request_done(self, *_: Any) -> None:
             pass
 
-    async def prepare(self: Run, flight: Any) -> bool:
-        self.ports = replace(self.ports, ledger=Unwritten(self.ports.ledger))
-        self.snapshot = replace(self.snapshot, flight=flight)
-        self.fresh = True
+    async def prepare(self: FlushExecution, batch: Any) -> bool:
+        double: Any = LedgerThatMarksNothing(self.context.ledger)
+        self.context = replace(self.context, ledger=double)
+        self.snapshot = replace(self.snapshot, batch=batch)
+        self.prepared_here = True
         return True
 
-    return instead_of(Run, "prepare", prepare)
+    return instead_of(FlushExecution, "prepare", prepare)
 
 
 def _keys_for_ever() -> Any:
-    send = Run._send
+    send = FlushExecution._send
 
-    async def sends(self: Run, flight: Any, op: Any) -> Any:
-        self.began = 1e12
-        return await send(self, flight, op)
+    async def sends(self: FlushExecution, batch: Any, request: Any) -> Any:
+        self.started_at = 1e12
+        return await send(self, batch, request)
 
-    return instead_of(Run, "_send", sends)
+    return instead_of(FlushExecution, "_send", sends)
 
 
 @contextmanager
 def _no_doubt() -> Iterator[None]:
-    commit = Run.commit
+    commit = FlushExecution.commit
 
-    async def commits(self: Run, **facts: Any) -> None:
-        await commit(self, **{**facts, "doubt": False})
+    async def commits(self: FlushExecution, **facts: Any) -> None:
+        await commit(self, **{**facts, "in_doubt": False})
 
     async def certain(*_: Any) -> None:
         pass
 
-    with instead_of(Run, "commit", commits), instead_of(Ledger, "in_doubt", certain):
+    with (
+        instead_of(FlushExecution, "commit", commits),
+        instead_of(Ledger, "mark_in_doubt", certain),
+    ):
         yield
 
 
 def _stored_errors_are_retried() -> Any:
-    def refused(_: Run, error: Any) -> None:
+    def retry(_: FlushExecution, error: Any) -> None:
         if getattr(error, "replayed", False):
-            raise OutcomeUnknown("taken for a passing error")
+            raise OutcomeUnknown("taken for a transient error")
 
-    return instead_of(Run, "_refused", refused)
+    return instead_of(FlushExecution, "_record_rejection", retry)
 
 
 def _no_listing() -> Any:
-    async def look(self: Run, *, listing: bool = False) -> None:
+    async def fetch(self: FlushExecution, *, listing: bool = False) -> None:
         if self.snapshot.invoice is not None:
-            await self.read_invoice()
-        self.others = self.others or ()
+            await self.fetch_invoice()
+        self.other_invoices = self.other_invoices or ()
 
-    return instead_of(Run, "look", look)
+    return instead_of(FlushExecution, "fetch_invoices", fetch)
 
 
 def _no_generation() -> Any:
-    commit = Run.commit
+    commit = FlushExecution.commit
 
-    async def commits(self: Run, **facts: Any) -> None:
+    async def commits(self: FlushExecution, **facts: Any) -> None:
         await commit(self, **{**facts, "generation": None})
 
-    return instead_of(Run, "commit", commits)
+    return instead_of(FlushExecution, "commit", commits)
 
 
 def _doubles_stay() -> Any:
-    difference = diff.difference
+    diff_lines = diff.diff_lines
 
-    def lenient(lines: Any, standing: Any) -> Any:
-        return difference(lines, list(dict(reversed(list(standing))).items()))
+    def lenient(desired: Any, current: Any) -> Any:
+        return diff_lines(desired, list(dict(reversed(list(current))).items()))
 
-    return instead_of(diff, "difference", lenient)
+    return instead_of(diff, "diff_lines", lenient)
 
 
 def _room_for_all() -> Any:
-    wanted = diff.wanted
+    desired_lines = diff.desired_lines
 
     def roomy(snapshot: Any, prices: Any, *, room: int) -> Any:
-        return wanted(snapshot, prices, room=diff.MAX_LINES)
+        return desired_lines(snapshot, prices, room=diff.MAX_LINES)
 
-    return instead_of(diff, "wanted", roomy)
+    return instead_of(diff, "desired_lines", roomy)
 
 
 def _unnoticed_rewind() -> Any:
@@ -202,23 +206,23 @@ def _unnoticed_rewind() -> Any:
 
 
 def _no_hold() -> Any:
-    async def free(_: Run) -> bool:
+    async def free(_: FlushExecution) -> bool:
         return False
 
-    return instead_of(flush, "is_held", free)
+    return instead_of(flush, "is_on_hold", free)
 
 
-def _no_reminder() -> Any:
+def _no_recovery() -> Any:
     async def nothing(*_: Any) -> None:
         pass
 
-    return instead_of(Run, "_remind", nothing)
+    return instead_of(FlushExecution, "_recover_lost_periods", nothing)
 
 
 def _no_quiet_time() -> Any:
-    async def finalizes(a_run: Run, work: Any) -> None:
-        seq = a_run.next_seq()
-        await a_run.prepare(requests.finalize(a_run.snapshot, work.lines, seq=seq))
+    async def finalizes(execution: FlushExecution, plan: Any) -> None:
+        seq = execution.next_seq()
+        await execution.prepare(requests.finalize(execution.snapshot, plan.lines, seq=seq))
 
     return instead_of(closing, "_finalize", finalizes)
 
@@ -227,8 +231,8 @@ ID_BYTES = 12
 COUNTER = "string.match(%sfence or '', '^%%d+')"
 
 
-def _lists_once(a_run: Run) -> bool:
-    return a_run.snapshot.invoice is None and a_run.others is None
+def _fetches_once(execution: FlushExecution) -> bool:
+    return execution.snapshot.invoice is None and execution.other_invoices is None
 
 
 CLEAN = "header.version == header.synced"
@@ -271,7 +275,7 @@ MUTATIONS = (
     Mutation("an error that is replayed is final", _stored_errors_are_retried),
     Mutation(
         "nothing is added without having looked",
-        lambda: instead_of(flush, "_must_look", _lists_once),
+        lambda: instead_of(flush, "_must_fetch", _fetches_once),
         (2, 3),
     ),
     Mutation("invoices are listed before one is made or a period ends", _no_listing, (2, 3)),
@@ -291,7 +295,9 @@ MUTATIONS = (
     Mutation("nothing is finalized while a request may still arrive", _no_quiet_time, (6,)),
     Mutation(
         "an old intent to finalize is decided anew",
-        lambda: instead_of(Run, "_life", lambda a_run, _: a_run.ports.policy.key_life),
+        lambda: instead_of(
+            FlushExecution, "_max_age_ms", lambda execution, _: execution.context.policy.key_ttl_ms
+        ),
         (1,),
     ),
     Mutation("a hold stops the flush", _no_hold),
@@ -314,7 +320,7 @@ MUTATIONS = (
             "prelude", "header.state == 'sealed' or header.final", "header.state == 'sealed'"
         ),
     ),
-    Mutation("Stripe reminds the ledger of a period it has lost", _no_reminder, (2, 3)),
+    Mutation("Stripe reminds the ledger of a period it has lost", _no_recovery, (2, 3)),
     Mutation(
         "a draft is looked at once more when a request was given up",
         lambda: lua("prelude", ", 'look_again_ms', now + ms", ""),
@@ -325,10 +331,10 @@ MUTATIONS = (
 )
 
 
-async def noticed_after(
+async def schedules_until_noticed(
     simulation: Simulation, mutation: Mutation, limit: int
 ) -> tuple[int, str] | None:
-    """How many schedules it took to notice that the protection is off, and what was seen; None: too many."""
+    """Return how many schedules it took to notice that the protection is off, and the failure; None if not noticed."""
     tried = 0
     with mutation.off():
         for seed in range(10_000_000):
@@ -338,14 +344,17 @@ async def noticed_after(
             await simulation.schedule(seed, figures)
             tried += 1
             if figures.failures:
-                return tried, figures.failures[seed]
+                seen = figures.failures[seed]
+                if seen.startswith(("AttributeError", "NameError", "TypeError")):
+                    raise RuntimeError(f"{mutation.name!r} is broken itself: {seen}")
+                return tried, seen
             if tried >= limit:
                 return None
     return None
 
 
 async def main() -> int:
-    """How many protections could be switched off without anybody noticing."""
+    """Return the number of protections whose absence was not noticed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--limit", type=int, default=400)
     parser.add_argument("--only", default="")
@@ -355,7 +364,7 @@ async def main() -> int:
         for mutation in MUTATIONS:
             if options.only not in mutation.name:
                 continue
-            found = await noticed_after(simulation, mutation, options.limit)
+            found = await schedules_until_noticed(simulation, mutation, options.limit)
             missed += found is None
             print(
                 f"{'MISSED' if found is None else found[0]:>6}  {mutation.name}: {(found or (0, ''))[1][:110]}",

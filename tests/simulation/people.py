@@ -1,4 +1,4 @@
-"""Support at its console, people in Stripe's Dashboard, and the webhooks that tell of them."""
+"""Support at its console, people in Stripe's Dashboard, and the webhooks that announce their edits."""
 
 from contextlib import suppress
 from decimal import Decimal
@@ -15,20 +15,20 @@ CUSTOMERS = (CustomerId("cus_a"), CustomerId("cus_b"))
 
 
 class People:
-    """Everybody who may do something without asking us."""
+    """People who act independently of the gateway."""
 
     def __init__(self, world: "World") -> None:
         self._world = world
         self._webhooks: list[tuple[CustomerId, Period]] = []
 
     async def webhook(self) -> None:
-        """Stripe tells, in no order, of something that a person did."""
+        """Deliver a webhook of a person's edit, in random order."""
         if self._webhooks:
             customer, period = self._webhooks.pop(self._world.rng.randrange(len(self._webhooks)))
             await self._world.ledger.request_verify(customer, period)
 
     async def support(self) -> None:
-        """Somebody at the console."""
+        """Run a random action of Support."""
         customer = self._world.rng.choice(CUSTOMERS)
         deed = self._world.rng.choice(["adjust", "hold", "release", "release", "sync", "verify"])
         self._world.counts[deed] += 1
@@ -36,38 +36,38 @@ class People:
             await self._adjust(customer)
         elif deed == "hold":
             with suppress(Refused):  # the gateway holds it already
-                await self._world.ledger.hold(customer, "review", "support")
+                await self._world.ledger.place_hold(customer, "review", "support")
         elif deed == "release":
             await self._world.ledger.release_hold(customer)
         elif deed == "sync":
             await self._world.ledger.request_sync(customer, "ON_DEMAND")
         else:
             await self._world.ledger.request_verify(
-                customer, Period.containing(self._world.moment())
+                customer, Period.containing(self._world.current_time())
             )
 
     async def _adjust(self, customer: CustomerId) -> None:
-        """Of this month's bill, or of one that the ledger has, whatever has become of it meanwhile."""
+        """Adjust this month's invoice, or one of any period in the ledger, whatever its state."""
         n, rng = self._world.counts["adjust"], self._world.rng
-        months = await self._world.ledger.periods(customer)
-        ended = [each for each in months if each.end <= self._world.moment()]
+        months = await self._world.ledger.list_periods(customer)
+        ended = [month for month in months if month.end <= self._world.current_time()]
         month = rng.choice([None, *months, *ended[-1:] * 4])
         quantity = Decimal(rng.randrange(-3, 4) or 1)
-        asked = NewAdjustment(customer, "b", quantity, "r", "s", f"k{n}", month)
+        requested = NewAdjustment(customer, "b", quantity, "r", "s", f"k{n}", month)
         try:
-            made = await self._world.ledger.adjust(asked, self._world.prices["b"])
+            made = await self._world.ledger.create_adjustment(requested, self._world.prices["b"])
         except Refused as refusal:
             self._world.counts[f"corrections refused: {refusal.code}"] += 1
             return
-        snapshot = await self._world.ledger.peek(customer, made.period)
+        snapshot = await self._world.ledger.snapshot(customer, made.period)
         self._world.counts[f"corrections of a month that is {snapshot.state}"] += 1
-        self._world.oracle.adjusted(made, asked)
+        self._world.oracle.record_adjustment(made, requested)
 
     async def edit(self) -> None:
-        """A person in the Dashboard; the webhook of it comes late or never."""
-        invoices = sorted(self._world.stripe.invoices.values(), key=lambda each: each["id"])
-        drafts = [each for each in invoices if each["status"] == "draft"]
-        finalized = [each for each in invoices if each["status"] == "open"]
+        """Edit as a person in the Dashboard; the webhook comes late or never."""
+        invoices = sorted(self._world.stripe.invoices.values(), key=lambda invoice: invoice["id"])
+        drafts = [invoice for invoice in invoices if invoice["status"] == "draft"]
+        finalized = [invoice for invoice in invoices if invoice["status"] == "open"]
         if finalized and self._world.rng.random() < 0.1:
             self._world.counts["edit: void"] += 1
             self._tell(self._world.rng.choice(finalized), "void")
@@ -75,7 +75,7 @@ class People:
             draft = self._world.rng.choice(drafts)
             self._world.oracle.edited[draft["id"]] = self._world.now
             self._edit_draft(draft)
-        self._world.oracle.look()
+        self._world.oracle.check_lines()
 
     def _edit_draft(self, draft: dict[str, Any]) -> None:
         ours = [line for line in draft["lines"] if line["metadata"].get("gw_line")]
@@ -86,12 +86,12 @@ class People:
         if deed == "foreign":
             line = self._world.stripe.foreign_line(self._world.rng.randrange(-500, 500))
             draft["lines"].append(line)
-            self._world.oracle.somebody_added(draft["id"], line)
+            self._world.oracle.record_foreign_line(draft["id"], line)
         elif deed == "finalize" and draft["lines"]:
             self._tell(draft, "open")
         elif deed == "delete":
             del self._world.stripe.invoices[draft["id"]]
-            self._world.oracle.somebody_deleted(draft["id"])
+            self._world.oracle.record_deleted_draft(draft["id"])
             self._tell(draft, "deleted")
         elif ours:
             self._edit_line(draft, self._world.rng.choice(ours), deed)

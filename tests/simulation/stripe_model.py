@@ -1,4 +1,4 @@
-"""Stripe, as far as a flush sees it, with every way in which a request can go wrong.
+"""A model of Stripe as a flush sees it, with every way in which a request can fail.
 
 Bulk calls are atomic unless a fault says otherwise; the first outcome of an idempotency key is stored
 and replayed for 24 hours; invoices can only be edited while they are drafts.
@@ -21,7 +21,7 @@ INLINE_LINES = 10
 
 
 class Fault(StrEnum):
-    """What can happen to one POST or DELETE."""
+    """A fault of one POST or DELETE."""
 
     LIMITED = "429"
     CONFLICT = "409"
@@ -36,14 +36,14 @@ class Fault(StrEnum):
     READ_FAILED = "failed read"
 
 
-AT_THE_DOOR = {
+BEFORE_EXECUTION = {
     Fault.LIMITED: (429, "rate_limit"),
     Fault.CONFLICT: (409, "idempotency_key_in_use"),
     Fault.BAD_GATEWAY: (502, "none"),
     Fault.LOST_REQUEST: (0, "none"),
     Fault.REFUSED: (400, "price_inactive"),
 }
-"""What ends before Stripe has looked at the request."""
+"""Faults that end a request before it has an effect."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back; *status* 0 is no reply at all."""
+    """The response; *status* 0 means none arrived."""
 
     status: int
     body: dict[str, Any] = field(default_factory=dict)
@@ -101,12 +101,12 @@ class StripeModel:
     # The wire
 
     def post(self, request: Request, fault: Fault | None) -> Reply:
-        """What the caller of *request* sees when *fault* happens to it."""
+        """Return the response that the caller of *request* sees under *fault*."""
         self.calls += 1
         if fault is not None:
             self.faults[fault] = self.faults.get(fault, 0) + 1
-        if fault in AT_THE_DOOR:
-            status, code = AT_THE_DOOR[fault]
+        if fault in BEFORE_EXECUTION:
+            status, code = BEFORE_EXECUTION[fault]
             return Reply(status, {"error": {"code": code}})
         if fault is Fault.LATE:
             delay = self.rng.randrange(1, LATEST_DELIVERY_MS)
@@ -116,32 +116,36 @@ class StripeModel:
         return Reply(0) if fault is Fault.LOST_REPLY else reply
 
     def next_arrival(self) -> int | None:
-        """When the next late request arrives (ms)."""
+        """Return the arrival time (ms) of the next late request."""
         return min((at for at, _ in self.in_flight), default=None)
 
     def deliver_late(self) -> set[str]:
-        """Requests whose time has come arrive, nobody waits for their answers; the invoices they changed."""
-        due = [each for each in self.in_flight if each[0] <= self.now()]
-        self.in_flight = [each for each in self.in_flight if each[0] > self.now()]
+        """Execute late requests that are due; return the invoices that they changed."""
+        due = [request for request in self.in_flight if request[0] <= self.now()]
+        self.in_flight = [request for request in self.in_flight if request[0] > self.now()]
         for _, request in due:
             self._receive(request, None)
         return {request.path.split("/")[3] for _, request in due if "/in_" in request.path}
 
     def undelivered(self, invoice: str) -> list[Request]:
-        """Requests about *invoice* that are still on their way and would be executed anew."""
-        coming = [each for _, each in self.in_flight if f"/{invoice}/" in each.path]
-        return [each for each in coming if each.key not in self.stored]
+        """Return late requests for *invoice* that would still have an effect."""
+        coming = [request for _, request in self.in_flight if f"/{invoice}/" in request.path]
+        return [request for request in coming if request.key not in self.stored]
 
     def get(self, path: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer to a read; Refusal for what does not exist."""
+        """Answer a read; Refusal if the object does not exist."""
         self.calls += 1
         parts = path.split("/")[3:]
         if not parts:
             found = [
-                each for each in self.invoices.values() if each["customer"] == params["customer"]
+                invoice
+                for invoice in self.invoices.values()
+                if invoice["customer"] == params["customer"]
             ]
-            newest = sorted(found, key=lambda each: (each["created"], each["id"]), reverse=True)
-            return _page([_shown(each) for each in newest], params)
+            newest = sorted(
+                found, key=lambda invoice: (invoice["created"], invoice["id"]), reverse=True
+            )
+            return _page([_shown(invoice) for invoice in newest], params)
         invoice = self._invoice(parts[0])
         if parts[1:] == ["lines"]:
             return _page(copy.deepcopy(invoice["lines"]), params)
@@ -214,23 +218,23 @@ class StripeModel:
         lines, sent = copy.deepcopy(invoice["lines"]), list(params["lines"])
         if partial:
             sent = sent[: self.rng.randrange(len(sent))]
-        for each in sent:
+        for item in sent:
             if verb == "add_lines":
                 lines.append(
                     {
                         "id": self._id("il"),
-                        **self._figures(each),
-                        "description": each["description"],
+                        **self._figures(item),
+                        "description": item["description"],
                     }
                 )
             else:
-                at = next((n for n, line in enumerate(lines) if line["id"] == each["id"]), None)
+                at = next((n for n, line in enumerate(lines) if line["id"] == item["id"]), None)
                 if at is None:
                     raise Refusal(404, "resource_missing")
                 if verb == "remove_lines":
                     del lines[at]
                 else:
-                    lines[at] = {**lines[at], **self._figures(each)}
+                    lines[at] = {**lines[at], **self._figures(item)}
         if len(lines) > max(diff.MAX_LINES, len(invoice["lines"])):
             raise Refusal(400, "too_many_lines")
         invoice["lines"] = lines
@@ -302,7 +306,7 @@ def _shown(invoice: Mapping[str, Any]) -> dict[str, Any]:
 def _page(items: list[dict[str, Any]], params: Mapping[str, Any]) -> dict[str, Any]:
     after = params.get("starting_after")
     start = (
-        0 if after is None else next(n for n, each in enumerate(items) if each["id"] == after) + 1
+        0 if after is None else next(n for n, item in enumerate(items) if item["id"] == after) + 1
     )
     limit = int(params.get("limit", 10))
     return {"data": items[start : start + limit], "has_more": len(items) > start + limit}
@@ -310,7 +314,7 @@ def _page(items: list[dict[str, Any]], params: Mapping[str, Any]) -> dict[str, A
 
 def _flat(value: Any, path: str = "") -> list[tuple[str, str]]:
     if isinstance(value, Mapping):
-        return [pair for key, each in value.items() for pair in _flat(each, f"{path}.{key}")]
+        return [pair for key, item in value.items() for pair in _flat(item, f"{path}.{key}")]
     if isinstance(value, list | tuple):
-        return [pair for n, each in enumerate(value) for pair in _flat(each, f"{path}.{n}")]
+        return [pair for n, item in enumerate(value) for pair in _flat(item, f"{path}.{n}")]
     return [(path, str(value))]

@@ -1,9 +1,9 @@
-"""A few hundred schedules of every kind in each run of the suite; ``make simulate`` runs thousands."""
+"""A few hundred random schedules and all directed ones; ``make simulate`` runs thousands."""
 
 import pytest
 
 from tests.simulation.directed import DIRECTED, play
-from tests.simulation.mutations import MUTATIONS, Mutation, noticed_after
+from tests.simulation.mutations import MUTATIONS, Mutation, schedules_until_noticed
 from tests.simulation.oracle import Violation
 from tests.simulation.run import MODES, Figures, open_simulation
 
@@ -23,8 +23,8 @@ QUICK = {
 
 
 @pytest.mark.parametrize("mode", range(len(MODES)), ids=map(str, MODES))
-async def test_no_accident_loses_or_doubles_a_cent(mode: int) -> None:
-    """Workers die, requests are lost, doubled and late, people meddle, Redis forgets: bills are exact."""
+async def test_failures_never_lose_or_duplicate_usage(mode: int) -> None:
+    """Workers die, requests are lost, duplicated and late, people edit, Redis is restored: invoices are exact."""
     figures = Figures()
     async with open_simulation() as simulation:
         for n in range(SCHEDULES):
@@ -35,30 +35,34 @@ async def test_no_accident_loses_or_doubles_a_cent(mode: int) -> None:
     assert figures.counts["worker deaths"] > 0
 
 
-@pytest.mark.parametrize("mutation", [each for each in MUTATIONS if each.name in QUICK], ids=str)
-async def test_a_protection_that_is_off_is_noticed(mutation: Mutation) -> None:
-    """Or the simulation would prove nothing."""
+@pytest.mark.parametrize(
+    "mutation", [mutation for mutation in MUTATIONS if mutation.name in QUICK], ids=str
+)
+async def test_missing_protection_is_noticed(mutation: Mutation) -> None:
+    """Otherwise the simulation would prove nothing."""
     async with open_simulation() as simulation:
-        assert await noticed_after(simulation, mutation, 60) is not None
+        assert await schedules_until_noticed(simulation, mutation, 60) is not None
 
 
 @pytest.mark.parametrize("protection", DIRECTED)
-async def test_a_schedule_by_hand_ends_well(protection: str) -> None:
-    """With every protection in its place."""
+async def test_directed_schedule_passes(protection: str) -> None:
+    """With all protections on."""
     async with open_simulation() as simulation:
         await play(simulation, protection)
 
 
-@pytest.mark.parametrize("mutation", [each for each in MUTATIONS if each.name in DIRECTED], ids=str)
-async def test_a_schedule_by_hand_breaks_without_its_protection(mutation: Mutation) -> None:
-    """Random schedules need hundreds to notice these, or never do: another protection covers them."""
+@pytest.mark.parametrize(
+    "mutation", [mutation for mutation in MUTATIONS if mutation.name in DIRECTED], ids=str
+)
+async def test_directed_schedule_fails_without_its_protection(mutation: Mutation) -> None:
+    """Random schedules need hundreds to notice these, or never do, because another protection covers them."""
     async with open_simulation() as simulation:
         with mutation.off(), pytest.raises(Violation):
             await play(simulation, mutation.name)
 
 
-async def test_a_seed_is_a_schedule() -> None:
-    """The same seed does the same again, or a failure could not be looked at."""
+async def test_seed_determines_the_schedule() -> None:
+    """The same seed runs the same schedule, so that a failure can be debugged."""
     runs = [Figures(), Figures()]
     async with open_simulation() as simulation:
         for figures in runs:

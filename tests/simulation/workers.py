@@ -1,24 +1,24 @@
-"""Workers that stand still at every port call until the schedule lets them go on, or die there."""
+"""Workers that stop before each call of a dependency until the schedule lets them continue or kills them."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from billing.errors import KeyExpired, OutcomeUnknown, StripeBusy, StripeRejected
-from billing.invoicing.snapshot import Op
-from billing.stripe import Answer
+from billing.invoicing.snapshot import StripeRequest
+from billing.stripe import ApiResponse
 from billing.usage import CustomerId, Period, Price
 from tests.simulation.stripe_model import Refusal, Reply, Request
 from workers.flush.flush import flush
-from workers.flush.outcome import Ending
-from workers.flush.policy import FlushPolicy, FlushPorts
+from workers.flush.outcome import FlushResult
+from workers.flush.policy import FlushContext, FlushPolicy
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 
 class Worker:
-    """One flush under way."""
+    """One running flush."""
 
     def __init__(self, world: "World", customer: CustomerId, period: Period) -> None:
         self.world = world
@@ -30,64 +30,64 @@ class Worker:
 
     @property
     def done(self) -> bool:
-        """Whether the flush has ended."""
+        """True if the flush has ended."""
         return self._task.done()
 
     @property
-    def result(self) -> Ending:
-        """What the flush said."""
+    def result(self) -> FlushResult:
+        """The result of the flush."""
         return self._task.result()
 
-    async def settle(self) -> None:
-        """Until the worker stands at its next port call, or has ended."""
+    async def wait_idle(self) -> None:
+        """Wait until the worker is at its next call, or has ended."""
         await self._idle.wait()
         if self._task.done() and not self._task.cancelled():
             self._task.result()
 
     async def step(self) -> None:
-        """One port call."""
+        """Run one call."""
         self._idle.clear()
         if self._gate is not None and not self._gate.done():
             self._gate.set_result(None)
-        await self.settle()
+        await self.wait_idle()
 
     async def run(self) -> None:
-        """All that is left."""
-        await self.settle()
+        """Run the flush to its end."""
+        await self.wait_idle()
         while not self.done:
             await self.step()
 
     async def die(self) -> None:
-        """SIGKILL: nothing of it runs any more."""
+        """Kill the worker, as SIGKILL does."""
         await self._idle.wait()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def gate(self) -> None:
-        """A port call begins here."""
+        """Wait at the start of a call."""
         self._gate = asyncio.get_running_loop().create_future()
         self._idle.set()
         await self._gate
 
-    async def _flush(self, customer: CustomerId, period: Period) -> Ending:
+    async def _flush(self, customer: CustomerId, period: Period) -> FlushResult:
         world = self.world
-        ports = FlushPorts(
-            ledger=GatedLedger(self),
-            stripe=GatedStripe(self),
-            catalogue=GatedCatalogue(self),
-            cache=Silent(),
-            changes=Silent(),
+        context = FlushContext(
+            ledger=cast("Any", GatedLedger(self)),
+            stripe=cast("Any", GatedStripe(self)),
+            price_catalog=cast("Any", GatedPriceCatalog(self)),
+            cache=cast("Any", NoOp()),
+            change_feed=cast("Any", NoOp()),
             clock=lambda: world.now / 1000,
             random=world.rng.random,
-            policy=FlushPolicy(quiet=world.quiet_ms),
+            policy=FlushPolicy(quiet_ms=world.quiet_ms),
         )
-        result = await flush(customer, period, ports)
-        world.endings[result.outcome] += 1
+        result = await flush(customer, period, context)
+        world.outcomes[result.outcome] += 1
         return result
 
 
 class GatedLedger:
-    """The real ledger, one call at a time."""
+    """The real ledger, gated before each call."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
@@ -102,52 +102,54 @@ class GatedLedger:
         return gated
 
 
-class GatedCatalogue:
-    """Prices never fail here; the catalogue has tests of its own."""
+class GatedPriceCatalog:
+    """Prices never fail here; the catalog has its own tests."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
 
     async def by_id(self, ids: Iterable[str]) -> Mapping[str, Price]:
         """Prices by id."""
-        return {each: self._worker.world.prices_by_id[each] for each in ids}
+        return {price: self._worker.world.prices_by_id[price] for price in ids}
 
 
-class Silent:
-    """Cache and listeners: told, and without consequence for money."""
+class NoOp:
+    """Cache and change feed, which do not affect money."""
 
-    async def intend_write(self, *generations: str) -> None:
-        """Told before a write."""
+    async def begin_write(self, *generations: str) -> None:
+        """A write begins."""
 
-    async def written(self, *generations: str) -> None:
-        """Told after it."""
+    async def end_write(self, *generations: str) -> None:
+        """A write ended."""
 
     async def publish(self, *changes: object) -> None:
-        """Told of the outcome."""
+        """Changes are published."""
 
 
 class GatedStripe:
-    """The door to the model: translates as `billing.stripe` does, and fails as the network does."""
+    """The client of the model: it translates errors as `billing.stripe` does, and fails as a network does."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._world = worker.world
 
-    async def send(self, op: Op, *, lane: object, not_after: float | None = None) -> Answer:
-        """A write: it may die before, on the way, and before the answer is read."""
+    async def send(
+        self, request: StripeRequest, *, lane: object, not_after: float | None = None
+    ) -> ApiResponse:
+        """Write; the worker may die before, during and after the call."""
         await self._worker.gate()
         if not_after is not None and self._world.now / 1000 > not_after:
             raise KeyExpired
-        request = Request(op.method, op.path, op.params, op.key)
-        reply = self._world.stripe.post(request, self._world.next_fault())
-        await self._world.look_at_invoices(op, since=self._worker.began_after)
-        await self._worker.gate()  # the effect is there, the answer is not
+        wire = Request(request.method, request.path, request.params, request.idempotency_key)
+        reply = self._world.stripe.post(wire, self._world.next_fault())
+        await self._world.check_invoices(request, since=self._worker.began_after)
+        await self._worker.gate()  # the effect is there, the response is not
         return _translated(reply)
 
     async def read(
         self, path: str, params: Mapping[str, Any] | None = None, *, lane: object
     ) -> Any:
-        """One object or page."""
+        """Read one object or page."""
         await self._worker.gate()
         if self._world.next_read_fails():
             raise OutcomeUnknown("read timed out")
@@ -158,14 +160,14 @@ class GatedStripe:
         await self._worker.gate()
         return body
 
-    async def pages(
+    async def list_all(
         self,
         path: str,
         params: Mapping[str, Any] | None = None,
         *,
         lane: object,
     ) -> list[dict[str, Any]]:
-        """All pages."""
+        """Read all pages."""
         found: list[dict[str, Any]] = []
         query = {**(params or {}), "limit": 100}
         while True:
@@ -176,10 +178,10 @@ class GatedStripe:
             query["starting_after"] = found[-1]["id"]
 
 
-def _translated(reply: Reply) -> Answer:
+def _translated(reply: Reply) -> ApiResponse:
     code = reply.body.get("error", {}).get("code") if reply.status != 200 else None
     if reply.status == 200:
-        return Answer(reply.body, reply.replayed, None)
+        return ApiResponse(reply.body, reply.replayed, None)
     if not reply.replayed and reply.status in (409, 429):
         raise StripeBusy(f"busy ({code})")
     if not reply.replayed and not 400 <= reply.status < 500:

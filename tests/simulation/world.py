@@ -1,7 +1,7 @@
-"""A world of two customers and a few months, in which everything goes wrong, by one seed.
+"""A world of two customers and a few months with random failures, all determined by one seed.
 
-The world alone decides who moves next, what time it is, which requests are lost and who dies. Only
-Redis and the code under proof are real.
+The world decides which worker runs next, the time, which requests are lost and which worker dies. Only
+Redis and the code under test are real.
 """
 
 from collections import Counter
@@ -12,7 +12,7 @@ from random import Random
 
 from redis.asyncio import Redis
 
-from billing.invoicing.snapshot import Op, OpKind
+from billing.invoicing.snapshot import RequestKind, StripeRequest
 from billing.ledger import DeltaOutcome, Ledger, LedgerPolicy, keys
 from billing.usage import CustomerId, Period, Price, UsageDelta
 from tests.simulation.machine import SHARDS, Machine
@@ -20,20 +20,20 @@ from tests.simulation.oracle import Oracle
 from tests.simulation.people import CUSTOMERS, People
 from tests.simulation.stripe_model import DAY_MS, HOUR_MS, Fault, StripeModel
 from tests.simulation.workers import Worker
-from workers.flush.closing import close_ended
-from workers.flush.outcome import Ending
+from workers.flush.closing import close_ended_periods
+from workers.flush.outcome import FlushResult
 
 START = datetime(2026, 10, 30, tzinfo=UTC)
 MINUTE_MS = 60_000
 SPREAD_S = 3 * 86_400
 SETTLE_MS = HOUR_MS
-# Longer than the longest delivery, as production has to choose it.
+# Longer than the longest delivery, as it must be in production.
 QUIET_MS = 65 * MINUTE_MS
 
 
 @dataclass(frozen=True)
 class Mode:
-    """Which accidents a schedule has besides crashes, a bad network and a bad Stripe."""
+    """The failures of a schedule besides crashes, network failures and Stripe's errors."""
 
     edits: bool = False
     rewinds: bool = False
@@ -45,7 +45,7 @@ class Mode:
 
 
 class World:
-    """One schedule. ``await run()`` raises Violation at the first thing that must never be."""
+    """One schedule. ``await run()`` raises Violation as soon as an invariant is broken."""
 
     def __init__(self, seed: int, mode: Mode, redis: Redis, epochs: dict[int, bytes]) -> None:
         self.rng = Random(seed)
@@ -73,76 +73,76 @@ class World:
         self.stripe = StripeModel(self.rng, lambda: self.now, units)
         self.oracle = Oracle(self)
         self.workers: list[Worker] = []
-        self.endings: Counter[str] = Counter()
+        self.outcomes: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
         self.fault_rate = self.rng.choice([0.1, 0.3, 0.5])
         self.crash_rate = self.rng.choice([0, 0.01, 0.02, 0.05])
-        self.healed = False
-        self.unsent = [self._event(n) for n in range(100)]
-        self.sent: list[UsageDelta] = []
+        self.recovering = False
+        self.unreported = [self._usage_event(n) for n in range(100)]
+        self.reported: list[UsageDelta] = []
         self.people = People(self)
         self.machine = Machine(self, redis)
 
     async def run(self) -> None:
-        """Trouble first, then peace; the oracle looks on all the time."""
+        """Run failures first, then recovery; the oracle checks all the time."""
         await self._begin()
         try:
             for _ in range(self.rng.randrange(200, 700)):
-                await self._accident()
+                await self._random_event()
         finally:
             for worker in self.workers:
                 await worker.die()
-        await self._heal()
+        await self._recover()
 
-    # What the ports ask
+    # Faults of the dependencies
 
     def next_fault(self) -> Fault | None:
-        """What happens to the next write."""
-        if self.healed or self.rng.random() >= self.fault_rate:
+        """Return the fault of the next write."""
+        if self.recovering or self.rng.random() >= self.fault_rate:
             return None
         if self.mode.refusals and self.rng.random() < 0.85:
             # The worst pair: a request that comes late, and its repetition refused.
             return self.rng.choice([Fault.LATE, Fault.REFUSED])
         out = (Fault.READ_FAILED, Fault.REFUSED)
-        return self.rng.choice([each for each in Fault if each not in out])
+        return self.rng.choice([fault for fault in Fault if fault not in out])
 
     def next_read_fails(self) -> bool:
-        """What happens to the next read."""
-        fails = not self.healed and self.rng.random() < self.fault_rate / 4
+        """Return True if the next read fails."""
+        fails = not self.recovering and self.rng.random() < self.fault_rate / 4
         self.counts[Fault.READ_FAILED] += fails
         return fails
 
-    async def look_at_invoices(self, op: Op, *, since: int) -> None:
-        """Right after a write reached Stripe, by a worker that began after *since* rewinds."""
+    async def check_invoices(self, request: StripeRequest, *, since: int) -> None:
+        """Check right after a write by a worker that started after *since* rewinds."""
         knowing = since == self.counts["rewinds"]
         if not knowing:
-            self.oracle.arrived_late |= set(op.path.split("/")[3:4])
-        self.oracle.look(knowing=knowing)
-        if op.kind is OpKind.FINALIZE:
-            await self.oracle.finalized(op.path.split("/")[3])
+            self.oracle.arrived_late |= set(request.path.split("/")[3:4])
+        self.oracle.check_lines(knowing=knowing)
+        if request.kind is RequestKind.FINALIZE:
+            await self.oracle.check_finalized(request.path.split("/")[3])
 
     # Accidents
 
-    async def _accident(self) -> None:
+    async def _random_event(self) -> None:
         chance = self.rng.random()
         if self.workers and chance < 0.58:
-            await self._work(self.rng.choice(self.workers), self.rng.choice([1, 1, 2, 4, 12]))
-            self.workers = [each for each in self.workers if not each.done]
+            await self._run_worker(self.rng.choice(self.workers), self.rng.choice([1, 1, 2, 4, 12]))
+            self.workers = [worker for worker in self.workers if not worker.done]
         elif chance < 0.70:
-            await self._produce()
+            await self._report_usage()
         elif chance < 0.82:
             await self._dispatch()
         elif chance < 0.90:
-            await self._pass(self.rng.randrange(20_000))
+            await self._advance(self.rng.randrange(20_000))
         elif chance < 0.925:
-            await self._pass(self.rng.choice([2, 10, 40]) * MINUTE_MS)
+            await self._advance(self.rng.choice([2, 10, 40]) * MINUTE_MS)
         elif chance < 0.935:
-            await self._pass(self.rng.randrange(2 * HOUR_MS, 26 * HOUR_MS))
+            await self._advance(self.rng.randrange(2 * HOUR_MS, 26 * HOUR_MS))
         else:
-            await self._somebody()
+            await self._intervene()
 
-    async def _work(self, worker: Worker, steps: int) -> None:
-        """A worker gets some way, or dies on it."""
+    async def _run_worker(self, worker: Worker, steps: int) -> None:
+        """Run up to *steps* calls of a worker; it may die."""
         for _ in range(steps):
             if worker.done:
                 return
@@ -152,8 +152,8 @@ class World:
             else:
                 await worker.step()
 
-    async def _somebody(self) -> None:
-        """Crons, webhooks, Support, people in the Dashboard, and the machine that Redis runs on."""
+    async def _intervene(self) -> None:
+        """Run a cron, a webhook, an action of Support or of a person in the Dashboard, or a rewind of Redis."""
         deeds = [self._cron, self._cron, self.people.webhook, self.people.support]
         if self.mode.edits:
             deeds += [self.people.edit] * 6
@@ -161,17 +161,17 @@ class World:
             deeds += [self.machine.back_up, self.machine.rewind, self.machine.rewind]
         await self.rng.choice(deeds)()
 
-    async def _pass(self, ms: int) -> None:
+    async def _advance(self, ms: int) -> None:
         until = self.now + ms
         while (arrival := self.stripe.next_arrival()) is not None and arrival <= until:
             self.now = max(self.now, arrival)
             self.oracle.arrived_late |= self.stripe.deliver_late()
-            self.oracle.look()
+            self.oracle.check_lines()
         self.now = until
 
-    def _event(self, n: int) -> UsageDelta:
+    def _usage_event(self, n: int) -> UsageDelta:
         fine = ["1", "2.5", "0.000000000001", "7", "-3", "120.25", "-0.5"]
-        # Where lines are rolled up only money can be compared, so it must not be rounded.
+        # Rolled-up lines can only be compared by amount, so the amount must not be rounded.
         quantity = self.rng.choice(["2", "14", "-6", "120"] if self.mode.cramped else fine)
         ago = timedelta(seconds=self.rng.randrange(SPREAD_S))
         return UsageDelta(
@@ -183,31 +183,31 @@ class World:
             app=self.rng.choice([None, "web", "worker"]),
         )
 
-    async def _produce(self) -> None:
-        """A batch of new and repeated reports; one whose answer is lost is sent again."""
-        happened = [each for each in self.unsent if self.moment() >= each.occurred_at]
+    async def _report_usage(self) -> None:
+        """Report a batch of new and repeated usage; a report whose response is lost is sent again."""
+        happened = [delta for delta in self.unreported if self.current_time() >= delta.occurred_at]
         fresh = self.rng.sample(happened, min(len(happened), self.rng.randrange(1, 4)))
-        again = self.rng.sample(self.sent, min(len(self.sent), self.rng.randrange(3)))
+        again = self.rng.sample(self.reported, min(len(self.reported), self.rng.randrange(3)))
         batch = fresh + again
         self.rng.shuffle(batch)
         await self.report(batch)
         if self.rng.random() < 0.8:
-            self.unsent = [each for each in self.unsent if each not in fresh]
+            self.unreported = [delta for delta in self.unreported if delta not in fresh]
 
     async def report(self, batch: list[UsageDelta]) -> None:
-        """Record usage; the books of the oracle follow what was acknowledged."""
-        kept = {customer: await self.ledger.periods(customer) for customer in CUSTOMERS}
+        """Record usage; the oracle counts what was acknowledged."""
+        periods = {customer: await self.ledger.list_periods(customer) for customer in CUSTOMERS}
         recorded = await self.ledger.record(batch, self.prices)
         for delta, answer in zip(batch, recorded, strict=True):
-            self.oracle.must(
+            self.oracle.require(
                 answer.outcome in (DeltaOutcome.ACCEPTED, DeltaOutcome.DUPLICATE),
                 f"{delta.id}: {answer.outcome}",
             )
-            if answer.period is not None and answer.period not in kept[delta.customer]:
-                self.oracle.began(answer.period)
-            if delta not in self.sent:
-                self.sent.append(delta)
-                self.oracle.used(delta)
+            if answer.period is not None and answer.period not in periods[delta.customer]:
+                self.oracle.record_opened_period(answer.period)
+            if delta not in self.reported:
+                self.reported.append(delta)
+                self.oracle.record_usage(delta)
             self.counts["deltas" if answer.outcome is DeltaOutcome.ACCEPTED else "repeats"] += 1
 
     async def _dispatch(self) -> None:
@@ -215,43 +215,49 @@ class World:
             for customer, period in await self.ledger.claim(shard, 3, 30_000):
                 if len(self.workers) < 4:
                     worker = Worker(self, customer, period)
-                    await worker.settle()
+                    await worker.wait_idle()
                     self.workers.append(worker)
 
     async def _cron(self) -> None:
-        self.counts["periods cut"] += await close_ended(
+        self.counts["periods cut"] += await close_ended_periods(
             self.ledger, SHARDS, now_ms=self.now, settle_ms=SETTLE_MS
         )
 
-    # Peace
+    # Recovery
 
     async def _begin(self) -> None:
         await self.redis.flushdb()
         for shard, value in self._epochs.items():
             await self.redis.restore(keys.epoch(shard), 0, value)
         for customer in CUSTOMERS:
-            await self.ledger.register(customer, "usd")
+            await self.ledger.register_customer(customer, "usd")
 
-    async def _heal(self) -> None:
-        """No more accidents: everything has to come to rest, and every unit has to be billed once."""
-        self.healed = True
+    async def _recover(self) -> None:
+        """Stop all failures: everything must become idle, and every unit must be billed once."""
+        self.recovering = True
         self.workers = []
-        await self._pass(2 * HOUR_MS)
+        await self._advance(2 * HOUR_MS)
         await self._drain("when the last late request has arrived")
-        await self._pass(max(0, int(START.timestamp() * 1000) + SPREAD_S * 1000 - self.now))
-        await self.report(self.unsent)
+        await self._advance(max(0, int(START.timestamp() * 1000) + SPREAD_S * 1000 - self.now))
+        await self.report(self.unreported)
         await self._drain("after the trouble")
         period = Period(2026, 10)
         while period <= await self._last_period():
             end = int(period.end.timestamp() * 1000) + 2 * HOUR_MS
-            await self._pass(max(0, end - self.now))
+            await self._advance(max(0, end - self.now))
             await self._drain(f"after {period}")
             period = period.next()
-        await self.oracle.settle()
+        await self.oracle.check_end()
 
     async def _last_period(self) -> Period:
-        """Whoever finalizes one draft after the other by hand moves usage ahead, month by month."""
-        return max([each for customer in CUSTOMERS for each in await self.ledger.periods(customer)])
+        """Return the last period: a person who finalizes draft after draft moves usage into later months."""
+        return max(
+            [
+                period
+                for customer in CUSTOMERS
+                for period in await self.ledger.list_periods(customer)
+            ]
+        )
 
     async def _drain(self, when: str) -> None:
         for _ in range(60):
@@ -262,34 +268,36 @@ class World:
                 for customer, period in await self.ledger.claim(shard, 100, 30_000):
                     worker = Worker(self, customer, period)
                     await worker.run()
-                    await self._ask_a_person(customer, period, worker.result)
+                    await self._call_a_person(customer, period, worker.result)
             if not await self._due():
-                await self.oracle.at_rest()
+                await self.oracle.check_idle()
                 return
-            await self._pass(12 * MINUTE_MS)
-        self.oracle.must(False, f"still due {when}: {await self._due()}")
+            await self._advance(12 * MINUTE_MS)
+        self.oracle.require(False, f"still due {when}: {await self._due()}")
 
-    async def _ask_a_person(self, customer: CustomerId, period: Period, result: Ending) -> None:
-        """What is parked waits for somebody to make room or to move their lines."""
+    async def _call_a_person(
+        self, customer: CustomerId, period: Period, result: FlushResult
+    ) -> None:
+        """Act as a person on a parked period: make room or remove foreign lines, then wake it."""
         if result.failure is None:
             return
         self.counts[f"parked: {result.failure.code}"] += 1
         if result.failure.code in ("two_drafts", "no_room"):
             for invoice in self.stripe.invoices.values():
                 if invoice["customer"] == customer and invoice["status"] == "draft":
-                    self.oracle.somebody_deleted(invoice["id"])
-                    invoice["lines"] = [each for each in invoice["lines"] if each["metadata"]]
+                    self.oracle.record_deleted_draft(invoice["id"])
+                    invoice["lines"] = [line for line in invoice["lines"] if line["metadata"]]
         await self.ledger.wake(customer, period)
 
     async def _due(self) -> list[bytes]:
         return [
-            each for shard in SHARDS for each in await self.redis.zrange(keys.due(shard), 0, -1)
+            member for shard in SHARDS for member in await self.redis.zrange(keys.due(shard), 0, -1)
         ]
 
-    def moment(self) -> datetime:
-        """What time it is."""
+    def current_time(self) -> datetime:
+        """Return the current time."""
         return datetime.fromtimestamp(self.now / 1000, UTC)
 
     def nonce(self) -> str:
-        """As random as a seed allows, and never the same again, also after a rewind."""
+        """Return a nonce that is determined by the seed and never repeats, even after a rewind."""
         return f"{self._nonces.getrandbits(64):016x}"

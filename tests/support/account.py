@@ -10,20 +10,20 @@ from billing.ledger.syncs import Sync
 from billing.usage import CustomerId, Period
 from billing.usage_ingestion import record_usage
 from tests.support.stripe_catalog import delta
-from tests.support.webhook_server import World
+from tests.support.webhook_server import WebhookWorld
 from workers.flush.flush import flush
-from workers.flush.outcome import Ending
-from workers.main import flush_ports
+from workers.flush.outcome import FlushResult
+from workers.main import flush_context
 
 
 class Account:
     """One customer: use something, flush, look at Stripe."""
 
-    def __init__(self, world: World, customer: CustomerId, period: Period) -> None:
+    def __init__(self, world: WebhookWorld, customer: CustomerId, period: Period) -> None:
         self.world = world
         self.customer = customer
         self.period = period
-        self.ports = flush_ports(world.services)
+        self.context = flush_context(world.services)
 
     async def use(self, quantity: str, sku: str = "egress-gb", **facts: str) -> None:
         """Report some usage."""
@@ -32,30 +32,30 @@ class Account:
         )
         assert report.accepted == 1, report
 
-    async def flush(self) -> Ending:
+    async def flush(self) -> FlushResult:
         """What a worker does."""
-        return await flush(self.customer, self.period, self.ports, lane=Lane.CUSTOMER)
+        return await flush(self.customer, self.period, self.context, lane=Lane.CUSTOMER)
 
-    async def told(self) -> Sync:
+    async def last_sync(self) -> Sync:
         """The record of what was told to Stripe last."""
-        sync = await self.world.services.syncs.of(self.customer)
+        sync = await self.world.services.syncs.latest(self.customer)
         assert sync is not None, "nothing was told"
         return sync
 
-    async def peek(self) -> Snapshot:
+    async def snapshot(self) -> Snapshot:
         """What the ledger knows."""
-        return await self.world.services.ledger.peek(self.customer, self.period)
+        return await self.world.services.ledger.snapshot(self.customer, self.period)
 
     async def invoices(self) -> list[dict[str, Any]]:
         """What Stripe has."""
         query = {"customer": self.customer}
-        return await self.world.services.stripe.pages("/v1/invoices", query, lane=Lane.SUPPORT)
+        return await self.world.services.stripe.list_all("/v1/invoices", query, lane=Lane.SUPPORT)
 
     async def lines(self) -> dict[str, tuple[str, int]]:
         """Our lines on the only invoice: quantity told and amount; others' by their description."""
         (invoice,) = await self.invoices()
         path = f"/v1/invoices/{invoice['id']}/lines"
-        found = await self.world.services.stripe.pages(path, lane=Lane.SUPPORT)
+        found = await self.world.services.stripe.list_all(path, lane=Lane.SUPPORT)
         return {
             line["metadata"].get("gw_line", line["description"]): (
                 line["metadata"].get("gw_quantity", ""),
@@ -70,8 +70,8 @@ class Account:
 
     async def adjust(self, quantity: str, key: str) -> None:
         """Support corrects the bill."""
-        price = (await self.world.services.catalogue.by_sku(["egress-gb"]))["egress-gb"]
+        price = (await self.world.services.price_catalog.by_sku(["egress-gb"]))["egress-gb"]
         asked = NewAdjustment(
             self.customer, "egress-gb", Decimal(quantity), "goodwill", "agent", key
         )
-        await self.world.services.ledger.adjust(asked, price)
+        await self.world.services.ledger.create_adjustment(asked, price)

@@ -1,4 +1,4 @@
-"""The view on a real server, in the test's own event loop."""
+"""The GraphQL endpoint on a real server, in the test's own event loop."""
 
 import asyncio
 import contextlib
@@ -18,37 +18,38 @@ from starlette.types import ASGIApp
 from gateway.auth.caller import Caller
 from gateway.graphql import websocket
 from gateway.graphql.admission.admission import Admission
+from gateway.graphql.admission.best_effort_redis import BestEffortRedis
 from gateway.graphql.admission.limits import Limits
-from gateway.graphql.admission.persisted import PersistedDocuments
-from gateway.graphql.admission.rate_limiter import EdgeStore
-from gateway.graphql.connection_limiter import Places
-from gateway.graphql.http import GraphQLView
-from gateway.graphql.runner import Operations
+from gateway.graphql.admission.persisted import DocumentStore, PersistedDocuments
+from gateway.graphql.admission.rate_limiter import CostLimiter
+from gateway.graphql.connection_limiter import ConnectionLimiter
+from gateway.graphql.http import GraphQLEndpoint
+from gateway.graphql.runner import OperationRunner
 from gateway.http.errors import unauthenticated
-from tests.support.small_schema import Context, Events, schema
+from tests.support.small_schema import Context, EventRecorder, schema
 
 CORE: GraphQLSchema = schema._schema
 
 
 class Server(uvicorn.Server):
-    """Leaves the signals to pytest."""
+    """A server that leaves signals to pytest."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Hear none."""
+        """Capture none."""
         yield
 
 
 @asynccontextmanager
 async def serve(app: ASGIApp) -> AsyncIterator[str]:
-    """*app* on a free port of this machine, as ``127.0.0.1:port``."""
+    """Serve *app* on a free port; yields ``127.0.0.1:port``."""
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
         app, log_config=None, ws_ping_interval=None, timeout_graceful_shutdown=5
     )
     server = Server(config)
     running = asyncio.create_task(server.serve([listener]))
-    while not server.started:  # noqa: ASYNC110 uvicorn says it in a flag
+    while not server.started:  # noqa: ASYNC110 uvicorn has only a flag
         await asyncio.sleep(0.005)
     try:
         yield f"127.0.0.1:{listener.getsockname()[1]}"
@@ -58,42 +59,45 @@ async def serve(app: ASGIApp) -> AsyncIterator[str]:
 
 
 @dataclass
-class Edge:
-    """A view over the small schema, and what can be seen behind it."""
+class SmallGateway:
+    """A GraphQL endpoint over the small schema; change its fields before `app` is served."""
 
-    store: EdgeStore
+    redis: BestEffortRedis
     limits: Limits = field(default_factory=Limits)
+    capacity: int = 20_000
+    rate: int = 1_000
     trusted: dict[str, str] | None = None
     caller: Callable[[Caller], Caller] = lambda caller: caller
-    events: Events = field(default_factory=Events)
-    ending: asyncio.Event = field(default_factory=asyncio.Event)
+    recorder: EventRecorder = field(default_factory=EventRecorder)
+    shutdown: asyncio.Event = field(default_factory=asyncio.Event)
     init_wait: timedelta = websocket.INIT_WAIT
-    places: Places = field(default_factory=Places)
+    connection_limiter: ConnectionLimiter = field(default_factory=ConnectionLimiter)
 
     async def authenticate(self, authorization: object) -> Caller:
-        """Everybody who says ``Bearer <name>`` is that name."""
+        """Accept ``Bearer <name>`` as the caller *name*."""
         if not isinstance(authorization, str) or not authorization.startswith("Bearer "):
             raise unauthenticated("Say who you are.")
         name = authorization.removeprefix("Bearer ")
-        return self.caller(Caller(name, lambda: Context(self.events)))
+        return self.caller(Caller(name, lambda: Context(self.recorder)))
 
     @property
     def app(self) -> Starlette:
-        """The view, mounted as the gateway mounts it."""
-        persisted = PersistedDocuments(self.store, self.trusted)
-        admission = Admission(CORE, self.limits, self.store, persisted)
-        operations = Operations(schema, admission, lambda _: None)
-        view = GraphQLView(operations, self.authenticate, ending=self.ending)
-        view.places = self.places
-        view.connection_init_wait_timeout = self.init_wait
-        return Starlette(routes=[Route("/graphql", view), WebSocketRoute("/graphql", view)])
+        """The endpoint, routed as in the gateway."""
+        persisted = PersistedDocuments(DocumentStore(self.redis), self.trusted)
+        limiter = CostLimiter(self.redis, capacity=self.capacity, rate=self.rate)
+        admission = Admission(CORE, self.limits, limiter, persisted)
+        runner = OperationRunner(schema, admission, lambda _: None)
+        endpoint = GraphQLEndpoint(runner, self.authenticate, shutdown=self.shutdown)
+        endpoint.connection_limiter = self.connection_limiter
+        endpoint.connection_init_wait_timeout = self.init_wait
+        return Starlette(routes=[Route("/graphql", endpoint), WebSocketRoute("/graphql", endpoint)])
 
 
 @asynccontextmanager
-async def client_of(edge: Edge) -> AsyncIterator[httpx.AsyncClient]:
-    """Somebody with a token, at a server made for one test."""
+async def http_client(small_gateway: SmallGateway) -> AsyncIterator[httpx.AsyncClient]:
+    """A client with a token, of a server made for one test."""
     async with (
-        serve(edge.app) as address,
+        serve(small_gateway.app) as address,
         httpx.AsyncClient(
             base_url=f"http://{address}", headers={"Authorization": "Bearer ann"}
         ) as client,

@@ -1,4 +1,4 @@
-"""Documents and bodies of up to 32 KB that were written to hurt."""
+"""Hostile documents and bodies of up to 32 KB."""
 
 import json
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ def _fill(unit: str, around: str = "{%s}", size: int = KB_32) -> str:
     return around % (unit * ((size - len(around)) // len(unit)))
 
 
-def _tokens(unit: str, tokens_each: int, around: str = "{%s}") -> str:
-    return around % (unit * (1_450 // tokens_each))
+def _tokens(unit: str, unit_tokens: int, around: str = "{%s}") -> str:
+    return around % (unit * (1_450 // unit_tokens))
 
 
 def _doubling(levels: int, body: str) -> str:
@@ -23,7 +23,7 @@ def _doubling(levels: int, body: str) -> str:
 
 
 def documents() -> Iterator[tuple[str, str]]:
-    """Each document with the name of what it attacks."""
+    """Yield each document with its name."""
     yield "fragments doubled 60 times", _doubling(60, "...NEXT ...NEXT")
     yield "objects doubled 14 times", _doubling(14, "a: again { ...NEXT } b: again { ...NEXT }")
     yield "fragments doubled through inline ones", _doubling(40, "... { ...NEXT } ... { ...NEXT }")
@@ -97,7 +97,7 @@ def documents() -> Iterator[tuple[str, str]]:
 
 
 def bodies() -> Iterator[tuple[str, bytes]]:
-    """Whole requests, for what stands beside the document."""
+    """Yield request bodies that are hostile outside the document as well."""
     for name, document in documents():
         yield name, json.dumps({"query": document}).encode()[:65_536]
     query = "query ($c: Colour!, $n: String!, $i: Int!) { hello(name: $n) colour(of: $c) leaves(first: $i) { nodes { id } } }"

@@ -25,10 +25,10 @@ class Schedule:
 
     @asynccontextmanager
     async def step(self, name: str) -> AsyncIterator[None]:
-        """Wait for this step's turn; nobody else takes a step until the block is left."""
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((f"{actor.get()}.{name}", turn))
-        await turn
+        """Wait for this step's step; nobody else takes a step until the block is left."""
+        step: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((f"{actor.get()}.{name}", step))
+        await step
         try:
             yield
         finally:
@@ -36,17 +36,17 @@ class Schedule:
 
     async def run(self, **actors: Awaitable[None]) -> None:
         """Run *actors* to their ends."""
-        tasks = [asyncio.create_task(_named(name, each)) for name, each in actors.items()]
+        tasks = [asyncio.create_task(_named(name, actor)) for name, actor in actors.items()]
         while not all(task.done() for task in tasks):
             for _ in range(HOPS):
                 await asyncio.sleep(0)
             if not self._waiting:
                 await asyncio.sleep(0.001)
                 continue
-            name, turn = self._waiting.pop(self._choice())
+            name, step = self._waiting.pop(self._choice())
             self.taken.append(name)
             self._over.clear()
-            turn.set_result(None)
+            step.set_result(None)
             await self._over.wait()
         await asyncio.gather(*tasks)
 

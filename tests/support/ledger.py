@@ -1,4 +1,4 @@
-"""A ledger with a clock in the test's hand, and the words to fill it."""
+"""A ledger with a clock that the test controls, and helpers to fill it."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -29,26 +29,26 @@ PRICES = {
 
 @dataclass
 class Clock:
-    """Redis's time, in ms, when the test says so."""
+    """Redis's time, set by the test."""
 
     now: datetime = MIDDLE
 
     def __call__(self) -> int:
-        """The time in ms."""
+        """Return the time in ms."""
         return (self.now - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
 
-    def pass_(self, **times: float) -> None:
-        """Let time pass: ``clock.pass_(days=3)``."""
+    def advance(self, **times: float) -> None:
+        """Advance the time: ``clock.advance(days=3)``."""
         self.now += timedelta(**times)
 
 
 async def open_ledger(redis: Redis, clock: Clock, policy: LedgerPolicy = POLICY) -> Ledger:
-    """An open ledger that knows `CUSTOMER` and `OTHER`."""
+    """Open a ledger with `CUSTOMER` and `OTHER` registered."""
     numbers = count(1)
     ledger = Ledger(redis, policy=policy, nonce=lambda: f"nonce{next(numbers)}", clock=clock)
     await ledger.open()
     for customer in (CUSTOMER, OTHER):
-        await ledger.register(customer, "usd")
+        await ledger.register_customer(customer, "usd")
     return ledger
 
 
@@ -63,10 +63,10 @@ def delta(
     region: str | None = None,
     organization: str | None = None,
 ) -> UsageDelta:
-    """A delta as a metering service might report it."""
+    """Make a delta as a metering service might report it."""
     return UsageDelta(delta_id, customer, sku, Decimal(quantity), at, app, region, organization)
 
 
 async def outcomes(ledger: Ledger, *deltas: UsageDelta) -> list[DeltaOutcome]:
-    """What becomes of *deltas*."""
-    return [each.outcome for each in await ledger.record(deltas, PRICES)]
+    """Record *deltas* and return their outcomes."""
+    return [recorded.outcome for recorded in await ledger.record(deltas, PRICES)]

@@ -34,7 +34,7 @@ class Receiver:
     @property
     def types(self) -> list[str]:
         """The types of the events received so far, in the order of arrival."""
-        return [each.event["type"] for each in self.received]
+        return [delivery.event["type"] for delivery in self.received]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer every request of one connection."""

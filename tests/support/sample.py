@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from billing.budget import Lane
-from billing.money import plain
+from billing.money import format_decimal
 from billing.services import Services
 from demo import focus_sample
 
@@ -19,27 +19,27 @@ async def put_into_stripe(services: Services) -> dict[str, str]:
     ids: dict[str, str] = {}
     few = asyncio.Semaphore(16)
 
-    async def customer(each: focus_sample.SampleCustomer) -> None:
+    async def customer(account: focus_sample.SampleCustomer) -> None:
         params = {
-            "name": each.name,
-            "email": f"billing@{each.slug}.example",
-            "metadata": {"organization": each.slug},
+            "name": account.name,
+            "email": f"billing@{account.slug}.example",
+            "metadata": {"organization": account.slug},
         }
         answer = await services.stripe.write(
-            "/v1/customers", params, key=each.slug, lane=Lane.CUSTOMER
+            "/v1/customers", params, key=account.slug, lane=Lane.CUSTOMER
         )
-        ids[each.account] = answer.body["id"]
+        ids[account.account] = answer.body["id"]
 
-    async def price(each: focus_sample.SamplePrice) -> None:
+    async def price(sample: focus_sample.SamplePrice) -> None:
         params = {
             "currency": "usd",
-            "unit_amount_decimal": plain(each.unit_amount),
-            "lookup_key": each.sku,
-            "product_data": {"name": each.name},
+            "unit_amount_decimal": format_decimal(sample.unit_amount),
+            "lookup_key": sample.sku,
+            "product_data": {"name": sample.name},
         }
         async with few:
             await services.stripe.write(
-                "/v1/prices", params, key=f"price {each.sku}", lane=Lane.CUSTOMER
+                "/v1/prices", params, key=f"price {sample.sku}", lane=Lane.CUSTOMER
             )
 
     await asyncio.gather(
@@ -55,7 +55,7 @@ def usage_line(delta: focus_sample.SampleDelta, ids: dict[str, str]) -> bytes:
             "id": f"row-{delta.number}",
             "customerId": ids[delta.account],
             "sku": delta.sku,
-            "quantity": plain(delta.quantity),
+            "quantity": format_decimal(delta.quantity),
             "occurredAt": delta.moment.isoformat(),
             "app": delta.app,
             "region": delta.region,

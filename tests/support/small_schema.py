@@ -1,4 +1,4 @@
-"""A schema with one of everything that the edge has to handle, so that it is tested without billing."""
+"""A schema with one of everything that the GraphQL endpoint handles, to test it without billing."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -10,20 +10,20 @@ from graphql import GraphQLError
 SECRET = "redis://:hunter2@ledger"
 
 
-class Events:
-    """What happened behind the wire: contexts made, operations cancelled, generators closed."""
+class EventRecorder:
+    """Records what happens on the server: contexts made, operations cancelled, generators closed."""
 
     def __init__(self) -> None:
         self.contexts: list[object] = []
-        self.seen: list[str] = []
+        self.entries: list[str] = []
         self.produced = 0
         self.released = asyncio.Event()
 
 
 class Context:
-    """A fresh one for each operation."""
+    """The context of one operation."""
 
-    def __init__(self, events: Events) -> None:
+    def __init__(self, events: EventRecorder) -> None:
         self.events = events
         events.contexts.append(self)
 
@@ -33,7 +33,7 @@ Info = strawberry.Info[Context, None]
 
 @strawberry.enum
 class Colour(Enum):
-    """Something with suggestions."""
+    """An enum, for suggestions."""
 
     CRIMSON = "crimson"
     SCARLET = "scarlet"
@@ -48,7 +48,7 @@ class Leaf:
 
     @strawberry.field
     def again(self) -> "Leaf":
-        """Itself, so that queries can nest."""
+        """The same object, so that queries can nest."""
         return self
 
 
@@ -61,7 +61,7 @@ class LeafConnection:
 
 @strawberry.type
 class Query:
-    """What can be asked."""
+    """Fields of every kind that the endpoint handles."""
 
     @strawberry.field
     def hello(self, name: str = "world") -> str:
@@ -87,58 +87,58 @@ class Query:
 
     @strawberry.field
     def fault(self) -> str | None:
-        """Fails as nobody expected."""
+        """Raises an unexpected exception."""
         raise RuntimeError(SECRET)
 
     @strawberry.field
     def fatal(self) -> str:
-        """Fails where null cannot stand."""
+        """Raises an unexpected exception in a non-null field."""
         raise RuntimeError(SECRET)
 
     @strawberry.field
     def refused(self) -> str | None:
-        """Fails as the schema meant it."""
+        """Raises a GraphQLError."""
         raise GraphQLError("Not today.", extensions={"code": "FORBIDDEN"})
 
     @strawberry.field
     async def slow(self, info: Info) -> str:
-        """Never comes back by itself."""
-        info.context.events.seen.append("slow begun")
+        """Never returns by itself."""
+        info.context.events.entries.append("slow begun")
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            info.context.events.seen.append("slow cancelled")
+            info.context.events.entries.append("slow cancelled")
             raise
         return "never"
 
 
 @strawberry.type
 class Mutation:
-    """What can be done."""
+    """Mutations."""
 
     @strawberry.mutation
     def add(self, a: int, b: int) -> int:
-        """Harmless."""
+        """Add two numbers."""
         return a + b
 
     @strawberry.mutation
     async def work(self, info: Info) -> str:
-        """Is done in two steps."""
-        info.context.events.seen.append("work begun")
+        """Do something in two steps."""
+        info.context.events.entries.append("work begun")
         await info.context.events.released.wait()
-        info.context.events.seen.append("work done")
+        info.context.events.entries.append("work done")
         return "done"
 
 
 @strawberry.type
 class Tick:
-    """An event of which a part can take for ever."""
+    """An event with a field that may never resolve."""
 
     number: int
 
     @strawberry.field
     async def late(self) -> int:
-        """Comes back for every event but the first."""
+        """Resolves for every event but the first."""
         if self.number == 1:
             await asyncio.Event().wait()
         return self.number
@@ -146,7 +146,7 @@ class Tick:
 
 @strawberry.type
 class Subscription:
-    """What can be followed."""
+    """Subscriptions."""
 
     @strawberry.subscription
     async def count(self, to: int = 3) -> AsyncGenerator[int, None]:
@@ -162,23 +162,23 @@ class Subscription:
 
     @strawberry.subscription
     async def silence(self, info: Info) -> AsyncGenerator[int, None]:
-        """One event, then nothing until somebody leaves."""
+        """One event, then nothing until the client disconnects."""
         try:
             yield 0
             await asyncio.Event().wait()
         finally:
-            info.context.events.seen.append("silence closed")
+            info.context.events.entries.append("silence closed")
 
     @strawberry.subscription
     async def flood(self, info: Info) -> AsyncGenerator[str, None]:
-        """As many large events as somebody takes."""
+        """Large events without end."""
         while True:
             info.context.events.produced += 1
             yield "x" * 10_000
 
     @strawberry.subscription
     async def broken(self) -> AsyncGenerator[int, None]:
-        """Fails in the middle."""
+        """Fails after the first event."""
         yield 1
         raise RuntimeError(SECRET)
 

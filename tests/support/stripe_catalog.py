@@ -6,7 +6,7 @@ from itertools import count
 
 from billing.budget import Lane
 from billing.services import Services
-from billing.usage_validation import ReportedDelta
+from billing.usage_validation import RawDelta
 
 CENTS = {"machine-seconds": "0.0031", "volume-hours": "0.0205479452", "egress-gb": "2"}
 _numbers = count(1)
@@ -48,7 +48,7 @@ class Shop:
 
 def delta(
     customer: str, quantity: str = "1", sku: str = "machine-seconds", **changed: str
-) -> ReportedDelta:
+) -> RawDelta:
     """A delta of now with an id of its own, unless *changed* says otherwise."""
     given = {
         "id": f"delta-{next(_numbers)}",
@@ -58,4 +58,4 @@ def delta(
         "occurred_at": datetime.now(UTC).isoformat(),
         **changed,
     }
-    return ReportedDelta(**given)
+    return RawDelta(**given)

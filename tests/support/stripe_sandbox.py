@@ -42,7 +42,7 @@ class StripeSandbox:
         body = {"kind": kind, "match": match, "times": times, **params}
         return str((await self.control("POST", "faults", body))["id"])
 
-    async def no_faults(self) -> None:
+    async def clear_faults(self) -> None:
         """Cancel every fault that still stands."""
         await self.control("DELETE", "faults")
 
@@ -85,7 +85,9 @@ class StripeSandbox:
         """Return {"pending": […], "failed": […], "delivered": n, "forged_answers": [status, …]}."""
         return await self.control("GET", "webhooks")
 
-    async def hear(self, url: str, secret: str, events: list[str] | None = None) -> str:
+    async def register_endpoint(
+        self, url: str, secret: str, events: list[str] | None = None
+    ) -> str:
         """Register a webhook endpoint with a chosen secret; returns its id."""
         body = {"url": url, "secret": secret, "enabled_events": events or ["*"]}
         return str((await self.control("POST", "webhooks/endpoint", body))["id"])

@@ -55,8 +55,8 @@ def problems(value: Any, hint: Any = ANY_OBJECT, at: str = "$") -> Iterator[str]
     elif not isinstance(value, list if kind is list else dict):
         yield f"{at}: {value!r} is not a {'list' if kind is list else 'hash'}"
     elif kind is list:
-        for place, each in enumerate(value):
-            yield from problems(each, options[0], f"{at}[{place}]")
+        for place, item in enumerate(value):
+            yield from problems(item, options[0], f"{at}[{place}]")
     else:
         yield from _hash(value, kind, at)
 
@@ -64,8 +64,8 @@ def problems(value: Any, hint: Any = ANY_OBJECT, at: str = "$") -> Iterator[str]
 def _hash(value: dict[str, Any], kind: Any, at: str) -> Iterator[str]:
     if value.get("object") in ("list", "search_result"):
         yield from (f"{at}.{key}: missing" for key in {"data", "has_more", "url"} - value.keys())
-        for place, each in enumerate(value["data"]):
-            yield from problems(each, ANY_OBJECT, f"{at}.data[{place}]")
+        for place, item in enumerate(value["data"]):
+            yield from problems(item, ANY_OBJECT, f"{at}.data[{place}]")
     elif isinstance(kind, ForwardRef):
         yield from _object(value, OBJECTS[value["object"]], at)
     elif kind not in (UntypedStripeObject, dict):

@@ -7,34 +7,18 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import anyio
 import httpx
 import jwt
 from pydantic import SecretStr
 
 from billing.settings import Settings
 from tests.support.forking import Forked
-
-FIRST_POLL, LAST_POLL = 0.02, 0.1
-
-
-async def until(true: Callable[[], Awaitable[object]], what: str, seconds: float = 30) -> Any:
-    """Wait until *true* answers something true, and return it; fail with *what* after *seconds*.
-
-    It is asked less and less often, so that waiting leaves the processor to what is waited for.
-    """
-    deadline = time.monotonic() + seconds
-    pause = FIRST_POLL
-    while not (answer := await true()):
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain until {what}"
-        await anyio.sleep(pause)
-        pause = min(pause * 1.2, LAST_POLL)
-    return answer
+from tests.support.wait import wait_until
 
 
 def http_client(**options: Any) -> httpx.AsyncClient:
@@ -62,7 +46,7 @@ def _text(value: object) -> str:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, tuple):
-        return ",".join(_text(each) for each in value)
+        return ",".join(_text(item) for item in value)
     return str(value)
 
 
@@ -120,7 +104,7 @@ class System:
                     return (await client.get(f"{self.url}/readyz")).is_success
             return False
 
-        await until(ready, "the gateway is ready", seconds=90)
+        await wait_until(ready, "the gateway is ready", seconds=90)
         return process
 
     def stop(self) -> None:
@@ -168,7 +152,7 @@ class Caller:
 
     http: httpx.AsyncClient
 
-    async def ask(self, query: str, **variables: Any) -> dict[str, Any]:
+    async def execute(self, query: str, **variables: Any) -> dict[str, Any]:
         """The ``data`` of a GraphQL operation; any error fails the test."""
         answer = await self.http.post("/graphql", json={"query": query, "variables": variables})
         body = answer.json()

@@ -19,11 +19,11 @@ from billing.usage import CustomerId, Period
 from billing.usage_ingestion import record_usage
 from tests.support.stripe_catalog import Shop, delta
 from tests.support.stripe_sandbox import StripeSandbox
-from tests.support.system import until
-from webhooks.endpoint import PATH, READ_SECONDS, webhook_route
+from tests.support.wait import wait_until
+from webhooks.endpoint import BODY_TIMEOUT_SECONDS, PATH, webhook_route
 from workers.flush.flush import flush
-from workers.main import flush_ports
-from workers.process_events import process_inbox
+from workers.main import flush_context
+from workers.process_events import process_events
 
 
 class _Server(uvicorn.Server):
@@ -35,7 +35,9 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def hearing(services: Services, read_seconds: float = READ_SECONDS) -> AsyncIterator[str]:
+async def webhook_server(
+    services: Services, read_seconds: float = BODY_TIMEOUT_SECONDS
+) -> AsyncIterator[str]:
     """The door over *services*; its URL."""
     app = Starlette(routes=[webhook_route(read_seconds)])
     app.state.services = services
@@ -46,7 +48,7 @@ async def hearing(services: Services, read_seconds: float = READ_SECONDS) -> Asy
         async def started() -> bool:
             return server.started
 
-        await until(started, "the door is open")
+        await wait_until(started, "the door is open")
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}{PATH}"
         finally:
@@ -55,22 +57,22 @@ async def hearing(services: Services, read_seconds: float = READ_SECONDS) -> Asy
 
 
 @dataclass
-class World:
+class WebhookWorld:
     """The parts that an event passes through, driven step by step."""
 
     services: Services
     sandbox: StripeSandbox
     shop: Shop
 
-    async def heard(self) -> None:
+    async def wait_delivered(self) -> None:
         """Every event that Stripe has to tell was delivered and worked on."""
         report = await self.sandbox.drain_webhooks()
         assert report["settled"]
-        await self.worked()
+        await self.process_events()
 
-    async def worked(self) -> None:
+    async def process_events(self) -> None:
         """Everything in the inbox that is due was worked on."""
-        while await process_inbox(self.services, 100):
+        while await process_events(self.services, 100):
             pass
 
     async def billed(
@@ -86,7 +88,7 @@ class World:
     async def flushed(self, customer: CustomerId) -> None:
         """The worker's part, as often as it takes."""
         for _ in range(5):
-            await flush(customer, this_month(), flush_ports(self.services), lane=Lane.CUSTOMER)
+            await flush(customer, this_month(), flush_context(self.services), lane=Lane.CUSTOMER)
 
     async def draft(self, customer: CustomerId) -> dict[str, Any]:
         """The customer's newest invoice at Stripe."""
@@ -98,16 +100,16 @@ class World:
 
     async def ledger(self, customer: CustomerId) -> Snapshot:
         """This month in the ledger."""
-        return await self.services.ledger.peek(customer, this_month())
+        return await self.services.ledger.snapshot(customer, this_month())
 
 
-async def due(world: World, customers: int) -> list[CustomerId]:
+async def due(world: WebhookWorld, customers: int) -> list[CustomerId]:
     """As many customers with thirty dollars of usage that is due now."""
     found = []
     for _ in range(customers):
         customer = CustomerId(await world.shop.customer())
         await record_usage(world.services, [delta(customer, "1500", "egress-gb")])
-        period = await world.services.ledger.open_period(customer)
+        period = await world.services.ledger.current_period(customer)
         await world.services.ledger.wake(customer, period)
         found.append(customer)
     return found

@@ -1,4 +1,4 @@
-"""The webhook door over a real ledger and a real cache, and Stripe's way of knocking."""
+"""The webhook endpoint over a real ledger and a real cache, with deliveries signed as Stripe's."""
 
 import time
 from collections.abc import AsyncIterator
@@ -46,8 +46,8 @@ def signature(body: bytes, secret: str = SECRET, at: float | None = None) -> str
 
 
 @dataclass
-class Door:
-    """The endpoint, knocked at over HTTP."""
+class Endpoint:
+    """The endpoint, called over HTTP."""
 
     http: httpx.AsyncClient
     inbox: Inbox
@@ -60,20 +60,22 @@ class Door:
             PATH, content=body, headers={"Stripe-Signature": signature(body, **signing)}
         )
 
-    async def kept(self) -> list[str]:
+    async def stored(self) -> list[str]:
         """The ids of all events in the inbox, newest first."""
-        return [each.id for each in (await self.inbox.page(100)).items]
+        return [event.id for event in (await self.inbox.page(100)).items]
 
 
 @pytest.fixture
-async def door(redis: Redis, redis_url: str) -> AsyncIterator[Door]:
+async def webhook(redis: Redis, redis_url: str) -> AsyncIterator[Endpoint]:
     """The endpoint on an empty inbox."""
-    async with door_with(redis, redis_url, "sk_test_0123456789abcdef") as opened:
+    async with open_endpoint(redis, redis_url, "sk_test_0123456789abcdef") as opened:
         yield opened
 
 
 @asynccontextmanager
-async def door_with(redis: Redis, redis_url: str, stripe_api_key: str) -> AsyncIterator[Door]:
+async def open_endpoint(
+    redis: Redis, redis_url: str, stripe_api_key: str
+) -> AsyncIterator[Endpoint]:
     """The endpoint of a gateway that has *stripe_api_key*."""
     settings = Settings(
         stripe_api_key=stripe_api_key,
@@ -87,4 +89,4 @@ async def door_with(redis: Redis, redis_url: str, stripe_api_key: str) -> AsyncI
         app.state.services = SimpleNamespace(settings=settings, inbox=inbox, cache=cache)
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as http:
-            yield Door(http, inbox, cache)
+            yield Endpoint(http, inbox, cache)

@@ -1,4 +1,4 @@
-"""The webhook door: what gets in, what does not, and what is said about it."""
+"""The webhook endpoint: accepted and rejected deliveries, and the responses to them."""
 
 import asyncio
 import hashlib
@@ -20,62 +20,69 @@ from redis.asyncio import Redis
 from starlette.applications import Starlette
 
 from billing.cache import entries, open_cache
-from billing.cache.entries import Entry
+from billing.cache.entries import CacheEntry
 from billing.events import Inbox
-from billing.events.effects import Notice
-from billing.events.events import EventStatus
-from billing.pagination import Window
-from tests.support.webhook_server import hearing
-from tests.webhooks.conftest import OLD_SECRET, SECRET, Door, door_with, invoice_event, signature
+from billing.events.effects import EventRef
+from billing.events.records import EventStatus
+from billing.pagination import PageRequest
+from tests.support.webhook_server import webhook_server
+from tests.webhooks.conftest import (
+    OLD_SECRET,
+    SECRET,
+    Endpoint,
+    invoice_event,
+    open_endpoint,
+    signature,
+)
 from webhooks import endpoint
-from webhooks.endpoint import AT_ONCE, ENOUGH, MAX_BYTES, PATH, webhook_route
+from webhooks.endpoint import BATCH_SIZE, MAX_BYTES, MAX_CONCURRENT, PATH, webhook_route
 
 
 def signed_raw(body: bytes) -> str:
-    """A true signature of any bytes, also of those that stripe-python cannot sign."""
+    """A valid signature of any bytes, also of those that stripe-python cannot sign."""
     moment = int(time.time())
     digest = hmac.new(SECRET.encode(), b"%d." % moment + body, hashlib.sha256).hexdigest()
     return f"t={moment},v1={digest}"
 
 
 def deliveries(outcome: str) -> float:
-    """How many deliveries had this outcome so far."""
+    """The number of deliveries with this outcome so far."""
     return REGISTRY.get_sample_value("billing_webhook_deliveries_total", {"outcome": outcome}) or 0
 
 
 @pytest.mark.parametrize("secret", [OLD_SECRET, SECRET])
-async def test_a_signed_event_is_in_the_inbox_before_the_answer(door: Door, secret: str) -> None:
-    """2xx makes Stripe forget the event: it has to be ours by then, whichever secret signed it."""
-    answer = await door.deliver(invoice_event(), secret=secret)
+async def test_signed_event_is_stored_before_the_response(webhook: Endpoint, secret: str) -> None:
+    """Stripe does not send it again after a 2xx, whichever secret signed it."""
+    response = await webhook.deliver(invoice_event(), secret=secret)
 
-    assert answer.status_code == 204
-    kept = await door.inbox.get("evt_1")
-    assert kept is not None
-    assert (kept.status, kept.type) == (EventStatus.PENDING, "invoice.paid")
-    assert (kept.object_id, kept.customer) == ("in_1", "cus_1")
+    assert response.status_code == 204
+    event = await webhook.inbox.get("evt_1")
+    assert event is not None
+    assert (event.status, event.type) == (EventStatus.PENDING, "invoice.paid")
+    assert (event.object_id, event.customer) == ("in_1", "cus_1")
 
 
-async def test_after_the_answer_nobody_reads_the_state_before_it(door: Door) -> None:
-    """The panel must not show what Stripe had before the event, not even from this process's memory."""
+async def test_no_read_after_the_response_returns_the_old_state(webhook: Endpoint) -> None:
+    """Not even from this process's memory."""
     stripe = {"status": "open"}
 
     async def read() -> Any:
-        return (await door.cache.fetch(entries.invoice("in_1"), lambda: _answer(stripe))).value
+        return (await webhook.cache.fetch(entries.invoice("in_1"), lambda: _copy(stripe))).value
 
     assert await read() == {"status": "open"}
     stripe = {"status": "paid"}
     assert await read() == {"status": "open"}
-    await door.deliver(invoice_event())
+    await webhook.deliver(invoice_event())
 
     assert await read() == {"status": "paid"}
 
 
-async def _answer(value: dict[str, str]) -> dict[str, str]:
+async def _copy(value: dict[str, str]) -> dict[str, str]:
     return dict(value)
 
 
 def thin(kind: str, named: str) -> dict[str, Any]:
-    """An event that names an object, and not whose it is."""
+    """A thin event, which names an object but not its customer."""
     return {
         "id": "evt_thin",
         "object": "v2.core.event",
@@ -84,114 +91,118 @@ def thin(kind: str, named: str) -> dict[str, Any]:
     }
 
 
-PAGE = entries.invoices("cus_1", Window(10), None)
-THEIRS = {
-    "invoice.updated": [PAGE, entries.invoice_heads("cus_1", Window(10)), entries.invoice("in_1")],
-    "credit_note.created": [PAGE, entries.invoice("in_1"), entries.lines("in_1", Window(10))],
+PAGE = entries.invoices("cus_1", PageRequest(10), None)
+VIEWS = {
+    "invoice.updated": [
+        PAGE,
+        entries.invoice_heads("cus_1", PageRequest(10)),
+        entries.invoice("in_1"),
+    ],
+    "credit_note.created": [PAGE, entries.invoice("in_1"), entries.lines("in_1", PageRequest(10))],
     "payment_method.detached": [
-        entries.payment_methods("cus_1", Window(10)),
+        entries.payment_methods("cus_1", PageRequest(10)),
         entries.customer_with_card("cus_1"),
-        entries.customers_with_cards(Window(10), None),
+        entries.customers_with_cards(PageRequest(10), None),
     ],
 }
 NAMED = {"invoice.updated": "in_1", "credit_note.created": "cn_1"}
 
 
-@pytest.mark.parametrize("kind", THEIRS)
-async def test_what_names_no_customer_is_forgotten_wherever_it_is_shown(
-    door: Door, kind: str
+@pytest.mark.parametrize("kind", VIEWS)
+async def test_event_without_customer_invalidates_every_view_of_its_object(
+    webhook: Endpoint, kind: str
 ) -> None:
-    """Whose it is is learnt later; until then nobody may be shown it as it was, least of all its owner."""
+    """The customer is read later; until then no view may show the old state."""
 
     async def read(shown: str) -> list[Any]:
         async def load() -> Any:
             return shown
 
-        for each in THEIRS[kind]:  # the page first, so that the invoice comes along with it
-            along = [entries.invoice("in_1")] if each is PAGE else []
-            await door.cache.fetch(each, load, keep=partial(_with, along))
-        return [(await door.cache.fetch(each, load)).value for each in THEIRS[kind]]
+        for entry in VIEWS[kind]:  # the page first, so that it also fills the invoice
+            others = [entries.invoice("in_1")] if entry is PAGE else []
+            await webhook.cache.fetch(entry, load, trim=partial(_with, others))
+        return [(await webhook.cache.fetch(entry, load)).value for entry in VIEWS[kind]]
 
     assert set(await read("old")) == {"old"}
     assert set(await read("unread")) == {"old"}
-    await door.deliver(thin(kind, NAMED.get(kind, "pm_1")))
+    await webhook.deliver(thin(kind, NAMED.get(kind, "pm_1")))
 
     assert set(await read("new")) == {"new"}
 
 
-def _with(along: list[Entry], value: str) -> tuple[str, list[tuple[Entry, str]]]:
-    return value, [(entry, value) for entry in along]
+def _with(others: list[CacheEntry], value: str) -> tuple[str, list[tuple[CacheEntry, str]]]:
+    return value, [(entry, value) for entry in others]
 
 
-async def test_a_page_that_was_being_read_is_not_kept_when_something_on_it_names_no_customer(
-    door: Door,
+async def test_page_loaded_during_an_event_without_customer_is_not_stored(
+    webhook: Endpoint,
 ) -> None:
-    """Stripe had answered before the change, and nobody knew yet what would be on the page."""
+    """Stripe had answered before the change, and the page's contents were not known yet."""
 
     async def load() -> Any:
-        await door.deliver(thin("invoice.updated", "in_1"))
+        await webhook.deliver(thin("invoice.updated", "in_1"))
         return "old"
 
-    async def anew() -> Any:
+    async def load_new() -> Any:
         return "new"
 
-    await door.cache.fetch(PAGE, load, keep=partial(_with, [entries.invoice("in_1")]))
+    await webhook.cache.fetch(PAGE, load, trim=partial(_with, [entries.invoice("in_1")]))
 
-    for each in (PAGE, entries.invoice("in_1")):
-        assert (await door.cache.fetch(each, anew)).value == "new"
-
-
-async def test_a_duplicate_is_answered_alike_and_forgets_again(door: Door) -> None:
-    """The first delivery may have died between keeping the event and forgetting what it touches."""
-    await door.deliver(invoice_event())
-    before = await door.cache.generations("in_1", "cus_1")
-    answer = await door.deliver(invoice_event())
-
-    assert answer.status_code == 204
-    assert await door.kept() == ["evt_1"]
-    assert not set(before) & set(await door.cache.generations("in_1", "cus_1"))
+    for entry in (PAGE, entries.invoice("in_1")):
+        assert (await webhook.cache.fetch(entry, load_new)).value == "new"
 
 
-async def test_the_payload_is_kept_nowhere(door: Door, redis: Redis) -> None:
-    """Payloads hold addresses and amounts; identities are all that is needed."""
-    await door.deliver(invoice_event())
+async def test_duplicate_gets_the_same_response_and_invalidates_again(webhook: Endpoint) -> None:
+    """The first delivery may have failed between storing the event and invalidating."""
+    await webhook.deliver(invoice_event())
+    before = await webhook.cache.generations("in_1", "cus_1")
+    response = await webhook.deliver(invoice_event())
+
+    assert response.status_code == 204
+    assert await webhook.stored() == ["evt_1"]
+    assert not set(before) & set(await webhook.cache.generations("in_1", "cus_1"))
+
+
+async def test_payload_is_not_stored(webhook: Endpoint, redis: Redis) -> None:
+    """Payloads contain addresses and amounts; the ids are sufficient."""
+    await webhook.deliver(invoice_event())
 
     async for key in redis.scan_iter("*"):
         assert b"ann@example.com" not in await redis.dump(key)
 
 
-async def test_an_unknown_type_is_accepted_counted_and_ignored(door: Door) -> None:
+async def test_unknown_type_is_accepted_counted_and_ignored(webhook: Endpoint) -> None:
     """An error would make Stripe deliver it for three days, and disable the endpoint in the end."""
     before = deliveries("unknown_type")
-    answer = await door.deliver(invoice_event(type="treasury.flow.created"))
+    response = await webhook.deliver(invoice_event(type="treasury.flow.created"))
 
-    assert answer.status_code == 204
+    assert response.status_code == 204
     assert deliveries("unknown_type") == before + 1
-    kept = await door.inbox.get("evt_1")
-    assert kept is not None
-    assert kept.status is EventStatus.IGNORED
+    event = await webhook.inbox.get("evt_1")
+    assert event is not None
+    assert event.status is EventStatus.IGNORED
 
 
-async def test_an_echo_of_our_own_write_is_ignored_but_forgotten(door: Door) -> None:
-    """No work for a worker; a read that overtook our own bookkeeping is still cured."""
-    [before] = await door.cache.generations("in_1")
+async def test_echo_of_our_own_write_is_ignored_but_invalidates(webhook: Endpoint) -> None:
+    """It needs no work, but a read that overtook our own invalidation is corrected."""
+    [before] = await webhook.cache.generations("in_1")
     key = {"id": "req_1", "idempotency_key": "gw1:cus_1:2026-11:1:7:0"}
-    await door.deliver(invoice_event(request=key))
+    await webhook.deliver(invoice_event(request=key))
 
-    kept = await door.inbox.get("evt_1")
-    assert kept is not None
-    assert kept.status is EventStatus.IGNORED
-    assert [before] != list(await door.cache.generations("in_1"))
+    event = await webhook.inbox.get("evt_1")
+    assert event is not None
+    assert event.status is EventStatus.IGNORED
+    assert [before] != list(await webhook.cache.generations("in_1"))
 
 
-async def test_another_api_version_is_recognised_and_still_heard(door: Door) -> None:
-    """An endpoint of an older version says as well that the invoice may have changed."""
+async def test_other_api_version_is_logged_and_accepted(webhook: Endpoint) -> None:
+    """The event of an older endpoint reports the same change."""
     with structlog.testing.capture_logs() as logs:
-        answer = await door.deliver(invoice_event(api_version="2019-03-14", request="req_1"))
+        response = await webhook.deliver(invoice_event(api_version="2019-03-14", request="req_1"))
 
-    assert answer.status_code == 204
-    assert await door.kept() == ["evt_1"]
-    assert [(each["event"], each["version"]) for each in logs] == [
+    assert response.status_code == 204
+    assert await webhook.stored() == ["evt_1"]
+    assert [(line["event"], line["version"]) for line in logs] == [
         ("webhook.other_version", "2019-03-14")
     ]
 
@@ -210,47 +221,47 @@ async def test_another_api_version_is_recognised_and_still_heard(door: Door) -> 
         (b'{"object": "v2.core.event", "id": "evt_1"}', "The event has no `data.object`."),
     ],
 )
-async def test_a_signed_body_of_the_wrong_shape_is_refused(
-    door: Door, body: bytes, sentence: str
+async def test_signed_invalid_body_is_rejected(
+    webhook: Endpoint, body: bytes, sentence: str
 ) -> None:
-    """Signed or not, nothing that cannot be understood gets in, and nothing breaks over it."""
-    answer = await door.http.post(
+    """Nothing unusable is stored, and nothing fails."""
+    response = await webhook.http.post(
         PATH, content=body, headers={"Stripe-Signature": signed_raw(body)}
     )
 
-    assert (answer.status_code, answer.text) == (400, sentence)
-    assert await door.kept() == []
+    assert (response.status_code, response.text) == (400, sentence)
+    assert await webhook.stored() == []
 
 
 @pytest.mark.parametrize("seconds", [-3600, 3600])
-async def test_a_replayed_or_postdated_delivery_is_refused(door: Door, seconds: int) -> None:
-    """Somebody who recorded a delivery cannot play it back later."""
-    answer = await door.deliver(invoice_event(), at=time.time() + seconds)
+async def test_replayed_or_postdated_delivery_is_rejected(webhook: Endpoint, seconds: int) -> None:
+    """A recorded delivery cannot be replayed later."""
+    response = await webhook.deliver(invoice_event(), at=time.time() + seconds)
 
-    assert answer.status_code == 400
-    assert await door.kept() == []
+    assert response.status_code == 400
+    assert await webhook.stored() == []
 
 
-async def test_a_forgery_is_refused_without_a_word_of_its_payload(door: Door) -> None:
-    """What forgers write does not get into our logs or answers."""
+async def test_forgery_is_rejected_without_its_payload_in_logs(webhook: Endpoint) -> None:
+    """Text from a forger reaches neither logs nor responses."""
     with structlog.testing.capture_logs() as logs:
-        answer = await door.deliver(invoice_event("evt_forged"), secret="whsec_a_guess")
+        response = await webhook.deliver(invoice_event("evt_forged"), secret="whsec_a_guess")
 
-    assert answer.status_code == 400
-    assert "evt_forged" not in answer.text + repr(logs)
-    assert [each["event"] for each in logs] == ["webhook.refused"]
-    assert await door.kept() == []
+    assert response.status_code == 400
+    assert "evt_forged" not in response.text + repr(logs)
+    assert [line["event"] for line in logs] == ["webhook.refused"]
+    assert await webhook.stored() == []
 
 
-async def test_an_unsigned_delivery_is_refused(door: Door) -> None:
+async def test_unsigned_delivery_is_rejected(webhook: Endpoint) -> None:
     """Scanners find every public path."""
-    answer = await door.http.post(PATH, json=invoice_event())
+    response = await webhook.http.post(PATH, json=invoice_event())
 
-    assert answer.status_code == 400
+    assert response.status_code == 400
 
 
-async def test_a_body_beyond_the_bound_is_refused_before_it_is_read(door: Door) -> None:
-    """Memory is bounded whatever is sent; the rest of the body is never asked for."""
+async def test_too_large_body_is_rejected_before_it_is_read(webhook: Endpoint) -> None:
+    """Memory is bounded; the rest of the body is not read."""
     sent = 0
 
     async def endless() -> Any:
@@ -260,21 +271,21 @@ async def test_a_body_beyond_the_bound_is_refused_before_it_is_read(door: Door) 
             assert sent < 4 * MAX_BYTES
             yield b"x" * 65_536
 
-    answer = await door.http.post(PATH, content=endless())
+    response = await webhook.http.post(PATH, content=endless())
 
-    assert answer.status_code == 413
+    assert response.status_code == 413
 
 
-async def test_the_largest_allowed_body_is_accepted(door: Door) -> None:
-    """The bound refuses abuse, not a long invoice."""
+async def test_largest_allowed_body_is_accepted(webhook: Endpoint) -> None:
+    """The limit rejects abuse, not a long invoice."""
     event = invoice_event(padding="")
     event["padding"] = "x" * (MAX_BYTES - len(orjson.dumps(event)))
 
-    assert (await door.deliver(event)).status_code == 204
+    assert (await webhook.deliver(event)).status_code == 204
 
 
-async def test_a_delivery_that_breaks_off_is_refused(door: Door) -> None:
-    """A connection that ends in the middle of the body must not count as a delivery."""
+async def test_interrupted_delivery_is_rejected(webhook: Endpoint) -> None:
+    """A connection that ends in the middle of the body is not a delivery."""
     body = orjson.dumps(invoice_event())
     arriving = iter(
         [
@@ -290,7 +301,7 @@ async def test_a_delivery_that_breaks_off_is_refused(door: Door) -> None:
     async def send(message: Any) -> None:
         answered.append(message)
 
-    app = door.http._transport.app  # type: ignore[attr-defined]
+    app = webhook.http._transport.app  # type: ignore[attr-defined]
     headers = [(b"stripe-signature", signature(body).encode())]
     scope = {
         "type": "http",
@@ -302,24 +313,24 @@ async def test_a_delivery_that_breaks_off_is_refused(door: Door) -> None:
     await app(scope, receive, send)
 
     assert answered[0]["status"] == 400
-    assert await door.kept() == []
+    assert await webhook.stored() == []
 
 
-async def test_a_body_that_never_ends_is_given_up(door: Door) -> None:
-    """Whoever sends a byte a minute must not hold a place for ever."""
-    services = door.http._transport.app.state.services  # type: ignore[attr-defined]
-    async with hearing(services, read_seconds=0.05) as url:
+async def test_slow_body_times_out(webhook: Endpoint) -> None:
+    """A sender of a byte a minute must not occupy the endpoint."""
+    services = webhook.http._transport.app.state.services  # type: ignore[attr-defined]
+    async with webhook_server(services, read_seconds=0.05) as url:
         at = httpx.URL(url)
         reader, writer = await asyncio.open_connection(at.host, at.port)
         writer.write(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{" % PATH.encode())
-        answer = await reader.readuntil(b"took too long.")
+        response = await reader.readuntil(b"took too long.")
         writer.close()
 
-    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert response.startswith(b"HTTP/1.1 408 ")
 
 
-async def test_a_body_that_comes_in_pieces_is_put_together(door: Door) -> None:
-    """A large event fills several packets, which the network brings when it likes."""
+async def test_chunked_body_is_joined(webhook: Endpoint) -> None:
+    """A large event fills several packets."""
     body = orjson.dumps(invoice_event())
 
     async def in_pieces() -> Any:
@@ -327,139 +338,139 @@ async def test_a_body_that_comes_in_pieces_is_put_together(door: Door) -> None:
             yield body[start : start + 100]
             await asyncio.sleep(0.01)
 
-    services = door.http._transport.app.state.services  # type: ignore[attr-defined]
-    async with hearing(services) as url, httpx.AsyncClient() as http:
+    services = webhook.http._transport.app.state.services  # type: ignore[attr-defined]
+    async with webhook_server(services) as url, httpx.AsyncClient() as http:
         headers = {"Stripe-Signature": signature(body)}
-        answer = await http.post(url, content=in_pieces(), headers=headers)
+        response = await http.post(url, content=in_pieces(), headers=headers)
 
-    assert answer.status_code == 204
-    assert await door.kept() == ["evt_1"]
+    assert response.status_code == 204
+    assert await webhook.stored() == ["evt_1"]
 
 
-async def test_without_the_ledger_stripe_is_asked_to_deliver_again(
-    door: Door, redis_url: str
-) -> None:
-    """An event that cannot be kept must not be acknowledged."""
+async def test_ledger_outage_returns_503(webhook: Endpoint, redis_url: str) -> None:
+    """An event that cannot be stored must not be acknowledged."""
     app = Starlette(routes=[webhook_route()])
-    services = door.http._transport.app.state.services  # type: ignore[attr-defined]
+    services = webhook.http._transport.app.state.services  # type: ignore[attr-defined]
     nowhere = Inbox(Redis.from_url("redis://127.0.0.1:1"))
     app.state.services = SimpleNamespace(
-        settings=services.settings, inbox=nowhere, cache=door.cache
+        settings=services.settings, inbox=nowhere, cache=webhook.cache
     )
     async with _client(app) as http:
-        answer = await Door(http, door.inbox, door.cache).deliver(invoice_event())
+        response = await Endpoint(http, webhook.inbox, webhook.cache).deliver(invoice_event())
 
-    assert answer.status_code == 503
+    assert response.status_code == 503
 
 
-async def test_without_the_cache_stripe_is_asked_to_deliver_again(door: Door) -> None:
-    """Otherwise a cache that comes back could still show the state before the event."""
+async def test_cache_outage_returns_503(webhook: Endpoint) -> None:
+    """A cache that returns could otherwise serve the state before the event."""
     app = Starlette(routes=[webhook_route()])
-    services = door.http._transport.app.state.services  # type: ignore[attr-defined]
+    services = webhook.http._transport.app.state.services  # type: ignore[attr-defined]
     async with open_cache("redis://127.0.0.1:1") as nowhere, _client(app) as http:
         app.state.services = SimpleNamespace(
-            settings=services.settings, inbox=door.inbox, cache=nowhere
+            settings=services.settings, inbox=webhook.inbox, cache=nowhere
         )
-        answer = await Door(http, door.inbox, nowhere).deliver(invoice_event())
+        response = await Endpoint(http, webhook.inbox, nowhere).deliver(invoice_event())
 
-    assert answer.status_code == 503
-    assert await door.kept() == ["evt_1"]
+    assert response.status_code == 503
+    assert await webhook.stored() == ["evt_1"]
 
 
 def _client(app: Starlette) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
 
 
-async def test_a_get_is_told_that_only_post_is_understood(door: Door) -> None:
-    """People open the address in a browser to see whether it is there."""
-    assert (await door.http.get(PATH)).status_code == 405
+async def test_get_returns_405(webhook: Endpoint) -> None:
+    """People open the address in a browser to check it."""
+    assert (await webhook.http.get(PATH)).status_code == 405
 
 
-async def test_many_at_once_are_all_kept(door: Door) -> None:
-    """Those that arrive in one turn of the event loop share a round trip, and none goes missing."""
-    answers = await asyncio.gather(
-        *(door.deliver(invoice_event(f"evt_{i % 80}")) for i in range(100))
+async def test_concurrent_deliveries_are_all_stored(webhook: Endpoint) -> None:
+    """Deliveries of one loop iteration share a round trip, and none is lost."""
+    responses = await asyncio.gather(
+        *(webhook.deliver(invoice_event(f"evt_{i % 80}")) for i in range(100))
     )
 
-    assert {each.status_code for each in answers} == {204}
-    assert len(await door.kept()) == 80
+    assert {response.status_code for response in responses} == {204}
+    assert len(await webhook.stored()) == 80
 
 
-async def test_a_flood_costs_few_round_trips(door: Door, redis: Redis) -> None:
-    """What arrives while the ledger works is kept with one script and forgotten with another."""
+async def test_flood_takes_few_round_trips(webhook: Endpoint, redis: Redis) -> None:
+    """Deliveries that arrive while the ledger works share one script for storing and one for invalidating."""
 
     async def scripts() -> int:
         calls: int = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
         return calls
 
-    await door.deliver(invoice_event("evt_first"))
+    await webhook.deliver(invoice_event("evt_first"))
     before = await scripts()
-    await asyncio.gather(*(door.deliver(invoice_event(f"evt_{i}")) for i in range(60)))
+    await asyncio.gather(*(webhook.deliver(invoice_event(f"evt_{i}")) for i in range(60)))
 
     assert await scripts() - before < 60
 
 
 class _Counting(Inbox):
-    """An inbox that remembers how many events came at once."""
+    """An inbox that records the sizes of its batches."""
 
     def __init__(self, redis: Redis) -> None:
         super().__init__(redis)
         self.sizes: list[int] = []
 
-    async def receive(self, notices: Sequence[Notice]) -> list[bool]:
-        self.sizes.append(len(notices))
-        return await super().receive(notices)
+    async def receive(self, refs: Sequence[EventRef]) -> list[bool]:
+        self.sizes.append(len(refs))
+        return await super().receive(refs)
 
 
-async def test_a_flood_is_taken_in_by_bounded_handfuls(door: Door, redis: Redis) -> None:
-    """Whoever looks at a panel meanwhile waits for a handful of deliveries, not for all of them."""
-    app = door.http._transport.app  # type: ignore[attr-defined]
+async def test_flood_is_ingested_in_bounded_batches(webhook: Endpoint, redis: Redis) -> None:
+    """Other requests meanwhile wait for one batch, not for all."""
+    app = webhook.http._transport.app  # type: ignore[attr-defined]
     inbox = app.state.services.inbox = _Counting(redis)
 
-    await asyncio.gather(*(door.deliver(invoice_event(f"evt_{i}")) for i in range(100)))
+    await asyncio.gather(*(webhook.deliver(invoice_event(f"evt_{i}")) for i in range(100)))
 
     assert sum(inbox.sizes) == 100
-    assert max(inbox.sizes) <= AT_ONCE
+    assert max(inbox.sizes) <= MAX_CONCURRENT
 
 
-async def test_deliveries_soon_after_each_other_share_their_writes(
-    door: Door, redis: Redis, monkeypatch: pytest.MonkeyPatch
+async def test_deliveries_within_the_batch_time_share_their_writes(
+    webhook: Endpoint, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A delivery waits a little for others, so that a flood is few scripts, each of which stops the ledger."""
-    monkeypatch.setattr(endpoint, "GATHER_SECONDS", 1.0)
-    inbox = door.http._transport.app.state.services.inbox = _Counting(redis)  # type: ignore[attr-defined]
+    """A delivery waits for others, so that a flood takes few scripts, each of which blocks the ledger."""
+    monkeypatch.setattr(endpoint, "BATCH_SECONDS", 1.0)
+    inbox = webhook.http._transport.app.state.services.inbox = _Counting(redis)  # type: ignore[attr-defined]
 
-    first = asyncio.create_task(door.deliver(invoice_event("evt_first")))
+    first = asyncio.create_task(webhook.deliver(invoice_event("evt_first")))
     await asyncio.sleep(0.1)
-    await door.deliver(invoice_event("evt_second"))
+    await webhook.deliver(invoice_event("evt_second"))
     await first
 
     assert inbox.sizes == [2]
 
 
-async def test_enough_deliveries_wait_for_no_more(
-    door: Door, redis: Redis, monkeypatch: pytest.MonkeyPatch
+async def test_full_batch_does_not_wait(
+    webhook: Endpoint, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A burst is answered at once."""
-    monkeypatch.setattr(endpoint, "GATHER_SECONDS", 600.0)
-    inbox = door.http._transport.app.state.services.inbox = _Counting(redis)  # type: ignore[attr-defined]
+    """A burst is processed at once."""
+    monkeypatch.setattr(endpoint, "BATCH_SECONDS", 600.0)
+    inbox = webhook.http._transport.app.state.services.inbox = _Counting(redis)  # type: ignore[attr-defined]
 
     async with asyncio.timeout(30):
-        await asyncio.gather(*(door.deliver(invoice_event(f"evt_{i}")) for i in range(ENOUGH)))
+        await asyncio.gather(
+            *(webhook.deliver(invoice_event(f"evt_{i}")) for i in range(BATCH_SIZE))
+        )
 
-    assert inbox.sizes == [ENOUGH]
+    assert inbox.sizes == [BATCH_SIZE]
 
 
-async def test_a_client_that_hangs_up_takes_nobody_else_along(door: Door) -> None:
-    """Deliveries share a round trip, not their fate."""
-    gone = asyncio.create_task(door.deliver(invoice_event("evt_gone")))
-    stays = asyncio.create_task(door.deliver(invoice_event("evt_stays")))
+async def test_disconnected_client_does_not_affect_other_deliveries(webhook: Endpoint) -> None:
+    """Deliveries share a round trip, not their outcome."""
+    cancelled = asyncio.create_task(webhook.deliver(invoice_event("evt_gone")))
+    stays = asyncio.create_task(webhook.deliver(invoice_event("evt_stays")))
     await asyncio.sleep(0)
-    gone.cancel()
+    cancelled.cancel()
 
     assert (await stays).status_code == 204
-    assert gone.cancelled()
-    assert "evt_stays" in await door.kept()
+    assert cancelled.cancelled()
+    assert "evt_stays" in await webhook.stored()
 
 
 JSON = st.recursive(
@@ -478,28 +489,28 @@ JSON = st.recursive(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(body=st.binary(max_size=64) | JSON.map(orjson.dumps))
-async def test_no_signed_body_can_break_the_door(door: Door, body: bytes) -> None:
-    """Whatever is signed, the answer is 204 or 400; never a crash."""
-    answer = await door.http.post(
+async def test_no_signed_body_causes_an_error(webhook: Endpoint, body: bytes) -> None:
+    """The response is 204 or 400, never a 500."""
+    response = await webhook.http.post(
         PATH, content=body, headers={"Stripe-Signature": signed_raw(body)}
     )
 
-    assert answer.status_code in (204, 400)
+    assert response.status_code in (204, 400)
 
 
 @pytest.mark.parametrize("live", [False, True])
-async def test_an_event_of_the_other_mode_is_passed_over(
+async def test_event_of_the_other_mode_is_ignored(
     redis: Redis, redis_url: str, *, live: bool
 ) -> None:
-    """Test and live mode may share an address; what our key cannot read would fail in the inbox for ever."""
+    """Test and live mode may share an address; our key cannot read the other mode's objects."""
     key = "sk_live_0123456789abcdef" if live else "sk_test_0123456789abcdef"
-    async with door_with(redis, redis_url, key) as door:
+    async with open_endpoint(redis, redis_url, key) as webhook:
         before = deliveries("other_mode")
-        answers = [
-            await door.deliver(invoice_event("evt_ours", livemode=live)),
-            await door.deliver(invoice_event("evt_theirs", livemode=not live)),
+        responses = [
+            await webhook.deliver(invoice_event("evt_ours", livemode=live)),
+            await webhook.deliver(invoice_event("evt_theirs", livemode=not live)),
         ]
 
-        assert [each.status_code for each in answers] == [204, 204]
-        assert await door.kept() == ["evt_ours"]
+        assert [response.status_code for response in responses] == [204, 204]
+        assert await webhook.stored() == ["evt_ours"]
         assert deliveries("other_mode") == before + 1

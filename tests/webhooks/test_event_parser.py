@@ -1,4 +1,4 @@
-"""Skimming an event: as much is understood as by whoever reads all of it."""
+"""The event parser: it yields the same references as parsing the whole event."""
 
 import json
 from typing import Any
@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from billing.events.effects import NotAnEvent, Notice
+from billing.events.effects import EventRef, InvalidEvent
 from tests.webhooks.conftest import invoice_event
-from webhooks.event_parser import skim
+from webhooks.event_parser import parse_event
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | st.sampled_from(["cus_1", "in_1", "gw1:x"]),
@@ -46,11 +46,11 @@ MAIMED = st.builds(
 )
 
 
-def understood(event: Any) -> Notice | str:
-    """What is made of *event*."""
+def result_of(event: Any) -> EventRef | str:
+    """The reference to *event*, or the reason why it is invalid."""
     try:
-        return Notice.of(event)
-    except NotAnEvent as error:
+        return EventRef.from_payload(event)
+    except InvalidEvent as error:
         return str(error)
 
 
@@ -67,21 +67,21 @@ THIN = {
 @example(CREDITED)
 @example(THIN)
 @given(EVENT | MAIMED | ANYTHING)
-def test_nothing_is_missed_that_matters(event: Any) -> None:
-    """A field that the door passes over and the table asks for would be a change that nobody hears of."""
+def test_parser_keeps_every_field_that_is_read(event: Any) -> None:
+    """A field that the parser drops would be a change that is never processed."""
     body = json.dumps(event).encode()
 
-    found, whole = skim(body), orjson.loads(body)
+    parsed, whole = parse_event(body), orjson.loads(body)
 
-    assert understood(found) == understood(whole)
+    assert result_of(parsed) == result_of(whole)
     if isinstance(whole, dict):
-        assert found.get("api_version") == whole.get("api_version")
+        assert parsed.get("api_version") == whole.get("api_version")
 
 
 @pytest.mark.parametrize("broken", [b"\xff", b'"', b"\x00"])
-def test_what_is_broken_in_a_part_that_nobody_reads_is_broken(broken: bytes) -> None:
-    """Bytes that are no JSON came from no Stripe that we know, wherever they stand."""
+def test_invalid_json_in_a_skipped_part_is_rejected(broken: bytes) -> None:
+    """Bytes that are not JSON were not sent by Stripe."""
     body = orjson.dumps(invoice_event()).replace(b"ann@", b"ann" + broken)
 
     with pytest.raises(orjson.JSONDecodeError):
-        skim(body)
+        parse_event(body)

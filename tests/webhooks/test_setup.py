@@ -11,73 +11,73 @@ from billing.services import Services
 from billing.settings import Settings
 from tests.support.stripe_sandbox import StripeSandbox
 from tests.support.system import environment
-from webhooks.setup import find_missing, put_right
+from webhooks.setup import check_endpoint, create_or_update_endpoint
 
 URL = "https://billing.example/webhooks/stripe"
 
 
-async def test_a_missing_endpoint_is_said_to_be_missing(services: Services) -> None:
-    """Without an endpoint the panel is only as fresh as the sweep."""
-    [sentence] = await find_missing(services.stripe, URL)
+async def test_missing_endpoint_is_reported(services: Services) -> None:
+    """Without an endpoint the panel is only as fresh as the poll."""
+    [sentence] = await check_endpoint(services.stripe, URL)
 
     assert sentence.startswith(f"No endpoint at {URL} speaks API version 2026-10-28.endive")
 
 
-async def test_a_created_endpoint_is_as_it_should_be(services: Services) -> None:
-    """The secret is given once, the version and the types are ours, and a second run adds nothing."""
-    secret = await put_right(services.stripe, URL)
+async def test_created_endpoint_has_no_problems(services: Services) -> None:
+    """It has our version and types; its secret is returned once, and a second run adds nothing."""
+    secret = await create_or_update_endpoint(services.stripe, URL)
 
     assert secret is not None
     assert secret.startswith("whsec_")
-    assert await find_missing(services.stripe, URL) == []
-    assert await put_right(services.stripe, URL) is None
-    [made] = await services.stripe.pages("/v1/webhook_endpoints", lane=Lane.SUPPORT)
-    assert set(made["enabled_events"]) == EFFECTS.keys()
+    assert await check_endpoint(services.stripe, URL) == []
+    assert await create_or_update_endpoint(services.stripe, URL) is None
+    [created] = await services.stripe.list_all("/v1/webhook_endpoints", lane=Lane.SUPPORT)
+    assert set(created["enabled_events"]) == EFFECTS.keys()
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
         ({"enabled_events": ["invoice.paid"]}, "does not send"),
-        ({"enabled_events": ["*"]}, "sends what nobody uses: *"),
+        ({"enabled_events": ["*"]}, "sends unused event types: *"),
         ({"disabled": "true"}, "is disabled"),
     ],
 )
-async def test_an_endpoint_that_was_changed_is_named_and_corrected(
+async def test_changed_endpoint_is_reported_and_corrected(
     services: Services, change: dict[str, object], sentence: str
 ) -> None:
-    """People edit endpoints in the Dashboard; the command says what they took away."""
-    await put_right(services.stripe, URL)
-    [made] = await services.stripe.pages("/v1/webhook_endpoints", lane=Lane.SUPPORT)
+    """People edit endpoints in the Dashboard; the command names the difference."""
+    await create_or_update_endpoint(services.stripe, URL)
+    [created] = await services.stripe.list_all("/v1/webhook_endpoints", lane=Lane.SUPPORT)
     await services.stripe.write(
-        f"/v1/webhook_endpoints/{made['id']}", change, key="edit", lane=Lane.SUPPORT
+        f"/v1/webhook_endpoints/{created['id']}", change, key="edit", lane=Lane.SUPPORT
     )
-    [found] = await find_missing(services.stripe, URL)
-    assert sentence in found
+    [problem] = await check_endpoint(services.stripe, URL)
+    assert sentence in problem
 
-    assert await put_right(services.stripe, URL) is None
-    assert await find_missing(services.stripe, URL) == []
+    assert await create_or_update_endpoint(services.stripe, URL) is None
+    assert await check_endpoint(services.stripe, URL) == []
 
 
-async def test_an_endpoint_of_another_version_is_replaced_by_a_person(services: Services) -> None:
-    """Its version cannot be changed; it goes on delivering until the new one does."""
+async def test_endpoint_of_another_version_is_reported(services: Services) -> None:
+    """Its version cannot be changed; it delivers until a person deletes it."""
     await services.stripe.write(
         "/v1/webhook_endpoints",
         {"url": URL, "enabled_events": ["*"], "api_version": "2022-11-15"},
         key="old",
         lane=Lane.SUPPORT,
     )
-    assert len(await find_missing(services.stripe, URL)) == 2
-    assert await put_right(services.stripe, URL) is not None
+    assert len(await check_endpoint(services.stripe, URL)) == 2
+    assert await create_or_update_endpoint(services.stripe, URL) is not None
 
-    [sentence] = await find_missing(services.stripe, URL)
+    [sentence] = await check_endpoint(services.stripe, URL)
     assert "speaks API version 2022-11-15; delete it" in sentence
 
 
-async def test_the_command_prints_what_is_missing_and_the_new_secret(
+async def test_command_prints_problems_and_the_new_secret(
     settings: Settings, services: Services, sandbox: StripeSandbox
 ) -> None:
-    """It is run first of all, with Stripe's key: nobody knows a secret yet, and no server runs."""
+    """It is run first, with only Stripe's key: no secret is known, and no server runs."""
     ours = environment(settings)
     stripes = ("BILLING_STRIPE_API_KEY", "BILLING_STRIPE_API_BASE")
     env = {name: ours[name] for name in ours if name[:8] != "BILLING_" or name in stripes}
@@ -87,11 +87,11 @@ async def test_the_command_prints_what_is_missing_and_the_new_secret(
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout
 
-    status, said = run()
-    assert (status, "No endpoint at" in said) == (1, True)
-    status, said = run("--create")
+    status, output = run()
+    assert (status, "No endpoint at" in output) == (1, True)
+    status, output = run("--create")
     assert status == 0
-    assert "whsec_" in said
+    assert "whsec_" in output
     assert run() == (0, f"The endpoint {URL} is as it should be.\n")
     del env["BILLING_STRIPE_API_KEY"]
     assert run() == (1, "")

@@ -1,4 +1,4 @@
-"""Stripe, the webhook door and a worker's steps."""
+"""The Stripe sandbox, the webhook endpoint and a worker's steps."""
 
 from collections.abc import AsyncIterator
 
@@ -8,20 +8,20 @@ from billing.services import Services
 from tests.conftest import WEBHOOK_SECRET
 from tests.support.stripe_catalog import Shop
 from tests.support.stripe_sandbox import StripeSandbox
-from tests.support.webhook_server import World, hearing
+from tests.support.webhook_server import WebhookWorld, webhook_server
 
 
 @pytest.fixture
-async def deaf(services: Services, sandbox: StripeSandbox) -> World:
-    """A shop at Stripe that nobody listens to."""
+async def world_without_webhooks(services: Services, sandbox: StripeSandbox) -> WebhookWorld:
+    """A product catalog at Stripe whose events are not delivered."""
     shop = Shop(services)
     await shop.open()
-    return World(services, sandbox, shop)
+    return WebhookWorld(services, sandbox, shop)
 
 
 @pytest.fixture
-async def world(deaf: World) -> AsyncIterator[World]:
-    """A shop at Stripe, whose events are delivered to us."""
-    async with hearing(deaf.services) as url:
-        await deaf.sandbox.hear(url, WEBHOOK_SECRET)
-        yield deaf
+async def world(world_without_webhooks: WebhookWorld) -> AsyncIterator[WebhookWorld]:
+    """A product catalog at Stripe whose events are delivered to us."""
+    async with webhook_server(world_without_webhooks.services) as url:
+        await world_without_webhooks.sandbox.register_endpoint(url, WEBHOOK_SECRET)
+        yield world_without_webhooks

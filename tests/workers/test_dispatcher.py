@@ -1,4 +1,4 @@
-"""A worker takes what is due, no more than it has slots for, and keeps the queue for those who wait."""
+"""The dispatcher claims due periods up to its slots and Stripe's budget, outside the job queue."""
 
 import asyncio
 from dataclasses import replace
@@ -7,21 +7,21 @@ from typing import Any
 from redis.asyncio import Redis
 
 from billing.budget import Budget, Lane
-from billing.budget.call import Call
-from billing.budget.policy import Allowance, BudgetPolicy
-from billing.job_queue import QUEUE
+from billing.budget.call import StripeCall
+from billing.budget.policy import BudgetPolicy, RateLimit
+from billing.job_queue import QUEUE_NAME
 from billing.ledger import Ledger
-from billing.redis_reply import reply
-from tests.support.system import until
-from tests.support.webhook_server import World, due
-from workers.dispatcher import LINE_SECONDS, SLOTS, Work, dispatch
-from workers.main import flush_ports
+from billing.redis_reply import awaited
+from tests.support.wait import wait_until
+from tests.support.webhook_server import WebhookWorld, due
+from workers.dispatcher import MAX_QUEUE_SECONDS, SLOTS, WorkerState, dispatch
+from workers.main import flush_context
 
 DRAFTS = "POST /v1/invoices"
 
 
 class GatedLedger:
-    """The real ledger behind a gate: no flush begins before it opens."""
+    """The real ledger behind a gate: no flush starts before it opens."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -31,82 +31,99 @@ class GatedLedger:
         return getattr(self._ledger, name)
 
     async def acquire(self, *args: Any, **options: Any) -> Any:
-        """As the ledger, once the gate is open."""
+        """Acquire once the gate is open."""
         await self.gate.wait()
         return await self._ledger.acquire(*args, **options)
 
 
-async def test_a_worker_takes_no_more_than_it_has_slots_for(deaf: World) -> None:
-    """What it cannot flush now stays due, for itself or for another worker."""
-    ledger = GatedLedger(deaf.services.ledger)
-    work = Work(deaf.services, replace(flush_ports(deaf.services), ledger=ledger))
-    await due(deaf, SLOTS + 3)
+async def test_dispatcher_claims_no_more_than_its_slots(
+    world_without_webhooks: WebhookWorld,
+) -> None:
+    """The rest stays due, for this or another worker."""
+    ledger: Any = GatedLedger(world_without_webhooks.services.ledger)
+    worker = WorkerState(
+        world_without_webhooks.services,
+        replace(flush_context(world_without_webhooks.services), ledger=ledger),
+    )
+    await due(world_without_webhooks, SLOTS + 3)
 
-    assert await dispatch(work)
-    assert len(work.flushes) == SLOTS
-    assert not await dispatch(work)
+    assert await dispatch(worker)
+    assert len(worker.flushes) == SLOTS
+    assert not await dispatch(worker)
     ledger.gate.set()
-    await asyncio.gather(*work.flushes)
-    assert await deaf.sandbox.calls(DRAFTS) == SLOTS
+    await asyncio.gather(*worker.flushes)
+    assert await world_without_webhooks.sandbox.calls(DRAFTS) == SLOTS
 
-    assert await dispatch(work)
-    await asyncio.gather(*work.flushes)
-    assert await deaf.sandbox.calls(DRAFTS) == SLOTS + 3
+    assert await dispatch(worker)
+    await asyncio.gather(*worker.flushes)
+    assert await world_without_webhooks.sandbox.calls(DRAFTS) == SLOTS + 3
 
 
-async def test_what_is_due_in_its_turn_fills_no_queue(deaf: World, redis: Redis) -> None:
-    """A wake-up in the queue is somebody who waits; nobody's turn may stand before it."""
-    ledger = GatedLedger(deaf.services.ledger)
-    work = Work(deaf.services, replace(flush_ports(deaf.services), ledger=ledger))
-    await due(deaf, 3)
+async def test_routine_flushes_bypass_the_queue(
+    world_without_webhooks: WebhookWorld, redis: Redis
+) -> None:
+    """A queued job is one that a panel waits for; routine flushes must not delay it."""
+    ledger: Any = GatedLedger(world_without_webhooks.services.ledger)
+    worker = WorkerState(
+        world_without_webhooks.services,
+        replace(flush_context(world_without_webhooks.services), ledger=ledger),
+    )
+    await due(world_without_webhooks, 3)
 
-    await dispatch(work)
+    await dispatch(worker)
 
-    assert len(work.flushes) == 3
-    assert await reply(redis.zcard(QUEUE)) == 0
+    assert len(worker.flushes) == 3
+    assert await awaited(redis.zcard(QUEUE_NAME)) == 0
     ledger.gate.set()
-    await asyncio.gather(*work.flushes)
+    await asyncio.gather(*worker.flushes)
 
 
-async def test_a_month_closes_beside_everybodys_turn(deaf: World) -> None:
-    """Ten thousand flushes that are due sooner must not make it late, nor it them: each has slots."""
-    ledger = GatedLedger(deaf.services.ledger)
-    work = Work(deaf.services, replace(flush_ports(deaf.services), ledger=ledger))
-    last = (await due(deaf, SLOTS + 1))[-1]
-    period = await deaf.services.ledger.open_period(last)
-    await deaf.services.ledger.close(last, period)
+async def test_closing_period_has_slots_of_its_own(world_without_webhooks: WebhookWorld) -> None:
+    """Closing periods and routine flushes never delay each other."""
+    ledger: Any = GatedLedger(world_without_webhooks.services.ledger)
+    worker = WorkerState(
+        world_without_webhooks.services,
+        replace(flush_context(world_without_webhooks.services), ledger=ledger),
+    )
+    last = (await due(world_without_webhooks, SLOTS + 1))[-1]
+    period = await world_without_webhooks.services.ledger.current_period(last)
+    await world_without_webhooks.services.ledger.close(last, period)
 
-    await dispatch(work)
+    await dispatch(worker)
 
-    assert (len(work.first), len(work.in_turn)) == (1, SLOTS)
+    assert (len(worker.priority), len(worker.routine)) == (1, SLOTS)
     ledger.gate.set()
-    await asyncio.gather(*work.flushes)
-    assert (await deaf.services.ledger.peek(last, period)).invoice is not None
+    await asyncio.gather(*worker.flushes)
+    assert (await world_without_webhooks.services.ledger.snapshot(last, period)).invoice is not None
 
 
-async def test_a_worker_leaves_due_what_stripe_has_no_room_for(deaf: World, redis: Redis) -> None:
-    """Ten workers with ten leases each, all waiting for the same limit, would only time out.
-
-    A period that closes waits in another lane, and is taken.
-    """
-    policy = replace(BudgetPolicy.of(deaf.services.settings), endpoint=Allowance(1, 2))
+async def test_dispatcher_claims_nothing_while_stripe_budget_is_full(
+    world_without_webhooks: WebhookWorld, redis: Redis
+) -> None:
+    """Claimed periods would only time out with their leases taken; closing periods use another lane and are claimed."""
+    policy = replace(
+        BudgetPolicy.from_settings(world_without_webhooks.services.settings),
+        endpoint=RateLimit(1, 2),
+    )
     budget = Budget(redis, policy)
-    services = replace(deaf.services, budget=budget)
-    work = Work(services, flush_ports(services))
-    _, closing = await due(deaf, 2)
+    services = replace(world_without_webhooks.services, budget=budget)
+    worker = WorkerState(services, flush_context(services))
+    _, closing = await due(world_without_webhooks, 2)
     line = [asyncio.create_task(_wait(budget, f"in_{n}")) for n in range(5)]
 
     async def crowded() -> bool:
-        return (await budget.backlog())[Lane.INTERVAL] > LINE_SECONDS
+        return (await budget.backlog())[Lane.INTERVAL] > MAX_QUEUE_SECONDS
 
-    await until(crowded, "calls wait")
+    await wait_until(crowded, "calls wait")
 
-    assert not await dispatch(work)
-    assert not work.flushes
-    await deaf.services.ledger.close(closing, await deaf.services.ledger.open_period(closing))
-    assert await dispatch(work)
-    assert (len(work.first), len(work.in_turn)) == (1, 0)
-    await asyncio.gather(*work.flushes)
+    assert not await dispatch(worker)
+    assert not worker.flushes
+    await world_without_webhooks.services.ledger.close(
+        closing, await world_without_webhooks.services.ledger.current_period(closing)
+    )
+    assert await dispatch(worker)
+    assert (len(worker.priority), len(worker.routine)) == (1, 0)
+    await asyncio.gather(*worker.flushes)
 
     for waiting in line:
         waiting.cancel()
@@ -114,5 +131,7 @@ async def test_a_worker_leaves_due_what_stripe_has_no_room_for(deaf: World, redi
 
 
 async def _wait(budget: Budget, invoice: str) -> None:
-    async with budget.admission(Call.of("POST", f"/v1/invoices/{invoice}/pay"), Lane.INTERVAL):
+    async with budget.admission(
+        StripeCall.from_request("POST", f"/v1/invoices/{invoice}/pay"), Lane.INTERVAL
+    ):
         await asyncio.Event().wait()

@@ -1,4 +1,4 @@
-"""What Prometheus is told: by a worker, because most calls to Stripe are its, and by the gateway for all."""
+"""Prometheus metrics: a worker's own, and the gateway's shared ones about all processes."""
 
 import asyncio
 import socket
@@ -13,21 +13,21 @@ from redis.asyncio import Redis
 from starlette.applications import Starlette
 
 from billing.budget import Budget, CallOutcome, Lane
-from billing.budget.call import Call
+from billing.budget.call import StripeCall
 from billing.budget.policy import BudgetPolicy
 from billing.ledger.keys import SHARDS
 from billing.services import Services
-from billing.settings import Settings, SettingsRefused
-from gateway.shared_metrics import FRESH_SECONDS
+from billing.settings import Settings, StartupError
+from gateway.shared_metrics import MAX_AGE_SECONDS
 from gateway.telemetry import metrics_route
 from tests.support.system import free_port
-from tests.support.webhook_server import World, due
+from tests.support.webhook_server import WebhookWorld, due
 from workers.main import worker_settings
 
 
 @pytest.mark.usefixtures("services")
-async def test_a_worker_shows_its_figures(settings: Settings) -> None:
-    """Who is refused by Stripe's limits is seen where it happens."""
+async def test_worker_serves_its_metrics(settings: Settings) -> None:
+    """Rejections by Stripe's limits show where they happen."""
     port = free_port()
     worker: Any = worker_settings(settings.model_copy(update={"metrics_port": port}))
     ctx: dict[str, Any] = {"redis": worker.redis_pool}
@@ -42,14 +42,14 @@ async def test_a_worker_shows_its_figures(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "nohost.invalid"])
-async def test_a_worker_that_cannot_show_them_says_why(settings: Settings, host: str) -> None:
-    """A second worker on a machine, or a mistyped address: no traceback, but what to change."""
+async def test_worker_that_cannot_bind_metrics_port_says_why(settings: Settings, host: str) -> None:
+    """A second worker on the machine, or a mistyped address: the error names the setting."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         own = settings.model_copy(update={"metrics_port": port, "host": host})
         worker: Any = worker_settings(own)
         ctx: dict[str, Any] = {"redis": worker.redis_pool}
-        with pytest.raises(SettingsRefused) as refused:
+        with pytest.raises(StartupError) as refused:
             await worker.on_startup(ctx)
         await worker.on_shutdown(ctx)
 
@@ -75,48 +75,48 @@ async def shared_figures(services: Services) -> dict[str, float]:
     }
 
 
-async def test_the_gateway_shows_how_old_unsynced_usage_is(deaf: World) -> None:
-    """The first figure that an operator asks for, over all customers and workers."""
-    assert (await shared_figures(deaf.services))["billing_unsynced_oldest_seconds"] == 0
-    [customer] = await due(deaf, 1)
+async def test_gateway_shows_age_of_unsynced_usage(world_without_webhooks: WebhookWorld) -> None:
+    """The most important figure for an operator, over all customers and workers."""
+    assert (await shared_figures(world_without_webhooks.services))[
+        "billing_unsynced_oldest_seconds"
+    ] == 0
+    [customer] = await due(world_without_webhooks, 1)
 
-    figures = await shared_figures(deaf.services)
+    figures = await shared_figures(world_without_webhooks.services)
     assert 0 < figures["billing_unsynced_oldest_seconds"] < 30
     assert 0 < figures["billing_due_late_seconds in_turn"] < 30
     assert figures["billing_due_late_seconds first"] == 0
 
-    await deaf.flushed(customer)
-    figures = await shared_figures(deaf.services)
+    await world_without_webhooks.flushed(customer)
+    figures = await shared_figures(world_without_webhooks.services)
     assert figures["billing_unsynced_oldest_seconds"] == 0
     assert figures["billing_due_late_seconds in_turn"] == 0
     assert figures["billing_stripe_rate POST /v1/invoices"] > 0
     assert 0 < figures["billing_stripe_reads"] < figures["billing_stripe_read_allowance"] == 500_000
 
 
-async def test_the_gateway_shows_how_many_are_held(deaf: World) -> None:
-    """A hold is no delay: it is counted by itself, and what waits for its release is not late."""
-    [customer] = await due(deaf, 1)
-    await deaf.services.ledger.hold(customer, "Disputed", "ann")
+async def test_gateway_shows_customers_on_hold(world_without_webhooks: WebhookWorld) -> None:
+    """A hold is counted separately, and its usage is not late."""
+    [customer] = await due(world_without_webhooks, 1)
+    await world_without_webhooks.services.ledger.place_hold(customer, "Disputed", "ann")
     await asyncio.sleep(0.01)
 
-    figures = await shared_figures(deaf.services)
+    figures = await shared_figures(world_without_webhooks.services)
     assert figures["billing_held"] == 1
     assert 0 < figures["billing_held_oldest_seconds"] < 30
     assert figures["billing_unsynced_oldest_seconds"] == 0
 
-    await asyncio.sleep(FRESH_SECONDS)
-    await deaf.services.ledger.release_hold(customer)
-    figures = await shared_figures(deaf.services)
+    await asyncio.sleep(MAX_AGE_SECONDS)
+    await world_without_webhooks.services.ledger.release_hold(customer)
+    figures = await shared_figures(world_without_webhooks.services)
     assert (figures["billing_held"], figures["billing_held_oldest_seconds"]) == (0, 0)
     assert figures["billing_unsynced_oldest_seconds"] > 0
 
 
-async def test_the_gateway_shows_what_stripes_limiter_taught(
-    services: Services, redis: Redis
-) -> None:
-    """A rate that shrank in some worker is seen here, with the refusals that shrank it."""
-    call = Call.of("POST", "/v1/invoices/in_1/pay")
-    worker = Budget(redis, BudgetPolicy.of(services.settings))
+async def test_gateway_shows_rates_learned_from_stripe(services: Services, redis: Redis) -> None:
+    """A rate that a worker lowered shows here, with the 429s that lowered it."""
+    call = StripeCall.from_request("POST", "/v1/invoices/in_1/pay")
+    worker = Budget(redis, BudgetPolicy.from_settings(services.settings))
     async with worker.admission(call, Lane.INTERVAL) as passage:
         passage.outcome = CallOutcome.LIMITED
 
@@ -128,10 +128,10 @@ async def test_the_gateway_shows_what_stripes_limiter_taught(
     assert figures["billing_stripe_limited_until_seconds"] > time.time() - 5
 
 
-async def test_figures_of_this_process_outlive_redis(services: Services) -> None:
-    """Prometheus still gets what there is; what is missing says which server is away."""
+async def test_process_metrics_survive_a_redis_outage(services: Services) -> None:
+    """Prometheus gets what there is; the missing metrics show which server is down."""
     async with Redis.from_url("redis://127.0.0.1:9") as nowhere:
-        lost = Budget(nowhere, BudgetPolicy.of(services.settings))
+        lost = Budget(nowhere, BudgetPolicy.from_settings(services.settings))
         figures = await shared_figures(replace(services, budget=lost))
 
     assert "billing_websockets" in figures
@@ -139,9 +139,9 @@ async def test_figures_of_this_process_outlive_redis(services: Services) -> None
     assert "billing_stripe_reads" not in figures
 
 
-async def test_fifty_scrapers_ask_the_ledger_once_a_second(services: Services) -> None:
-    """Anybody may ask for the figures, and each look runs a script in every shard."""
-    await services.ledger.waits()  # so that no script has to be loaded
+async def test_fifty_scrapes_query_the_ledger_once_a_second(services: Services) -> None:
+    """The endpoint is open, and each query runs a script in every shard."""
+    await services.ledger.backlogs()  # so that no script has to be loaded
     redis = Redis.from_url(services.settings.redis_url)
     async with redis, scraped(services) as client:
         await redis.config_resetstat()
@@ -149,6 +149,6 @@ async def test_fifty_scrapers_ask_the_ledger_once_a_second(services: Services) -
         calls = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
         assert calls == SHARDS
 
-        await asyncio.sleep(FRESH_SECONDS)
+        await asyncio.sleep(MAX_AGE_SECONDS)
         await client.get("/metrics")
         assert (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"] == 2 * SHARDS

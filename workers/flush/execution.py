@@ -1,4 +1,4 @@
-"""One flush under one lease: write requests down, send them, and take in what they did."""
+"""The writing part of a flush: stores a request batch, sends it, and commits the result."""
 
 from dataclasses import dataclass, field, replace
 
@@ -6,181 +6,185 @@ import structlog
 
 from billing.errors import KeyExpired, OutcomeUnknown, StripeBusy, StripeRejected
 from billing.invoicing import diff, metadata_keys
-from billing.invoicing.remote_invoice import SeenInvoice, lines_are_complete
-from billing.invoicing.snapshot import Flight, Op, OpKind, StripeLine
-from billing.stripe import Answer
+from billing.invoicing.remote_invoice import RemoteInvoice, has_all_lines
+from billing.invoicing.snapshot import RequestBatch, RequestKind, StripeLine, StripeRequest
+from billing.stripe import ApiResponse
 from billing.usage import LineKey
-from workers.flush.state import GONE, REPLAN, Picture
+from workers.flush.state import NOT_FOUND, REPLAN, FlushState
 
 log = structlog.get_logger(__name__)
 
+EDITS_IN_PLACE = (RequestKind.UPDATE_LINES, RequestKind.REMOVE_LINES)
+
 
 @dataclass(slots=True)
-class Run(Picture):
+class FlushExecution(FlushState):
     """A flush that writes.
 
-    *fresh*: the flight was prepared under this lease, so a replayed answer means that somebody else
-    has used its key. *rejections* are Stripe's, *touched* what the cache was told of.
+    *prepared_here*: the batch was prepared under this lease, so a replayed response means that another
+    worker has used its key. *rejections* are Stripe's, *write_intents* the cache generations with a
+    write intent of ours.
     """
 
-    fresh: bool = False
+    prepared_here: bool = False
     rejections: list[StripeRejected] = field(default_factory=list)
-    touched: set[str] = field(default_factory=set)
+    write_intents: set[str] = field(default_factory=set)
 
-    async def prepare(self, flight: Flight) -> bool:
-        """Write *flight* down; the next step sends it. False if it would finalize without a correction."""
-        if not await self.ports.ledger.prepare(self.lease, flight):
+    async def prepare(self, batch: RequestBatch) -> bool:
+        """Store *batch*; the next step sends it. False if it would finalize without a new adjustment."""
+        if not await self.context.ledger.prepare(self.lease, batch):
             return False
-        self.snapshot = replace(self.snapshot, flight=flight)
-        self.fresh = True
+        self.snapshot = replace(self.snapshot, batch=batch)
+        self.prepared_here = True
         return True
 
     async def execute(self) -> None:
-        """Send the requests of the flight that are not done yet, then remember what they left."""
-        flight = self._flight()
-        touched = {self.snapshot.customer, *filter(None, [self.snapshot.invoice])}
-        if unannounced := touched - self.touched:  # `written` ends one intent of each
-            await self.ports.cache.intend_write(*sorted(unannounced))
-        self.touched |= touched
+        """Send the requests of the batch that are not done yet, then commit their result."""
+        batch = self._current_batch()
+        changed = {self.snapshot.customer, *filter(None, [self.snapshot.invoice])}
+        if new := changed - self.write_intents:  # `end_write` ends one intent of each
+            await self.context.cache.begin_write(*sorted(new))
+        self.write_intents |= changed
         try:
-            answer = await self._send_all(flight)
+            response = await self._send_all(batch)
         except (StripeRejected, KeyExpired) as error:
-            self._refused(error)
-            answer = None
-        if answer is None:
-            await self.verify()
+            self._record_rejection(error)
+            response = None
+        if response is None:
+            await self.discard_batch()
         else:
-            await self._land(flight, answer)
+            await self._apply(batch, response)
 
-    async def verify(self) -> None:
-        """Drop the flight and believe what Stripe shows; the next step plans anew, under new keys.
+    async def discard_batch(self) -> None:
+        """Drop the batch and commit what Stripe shows; the next step plans again, under new keys.
 
-        What was dropped may still arrive, so the period is in doubt from now on.
+        The dropped requests may still arrive, so the period is in doubt from now on.
         """
-        flight = self._flight()
-        creating = flight.ops[0].kind is OpKind.CREATE
-        self.seen, self.others = None, None
+        batch = self._current_batch()
+        creating = batch.requests[0].kind is RequestKind.CREATE
+        self.invoice, self.other_invoices = None, None
         if self.snapshot.invoice is not None:
-            await self.read_invoice()
-        if self.snapshot.flight is not None:
+            await self.fetch_invoice()
+        if self.snapshot.batch is not None:
             await self.commit(
-                lines={} if self.seen is None else self.seen.by_key,
-                told=REPLAN,
+                lines={} if self.invoice is None else self.invoice.lines_by_key,
+                synced_to=REPLAN,
                 generation=self.snapshot.invoice_generation + creating,
-                doubt=True,
+                in_doubt=True,
             )
 
-    def _flight(self) -> Flight:
-        if self.snapshot.flight is None:
-            raise RuntimeError("no flight is prepared")
-        return self.snapshot.flight
+    def _current_batch(self) -> RequestBatch:
+        if self.snapshot.batch is None:
+            raise RuntimeError("no request batch is prepared")
+        return self.snapshot.batch
 
-    async def _send_all(self, flight: Flight) -> Answer | None:
-        """The last answer; None when a key turns out to have been used by somebody else."""
-        answer = None
-        for index, op in enumerate(flight.ops):
-            if op.done:
+    async def _send_all(self, batch: RequestBatch) -> ApiResponse | None:
+        """Return the last response; None if another worker turns out to have used a key."""
+        response = None
+        for index, request in enumerate(batch.requests):
+            if request.done:
                 continue
-            answer = await self._send(flight, op)
-            if answer.replayed and self.fresh:
-                log.warning("flush.key_was_used", customer=self.snapshot.customer, key=op.key)
+            response = await self._send(batch, request)
+            if response.replayed and self.prepared_here:
+                key = request.idempotency_key
+                log.warning("flush.key_already_used", customer=self.snapshot.customer, key=key)
                 return None
-            self.sent.count(op)
-            if op is not flight.ops[-1]:
-                await self.ports.ledger.mark(self.lease, index)
-        return answer
+            self.stats.add(request)
+            if request is not batch.requests[-1]:
+                await self.context.ledger.mark_request_done(self.lease, index)
+        return response
 
-    async def _send(self, flight: Flight, op: Op) -> Answer:
-        await self.ports.ledger.renew(self.lease, self.ports.policy.lease)
-        not_after = self.began + (flight.first_ms + self._life(op) - self.snapshot.now_ms) / 1000
-        self.sent.calls += 1
+    async def _send(self, batch: RequestBatch, request: StripeRequest) -> ApiResponse:
+        await self._renew_lease()
+        expires_ms = batch.prepared_ms + self._max_age_ms(request)
+        not_after = self.started_at + (expires_ms - self.snapshot.now_ms) / 1000
+        self.stats.calls += 1
         try:
-            return await self.ports.stripe.send(op, lane=self.lane, not_after=not_after)
+            return await self.context.stripe.send(request, lane=self.lane, not_after=not_after)
         except OutcomeUnknown:
-            await self.ports.ledger.in_doubt(self.lease)
+            await self.context.ledger.mark_in_doubt(self.lease)
             raise
         except KeyExpired as error:
-            if self.snapshot.now_ms <= flight.first_ms + self._life(op):
+            if self.snapshot.now_ms <= expires_ms:
                 # Only this worker froze; another may still send the request in time.
                 raise StripeBusy(
                     "This worker stood still for too long; nothing was sent."
                 ) from error
             raise
         except StripeRejected as error:
-            if op.kind is OpKind.DELETE and error.status == GONE:
-                return Answer({"id": op.path.rpartition("/")[2]}, False, error.request_id)
+            if request.kind is RequestKind.DELETE and error.status == NOT_FOUND:
+                deleted = request.path.rpartition("/")[2]
+                return ApiResponse({"id": deleted}, False, error.request_id)
             raise
 
-    def _life(self, op: Op) -> int:
-        """How long (ms) after it was decided a request may be sent; finalizing is decided anew sooner.
+    def _max_age_ms(self, request: StripeRequest) -> int:
+        """Return how long after its preparation (ms) a request may be sent; shorter if it finalizes.
 
-        The door looks at the clock when the first byte leaves, so that a worker that froze sends nothing.
+        The client checks the clock when the first byte leaves, so a worker that froze sends nothing.
         """
-        policy = self.ports.policy
-        return policy.intent if op.kind is OpKind.FINALIZE else policy.key_life
+        policy = self.context.policy
+        finalizes = request.kind is RequestKind.FINALIZE
+        return policy.finalize_ttl_ms if finalizes else policy.key_ttl_ms
 
-    def _refused(self, error: StripeRejected | KeyExpired) -> None:
+    def _record_rejection(self, error: StripeRejected | KeyExpired) -> None:
         if isinstance(error, StripeRejected):
             self.rejections.append(error)
-        log.warning("flush.refused", customer=self.snapshot.customer, error=type(error).__name__)
+        log.warning("flush.rejected", customer=self.snapshot.customer, error=type(error).__name__)
 
-    async def _land(self, flight: Flight, answer: Answer) -> None:
-        kind = flight.ops[-1].kind
-        if kind is OpKind.CREATE:
-            self.seen = None if answer.replayed else SeenInvoice.from_stripe(answer.body)
-            await self.commit(lines={}, invoice=answer.body["id"])
-        elif kind is OpKind.DELETE:
-            await self._land_deletion(answer.body["id"])
+    async def _apply(self, batch: RequestBatch, response: ApiResponse) -> None:
+        kind = batch.requests[-1].kind
+        if kind is RequestKind.CREATE:
+            self.invoice = None if response.replayed else RemoteInvoice.from_stripe(response.body)
+            await self.commit(lines={}, invoice=response.body["id"])
+        elif kind is RequestKind.DELETE:
+            await self._apply_deletion(response.body["id"])
         else:
-            await self._land_bulk(flight, answer)
+            await self._apply_edit(batch, response)
 
-    async def _land_deletion(self, gone: str) -> None:
-        if gone == self.snapshot.invoice:
-            self.seen = None
-            await self.commit(
-                lines={},
-                invoice="",
-                generation=self.snapshot.invoice_generation + 1,
-            )
+    async def _apply_deletion(self, deleted: str) -> None:
+        if deleted == self.snapshot.invoice:
+            self.invoice = None
+            generation = self.snapshot.invoice_generation + 1
+            await self.commit(lines={}, invoice="", generation=generation)
         else:
-            self.others = tuple(each for each in self.others or () if each.id != gone)
+            others = self.other_invoices or ()
+            self.other_invoices = tuple(invoice for invoice in others if invoice.id != deleted)
             await self.commit(lines=self.snapshot.lines)
 
-    async def _land_bulk(self, flight: Flight, answer: Answer) -> None:
-        """Compare what Stripe shows now with the plan; what differs is planned again."""
-        if self._implied(flight, answer):
-            lines, self.seen = self._standing_after(flight), None
-            await self.commit(lines=lines, told=(flight.version, flight.verify))
+    async def _apply_edit(self, batch: RequestBatch, response: ApiResponse) -> None:
+        """Compare Stripe's lines with the batch's expected lines; a difference is planned again."""
+        if self._outcome_is_certain(batch, response):
+            lines, self.invoice = self._lines_after(batch), None
+            await self.commit(lines=lines, synced_to=(batch.version, batch.verify))
             return
-        if answer.replayed:
-            await self.read_invoice()
+        if response.replayed:
+            await self.fetch_invoice()
         else:
-            self.seen = await self.whole(answer.body)
-        if self.seen is None:
-            return  # the invoice is gone, and written off
-        marked = (self.seen.seq, self.seen.version) == (flight.seq, flight.version)
-        finalizing = flight.ops[-1].kind is OpKind.FINALIZE
-        agreed = (marked or finalizing) and not diff.difference(flight.landed, self.seen.ours)
-        told = (flight.version, flight.verify) if agreed else REPLAN
-        await self.commit(lines=self.seen.by_key, told=told)
+            self.invoice = await self.with_all_lines(response.body)
+        if self.invoice is None:
+            return  # it was deleted, and that is committed
+        reached = (self.invoice.seq, self.invoice.version) == (batch.seq, batch.version)
+        finalizing = batch.requests[-1].kind is RequestKind.FINALIZE
+        differs = diff.diff_lines(batch.expected_lines, self.invoice.own_lines)
+        agrees = (reached or finalizing) and not differs
+        synced_to = (batch.version, batch.verify) if agrees else REPLAN
+        await self.commit(lines=self.invoice.lines_by_key, synced_to=synced_to)
 
-    def _implied(self, flight: Flight, answer: Answer) -> bool:
-        """Whether the answer needs no reading: it carries our mark, and the lines kept their ids.
+    def _outcome_is_certain(self, batch: RequestBatch, response: ApiResponse) -> bool:
+        """Return True if no fetch is needed: the response has our metadata, and the lines kept their ids.
 
-        Stripe embeds ten lines in an answer and reads are rationed, writes are not.
+        Stripe embeds ten lines in a response; reads are limited, writes are not.
         """
-        shown = answer.body.get("metadata") or {}
-        marked = (shown.get(metadata_keys.SEQ), shown.get(metadata_keys.VERSION)) == (
-            str(flight.seq),
-            flight.version,
-        )
-        grown = any(op.kind not in (OpKind.UPDATE_LINES, OpKind.REMOVE_LINES) for op in flight.ops)
-        partial = not lines_are_complete(answer.body)
-        return partial and marked and self.fresh and not answer.replayed and not grown
+        metadata = response.body.get("metadata") or {}
+        written = (metadata.get(metadata_keys.SEQ), metadata.get(metadata_keys.VERSION))
+        reached = written == (str(batch.seq), batch.version)
+        in_place = all(request.kind in EDITS_IN_PLACE for request in batch.requests)
+        partial = not has_all_lines(response.body)
+        return partial and reached and self.prepared_here and not response.replayed and in_place
 
-    def _standing_after(self, flight: Flight) -> dict[LineKey, StripeLine]:
-        before = self.snapshot.lines if self.seen is None else self.seen.by_key
+    def _lines_after(self, batch: RequestBatch) -> dict[LineKey, StripeLine]:
+        before = self.snapshot.lines if self.invoice is None else self.invoice.lines_by_key
         return {
             key: StripeLine(before[key].id, line.quantity, line.price, line.amount)
-            for key, line in flight.landed.items()
+            for key, line in batch.expected_lines.items()
         }

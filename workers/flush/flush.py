@@ -1,36 +1,38 @@
-"""Bring Stripe up to what the ledger has counted, for one customer and period.
+"""Brings Stripe's invoice up to date with the ledger, for one customer and period.
 
-Acquire a lease and a snapshot; decide; write the exact requests down; send them; remember what Stripe
-answered; let go. A worker may die between any two of these, and any worker goes on from there.
+Acquire a lease and a snapshot, decide, store the exact requests, send them, commit Stripe's response,
+release the lease. A worker may die between any two of these, and any worker continues from there.
 """
+
+from dataclasses import replace
 
 import structlog
 
 from billing.budget import Lane
 from billing.cache import entries
 from billing.change_feed import Change, ChangeReason
-from billing.errors import LeaseLost, Leaving, StripeRejected, Unavailable
+from billing.errors import LeaseLost, ShuttingDown, StripeRejected, Unavailable
 from billing.invoicing import diff
 from billing.invoicing.snapshot import PeriodState, Snapshot
 from billing.ledger.syncs import SyncFailure, SyncOutcome, SyncStatus
 from billing.usage import CustomerId, Period
 from workers.flush.closing import closing_step
-from workers.flush.execution import Run
-from workers.flush.on_hold import held_step, is_held
+from workers.flush.execution import FlushExecution
+from workers.flush.on_hold import is_on_hold, on_hold_step
 from workers.flush.outcome import (
-    AGAIN,
-    Ending,
+    RETRY_NOW,
     FlushOutcome,
+    FlushResult,
     delete_draft,
-    no_room,
-    parked,
-    planned,
-    prepare_change,
-    rejected,
-    remember,
-    spare_draft,
+    mark_synced,
+    no_room_result,
+    parked_result,
+    plan_lines,
+    prepare_requests,
+    rejected_result,
+    surplus_draft,
 )
-from workers.flush.policy import FlushPorts
+from workers.flush.policy import FlushContext
 from workers.flush.state import PriceMissing
 
 log = structlog.get_logger(__name__)
@@ -39,187 +41,189 @@ MAX_STEPS = 24
 MAX_REJECTIONS = 2
 MAX_CRASHES = 5
 
-STATUS = {
+SYNC_STATUS = {
     FlushOutcome.SYNCED: SyncStatus.SUCCEEDED,
     FlushOutcome.SEALED: SyncStatus.SUCCEEDED,
     FlushOutcome.WAITING: SyncStatus.QUEUED,
     FlushOutcome.RETRYING: SyncStatus.RETRYING,
     FlushOutcome.PARKED: SyncStatus.FAILED,
 }
-ENDED = {SyncStatus.SUCCEEDED, SyncStatus.FAILED}
+FINAL_STATUSES = {SyncStatus.SUCCEEDED, SyncStatus.FAILED}
 
 
 async def flush(
     customer: CustomerId,
     period: Period,
-    ports: FlushPorts,
+    context: FlushContext,
     *,
     lane: Lane = Lane.INTERVAL,
-) -> Ending:
-    """Tell Stripe what is new, or go on where another worker stopped; BUSY while one is at it.
+) -> FlushResult:
+    """Send Stripe what changed, or continue where another worker died; BUSY while another worker runs.
 
-    Refusals of Stripe park the period with a typed failure, a Stripe that is not available makes it
-    due again later; neither raises. LedgerUnavailable does: nothing is known then, and the lease ends
-    by itself.
+    A rejection by Stripe parks the period with a typed failure; if Stripe is unavailable, the period is
+    due again later. Neither raises. Raises LedgerUnavailable: the outcome is unknown then, and the lease
+    expires.
     """
-    began = ports.clock()
-    held = await ports.ledger.acquire(customer, period, lease_ms=ports.policy.lease)
-    if held is None:
-        return Ending(FlushOutcome.BUSY)
-    run = Run(ports, held.lease, held.snapshot, _urgency(lane, held.snapshot), began)
+    started_at = context.clock()
+    leased = await context.ledger.acquire(customer, period, lease_ms=context.policy.lease_ms)
+    if leased is None:
+        return FlushResult(FlushOutcome.BUSY)
+    lane = _effective_lane(lane, leased.snapshot)
+    execution = FlushExecution(context, leased.lease, leased.snapshot, lane, started_at)
     try:
-        ending = await _drive(run)
-        await _let_go(run, held.snapshot, ending)
+        result = await _run_to_result(execution)
+        await _finish(execution, result)
     except LeaseLost:
         log.info("flush.lease_lost", customer=customer, period=str(period))
-        return Ending(FlushOutcome.LOST)
-    _log_ended(run, ending)
-    return ending
+        return FlushResult(FlushOutcome.LOST)
+    _log_result(execution, result)
+    return result
 
 
-def _urgency(lane: Lane, snapshot: Snapshot) -> Lane:
-    """What is found due in its turn goes sooner when somebody asked, or when the period closes.
-
-    A mere comparison with Stripe goes last.
-    """
+def _effective_lane(lane: Lane, snapshot: Snapshot) -> Lane:
+    """Promote a routine flush whose sync was requested or whose period closes; demote a mere verify."""
     if lane is not Lane.INTERVAL:
         return lane
-    if snapshot.asked:
+    if snapshot.sync_requested:
         return Lane.CUSTOMER
     if snapshot.state is PeriodState.CLOSING:
         return Lane.CLOSE
-    return Lane.BACKGROUND if snapshot.version == snapshot.synced else lane
+    return Lane.BACKGROUND if snapshot.is_synced else lane
 
 
-async def _drive(run: Run) -> Ending:
-    if run.snapshot.crashes > MAX_CRASHES:
-        return parked("crash_loop", f"{MAX_CRASHES} workers in a row died on this period.")
+async def _run_to_result(execution: FlushExecution) -> FlushResult:
+    if execution.snapshot.crashes > MAX_CRASHES:
+        return parked_result("crash_loop", f"{MAX_CRASHES} workers in a row died on this period.")
     try:
-        return await _steps(run)
+        return await _run_steps(execution)
     except PriceMissing as error:
-        return parked(error.code, error.message)
+        return parked_result(error.code, error.message)
     except StripeRejected as error:
-        return rejected(error)
-    except Leaving:
-        return AGAIN  # by another worker, and nothing has failed
+        return rejected_result(error)
+    except ShuttingDown:
+        return RETRY_NOW  # by another worker; nothing has failed
     except Unavailable as error:
-        return Ending(
-            FlushOutcome.RETRYING, _pause(run, error), SyncFailure(error.code, error.message)
-        )
+        failure = SyncFailure(error.code, error.message)
+        return FlushResult(FlushOutcome.RETRYING, _backoff_ms(execution, error), failure)
 
 
-async def _steps(run: Run) -> Ending:
-    if wait := await _patience(run):
-        return Ending(FlushOutcome.WAITING, wait)
+async def _run_steps(execution: FlushExecution) -> FlushResult:
+    if delay_ms := await _schedule_delay(execution):
+        return FlushResult(FlushOutcome.WAITING, delay_ms)
     for _ in range(MAX_STEPS):
-        if ending := await _step(run):
-            return ending
-        if len(run.rejections) >= MAX_REJECTIONS:
-            return rejected(run.rejections[-1])
-    return Ending(FlushOutcome.WAITING, run.ports.policy.retry_base)
+        if result := await _step(execution):
+            return result
+        if len(execution.rejections) >= MAX_REJECTIONS:
+            return rejected_result(execution.rejections[-1])
+    return FlushResult(FlushOutcome.WAITING, execution.context.policy.retry_base_ms)
 
 
-async def _patience(run: Run) -> int:
-    """How long usage may still wait, when there is nothing else to do and nobody asked."""
-    snapshot = run.snapshot
-    begun = snapshot.flight is not None or snapshot.state is not PeriodState.OPEN
-    if run.lane is not Lane.INTERVAL or begun or snapshot.up_to_date or _unverified(snapshot):
+async def _schedule_delay(execution: FlushExecution) -> int:
+    """Return how long (ms) usage may still wait; 0 if there is other work or a sync was requested."""
+    snapshot = execution.snapshot
+    begun = snapshot.batch is not None or snapshot.state is not PeriodState.OPEN
+    other_work = begun or _verify_pending(snapshot)
+    if execution.lane is not Lane.INTERVAL or other_work or snapshot.up_to_date:
         return 0
-    return run.ports.policy.schedule.wait(snapshot, await run.prices())
+    return execution.context.policy.schedule.delay_ms(snapshot, await execution.prices())
 
 
-async def _step(run: Run) -> Ending | None:
-    if await is_held(run):
-        return await held_step(run)
-    if run.snapshot.flight is not None:
-        await run.execute()
+async def _step(execution: FlushExecution) -> FlushResult | None:
+    snapshot = execution.snapshot
+    if await is_on_hold(execution):
+        return await on_hold_step(execution)
+    if snapshot.batch is not None:
+        await execution.execute()
         return None
-    if run.snapshot.state is PeriodState.SEALED:
-        return Ending(FlushOutcome.SEALED)
-    if run.snapshot.state is PeriodState.CLOSING:
-        return await closing_step(run)
-    return await _open_step(run)
+    if snapshot.state is PeriodState.SEALED:
+        return FlushResult(FlushOutcome.SEALED)
+    if snapshot.state is PeriodState.CLOSING:
+        return await closing_step(execution)
+    return await _open_step(execution)
 
 
-async def _open_step(run: Run) -> Ending | None:
-    snapshot = run.snapshot
+async def _open_step(execution: FlushExecution) -> FlushResult | None:
+    snapshot = execution.snapshot
     if snapshot.up_to_date:
-        return Ending(FlushOutcome.SYNCED)
-    if _must_look(run):
-        await run.look(listing=_unverified(snapshot))
+        return FlushResult(FlushOutcome.SYNCED)
+    if _must_fetch(execution):
+        await execution.fetch_invoices(listing=_verify_pending(snapshot))
         return None
-    if run.is_final:
-        # Somebody finalized it early: the period ends here, what comes later goes to the next one.
-        await run.ports.ledger.close(snapshot.customer, snapshot.period)
-        return AGAIN
-    if spare := spare_draft(run):
-        return await delete_draft(run, spare)
-    work = await planned(run)
-    if work is None:
-        return no_room(run)
-    if work.change:
-        await prepare_change(run, work)
+    if execution.is_final:
+        # A person finalized it early: the period ends here, later usage goes to the next one.
+        await execution.context.ledger.close(snapshot.customer, snapshot.period)
+        return RETRY_NOW
+    if draft := surplus_draft(execution):
+        return await delete_draft(execution, draft)
+    plan = await plan_lines(execution)
+    if plan is None:
+        return no_room_result(execution)
+    if plan.diff:
+        await prepare_requests(execution, plan)
     else:
-        await remember(run)
+        await mark_synced(execution)
     return None
 
 
-def _must_look(run: Run) -> bool:
-    """Nothing is added, and no draft is made, without having looked first under this lease."""
-    snapshot = run.snapshot
-    if _unverified(snapshot) and run.others is None:
+def _must_fetch(execution: FlushExecution) -> bool:
+    """Return True if Stripe must be read first: before a line is added and before a draft is made."""
+    snapshot = execution.snapshot
+    if _verify_pending(snapshot) and execution.other_invoices is None:
         return True
     if snapshot.invoice is None:
-        return run.others is None and any(snapshot.totals.values())
-    return run.seen is None and diff.needs_reading(snapshot)
+        return execution.other_invoices is None and any(snapshot.totals.values())
+    return execution.invoice is None and diff.requires_fetch(snapshot)
 
 
-def _unverified(snapshot: Snapshot) -> bool:
+def _verify_pending(snapshot: Snapshot) -> bool:
     return snapshot.verify_requested != snapshot.verify_done
 
 
-def _pause(run: Run, error: Unavailable) -> int:
-    """Growing gaps with jitter, bounded, and no shorter than what was asked for."""
-    policy = run.ports.policy
-    gap = min(policy.retry_cap, policy.retry_base << min(run.snapshot.attempts, 20))
-    return max(int(error.retry_after * 1000), int(gap * (0.5 + run.ports.random() / 2)))
+def _backoff_ms(execution: FlushExecution, error: Unavailable) -> int:
+    """Return an exponential, capped delay with jitter; not shorter than the error's retry_after."""
+    policy = execution.context.policy
+    exponent = min(execution.snapshot.attempts, 20)
+    delay = min(policy.retry_cap_ms, policy.retry_base_ms << exponent)
+    jittered = int(delay * (0.5 + execution.context.random() / 2))
+    return max(int(error.retry_after * 1000), jittered)
 
 
-async def _let_go(run: Run, found: Snapshot, ending: Ending) -> None:
-    """Readers may trust the cache again, the lease is free, and whoever watches hears of it."""
-    ports, customer = run.ports, found.customer
-    if run.touched:
-        await ports.cache.written(*sorted(run.touched), entries.usage(customer))
-    sync = _sync_outcome(run, ending)
-    if ending.outcome is FlushOutcome.PARKED and ending.failure is not None:
-        ran = await ports.ledger.park(run.lease, ending.failure, sync)
+async def _finish(execution: FlushExecution, result: FlushResult) -> None:
+    """End the write intents, release the lease and publish the change."""
+    context, snapshot, lease = execution.context, execution.snapshot, execution.lease
+    customer = snapshot.customer
+    if execution.write_intents:
+        await context.cache.end_write(*sorted(execution.write_intents), entries.usage(customer))
+    sync = _sync_outcome(execution, result)
+    if result.outcome is FlushOutcome.PARKED and result.failure is not None:
+        sync_ids = await context.ledger.park(lease, result.failure, sync)
     else:
-        ran = await ports.ledger.release(run.lease, delay_ms=ending.delay_ms, sync=sync)
-    if run.touched or ending.failure or (ran and sync.status in ENDED):
-        invoice = run.snapshot.invoice
-        syncs: list[str | None] = [*ran] or [None]
-        told = [Change(customer, ChangeReason.SYNC, each, invoice) for each in syncs]
-        await ports.changes.publish(*told)
+        sync_ids = await context.ledger.release(lease, delay_ms=result.delay_ms, sync=sync)
+    completed = sync_ids and sync.status in FINAL_STATUSES
+    if execution.write_intents or result.failure or completed:
+        change = Change(customer, ChangeReason.SYNC, invoice=snapshot.invoice)
+        changes = [replace(change, sync=sync_id) for sync_id in sync_ids] or [change]
+        await context.change_feed.publish(*changes)
 
 
-def _sync_outcome(run: Run, ending: Ending) -> SyncOutcome:
+def _sync_outcome(execution: FlushExecution, result: FlushResult) -> SyncOutcome:
     return SyncOutcome(
-        status=STATUS[ending.outcome],
-        lines_added=run.sent.lines_added,
-        lines_updated=run.sent.lines_updated,
-        lines_removed=run.sent.lines_removed,
-        stripe_calls=run.sent.calls,
-        invoice=run.snapshot.invoice,
-        failure=ending.failure,
+        status=SYNC_STATUS[result.outcome],
+        lines_added=execution.stats.lines_added,
+        lines_updated=execution.stats.lines_updated,
+        lines_removed=execution.stats.lines_removed,
+        stripe_calls=execution.stats.calls,
+        invoice=execution.snapshot.invoice,
+        failure=result.failure,
     )
 
 
-def _log_ended(run: Run, ending: Ending) -> None:
+def _log_result(execution: FlushExecution, result: FlushResult) -> None:
     log.info(
         "flush.ended",
-        customer=run.snapshot.customer,
-        period=str(run.snapshot.period),
-        outcome=ending.outcome,
-        calls=run.sent.calls,
-        code=ending.failure and ending.failure.code,
+        customer=execution.snapshot.customer,
+        period=str(execution.snapshot.period),
+        outcome=result.outcome,
+        calls=execution.stats.calls,
+        code=result.failure and result.failure.code,
     )

@@ -1,64 +1,64 @@
-"""While a hold stands nothing is told to Stripe, and nothing there may become final by itself."""
+"""While a hold stands, nothing is sent to Stripe, and no draft there may be finalized by itself."""
 
 from contextlib import suppress
 
 import structlog
 
 from billing.errors import OutcomeUnknown, StripeRejected
-from billing.invoicing.metadata_keys import OUR_KEYS
+from billing.invoicing.metadata_keys import IDEMPOTENCY_PREFIX
 from billing.invoicing.remote_invoice import DRAFT
-from billing.invoicing.snapshot import Op, OpKind, PeriodState
+from billing.invoicing.snapshot import PeriodState, RequestKind, StripeRequest
+from billing.ledger import Ledger
 from billing.usage import CustomerId, Period
-from workers.flush.execution import Run
-from workers.flush.outcome import Ending, FlushOutcome
-from workers.flush.policy import LedgerPort
+from workers.flush.execution import FlushExecution
+from workers.flush.outcome import FlushOutcome, FlushResult
 
 log = structlog.get_logger(__name__)
 
-GATEWAY = "gateway"
+HELD_BY = "gateway"
 
 
-async def hold_for_void(
-    ledger: LedgerPort, customer: CustomerId, period: Period, invoice: str
-) -> None:
-    """Whether what a voided *invoice* billed is asked for again is a person's decision, made once."""
+async def hold_voided(ledger: Ledger, customer: CustomerId, period: Period, invoice: str) -> None:
+    """Hold the customer once per voided *invoice*: a person decides if its usage is billed again."""
     reason = (
         f"Invoice {invoice} for {period} was voided in Stripe. Correct the next bill if its usage is"
         " still owed, then release."
     )
-    await ledger.hold_once(customer, reason, GATEWAY, about=f"void of {invoice}")
+    await ledger.place_hold_once(customer, reason, HELD_BY, cause=f"void of {invoice}")
     log.warning("invoice.voided", customer=customer, invoice=invoice)
 
 
-async def is_held(run: Run) -> bool:
-    """Whether a hold stands; asked once more before a bill becomes final, because minutes may have gone by."""
-    flight = run.snapshot.flight
-    if run.snapshot.hold is None and flight is not None and flight.finalizes:
-        return await run.ports.ledger.held(run.snapshot.customer) is not None
-    return run.snapshot.hold is not None
+async def is_on_hold(execution: FlushExecution) -> bool:
+    """Return True if a hold stands; read again before finalizing, because the snapshot may be minutes old."""
+    snapshot = execution.snapshot
+    if snapshot.hold is None and snapshot.batch is not None and snapshot.batch.finalizes:
+        return await execution.context.ledger.get_hold(snapshot.customer) is not None
+    return snapshot.hold is not None
 
 
-async def held_step(run: Run) -> Ending:
-    """Wait. Our drafts have no timer of Stripe's; one that a person set would finalize within the hour."""
-    if run.snapshot.invoice is not None and run.snapshot.state is not PeriodState.SEALED:
-        with suppress(StripeRejected):  # gone or final already: the look after the hold sees to it
-            await _stop_timer(run, run.snapshot.invoice)
-    return Ending(FlushOutcome.WAITING, run.ports.policy.held)
+async def on_hold_step(execution: FlushExecution) -> FlushResult:
+    """Wait. Disable auto_advance if a person enabled it: Stripe would finalize within the hour."""
+    snapshot = execution.snapshot
+    if snapshot.invoice is not None and snapshot.state is not PeriodState.SEALED:
+        with suppress(StripeRejected):  # deleted or final already: seen by the flush after the hold
+            await _disable_auto_advance(execution, snapshot.invoice)
+    return FlushResult(FlushOutcome.WAITING, execution.context.policy.hold_recheck_ms)
 
 
-async def _stop_timer(run: Run, invoice: str) -> None:
-    path, touched = f"/v1/invoices/{invoice}", (run.snapshot.customer, invoice)
-    run.sent.calls += 1
-    body = await run.ports.stripe.read(path, lane=run.lane)
+async def _disable_auto_advance(execution: FlushExecution, invoice: str) -> None:
+    context, lane = execution.context, execution.lane
+    path, changed = f"/v1/invoices/{invoice}", (execution.snapshot.customer, invoice)
+    execution.stats.calls += 1
+    body = await context.stripe.read(path, lane=lane)
     if body["status"] != DRAFT or not body.get("auto_advance"):
         return
-    await run.ports.cache.intend_write(*touched)
-    run.touched |= set(touched)
-    run.sent.calls += 1
-    key = f"{OUR_KEYS}timer:{invoice}:{run.lease.fence}"
+    await context.cache.begin_write(*changed)
+    execution.write_intents |= set(changed)
+    execution.stats.calls += 1
+    key = f"{IDEMPOTENCY_PREFIX}timer:{invoice}:{execution.lease.fence}"
+    kind, params = RequestKind.DISABLE_AUTO_ADVANCE, {"auto_advance": False}
     try:
-        op = Op(OpKind.STOP_TIMER, "POST", path, {"auto_advance": False}, key)
-        await run.ports.stripe.send(op, lane=run.lane)
+        await context.stripe.send(StripeRequest(kind, "POST", path, params, key), lane=lane)
     except OutcomeUnknown:
-        await run.ports.ledger.in_doubt(run.lease)
+        await context.ledger.mark_in_doubt(execution.lease)
         raise

@@ -1,6 +1,6 @@
-"""The steps that flushing and closing share: look, plan, clear spare drafts.
+"""Flush results, and the steps that open and closing periods share.
 
-Every step either moves something and answers None (decide again), or answers the `Ending` of the flush.
+A step returns None if it changed something and the flush should decide again, else the `FlushResult`.
 """
 
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from enum import StrEnum
 
 from billing.errors import StripeRejected
 from billing.invoicing import diff, requests
-from billing.invoicing.remote_invoice import SeenInvoice
+from billing.invoicing.remote_invoice import RemoteInvoice
 from billing.invoicing.snapshot import PlannedLine
 from billing.ledger.syncs import SyncFailure
 from billing.usage import LineKey
-from workers.flush.execution import Run
+from workers.flush.execution import FlushExecution
 
 
 class FlushOutcome(StrEnum):
-    """How a flush ended."""
+    """Outcome of a flush. BUSY: another worker has the lease. LOST: this worker lost its lease."""
 
     SYNCED = "synced"
     SEALED = "sealed"
@@ -28,90 +28,96 @@ class FlushOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """*delay_ms* until the period is looked at again, unless it is up to date."""
+class FlushResult:
+    """*delay_ms* is the time until the next flush, unless the period is up to date."""
 
     outcome: FlushOutcome
     delay_ms: int = 0
     failure: SyncFailure | None = None
 
 
-AGAIN = Ending(FlushOutcome.WAITING)
+RETRY_NOW = FlushResult(FlushOutcome.WAITING)
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """What the invoice should say, and the *change* that makes it say so."""
+class LinePlan:
+    """The desired lines of the invoice, and the changes that lead there."""
 
     lines: dict[LineKey, PlannedLine]
-    change: diff.Difference
+    diff: diff.Diff
 
 
-async def planned(run: Run) -> Planned | None:
-    """The plan against what was read, else against what is remembered; None without room for a line."""
-    room = diff.MAX_LINES - (0 if run.seen is None else run.seen.foreign)
-    if room <= 0 and any(run.snapshot.totals.values()):
+async def plan_lines(execution: FlushExecution) -> LinePlan | None:
+    """Plan against the fetched invoice, else the stored lines; None if there is no room for a line."""
+    snapshot, invoice = execution.snapshot, execution.invoice
+    room = diff.MAX_LINES - (0 if invoice is None else invoice.foreign_line_count)
+    if room <= 0 and any(snapshot.totals.values()):
         return None
-    lines = diff.wanted(run.snapshot, await run.prices(), room=max(room, 1))
-    standing = run.snapshot.lines.items() if run.seen is None else run.seen.ours
-    return Planned(lines, diff.difference(lines, standing))
+    lines = diff.desired_lines(snapshot, await execution.prices(), room=max(room, 1))
+    current = snapshot.lines.items() if invoice is None else invoice.own_lines
+    return LinePlan(lines, diff.diff_lines(lines, current))
 
 
-async def prepare_change(run: Run, work: Planned) -> None:
-    """Create the draft if there is none, otherwise write down the requests of *work*."""
-    if run.snapshot.invoice is None:
-        await run.prepare(requests.create(run.snapshot))
+async def prepare_requests(execution: FlushExecution, plan: LinePlan) -> None:
+    """Prepare the creation of the draft if there is none, else the requests of *plan*."""
+    snapshot = execution.snapshot
+    if snapshot.invoice is None:
+        await execution.prepare(requests.create(snapshot))
         return
-    prices, seq = await run.prices(), run.next_seq()
-    await run.prepare(requests.bulk(run.snapshot, work.change, work.lines, prices, seq=seq))
+    prices, seq = await execution.prices(), execution.next_seq()
+    batch = requests.edit_lines(snapshot, plan.diff, plan.lines, prices, seq=seq)
+    await execution.prepare(batch)
 
 
-async def remember(run: Run) -> None:
-    """Stripe says what the ledger says: write that down as of this snapshot."""
-    snapshot = run.snapshot
-    await run.commit(
-        lines=snapshot.lines if run.seen is None else run.seen.by_key,
-        told=(snapshot.version, snapshot.verify_requested),
+async def mark_synced(execution: FlushExecution) -> None:
+    """Commit that Stripe agrees with this snapshot."""
+    snapshot, invoice = execution.snapshot, execution.invoice
+    await execution.commit(
+        lines=snapshot.lines if invoice is None else invoice.lines_by_key,
+        synced_to=(snapshot.version, snapshot.verify_requested),
     )
 
 
-def spare_draft(run: Run) -> SeenInvoice | None:
-    """A draft of the period that is one too many, left by a create that arrived very late."""
-    spares = run.invoices if run.is_final else run.others or ()
-    return next((each for each in spares if each.is_draft), None)
+def surplus_draft(execution: FlushExecution) -> RemoteInvoice | None:
+    """Return a surplus draft of the period; a create that arrived very late leaves one."""
+    invoices = execution.invoices if execution.is_final else execution.other_invoices or ()
+    return next((invoice for invoice in invoices if invoice.is_draft), None)
 
 
-async def delete_draft(run: Run, draft: SeenInvoice) -> Ending | None:
-    """Delete *draft* unless a person has put a line on it: then a person decides."""
-    if draft.foreign:
-        return parked(
+async def delete_draft(execution: FlushExecution, draft: RemoteInvoice) -> FlushResult | None:
+    """Delete *draft*; park if it has foreign lines, because a person has to decide then."""
+    snapshot = execution.snapshot
+    if draft.foreign_line_count:
+        return parked_result(
             "two_drafts",
-            f"Draft {draft.id} is one too many for {run.snapshot.period} and holds lines that are not"
+            f"Draft {draft.id} is one too many for {snapshot.period} and holds lines that are not"
             " the gateway's; move or delete them.",
         )
     lines = {
         key: PlannedLine(line.quantity, line.price, line.amount)
-        for key, line in run.snapshot.lines.items()
-        if draft.id != run.snapshot.invoice
+        for key, line in snapshot.lines.items()
+        if draft.id != snapshot.invoice
     }
-    await run.prepare(requests.delete(run.snapshot, draft.id, lines, seq=run.next_seq()))
+    seq = execution.next_seq()
+    await execution.prepare(requests.delete(snapshot, draft.id, lines, seq=seq))
     return None
 
 
-def parked(code: str, message: str, request_id: str | None = None) -> Ending:
-    """Set aside with a reason that a person can act on."""
-    return Ending(FlushOutcome.PARKED, failure=SyncFailure(code, message, request_id))
+def parked_result(code: str, message: str, request_id: str | None = None) -> FlushResult:
+    """Park the period with a reason that a person can act on."""
+    return FlushResult(FlushOutcome.PARKED, failure=SyncFailure(code, message, request_id))
 
 
-def rejected(error: StripeRejected) -> Ending:
-    """Set aside because Stripe said no twice, the second time to a plan made of its own state."""
-    return parked(error.stripe_code or f"http_{error.status}", error.message, error.request_id)
+def rejected_result(error: StripeRejected) -> FlushResult:
+    """Park the period because Stripe rejected requests that were planned from its own state."""
+    code = error.stripe_code or f"http_{error.status}"
+    return parked_result(code, error.message, error.request_id)
 
 
-def no_room(run: Run) -> Ending:
-    """Other people's lines fill the invoice."""
-    return parked(
+def no_room_result(execution: FlushExecution) -> FlushResult:
+    """Park the period because foreign lines fill the invoice."""
+    return parked_result(
         "no_room",
-        f"Invoice {run.snapshot.invoice} has {diff.MAX_LINES} lines that are not the gateway's;"
-        " remove some so that usage can be billed.",
+        f"Invoice {execution.snapshot.invoice} has {diff.MAX_LINES} lines that are not the"
+        " gateway's; remove some so that usage can be billed.",
     )

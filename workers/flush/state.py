@@ -1,7 +1,7 @@
-"""What a flush knows under its lease: the ledger's picture, and what Stripe shows of the period.
+"""State of a flush under its lease: the ledger's snapshot, and the period's invoices as Stripe shows them.
 
-The ledger's state is mirrored here after each write, so that several steps share one snapshot. What
-Stripe shows is believed for the length of the lease only.
+The snapshot is updated after each write, so all steps share one. Stripe's side is trusted only as long as
+the lease lasts.
 """
 
 from collections.abc import Mapping
@@ -14,43 +14,50 @@ from billing.budget import Lane
 from billing.errors import ErrorCode, Refused, StripeRejected
 from billing.invoicing import amounts
 from billing.invoicing.metadata_keys import period_of
-from billing.invoicing.remote_invoice import SeenInvoice, lines_are_complete
-from billing.invoicing.snapshot import Lease, Op, OpKind, PeriodState, Snapshot, StripeLine
+from billing.invoicing.remote_invoice import RemoteInvoice, has_all_lines
+from billing.invoicing.snapshot import (
+    Lease,
+    PeriodState,
+    RequestKind,
+    Snapshot,
+    StripeLine,
+    StripeRequest,
+)
 from billing.usage import LineKey, Price
-from workers.flush.policy import FlushPorts
+from workers.flush.policy import FlushContext
 
 log = structlog.get_logger(__name__)
 
-GONE = 404
+NOT_FOUND = 404
 
-REMEMBERED_MS = 45 * 86_400_000
-"""Every period that ended since is still in the ledger, sealed ones included."""
+RECOVERY_WINDOW_MS = 45 * 86_400_000
+"""The ledger still has every period that ended within this window, sealed ones included."""
 
 REPLAN = ("", None)
-"""Stripe is not known to be up to any version of the ledger: plan again."""
+"""`FlushState.commit(synced_to=)`: Stripe is at no known version of the ledger, so plan again."""
 
 
 @dataclass(slots=True)
-class Sent:
-    """What this flush did at Stripe, for the Sync that people look at."""
+class FlushStats:
+    """Counts of what this flush did at Stripe, for the Sync record."""
 
     lines_added: int = 0
     lines_updated: int = 0
     lines_removed: int = 0
     calls: int = 0
 
-    def count(self, op: Op) -> None:
-        """Add one request that was answered."""
-        if op.kind is OpKind.ADD_LINES:
-            self.lines_added += len(op.lines)
-        elif op.kind is OpKind.UPDATE_LINES:
-            self.lines_updated += len(op.lines)
-        elif op.kind is OpKind.REMOVE_LINES:
-            self.lines_removed += len(op.lines)
+    def add(self, request: StripeRequest) -> None:
+        """Count one request that was answered."""
+        if request.kind is RequestKind.ADD_LINES:
+            self.lines_added += len(request.lines)
+        elif request.kind is RequestKind.UPDATE_LINES:
+            self.lines_updated += len(request.lines)
+        elif request.kind is RequestKind.REMOVE_LINES:
+            self.lines_removed += len(request.lines)
 
 
 class PriceMissing(Refused):
-    """The catalogue no longer has a price that recorded usage is counted at."""
+    """The catalog no longer has a price by which recorded usage is billed."""
 
     def __init__(self, price: str) -> None:
         super().__init__(
@@ -60,176 +67,177 @@ class PriceMissing(Refused):
 
 
 @dataclass(slots=True)
-class Picture:
-    """*began* is the boot clock before the lease was asked for, hence no later than the snapshot.
+class FlushState:
+    """*started_at* is the boot clock before the lease was acquired, so it is not later than the snapshot.
 
-    *seen* is the period's invoice and *others* further invoices of the period, as read under this
-    lease; None means not read.
+    *invoice* is the period's invoice and *other_invoices* are further invoices of the period, as fetched
+    under this lease; None if not fetched.
     """
 
-    ports: FlushPorts
+    context: FlushContext
     lease: Lease
     snapshot: Snapshot
     lane: Lane
-    began: float
-    seen: SeenInvoice | None = None
-    others: tuple[SeenInvoice, ...] | None = None
-    sent: Sent = field(default_factory=Sent)
+    started_at: float
+    invoice: RemoteInvoice | None = None
+    other_invoices: tuple[RemoteInvoice, ...] | None = None
+    stats: FlushStats = field(default_factory=FlushStats)
+
+    @property
+    def invoices(self) -> tuple[RemoteInvoice, ...]:
+        """All invoices of the period that were fetched under this lease."""
+        return (*filter(None, [self.invoice]), *(self.other_invoices or ()))
+
+    @property
+    def is_final(self) -> bool:
+        """True if a fetched invoice of the period is no longer a draft."""
+        return any(not invoice.is_draft for invoice in self.invoices)
+
+    def next_seq(self) -> int:
+        """Return a number that no flush of this period has used, even if the ledger was rewound."""
+        batch = self.snapshot.batch
+        stored = (self.snapshot.seq, 0 if batch is None else batch.seq)
+        return max(*stored, *(invoice.seq for invoice in self.invoices)) + 1
 
     async def prices(self, ids: set[str] | None = None) -> Mapping[str, Price]:
-        """The prices *ids*, by default all that the snapshot pins; PriceMissing without one of them."""
-        wanted = set(self.snapshot.prices.values()) if ids is None else ids
-        found = await self.ports.catalogue.by_id(wanted)
-        if missing := wanted - found.keys():
+        """Return the prices *ids*, by default all that the snapshot pins; PriceMissing if one is missing."""
+        required = set(self.snapshot.prices.values()) if ids is None else ids
+        found = await self.context.price_catalog.by_id(required)
+        if missing := required - found.keys():
             raise PriceMissing(min(missing))
         return found
-
-    async def look(self, *, listing: bool = False) -> None:
-        """Read the period's invoice, and with *listing* look for others of the same period.
-
-        An invoice that is gone makes room for its successor; one that we did not remember is ours
-        again (its metadata names the period).
-        """
-        if self.snapshot.invoice is not None:
-            await self.read_invoice()
-        if self.snapshot.invoice is None or listing:
-            await self._list()
-        self._log_drift()
 
     async def commit(
         self,
         *,
         lines: Mapping[LineKey, StripeLine],
-        told: tuple[str, str | None] | None = None,
+        synced_to: tuple[str, str | None] | None = None,
         invoice: str | None = None,
         generation: int | None = None,
-        doubt: bool = False,
+        in_doubt: bool = False,
     ) -> None:
-        """Drop the flight and write down what Stripe has.
+        """Drop the request batch and store what Stripe has.
 
-        *told* is the version and the verify request that Stripe is now up to (`REPLAN`: to none),
-        *invoice* "" means that there is none any more; None leaves either as it is.
+        *synced_to* is the version and the verify request that Stripe is up to now (`REPLAN`: to none).
+        *invoice* "" means that the period has no invoice any more. None leaves either as it is.
         """
         snapshot, seq = self.snapshot, self.next_seq() - 1
-        version, verify = told or (None, None)
-        known = snapshot.invoice if invoice is None else invoice or None
-        await self.ports.ledger.commit(
+        version, verify = synced_to or (None, None)
+        invoice_id = snapshot.invoice if invoice is None else invoice or None
+        await self.context.ledger.commit(
             self.lease,
             version=version,
             verify=verify,
-            invoice=known,
+            invoice=invoice_id,
             lines=lines,
             seq=seq,
             invoice_generation=generation,
-            doubt=doubt,
+            in_doubt=in_doubt,
             final=self.is_final,
         )
         self.snapshot = replace(
             snapshot,
-            flight=None,
+            batch=None,
             final=self.is_final,
             lines=dict(lines),
-            invoice=known,
-            synced=snapshot.synced if version is None else version or None,
+            invoice=invoice_id,
+            synced_version=snapshot.synced_version if version is None else version or None,
             verify_done=snapshot.verify_done if verify is None else verify,
             seq=seq,
             invoice_generation=snapshot.invoice_generation if generation is None else generation,
-            ambiguous_ms=snapshot.now_ms if doubt else snapshot.ambiguous_ms,
+            in_doubt_since_ms=snapshot.now_ms if in_doubt else snapshot.in_doubt_since_ms,
         )
 
-    @property
-    def invoices(self) -> tuple[SeenInvoice, ...]:
-        """Every invoice of the period that was read under this lease."""
-        return (*filter(None, [self.seen]), *(self.others or ()))
+    async def fetch_invoices(self, *, listing: bool = False) -> None:
+        """Fetch the period's invoice, and with *listing* search for others of the same period.
 
-    @property
-    def is_final(self) -> bool:
-        """Whether an invoice of the period was seen to be a draft no longer."""
-        return any(not each.is_draft for each in self.invoices)
+        If the invoice was deleted, a new one is made. An invoice that the ledger lost is adopted, because
+        its metadata names the period.
+        """
+        if self.snapshot.invoice is not None:
+            await self.fetch_invoice()
+        if self.snapshot.invoice is None or listing:
+            await self._list_invoices()
+        self._log_drift()
 
-    def next_seq(self) -> int:
-        """A number that no flush of this period has used, also if the ledger was rewound."""
-        flight = self.snapshot.flight
-        known = (self.snapshot.seq, 0 if flight is None else flight.seq)
-        return max(*known, *(each.seq for each in self.invoices)) + 1
-
-    async def read_invoice(self) -> None:
-        """Read the period's invoice; one that is gone is written off."""
+    async def fetch_invoice(self) -> None:
+        """Fetch the period's invoice; if it was deleted, commit that the period has none."""
         invoice = self.snapshot.invoice
         path = f"/v1/invoices/{invoice}"
-        await self.ports.ledger.renew(self.lease, self.ports.policy.lease)
-        self.sent.calls += 1
+        await self._renew_lease()
+        self.stats.calls += 1
         try:
-            body = await self.ports.stripe.read(path, lane=self.lane)
+            body = await self.context.stripe.read(path, lane=self.lane)
         except StripeRejected as error:
-            if error.status != GONE:
+            if error.status != NOT_FOUND:
                 raise
-            log.warning("flush.invoice_gone", customer=self.snapshot.customer, invoice=invoice)
+            log.warning("flush.invoice_deleted", customer=self.snapshot.customer, invoice=invoice)
+            generation = self.snapshot.invoice_generation + 1
             await self.commit(
-                lines={},
-                told=REPLAN,
-                invoice="",
-                generation=self.snapshot.invoice_generation + 1,
-                doubt=True,
+                lines={}, synced_to=REPLAN, invoice="", generation=generation, in_doubt=True
             )
             return
-        self.seen = await self.whole(body)
+        self.invoice = await self.with_all_lines(body)
 
-    def _log_drift(self) -> None:
-        """What a person changed on our lines; the plan that follows puts it right."""
-        if self.seen is None or not self.snapshot.lines:
-            return
-        drifted = [line for line in amounts.drift(self.snapshot, self.seen) if line.key is not None]
-        if drifted:
-            log.warning(
-                "drift.found",
-                customer=self.snapshot.customer,
-                invoice=self.seen.id,
-                kinds=sorted({line.kind for line in drifted}),
-                lines=len(drifted),
-            )
+    async def with_all_lines(self, body: dict[str, Any]) -> RemoteInvoice:
+        """Return the invoice in *body* with all of its lines."""
+        if has_all_lines(body):
+            return RemoteInvoice.from_stripe(body)
+        self.stats.calls += 1
+        path = f"/v1/invoices/{body['id']}/lines"
+        lines = await self.context.stripe.list_all(path, lane=self.lane)
+        return RemoteInvoice.from_stripe(body, lines)
 
-    async def _list(self) -> None:
-        """Find every invoice of this period by its metadata (Search lags, so it is no use here)."""
-        await self.ports.ledger.renew(self.lease, self.ports.policy.lease)
-        self.sent.calls += 1
-        bodies = await self.ports.stripe.pages(
-            "/v1/invoices",
-            {"customer": self.snapshot.customer},
-            lane=self.lane,
-        )
+    async def _renew_lease(self) -> None:
+        await self.context.ledger.renew(self.lease, self.context.policy.lease_ms)
+
+    async def _list_invoices(self) -> None:
+        """Find all invoices of this period by their metadata (Stripe's Search is not up to date)."""
+        await self._renew_lease()
+        self.stats.calls += 1
+        query = {"customer": self.snapshot.customer}
+        bodies = await self.context.stripe.list_all("/v1/invoices", query, lane=self.lane)
         ours = [body for body in bodies if period_of(body.get("metadata")) == self.snapshot.period]
-        await self._remind([body for body in bodies if body not in ours])
+        await self._recover_lost_periods([body for body in bodies if body not in ours])
         found = sorted(
-            [await self.whole(body) for body in ours], key=lambda each: (each.created, each.id)
+            [await self.with_all_lines(body) for body in ours],
+            key=lambda invoice: (invoice.created, invoice.id),
         )
         if self.snapshot.invoice is None and found:
-            adopted = next((each for each in found if not each.is_draft), found[0])
+            adopted = next((invoice for invoice in found if not invoice.is_draft), found[0])
             log.info("flush.adopted", customer=self.snapshot.customer, invoice=adopted.id)
-            await self.commit(lines=adopted.by_key, told=REPLAN, invoice=adopted.id)
-            self.seen = adopted
-        self.others = tuple(each for each in found if each.id != self.snapshot.invoice)
+            await self.commit(lines=adopted.lines_by_key, synced_to=REPLAN, invoice=adopted.id)
+            self.invoice = adopted
+        self.other_invoices = tuple(
+            invoice for invoice in found if invoice.id != self.snapshot.invoice
+        )
 
-    async def _remind(self, bodies: list[dict[str, Any]]) -> None:
-        """A ledger that was rewound may have lost a whole period: Stripe's invoice reminds it.
+    async def _recover_lost_periods(self, bodies: list[dict[str, Any]]) -> None:
+        """Request a verify of each period that has an invoice at Stripe but is unknown to the ledger.
 
-        A period that ended long ago was sealed and forgotten in good order.
+        A rewound ledger may have lost it. Periods before the recovery window were sealed and expired.
         """
         customer, now = self.snapshot.customer, self.snapshot.now_ms
         for body in bodies:
             period = period_of(body.get("metadata"))
-            if period is None or period.end.timestamp() * 1000 < now - REMEMBERED_MS:
+            if period is None or period.end.timestamp() * 1000 < now - RECOVERY_WINDOW_MS:
                 continue
-            known = await self.ports.ledger.peek(customer, period)
-            unknown = known.invoice is None and known.flight is None  # or it is just being made
-            if unknown and known.state is not PeriodState.SEALED:
+            stored = await self.context.ledger.snapshot(customer, period)
+            unknown = stored.invoice is None and stored.batch is None  # not being created either
+            if unknown and stored.state is not PeriodState.SEALED:
                 log.warning("flush.period_lost", customer=customer, period=str(period))
-                await self.ports.ledger.request_verify(customer, period)
+                await self.context.ledger.request_verify(customer, period)
 
-    async def whole(self, body: dict[str, Any]) -> SeenInvoice:
-        """The invoice in *body* with all of its lines."""
-        if lines_are_complete(body):
-            return SeenInvoice.from_stripe(body)
-        self.sent.calls += 1
-        lines = await self.ports.stripe.pages(f"/v1/invoices/{body['id']}/lines", lane=self.lane)
-        return SeenInvoice.from_stripe(body, lines)
+    def _log_drift(self) -> None:
+        """Log what a person changed on our lines; the flush restores them."""
+        if self.invoice is None or not self.snapshot.lines:
+            return
+        drift = amounts.find_drift(self.snapshot, self.invoice)
+        if drifted := [line for line in drift if line.key is not None]:
+            log.warning(
+                "drift.found",
+                customer=self.snapshot.customer,
+                invoice=self.invoice.id,
+                kinds=sorted({line.kind for line in drifted}),
+                lines=len(drifted),
+            )

@@ -1,15 +1,15 @@
--- Admits one call to Stripe, or says how long until it may ask again. All or nothing.
+-- Admits one call to Stripe, or returns the time until its next attempt. All or nothing.
 --
 -- KEYS  global bucket, endpoint bucket, endpoint's list slots, object, reads of 30 days, waiting, endpoints
--- ARGV  one JSON object, see Shared._question
--- Returns {milliseconds to wait, what stands in the way}; {"0", ""} is admission.
+-- ARGV  one JSON object, see RedisLimiter._acquire_args
+-- Returns {milliseconds to wait, reason}; {"0", ""} means admitted.
 --
--- A bucket counts by the generic cell rate algorithm: `tat` is the moment up to which its rate is
--- spent. A lane may spend ahead of now by its `reach`, a share of the burst: the lower the lane, the
--- sooner it runs dry. The last token of the burst belongs to the lanes' floors alone, so that a flood
--- above never starves a lane below. Nobody reaches beyond the burst: rate + burst <= Stripe's limit.
+-- A bucket is a generic cell rate algorithm: `tat` (theoretical arrival time) is the time up to which its
+-- rate is used. A lane may use it ahead of now by its `reach`, a share of the burst: lower lanes run out
+-- first. The last token of the burst is reserved for the lanes' floors, so that a flood in a higher lane
+-- never starves a lower one. No lane exceeds the burst: rate + burst <= Stripe's limit.
 
-local ask = cjson.decode(ARGV[1])
+local args = cjson.decode(ARGV[1])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 
@@ -22,8 +22,8 @@ local function text(value)
   return string.format('%.3f', value)
 end
 
--- How far ahead of now a stored moment lies, at most *most*. A clock that stepped back must not leave
--- anything shut for as long as it stepped, so what lies further ahead is pulled in.
+-- Milliseconds from now to a stored time, at most *most*. A clock that stepped back must not block calls
+-- for that long, so a later time is corrected.
 local function ahead(key, field, most)
   local left = (tonumber(redis.call('HGET', key, field) or '') or 0) - now
   if left > most then
@@ -34,43 +34,43 @@ local function ahead(key, field, most)
 end
 
 local buckets = {}
-for i, limit in ipairs({ask.account, ask.endpoint}) do
-  local key, floor = KEYS[i], 'floor:' .. ask.lane
+for i, limit in ipairs({args.account, args.endpoint}) do
+  local key, floor = KEYS[i], 'floor:' .. args.lane
   local rate = math.min(tonumber(redis.call('HGET', key, 'rate') or '') or limit.rate, limit.rate)
   local cell = 1000 / rate
-  local spent, owed = ahead(key, 'tat', limit.burst * cell), ahead(key, floor, cell / ask.floor)
-  local reach = math.max(1, (limit.burst - 1) * ask.reach) * cell
+  local spent, owed = ahead(key, 'tat', limit.burst * cell), ahead(key, floor, cell / args.floor)
+  local reach = math.max(1, (limit.burst - 1) * args.reach) * cell
   local short = spent + cell - reach
   local floor_short = math.max(spent + cell - limit.burst * cell, owed)
   local by_floor = short > 0 and floor_short <= short
   hold(by_floor and floor_short or short, 'rate')
-  if not ask.probes then hold(ahead(key, 'cool', 1000), 'cooling') end
+  if not args.probes then hold(ahead(key, 'cool', 1000), 'cooling') end
   buckets[i] = {key, 'tat', text(now + spent + cell)}
   if by_floor then
-    buckets[i][4], buckets[i][5] = floor, text(now + cell / ask.floor)
+    buckets[i][4], buckets[i][5] = floor, text(now + cell / args.floor)
   end
 end
 
--- The breaker: shut after too many failures; from then on one call at a time tries whether it works.
+-- The circuit breaker: open after too many failures; from then on one call at a time probes.
 local trying = redis.call('HEXISTS', KEYS[2], 'trying') == 1
 if trying then
   hold(ahead(KEYS[2], 'trying', 1000), 'failing')
-  if not ask.probes then hold(ahead(KEYS[2], 'shut', ask.pause), 'failing') end
+  if not args.probes then hold(ahead(KEYS[2], 'shut', args.pause), 'failing') end
 end
 
-if ask.slots then
+if args.slots then
   redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
-  redis.call('ZREMRANGEBYSCORE', KEYS[3], now + 2 * ask.lease, '+inf')
-  if redis.call('ZCARD', KEYS[3]) >= ask.slots then hold(ask.poll, 'concurrency') end
+  redis.call('ZREMRANGEBYSCORE', KEYS[3], now + 2 * args.lease, '+inf')
+  if redis.call('ZCARD', KEYS[3]) >= args.slots then hold(args.poll, 'concurrency') end
 end
 
-if ask.object then
+if args.object then
   hold(ahead(KEYS[4], 'paused', 60000), 'object')
-  if ahead(KEYS[4], 'held', ask.lease) > 0 then hold(ask.poll, 'object') end
+  if ahead(KEYS[4], 'held', args.lease) > 0 then hold(args.poll, 'object') end
 end
 
 local day = math.floor(now / 86400000)
-if ask.read and ask.reads then
+if args.read and args.reads then
   local read = 0
   local days = redis.call('HGETALL', KEYS[5])
   for i = 1, #days, 2 do
@@ -80,15 +80,15 @@ if ask.read and ask.reads then
       read = read + tonumber(days[i + 1])
     end
   end
-  if read >= ask.reads then hold(60000, 'reads') end
+  if read >= args.reads then hold(60000, 'reads') end
 end
 
 local admitted = wait <= 0
-local others = ask.waiting - (admitted and 1 or 0)
+local others = args.waiting - (admitted and 1 or 0)
 if others > 0 then
-  redis.call('HSET', KEYS[6], ask.waiter, others .. '|' .. text(now + wait + 2000))
+  redis.call('HSET', KEYS[6], args.waiter, others .. '|' .. text(now + wait + 2000))
 else
-  redis.call('HDEL', KEYS[6], ask.waiter)
+  redis.call('HDEL', KEYS[6], args.waiter)
 end
 if not admitted then return {text(wait), why} end
 
@@ -96,11 +96,11 @@ for _, bucket in ipairs(buckets) do
   redis.call('HSET', unpack(bucket))
 end
 if trying then redis.call('HSET', KEYS[2], 'trying', text(now + 1000)) end
-if ask.slots then redis.call('ZADD', KEYS[3], now + ask.lease, ask.permit) end
-if ask.object then
-  redis.call('HSET', KEYS[4], 'holder', ask.permit, 'held', text(now + ask.lease))
+if args.slots then redis.call('ZADD', KEYS[3], now + args.lease, args.permit) end
+if args.object then
+  redis.call('HSET', KEYS[4], 'holder', args.permit, 'held', text(now + args.lease))
   redis.call('PEXPIRE', KEYS[4], 120000)
 end
-if ask.read then redis.call('HINCRBY', KEYS[5], day, 1) end
-redis.call('SADD', KEYS[7], ask.name)
+if args.read then redis.call('HINCRBY', KEYS[5], day, 1) end
+redis.call('SADD', KEYS[7], args.name)
 return {'0', ''}

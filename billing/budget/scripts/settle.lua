@@ -1,13 +1,13 @@
--- Gives back what a call held, and learns from how it ended.
+-- Releases the permit of a call, and adapts the limits to its outcome.
 --
 -- KEYS  global bucket, endpoint bucket, endpoint's list slots, object
--- ARGV  one JSON object, see Shared.settle
+-- ARGV  one JSON object, see RedisLimiter.release
 --
--- Rates move by additive increase and multiplicative decrease: +2/s for each second of good answers,
--- x0.7 on a limiter's 429, at most once a second, with a pause of half a second that only the first
--- lane may probe. An object that was locked at Stripe pauses alone, twice as long each time.
+-- Rates change by additive increase and multiplicative decrease: +2/s for each second of successes,
+-- x0.7 on a limiter's 429, at most once a second, with a pause of half a second in which only the first
+-- lane may probe. A lock timeout pauses its object only, twice as long each time.
 
-local told = cjson.decode(ARGV[1])
+local args = cjson.decode(ARGV[1])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 
@@ -36,7 +36,7 @@ local function cut(key, most)
   if last <= now and now - last < 1000 then return end
   local rate = math.max((number(key, 'rate') or most) * 0.7, 0.5)
   redis.call('HSET', key, 'rate', text(rate), 'cut', text(now),
-    'cool', text(now + 500 * (0.75 + told.jitter / 2)))
+    'cool', text(now + 500 * (0.75 + args.jitter / 2)))
 end
 
 -- The breaker opens when more than half of the last calls of 30 seconds, and at least ten, failed.
@@ -48,7 +48,7 @@ local function failed(key)
   local failures = redis.call('HINCRBY', key, 'failures', 1)
   local calls = redis.call('HINCRBY', key, 'calls', 1)
   if number(key, 'trying') or (failures >= 10 and failures * 2 > calls) then
-    redis.call('HSET', key, 'shut', text(now + told.pause), 'trying', text(now + 1000))
+    redis.call('HSET', key, 'shut', text(now + args.pause), 'trying', text(now + 1000))
   end
 end
 
@@ -57,30 +57,30 @@ local function worked(key)
   if number(key, 'since') then redis.call('HINCRBY', key, 'calls', 1) end
 end
 
-if told.slots then redis.call('ZREM', KEYS[3], told.permit) end
+if args.slots then redis.call('ZREM', KEYS[3], args.permit) end
 
-if told.object then
-  if redis.call('HGET', KEYS[4], 'holder') == told.permit then
+if args.object then
+  if redis.call('HGET', KEYS[4], 'holder') == args.permit then
     redis.call('HDEL', KEYS[4], 'holder', 'held')
   end
-  if told.outcome == 'locked' then
+  if args.outcome == 'locked' then
     local times = redis.call('HINCRBY', KEYS[4], 'times', 1)
-    local pause = math.min(500 * 2 ^ (times - 1), 30000) * (0.75 + told.jitter / 2)
+    local pause = math.min(500 * 2 ^ (times - 1), 30000) * (0.75 + args.jitter / 2)
     redis.call('HSET', KEYS[4], 'paused', text(now + pause))
     redis.call('PEXPIRE', KEYS[4], 120000)
-  elseif told.outcome == 'ok' then
+  elseif args.outcome == 'ok' then
     redis.call('DEL', KEYS[4])
   end
 end
 
-if told.outcome == 'limited' then
-  cut(KEYS[2], told.endpoint)
-elseif told.outcome == 'limited_globally' then
-  cut(KEYS[1], told.account)
-elseif told.outcome == 'failed' then
+if args.outcome == 'limited' then
+  cut(KEYS[2], args.endpoint)
+elseif args.outcome == 'limited_globally' then
+  cut(KEYS[1], args.account)
+elseif args.outcome == 'failed' then
   failed(KEYS[2])
-elseif told.outcome == 'ok' then
-  raise(KEYS[1], told.account)
-  raise(KEYS[2], told.endpoint)
+elseif args.outcome == 'ok' then
+  raise(KEYS[1], args.account)
+  raise(KEYS[2], args.endpoint)
   worked(KEYS[2])
 end

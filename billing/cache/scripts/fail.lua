@@ -1,4 +1,4 @@
--- Give an order to load back, unfulfilled. KEYS: entry. ARGV: token, ms in which nobody tries again.
+-- Release a load lock after a failed load. KEYS: entry. ARGV: token, ms for which the lock stays unavailable.
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then
     return 0
 end

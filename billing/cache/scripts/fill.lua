@@ -1,12 +1,12 @@
--- Keep a loaded value, if the order to load it still stands and nothing has changed meanwhile.
+-- Store a loaded value, if its load lock is still held and its generations have not changed.
 -- KEYS: entry, its n generations, their n write intents, then other entries, each with its generations
 --       (as many as the next one's).
--- ARGV: token, n, the generations it was loaded under, value, ms fresh, ms usable, ms kept,
---       unique text, lifetime of a generation in ms, then the values of the other entries.
--- The others were part of the same answer. A change of any of them replaces the first entry's
--- generation too, so while that stands their values are as current as its own. They stay fresh for
--- twice as long: a refresh of the first refreshes them all, before each of them asks for one.
--- Answers 1 when kept, 0 when refused.
+-- ARGV: token, n, the generations it was loaded under, value, ms fresh, ms usable, ms until it expires,
+--       nonce, lifetime of a generation in ms, then the values of the other entries.
+-- The other entries were part of the same response. A change of any of them replaces the first entry's
+-- generation too, so while that is unchanged their values are as current as its own. They stay fresh for
+-- twice as long: a refresh of the first refreshes them all, before any needs a refresh of its own.
+-- Returns 1 if stored, 0 if refused.
 local entry, n = KEYS[1], tonumber(ARGV[2])
 if redis.call('HGET', entry, 'token') ~= ARGV[1] then
     return 0
@@ -25,7 +25,7 @@ if table.concat(found, ' ') ~= ARGV[3] then
     return 0
 end
 
-local function keep(key, generations, value, fresh)
+local function store(key, generations, value, fresh)
     redis.call('HSET', key, 'value', value, 'generations', generations,
         'fresh', ms + fresh, 'usable', ms + ARGV[6])
     redis.call('PEXPIRE', key, ARGV[7])
@@ -44,11 +44,11 @@ local function standing(first, last)
     return table.concat(values, ' ')
 end
 
-keep(entry, ARGV[3], ARGV[4], ARGV[5])
+store(entry, ARGV[3], ARGV[4], ARGV[5])
 local others = #ARGV - 9
-local each = (#KEYS - 1 - 2 * n) / others
+local step = (#KEYS - 1 - 2 * n) / others
 for i = 1, others do
-    local other = 2 + 2 * n + (i - 1) * each
-    keep(KEYS[other], standing(other + 1, other + each - 1), ARGV[9 + i], 2 * ARGV[5])
+    local other = 2 + 2 * n + (i - 1) * step
+    store(KEYS[other], standing(other + 1, other + step - 1), ARGV[9 + i], 2 * ARGV[5])
 end
 return 1

@@ -1,8 +1,8 @@
--- Replace generations, all in one step; end one write intent of each when intents are given.
+-- Replace generations in one step, and end one write intent of each if intents are given.
 -- KEYS: generations, then as many write intents or none.
--- ARGV: unique text, lifetime of a generation in ms, number of generations,
---       ms in which one replacement is enough (0: always replace).
--- Answers for each generation 1 when it was replaced, 0 when it was replaced recently enough.
+-- ARGV: nonce, lifetime of a generation in ms, number of generations,
+--       minimum ms between two replacements (0: always replace).
+-- Returns for each generation 1 if it was replaced, 0 if its last replacement is too recent.
 local now = redis.call('TIME')
 local ms = now[1] * 1000 + math.floor(now[2] / 1000)
 local n, enough = tonumber(ARGV[3]), tonumber(ARGV[4])

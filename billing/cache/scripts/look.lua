@@ -1,14 +1,14 @@
--- What is known of some entries, and who is to load those that are not.
+-- Look up entries, and acquire the load locks of those that have to be loaded.
 -- KEYS: for each entry its key, then its generations.
--- ARGV: unique text for this call, lease ms ('': order nothing), lifetime of a generation in ms, then the number of
---       generations of each entry.
--- Answers for each entry: state, generations, token or '', value or '', ms it stays fresh, ms it stays usable.
+-- ARGV: nonce, ms until a load lock expires ('': acquire none), lifetime of a generation in ms, then the
+--       number of generations of each entry.
+-- Returns for each entry: state, generations, token or '', value or '', ms it stays fresh, ms it stays usable.
 --   hit     fresh
---   stale   usable; a token is the order to refresh it
---   miss    nothing usable; the token is the order to load it
---   wait    somebody else is loading it under the generations that stand now
---   failed  loading it failed a moment ago
--- The value is the last one known, valid or not.
+--   stale   usable; with a token, this caller has the lock and refreshes it
+--   miss    not usable; with a token, this caller has the lock and loads it
+--   wait    another caller is loading it under the current generations
+--   failed  the last load failed, and its cooldown has not ended
+-- The token identifies the acquired load lock. The value is the last stored one, valid or not.
 local now = redis.call('TIME')
 local ms = now[1] * 1000 + math.floor(now[2] / 1000)
 local nonce, lease, lifetime = ARGV[1], tonumber(ARGV[2]), ARGV[3]
@@ -18,7 +18,7 @@ local function generations(first, last)
     local found = {}
     for i = first, last do
         local value = redis.call('GET', KEYS[i])
-        if not value then -- evicted or never seen: a value that no entry was ever filled under
+        if not value then -- evicted or new: a value under which no entry was ever filled
             value = string.format('%.0f.%s.%d', ms, nonce, i)
             redis.call('SET', KEYS[i], value, 'PX', lifetime)
         end
@@ -40,15 +40,15 @@ end
 for i = 4, #ARGV do
     local entry, last = KEYS[k], k + tonumber(ARGV[i])
     local standing = generations(k + 1, last)
-    local kept = redis.call('HMGET', entry, 'value', 'generations', 'fresh', 'usable',
+    local stored = redis.call('HMGET', entry, 'value', 'generations', 'fresh', 'usable',
         'token', 'under', 'until', 'failed')
-    local valid = kept[2] == standing
-    local fresh = valid and kept[3] - ms or 0
-    local usable = valid and kept[4] - ms or 0
-    -- A load that began under other generations is void: nobody waits for it.
-    local current = kept[6] == standing
-    local loading = current and kept[5] and tonumber(kept[7]) > ms
-    local failed = current and kept[8] and tonumber(kept[8]) > ms
+    local valid = stored[2] == standing
+    local fresh = valid and stored[3] - ms or 0
+    local usable = valid and stored[4] - ms or 0
+    -- A load that began under other generations is void: no caller waits for it.
+    local current = stored[6] == standing
+    local loading = current and stored[5] and tonumber(stored[7]) > ms
+    local failed = current and stored[8] and tonumber(stored[8]) > ms
 
     local state, token = 'hit', ''
     if fresh <= 0 then
@@ -65,7 +65,7 @@ for i = 4, #ARGV do
             state = 'miss'
         end
     end
-    answers[#answers + 1] = {state, standing, token, kept[1] or '', fresh, usable}
+    answers[#answers + 1] = {state, standing, token, stored[1] or '', fresh, usable}
     k = last + 1
 end
 return answers

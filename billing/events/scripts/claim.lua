@@ -1,10 +1,10 @@
--- Hand out subjects that are due, each with its waiting events, and hide them for a while.
--- KEYS: due. ARGV: how many subjects, after how many events to stop and how many of one subject at most,
---       ms that the subjects stay hidden, prefix of waiting, prefix of records, then the fields wanted of
---       each record.
--- Answers for each subject: its name, then for each event its id, its strikes (attempts that were not
--- forgiven) and those fields.
--- The attempt is counted now, so that an event which kills its worker is counted too.
+-- Claim due subjects with their waiting events, and hide them for a limited time.
+-- KEYS: due. ARGV: maximum of subjects, maximum of events (of all, approximately, and of one subject),
+--       ms that the subjects stay hidden, prefix of waiting, prefix of records, then the fields to return
+--       of each record.
+-- Returns for each subject: its name, then for each event its id, its attempts (without forgiven ones) and
+-- those fields.
+-- The attempt is counted now, so that it counts even if the event kills its worker.
 local now = redis.call('TIME')
 local ms = now[1] * 1000 + math.floor(now[2] / 1000)
 local answers, room = {}, tonumber(ARGV[2])
@@ -16,8 +16,8 @@ for _, subject in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ms, 'LIMIT
     for _, id in ipairs(redis.call('SRANDMEMBER', ARGV[4] .. subject, ARGV[2])) do
         local record = ARGV[5] .. id
         local attempts = redis.call('HINCRBY', record, 'attempts', 1)
-        local kept = redis.call('HMGET', record, 'forgiven', unpack(ARGV, 6))
-        events[#events + 1] = {id, attempts - (kept[1] or 0), unpack(kept, 2)}
+        local fields = redis.call('HMGET', record, 'forgiven', unpack(ARGV, 6))
+        events[#events + 1] = {id, attempts - (fields[1] or 0), unpack(fields, 2)}
     end
     if #events == 0 then
         redis.call('ZREM', KEYS[1], subject)

@@ -1,6 +1,6 @@
--- Give events of one subject back, to be claimed again later. KEYS: due.
--- ARGV: subject, failure, ms until then, 1 when this attempt shall not count against them,
---       prefix of records, then the events. What somebody else finished meanwhile stays as it is.
+-- Release the claimed events of one subject, to be claimed again later. KEYS: due.
+-- ARGV: subject, failure, ms until then, 1 if this attempt does not count (is forgiven),
+--       prefix of records, then the events. Events that another worker finished stay as they are.
 local now = redis.call('TIME')
 local ms = now[1] * 1000 + math.floor(now[2] / 1000)
 for i = 6, #ARGV do

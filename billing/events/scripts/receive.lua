@@ -1,15 +1,15 @@
--- Keep events, each once. KEYS: counter of receipts, due.
--- ARGV: ms that a finished record is kept, prefixes of records, lists and waiting, then as JSON for each
+-- Store events, each once. KEYS: counter of receipts, due.
+-- ARGV: ms until a finished record expires, prefixes of records, lists and waiting, then as JSON for each
 --       event its id, status, subject, type, object, customer, invoice and period ('' for none).
--- Answers for each event 1 when it is new, 0 when it was here already.
--- What goes into one list goes there in one command: in a flood the ledger is busy with these.
+-- Returns for each event 1 if it is new, 0 if it was stored before.
+-- All additions to a list are one command, because in a flood these occupy the ledger.
 local now = redis.call('TIME')
 local ms = now[1] * 1000 + math.floor(now[2] / 1000)
 local events = cjson.decode(ARGV[5])
 local answers, listed, due = {}, {}, {}
 local n = redis.call('INCRBY', KEYS[1], #events) - #events
 
-local function keep(n, id, status, subject, type, object, customer, invoice, period)
+local function store(n, id, status, subject, type, object, customer, invoice, period)
     local record = ARGV[2] .. id
     if redis.call('EXISTS', record) == 1 then
         return 0
@@ -31,7 +31,7 @@ local function keep(n, id, status, subject, type, object, customer, invoice, per
 end
 
 for i, event in ipairs(events) do
-    answers[i] = keep(n + i, unpack(event))
+    answers[i] = store(n + i, unpack(event))
 end
 for status, list in pairs(listed) do
     redis.call('ZADD', ARGV[3] .. status, unpack(list))

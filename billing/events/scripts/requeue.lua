@@ -1,6 +1,6 @@
--- Have an event worked on again, now. KEYS: record, pending, due, waiting of its subject,
+-- Make an event pending and due again. KEYS: record, pending, due, waiting of its subject,
 --       lists of the other statuses. ARGV: id, subject.
--- Answers 0 when there is no such event.
+-- Returns 0 if the event is not stored.
 local n, attempts = unpack(redis.call('HMGET', KEYS[1], 'n', 'attempts'))
 if not n then
     return 0

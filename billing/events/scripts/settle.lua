@@ -1,8 +1,8 @@
--- Finish events. KEYS: due, pending, list of the new status.
--- ARGV: status, failure or '', ms that a finished record is kept, prefixes of records and waiting, then as
+-- Complete events. KEYS: due, pending, list of the new status.
+-- ARGV: status, failure or '', ms until a finished record expires, prefixes of records and waiting, then as
 --       JSON for each subject its name and the events.
--- An event that somebody else finished meanwhile stays as it is.
--- What leaves or joins a list does so in one command: in a flood the ledger is busy with these.
+-- Events that another worker finished stay as they are.
+-- All changes of a list are one command, because in a flood these occupy the ledger.
 local now = redis.call('TIME')
 local ms = now[1] * 1000 + math.floor(now[2] / 1000)
 local finished, due, idle = {}, {}, {}
@@ -20,26 +20,26 @@ local function finish(waiting, events)
     end
 end
 
-for _, bundle in ipairs(cjson.decode(ARGV[6])) do
-    local subject, events = unpack(bundle)
+for _, group in ipairs(cjson.decode(ARGV[6])) do
+    local subject, events = unpack(group)
     local waiting = ARGV[5] .. subject
     finish(waiting, events)
     if redis.call('EXISTS', waiting) == 0 then
         idle[#idle + 1] = subject
-    else -- more came while these were worked on
+    else -- more arrived during the processing
         due[#due + 1] = ms
         due[#due + 1] = subject
     end
 end
 
 if #finished > 0 then
-    local places = {}
-    for i, place in ipairs(redis.call('ZMSCORE', KEYS[2], unpack(finished))) do
-        places[#places + 1] = place
-        places[#places + 1] = finished[i]
+    local scores = {}
+    for i, score in ipairs(redis.call('ZMSCORE', KEYS[2], unpack(finished))) do
+        scores[#scores + 1] = score
+        scores[#scores + 1] = finished[i]
     end
     redis.call('ZREM', KEYS[2], unpack(finished))
-    redis.call('ZADD', KEYS[3], unpack(places))
+    redis.call('ZADD', KEYS[3], unpack(scores))
 end
 if #idle > 0 then
     redis.call('ZREM', KEYS[1], unpack(idle))

@@ -1,7 +1,7 @@
--- Forget the oldest finished events: those past their time, and those beyond what is kept.
--- KEYS: lists of finished events. ARGV: most events of a list, most to forget of a list now,
---       prefix of records. Answers how many were forgotten.
-local function forget(list, most)
+-- Delete the oldest finished events: expired ones, and those beyond the retention count.
+-- KEYS: lists of finished events. ARGV: retention count of a list, maximum to delete of a list now,
+--       prefix of records. Returns the number of deleted events.
+local function delete_oldest(list, most)
     local excess, ids, records = redis.call('ZCARD', list) - ARGV[1], {}, {}
     for _, id in ipairs(redis.call('ZRANGE', list, 0, most - 1)) do
         local record = ARGV[3] .. id
@@ -18,8 +18,8 @@ local function forget(list, most)
     return #ids
 end
 
-local forgotten = 0
+local deleted = 0
 for _, list in ipairs(KEYS) do
-    forgotten = forgotten + forget(list, tonumber(ARGV[2]))
+    deleted = deleted + delete_oldest(list, tonumber(ARGV[2]))
 end
-return forgotten
+return deleted

@@ -1,12 +1,12 @@
--- Take the lease of a period and see all of it. ARGV[3]: period, [4]: lease in ms, [5]: ms in which a
--- request that is given up may still arrive.
--- Answers the fence and the snapshot, or false when somebody else holds the lease.
+-- Acquire the lease of a period and read it. ARGV[3]: period, [4]: lease in ms, [5]: ms in which an
+-- abandoned request may still arrive.
+-- Answers the fence and the snapshot, or false while another worker has the lease.
 local period = ARGV[3]
 local before = header_of(period)
 if before and before.epoch == epoch and tonumber(before.lease_ms or 0) > now then
     return false
 end
--- A program from before the list of holds may have made one, or released one that is listed.
+-- A version of this program older than the list of holds may have placed or released one.
 list_hold(redis.call('HGET', CUSTOMER, 'hold'))
 local header = before or begun(period)
 local key = part(period)
@@ -17,7 +17,7 @@ if header.state == 'open' and header.look_again_ms and tonumber(header.look_agai
     redis.call('HDEL', key, 'look_again_ms')
 end
 if header.epoch ~= epoch and header.state ~= 'sealed' then
-    -- The server was replaced: what we remember of Stripe may be old, what we sent may be forgotten.
+    -- The server was replaced: its record of Stripe may be old, and sent requests may be missing from it.
     if redis.call('DEL', part(period, 'flight')) == 1 then
         given_up(period, ARGV[5])
     end

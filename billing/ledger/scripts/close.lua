@@ -1,4 +1,4 @@
--- Cut the period: usage that comes from now on is counted in the next one. ARGV[3]: period.
+-- Close the period: usage that arrives from now on is counted in the next one. ARGV[3]: period.
 local period = ARGV[3]
 local header = header_of(period)
 if not header or header.state ~= 'open' then

@@ -1,7 +1,7 @@
--- What Stripe has confirmed. ARGV[3]: period, [4]: fence, [5]: synced version ('*' leaves it, '' forgets
--- it), [6]: verify answered ('*' leaves it), [7]: invoice or '', [8]: lines as JSON, [9]: seq, [10]:
--- invoice generation (both '*' to leave), [11]: ms in which a request that was dropped may still arrive,
--- 0 when none was, [12]: 1 when the invoice is final, else ''.
+-- Store what Stripe has confirmed. ARGV[3]: period, [4]: fence, [5]: synced version ('*': unchanged, '':
+-- remove it), [6]: completed verification ('*': unchanged), [7]: invoice or '', [8]: lines as JSON, [9]:
+-- seq, [10]: invoice generation (both '*': unchanged), [11]: ms in which a dropped request may still
+-- arrive, 0 if none was dropped, [12]: 1 if the invoice is final, else ''.
 local period, key = ARGV[3], part(ARGV[3])
 local header = leased(period, ARGV[4])
 if not header then
@@ -29,13 +29,13 @@ end
 
 if ARGV[5] ~= '' and ARGV[5] ~= '*' then
     redis.call('HSET', key, 'synced_ms', now)
-    local told = ARGV[5] == header.version and header.pending
+    local count = ARGV[5] == header.version and header.pending
         or ARGV[5] == header.told_version and header.told or 0
     for _, n in ipairs(syncs_in(header.running)) do
-        redis.call('HINCRBY', sync_key(n), 'deltas', told)
+        redis.call('HINCRBY', sync_key(n), 'deltas', count)
     end
-    redis.call('HSET', key, 'pending', (header.pending or 0) - told, 'told', 0,
-        'just_told', (header.just_told or 0) + told)
+    redis.call('HSET', key, 'pending', (header.pending or 0) - count, 'told', 0,
+        'just_told', (header.just_told or 0) + count)
     if ARGV[5] == header.version then
         redis.call('HDEL', key, 'oldest_ms')
         redis.call('ZREM', SHARD .. ':untold', member(period))
@@ -45,8 +45,8 @@ if ARGV[5] ~= '' and ARGV[5] ~= '*' then
     end
 end
 
--- The due mark goes only when nothing is left to say or to look at, seen in the same step as it goes; a
--- sync that runs keeps it until the release has ended that too, whatever becomes of this worker.
+-- The period leaves the due queue only if nothing is pending, checked in this same step. A running sync
+-- stays in the queue until the release ends it, so that it also ends if this worker dies.
 local after = header_of(period)
 if is_clean(after) and not after.look_again_ms and header.running == '' and header.waiting == '' then
     redis.call('ZREM', SHARD .. ':due', member(period))

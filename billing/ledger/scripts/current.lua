@@ -1,3 +1,3 @@
--- The period in which usage of this moment is counted, and all of it.
+-- Answer the period in which usage of now is counted, and its snapshot.
 local period = current_period()
 return { period, snapshot(period) }

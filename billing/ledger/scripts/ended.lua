@@ -1,5 +1,5 @@
--- Open periods whose end has passed. ARGV[3]: the moment in ms, [4]: at most so many, [5]: ms in which
--- producers send again what a replaced server may have lost. Nothing is cut within that time.
+-- List open periods whose end has passed. ARGV[3]: time in ms, [4]: limit, [5]: ms in which producers
+-- resend what a replaced server may have lost. No period is closed within that time.
 if now - redis.call('HGET', SHARD .. ':epoch', 'since_ms') < tonumber(ARGV[5]) then
     return {}
 end

@@ -1,2 +1,2 @@
--- The period in which usage of this moment is counted.
+-- Answer the period in which usage of now is counted.
 return current_period()

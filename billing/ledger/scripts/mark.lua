@@ -1,4 +1,4 @@
--- One request of the flight is done. ARGV[3]: period, [4]: fence, [5]: its index.
+-- Mark one request of the batch as done. ARGV[3]: period, [4]: fence, [5]: its index.
 local key = part(ARGV[3], 'flight')
 if not leased(ARGV[3], ARGV[4]) or redis.call('EXISTS', key) == 0 then
     return redis.error_reply(LEASE_LOST)

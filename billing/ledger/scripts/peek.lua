@@ -1,2 +1,2 @@
--- A period as it stands, without a lease. ARGV[3]: period.
+-- Read a period without a lease. ARGV[3]: period.
 return snapshot(ARGV[3])

@@ -1,2 +1,2 @@
--- The periods that are still kept.
+-- List the retained periods.
 return redis.call('ZRANGEBYSCORE', CUSTOMER .. ':periods', now, 'inf')

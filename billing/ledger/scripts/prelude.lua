@@ -1,8 +1,8 @@
--- Shared by the ledger's scripts: each is this text followed by its own.
+-- Shared by the ledger's scripts: this text precedes the text of every one.
 -- KEYS[1] is a customer's hash, `{b17}:cus_x`, or a shard's due-set, `{b17}:due`; every other key is
--- made from it and shares its slot (billing/ledger/keys.py lists them all).
--- ARGV[1] is the time in ms, empty for the server's own; ARGV[2] a nonce, new for every call.
--- A script that fails after a write is not rolled back: everything is checked before the first one.
+-- derived from it and shares its slot (billing/ledger/keys.py lists them all).
+-- ARGV[1] is the time in ms, empty for the server's own; ARGV[2] is a nonce, new for every call.
+-- A script that fails after a write is not rolled back, so everything is checked before the first write.
 local CUSTOMER = KEYS[1]
 local SHARD = string.match(CUSTOMER, '^{b%d+}')
 local NAME = string.sub(CUSTOMER, #SHARD + 2)
@@ -17,8 +17,8 @@ if not epoch then
     return redis.error_reply('NOEPOCH this server is new to the ledger')
 end
 
--- Exact quantities: hi + lo * 10^-12 with 0 <= lo < 10^12, both whole and far below 2^53. As text
--- they are plain decimals without needless zeros.
+-- Exact quantities: hi + lo * 10^-12 with 0 <= lo < 10^12, both integers far below 2^53. As text they
+-- are plain decimals without trailing zeros.
 local UNIT, LIMIT = 1e12, 1e15
 
 local function parsed(text)
@@ -64,12 +64,12 @@ local function minus(hi, lo, less_hi, less_lo)
     return hi, lo
 end
 
--- At most 15 digits before the point, whatever the sign.
+-- At most 15 digits before the point, for either sign.
 local function in_range(hi, lo)
     return hi < LIMIT and (hi > -LIMIT or (hi == -LIMIT and lo > 0))
 end
 
--- A line's total is kept as `price quantity`.
+-- A line's total is stored as `price quantity`.
 local function price_and_quantity(total)
     return string.match(total, '^(%S+) (%S+)$')
 end
@@ -122,13 +122,13 @@ local function fields_of(key)
     return fields
 end
 
--- The period's header, nil when nothing was ever recorded in it.
+-- The period's header, nil if nothing was ever recorded in it.
 local function header_of(period)
     local header = fields_of(part(period))
     return header.state and header or nil
 end
 
--- The header as it begins; written as well.
+-- Write and return the header of a new period.
 local function begun(period)
     local header = {
         state = 'open', version = '0:0', synced = '0:0', verify = '0', verified = '0@' .. epoch, epoch = epoch,
@@ -140,8 +140,8 @@ local function begun(period)
     return header
 end
 
--- Whether *period* takes usage: it is open, or nothing was recorded in it and it would not be cut at once,
--- as it is *settle* ms after its end.
+-- True if *period* accepts usage: it is open, or it has no usage yet and *settle* ms after its end, when
+-- it would be closed at once, are not over.
 local function takes_usage(period, settle)
     local state = redis.call('HGET', part(period), 'state')
     if state then
@@ -150,7 +150,7 @@ local function takes_usage(period, settle)
     return now < end_of(period) + settle
 end
 
--- Where usage of *period* is counted: the period itself, or the first after it that takes usage.
+-- The period in which usage of *period* is counted: itself, or the first later one that accepts usage.
 local function landing(period, settle)
     while not takes_usage(period, settle) do
         period = following(period)
@@ -158,13 +158,13 @@ local function landing(period, settle)
     return period
 end
 
--- Where usage of this moment is counted.
+-- The period in which usage of now is counted.
 local function current_period()
     return landing(month_of(now), 0)
 end
 
--- Why the bill of *period* takes no correction: `future`, `closed` (it is final, or the ledger has none) or
--- `busy` (it may become final without it); nil when it takes one.
+-- The reason for which the bill of *period* accepts no adjustment: `future`, `closed` (it is final, or
+-- there is none) or `busy` (it may become final without it); nil if it accepts one.
 local function uncorrectable(period, settle, quiet)
     local header = header_of(period)
     if not header then
@@ -180,7 +180,7 @@ local function uncorrectable(period, settle, quiet)
     return (finalizing or in_doubt) and 'busy' or nil
 end
 
--- What a verify is asked under: a new epoch asks for one of every period, without touching any.
+-- The token of the requested verification: a new epoch requests one for every period without a write.
 local function verify_asked(header)
     return header.verify .. '@' .. epoch
 end
@@ -194,7 +194,7 @@ local function raised(version)
     return string.format('%.0f:%s', tonumber(string.match(version, '^%d+')) + 1, nonce)
 end
 
--- Usage waits for its turn; what is due sooner stays so.
+-- Make the period due in *ms*, unless it is in the due queue already.
 local function due_within(period, ms)
     redis.call('ZADD', SHARD .. ':due', 'NX', now + ms, member(period))
 end
@@ -203,14 +203,14 @@ local function due_now(period)
     redis.call('ZADD', SHARD .. ':due', 'LT', now, member(period))
 end
 
--- A request was given up that may yet arrive within *ms* and double a line, or put an old quantity back:
--- nothing is finalized in that time, and an open draft is looked at once more after it.
+-- An abandoned request may still arrive within *ms* and duplicate a line or restore an old quantity:
+-- nothing is finalized in that time, and an open draft is verified once more after it.
 local function given_up(period, ms)
     redis.call('HSET', part(period), 'ambiguous_ms', now, 'look_again_ms', now + ms)
 end
 
--- The header of a period whose lease is still *fence*; nil when somebody else has taken over, or when
--- the server was replaced since.
+-- The header of a period whose lease is still *fence*; nil if another worker has taken over, or the
+-- server was replaced since.
 local function leased(period, fence)
     local header = header_of(period)
     if header and header.fence == fence and header.epoch == epoch then
@@ -221,7 +221,7 @@ end
 
 local LEASE_LOST = 'LEASELOST another worker has taken over'
 
--- The shard's list of holds says what stands for the customer: *hold* as `since_ms json`, false for none.
+-- Set the customer's entry in the shard's list of holds: *hold* as `since_ms json`, false for none.
 local function list_hold(hold)
     if hold then
         redis.call('ZADD', SHARD .. ':held', string.match(hold, '^%d+'), NAME)
@@ -256,7 +256,7 @@ local function set_status(n, status)
     end
 end
 
--- A new sync of the period, asked for at *requested*; the oldest beyond *history* is forgotten.
+-- Create a sync of the period, requested at *requested*; the oldest beyond *history* is deleted.
 local function new_sync(period, status, trigger, by, history, requested)
     local n = string.format('%.0f', redis.call('HINCRBY', CUSTOMER, 'syncs', 1))
     redis.call('HSET', sync_key(n), 'status', status, 'trigger', trigger, 'by', by, 'period', period,
@@ -264,8 +264,8 @@ local function new_sync(period, status, trigger, by, history, requested)
     redis.call('ZADD', SHARD .. ':syncs:' .. status, requested, NAME .. '|' .. n)
     local oldest = string.format('%.0f', n - history)
     if redis.call('DEL', sync_key(oldest)) == 1 then
-        for _, each in ipairs(SYNC_STATUSES) do
-            redis.call('ZREM', SHARD .. ':syncs:' .. each, NAME .. '|' .. oldest)
+        for _, old_status in ipairs(SYNC_STATUSES) do
+            redis.call('ZREM', SHARD .. ':syncs:' .. old_status, NAME .. '|' .. oldest)
         end
     end
     return n

@@ -1,6 +1,6 @@
--- Write a flight ahead of sending it. ARGV[3]: period, [4]: fence, [5]: flight as JSON, [6]: its seq, [7]: the
--- version that it makes final, '' when it does not.
--- Answers 1, or 0 when a correction came meanwhile: the bill would become final without it.
+-- Write a request batch ahead of sending it. ARGV[3]: period, [4]: fence, [5]: batch as JSON, [6]: its seq,
+-- [7]: the version that it finalizes, '' if it finalizes none.
+-- Answers 1, or 0 if an adjustment was created meanwhile: the bill would become final without it.
 local header = leased(ARGV[3], ARGV[4])
 if not header then
     return redis.error_reply(LEASE_LOST)

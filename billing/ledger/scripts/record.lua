@@ -1,9 +1,9 @@
--- Count a batch of one customer's usage, each id once, and mark what changed as due: one atomic step.
+-- Record a batch of one customer's usage, each id once, and mark changed periods as due, in one step.
 -- ARGV[3]: 12-byte digests of the ids, [4]: 4-byte hashes of the contents, both packed; [5] msgpack
--- {hi, lo, at_ms, series}: a column each, series as index into [6] msgpack rows {period, sku, price,
+-- {hi, lo, at_ms, series}: one column each, series an index into [6] msgpack rows {period, sku, price,
 -- currency, app, region, organization}; [7], [8]: accepted age and lead in ms; [9]: ms until due;
 -- [10]: ms after its end in which a period may still begin.
--- Answers one letter a delta, and the period each series was counted in.
+-- Answers one letter per delta, and the period each series was counted in.
 local DIMENSIONS = { 'app', 'region', 'organization' }
 -- An id is remembered in the generation in which it was received and for all of the next one.
 local WINDOW = 42 * 86400000
@@ -21,7 +21,7 @@ if not currency then
     return { string.rep('u', count), {} }
 end
 
--- The ids are a linear hash table: *buckets* grows by one at a time, which splits the next one in line.
+-- The ids are a linear hash table: *buckets* grows by one at a time, which splits the next bucket.
 local shape = {}
 for n in string.gmatch(remembered or '0 0 0 0', '%d+') do
     shape[#shape + 1] = tonumber(n)
@@ -81,7 +81,7 @@ local function split()
     end
 end
 
--- Remember a new id; its content and not true when it is known.
+-- Remember a new id and return true; return the content of a known one.
 local function remembered_as(id, number, content)
     local known = old_buckets > 0 and old_content(id, number)
     if known then
@@ -100,7 +100,7 @@ local function remembered_as(id, number, content)
     return true
 end
 
--- Where each series is counted, with what stands there; a sum is {hi, lo, changed}.
+-- The period in which each series is counted, with its sums; a sum is {hi, lo, changed}.
 local targets, landings = {}, {}
 local function target_of(period)
     local landed = landings[period] or landing(period, ARGV[10])
@@ -171,7 +171,7 @@ for period, target in pairs(targets) do
     end
 end
 
--- A batch that cannot take any sum out of range is added up by series and checked no further.
+-- A batch that cannot take any sum out of range is added up by series without further checks.
 local largest, moved = 0, 0
 for _, target in pairs(targets) do
     for _, sums in pairs({ target.lines, target.app, target.region, target.organization }) do
@@ -192,7 +192,7 @@ local function apply(row, hi, lo)
     end
 end
 
--- Adds to the line and to its dimensions, to all or to none.
+-- Add to the line and to its dimensions, to all or none.
 local function counted(row, hi, lo)
     if roomy then
         row.hi, row.lo = row.hi + hi, row.lo + lo
@@ -215,7 +215,7 @@ local function taken_back(row, hi, lo)
     end
 end
 
--- An id is written as it is checked. What can be refused is refused before, and nothing after it fails.
+-- An id is written as it is checked. Every rejection happens before that write, and nothing fails after it.
 local function outcome(i)
     local id, content = sub(digests, 12 * i - 11, 12 * i), sub(contents, 4 * i - 3, 4 * i)
     local number, row = number_of(id), series[rows[i]]

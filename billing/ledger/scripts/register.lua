@@ -1,3 +1,3 @@
--- The customer exists at Stripe and is billed in this currency. ARGV[3]: currency, which never changes.
+-- Register a customer. ARGV[3]: currency; the first one is final.
 redis.call('HSETNX', CUSTOMER, 'currency', ARGV[3])
 return redis.call('HGET', CUSTOMER, 'currency')

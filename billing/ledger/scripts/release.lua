@@ -1,8 +1,8 @@
--- Give the lease back and say when the period is due again. ARGV[3]: period, [4]: fence, [5]: delay in
--- ms, [6]: ms that new usage may wait, [7]: syncs remembered, [8]: status or '' for whatever is true,
+-- Release the lease and set when the period is due again. ARGV[3]: period, [4]: fence, [5]: delay in ms,
+-- [6]: ms that new usage may wait, [7]: length of the sync history, [8]: sync status or '' to derive it,
 -- [9]-[12]: lines added, updated, removed and calls, [13]: invoice, [14]-[16]: failure's code, message
--- and request id, [17]: why the period stands still now, '' when it does not.
--- Answers the numbers of the syncs that it was a run of.
+-- and request id, [17]: reason for which the period is parked, '' if it is not.
+-- Answers the numbers of the syncs that this was a run of.
 local period, key = ARGV[3], part(ARGV[3])
 local header = leased(period, ARGV[4])
 if not header then
@@ -21,7 +21,7 @@ local asked_meanwhile = #waiting > 0
 local wrote = ARGV[9] + ARGV[10] + ARGV[11] > 0
 if header.running == '' and (wrote or ARGV[14] ~= '') then
     local trigger = header.state == 'open' and 'INTERVAL' or 'PERIOD_CLOSE'
-    local began = header.taken_ms or now -- taken by a program from before it was written down
+    local began = header.taken_ms or now -- leased by an older version, which did not record it
     local n = new_sync(period, 'RUNNING', trigger, '', tonumber(ARGV[7]), began)
     redis.call('HSET', sync_key(n), 'started_ms', began, 'attempts', 1, 'deltas', header.just_told or 0)
     running[1] = n
@@ -52,7 +52,7 @@ for _, n in ipairs(running) do
         redis.call('HSET', sync, 'finished_ms', now)
     else
         if status == 'QUEUED' then
-            redis.call('HINCRBY', sync, 'attempts', -1) -- it waits; nothing was tried in vain
+            redis.call('HINCRBY', sync, 'attempts', -1) -- it waits; this was no failed attempt
         end
         redis.call('HSET', sync, 'next_attempt_ms', now + delay)
         table.insert(waiting, 1, n)
@@ -84,7 +84,7 @@ elseif asked_meanwhile then
 elseif delay == 0 and finished and header.state == 'open' and header.synced
     and header.verified == verify_asked(header)
     and redis.call('EXISTS', part(period, 'flight')) == 0 then
-    -- All that was planned is told; usage that came meanwhile waits for its turn.
+    -- All that was planned is synced; usage recorded meanwhile waits for the next interval.
     redis.call('ZADD', due, (header.newer_ms or now) + ARGV[6], mine)
 else
     redis.call('ZADD', due, now + delay, mine)

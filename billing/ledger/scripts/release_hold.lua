@@ -1,9 +1,9 @@
--- Release the hold ARGV[3], `since_ms json`, if it still stands ('' for whichever does): the next one
--- that waits stands then, or the customer is billed again and whatever waited is looked at now. Answers
--- the hold that stands, or false.
-local stands = redis.call('HGET', CUSTOMER, 'hold')
-if not stands or ARGV[3] ~= '' and ARGV[3] ~= stands then
-    return stands
+-- Release the hold ARGV[3], `since_ms json`, if it is still active ('': any). The next queued hold becomes
+-- active; without one the customer is billed again, and pending periods are due now. Answers the active
+-- hold, or false.
+local active = redis.call('HGET', CUSTOMER, 'hold')
+if not active or ARGV[3] ~= '' and ARGV[3] ~= active then
+    return active
 end
 local waiting = redis.call('LPOP', CUSTOMER .. ':holds')
 if waiting then

@@ -1,6 +1,6 @@
--- Ask for a sync. ARGV[3]: trigger, [4]: by whom, [5]: ms within which a worker looks unbidden, [6]:
--- syncs remembered, [7]: the period that has something new, '' for the one in which usage is counted now.
--- A request that finds one waiting joins it. Answers its number, whether it joined, and the sync.
+-- Request a sync. ARGV[3]: trigger, [4]: author, [5]: ms within which a worker polls, [6]: length of the
+-- sync history, [7]: the period to sync, '' for the current one.
+-- A request joins a queued sync. Answers the sync's number, 1 if it joined, and the sync.
 local state = redis.call('HGET', part(ARGV[7]), 'state')
 local current = (state == 'open' or state == 'closing') and ARGV[7] or current_period()
 local header = header_of(current) or begun(current)

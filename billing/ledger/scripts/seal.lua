@@ -1,7 +1,7 @@
--- The invoice is final: carry what it lacks or has too much into the next open period, and end this
--- one. ARGV[3]: period, [4]: fence, [5]: version that was compared, [6]: ms that the period is kept,
--- [7]: ms after its end in which a period may still begin, then pairs of line and quantity not billed.
--- Answers 1, or 0 when usage came meanwhile.
+-- Seal a period whose invoice is final, and carry the unbilled residuals to the next open period.
+-- ARGV[3]: period, [4]: fence, [5]: version that was compared, [6]: retention in ms, [7]: ms after its end
+-- in which a period may still begin, then pairs of line and unbilled quantity.
+-- Answers 1, or 0 if usage was recorded meanwhile.
 local period, key = ARGV[3], part(ARGV[3])
 local header = leased(period, ARGV[4])
 if not header then
@@ -51,9 +51,9 @@ end
 
 if #moved > 0 then
     local following_header = header_of(target) or begun(target)
-    for _, each in ipairs(moved) do
-        redis.call('HSET', part(period, 'totals'), each[1], each[2])
-        redis.call('HSET', part(target, 'totals'), each[3], each[4])
+    for _, move in ipairs(moved) do
+        redis.call('HSET', part(period, 'totals'), move[1], move[2])
+        redis.call('HSET', part(target, 'totals'), move[3], move[4])
     end
     redis.call('HSET', part(target), 'version', raised(following_header.version))
     due_now(target)
@@ -64,7 +64,7 @@ redis.call('HDEL', key, 'oldest_ms', 'newer_ms', 'look_again_ms')
 redis.call('DEL', part(period, 'flight'))
 redis.call('ZREM', SHARD .. ':due', member(period))
 redis.call('ZREM', SHARD .. ':untold', member(period))
--- Woken after it was forgotten it would begin anew, empty, and take back all that was billed.
+-- A parked period woken after its expiry would begin again, empty, and credit all that was billed.
 redis.call('ZREM', SHARD .. ':parked', member(period))
 redis.call('ZREMRANGEBYSCORE', CUSTOMER .. ':periods', '-inf', now)
 redis.call('ZADD', CUSTOMER .. ':periods', now + ARGV[6], period)

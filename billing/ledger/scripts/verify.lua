@@ -1,7 +1,7 @@
--- Stripe's side may have changed: read it before the next write. ARGV[3]: period.
+-- Request that Stripe's invoice is read before the next write. ARGV[3]: period.
 local header = header_of(ARGV[3])
 if not header and redis.call('HEXISTS', CUSTOMER, 'currency') == 1 then
-    header = begun(ARGV[3]) -- Stripe has an invoice of a period that this ledger has lost
+    header = begun(ARGV[3]) -- Stripe has an invoice of a period that the ledger has lost
 end
 if header and header.state ~= 'sealed' then
     redis.call('HSET', part(ARGV[3]), 'verify', raised(string.match(header.verify, '^%d+')))

@@ -1,13 +1,13 @@
--- How long the foremost of a shard has waited in each line, in ms: negative until it is due, false where
--- nobody is. Answers those of `first`, `due` and `untold`, how many are parked, how many customers are
--- held, and how long the first of these has been.
-local function waited(line)
-    local _, since = unpack(redis.call('ZRANGE', SHARD .. ':' .. line, 0, 0, 'WITHSCORES'))
+-- Report the backlog of a shard: the longest wait in `first`, `due` and `untold` in ms (negative until it
+-- is due, false if empty), the number of parked periods, the number of customers on hold, and the age of
+-- the oldest hold.
+local function waited(queue)
+    local _, since = unpack(redis.call('ZRANGE', SHARD .. ':' .. queue, 0, 0, 'WITHSCORES'))
     return since and now - since or false
 end
 
--- Usage of a customer who is held is meant to wait, and is passed over.
-local function untold()
+-- Usage of a customer on hold waits on purpose, and is skipped.
+local function unsynced()
     local from, page = 0, nil
     repeat
         page = redis.call('ZRANGE', SHARD .. ':untold', from, from + 19, 'WITHSCORES')
@@ -23,6 +23,6 @@ local function untold()
 end
 
 return {
-    waited('first'), waited('due'), untold(), redis.call('ZCARD', SHARD .. ':parked'),
+    waited('first'), waited('due'), unsynced(), redis.call('ZCARD', SHARD .. ':parked'),
     redis.call('ZCARD', SHARD .. ':held'), waited('held'),
 }

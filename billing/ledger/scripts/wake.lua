@@ -1,4 +1,4 @@
--- Look at the period again at once, whatever it stood still for. ARGV[3]: period.
+-- Make the period due now, even if it is parked or backing off. ARGV[3]: period.
 local header = header_of(ARGV[3])
 if header and header.state ~= 'sealed' then
     redis.call('HDEL', part(ARGV[3]), 'stuck')

@@ -1,10 +1,10 @@
--- Look again at every parked period of a shard: what parked it may be cured. Answers how many.
+-- Make every parked period of a shard due now, because the cause may be resolved. Answers their number.
 local parked = redis.call('ZRANGE', SHARD .. ':parked', 0, -1)
-for _, each in ipairs(parked) do
-    local key = SHARD .. ':' .. string.gsub(each, '|', ':')
+for _, entry in ipairs(parked) do
+    local key = SHARD .. ':' .. string.gsub(entry, '|', ':')
     redis.call('HDEL', key, 'stuck')
     redis.call('HSET', key, 'attempts', 0, 'crashes', 0)
-    redis.call('ZADD', KEYS[1], now, each)
+    redis.call('ZADD', KEYS[1], now, entry)
 end
 redis.call('DEL', SHARD .. ':parked')
 return #parked

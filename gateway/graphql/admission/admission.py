@@ -1,161 +1,147 @@
-"""Lets an operation in: its text found, parsed, bounded and validated; allowed, priced, paid for."""
+"""Admits operations: finds, parses, bounds and validates the document, checks permissions, charges the cost."""
 
 import asyncio
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from graphql import GraphQLSchema, OperationType
 
 from gateway.auth.caller import Caller
-from gateway.graphql.admission.documents import Document, Documents, Operation
+from gateway.graphql.admission.documents import Document, DocumentCache, Operation
 from gateway.graphql.admission.limits import Limits
 from gateway.graphql.admission.persisted import PersistedDocuments
+from gateway.graphql.admission.rate_limiter import CostLimiter, ThrottleStatus
 from gateway.graphql.errors import request_error
-from gateway.graphql.request_params import Params
+from gateway.graphql.request_params import RequestParams
 
-# Callers whose refunds and debts are remembered. Tokens come and go: the oldest one's is forgotten.
-MAX_REFUNDS = 10_000
+# Callers with a pending refund. Tokens come and go; the oldest refund is dropped first.
+MAX_PENDING_REFUNDS = 10_000
 CONTAINERS = frozenset({dict, list})
 
 
 @dataclass(frozen=True, slots=True)
-class Allowance:
-    """A caller's bucket after a charge; *wait*: for how many seconds it was refused, 0 if it was not."""
-
-    maximum: int
-    available: int
-    restore_rate: int
-    wait: int = 0
-
-
-class Allowances(Protocol):
-    """Buckets of cost, one a caller."""
-
-    async def spend(self, bucket: str, cost: int, refund: int = 0) -> Allowance:
-        """Take *cost* from *bucket*, after giving *refund* back."""
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """An *operation* of *document* that may run, and what it was charged."""
+class AdmittedOperation:
+    """An *operation* of *document* that may run, and its charge."""
 
     document: Document
     operation: Operation
-    cost: int
-    allowance: Allowance
+    requested_cost: int
+    throttle_status: ThrottleStatus
 
     @property
-    def kind(self) -> OperationType:
-        """Whether it asks, changes or lasts."""
-        return self.operation.kind
+    def operation_type(self) -> OperationType:
+        """Query, mutation or subscription."""
+        return self.operation.type
 
-    def actual(self, data: object) -> int:
-        """What the answer *data* came to, never more than what was charged."""
-        return min(self.cost, max(self.operation.price.fixed, objects_in(data)))
+    def actual_cost(self, data: object) -> int:
+        """Return the cost of the result *data*, at most the requested cost."""
+        return min(self.requested_cost, max(self.operation.cost.fixed, count_objects(data)))
 
-    def receipt(self, actual: int) -> dict[str, Any]:
-        """``extensions.cost`` of an answer that came to *actual*, in the words that Shopify gave it."""
+    def cost_extension(self, actual: int) -> dict[str, Any]:
+        """Return ``extensions.cost`` of a response whose actual cost is *actual*, in Shopify's format."""
         return {
-            "requestedQueryCost": self.cost,
+            "requestedQueryCost": self.requested_cost,
             "actualQueryCost": actual,
             "throttleStatus": {
-                "maximumAvailable": self.allowance.maximum,
-                "currentlyAvailable": self.allowance.available,
-                "restoreRate": self.allowance.restore_rate,
+                "maximumAvailable": self.throttle_status.maximum,
+                "currentlyAvailable": self.throttle_status.available,
+                "restoreRate": self.throttle_status.restore_rate,
             },
         }
 
 
 class Admission:
-    """Decides what runs. Everything it refuses is a GraphQLError, or several in `Invalid`."""
+    """Admits or rejects operations; a rejection is a GraphQLError, or several in `InvalidDocument`."""
 
     def __init__(
         self,
         schema: GraphQLSchema,
         limits: Limits,
-        allowances: Allowances,
+        cost_limiter: CostLimiter,
         persisted: PersistedDocuments,
     ) -> None:
         self.limits = limits
-        self._documents = Documents(schema, limits)
-        self._allowances = allowances
+        self._documents = DocumentCache(schema, limits)
+        self._cost_limiter = cost_limiter
         self._persisted = persisted
-        self._refunds: OrderedDict[str, int] = OrderedDict()
+        self._pending_refunds: OrderedDict[str, int] = OrderedDict()
 
     async def admit(
-        self, params: Params, caller: Caller, kinds: Collection[OperationType]
-    ) -> Admitted:
-        """The operation of *params* if *caller* may run it now, as one of *kinds*."""
-        text = await self._persisted.text(params, ad_hoc=caller.ad_hoc)
-        document = await self._documents.read(text, suggestions=caller.introspects)
+        self, params: RequestParams, caller: Caller, allowed_types: Collection[OperationType]
+    ) -> AdmittedOperation:
+        """Return the operation of *params* if *caller* may run it now and it is one of *allowed_types*."""
+        text = await self._persisted.find_text(params, ad_hoc=caller.may_send_ad_hoc)
+        document = await self._documents.get_or_prepare(text, suggestions=caller.may_introspect)
         operation = document.operation(params.operation_name)
-        _must_be_allowed(operation, caller, kinds)
-        cost = operation.price.of(params.variables or {}, self.limits.page)
+        _check_allowed(operation, caller, allowed_types)
+        cost = operation.cost.evaluate(params.variables or {}, self.limits.page_size)
         if cost > self.limits.cost:
             raise request_error(
                 "QUERY_TOO_COMPLEX",
                 f"This would cost {cost}, and {self.limits.cost} is the most; ask for shorter pages.",
                 cost={"requestedQueryCost": cost, "maximumQueryCost": self.limits.cost},
             )
-        allowance = await self._charge(caller, cost)
-        await self._persisted.remember(params)
-        return Admitted(document, operation, cost, allowance)
+        throttle_status = await self._charge(caller, cost)
+        await self._persisted.store(params)
+        return AdmittedOperation(document, operation, cost, throttle_status)
 
-    def give_back(self, admitted: Admitted, caller: Caller, actual: int) -> None:
-        """Return what an answer that came to *actual* did not use, with the caller's next charge."""
-        unused = admitted.cost - actual
-        if unused:
-            self._refunds[caller.name] = self._refunds.get(caller.name, 0) + unused
-        if len(self._refunds) > MAX_REFUNDS:
-            self._refunds.popitem(last=False)
+    def refund(self, admitted: AdmittedOperation, caller: Caller, actual: int) -> None:
+        """Refund the difference to the *actual* cost with the caller's next charge."""
+        difference = admitted.requested_cost - actual
+        if difference:
+            self._pending_refunds[caller.name] = (
+                self._pending_refunds.get(caller.name, 0) + difference
+            )
+        if len(self._pending_refunds) > MAX_PENDING_REFUNDS:
+            self._pending_refunds.popitem(last=False)
 
-    async def pay_event(self, caller: Caller, actual: int) -> None:
-        """Charge an event that came to *actual*; return once the allowance covered it."""
+    async def charge_event(self, caller: Caller, actual: int) -> None:
+        """Charge a subscription event of cost *actual*; wait until the bucket covers it."""
         while True:
-            allowance = await self._allowances.spend(caller.name, actual)
-            if not allowance.wait:
+            status = await self._cost_limiter.charge(caller.name, actual)
+            if not status.retry_after:
                 return
-            await asyncio.sleep(allowance.wait)
+            await asyncio.sleep(status.retry_after)
 
-    async def _charge(self, caller: Caller, cost: int) -> Allowance:
-        refund = self._refunds.pop(caller.name, 0)
-        allowance = await self._allowances.spend(caller.name, cost, refund)
-        if allowance.wait:
+    async def _charge(self, caller: Caller, cost: int) -> ThrottleStatus:
+        refund = self._pending_refunds.pop(caller.name, 0)
+        status = await self._cost_limiter.charge(caller.name, cost, refund)
+        if status.retry_after:
             raise request_error(
                 "RATE_LIMITED",
-                f"The allowance is used up; ask again in {allowance.wait} s.",
-                retryAfter=allowance.wait,
+                f"The allowance is used up; ask again in {status.retry_after} s.",
+                retryAfter=status.retry_after,
             )
-        return allowance
+        return status
 
 
-def objects_in(data: object) -> int:
-    """How many objects an answer holds, which is what it cost."""
-    parts: Iterable[object]
+def count_objects(data: object) -> int:
+    """Count the objects in a result, which is its actual cost."""
+    items: Iterable[object]
     if type(data) is dict:
-        count, parts = 1, data.values()
+        count, items = 1, data.values()
     elif type(data) is list:
-        count, parts = 0, data
+        count, items = 0, data
     else:
         return 0
-    for each in parts:
-        if type(each) in CONTAINERS:
-            count += objects_in(each)
+    for item in items:
+        if type(item) in CONTAINERS:
+            count += count_objects(item)
     return count
 
 
-def _must_be_allowed(
-    operation: Operation, caller: Caller, kinds: Collection[OperationType]
+def _check_allowed(
+    operation: Operation, caller: Caller, allowed_types: Collection[OperationType]
 ) -> None:
-    if operation.kind not in kinds:
-        raise request_error(*_ELSEWHERE[operation.kind])
-    if operation.introspects and not caller.introspects:
+    if operation.type not in allowed_types:
+        raise request_error(*_TYPE_NOT_ALLOWED[operation.type])
+    if operation.introspects and not caller.may_introspect:
         raise request_error("INTROSPECTION_DISABLED", "This token may not ask for the schema.")
 
 
-_ELSEWHERE = {
+_TYPE_NOT_ALLOWED = {
     OperationType.MUTATION: ("METHOD_NOT_ALLOWED", "Send mutations by POST."),
     OperationType.SUBSCRIPTION: (
         "SUBSCRIPTION_NEEDS_STREAM",

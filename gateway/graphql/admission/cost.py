@@ -1,8 +1,8 @@
-"""What an operation costs before it runs: an object is 1 (the root, too), a scalar nothing, a mutation 10 more.
+"""Static query cost: an object costs 1 (the root as well), a scalar 0, a mutation field 10 more.
 
-A list multiplies the price of its items by its length: the ``first`` or ``last`` asked for (on the
-connection around ``edges`` and ``nodes``), ``months``, the number of ``ids``, else ten. Introspection
-has a price of its own. A document is priced once; each request's variables are filled in.
+A list multiplies the cost of its items by its size: the value of ``first`` or ``last`` (on the
+connection around ``edges`` and ``nodes``), of ``months``, the number of ``ids``, else ten. Introspection
+has a fixed cost. The cost of a document is analysed once and evaluated with each request's variables.
 """
 
 from collections.abc import Mapping
@@ -31,81 +31,88 @@ from graphql import (
 
 from gateway.graphql.errors import request_error
 
-MUTATION = 10
-INTROSPECTION = 50
-UNSIZED = 10
-SIZED_BY = ("first", "last", "months", "ids")  # a later one that is given counts
+MUTATION_COST = 10
+INTROSPECTION_COST = 50
+DEFAULT_LIST_SIZE = 10
+SIZE_ARGUMENTS = ("first", "last", "months", "ids")  # of several, the last one given decides
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
-    """How long a list gets: what *variable* says, or else *value*; null is for *otherwise* to say."""
+class ListSize:
+    """The size of a list: the value of *variable*, or else *value*; when that is null, *fallback*."""
 
-    value: Any = UNSIZED
+    value: Any = DEFAULT_LIST_SIZE
     variable: str | None = None
-    otherwise: "Size | None" = None
+    fallback: "ListSize | None" = None
 
-    def of(self, variables: Mapping[str, Any], page: int) -> int:
-        """The length under *variables*; QUERY_TOO_COMPLEX when it is more than *page*."""
-        given = variables.get(self.variable, self.value) if self.variable else self.value
-        length = len(given) if isinstance(given, list) else given
-        if not isinstance(length, (int, float)):  # null is the resolver's to fill in
-            return self.otherwise.of(variables, page) if self.otherwise else UNSIZED
-        if length > page:
-            raise request_error("QUERY_TOO_COMPLEX", f"Ask for at most {page} items at a time.")
-        return max(int(length), 0)
+    def evaluate(self, variables: Mapping[str, Any], page_size: int) -> int:
+        """Return the size under *variables*; QUERY_TOO_COMPLEX when it exceeds *page_size*."""
+        value = variables.get(self.variable, self.value) if self.variable else self.value
+        size = len(value) if isinstance(value, list) else value
+        if not isinstance(size, (int, float)):  # the resolver replaces null by its default
+            return (
+                self.fallback.evaluate(variables, page_size) if self.fallback else DEFAULT_LIST_SIZE
+            )
+        if size > page_size:
+            raise request_error(
+                "QUERY_TOO_COMPLEX", f"Ask for at most {page_size} items at a time."
+            )
+        return max(int(size), 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
-    """*fixed*, plus each list's length times the price of one of its items."""
+class QueryCost:
+    """A *fixed* cost, plus the size of each list times the cost of one of its items."""
 
     fixed: int = 0
-    lists: tuple[tuple[Size, "Price"], ...] = ()
+    lists: tuple[tuple[ListSize, "QueryCost"], ...] = ()
 
-    def of(self, variables: Mapping[str, Any], page: int) -> int:
-        """The cost of one request."""
+    def evaluate(self, variables: Mapping[str, Any], page_size: int) -> int:
+        """Return the cost of one request."""
         return self.fixed + sum(
-            size.of(variables, page) * item.of(variables, page) for size, item in self.lists
+            size.evaluate(variables, page_size) * item.evaluate(variables, page_size)
+            for size, item in self.lists
         )
 
-    def __add__(self, other: "Price") -> "Price":
-        return Price(self.fixed + other.fixed, self.lists + other.lists)
+    def __add__(self, other: "QueryCost") -> "QueryCost":
+        return QueryCost(self.fixed + other.fixed, self.lists + other.lists)
 
 
-def price_of(
+def analyze_cost(
     operation: OperationDefinitionNode,
     fragments: Mapping[str, FragmentDefinitionNode],
     schema: GraphQLSchema,
-) -> Price:
-    """What a valid *operation* costs; `limits` has bounded its size with *fragments* expanded."""
+) -> QueryCost:
+    """Return the cost of a valid *operation*; `limits` has bounded its size with *fragments* expanded."""
     defaults = {
-        each.variable.name.value: value_from_ast_untyped(each.default_value)
-        for each in operation.variable_definitions or ()
-        if each.default_value
+        definition.variable.name.value: value_from_ast_untyped(definition.default_value)
+        for definition in operation.variable_definitions or ()
+        if definition.default_value
     }
     root = cast("GraphQLCompositeType", schema.get_root_type(operation.operation))
-    pricing = _Pricing(schema, fragments, defaults)
-    price = Price(1) + pricing.selections(operation.selection_set, root, Size())
+    analysis = _CostAnalysis(schema, fragments, defaults)
+    cost = QueryCost(1) + analysis.selection_set(operation.selection_set, root, ListSize())
     if operation.operation is OperationType.MUTATION:
-        price += Price(MUTATION * len(operation.selection_set.selections))
-    return price
+        cost += QueryCost(MUTATION_COST * len(operation.selection_set.selections))
+    return cost
 
 
 @dataclass(frozen=True, slots=True)
-class _Pricing:
+class _CostAnalysis:
     schema: GraphQLSchema
     fragments: Mapping[str, FragmentDefinitionNode]
     defaults: Mapping[str, Any]
 
-    def selections(
-        self, chosen: SelectionSetNode | None, parent: GraphQLCompositeType, page: Size
-    ) -> Price:
-        """The price of what is *chosen* on *parent*; a list there that says no size is *page* long."""
-        nodes = chosen.selections if chosen else ()
-        return sum((self._selection(node, parent, page) for node in nodes), Price())
+    def selection_set(
+        self, selected: SelectionSetNode | None, parent: GraphQLCompositeType, page: ListSize
+    ) -> QueryCost:
+        """Return the cost of *selected* on *parent*; lists in it without a size of their own have *page*'s."""
+        nodes = selected.selections if selected else ()
+        return sum((self._selection(node, parent, page) for node in nodes), QueryCost())
 
-    def _selection(self, node: SelectionNode, parent: GraphQLCompositeType, page: Size) -> Price:
+    def _selection(
+        self, node: SelectionNode, parent: GraphQLCompositeType, page: ListSize
+    ) -> QueryCost:
         if isinstance(node, FieldNode):
             return self._field(node, parent, page)
         if isinstance(node, FragmentSpreadNode):
@@ -115,38 +122,39 @@ class _Pricing:
         if fragment.type_condition:
             named = self.schema.get_type(fragment.type_condition.name.value)
             parent = cast("GraphQLCompositeType", named)
-        return self.selections(fragment.selection_set, parent, page)
+        return self.selection_set(fragment.selection_set, parent, page)
 
-    def _field(self, node: FieldNode, parent: GraphQLCompositeType, page: Size) -> Price:
+    def _field(self, node: FieldNode, parent: GraphQLCompositeType, page: ListSize) -> QueryCost:
         name = node.name.value
         if name.startswith("__"):
-            return Price(0 if name == "__typename" else INTROSPECTION)
+            return QueryCost(0 if name == "__typename" else INTROSPECTION_COST)
         definition = cast("GraphQLField", self.schema.get_field(parent, name))
         named = get_named_type(definition.type)
         if is_leaf_type(named):
-            return Price()
-        size = self._size(node, definition)
+            return QueryCost()
+        size = self._list_size(node, definition)
         of_type = cast("GraphQLCompositeType", named)
         if is_list_type(get_nullable_type(definition.type)):
-            item = Price(1) + self.selections(node.selection_set, of_type, Size())
-            return Price(0, ((size or page, item),))
-        return Price(1) + self.selections(node.selection_set, of_type, size or Size())
+            item = QueryCost(1) + self.selection_set(node.selection_set, of_type, ListSize())
+            return QueryCost(0, ((size or page, item),))
+        return QueryCost(1) + self.selection_set(node.selection_set, of_type, size or ListSize())
 
-    def _size(self, node: FieldNode, definition: GraphQLField) -> Size | None:
-        """The length that the field's arguments ask for; None when none of them is about length."""
-        size: Size | None = None
-        for name in SIZED_BY:
+    def _list_size(self, node: FieldNode, definition: GraphQLField) -> ListSize | None:
+        """Return the size that the field's arguments set; None when none of them sets one."""
+        size: ListSize | None = None
+        for name in SIZE_ARGUMENTS:
             argument = definition.args.get(name)
             if argument is None:
                 continue
-            given = next(
-                (each.value for each in node.arguments or () if each.name.value == name), None
+            value = next(
+                (arg.value for arg in node.arguments or () if arg.name.value == name), None
             )
-            if isinstance(given, VariableNode):
-                variable = given.name.value
-                size = Size(self.defaults.get(variable, argument.default_value), variable, size)
-            elif given is not None:
-                size = Size(value_from_ast_untyped(given), otherwise=size)
+            if isinstance(value, VariableNode):
+                variable = value.name.value
+                default = self.defaults.get(variable, argument.default_value)
+                size = ListSize(default, variable, size)
+            elif value is not None:
+                size = ListSize(value_from_ast_untyped(value), fallback=size)
             elif isinstance(argument.default_value, int):
-                size = Size(argument.default_value, otherwise=size)
+                size = ListSize(argument.default_value, fallback=size)
         return size

@@ -1,4 +1,4 @@
-"""A document's text, parsed, bounded, validated and priced; the good ones are kept."""
+"""Parses, bounds, validates and prices documents; caches the valid ones."""
 
 import asyncio
 from collections import OrderedDict
@@ -23,34 +23,34 @@ from graphql import (
 from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
-from gateway.graphql.admission.cost import Price, price_of
+from gateway.graphql.admission.cost import QueryCost, analyze_cost
 from gateway.graphql.admission.limits import Limits, check_limits, fragments_of
 from gateway.graphql.errors import request_error
-from gateway.graphql.execution.plan import Plans, deciding_variables
+from gateway.graphql.execution.plan import OperationPlans, condition_variables
 
-# The two rules that Strawberry adds to graphql-core's, because its schema says more.
-RULES = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
+# graphql-core's rules and the two that Strawberry adds.
+VALIDATION_RULES = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation of a valid document; *introspects* when it asks for the schema itself."""
+    """One operation of a valid document; *introspects* when it selects ``__schema`` or ``__type``."""
 
-    kind: OperationType
-    price: Price
+    type: OperationType
+    cost: QueryCost
     introspects: bool
-    plans: Plans
+    plans: OperationPlans
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A valid document: what graphql-core runs, and what admitting its operations takes to know."""
+    """A valid document and its *operations*, by name."""
 
     ast: DocumentNode
     operations: Mapping[str | None, Operation]
 
     def operation(self, name: str | None) -> Operation:
-        """The operation to run; a GraphQLError when *name* does not say which."""
+        """Return the operation named *name*, or the only one; a GraphQLError when that is ambiguous."""
         if name is None and len(self.operations) == 1:
             return next(iter(self.operations.values()))
         if name is None:
@@ -63,32 +63,32 @@ class Document:
         return self.operations[name]
 
 
-class Invalid(Exception):
-    """The document is not valid; *errors* say where."""
+class InvalidDocument(Exception):
+    """The document is invalid for the reasons in *errors*."""
 
     def __init__(self, errors: list[GraphQLError]) -> None:
         super().__init__()
         self.errors = errors
 
 
-class Documents:
-    """Reads documents for *schema* within *limits*, and keeps the *kept* last used valid ones.
+class DocumentCache:
+    """Prepares documents for *schema* within *limits*; caches the *capacity* last used valid ones.
 
-    Only valid ones are kept, so that a stream of nonsense pushes nothing out.
+    Invalid documents are not cached, so that a stream of them evicts nothing.
     """
 
-    def __init__(self, schema: GraphQLSchema, limits: Limits, *, kept: int = 256) -> None:
+    def __init__(self, schema: GraphQLSchema, limits: Limits, *, capacity: int = 256) -> None:
         self._schema = schema
         self._limits = limits
-        self._kept = kept
+        self._capacity = capacity
         self._documents: OrderedDict[str, Document] = OrderedDict()
 
-    async def read(self, text: str, *, suggestions: bool) -> Document:
-        """The document that *text* is, or `Invalid`; *suggestions*: whether errors may name the schema."""
+    async def get_or_prepare(self, text: str, *, suggestions: bool) -> Document:
+        """Return the document of *text*, or raise `InvalidDocument`, with *suggestions* in its errors or without."""
         document = self._documents.get(text)
         if document is None:
             document = self._documents[text] = await self._prepare(text, suggestions=suggestions)
-            if len(self._documents) > self._kept:
+            if len(self._documents) > self._capacity:
                 self._documents.popitem(last=False)
         self._documents.move_to_end(text)
         return document
@@ -96,19 +96,19 @@ class Documents:
     async def _prepare(self, text: str, *, suggestions: bool) -> Document:
         ast = self._parse(text)
         check_limits(ast, self._limits)
-        # The worst that the limits let through takes 10 ms to here and 20 ms from here on.
+        # The worst document within the limits takes 10 ms to here and 20 ms from here on.
         await asyncio.sleep(0)
         errors = validate(
             self._schema,
             ast,
-            RULES,
+            VALIDATION_RULES,
             max_errors=self._limits.errors,
             hide_suggestions=not suggestions,
         )
         if errors:
             for error in errors:
                 error.extensions = {"code": "GRAPHQL_VALIDATION_FAILED", **(error.extensions or {})}
-            raise Invalid(errors)
+            raise InvalidDocument(errors)
         return Document(ast, _operations(ast, self._schema))
 
     def _parse(self, text: str) -> DocumentNode:
@@ -117,17 +117,17 @@ class Documents:
             return parse(text, max_tokens=limits.tokens, max_source_length=limits.characters)
         except GraphQLError as error:
             error.extensions = {"code": "GRAPHQL_PARSE_FAILED"}
-            raise Invalid([error]) from None
+            raise InvalidDocument([error]) from None
 
 
 def _operations(ast: DocumentNode, schema: GraphQLSchema) -> dict[str | None, Operation]:
-    fragments, deciding = fragments_of(ast), deciding_variables(ast)
+    fragments, variables = fragments_of(ast), condition_variables(ast)
     return {
         node.name.value if node.name else None: Operation(
             node.operation,
-            price_of(node, fragments, schema),
+            analyze_cost(node, fragments, schema),
             _introspects(node.selection_set, fragments),
-            Plans(deciding),
+            OperationPlans(variables),
         )
         for node in ast.definitions
         if isinstance(node, OperationDefinitionNode)
@@ -137,7 +137,7 @@ def _operations(ast: DocumentNode, schema: GraphQLSchema) -> dict[str | None, Op
 def _introspects(
     selected: SelectionSetNode, fragments: Mapping[str, FragmentDefinitionNode]
 ) -> bool:
-    """Whether the root asks for `__schema` or `__type`, which nothing below it can."""
+    """Whether the root selects `__schema` or `__type`, which exist only there."""
     for node in selected.selections:
         if isinstance(node, FieldNode):
             if node.name.value in ("__schema", "__type"):

@@ -1,8 +1,8 @@
-"""How large a document may be: one bounded walk, done before validation.
+"""Limits on the size of a document, checked by one bounded walk before validation.
 
-Fragments are expanded as execution would expand them, and the walk stops at the first limit that is
-passed, so its cost is bounded by the limits and not by the document: a chain of n fragments that
-each spread the next one twice is refused after ``fields`` steps, not after 2ⁿ.
+The walk expands fragments as execution would, and stops at the first limit that is exceeded. Its cost
+is bounded by the limits and not by the document: a chain of n fragments that each spread the next one
+twice is rejected after ``fields`` steps, not after 2ⁿ.
 """
 
 from collections.abc import Mapping
@@ -23,12 +23,11 @@ from gateway.graphql.errors import request_error
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one request may ask for.
+    """Limits of one request.
 
-    *fields*, *aliases*, *directives* and *spreads* count with fragments expanded; *overlaps* counts
-    pairs of fields that answer under the same name in the same place, because validation compares
-    each pair. *characters* and *tokens* bound the text, *cost* and *page* what running it takes,
-    *seconds* how long that may last.
+    *fields*, *aliases*, *directives* and *spreads* count with fragments expanded. *overlaps* counts
+    pairs of fields with the same response name in the same place, because validation compares each
+    pair. *characters* and *tokens* bound the text. *cost*, *page_size* and *timeout_seconds* bound execution.
     """
 
     characters: int = 32_768
@@ -43,20 +42,20 @@ class Limits:
     overlaps: int = 1_500
     errors: int = 5
     cost: int = 5_000
-    page: int = 100
-    seconds: float = 15.0
+    page_size: int = 100
+    timeout_seconds: float = 15.0
 
 
 @dataclass(slots=True)
-class _Shape:
-    """A place in the answer: how many fields write to it, and the places under it by response name."""
+class _ResponseField:
+    """A place in the response: the number of fields that write to it, and its children by response name."""
 
-    writers: int = 0
-    under: dict[str, "_Shape"] = field(default_factory=dict)
+    fields: int = 0
+    children: dict[str, "_ResponseField"] = field(default_factory=dict)
 
 
 def check_limits(document: DocumentNode, limits: Limits) -> None:
-    """Raise a GraphQLError (QUERY_TOO_COMPLEX) when *document* passes one of *limits*."""
+    """Raise a GraphQLError (QUERY_TOO_COMPLEX) when *document* exceeds one of *limits*."""
     operations = [
         node for node in document.definitions if isinstance(node, OperationDefinitionNode)
     ]
@@ -66,14 +65,14 @@ def check_limits(document: DocumentNode, limits: Limits) -> None:
     walk.count("fragments", len(fragments))
     for operation in operations:
         walk.count("directives", len(operation.directives or ()))
-        walk.selections(operation.selection_set, _Shape(), 1)
-    # Validation looks at fragments that nothing spreads as well.
-    for name in fragments.keys() - walk.spread:
-        walk.selections(fragments[name].selection_set, _Shape(), 1)
+        walk.selection_set(operation.selection_set, _ResponseField(), 1)
+    # Validation also visits fragments that are never spread.
+    for name in fragments.keys() - walk.spread_names:
+        walk.selection_set(fragments[name].selection_set, _ResponseField(), 1)
 
 
 def fragments_of(document: DocumentNode) -> Mapping[str, FragmentDefinitionNode]:
-    """The fragments that *document* defines, by name."""
+    """Return the fragments that *document* defines, by name."""
     return {
         node.name.value: node
         for node in document.definitions
@@ -82,56 +81,58 @@ def fragments_of(document: DocumentNode) -> Mapping[str, FragmentDefinitionNode]
 
 
 class _Walk:
-    """Counts what a document comes to and stops at the first limit."""
+    """Counts the parts of a document and raises at the first limit that is exceeded."""
 
     def __init__(self, limits: Limits, fragments: Mapping[str, FragmentDefinitionNode]) -> None:
-        self.spread: set[str] = set()
+        self.spread_names: set[str] = set()
         self._limits = limits
         self._fragments = fragments
         self._counts: dict[str, int] = {}
-        self._entered: set[str] = set()
+        self._active_fragments: set[str] = set()
 
-    def count(self, what: str, more: int = 1) -> None:
-        """Add *more* to the count of *what*, which is the name of a limit."""
-        self._counts[what] = self._counts.get(what, 0) + more
-        self._must_fit(what, self._counts[what])
+    def count(self, limit: str, amount: int = 1) -> None:
+        """Add *amount* to the count for *limit*, a field name of `Limits`."""
+        self._counts[limit] = self._counts.get(limit, 0) + amount
+        self._check(limit, self._counts[limit])
 
-    def selections(self, selection_set: SelectionSetNode | None, place: _Shape, depth: int) -> None:
-        """Count everything under *selection_set*, which answers at *place*."""
-        for selection in selection_set.selections if selection_set else ():
+    def selection_set(
+        self, selected: SelectionSetNode | None, parent: _ResponseField, depth: int
+    ) -> None:
+        """Count everything under *selected*, whose fields are children of *parent*."""
+        for selection in selected.selections if selected else ():
             self.count("directives", len(selection.directives or ()))
             if isinstance(selection, FieldNode):
-                self._field(selection, place, depth)
+                self._field(selection, parent, depth)
             elif isinstance(selection, FragmentSpreadNode):
-                self._spread(selection.name.value, place, depth)
+                self._spread(selection.name.value, parent, depth)
             elif isinstance(selection, InlineFragmentNode):
                 self.count("spreads")
-                self.selections(selection.selection_set, place, depth)
+                self.selection_set(selection.selection_set, parent, depth)
 
-    def _field(self, node: FieldNode, place: _Shape, depth: int) -> None:
-        self._must_fit("depth", depth)
+    def _field(self, node: FieldNode, parent: _ResponseField, depth: int) -> None:
+        self._check("depth", depth)
         self.count("fields")
         self.count("aliases", 1 if node.alias else 0)
-        name = (node.alias or node.name).value
-        written = place.under.setdefault(name, _Shape())
-        self.count("overlaps", written.writers)
-        written.writers += 1
-        self.selections(node.selection_set, written, depth + 1)
+        response_name = (node.alias or node.name).value
+        child = parent.children.setdefault(response_name, _ResponseField())
+        self.count("overlaps", child.fields)
+        child.fields += 1
+        self.selection_set(node.selection_set, child, depth + 1)
 
-    def _spread(self, name: str, place: _Shape, depth: int) -> None:
+    def _spread(self, name: str, parent: _ResponseField, depth: int) -> None:
         self.count("spreads")
-        self.spread.add(name)
-        # Unknown fragments and cycles are validation's to report.
-        if name not in self._fragments or name in self._entered:
+        self.spread_names.add(name)
+        # Validation reports unknown fragments and cycles.
+        if name not in self._fragments or name in self._active_fragments:
             return
-        self._entered.add(name)
-        self.selections(self._fragments[name].selection_set, place, depth)
-        self._entered.discard(name)
+        self._active_fragments.add(name)
+        self.selection_set(self._fragments[name].selection_set, parent, depth)
+        self._active_fragments.discard(name)
 
-    def _must_fit(self, what: str, found: int) -> None:
-        allowed: int = getattr(self._limits, what)
+    def _check(self, limit: str, found: int) -> None:
+        allowed: int = getattr(self._limits, limit)
         if found > allowed:
             raise request_error(
                 "QUERY_TOO_COMPLEX",
-                f"The document passes a limit ({what}: {allowed}); ask for less at a time.",
+                f"The document passes a limit ({limit}: {allowed}); ask for less at a time.",
             )

@@ -1,42 +1,52 @@
-"""Where a document's text comes from: the request, a hash sent before (APQ), or the trusted manifest."""
+"""Resolves a request to its document's text: ad hoc text, a persisted hash (APQ), or the trusted manifest."""
 
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
+from gateway.graphql.admission.best_effort_redis import BestEffortRedis
 from gateway.graphql.errors import request_error
-from gateway.graphql.request_params import Params
+from gateway.graphql.request_params import RequestParams
 
 SHA_256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+DAY = 86_400
 
 
-class DocumentStore(Protocol):
-    """Texts by their SHA-256, shared by the gateway's processes; may forget."""
+class DocumentStore:
+    """Documents by their SHA-256, for a day since their last use; while Redis is down, none is known."""
 
-    async def document(self, sha: str) -> str | None:
-        """The text kept under *sha*."""
+    def __init__(self, redis: BestEffortRedis) -> None:
+        self._redis = redis
 
-    async def keep_document(self, sha: str, text: str) -> None:
-        """Keep *text* under *sha*."""
+    async def get(self, sha: str) -> str | None:
+        """Return the document with hash *sha*."""
+        client = self._redis.client
+        text = await self._redis.execute(lambda: client.getex(f"gw:document:{sha}", ex=DAY))
+        return None if text is None else text.decode()
+
+    async def put(self, sha: str, text: str) -> None:
+        """Store *text* under its hash *sha*."""
+        client = self._redis.client
+        await self._redis.execute(lambda: client.set(f"gw:document:{sha}", text, ex=DAY))
 
 
 class PersistedDocuments:
     """Finds documents by hash or id.
 
-    With a *trusted* manifest (id or SHA-256 → text) nothing else runs, except for those who may send
-    any document (`text`'s *ad_hoc*).
+    With a *trusted* manifest (id or SHA-256 → text), only its documents run, except for callers that may
+    send ad hoc documents.
     """
 
     def __init__(self, store: DocumentStore, trusted: Mapping[str, str] | None = None) -> None:
         self._store = store
         self._trusted = trusted
-        self._shas = {_sha(text): text for text in (trusted or {}).values()}
-        self._kept: set[str] = set()
+        self._trusted_hashes = {_sha256(text): text for text in (trusted or {}).values()}
+        self._stored_hashes: set[str] = set()
 
-    async def text(self, params: Params, *, ad_hoc: bool) -> str:
-        """The text to run; a GraphQLError when there is none, or none that may run."""
-        sha = _hash_in(params.extensions)
+    async def find_text(self, params: RequestParams, *, ad_hoc: bool) -> str:
+        """Return the text to run; a GraphQLError when there is none, or none that may run."""
+        sha = _persisted_hash(params.extensions)
         name = params.document_id or sha
         if name is None and not params.query:
             raise request_error("BAD_REQUEST", "Send a GraphQL document in `query`.")
@@ -48,33 +58,33 @@ class PersistedDocuments:
                 "DOCUMENT_NOT_TRUSTED", "Only the documents of the panel's manifest run here."
             )
         if params.query:
-            _must_match(params.query, sha)
+            _verify_hash(params.query, sha)
             return params.query
-        return await self._stored(sha)
+        return await self._load(sha)
 
-    async def remember(self, params: Params) -> None:
-        """Keep a document that turned out to be valid for those who will send its hash alone."""
-        sha = _hash_in(params.extensions)
-        if sha and params.query and sha not in self._kept:
-            await self._store.keep_document(sha, params.query)
-            self._kept = {*list(self._kept)[-999:], sha}
+    async def store(self, params: RequestParams) -> None:
+        """Store a valid document that was sent with its hash."""
+        sha = _persisted_hash(params.extensions)
+        if sha and params.query and sha not in self._stored_hashes:
+            await self._store.put(sha, params.query)
+            self._stored_hashes = {*list(self._stored_hashes)[-999:], sha}
 
     def _find_trusted(self, name: str | None, text: str | None) -> str | None:
         if self._trusted is None:
             return None
         if text:
-            return self._shas.get(_sha(text))
-        return self._trusted.get(name or "") or self._shas.get(name or "")
+            return self._trusted_hashes.get(_sha256(text))
+        return self._trusted.get(name or "") or self._trusted_hashes.get(name or "")
 
-    async def _stored(self, sha: str | None) -> str:
-        text = await self._store.document(sha) if sha else None
+    async def _load(self, sha: str | None) -> str:
+        text = await self._store.get(sha) if sha else None
         if text is None:
             raise request_error("PERSISTED_QUERY_NOT_FOUND", "PersistedQueryNotFound")
         return text
 
 
-def _hash_in(extensions: Mapping[str, Any] | None) -> str | None:
-    """The hash of Apollo's persisted query protocol; None without one."""
+def _persisted_hash(extensions: Mapping[str, Any] | None) -> str | None:
+    """Return the hash of Apollo's persisted query protocol; None when the request has none."""
     persisted = (extensions or {}).get("persistedQuery")
     if persisted is None:
         return None
@@ -84,12 +94,12 @@ def _hash_in(extensions: Mapping[str, Any] | None) -> str | None:
     return sha
 
 
-def _must_match(text: str, sha: str | None) -> None:
-    if sha is not None and _sha(text) != sha:
+def _verify_hash(text: str, sha: str | None) -> None:
+    if sha is not None and _sha256(text) != sha:
         raise request_error(
             "BAD_REQUEST", "The document's SHA-256 is not the `sha256Hash` sent with it."
         )
 
 
-def _sha(text: str) -> str:
+def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()

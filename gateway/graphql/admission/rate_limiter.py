@@ -1,100 +1,68 @@
-"""What the gateway's processes share, in the cache's Redis: allowances and persisted documents.
+"""Rate limit by query cost: a token bucket per caller in Redis, shared by the gateway's processes.
 
-All of it may vanish. While Redis does not answer, everybody's allowance is full and every hash is
-unknown, which clients answer with the document's text.
+While Redis does not answer, every bucket counts as full.
 """
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from math import ceil
-from typing import Any, Self
 
-import structlog
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from billing.cache.batcher import Batcher
+from gateway.graphql.admission.best_effort_redis import BestEffortRedis
 
-from billing.cache.batcher import Tick
-from billing.redis_reply import reply
-from gateway.graphql.admission.admission import Allowance
-
-log = structlog.get_logger()
-
-DAY = 86_400
-# So that a server that does not answer costs one request in a while, and not every one.
-REST = 5.0
-
-# Buckets that refill by themselves, each asked for its cost after its refund. Times are Redis's own, in
-# milliseconds; nothing is stored that the passing of time would not restore, so a full bucket's key
-# has expired.
-_SPEND = """
+# One charge a key, each after its refund. Times are Redis's own, in milliseconds. A bucket that has
+# refilled needs no state, so its key expires then.
+_CHARGE = """
 local capacity, rate = tonumber(ARGV[1]), tonumber(ARGV[2])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local answers = {}
+local replies = {}
 for k, key in ipairs(KEYS) do
     local cost, refund = tonumber(ARGV[2 * k + 1]), tonumber(ARGV[2 * k + 2])
-    local held = redis.call('HMGET', key, 'available', 'at')
-    local since = now - (tonumber(held[2]) or now)
-    local available = math.min(capacity, (tonumber(held[1]) or capacity) + refund + since * rate / 1000)
+    local bucket = redis.call('HMGET', key, 'available', 'at')
+    local since = now - (tonumber(bucket[2]) or now)
+    local available = math.min(capacity, (tonumber(bucket[1]) or capacity) + refund + since * rate / 1000)
     local wait = math.max(0, cost - available) / rate * 1000
     if wait == 0 then available = available - cost end
     redis.call('HSET', key, 'available', available, 'at', now)
     redis.call('PEXPIRE', key, math.ceil((capacity - available) / rate * 1000) + 1)
-    answers[k] = {math.floor(available), math.ceil(wait)}
+    replies[k] = {math.floor(available), math.ceil(wait)}
 end
-return answers
+return replies
 """
 
 
-class EdgeStore:
-    """One *redis* for all processes; buckets hold *capacity* and regain *rate* a second."""
+@dataclass(frozen=True, slots=True)
+class ThrottleStatus:
+    """A caller's bucket after a charge; *retry_after* seconds when the charge was refused, else 0."""
 
-    def __init__(self, redis: Redis, *, capacity: int = 20_000, rate: int = 1_000) -> None:
+    maximum: int
+    available: int
+    restore_rate: int
+    retry_after: int = 0
+
+
+class CostLimiter:
+    """Token buckets of query cost with this *capacity*, which regain *rate* a second."""
+
+    def __init__(
+        self, redis: BestEffortRedis, *, capacity: int = 20_000, rate: int = 1_000
+    ) -> None:
         self._redis = redis
-        self._script = redis.register_script(_SPEND)
-        self._spending: Tick[tuple[str, int, int], tuple[int, int]] = Tick(self._spend)
+        self._script = redis.client.register_script(_CHARGE)
+        self._batcher: Batcher[tuple[str, int, int], tuple[int, int]] = Batcher(self._charge)
         self._capacity = capacity
         self._rate = rate
-        self._rest_until = 0.0
 
-    @classmethod
-    def open(cls, url: str) -> Self:
-        """The store in the Redis at *url*, which may be down now and come later; ``close`` it in the end."""
-        return cls(Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1))
+    async def charge(self, caller: str, cost: int, refund: int = 0) -> ThrottleStatus:
+        """Return *refund* to *caller*'s bucket, then take *cost*; one command per event loop iteration."""
+        available, wait_ms = await self._batcher.submit((caller, cost, refund))
+        return ThrottleStatus(self._capacity, available, self._rate, ceil(wait_ms / 1000))
 
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._redis.aclose()
-
-    async def spend(self, bucket: str, cost: int, refund: int = 0) -> Allowance:
-        """Take *cost* from *bucket*, after giving *refund* back; one command for a loop tick."""
-        available, wait = await self._spending.ask((bucket, cost, refund))
-        return Allowance(self._capacity, available, self._rate, ceil(wait / 1000))
-
-    async def document(self, sha: str) -> str | None:
-        """The persisted document of *sha*, whose day begins anew."""
-        text = await self._asked(lambda: self._redis.getex(f"gw:document:{sha}", ex=DAY))
-        return None if text is None else text.decode()
-
-    async def keep_document(self, sha: str, text: str) -> None:
-        """Keep *text* under its *sha* for a day."""
-        await self._asked(lambda: self._redis.set(f"gw:document:{sha}", text, ex=DAY))
-
-    async def _spend(self, asked: Sequence[tuple[str, int, int]]) -> Sequence[tuple[int, int]]:
-        keys = [f"gw:allowance:{bucket}" for bucket, _, _ in asked]
-        costs = [number for _, cost, refund in asked for number in (cost, refund)]
-        answers: Sequence[tuple[int, int]] | None = await self._asked(
-            lambda: self._script(keys, [self._capacity, self._rate, *costs])
+    async def _charge(self, charges: Sequence[tuple[str, int, int]]) -> Sequence[tuple[int, int]]:
+        keys = [f"gw:allowance:{caller}" for caller, _, _ in charges]
+        amounts = [amount for _, cost, refund in charges for amount in (cost, refund)]
+        replies: Sequence[tuple[int, int]] | None = await self._redis.execute(
+            lambda: self._script(keys, [self._capacity, self._rate, *amounts])
         )
-        return answers or [(self._capacity, 0)] * len(asked)
-
-    async def _asked(self, command: Callable[[], Any]) -> Any:
-        """What Redis answers; None without asking for `REST` seconds after it failed to."""
-        if time.monotonic() < self._rest_until:
-            return None
-        try:
-            return await reply(command())
-        except RedisError as error:
-            self._rest_until = time.monotonic() + REST
-            log.warning("edge_store.unreachable", fault=type(error).__name__)
-            return None
+        return replies or [(self._capacity, 0)] * len(charges)

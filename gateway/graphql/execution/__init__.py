@@ -1,1 +1,1 @@
-"""execution."""
+"""Execution by a plan: simple fields are read directly, the rest runs through graphql-core, within a timeout."""

@@ -1,7 +1,7 @@
-"""Executing by a plan: what is plain is read, what is not is graphql-core's to execute.
+"""Executes operations by a plan: reads simple fields directly; everything else runs through graphql-core.
 
-graphql-core collects the fields of every selection, and reads the arguments of every field, again for every
-request. Under a `Plan` that is done once, and so is finding out what of it is plain.
+graphql-core collects the fields of every selection, and coerces the arguments of every field, for every
+request. An `ExecutionPlan` stores both, and which of the fields are simple.
 """
 
 from collections.abc import Awaitable, Mapping
@@ -28,38 +28,43 @@ from graphql.pyutils import AwaitableOrValue, Path
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from strawberry.types.field import StrawberryField
 
-from gateway.graphql.execution.plan import Call, Chosen, Plan, Plans
+from gateway.graphql.execution.plan import (
+    ConstantCall,
+    ExecutionPlan,
+    OperationPlans,
+    SelectionPlan,
+)
 from gateway.graphql.execution.simple_fields import (
-    Complete,
-    Plain,
-    Step,
-    as_is,
-    each,
-    leaf,
-    never_null,
-    object_,
-    values_of,
+    Completer,
+    SelectedField,
+    SimpleField,
+    complete_leaf,
+    complete_list,
+    complete_non_null,
+    complete_object,
+    passthrough_type_of,
+    read_values,
 )
 
-VARYING = (VariableNode, ListValueNode, ObjectValueNode)
-"""Values that a variable may stand in."""
+VARIABLE_NODES = (VariableNode, ListValueNode, ObjectValueNode)
+"""Values that are a variable or may contain one."""
 
 
-class PlannedExecutor(Executor[Any]):
-    """Reads the *plain* fields (by the names of type and field), as *plan* knows, and executes the others."""
+class PlanExecutor(Executor[Any]):
+    """Reads *simple_fields* (by type name and field name) directly and executes the others in full."""
 
-    plain: ClassVar[Mapping[str, Mapping[str, Plain]]]
-    # Strawberry's own executor is one for @defer, of which all that resolvers need is this.
+    simple_fields: ClassVar[Mapping[str, Mapping[str, SimpleField]]]
+    # Strawberry's executor subclasses the one for @defer; resolvers need only this method of it.
     build_resolve_info: Any = StrawberryGraphQLCoreExecutionContext.build_resolve_info
     operation_extensions = None
 
-    def __init__(self, *args: Any, plans: Plans | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, plans: OperationPlans | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._plan = plans.under(self.variable_values.coerced) if plans else Plan()
+        self._plan = plans.for_variables(self.variable_values.coerced) if plans else ExecutionPlan()
 
     @property
     def async_helpers(self) -> GraphQLResolveInfoHelpers:
-        """Made for whoever asks: graphql-core keeps one, which keeps the executor, and neither would go."""
+        """Made on access: a stored one would form a reference cycle with the executor."""
         return GraphQLResolveInfoHelpers(self.gather_async_work, self.track_async_work)
 
     @async_helpers.setter
@@ -73,14 +78,14 @@ class PlannedExecutor(Executor[Any]):
         grouped_field_set: GroupedFieldSet,
         *others: Any,
     ) -> AwaitableOrValue[dict[str, Any]]:
-        """The root's fields, as the plan's first execution collected them."""
+        """Execute the root's fields, as the plan's first execution collected them."""
         root = self._plan.root = self._plan.root or grouped_field_set
         return super().execute_collected_root_fields(root_type, root_value, root, *others)
 
     def collect_subfields(
         self, return_type: GraphQLObjectType, field_details_list: FieldDetailsList
     ) -> CollectedFields:
-        """What is chosen of an object of this type."""
+        """Return the fields selected of an object of this type."""
         key = (return_type.name, id(field_details_list))
         known = self._plan.collected.get(key)
         if known is None:
@@ -96,17 +101,17 @@ class PlannedExecutor(Executor[Any]):
         grouped_field_set: GroupedFieldSet,
         position_context: Any,
     ) -> AwaitableOrValue[dict[str, Any]]:
-        """The values of the fields chosen of *source_value*."""
-        choice = self._choice(parent_type, grouped_field_set)
-        read, others = _read(choice, source_value)
-        if not others:
+        """Return the values of the fields selected of *source_value*."""
+        selection = self._selection_plan(parent_type, grouped_field_set)
+        read, full = _read_simple(selection, source_value)
+        if not full:
             return read
-        executed = super().execute_fields(parent_type, source_value, path, others, position_context)
-        if not choice.steps:
+        executed = super().execute_fields(parent_type, source_value, path, full, position_context)
+        if not selection.simple:
             return executed
         if isinstance(executed, dict):
-            return _in_order(grouped_field_set, read, executed)
-        return _merged(grouped_field_set, read, executed)
+            return _merge(grouped_field_set, read, executed)
+        return _merge_awaited(grouped_field_set, read, executed)
 
     def execute_field(
         self,
@@ -116,101 +121,113 @@ class PlannedExecutor(Executor[Any]):
         path: Path,
         position_context: Any,
     ) -> AwaitableOrValue[Any]:
-        """The value of a field that is resolved; its arguments are read once, if they can be."""
+        """Return the value of a resolved field; constant arguments are coerced once."""
         key = (parent_type.name, id(field_details_list))
         if key not in self._plan.calls:
-            self._plan.calls[key] = self._call(parent_type, field_details_list)
+            self._plan.calls[key] = self._constant_call(parent_type, field_details_list)
         call = self._plan.calls[key]
         if call is None:
             return super().execute_field(
                 parent_type, source, field_details_list, path, position_context
             )
         field, arguments = call
-        nodes = [each.node for each in field_details_list]
+        nodes = [details.node for details in field_details_list]
         info = self.build_resolve_info(field, nodes, parent_type, path)
         try:
             result = cast("Any", field.resolve)(source, info, **arguments)
-        except Exception as error:  # noqa: BLE001 graphql-core's to place
+        except Exception as error:  # noqa: BLE001 graphql-core locates and reports it
             self.handle_field_error(error, field.type, field_details_list, path)
             return None
         return self.complete_awaitable_value(
             field.type, field_details_list, info, path, result, position_context
         )
 
-    def _call(self, parent_type: GraphQLObjectType, details: FieldDetailsList) -> Call | None:
+    def _constant_call(
+        self, parent_type: GraphQLObjectType, details: FieldDetailsList
+    ) -> ConstantCall | None:
+        """Return the call of an asynchronous field with constant leaf arguments; None for another field."""
         node = details[0].node
         field = self.schema.get_field(parent_type, node.name.value)
         definition = field and field.extensions.get("strawberry-definition")
         if field is None or not isinstance(definition, StrawberryField) or not definition.is_async:
             return None
-        constant = not any(isinstance(each.value, VARYING) for each in node.arguments or ())
-        leaves = all(is_leaf_type(get_nullable_type(each.type)) for each in field.args.values())
+        constant = not any(isinstance(arg.value, VARIABLE_NODES) for arg in node.arguments or ())
+        leaves = all(is_leaf_type(get_nullable_type(arg.type)) for arg in field.args.values())
         if definition.is_subscription or self.middleware_manager or not (constant and leaves):
             return None
         try:
             arguments = get_argument_values(field, node)
         except GraphQLError:
             return None
-        return Call(field, arguments)
+        return ConstantCall(field, arguments)
 
-    def _choice(self, parent_type: GraphQLObjectType, chosen: GroupedFieldSet) -> Chosen:
-        key = (parent_type.name, id(chosen))
-        known = self._plan.chosen.get(key)
-        if known is None:
-            found = [self._step(parent_type, name, details) for name, details in chosen.items()]
-            steps = [step for step in found if step]
-            read = {step.name for step in steps}
-            others = {name: details for name, details in chosen.items() if name not in read}
-            known = self._plan.chosen[key] = Chosen(chosen, steps, others)
-        return known
+    def _selection_plan(
+        self, parent_type: GraphQLObjectType, selection: GroupedFieldSet
+    ) -> SelectionPlan:
+        key = (parent_type.name, id(selection))
+        plan = self._plan.selections.get(key)
+        if plan is None:
+            fields = [self._selected_field(parent_type, *entry) for entry in selection.items()]
+            simple = [field for field in fields if field]
+            names = {field.name for field in simple}
+            full = {name: details for name, details in selection.items() if name not in names}
+            plan = self._plan.selections[key] = SelectionPlan(selection, simple, full)
+        return plan
 
-    def _step(
+    def _selected_field(
         self, parent_type: GraphQLObjectType, name: str, details: FieldDetailsList
-    ) -> Step | None:
-        plain = self.plain[parent_type.name].get(details[0].node.name.value)
-        complete = plain and self._completing(plain.type, details)
-        return Step(name, plain.read, complete, as_is(plain.type)) if plain and complete else None
+    ) -> SelectedField | None:
+        """Return the simple field with response name *name*; None when it needs full execution."""
+        field = self.simple_fields[parent_type.name].get(details[0].node.name.value)
+        complete = field and self._completer(field.type, details)
+        if field is None or complete is None:
+            return None
+        return SelectedField(name, field.read, complete, passthrough_type_of(field.type))
 
-    def _completing(self, type_: GraphQLOutputType, details: FieldDetailsList) -> Complete | None:
-        """How a value of *type_* is completed; None when something below it is not plain."""
+    def _completer(self, type_: GraphQLOutputType, details: FieldDetailsList) -> Completer | None:
+        """Return the completer of *type_*; None when a selected field below it is not simple."""
         if isinstance(type_, GraphQLNonNull):
-            nullable = self._completing(type_.of_type, details)
-            return nullable and never_null(nullable)
+            nullable = self._completer(type_.of_type, details)
+            return nullable and complete_non_null(nullable)
         if isinstance(type_, GraphQLList):
-            item = self._completing(type_.of_type, details)
-            return item and each(item)
+            item = self._completer(type_.of_type, details)
+            return item and complete_list(item)
         if is_leaf_type(type_):
-            return leaf(type_)
+            return complete_leaf(type_)
         if not isinstance(type_, GraphQLObjectType):
             return None
-        chosen = self._choice(type_, self.collect_subfields(type_, details).grouped_field_set)
-        return None if chosen.others else object_(type_, chosen.steps)
+        subfields = self.collect_subfields(type_, details).grouped_field_set
+        selection = self._selection_plan(type_, subfields)
+        return None if selection.full else complete_object(type_, selection.simple)
 
 
-def _read(choice: Chosen, source: Any) -> tuple[dict[str, Any], GroupedFieldSet]:
-    """The values that could be read of *source*, and the fields that have to be executed."""
+def _read_simple(selection: SelectionPlan, source: Any) -> tuple[dict[str, Any], GroupedFieldSet]:
+    """Return the simple fields' values of *source*, and the fields that need full execution."""
     try:
-        return values_of(choice.steps, source), choice.others
-    except Exception:  # noqa: BLE001 executing it says what is wrong
-        return _what_can_be_read(choice, source)
+        return read_values(selection.simple, source), selection.full
+    except Exception:  # noqa: BLE001 full execution reports it
+        return _read_one_by_one(selection, source)
 
 
-def _what_can_be_read(choice: Chosen, source: Any) -> tuple[dict[str, Any], GroupedFieldSet]:
+def _read_one_by_one(
+    selection: SelectionPlan, source: Any
+) -> tuple[dict[str, Any], GroupedFieldSet]:
     read: dict[str, Any] = {}
-    for step in choice.steps:
+    for field in selection.simple:
         with suppress(Exception):
-            read |= values_of([step], source)
-    # In the order in which they were chosen, so that of several errors the same one comes first.
-    return read, {name: details for name, details in choice.chosen.items() if name not in read}
+            read |= read_values([field], source)
+    # In the order of selection, so that of several errors graphql-core's first comes first.
+    return read, {name: fields for name, fields in selection.selection.items() if name not in read}
 
 
-async def _merged(
+async def _merge_awaited(
     order: GroupedFieldSet, read: dict[str, Any], executed: Awaitable[dict[str, Any]]
 ) -> dict[str, Any]:
-    return _in_order(order, read, await executed)
+    return _merge(order, read, await executed)
 
 
-def _in_order(
+def _merge(
     order: GroupedFieldSet, read: dict[str, Any], executed: dict[str, Any]
 ) -> dict[str, Any]:
+    """Return the values of both in the order of selection."""
     return {name: read[name] if name in read else executed[name] for name in order}

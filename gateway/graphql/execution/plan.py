@@ -1,4 +1,4 @@
-"""What was found out about an operation, kept as long as its document: it is worked out once, not for each request."""
+"""Execution plans: what the executor learns about an operation, computed once per document, not per request."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,75 +7,72 @@ from typing import Any, NamedTuple
 from graphql import DirectiveNode, DocumentNode, GraphQLField, VariableNode, Visitor, visit
 from graphql.execution.collect_fields import CollectedFields, FieldDetailsList, GroupedFieldSet
 
-from gateway.graphql.execution.simple_fields import Step
+from gateway.graphql.execution.simple_fields import SelectedField
 
-MOST_PLANS = 16
+MAX_PLANS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
-    """What was *chosen* of an object: *steps* to its plain fields, and *others* to execute."""
+class SelectionPlan:
+    """The fields selected of an object: all of them, the *simple* ones, and those that need *full* execution."""
 
-    chosen: GroupedFieldSet
-    steps: Sequence[Step]
-    others: GroupedFieldSet
+    selection: GroupedFieldSet
+    simple: Sequence[SelectedField]
+    full: GroupedFieldSet
 
 
-class Call(NamedTuple):
-    """An asynchronous *field* that was asked for with the same *arguments* each time: no variable is among them."""
+class ConstantCall(NamedTuple):
+    """An asynchronous *field* whose *arguments* contain no variable, so that they are coerced once."""
 
     field: GraphQLField
     arguments: Mapping[str, Any]
 
 
 @dataclass(slots=True)
-class Plan:
-    """What was found out about one operation, by type and by the identity of what was chosen of it.
+class ExecutionPlan:
+    """The plan of one operation; its entries are keyed by type name and by the identity of a selection.
 
-    What an identity stands for is kept with it, so that nothing else can come to have the same.
+    The selection is stored with its entry, so that no other object can get the same identity.
     """
 
     root: GroupedFieldSet | None = None
     collected: dict[tuple[str, int], tuple[FieldDetailsList, CollectedFields]] = field(
         default_factory=dict
     )
-    chosen: dict[tuple[str, int], Chosen] = field(default_factory=dict)
-    calls: dict[tuple[str, int], Call | None] = field(default_factory=dict)
+    selections: dict[tuple[str, int], SelectionPlan] = field(default_factory=dict)
+    calls: dict[tuple[str, int], ConstantCall | None] = field(default_factory=dict)
 
 
-class Plans:
-    """An operation's plans: one for each way in which its *deciding* variables may stand.
+class OperationPlans:
+    """The plans of an operation, one for each combination of values of its *condition_variables*."""
 
-    Those are what `@skip` and `@include` look at: true, false, or not there.
-    """
+    def __init__(self, condition_variables: Collection[str]) -> None:
+        self._condition_variables = tuple(condition_variables)
+        self._plans: dict[tuple[bool | None, ...], ExecutionPlan] = {}
 
-    def __init__(self, deciding: Collection[str]) -> None:
-        self._deciding = tuple(deciding)
-        self._plans: dict[tuple[bool | None, ...], Plan] = {}
-
-    def under(self, variables: Mapping[str, Any]) -> Plan:
-        """The plan for these values; one too many is made for this time only."""
-        standing = tuple(variables.get(name) for name in self._deciding)
-        plan = self._plans.get(standing)
+    def for_variables(self, variables: Mapping[str, Any]) -> ExecutionPlan:
+        """Return the plan for these values; beyond `MAX_PLANS`, a new one that is not stored."""
+        conditions = tuple(variables.get(name) for name in self._condition_variables)
+        plan = self._plans.get(conditions)
         if plan is None:
-            plan = Plan()
-            if len(self._plans) < MOST_PLANS:
-                self._plans[standing] = plan
+            plan = ExecutionPlan()
+            if len(self._plans) < MAX_PLANS:
+                self._plans[conditions] = plan
         return plan
 
 
-def deciding_variables(document: DocumentNode) -> Collection[str]:
-    """The variables on which it depends what of *document* is left out."""
-    found = _Deciding()
-    visit(document, found)
-    return found.names
+def condition_variables(document: DocumentNode) -> Collection[str]:
+    """Return the variables in directives (`@skip`, `@include`), which decide what is left out of *document*."""
+    collector = _DirectiveVariables()
+    visit(document, collector)
+    return collector.names
 
 
-class _Deciding(Visitor):
+class _DirectiveVariables(Visitor):
     def __init__(self) -> None:
         super().__init__()
         self.names: set[str] = set()
 
     def enter_directive(self, node: DirectiveNode, *_: Any) -> None:
-        values = [each.value for each in node.arguments or ()]
-        self.names |= {each.name.value for each in values if isinstance(each, VariableNode)}
+        values = [argument.value for argument in node.arguments or ()]
+        self.names |= {value.name.value for value in values if isinstance(value, VariableNode)}

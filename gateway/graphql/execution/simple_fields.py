@@ -1,9 +1,9 @@
-"""Which fields are read off their objects, and how: nearly all of an answer's fields, and then most of its time.
+"""Simple fields: read directly off their object, without a path, an info object or awaitable checks.
 
-graphql-core makes a path, an info object and three checks for an awaitable for every field. A field that
-Strawberry reads off its object (an attribute, or a method that needs nothing else) wants none of them.
-Whatever is not as plain as it should be (a null where there may be none, a value that its scalar refuses)
-is `NotPlain`: it has to be executed in full, so that errors come out as graphql-core words them.
+Nearly all fields of a response are simple, and graphql-core's work per field would take most of its time.
+A simple field is one that Strawberry reads off its object: an attribute, or a method without arguments.
+A value that is not as expected (a null in a non-null field, a value that its scalar rejects) raises
+`NeedsFullExecution`: graphql-core executes it again, so that errors are its own.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,142 +27,143 @@ from graphql import (
 from strawberry.schema.schema_converter import CustomGraphQLEnumType
 from strawberry.types.field import StrawberryField
 
-Read = Callable[[Any], Any]
-Complete = Callable[[Any], Any]
-"""From what a resolver would return to what is answered; raises, NotPlain or anything, for what is not plain."""
+Reader = Callable[[Any], Any]
+"""Returns a field's value, given its object."""
+Completer = Callable[[Any], Any]
+"""Completes a resolved value to its response value; any exception means that it needs full execution."""
 
-AS_THEY_ARE: Mapping[Any, type] = {GraphQLString: str, GraphQLID: str, GraphQLBoolean: bool}
-"""Scalars whose values, when they are exactly of this type, are answered as they are."""
+PASSTHROUGH_TYPES: Mapping[Any, type] = {GraphQLString: str, GraphQLID: str, GraphQLBoolean: bool}
+"""Scalars whose values need no completion when they are exactly of this Python type."""
 
 
-class Plain(NamedTuple):
-    """A field of *type* that *read* gets of its object."""
+class SimpleField(NamedTuple):
+    """A field of *type* that *read* reads off its object."""
 
-    read: Read
+    read: Reader
     type: GraphQLOutputType
 
 
-class Step(NamedTuple):
-    """A plain field chosen as *name*; a value that is exactly *as_is* needs no completing."""
+class SelectedField(NamedTuple):
+    """A simple field with response name *name*; values exactly of *passthrough_type* need no completion."""
 
     name: str
-    read: Read
-    complete: Complete
-    as_is: type | None
+    read: Reader
+    complete: Completer
+    passthrough_type: type | None
 
 
-class NotPlain(Exception):
-    """The value has to be executed in full."""
+class NeedsFullExecution(Exception):
+    """The value must be executed by graphql-core."""
 
 
-def plain_of(schema: GraphQLSchema) -> Mapping[str, Mapping[str, Plain]]:
-    """The plain fields of *schema*, by the names of type and field."""
+def find_simple_fields(schema: GraphQLSchema) -> Mapping[str, Mapping[str, SimpleField]]:
+    """Return the simple fields of *schema*, by type name and field name."""
     return {
-        type_.name: _plain_fields(type_)
+        type_.name: _simple_fields(type_)
         for type_ in schema.type_map.values()
         if isinstance(type_, GraphQLObjectType)
     }
 
 
-def values_of(steps: Sequence[Step], source: Any) -> dict[str, Any]:
-    """What *steps* come to on *source*."""
+def read_values(fields: Sequence[SelectedField], source: Any) -> dict[str, Any]:
+    """Return the values of *fields* of *source*, by response name."""
     values = {}
-    for name, read, complete, as_is in steps:
+    for name, read, complete, passthrough_type in fields:
         value = read(source)
-        values[name] = value if type(value) is as_is else complete(value)
+        values[name] = value if type(value) is passthrough_type else complete(value)
     return values
 
 
-def as_is(type_: GraphQLOutputType) -> type | None:
-    """Of which Python type exactly values are answered as they are."""
-    return AS_THEY_ARE.get(type_.of_type if isinstance(type_, GraphQLNonNull) else type_)
+def passthrough_type_of(type_: GraphQLOutputType) -> type | None:
+    """Return the Python type whose values *type_* takes without completion."""
+    return PASSTHROUGH_TYPES.get(type_.of_type if isinstance(type_, GraphQLNonNull) else type_)
 
 
-def never_null(complete: Complete) -> Complete:
-    """How a value is completed that may not be null."""
+def complete_non_null(complete: Completer) -> Completer:
+    """Return the completer of the non-null type around *complete*'s."""
 
     def completed(value: Any) -> Any:
         value = complete(value)
         if value is None:
-            raise NotPlain
+            raise NeedsFullExecution
         return value
 
     return completed
 
 
-def each(complete: Complete) -> Complete:
-    """How a list is completed."""
+def complete_list(complete: Completer) -> Completer:
+    """Return the completer of a list whose items *complete* completes."""
 
     def completed(value: Any) -> Any:
         if value is None:
             return None
         if type(value) is not list:
-            raise NotPlain
+            raise NeedsFullExecution
         return [complete(item) for item in value]
 
     return completed
 
 
-def leaf(type_: GraphQLLeafType) -> Complete:
-    """How a scalar or an enum is completed."""
+def complete_leaf(type_: GraphQLLeafType) -> Completer:
+    """Return the completer of a scalar or an enum."""
     coerce = type_.coerce_output_value
     if isinstance(type_, CustomGraphQLEnumType) and issubclass(type_.wrapped_cls, Enum):
-        coerce = _named(type_)
+        coerce = _enum_name_lookup(type_)
 
     def completed(value: Any) -> Any:
         if value is None:
             return None
         coerced = coerce(value)
         if coerced is None or coerced is Undefined or isinstance(value, Exception):
-            raise NotPlain
+            raise NeedsFullExecution
         return coerced
 
     return completed
 
 
-def object_(type_: GraphQLObjectType, steps: Sequence[Step]) -> Complete | None:
-    """How an object is completed; None when its type has a check of its own making."""
+def complete_object(type_: GraphQLObjectType, fields: Sequence[SelectedField]) -> Completer | None:
+    """Return the completer of an object; None when its type has a custom type check."""
     definition = type_.extensions.get("strawberry-definition")
     if definition is None or definition.is_type_of is not None:
         return None
-    is_one: Any = type_.is_type_of or (lambda _value, _info: True)
+    is_type_of: Any = type_.is_type_of or (lambda _value, _info: True)
 
     def completed(value: Any) -> Any:
         if value is None:
             return None
-        if isinstance(value, Exception) or not is_one(value, None):
-            raise NotPlain
-        return values_of(steps, value)
+        if isinstance(value, Exception) or not is_type_of(value, None):
+            raise NeedsFullExecution
+        return read_values(fields, value)
 
     return completed
 
 
-def _named(type_: CustomGraphQLEnumType) -> Complete:
-    """Looks up what Strawberry searches through the names for."""
+def _enum_name_lookup(type_: CustomGraphQLEnumType) -> Completer:
+    """Return a completer with a table of names, which Strawberry searches linearly."""
     enum = cast("type[Enum]", type_.wrapped_cls)
     names = {member: type_.coerce_output_value(member) for member in enum}
     return lambda value: names[value] if type(value) is enum else type_.coerce_output_value(value)
 
 
-def _plain_fields(type_: GraphQLObjectType) -> Mapping[str, Plain]:
-    fields = {"__typename": Plain(lambda _: type_.name, TypeNameMetaFieldDef.type)}
+def _simple_fields(type_: GraphQLObjectType) -> Mapping[str, SimpleField]:
+    fields = {"__typename": SimpleField(lambda _: type_.name, TypeNameMetaFieldDef.type)}
     for name, field in type_.fields.items():
         read = _reader(field)
         if read is not None:
-            fields[name] = Plain(read, field.type)
+            fields[name] = SimpleField(read, field.type)
     return fields
 
 
-def _reader(field: GraphQLField) -> Read | None:
-    """How *field* is read when its object is all that it needs."""
+def _reader(field: GraphQLField) -> Reader | None:
+    """Return the reader of *field*, if its object is all that it needs."""
     definition = field.extensions.get("strawberry-definition")
     if not isinstance(definition, StrawberryField) or definition.extensions:
         return None
-    if not hasattr(field.resolve, "_is_default"):  # something stands in front of Strawberry's
+    if not hasattr(field.resolve, "_is_default"):  # its resolver has been wrapped
         return None
     method = definition.base_resolver
     if method is None:
         return attrgetter(definition.python_name)
     if method.is_async or method.arguments or method.info_parameter or not method.self_parameter:
         return None
-    return cast("Read", method.wrapped_func)
+    return cast("Reader", method.wrapped_func)

@@ -1,4 +1,4 @@
-"""Executing within a time: an operation, or one event of a subscription, is stopped with all of its resolvers."""
+"""Execution with a timeout: an operation, or one event of a subscription, is cancelled with its resolvers."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -8,44 +8,50 @@ from graphql import ExecutionResult, GraphQLError, GraphQLSchema, OperationType
 from graphql.execution.collect_fields import collect_fields
 from graphql.pyutils import AwaitableOrValue
 
-from gateway.graphql.execution.executor import PlannedExecutor
-from gateway.graphql.execution.simple_fields import plain_of
+from gateway.graphql.execution.executor import PlanExecutor
+from gateway.graphql.execution.simple_fields import find_simple_fields
 
-LATE = "This took too long and was stopped; ask for less."
+TIMEOUT_MESSAGE = "This took too long and was stopped; ask for less."
 
 
-class Executor(PlannedExecutor):
-    """Cancels what takes longer than *seconds*.
+class TimeoutExecutor(PlanExecutor):
+    """Cancels an execution after *timeout_seconds*.
 
-    A late query or mutation fails as a whole. A late event is null, and its subscription goes on.
+    A query or mutation then fails as a whole. A subscription's event is null, and the subscription goes on.
     """
 
-    seconds: ClassVar[float]
+    timeout_seconds: ClassVar[float]
 
     def execute_operation(self, serially: bool | None = None) -> AwaitableOrValue[Any]:
-        """The result of the operation, or of the event that the root value is."""
-        executing = super().execute_operation(serially)
-        return self._in_time(executing) if self.is_awaitable(executing) else executing
+        """Return the result of the operation, or of the event that is the root value."""
+        execution = super().execute_operation(serially)
+        return self._with_timeout(execution) if self.is_awaitable(execution) else execution
 
-    async def _in_time(self, executing: Awaitable[Any]) -> Any:
+    async def _with_timeout(self, execution: Awaitable[Any]) -> Any:
         try:
-            async with asyncio.timeout(self.seconds):
-                return await executing
+            async with asyncio.timeout(self.timeout_seconds):
+                return await execution
         except TimeoutError:
-            late = GraphQLError(LATE, path=self._place(), extensions={"code": "TIMEOUT"})
-            return ExecutionResult(None, [late])
+            error = GraphQLError(
+                TIMEOUT_MESSAGE, path=self._event_path(), extensions={"code": "TIMEOUT"}
+            )
+            return ExecutionResult(None, [error])
 
-    def _place(self) -> list[str | int] | None:
-        """Where an error about a whole event stands: at the one field of its subscription."""
+    def _event_path(self) -> list[str | int] | None:
+        """Return the path of a subscription's only root field; None for another operation."""
         root = self.schema.subscription_type
         if root is None or self.operation.operation is not OperationType.SUBSCRIPTION:
             return None
-        chosen = collect_fields(
+        collected = collect_fields(
             self.schema, self.fragments, self.variable_values, root, self.operation
         )
-        return [next(iter(chosen.grouped_field_set))]
+        return [next(iter(collected.grouped_field_set))]
 
 
-def executor_of(schema: GraphQLSchema, seconds: float) -> type[Executor]:
-    """An executor for *schema* that takes *seconds* at most."""
-    return type("SchemaExecutor", (Executor,), {"plain": plain_of(schema), "seconds": seconds})
+def executor_class(schema: GraphQLSchema, timeout_seconds: float) -> type[TimeoutExecutor]:
+    """Return an executor for *schema* with this timeout."""
+    attributes = {
+        "simple_fields": find_simple_fields(schema),
+        "timeout_seconds": timeout_seconds,
+    }
+    return type("SchemaExecutor", (TimeoutExecutor,), attributes)

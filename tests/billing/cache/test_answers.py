@@ -1,4 +1,4 @@
-"""Whole answers: given again while everything stands that they were made from, and not a moment longer."""
+"""Response store: a response is served only while the generations it was made from are current."""
 
 import time
 from collections.abc import AsyncIterator
@@ -7,74 +7,76 @@ import pytest
 from redis.asyncio import Redis
 
 from billing.cache import Cache, open_cache
-from billing.cache.answers import Answers
+from billing.cache.answers import ResponseStore
 
 LATER = 60.0
 
 
 @pytest.fixture
 async def cache(redis_url: str, redis: Redis) -> AsyncIterator[Cache]:
-    """A process's cache."""
+    """The cache of one process."""
     async with open_cache(redis_url) as opened:
         yield opened
 
 
 async def put(
-    answers: Answers[str], cache: Cache, *names: str, key: str = "key", seconds: float = LATER
+    store: ResponseStore[str], cache: Cache, *names: str, key: str = "key", seconds: float = LATER
 ) -> None:
-    """Keep an answer that was made from what stands under *names*."""
-    standing = dict(zip(names, await cache.generations(*names), strict=True))
-    answers.put(key, f"answer to {key}", standing, until=time.monotonic() + seconds, weight=1_000)
+    """Store a response made from the current state of *names*."""
+    generations = dict(zip(names, await cache.generations(*names), strict=True))
+    store.put(
+        key, f"response to {key}", generations, expires_at=time.monotonic() + seconds, weight=1_000
+    )
 
 
-async def test_an_answer_is_given_until_one_of_its_parts_changes(cache: Cache) -> None:
-    """By any process, whatever else has not changed."""
-    answers: Answers[str] = Answers(cache)
-    await put(answers, cache, "cus_1", "in_1", "in_2")
-    await cache.forget("cus_2")
-    assert await answers.get("key") == "answer to key"
-    await cache.forget("in_2")
-    assert await answers.get("key") is None
+async def test_response_is_served_until_a_generation_changes(cache: Cache) -> None:
+    """A change by any process ends it; changes of other objects do not."""
+    store: ResponseStore[str] = ResponseStore(cache)
+    await put(store, cache, "cus_1", "in_1", "in_2")
+    await cache.invalidate("cus_2")
+    assert await store.get("key") == "response to key"
+    await cache.invalidate("in_2")
+    assert await store.get("key") is None
 
 
-async def test_an_answer_made_from_what_has_changed_since_is_never_given(cache: Cache) -> None:
-    """The change came between its reads and its being kept."""
-    answers: Answers[str] = Answers(cache)
+async def test_response_made_before_a_change_is_not_served(cache: Cache) -> None:
+    """The change came between its reads and its being stored."""
+    store: ResponseStore[str] = ResponseStore(cache)
     (before,) = await cache.generations("cus_1")
-    await cache.forget("cus_1")
-    answers.put("key", "old", {"cus_1": before}, until=time.monotonic() + LATER, weight=1)
-    assert await answers.get("key") is None
+    await cache.invalidate("cus_1")
+    store.put("key", "old", {"cus_1": before}, expires_at=time.monotonic() + LATER, weight=1)
+    assert await store.get("key") is None
 
 
-async def test_an_answer_has_its_day(cache: Cache) -> None:
-    """What no change ends, time does."""
-    answers: Answers[str] = Answers(cache)
-    await put(answers, cache, "cus_1", seconds=0)
-    assert await answers.get("key") is None
+async def test_response_expires(cache: Cache) -> None:
+    """A response without changes is still limited in time."""
+    store: ResponseStore[str] = ResponseStore(cache)
+    await put(store, cache, "cus_1", seconds=0)
+    assert await store.get("key") is None
 
 
-async def test_a_lapsed_generation_ends_an_answer(cache: Cache, redis: Redis) -> None:
-    """Redis forgetting what stands is no proof that it stands."""
-    answers: Answers[str] = Answers(cache)
-    await put(answers, cache, "cus_1")
+async def test_expired_generation_invalidates_a_response(cache: Cache, redis: Redis) -> None:
+    """A generation that Redis has lost cannot be verified."""
+    store: ResponseStore[str] = ResponseStore(cache)
+    await put(store, cache, "cus_1")
     await redis.flushall()
-    assert await answers.get("key") is None
+    assert await store.get("key") is None
 
 
-async def test_without_redis_nothing_is_given(cache: Cache) -> None:
-    """Nobody can tell whether it is still true."""
-    async with open_cache("redis://127.0.0.1:1") as gone:
-        answers: Answers[str] = Answers(gone)
-        await put(answers, cache, "cus_1")
-        assert await answers.get("key") is None
+async def test_no_response_is_served_without_redis(cache: Cache) -> None:
+    """Generations cannot be verified."""
+    async with open_cache("redis://127.0.0.1:1") as unreachable:
+        store: ResponseStore[str] = ResponseStore(unreachable)
+        await put(store, cache, "cus_1")
+        assert await store.get("key") is None
 
 
-async def test_answers_take_a_bounded_amount(cache: Cache) -> None:
-    """The ones not asked for lately go first."""
-    answers: Answers[str] = Answers(cache, limit=3_500)
+async def test_store_evicts_the_least_recently_used_response(cache: Cache) -> None:
+    """Memory is bounded."""
+    store: ResponseStore[str] = ResponseStore(cache, limit=3_500)
     for key in "abc":
-        await put(answers, cache, "cus_1", key=key)
-    assert await answers.get("a") == "answer to a"
-    await put(answers, cache, "cus_1", key="d")
-    kept = {key for key in "abcd" if await answers.get(key)}
-    assert kept == {"a", "c", "d"}
+        await put(store, cache, "cus_1", key=key)
+    assert await store.get("a") == "response to a"
+    await put(store, cache, "cus_1", key="d")
+    stored = {key for key in "abcd" if await store.get(key)}
+    assert stored == {"a", "c", "d"}

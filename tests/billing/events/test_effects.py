@@ -1,11 +1,11 @@
-"""What is kept of an event, and what follows from each type."""
+"""References to events, and the effects of each event type."""
 
 from typing import Any, get_args
 
 import pytest
 from stripe.params import WebhookEndpointCreateParams
 
-from billing.events.effects import EFFECTS, Duty, NotAnEvent, Notice
+from billing.events.effects import EFFECTS, EventRef, FollowUp, InvalidEvent
 from billing.usage import Period
 
 
@@ -23,30 +23,32 @@ INVOICE = {
 }
 
 
-def test_an_invoice_event_names_the_invoice_its_customer_and_our_period() -> None:
-    """These three find everything that shows the invoice, and the period that it bills."""
-    notice = Notice.of(event("invoice.updated", INVOICE))
+def test_invoice_event_has_invoice_customer_and_period() -> None:
+    """These three lead to every view of the invoice, and to the period it bills."""
+    ref = EventRef.from_payload(event("invoice.updated", INVOICE))
 
-    assert notice == Notice(
+    assert ref == EventRef(
         "evt_1", "invoice.updated", "in_1", "cus_1", "in_1", Period(2026, 11), echo=False
     )
-    assert notice.generations == ("in_1", "cus_1")
-    assert notice.effect is not None
-    assert notice.effect.duty is Duty.LOOK
+    assert ref.generations == ("in_1", "cus_1")
+    assert ref.effect is not None
+    assert ref.effect.follow_up is FollowUp.VERIFY
 
 
-def test_a_write_of_ours_is_recognised_by_its_idempotency_key() -> None:
-    """Whoever wrote has looked: a flush must not set off another one."""
+def test_echo_is_recognised_by_its_idempotency_key() -> None:
+    """A flush must not cause another one."""
     ours = {"id": "req_1", "idempotency_key": "gw1:cus_1:2026-11:1:7:0"}
     theirs = {"id": "req_2", "idempotency_key": "stripe-node-retry-1"}
 
-    assert Notice.of(event("invoice.updated", INVOICE, request=ours)).echo
-    assert not Notice.of(event("invoice.updated", INVOICE, request=theirs)).echo
-    assert not Notice.of(event("invoice.updated", INVOICE, request="req_of_an_old_version")).echo
+    assert EventRef.from_payload(event("invoice.updated", INVOICE, request=ours)).echo
+    assert not EventRef.from_payload(event("invoice.updated", INVOICE, request=theirs)).echo
+    assert not EventRef.from_payload(
+        event("invoice.updated", INVOICE, request="req_of_an_old_version")
+    ).echo
 
 
-def test_a_thin_event_names_its_object_and_nothing_else() -> None:
-    """An endpoint may have been made to send these; whose the object is will be read from Stripe."""
+def test_thin_event_has_only_its_object() -> None:
+    """An endpoint may send these; the customer is then read from Stripe."""
     thin = {
         "id": "evt_test_1",
         "object": "v2.core.event",
@@ -55,60 +57,65 @@ def test_a_thin_event_names_its_object_and_nothing_else() -> None:
         "reason": {"type": "request", "request": {"id": "req_1", "idempotency_key": "gw1:x"}},
     }
 
-    assert Notice.of(thin) == Notice(
+    assert EventRef.from_payload(thin) == EventRef(
         "evt_test_1", "invoice.updated", "in_1", None, "in_1", None, echo=True
     )
-    assert not Notice.of(thin | {"reason": None}).echo
-    with pytest.raises(NotAnEvent):
-        Notice.of(thin | {"related_object": None})
+    assert not EventRef.from_payload(thin | {"reason": None}).echo
+    with pytest.raises(InvalidEvent):
+        EventRef.from_payload(thin | {"related_object": None})
 
 
-def test_a_detached_payment_method_still_names_its_customer() -> None:
-    """Stripe shows the customer as null then; its panel, and lists with its card, have to forget that."""
+def test_detached_payment_method_has_its_previous_customer() -> None:
+    """Stripe sends a null customer then; its panel and the lists with its card change."""
     detached = event("payment_method.detached", {"id": "pm_1", "customer": None})
     detached["data"]["previous_attributes"] = {"customer": "cus_1"}
 
-    assert Notice.of(detached).generations == ("cus_1", "customers")
+    assert EventRef.from_payload(detached).generations == ("cus_1", "customers")
 
 
-def test_what_names_no_owner_may_be_anybodys() -> None:
-    """Its owner's lists show it, and nobody knows yet whose they are; of a price nobody is the owner."""
+def test_event_without_customer_invalidates_any_customer() -> None:
+    """Lists of the unknown customer contain the object; a price has no customer."""
     card = event("payment_method.detached", {"id": "pm_1", "customer": None})
     invoice = event("invoice.updated", {"id": "in_1"})
     price = event("price.updated", {"id": "price_1"})
 
-    assert Notice.of(card).generations == ("anybody", "customers")
-    assert Notice.of(invoice).generations == ("in_1", "anybody")
-    assert Notice.of(price).generations == ("catalogue",)
+    assert EventRef.from_payload(card).generations == ("anybody", "customers")
+    assert EventRef.from_payload(invoice).generations == ("in_1", "anybody")
+    assert EventRef.from_payload(price).generations == ("catalogue",)
 
 
-def test_a_credit_note_touches_its_invoice() -> None:
-    """What is still due on the invoice has changed, though Stripe speaks of the note."""
+def test_credit_note_invalidates_its_invoice() -> None:
+    """The amount due on the invoice has changed."""
     note = {"id": "cn_1", "object": "credit_note", "customer": "cus_1", "invoice": "in_1"}
 
-    assert Notice.of(event("credit_note.created", note)).generations == ("in_1", "cus_1")
+    assert EventRef.from_payload(event("credit_note.created", note)).generations == (
+        "in_1",
+        "cus_1",
+    )
 
 
-def test_a_new_customer_changes_the_lists_of_customers() -> None:
-    """Support looks customers up by e-mail; a list made before must not stand."""
-    assert Notice.of(event("customer.created", {"id": "cus_1"})).generations == (
+def test_new_customer_invalidates_customer_lists() -> None:
+    """Support finds customers by e-mail; an earlier list must not stay."""
+    assert EventRef.from_payload(event("customer.created", {"id": "cus_1"})).generations == (
         "cus_1",
         "customers",
     )
 
 
 @pytest.mark.parametrize("kind", ["price.updated", "product.updated"])
-def test_a_price_or_product_touches_the_catalogue_and_nothing_else(kind: str) -> None:
-    """A description that was edited must not make every customer's panel read Stripe again."""
-    assert Notice.of(event(kind, {"id": "price_1"})).generations == ("catalogue",)
+def test_price_or_product_invalidates_only_the_catalog(kind: str) -> None:
+    """An edited description must not make every panel read Stripe again."""
+    assert EventRef.from_payload(event(kind, {"id": "price_1"})).generations == ("catalogue",)
 
 
-def test_an_unknown_type_has_no_effect() -> None:
-    """Stripe invents new types; nobody has to act on them."""
-    notice = Notice.of(event("treasury.flow.created", {"id": "trf_1", "customer": "cus_1"}))
+def test_unknown_type_has_no_effect() -> None:
+    """Stripe adds new types; they need no work."""
+    ref = EventRef.from_payload(
+        event("treasury.flow.created", {"id": "trf_1", "customer": "cus_1"})
+    )
 
-    assert notice.effect is None
-    assert notice.generations == ()
+    assert ref.effect is None
+    assert ref.generations == ()
 
 
 @pytest.mark.parametrize(
@@ -120,11 +127,11 @@ def test_an_unknown_type_has_no_effect() -> None:
         {"id": "in_1", "metadata": {"gw_period": "²026-11"}, "customer": "pm_1"},
     ],
 )
-def test_a_shape_of_another_version_yields_no_guess(subject: dict[str, Any]) -> None:
-    """What cannot be recognised is left open; the worker reads the invoice instead."""
-    notice = Notice.of(event("invoice.updated", subject))
+def test_unknown_format_yields_no_ids(subject: dict[str, Any]) -> None:
+    """Of another API version, unrecognised ids stay None; the worker reads the invoice instead."""
+    ref = EventRef.from_payload(event("invoice.updated", subject))
 
-    assert (notice.invoice, notice.customer, notice.period) == ("in_1", None, None)
+    assert (ref.invoice, ref.customer, ref.period) == ("in_1", None, None)
 
 
 @pytest.mark.parametrize(
@@ -145,14 +152,14 @@ def test_a_shape_of_another_version_yields_no_guess(subject: dict[str, Any]) -> 
         {"id": "evt_1", "type": "Invoice Paid", "data": {"object": {}}},
     ],
 )
-def test_what_is_no_event_is_said_to_be_none(body: object) -> None:
-    """The sender is told what is missing instead of the inbox keeping something unusable."""
-    with pytest.raises(NotAnEvent, match=r"^The .*\.$"):
-        Notice.of(body)
+def test_invalid_event_is_rejected_with_a_reason(body: object) -> None:
+    """The sender learns what is missing, and the inbox stores nothing unusable."""
+    with pytest.raises(InvalidEvent, match=r"^The .*\.$"):
+        EventRef.from_payload(body)
 
 
 def test_every_type_in_the_table_exists_at_stripe() -> None:
-    """A type that is misspelt would be refused by Stripe, or never arrive."""
+    """Stripe would refuse a misspelt type, or never send it."""
     known = set(
         get_args(get_args(WebhookEndpointCreateParams.__annotations__["enabled_events"])[0])
     )

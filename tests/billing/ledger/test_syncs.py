@@ -1,4 +1,4 @@
-"""Syncs: asked for, run, retried, finished; each says what became of its own flush."""
+"""Syncs: requested, run, retried, finished; each one records the result of its own flush."""
 
 from decimal import Decimal
 
@@ -6,7 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from billing.invoicing.snapshot import StripeLine
-from billing.ledger import Held, Ledger, LedgerPolicy, keys
+from billing.ledger import LeasedPeriod, Ledger, LedgerPolicy, keys
 from billing.ledger.syncs import Sync, SyncFailure, SyncOutcome, Syncs, SyncStatus
 from billing.usage import CustomerId, LineKey
 from tests.support.ledger import (
@@ -36,7 +36,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def ledger(redis: Redis, clock: Clock) -> Ledger:
-    """A ledger with two deltas waiting."""
+    """A ledger with two pending deltas."""
     ledger = await open_ledger(redis, clock)
     await outcomes(ledger, delta("a"), delta("b"))
     return ledger
@@ -48,19 +48,19 @@ def syncs(redis: Redis) -> Syncs:
     return Syncs(redis)
 
 
-async def taken(ledger: Ledger) -> Held:
-    """The lease of November."""
-    held = await ledger.acquire(CUSTOMER, NOVEMBER)
-    assert held is not None
-    return held
+async def acquire_lease(ledger: Ledger) -> LeasedPeriod:
+    """Acquire the lease of November."""
+    leased = await ledger.acquire(CUSTOMER, NOVEMBER)
+    assert leased is not None
+    return leased
 
 
-async def tell(ledger: Ledger, held: Held) -> None:
-    """Commit all that *held* shows."""
-    snapshot = held.snapshot
+async def commit_all(ledger: Ledger, leased: LeasedPeriod) -> None:
+    """Commit everything in the snapshot of *leased*."""
+    snapshot = leased.snapshot
     line = StripeLine("il_1", Decimal(2), "price_cpu", 1)
     await ledger.commit(
-        held.lease,
+        leased.lease,
         version=snapshot.version,
         verify=snapshot.verify_requested,
         invoice="in_1",
@@ -68,14 +68,14 @@ async def tell(ledger: Ledger, held: Held) -> None:
     )
 
 
-async def found(syncs: Syncs, sync: Sync) -> Sync:
-    """*sync* as it stands now."""
+async def reread(syncs: Syncs, sync: Sync) -> Sync:
+    """Read *sync* again."""
     now = await syncs.get(sync.id)
     assert now is not None
     return now
 
 
-async def test_a_request_waits_and_is_joined_by_the_next(
+async def test_second_request_joins_the_queued_sync(
     ledger: Ledger, syncs: Syncs, clock: Clock
 ) -> None:
     """Twenty clicks are one sync, due within a second."""
@@ -93,20 +93,20 @@ async def test_a_request_waits_and_is_joined_by_the_next(
     assert await ledger.due_ms(CUSTOMER, NOVEMBER) == clock() + 1_000
 
 
-async def test_a_sync_tells_its_story(ledger: Ledger, syncs: Syncs, clock: Clock) -> None:
-    """Waiting, running, retried, done: with every count added up over its runs."""
+async def test_sync_records_every_run(ledger: Ledger, syncs: Syncs, clock: Clock) -> None:
+    """Queued, running, retrying, succeeded, with counts added up over its runs."""
     sync, _ = await ledger.request_sync(CUSTOMER, "ON_DEMAND")
-    clock.pass_(seconds=1)
+    clock.advance(seconds=1)
     started = clock()
-    held = await taken(ledger)
-    running = await found(syncs, sync)
-    await ledger.release(held.lease, delay_ms=5_000, sync=BUSY)
-    retrying = await found(syncs, sync)
-    clock.pass_(seconds=5)
-    held = await taken(ledger)
-    await tell(ledger, held)
-    await ledger.release(held.lease, sync=DONE)
-    done = await found(syncs, sync)
+    leased = await acquire_lease(ledger)
+    running = await reread(syncs, sync)
+    await ledger.release(leased.lease, delay_ms=5_000, sync=BUSY)
+    retrying = await reread(syncs, sync)
+    clock.advance(seconds=5)
+    leased = await acquire_lease(ledger)
+    await commit_all(ledger, leased)
+    await ledger.release(leased.lease, sync=DONE)
+    done = await reread(syncs, sync)
 
     assert (running.status, running.started_ms, running.attempts) == (
         SyncStatus.RUNNING,
@@ -125,32 +125,32 @@ async def test_a_sync_tells_its_story(ledger: Ledger, syncs: Syncs, clock: Clock
     assert (done.failure, done.next_attempt_ms) == (None, None)
 
 
-async def test_a_request_during_a_run_waits_for_the_next(
+async def test_request_during_a_run_is_queued_for_the_next_run(
     ledger: Ledger, syncs: Syncs, clock: Clock
 ) -> None:
-    """The run may have read the ledger before it; so it is due at once when the run ends."""
+    """The run may have read the ledger before the request, so the next is due at once when it ends."""
     first, _ = await ledger.request_sync(CUSTOMER, "ON_DEMAND")
-    held = await taken(ledger)
+    leased = await acquire_lease(ledger)
     second, joined = await ledger.request_sync(CUSTOMER, "SUPPORT")
-    await tell(ledger, held)
-    await ledger.release(held.lease, sync=DONE)
+    await commit_all(ledger, leased)
+    await ledger.release(leased.lease, sync=DONE)
 
     assert (joined, second.id) == (False, "sync_Test1_2")
-    assert (await found(syncs, first)).status is SyncStatus.SUCCEEDED
-    assert (await found(syncs, second)).status is SyncStatus.QUEUED
+    assert (await reread(syncs, first)).status is SyncStatus.SUCCEEDED
+    assert (await reread(syncs, second)).status is SyncStatus.QUEUED
     assert await ledger.due_ms(CUSTOMER, NOVEMBER) == clock()
 
-    held = await taken(ledger)
-    await ledger.release(held.lease)
-    assert (await found(syncs, second)).status is SyncStatus.SUCCEEDED
+    leased = await acquire_lease(ledger)
+    await ledger.release(leased.lease)
+    assert (await reread(syncs, second)).status is SyncStatus.SUCCEEDED
     assert await ledger.due_ms(CUSTOMER, NOVEMBER) is None
 
 
-async def test_a_retried_sync_is_joined(ledger: Ledger, clock: Clock) -> None:
-    """It waits, so a click pulls it forward instead of making another."""
+async def test_request_joins_a_retrying_sync(ledger: Ledger, clock: Clock) -> None:
+    """It makes the waiting sync due earlier instead of creating another."""
     first, _ = await ledger.request_sync(CUSTOMER, "ON_DEMAND")
-    held = await taken(ledger)
-    await ledger.release(held.lease, delay_ms=60_000, sync=BUSY)
+    leased = await acquire_lease(ledger)
+    await ledger.release(leased.lease, delay_ms=60_000, sync=BUSY)
 
     again, joined = await ledger.request_sync(CUSTOMER, "ON_DEMAND")
 
@@ -158,119 +158,123 @@ async def test_a_retried_sync_is_joined(ledger: Ledger, clock: Clock) -> None:
     assert await ledger.due_ms(CUSTOMER, NOVEMBER) == clock() + 1_000
 
 
-async def test_a_sync_survives_its_worker(ledger: Ledger, syncs: Syncs, clock: Clock) -> None:
-    """The next worker goes on with it."""
+async def test_sync_continues_after_its_worker_died(
+    ledger: Ledger, syncs: Syncs, clock: Clock
+) -> None:
+    """The next worker continues it."""
     sync, _ = await ledger.request_sync(CUSTOMER, "ON_DEMAND")
-    await taken(ledger)
-    clock.pass_(minutes=2)
-    held = await taken(ledger)
-    await tell(ledger, held)
-    await ledger.release(held.lease, sync=DONE)
+    await acquire_lease(ledger)
+    clock.advance(minutes=2)
+    leased = await acquire_lease(ledger)
+    await commit_all(ledger, leased)
+    await ledger.release(leased.lease, sync=DONE)
 
-    done = await found(syncs, sync)
+    done = await reread(syncs, sync)
     assert (done.status, done.attempts) == (SyncStatus.SUCCEEDED, 2)
 
 
-async def test_a_sync_is_ended_though_its_worker_died_with_nothing_left_to_tell(
+async def test_sync_ends_although_its_worker_died_after_the_commit(
     ledger: Ledger, syncs: Syncs, clock: Clock
 ) -> None:
-    """Stripe knows everything, but whoever asked would see it run until somebody uses something."""
+    """Nothing is pending, but the sync would stay RUNNING until the next usage."""
     sync, _ = await ledger.request_sync(CUSTOMER, "ON_DEMAND")
-    await tell(ledger, await taken(ledger))
+    await commit_all(ledger, await acquire_lease(ledger))
     assert await ledger.due_ms(CUSTOMER, NOVEMBER) is not None
-    clock.pass_(minutes=2)
-    held = await taken(ledger)
-    await ledger.release(held.lease, sync=DONE)
+    clock.advance(minutes=2)
+    leased = await acquire_lease(ledger)
+    await ledger.release(leased.lease, sync=DONE)
 
-    assert (await found(syncs, sync)).status is SyncStatus.SUCCEEDED
+    assert (await reread(syncs, sync)).status is SyncStatus.SUCCEEDED
     assert await ledger.due_ms(CUSTOMER, NOVEMBER) is None
 
 
-async def test_a_flush_that_is_tried_again_is_not_one_that_somebody_asked_for(
-    ledger: Ledger, clock: Clock
-) -> None:
-    """Or all usage would go in the customers' lane as soon as Stripe has a bad minute."""
+async def test_retried_routine_flush_has_no_priority(ledger: Ledger, clock: Clock) -> None:
+    """Or all usage would use the priority queue as soon as Stripe fails for a minute."""
     shard = keys.shard_of(CUSTOMER)
-    held = await taken(ledger)
-    await ledger.release(held.lease, delay_ms=60_000, sync=BUSY)
-    clock.pass_(minutes=1)
-    retried = await taken(ledger)
+    leased = await acquire_lease(ledger)
+    await ledger.release(leased.lease, delay_ms=60_000, sync=BUSY)
+    clock.advance(minutes=1)
+    retried = await acquire_lease(ledger)
     await ledger.release(retried.lease, delay_ms=60_000, sync=BUSY)
     await ledger.request_sync(CUSTOMER, "ON_DEMAND")
-    clock.pass_(seconds=1)
-    claimed = await ledger.claim_first(shard, 10, 30_000)
-    asked = await taken(ledger)
+    clock.advance(seconds=1)
+    claimed = await ledger.claim_priority(shard, 10, 30_000)
+    requested = await acquire_lease(ledger)
 
-    assert (retried.snapshot.asked, asked.snapshot.asked) == (False, True)
+    assert (retried.snapshot.sync_requested, requested.snapshot.sync_requested) == (False, True)
     assert claimed == [(CUSTOMER, NOVEMBER)]
 
 
-async def test_a_flush_in_its_turn_is_a_sync_only_if_it_changed_something(
+async def test_routine_flush_is_a_sync_only_if_it_changed_something(
     ledger: Ledger, syncs: Syncs
 ) -> None:
-    """Looking and finding nothing is not worth a line in Support's list."""
-    held = await taken(ledger)
-    await ledger.release(held.lease, sync=SyncOutcome(SyncStatus.SUCCEEDED, stripe_calls=1))
-    assert await syncs.of(CUSTOMER) is None
+    """A flush without changes is not worth an entry in Support's list."""
+    leased = await acquire_lease(ledger)
+    await ledger.release(leased.lease, sync=SyncOutcome(SyncStatus.SUCCEEDED, stripe_calls=1))
+    assert await syncs.latest(CUSTOMER) is None
 
-    held = await taken(ledger)
-    await tell(ledger, held)
-    await ledger.release(held.lease, sync=DONE)
+    leased = await acquire_lease(ledger)
+    await commit_all(ledger, leased)
+    await ledger.release(leased.lease, sync=DONE)
 
-    made = await syncs.of(CUSTOMER)
-    assert made is not None
-    assert (made.trigger, made.status, made.deltas, made.attempts, made.by) == (
+    routine = await syncs.latest(CUSTOMER)
+    assert routine is not None
+    assert (routine.trigger, routine.status, routine.deltas, routine.attempts, routine.by) == (
         "INTERVAL",
         "SUCCEEDED",
         2,
         1,
         None,
     )
-    assert made.started_ms is not None
+    assert routine.started_ms is not None
 
 
-async def test_a_sync_in_its_turn_took_as_long_as_its_flush(
+async def test_routine_sync_starts_with_its_first_flush(
     ledger: Ledger, syncs: Syncs, clock: Clock
 ) -> None:
-    """It is written down at the end, and began when a worker took it up; tried again, with its first run."""
+    """It is created at the end of the flush, with the start time of the first run."""
     began = clock()
-    held = await taken(ledger)
-    clock.pass_(seconds=3)
-    await ledger.release(held.lease, delay_ms=5_000, sync=BUSY)
-    clock.pass_(seconds=5)
-    held = await taken(ledger)
-    clock.pass_(seconds=2)
-    await tell(ledger, held)
-    await ledger.release(held.lease, sync=DONE)
+    leased = await acquire_lease(ledger)
+    clock.advance(seconds=3)
+    await ledger.release(leased.lease, delay_ms=5_000, sync=BUSY)
+    clock.advance(seconds=5)
+    leased = await acquire_lease(ledger)
+    clock.advance(seconds=2)
+    await commit_all(ledger, leased)
+    await ledger.release(leased.lease, sync=DONE)
 
-    made = await syncs.of(CUSTOMER)
-    assert made is not None
-    assert (made.trigger, made.attempts) == ("INTERVAL", 2)
-    assert (made.requested_ms, made.started_ms, made.finished_ms) == (began, began, clock())
+    routine = await syncs.latest(CUSTOMER)
+    assert routine is not None
+    assert (routine.trigger, routine.attempts) == ("INTERVAL", 2)
+    assert (routine.requested_ms, routine.started_ms, routine.finished_ms) == (
+        began,
+        began,
+        clock(),
+    )
     assert clock() - began == 10_000
 
 
-async def test_a_parked_sync_has_failed(ledger: Ledger, syncs: Syncs) -> None:
-    """With the sentence that helps, and what it had done before."""
+async def test_parked_sync_has_failed(ledger: Ledger, syncs: Syncs) -> None:
+    """It has the message of the failure, and the counts of the work done before."""
     sync, _ = await ledger.request_sync(CUSTOMER, "ON_DEMAND")
-    held = await taken(ledger)
-    await ledger.park(held.lease, SyncFailure("price_archived", "Unarchive the price."), DONE)
+    leased = await acquire_lease(ledger)
+    await ledger.park(leased.lease, SyncFailure("price_archived", "Unarchive the price."), DONE)
 
-    failed = await found(syncs, sync)
+    failed = await reread(syncs, sync)
     assert (failed.status, failed.stripe_calls) == (SyncStatus.FAILED, 3)
     assert failed.failure == SyncFailure("price_archived", "Unarchive the price.", None)
 
 
-async def test_sealing_ends_every_sync_of_the_period(ledger: Ledger, syncs: Syncs) -> None:
-    """Nothing will run there again."""
+async def test_seal_ends_every_sync_of_the_period(ledger: Ledger, syncs: Syncs) -> None:
+    """No flush of the period follows."""
     first, _ = await ledger.request_sync(CUSTOMER, "ON_DEMAND")
-    held = await taken(ledger)
+    leased = await acquire_lease(ledger)
     second, _ = await ledger.request_sync(CUSTOMER, "ON_DEMAND")
     await ledger.close(CUSTOMER, NOVEMBER)
-    assert await ledger.seal(held.lease, version=held.snapshot.version, residuals={})
-    await ledger.release(held.lease, sync=DONE)
+    assert await ledger.seal(leased.lease, version=leased.snapshot.version, residuals={})
+    await ledger.release(leased.lease, sync=DONE)
 
-    states = [each and each.status for each in await syncs.many([first.id, second.id])]
+    states = [sync and sync.status for sync in await syncs.get_many([first.id, second.id])]
     assert states == [SyncStatus.SUCCEEDED, SyncStatus.SUCCEEDED]
     third, joined = await ledger.request_sync(CUSTOMER, "ON_DEMAND")
     assert (third.period, joined) == (DECEMBER, False)
@@ -279,11 +283,11 @@ async def test_sealing_ends_every_sync_of_the_period(ledger: Ledger, syncs: Sync
 async def test_syncs_are_paged_newest_first_over_all_customers(
     ledger: Ledger, syncs: Syncs, clock: Clock
 ) -> None:
-    """By status and by customer as well; ids are told apart within a millisecond."""
+    """Also by status and by customer; ids order syncs of the same millisecond."""
     for n in range(6):
-        await finished(ledger, CUSTOMER)
-        await finished(ledger, OTHER)
-        clock.pass_(milliseconds=n // 3)
+        await run_sync(ledger, CUSTOMER)
+        await run_sync(ledger, OTHER)
+        clock.advance(milliseconds=n // 3)
     waiting, _ = await ledger.request_sync(OTHER, "SUPPORT")
 
     page = await syncs.page(5)
@@ -291,52 +295,50 @@ async def test_syncs_are_paged_newest_first_over_all_customers(
     while page.has_more:
         page = await syncs.page(5, paged[-1].id)
         paged += page.items
-    assert len(paged) == len({each.id for each in paged}) == 13
-    assert paged == sorted(paged, key=lambda each: (each.requested_ms, each.id), reverse=True)
+    assert len(paged) == len({sync.id for sync in paged}) == 13
+    assert paged == sorted(paged, key=lambda sync: (sync.requested_ms, sync.id), reverse=True)
 
     assert (await syncs.page(5, status=SyncStatus.QUEUED)).items == (waiting,)
     first = await syncs.page(4, customer=CUSTOMER, status=SyncStatus.SUCCEEDED)
     second = await syncs.page(4, first.items[-1].id, customer=CUSTOMER)
-    numbers = [each.id for each in (*first.items, *second.items)]
-    assert numbers == [f"sync_Test1_{n}" for n in (6, 5, 4, 3, 2, 1)]
+    ids = [sync.id for sync in (*first.items, *second.items)]
+    assert ids == [f"sync_Test1_{n}" for n in (6, 5, 4, 3, 2, 1)]
     assert (first.has_more, second.has_more) == (True, False)
     assert (await syncs.page(4, "sync_Nobody_1")).items == ()
 
 
-async def finished(ledger: Ledger, customer: CustomerId) -> None:
-    """One sync of *customer*, asked for and done."""
+async def run_sync(ledger: Ledger, customer: CustomerId) -> None:
+    """Request and finish one sync of *customer*."""
     await ledger.request_sync(customer, "ON_DEMAND")
-    held = await ledger.acquire(customer, NOVEMBER)
-    assert held is not None
-    await ledger.release(held.lease, sync=DONE)
+    leased = await ledger.acquire(customer, NOVEMBER)
+    assert leased is not None
+    await ledger.release(leased.lease, sync=DONE)
 
 
-async def test_only_the_last_syncs_of_a_customer_are_remembered(
-    redis: Redis, clock: Clock, syncs: Syncs
-) -> None:
-    """A flush each quarter of an hour for years must not fill the ledger."""
+async def test_sync_history_is_bounded(redis: Redis, clock: Clock, syncs: Syncs) -> None:
+    """A flush every quarter of an hour for years must not fill the ledger."""
     ledger = await open_ledger(redis, clock, LedgerPolicy(sync_history=3))
     for _ in range(5):
-        await finished(ledger, CUSTOMER)
+        await run_sync(ledger, CUSTOMER)
 
     page = await syncs.page(10, customer=CUSTOMER)
-    assert [each.id for each in page.items] == ["sync_Test1_5", "sync_Test1_4", "sync_Test1_3"]
+    assert [sync.id for sync in page.items] == ["sync_Test1_5", "sync_Test1_4", "sync_Test1_3"]
     assert (await syncs.page(10)).items == page.items
     assert not page.has_more
 
 
-async def test_a_sync_that_was_forgotten_while_it_ran_stays_forgotten(
+async def test_sync_purged_while_running_is_not_restored(
     redis: Redis, clock: Clock, syncs: Syncs
 ) -> None:
-    """It comes back in no half."""
+    """Not even in part."""
     ledger = await open_ledger(redis, clock, LedgerPolicy(sync_history=1))
     first, _ = await ledger.request_sync(CUSTOMER, "ON_DEMAND")
-    held = await taken(ledger)
+    leased = await acquire_lease(ledger)
     second, _ = await ledger.request_sync(CUSTOMER, "SUPPORT")
-    await tell(ledger, held)
-    await ledger.release(held.lease, sync=DONE)
+    await commit_all(ledger, leased)
+    await ledger.release(leased.lease, sync=DONE)
 
-    assert [each and each.id for each in await syncs.many([first.id, second.id])] == [
+    assert [sync and sync.id for sync in await syncs.get_many([first.id, second.id])] == [
         None,
         second.id,
     ]
@@ -344,6 +346,6 @@ async def test_a_sync_that_was_forgotten_while_it_ran_stays_forgotten(
 
 
 @pytest.mark.parametrize("wrong", ["sync_x", "sync__1", "il_1", "sync_Test1_x", "sync_Test1_²", ""])
-async def test_an_id_of_nothing_finds_nothing(syncs: Syncs, wrong: str) -> None:
-    """People paste anything."""
+async def test_invalid_id_finds_no_sync(syncs: Syncs, wrong: str) -> None:
+    """Users paste anything into a search."""
     assert await syncs.get(wrong) is None

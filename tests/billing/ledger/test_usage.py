@@ -1,4 +1,4 @@
-"""Usage comes in: once each, exactly, in the right period, at the right price."""
+"""Recording of usage: once per delta, exactly, in the right period, at the right price."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from billing.ledger import DeltaOutcome, Ledger, LedgerPolicy, keys
-from billing.ledger.quantities import OutOfRange, scaled
-from billing.usage import CustomerId, LineKey, Period, Price, UsageDelta, carried
+from billing.ledger.quantities import QuantityOutOfRange, to_fixed_point
+from billing.usage import CustomerId, LineKey, Period, Price, UsageDelta, carried_line_key
 from tests.support.ledger import (
     CUSTOMER,
     DECEMBER,
@@ -40,13 +40,13 @@ async def ledger(redis: Redis, clock: Clock) -> Ledger:
     return await open_ledger(redis, clock)
 
 
-async def test_a_delta_sent_twice_counts_once(ledger: Ledger) -> None:
+async def test_delta_sent_twice_counts_once(ledger: Ledger) -> None:
     """Producers retry; customers must not pay for it."""
     first = await outcomes(ledger, delta("a", "1.5"), delta("a", "1.5"))
     again = await outcomes(ledger, delta("a", "1.50"))
 
     assert first + again == [ACCEPTED, DUPLICATE, DUPLICATE]
-    assert (await ledger.peek(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal("1.5")}
+    assert (await ledger.snapshot(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal("1.5")}
 
 
 @pytest.mark.parametrize(
@@ -60,18 +60,16 @@ async def test_a_delta_sent_twice_counts_once(ledger: Ledger) -> None:
         delta("a", organization="acme"),
     ],
 )
-async def test_an_id_with_other_content_is_a_conflict_and_the_first_stands(
-    ledger: Ledger, other: UsageDelta
-) -> None:
-    """Whatever differs, a second content under one id is the producer's mistake."""
+async def test_id_with_different_content_is_a_conflict(ledger: Ledger, other: UsageDelta) -> None:
+    """The first delta stays; any difference under the same id is the producer's error."""
     assert await outcomes(ledger, delta("a"), other) == [ACCEPTED, CONFLICT]
-    snapshot = await ledger.peek(CUSTOMER, NOVEMBER)
+    snapshot = await ledger.snapshot(CUSTOMER, NOVEMBER)
     assert (snapshot.totals, snapshot.conflicts) == ({"cpu": Decimal(1)}, 1)
 
 
-async def test_the_good_ones_of_a_batch_are_kept(ledger: Ledger, clock: Clock) -> None:
-    """One bad delta never fails its neighbours, and each is answered in its place."""
-    answers = await ledger.record(
+async def test_rejected_delta_does_not_affect_its_batch(ledger: Ledger, clock: Clock) -> None:
+    """Each result has the position of its delta."""
+    results = await ledger.record(
         [
             delta("old", at=MIDDLE - timedelta(days=36)),
             delta("good", "2"),
@@ -79,14 +77,14 @@ async def test_the_good_ones_of_a_batch_are_kept(ledger: Ledger, clock: Clock) -
             delta("huge", "1e15"),
             delta("fine", "0.0000000000001"),
             delta("euro", sku="euro"),
-            delta("who", customer=CustomerId("cus_Nobody")),
+            delta("unknown", customer=CustomerId("cus_Nobody")),
             delta("other", "3", customer=OTHER),
             delta("soon", "4", at=MIDDLE + timedelta(minutes=5)),
         ],
         PRICES,
     )
 
-    assert [each.outcome for each in answers] == [
+    assert [result.outcome for result in results] == [
         DeltaOutcome.TOO_OLD,
         ACCEPTED,
         DeltaOutcome.IN_FUTURE,
@@ -97,23 +95,23 @@ async def test_the_good_ones_of_a_batch_are_kept(ledger: Ledger, clock: Clock) -
         ACCEPTED,
         ACCEPTED,
     ]
-    assert answers[1].period == NOVEMBER
-    assert (await ledger.peek(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal(6)}
-    assert (await ledger.peek(OTHER, NOVEMBER)).totals == {"cpu": Decimal(3)}
+    assert results[1].period == NOVEMBER
+    assert (await ledger.snapshot(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal(6)}
+    assert (await ledger.snapshot(OTHER, NOVEMBER)).totals == {"cpu": Decimal(3)}
 
 
-async def test_a_refused_delta_may_be_sent_again(ledger: Ledger, clock: Clock) -> None:
-    """Only what was counted is remembered."""
+async def test_rejected_delta_may_be_sent_again(ledger: Ledger, clock: Clock) -> None:
+    """Only ids of counted deltas are remembered."""
     early = delta("early", at=MIDDLE + timedelta(hours=1))
     assert await outcomes(ledger, early) == [DeltaOutcome.IN_FUTURE]
 
-    clock.pass_(hours=1)
+    clock.advance(hours=1)
 
     assert await outcomes(ledger, early) == [ACCEPTED]
 
 
-async def test_a_total_leaves_its_range_for_no_delta(ledger: Ledger) -> None:
-    """15 digits before the point, for a line and for each of its parts, whatever the order."""
+async def test_delta_that_takes_a_total_out_of_range_is_rejected(ledger: Ledger) -> None:
+    """15 digits before the point, for a line and each part of its breakdown, in any order."""
     most = "999999999999999.999999999999"
     assert await outcomes(
         ledger,
@@ -133,7 +131,7 @@ async def test_a_total_leaves_its_range_for_no_delta(ledger: Ledger) -> None:
         ACCEPTED,
         ACCEPTED,
     ]
-    assert (await ledger.peek(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal("-0.25")}
+    assert (await ledger.snapshot(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal("-0.25")}
     assert await ledger.breakdown(CUSTOMER, NOVEMBER, "app") == {
         "web": {"cpu": Decimal(most)},
         "db": {"cpu": -Decimal(most)},
@@ -142,8 +140,8 @@ async def test_a_total_leaves_its_range_for_no_delta(ledger: Ledger) -> None:
 
 
 @given(st.decimals(allow_nan=True, allow_infinity=True))
-def test_only_exact_quantities_are_taken(quantity: Decimal) -> None:
-    """15 digits and 12; anything else is refused before it can be rounded."""
+def test_only_exact_quantities_are_accepted(quantity: Decimal) -> None:
+    """15 digits and 12 places; any other quantity is rejected before it can be rounded."""
     assume(quantity)
     fits = (
         quantity.is_finite()
@@ -151,8 +149,8 @@ def test_only_exact_quantities_are_taken(quantity: Decimal) -> None:
         and (Fraction(quantity) * 10**12).denominator == 1
     )
     try:
-        hi, lo = scaled(quantity)
-    except OutOfRange:
+        hi, lo = to_fixed_point(quantity)
+    except QuantityOutOfRange:
         assert not fits
     else:
         assert fits
@@ -160,8 +158,8 @@ def test_only_exact_quantities_are_taken(quantity: Decimal) -> None:
         assert 0 <= lo < 10**12
 
 
-async def test_usage_is_shown_by_app_region_and_organization(ledger: Ledger) -> None:
-    """What names no value is under the empty name, so that the parts add up to the total."""
+async def test_breakdown_by_app_region_and_organization(ledger: Ledger) -> None:
+    """Usage without a value is under the empty name, so that the parts add up to the total."""
     await outcomes(
         ledger,
         delta("a", "1.25", app="web", region="fra"),
@@ -181,101 +179,107 @@ async def test_usage_is_shown_by_app_region_and_organization(ledger: Ledger) -> 
     }
 
 
-async def test_usage_belongs_to_the_month_it_happened_in(ledger: Ledger, clock: Clock) -> None:
-    """The month is UTC's, whatever offset the producer writes."""
+async def test_usage_belongs_to_its_month_in_utc(ledger: Ledger, clock: Clock) -> None:
+    """Independent of the producer's offset."""
     clock.now = datetime(2026, 12, 1, 0, 59, tzinfo=UTC)
     offset = datetime.fromisoformat("2026-12-01T01:30:00+02:00")
 
     await outcomes(ledger, delta("a", at=offset), delta("b", "2", at=clock.now))
 
-    assert (await ledger.peek(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal(1)}
-    assert (await ledger.peek(CUSTOMER, DECEMBER)).totals == {"cpu": Decimal(2)}
-    assert await ledger.periods(CUSTOMER) == [NOVEMBER, DECEMBER]
+    assert (await ledger.snapshot(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal(1)}
+    assert (await ledger.snapshot(CUSTOMER, DECEMBER)).totals == {"cpu": Decimal(2)}
+    assert await ledger.list_periods(CUSTOMER) == [NOVEMBER, DECEMBER]
 
 
-async def test_usage_of_a_cut_period_is_counted_in_the_next_under_its_origin(
+async def test_usage_of_a_closed_period_is_carried_to_the_next(
     ledger: Ledger,
 ) -> None:
-    """It is billed late, and says what month it is for."""
+    """It is billed late, with its original month."""
     await outcomes(ledger, delta("a"))
     await ledger.close(CUSTOMER, NOVEMBER)
 
     late = (await ledger.record([delta("b", "2", app="web")], PRICES))[0]
 
     assert (late.outcome, late.period) == (ACCEPTED, DECEMBER)
-    assert (await ledger.peek(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal(1)}
-    assert (await ledger.peek(CUSTOMER, DECEMBER)).totals == {carried("cpu", NOVEMBER): Decimal(2)}
-    assert await ledger.open_period(CUSTOMER) == DECEMBER
+    assert (await ledger.snapshot(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal(1)}
+    assert (await ledger.snapshot(CUSTOMER, DECEMBER)).totals == {
+        carried_line_key("cpu", NOVEMBER): Decimal(2)
+    }
+    assert await ledger.current_period(CUSTOMER) == DECEMBER
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["cut", "without usage"])
-async def test_a_month_that_has_ended_takes_no_usage_after_the_settle_window(
-    ledger: Ledger, clock: Clock, known: bool
+@pytest.mark.parametrize("has_usage", [True, False], ids=["closed", "without usage"])
+async def test_ended_month_accepts_no_usage_after_the_settle_window(
+    ledger: Ledger, clock: Clock, has_usage: bool
 ) -> None:
-    """It is late whether the customer had a bill for that month or none, and makes none of its own."""
-    before = ["b"] if known else []
-    await outcomes(ledger, *(delta(each) for each in before))
+    """Usage is then late, and cannot begin the month, if the customer had a bill for it or not."""
+    ids = ["b"] if has_usage else []
+    await outcomes(ledger, *(delta(delta_id) for delta_id in ids))
     clock.now = NOVEMBER.end + timedelta(hours=1, milliseconds=-1)
     in_time = (await ledger.record([delta("a", at=MIDDLE, customer=OTHER)], PRICES))[0]
-    clock.pass_(milliseconds=1)
-    for customer, period in await ledger.ended(keys.shard_of(CUSTOMER), clock() - 3_600_000, 10):
+    clock.advance(milliseconds=1)
+    for customer, period in await ledger.ended_periods(
+        keys.shard_of(CUSTOMER), clock() - 3_600_000, 10
+    ):
         await ledger.close(customer, period)
 
     late = await ledger.record([delta("a", "2", app="web"), delta("now", at=clock.now)], PRICES)
 
     assert in_time.period == NOVEMBER
-    assert [each.period for each in late] == [DECEMBER, DECEMBER]
-    assert (await ledger.peek(CUSTOMER, DECEMBER)).totals == {
+    assert [result.period for result in late] == [DECEMBER, DECEMBER]
+    assert (await ledger.snapshot(CUSTOMER, DECEMBER)).totals == {
         "cpu": Decimal(1),
-        carried("cpu", NOVEMBER): Decimal(2),
+        carried_line_key("cpu", NOVEMBER): Decimal(2),
     }
-    assert await ledger.periods(CUSTOMER) == ([NOVEMBER] if known else []) + [DECEMBER]
+    assert await ledger.list_periods(CUSTOMER) == ([NOVEMBER] if has_usage else []) + [DECEMBER]
 
 
-async def test_a_delta_sent_before_and_after_the_settle_window_counts_once(
+async def test_delta_sent_before_and_after_the_settle_window_counts_once(
     ledger: Ledger, clock: Clock
 ) -> None:
-    """Where it would be counted has changed meanwhile; its id has not."""
+    """Its target period changes meanwhile, but not its id."""
     clock.now = NOVEMBER.end + timedelta(minutes=59)
     in_time, late = delta("a"), delta("b")
     assert await outcomes(ledger, in_time) == [ACCEPTED]
-    clock.pass_(hours=1)
+    clock.advance(hours=1)
     await ledger.close(CUSTOMER, NOVEMBER)
 
     assert await outcomes(ledger, in_time, late, late) == [DUPLICATE, ACCEPTED, DUPLICATE]
     assert await outcomes(ledger, delta("a", "2")) == [CONFLICT]
-    assert (await ledger.peek(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal(1)}
-    assert (await ledger.peek(CUSTOMER, DECEMBER)).totals == {carried("cpu", NOVEMBER): Decimal(1)}
+    assert (await ledger.snapshot(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal(1)}
+    assert (await ledger.snapshot(CUSTOMER, DECEMBER)).totals == {
+        carried_line_key("cpu", NOVEMBER): Decimal(1)
+    }
 
 
-async def test_late_usage_is_priced_as_its_own_period_was(ledger: Ledger) -> None:
-    """A new price applies to new months only; within one the first usage pins it."""
+async def test_late_usage_has_the_price_of_its_own_period(ledger: Ledger) -> None:
+    """A new price applies to new months only; the first usage pins a month's price."""
     dearer = {"cpu": Price("price_dearer", "cpu", "usd", Decimal(9))}
     await outcomes(ledger, delta("a"))
     await ledger.record([delta("b")], dearer)
     await ledger.close(CUSTOMER, NOVEMBER)
     await ledger.record([delta("c")], dearer)
 
-    assert (await ledger.peek(CUSTOMER, NOVEMBER)).prices == {LineKey("cpu"): "price_cpu"}
-    assert (await ledger.peek(CUSTOMER, DECEMBER)).prices == {carried("cpu", NOVEMBER): "price_cpu"}
+    assert (await ledger.snapshot(CUSTOMER, NOVEMBER)).prices == {LineKey("cpu"): "price_cpu"}
+    assert (await ledger.snapshot(CUSTOMER, DECEMBER)).prices == {
+        carried_line_key("cpu", NOVEMBER): "price_cpu"
+    }
 
 
-async def test_an_id_is_remembered_for_six_weeks_at_least(ledger: Ledger, clock: Clock) -> None:
-    """Longer than usage is accepted, wherever in a generation it came."""
+async def test_id_is_remembered_for_six_weeks_at_least(ledger: Ledger, clock: Clock) -> None:
+    """Longer than usage is accepted, from any time within a generation."""
     for week in range(14):
         now = delta(f"week{week}", at=clock.now)
         assert await outcomes(ledger, now) == [ACCEPTED]
-        clock.pass_(days=34)
+        clock.advance(days=34)
         assert await outcomes(ledger, now) == [DUPLICATE]
-        clock.pass_(days=8)
+        clock.advance(days=8)
         assert await outcomes(ledger, now) == [DUPLICATE]
-        clock.pass_(days=-35)
+        clock.advance(days=-35)
 
 
-async def test_thousands_of_ids_stay_in_small_buckets_that_expire(
-    ledger: Ledger, redis: Redis
-) -> None:
-    """Small hashes cost a third of the memory, and every one has to go some day."""
+async def test_ids_are_stored_in_small_buckets_that_expire(ledger: Ledger, redis: Redis) -> None:
+    """Small hashes take a third of the memory, and each one must expire."""
     many = [delta(f"id-{n}", "0.1") for n in range(3000)]
     assert set(await outcomes(ledger, *many)) == {ACCEPTED}
     assert set(await outcomes(ledger, *many)) == {DUPLICATE}
@@ -286,85 +290,90 @@ async def test_thousands_of_ids_stay_in_small_buckets_that_expire(
     assert max(sizes) <= 128
     assert {await redis.object("ENCODING", key) for key in buckets} == {b"listpack"}
     assert all([0 < await redis.pttl(key) <= 84 * 86_400_000 for key in buckets])
-    assert (await ledger.peek(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal(300)}
+    assert (await ledger.snapshot(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal(300)}
 
 
 async def test_recorded_usage_is_due_after_the_interval(ledger: Ledger, clock: Clock) -> None:
-    """Counting and marking due are one step; later usage does not push it back."""
+    """Recording and marking due are one step; later usage does not delay it."""
     await outcomes(ledger, delta("a"))
     due = clock() + 900_000
-    clock.pass_(minutes=5)
+    clock.advance(minutes=5)
     await outcomes(ledger, delta("b"))
 
-    snapshot = await ledger.peek(CUSTOMER, NOVEMBER)
+    snapshot = await ledger.snapshot(CUSTOMER, NOVEMBER)
     assert await ledger.due_ms(CUSTOMER, NOVEMBER) == due
     assert (snapshot.pending_deltas, snapshot.oldest_pending_ms) == (2, due - 900_000)
     assert snapshot.version.startswith("2:")
     assert not snapshot.up_to_date
 
 
-async def test_customers_are_spread_within_the_jitter(redis: Redis, clock: Clock) -> None:
-    """Or every customer of a full hour would be flushed in the same second."""
+async def test_interval_is_spread_by_the_jitter(redis: Redis, clock: Clock) -> None:
+    """Or all customers of a full hour would be flushed in the same second."""
     policy = LedgerPolicy(flush_interval_ms=1000, flush_jitter=0.2)
     ledger = await open_ledger(redis, clock, policy)
-    waits = {policy.interval(f"{n}") for n in range(2000)}
-    assert (min(waits), max(waits)) == (800, 1200)
+    intervals = {policy.interval(f"{n}") for n in range(2000)}
+    assert (min(intervals), max(intervals)) == (800, 1200)
     await outcomes(ledger, delta("a"))
     assert 800 <= (await ledger.due_ms(CUSTOMER, NOVEMBER) or 0) - clock() <= 1200
 
 
-async def test_nothing_recorded_is_an_empty_open_period(ledger: Ledger) -> None:
-    """Which owes Stripe nothing."""
-    snapshot = await ledger.peek(CUSTOMER, NOVEMBER)
+async def test_period_without_usage_is_empty_and_open(ledger: Ledger) -> None:
+    """It has nothing to sync."""
+    snapshot = await ledger.snapshot(CUSTOMER, NOVEMBER)
 
     assert (snapshot.totals, snapshot.currency, snapshot.up_to_date) == ({}, "usd", True)
     assert await ledger.due_ms(CUSTOMER, NOVEMBER) is None
-    assert await ledger.open_period(CUSTOMER) == NOVEMBER
-    assert await ledger.periods(CUSTOMER) == []
+    assert await ledger.current_period(CUSTOMER) == NOVEMBER
+    assert await ledger.list_periods(CUSTOMER) == []
 
 
-async def test_the_current_periods_of_many_are_read_at_once(ledger: Ledger) -> None:
-    """Each where its usage of this moment is counted."""
+async def test_current_snapshots_reads_many_customers(ledger: Ledger) -> None:
+    """For each one the period that counts usage of now."""
     await outcomes(ledger, delta("a"), delta("b", customer=OTHER))
     await ledger.close(CUSTOMER, NOVEMBER)
 
-    found = await ledger.currents([CUSTOMER, OTHER])
-    assert found == [await ledger.peek(CUSTOMER, DECEMBER), await ledger.peek(OTHER, NOVEMBER)]
-    assert await ledger.currents([]) == []
+    snapshots = await ledger.current_snapshots([CUSTOMER, OTHER])
+    assert snapshots == [
+        await ledger.snapshot(CUSTOMER, DECEMBER),
+        await ledger.snapshot(OTHER, NOVEMBER),
+    ]
+    assert await ledger.current_snapshots([]) == []
 
 
-async def test_the_first_currency_stands(ledger: Ledger) -> None:
-    """A customer's invoices are in one currency."""
-    await ledger.register(CUSTOMER, "EUR")
-    await ledger.register(CustomerId("cus_Yen"), "JPY")
+async def test_first_currency_of_a_customer_is_final(ledger: Ledger) -> None:
+    """A customer's invoices have one currency."""
+    await ledger.register_customer(CUSTOMER, "EUR")
+    await ledger.register_customer(CustomerId("cus_Yen"), "JPY")
 
-    known = await ledger.known([CUSTOMER, CustomerId("cus_Nobody"), CustomerId("cus_Yen")])
+    known = await ledger.registered_currencies(
+        [CUSTOMER, CustomerId("cus_Nobody"), CustomerId("cus_Yen")]
+    )
     assert known == {CUSTOMER: "usd", "cus_Yen": "jpy"}
-    assert await ledger.known([]) == {}
+    assert await ledger.registered_currencies([]) == {}
 
 
 @pytest.mark.parametrize(
     "period", [Period(2026, 1), Period(2026, 2), Period(2024, 2), Period(1999, 12), Period(2100, 2)]
 )
-async def test_the_scripts_know_the_calendar(redis: Redis, period: Period) -> None:
-    """Months are worked out next to the data; they must be Python's."""
+async def test_calendar_of_the_scripts_equals_pythons(redis: Redis, period: Period) -> None:
+    """The scripts compute months next to the data."""
     clock = Clock(period.end - timedelta(milliseconds=1))
     ledger = await open_ledger(redis, clock)
-    assert await ledger.open_period(CUSTOMER) == period
+    assert await ledger.current_period(CUSTOMER) == period
     await outcomes(ledger, delta("a", at=clock.now))
 
     shard = keys.shard_of(CUSTOMER)
-    assert await ledger.ended(shard, clock(), 10) == []
-    clock.pass_(milliseconds=1)
-    assert await ledger.ended(shard, clock(), 10) == [(CUSTOMER, period)]
-    assert await ledger.open_period(CUSTOMER) == period.next()
+    assert await ledger.ended_periods(shard, clock(), 10) == []
+    clock.advance(milliseconds=1)
+    assert await ledger.ended_periods(shard, clock(), 10) == [(CUSTOMER, period)]
+    assert await ledger.current_period(CUSTOMER) == period.next()
 
 
 @pytest.mark.parametrize(
     "policy",
     [{"usage_max_age_ms": 43 * 86_400_000}, {"retention_ms": 60 * 86_400_000}],
 )
-def test_a_policy_that_would_count_twice_is_refused(policy: dict[str, int]) -> None:
+def test_policy_that_would_count_twice_is_refused(policy: dict[str, int]) -> None:
     """An id must outlive the acceptance of its delta, a sealed period that of its late usage."""
     with pytest.raises(ValueError, match=r"counted twice|open it anew"):
         LedgerPolicy(**policy)

@@ -1,4 +1,4 @@
-"""Stripe's JSON becomes frozen records: exact, aware, and honest about what is not ours."""
+"""Conversion of Stripe's JSON into records."""
 
 from decimal import Decimal
 from typing import Any
@@ -69,32 +69,32 @@ INVOICE: dict[str, Any] = {
 }
 
 
-def test_a_customer_tells_its_organization_and_its_balance() -> None:
-    """The panel shows both; Stripe hides the one in metadata."""
+def test_customer_has_organization_and_balance() -> None:
+    """The organization is in Stripe's metadata."""
     customer = CustomerRecord.from_stripe(CUSTOMER)
 
     assert customer.organization == "ada-org"
     assert customer.balance == -250
 
 
-def test_a_deleted_customer_is_readable() -> None:
-    """Stripe keeps the id alone; a webhook about it must not fail."""
+def test_deleted_customer_is_readable() -> None:
+    """Stripe returns the id alone; a webhook about it must not fail."""
     customer = CustomerRecord.from_stripe({"id": "cus_1", "object": "customer", "deleted": True})
 
     assert customer.deleted
     assert customer.email is None
 
 
-def test_a_line_keeps_every_digit() -> None:
-    """Twelve decimals of quantity and price survive: they are never a float."""
+def test_line_decimals_are_exact() -> None:
+    """Twelve decimals of quantity and price survive; they are never floats."""
     line = LineRecord.from_stripe(LINE)
 
     assert line.quantity == Decimal("7.000000000001")
     assert line.unit_amount == Decimal("0.000000000001")
 
 
-def test_a_credit_line_reads_its_quantity_from_our_metadata() -> None:
-    """Stripe takes no negative quantity, so a credit goes as an amount."""
+def test_credit_quantity_comes_from_metadata() -> None:
+    """Stripe accepts no negative quantity, so a credit is sent as an amount."""
     metadata = {"gw_line": "machine", "gw_quantity": "-3.5"}
     line = LineRecord.from_stripe(
         {**LINE, "amount": -7, "quantity_decimal": "1", "metadata": metadata}
@@ -112,18 +112,18 @@ def test_a_credit_line_reads_its_quantity_from_our_metadata() -> None:
         ({}, None, None),
     ],
 )
-def test_a_line_knows_whether_it_is_ours(
+def test_line_key_and_sku_come_from_metadata(
     metadata: dict[str, str],
     key: str | None,
     sku: str | None,
 ) -> None:
-    """A line that a person put on the draft has no key, and is never touched."""
+    """A line that a person added to the draft has no key, and is never changed."""
     line = LineRecord.from_stripe({**LINE, "metadata": metadata})
 
     assert (line.key, line.sku) == (key, sku)
 
 
-def test_an_invoice_says_which_period_it_bills() -> None:
+def test_invoice_has_its_billing_period() -> None:
     """The panel shows a month's bill beside its usage."""
     invoice = InvoiceRecord.from_stripe(INVOICE)
 
@@ -133,23 +133,23 @@ def test_an_invoice_says_which_period_it_bills() -> None:
     assert [line.id for line in invoice.lines] == ["il_1"]
 
 
-def test_a_foreign_invoice_has_no_period_of_ours() -> None:
-    """Invoices made by people are shown, never compiled."""
+def test_foreign_invoice_has_no_billing_period() -> None:
+    """Invoices created by people are shown, never changed."""
     invoice = InvoiceRecord.from_stripe({**INVOICE, "metadata": {}, "total_taxes": []})
 
     assert invoice.period is None
     assert invoice.tax is None
 
 
-def test_an_invoice_without_its_lines_says_that_there_are_more() -> None:
-    """A list that leaves lines out must not look like an empty invoice."""
+def test_invoice_without_lines_has_more_lines() -> None:
+    """A list that omits lines must not look like an empty invoice."""
     body = {key: value for key, value in INVOICE.items() if key != "lines"}
 
     assert InvoiceRecord.from_stripe(body).has_more_lines
 
 
-def test_a_payment_method_shows_its_brand_and_last_digits() -> None:
-    """The details live under a key named after the type."""
+def test_payment_method_has_brand_and_last_digits() -> None:
+    """The details are under a key named after the type."""
     card = {"brand": "visa", "last4": "4242", "exp_month": 4, "exp_year": 2030}
     method = PaymentMethodRecord.from_stripe(
         {"id": "pm_1", "type": "card", "customer": "cus_1", "card": card},
@@ -168,7 +168,7 @@ def test_a_payment_method_shows_its_brand_and_last_digits() -> None:
 
 
 def test_records_are_frozen() -> None:
-    """A record is shared by readers; nobody may change it under another."""
+    """Readers share records, so none may change one."""
     customer = CustomerRecord.from_stripe(CUSTOMER)
 
     with pytest.raises(AttributeError, match="immutable"):

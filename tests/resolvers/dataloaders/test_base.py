@@ -1,4 +1,4 @@
-"""The guard around aiodataloader: one batch a tick, and none of its three traps."""
+"""The DataLoader: batches, and the three problems of aiodataloader that it fixes."""
 
 import asyncio
 import gc
@@ -9,24 +9,24 @@ from dataclasses import dataclass, field
 import pytest
 
 from resolvers.dataloaders.base import Loader
-from tests.support.polling import until
+from tests.support.wait import wait_for_value
 
-HANG = 2  # seconds, after which something hangs
+HANG = 2  # seconds until a wait counts as a hang
 
 
 @dataclass
 class Source:
-    """Doubles numbers, remembers its batches; *gate* holds them back, *failure* ends them."""
+    """Doubles numbers and records its batches; *gate* delays them, *failure* fails them."""
 
     batches: list[list[int]] = field(default_factory=list)
-    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    started: asyncio.Event = field(default_factory=asyncio.Event)
     gate: asyncio.Event | None = None
     failure: BaseException | None = None
 
     async def batch(self, keys: Sequence[int]) -> list[int | BaseException]:
         """One batch."""
         self.batches.append(list(keys))
-        self.begun.set()
+        self.started.set()
         if self.gate is not None:
             await self.gate.wait()
         if self.failure is not None:
@@ -34,7 +34,7 @@ class Source:
         return [2 * key for key in keys]
 
 
-async def test_a_tick_is_one_batch_and_a_key_is_loaded_once() -> None:
+async def test_one_batch_per_tick_and_one_load_per_key() -> None:
     """Twenty invoices of one customer are one load of the customer."""
     source = Source()
     loader: Loader[int, int] = Loader(source.batch)
@@ -43,32 +43,32 @@ async def test_a_tick_is_one_batch_and_a_key_is_loaded_once() -> None:
     assert source.batches == [[1, 2]]
 
 
-async def test_a_caller_that_leaves_spoils_the_key_for_nobody() -> None:
-    """Aiodataloader would answer CancelledError for ever: to who waits beside, and to who comes later."""
+async def test_cancelled_caller_does_not_affect_others() -> None:
+    """Aiodataloader would raise CancelledError in every other and later caller."""
     source = Source(gate=asyncio.Event())
     loader: Loader[int, int] = Loader(source.batch)
-    leaving, staying = asyncio.create_task(loader.load(1)), asyncio.create_task(loader.load(1))
-    await source.begun.wait()
-    leaving.cancel()
-    await asyncio.gather(leaving, return_exceptions=True)
+    cancelled, other = asyncio.create_task(loader.load(1)), asyncio.create_task(loader.load(1))
+    await source.started.wait()
+    cancelled.cancel()
+    await asyncio.gather(cancelled, return_exceptions=True)
     assert source.gate is not None
     source.gate.set()
-    assert await asyncio.wait_for(staying, HANG) == 2
+    assert await asyncio.wait_for(other, HANG) == 2
     assert await asyncio.wait_for(loader.load(1), HANG) == 2
 
 
 @pytest.mark.parametrize("failure", [asyncio.CancelledError(), ValueError("no")])
-async def test_a_batch_that_ends_badly_leaves_nobody_waiting(failure: BaseException) -> None:
-    """Aiodataloader would hang every caller of a cancelled batch."""
+async def test_failed_batch_fails_every_caller(failure: BaseException) -> None:
+    """Aiodataloader would leave the callers of a cancelled batch waiting for ever."""
     loader: Loader[int, int] = Loader(Source(failure=failure).batch)
-    answers = await asyncio.wait_for(
+    errors = await asyncio.wait_for(
         asyncio.gather(loader.load(1), loader.load(2), return_exceptions=True), HANG
     )
-    assert all(isinstance(each, Exception) for each in answers)
+    assert all(isinstance(error, Exception) for error in errors)
 
 
-async def test_one_keys_failure_is_its_own() -> None:
-    """An invoice that Stripe cannot show leaves the rest of the page standing."""
+async def test_failure_of_one_key_is_isolated() -> None:
+    """An invoice that cannot be loaded does not affect the rest of the page."""
 
     async def one(key: int) -> int:
         if key == 1:
@@ -77,15 +77,15 @@ async def test_one_keys_failure_is_its_own() -> None:
             raise ValueError("two")
         return key
 
-    loader = Loader.each(one)
-    answers = await asyncio.wait_for(
+    loader = Loader.per_key(one)
+    results = await asyncio.wait_for(
         asyncio.gather(*(loader.load(key) for key in (1, 2, 3)), return_exceptions=True), HANG
     )
-    assert [type(each) for each in answers] == [ConnectionAbortedError, ValueError, int]
+    assert [type(result) for result in results] == [ConnectionAbortedError, ValueError, int]
 
 
-async def test_what_came_along_is_not_loaded_again() -> None:
-    """A page of invoices brings each of them."""
+async def test_primed_key_is_not_loaded() -> None:
+    """A page of invoices primes each of them."""
     source = Source()
     loader: Loader[int, int] = Loader(source.batch)
     loader.prime(1, 20)
@@ -93,8 +93,8 @@ async def test_what_came_along_is_not_loaded_again() -> None:
     assert source.batches == []
 
 
-async def test_a_batch_that_nobody_else_refers_to_is_not_collected() -> None:
-    """Aiodataloader drops its batch's task, and the loop itself holds tasks only weakly."""
+async def test_running_batch_is_not_garbage_collected() -> None:
+    """Aiodataloader drops its batch's task, and the loop holds tasks only weakly."""
     waits: list[weakref.ref[asyncio.Future[int]]] = []
 
     async def one(key: int) -> int:
@@ -102,12 +102,12 @@ async def test_a_batch_that_nobody_else_refers_to_is_not_collected() -> None:
         waits.append(weakref.ref(arriving))
         return key + await arriving
 
-    loading = asyncio.create_task(Loader.each(one).load(1))
+    loading = asyncio.create_task(Loader.per_key(one).load(1))
 
-    async def begun() -> bool:
+    async def started() -> bool:
         return bool(waits)
 
-    await until(begun, wanted=True)
+    await wait_for_value(started, wanted=True)
     gc.collect()
     arriving = waits[0]()
     assert arriving is not None
@@ -115,10 +115,10 @@ async def test_a_batch_that_nobody_else_refers_to_is_not_collected() -> None:
     assert await asyncio.wait_for(loading, HANG) == 2
 
 
-async def test_a_failure_that_nobody_waits_for_any_more_is_not_complained_of() -> None:
-    """An execution that is given up drops its resolvers; what they were loading may fail quietly."""
-    complaints: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, what: complaints.append(what))
+async def test_failure_without_callers_is_not_logged() -> None:
+    """A cancelled execution drops its resolvers; their loads may fail silently."""
+    logged: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
     source = Source(gate=asyncio.Event(), failure=ValueError("no"))
     loader: Loader[int, int] = Loader(source.batch)
     dropped = loader.load(1)
@@ -129,4 +129,4 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_not_complained_of() -
     with pytest.raises(ValueError, match="no"):
         await loader.load(1)
     gc.collect()
-    assert complaints == []
+    assert logged == []

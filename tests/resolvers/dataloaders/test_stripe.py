@@ -1,4 +1,4 @@
-"""What an operation reads: few calls when cold, none when warm, and it says what each answer cost."""
+"""The Stripe loaders: few reads when cold, none when warm, and the statistics of both."""
 
 import asyncio
 from dataclasses import dataclass, replace
@@ -11,10 +11,10 @@ from billing.cache import entries, open_cache
 from billing.cache.local_cache import Source
 from billing.change_feed import Change, ChangeReason
 from billing.errors import ErrorCode, Refused, Unavailable
-from billing.pagination import Page, Window
+from billing.pagination import Page, PageRequest
 from billing.services import Services
 from billing.usage import Period
-from resolvers.dataloaders.stripe import Customers, InvoicesOf, Loaders, PageOf
+from resolvers.dataloaders.stripe import CustomersKey, InvoicesKey, Loaders, PageKey
 from tests.support.stripe_catalog import Shop
 from tests.support.stripe_sandbox import StripeSandbox
 
@@ -32,13 +32,13 @@ class Account:
     invoices: list[str]
 
     async def panel(self, services: Services | None = None) -> Loaders:
-        """Load what a panel page shows; the loaders that did it."""
+        """Load the data of a panel page; returns the loaders."""
         loaders = Loaders(services or self.services)
         loaders.with_cards = True
 
         async def some_lines() -> None:
-            page = await loaders.invoices.load(InvoicesOf(self.customer, Window(20)))
-            keys = [PageOf(each.value.id, Window(5)) for each in page.items]
+            page = await loaders.invoices.load(InvoicesKey(self.customer, PageRequest(20)))
+            keys = [PageKey(invoice.value.id, PageRequest(5)) for invoice in page.items]
             await asyncio.gather(*map(loaders.lines.load, keys))
 
         async def customer() -> None:
@@ -47,7 +47,7 @@ class Account:
 
         await asyncio.gather(
             customer(),
-            loaders.payment_methods.load(PageOf(self.customer, Window(10))),
+            loaders.payment_methods.load(PageKey(self.customer, PageRequest(10))),
             loaders.snapshot.load(self.customer),
             loaders.last_sync.load(self.customer),
             some_lines(),
@@ -55,13 +55,13 @@ class Account:
         return loaders
 
     async def reads(self) -> int:
-        """How often Stripe was read since the account was made."""
+        """Number of Stripe reads since the account was created."""
         return int((await self.sandbox.counters())["reads"])
 
 
 @pytest.fixture
 async def account(services: Services, sandbox: StripeSandbox) -> Account:
-    """An account, and Stripe's counters at zero."""
+    """An account, with Stripe's counters reset."""
     shop = Shop(services)
     customer = await shop.customer()
 
@@ -84,174 +84,178 @@ async def account(services: Services, sandbox: StripeSandbox) -> Account:
     return Account(services, sandbox, customer, card, invoices)
 
 
-async def test_only_what_is_asked_for_comes_along(account: Account) -> None:
+async def test_cards_are_expanded_only_if_selected(account: Account) -> None:
     """A card costs a customer's read nothing more, and a list of customers one read instead of twenty."""
-    plain, carded = Loaders(account.services), Loaders(account.services)
-    carded.with_cards = True
-    for loaders in (plain, carded, carded):
-        page = await loaders.customers.load(Customers(Window(5)))
-        assert [each.value.id for each in page.items] == [account.customer]
+    without_cards, with_cards = Loaders(account.services), Loaders(account.services)
+    with_cards.with_cards = True
+    for loaders in (without_cards, with_cards, with_cards):
+        page = await loaders.customers.load(CustomersKey(PageRequest(5)))
+        assert [loaded.value.id for loaded in page.items] == [account.customer]
         card = await loaders.default_payment_method.load(account.customer)
         assert card is not None
         assert card.value.id == account.card
-    assert (plain.cost.stripe_calls, carded.cost.stripe_calls) == (2, 1)
-    found = await plain.customer.load(account.customer)
+    assert (without_cards.stats.stripe_calls, with_cards.stats.stripe_calls) == (2, 1)
+    found = await without_cards.customer.load(account.customer)
     assert found is not None
     assert found.value.id == account.customer
-    assert plain.cost.stripe_calls == 3
+    assert without_cards.stats.stripe_calls == 3
 
 
-async def test_a_cold_panel_costs_at_most_four_reads_and_a_warm_one_none(account: Account) -> None:
+async def test_cold_panel_takes_three_reads_and_warm_one_none(account: Account) -> None:
     """The customer with its card, the invoices with their lines, the payment methods."""
     cold, warm = await account.panel(), await account.panel()
-    assert await account.reads() == cold.cost.stripe_calls == cold.cost.cache_misses == 3
-    assert (warm.cost.stripe_calls, warm.cost.cache_misses, warm.cost.stale) == (0, 0, 0)
-    assert warm.cost.cache_hits == 3 + INVOICES
+    assert await account.reads() == cold.stats.stripe_calls == cold.stats.cache_misses == 3
+    assert (warm.stats.stripe_calls, warm.stats.cache_misses, warm.stats.stale) == (0, 0, 0)
+    assert warm.stats.cache_hits == 3 + INVOICES
 
 
-async def test_a_crowd_of_cold_panels_costs_the_reads_of_one(account: Account) -> None:
-    """Everybody opens the panel when the e-mail with the invoice arrives."""
+async def test_concurrent_cold_panels_share_their_reads(account: Account) -> None:
+    """Every customer opens the panel when the e-mail with the invoice arrives."""
     crowd = await asyncio.gather(*(account.panel() for _ in range(40)))
-    assert await account.reads() == sum(each.cost.stripe_calls for each in crowd) == 3
+    assert await account.reads() == sum(loaders.stats.stripe_calls for loaders in crowd) == 3
 
 
-async def test_pages_follow_each_other_without_gap_or_overlap(account: Account) -> None:
-    """A cursor is an id, and Stripe goes on after it."""
+async def test_forward_pages_are_contiguous(account: Account) -> None:
+    """A cursor is an id, and Stripe continues after it."""
     loaders = Loaders(account.services)
-    first = await loaders.invoices.load(InvoicesOf(account.customer, Window(2)))
+    first = await loaders.invoices.load(InvoicesKey(account.customer, PageRequest(2)))
     end = first.items[-1].value.id
-    last = await loaders.invoices.load(InvoicesOf(account.customer, Window(2, end)))
-    assert [each.value.id for each in (*first.items, *last.items)] == account.invoices
+    last = await loaders.invoices.load(InvoicesKey(account.customer, PageRequest(2, end)))
+    assert [loaded.value.id for loaded in (*first.items, *last.items)] == account.invoices
     assert (first.has_more, last.has_more) == (True, False)
-    drafts = await loaders.invoices.load(InvoicesOf(account.customer, Window(1), "draft"))
-    paid = await loaders.invoices.load(InvoicesOf(account.customer, Window(1), "paid"))
+    drafts = await loaders.invoices.load(InvoicesKey(account.customer, PageRequest(1), "draft"))
+    paid = await loaders.invoices.load(InvoicesKey(account.customer, PageRequest(1), "paid"))
     assert (len(drafts.items), len(paid.items)) == (1, 0)
 
 
-async def test_pages_are_turned_back(account: Account) -> None:
-    """What came before a cursor, in the same order, and whether there is more before it."""
+async def test_backward_pages_are_contiguous(account: Account) -> None:
+    """The entries before a cursor, in the same order, and if there are more before them."""
     loaders = Loaders(account.services)
-    whole = await loaders.invoices.load(InvoicesOf(account.customer, Window(INVOICES)))
+    whole = await loaders.invoices.load(InvoicesKey(account.customer, PageRequest(INVOICES)))
     last = whole.items[-1].value.id
     for size, more in ((1, True), (2, False)):
-        window = Window(size, before=last)
-        page = await loaders.invoices.load(InvoicesOf(account.customer, window))
-        assert [each.value.id for each in page.items] == account.invoices[-1 - size : -1]
+        request = PageRequest(size, before=last)
+        page = await loaders.invoices.load(InvoicesKey(account.customer, request))
+        assert [loaded.value.id for loaded in page.items] == account.invoices[-1 - size : -1]
         assert page.has_more is more
-    lines = await loaders.lines.load(PageOf(last, Window(100)))
-    back = await loaders.lines.load(PageOf(last, Window(5, before=lines.items[-1].id)))
+    lines = await loaders.lines.load(PageKey(last, PageRequest(100)))
+    back = await loaders.lines.load(PageKey(last, PageRequest(5, before=lines.items[-1].id)))
     assert back == Page(lines.items[-6:-1], has_more=True)
     with pytest.raises(Refused, match="`before`"):
-        await loaders.invoices.load(InvoicesOf(account.customer, Window(1, before="in_gone")))
+        await loaders.invoices.load(
+            InvoicesKey(account.customer, PageRequest(1, before="in_absent"))
+        )
 
 
-async def test_lines_beyond_those_that_come_along_are_read(account: Account) -> None:
+async def test_lines_beyond_the_embedded_ones_are_read(account: Account) -> None:
     """Stripe embeds ten; a month of usage has more."""
     loaders = Loaders(account.services)
     invoice = account.invoices[0]
-    embedded = await loaders.lines.load(PageOf(invoice, Window(4)))
-    assert (len(embedded.items), embedded.has_more, loaders.cost.stripe_calls) == (4, True, 1)
-    whole = await loaders.lines.load(PageOf(invoice, Window(100)))
-    assert [each.amount for each in whole.items] == [100 + number for number in range(LINES)]
-    assert (whole.has_more, loaders.cost.stripe_calls) == (False, 2)
-    rest = await loaders.lines.load(PageOf(invoice, Window(100, embedded.items[-1].id)))
+    embedded = await loaders.lines.load(PageKey(invoice, PageRequest(4)))
+    assert (len(embedded.items), embedded.has_more, loaders.stats.stripe_calls) == (4, True, 1)
+    whole = await loaders.lines.load(PageKey(invoice, PageRequest(100)))
+    assert [line.amount for line in whole.items] == [100 + number for number in range(LINES)]
+    assert (whole.has_more, loaders.stats.stripe_calls) == (False, 2)
+    rest = await loaders.lines.load(PageKey(invoice, PageRequest(100, embedded.items[-1].id)))
     assert rest.items == whole.items[4:]
 
 
-async def test_lines_that_came_along_are_not_asked_for_again(account: Account) -> None:
-    """Pages within the ten that Stripe embeds cost nothing, whichever way they are turned."""
+async def test_embedded_lines_cause_no_read(account: Account) -> None:
+    """Pages within the ten embedded lines cost nothing, in both directions."""
     loaders = Loaders(account.services)
-    first = await loaders.lines.load(PageOf(account.invoices[0], Window(4)))
-    second = await loaders.lines.load(PageOf(account.invoices[0], Window(4, first.items[-1].id)))
-    back = Window(3, before=second.items[0].id)
-    before = await loaders.lines.load(PageOf(account.invoices[0], back))
-    assert [each.amount for each in second.items] == [104, 105, 106, 107]
+    first = await loaders.lines.load(PageKey(account.invoices[0], PageRequest(4)))
+    second = await loaders.lines.load(
+        PageKey(account.invoices[0], PageRequest(4, first.items[-1].id))
+    )
+    back = PageRequest(3, before=second.items[0].id)
+    before = await loaders.lines.load(PageKey(account.invoices[0], back))
+    assert [line.amount for line in second.items] == [104, 105, 106, 107]
     assert before == Page(first.items[1:], has_more=True)
-    assert loaders.cost.stripe_calls == 1
+    assert loaders.stats.stripe_calls == 1
 
 
-async def test_years_of_bills_are_added_up_without_their_lines(account: Account) -> None:
-    """Sixty months of lines would take more of the cache than all else that a page shows."""
+async def test_invoice_heads_do_not_fill_invoices(account: Account) -> None:
+    """Sixty months of lines would take more of the cache than everything else on a page."""
     loaders = Loaders(account.services)
-    heads = await loaders.invoice_heads.load(PageOf(account.customer, Window(100)))
-    assert [each.id for each in heads.items] == account.invoices
-    assert (await loaders.lines.load(PageOf(account.invoices[0], Window(1)))).items
-    assert loaders.cost.stripe_calls == 2
+    heads = await loaders.invoice_heads.load(PageKey(account.customer, PageRequest(100)))
+    assert [head.id for head in heads.items] == account.invoices
+    assert (await loaders.lines.load(PageKey(account.invoices[0], PageRequest(1)))).items
+    assert loaders.stats.stripe_calls == 2
 
 
-async def test_an_empty_page_costs_no_call(account: Account) -> None:
-    """`first: 0` is a question about nothing."""
+async def test_empty_page_causes_no_read(account: Account) -> None:
+    """`first: 0` requests nothing."""
     loaders = Loaders(account.services)
-    assert not (await loaders.invoices.load(InvoicesOf(account.customer, Window(0)))).items
-    assert not (await loaders.payment_methods.load(PageOf(account.customer, Window(0)))).items
-    assert not (await loaders.customers.load(Customers(Window(0)))).items
-    assert not (await loaders.lines.load(PageOf("in_1", Window(0, "il_1")))).items
+    assert not (await loaders.invoices.load(InvoicesKey(account.customer, PageRequest(0)))).items
+    assert not (await loaders.payment_methods.load(PageKey(account.customer, PageRequest(0)))).items
+    assert not (await loaders.customers.load(CustomersKey(PageRequest(0)))).items
+    assert not (await loaders.lines.load(PageKey("in_1", PageRequest(0, "il_1")))).items
     assert await account.reads() == 0
 
 
-async def test_a_cursor_of_something_deleted_is_refused_with_the_cure(account: Account) -> None:
-    """Stripe's error would blame the gateway."""
+async def test_unknown_cursor_is_refused(account: Account) -> None:
+    """Stripe's own error would blame the gateway."""
     loaders = Loaders(account.services)
     with pytest.raises(Refused, match="first page") as refused:
-        await loaders.invoices.load(InvoicesOf(account.customer, Window(2, "in_gone")))
+        await loaders.invoices.load(InvoicesKey(account.customer, PageRequest(2, "in_absent")))
     assert (refused.value.code, refused.value.path) == (ErrorCode.INVALID_INPUT, ("after",))
 
 
-async def test_what_stripe_does_not_know_is_none(account: Account) -> None:
-    """And costs one call, however often it is asked for."""
+async def test_absent_objects_are_none(account: Account) -> None:
+    """And cost one read, however often they are loaded."""
     for _ in range(2):
         loaders = Loaders(account.services)
         loaders.with_cards = True
         assert await loaders.customer.load("cus_none") is None
         assert await loaders.default_payment_method.load("cus_none") is None
         assert await loaders.invoice.load("in_none") is None
-        assert (await loaders.lines.load(PageOf("in_none", Window(5)))).items == ()
+        assert (await loaders.lines.load(PageKey("in_none", PageRequest(5)))).items == ()
     assert await account.reads() == 2
 
 
-async def test_a_deleted_customer_is_none(account: Account) -> None:
-    """Stripe still answers with its id."""
+async def test_deleted_customer_is_none(account: Account) -> None:
+    """Stripe still returns its id."""
     async with httpx.AsyncClient(base_url=account.sandbox.url, trust_env=False) as http:
         path, key = f"/v1/customers/{account.customer}", account.services.settings.stripe_api_key
-        answer = await http.delete(path, auth=(key.get_secret_value(), ""))
-    assert answer.json()["deleted"]
+        response = await http.delete(path, auth=(key.get_secret_value(), ""))
+    assert response.json()["deleted"]
     loaders = Loaders(account.services)
     assert await loaders.customer.load(account.customer) is None
     assert await loaders.default_payment_method.load(account.customer) is None
 
 
-async def test_support_finds_customers_by_email(account: Account) -> None:
-    """A ticket comes from an address."""
+async def test_customers_are_filtered_by_email(account: Account) -> None:
+    """A support ticket has an e-mail address."""
     loaders = Loaders(account.services, Lane.SUPPORT)
-    found = await loaders.customers.load(Customers(Window(10), "billing@acme.example"))
-    none = await loaders.customers.load(Customers(Window(10), "nobody@acme.example"))
-    assert [each.value.id for each in found.items] == [account.customer]
+    found = await loaders.customers.load(CustomersKey(PageRequest(10), "billing@acme.example"))
+    none = await loaders.customers.load(CustomersKey(PageRequest(10), "nobody@acme.example"))
+    assert [loaded.value.id for loaded in found.items] == [account.customer]
     assert none.items == ()
 
 
-async def test_a_payment_method_is_found_by_its_id(account: Account) -> None:
-    """A person pastes `pm_…` out of an e-mail of Stripe's."""
+async def test_payment_method_is_read_by_id(account: Account) -> None:
+    """Support pastes `pm_…` from an e-mail of Stripe's."""
     loaders = Loaders(account.services)
     found = await loaders.payment_method.load(account.card)
     assert found is not None
     assert (found.value.last4, found.value.customer) == ("4242", account.customer)
     assert found.source is Source.STRIPE
     assert await loaders.payment_method.load("pm_none") is None
-    assert loaders.cost.stripe_calls == 2
-    assert not loaders.footprint.sound
+    assert loaders.stats.stripe_calls == 2
+    assert not loaders.dependencies.cacheable
 
 
-async def test_while_stripe_is_down_a_panel_says_stale_and_hides_what_expires(
+async def test_stale_invoice_has_no_expiring_urls(
     account: Account,
 ) -> None:
-    """Links to pay are never served old; what was never read is an error of that field alone."""
+    """Payment URLs are never served stale; an object that was never read is an error of its field alone."""
     services, invoice = account.services, account.invoices[0]
     await account.sandbox.dashboard("finalize", invoice)
     first = await Loaders(services).invoice.load(invoice)
     assert first is not None
     assert first.value.hosted_invoice_url
 
-    await services.cache.forget(invoice, account.customer)
+    await services.cache.invalidate(invoice, account.customer)
     await account.sandbox.fault("error_500_before", times=10)
     loaders = Loaders(services)
     stale = await loaders.invoice.load(invoice)
@@ -260,51 +264,51 @@ async def test_while_stripe_is_down_a_panel_says_stale_and_hides_what_expires(
     assert (stale.value.total, stale.value.hosted_invoice_url) == (first.value.total, None)
     with pytest.raises(Unavailable, match="Stripe"):
         await loaders.customer.load(account.customer)
-    assert loaders.cost.stale == 1
-    assert not loaders.footprint.sound
+    assert loaders.stats.stale == 1
+    assert not loaders.dependencies.cacheable
 
 
-async def test_an_answer_knows_what_it_depends_on(account: Account) -> None:
-    """Every generation that it was read under, the ledger's among them."""
+async def test_dependencies_name_every_generation(account: Account) -> None:
+    """Every generation under which it was read, the ledger's included."""
     await account.panel()
     loaders = await account.panel()
-    names = {account.customer, f"usage:{account.customer}", *account.invoices, entries.ANYBODY}
-    assert set(loaders.footprint.generations) == names
-    assert (loaders.footprint.sound, loaders.footprint.ledger) == (True, True)
-    standing = await account.services.cache.generations(*sorted(names))
-    assert standing == tuple(loaders.footprint.generations[name] for name in sorted(names))
+    names = {account.customer, f"usage:{account.customer}", *account.invoices, entries.ANY_CUSTOMER}
+    assert set(loaders.dependencies.generations) == names
+    assert (loaders.dependencies.cacheable, loaders.dependencies.includes_ledger) == (True, True)
+    before = await account.services.cache.generations(*sorted(names))
+    assert before == tuple(loaders.dependencies.generations[name] for name in sorted(names))
 
-    await account.services.changes.publish(Change(account.customer, ChangeReason.SYNC))
-    moved = await account.services.cache.generations(*sorted(names))
-    assert [one != other for one, other in zip(moved, standing, strict=True)].count(True) == 1
+    await account.services.change_feed.publish(Change(account.customer, ChangeReason.SYNC))
+    after = await account.services.cache.generations(*sorted(names))
+    assert [one != other for one, other in zip(after, before, strict=True)].count(True) == 1
 
 
-async def test_an_operation_that_saw_two_states_is_not_sound(account: Account) -> None:
-    """A change between two of its reads: right for who asked before it, of no use to others."""
+async def test_operation_that_read_two_states_is_not_cacheable(account: Account) -> None:
+    """After a change between two reads, the response is valid for its client but not for others."""
     loaders = Loaders(account.services)
     await loaders.customer.load(account.customer)
-    assert loaders.footprint.sound
-    await account.services.cache.forget(account.customer)
-    await loaders.payment_methods.load(PageOf(account.customer, Window(10)))
-    assert not loaders.footprint.sound
+    assert loaders.dependencies.cacheable
+    await account.services.cache.invalidate(account.customer)
+    await loaders.payment_methods.load(PageKey(account.customer, PageRequest(10)))
+    assert not loaders.dependencies.cacheable
 
 
-async def test_the_ledger_is_read_without_stripe(account: Account) -> None:
-    """Usage shows while Stripe cannot be reached."""
+async def test_ledger_loaders_do_not_call_stripe(account: Account) -> None:
+    """Usage is shown while Stripe is unavailable."""
     loaders = Loaders(account.services)
     now = Period.containing((await loaders.snapshot.load(account.customer)).period.start)
     assert (await loaders.period.load((account.customer, now))).totals == {}
     assert await loaders.breakdown.load((account.customer, now, "app")) == {}
     assert await loaders.hold.load(account.customer) is None
     assert await loaders.sync.load("sync_1_1") is None
-    assert not loaders.footprint.sound  # a sync asked for by its id is being watched
+    assert not loaders.dependencies.cacheable  # clients poll a sync that they read by id
     assert await account.reads() == 0
 
 
-async def test_without_the_cache_server_a_panel_is_whole(account: Account) -> None:
-    """Slower: every load goes to Stripe; and nobody keeps the answer."""
-    async with open_cache("redis://127.0.0.1:1") as gone:
-        loaders = await account.panel(replace(account.services, cache=gone))
-    assert loaders.cost.cache_hits == 0
-    assert loaders.cost.stripe_calls == 3
-    assert not loaders.footprint.sound
+async def test_panel_loads_without_cache_server(account: Account) -> None:
+    """Slower: every load goes to Stripe, and the response is not cacheable."""
+    async with open_cache("redis://127.0.0.1:1") as unavailable:
+        loaders = await account.panel(replace(account.services, cache=unavailable))
+    assert loaders.stats.cache_hits == 0
+    assert loaders.stats.stripe_calls == 3
+    assert not loaders.dependencies.cacheable

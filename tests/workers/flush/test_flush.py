@@ -1,23 +1,24 @@
-"""A flush against the real ledger and the local Stripe: what it sends, and what it does when refused."""
+"""A flush against the real ledger and the Stripe sandbox: its requests, and its reaction to failures."""
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from billing.budget import Lane
 from billing.invoicing import diff
-from billing.invoicing.snapshot import Flight, Lease, Op, OpKind
+from billing.invoicing.snapshot import Lease, RequestBatch, RequestKind, StripeRequest
 from billing.ledger import Ledger, LedgerPolicy, keys
 from billing.ledger.syncs import SyncStatus
-from billing.stripe import boottime, tally
+from billing.stripe import boottime, count_calls
 from billing.usage import CustomerId, Price
 from billing.usage_ingestion import record_usage
 from tests.support.account import Account
-from tests.support.polling import until
 from tests.support.stripe_catalog import delta
-from tests.support.webhook_server import World
+from tests.support.wait import wait_for_value
+from tests.support.webhook_server import WebhookWorld
 from workers.flush.flush import MAX_CRASHES
 from workers.flush.outcome import FlushOutcome
 
@@ -26,44 +27,48 @@ ADD = "POST /v1/invoices/{invoice}/add_lines"
 
 
 @pytest.fixture
-async def account(deaf: World) -> Account:
-    """A customer who has used nothing yet."""
-    customer = CustomerId(await deaf.shop.customer())
-    await record_usage(deaf.services, [delta(customer, "0")])
-    return Account(deaf, customer, await deaf.services.ledger.open_period(customer))
+async def account(world_without_webhooks: WebhookWorld) -> Account:
+    """A customer without usage."""
+    customer = CustomerId(await world_without_webhooks.shop.customer())
+    await record_usage(world_without_webhooks.services, [delta(customer, "0")])
+    return Account(
+        world_without_webhooks,
+        customer,
+        await world_without_webhooks.services.ledger.current_period(customer),
+    )
 
 
-async def test_the_first_usage_makes_a_draft(account: Account) -> None:
-    """Created once, filled in one call, ours by its metadata; finalized by nobody but us."""
+async def test_first_usage_creates_a_draft(account: Account) -> None:
+    """Created once, filled by one call, with our metadata, and finalized only by us."""
     await account.use("3")
     await account.use("100", "machine-seconds")
     assert (await account.flush()).outcome is FlushOutcome.SYNCED
 
-    sync = await account.told()
+    sync = await account.last_sync()
     (invoice,) = await account.invoices()
     assert (sync.status, sync.invoice) == (SyncStatus.SUCCEEDED, invoice["id"])
     assert (sync.lines_added, sync.stripe_calls, sync.deltas) == (2, 3, 3)
     assert (invoice["status"], invoice["auto_advance"]) == ("draft", False)
     assert invoice["metadata"]["gw_period"] == str(account.period)
     assert await account.lines() == {"egress-gb": ("3", 6), "machine-seconds": ("100", 0)}
-    assert (await account.peek()).up_to_date
+    assert (await account.snapshot()).up_to_date
 
 
 async def test_more_usage_is_one_call(account: Account) -> None:
-    """However many deltas: the calls follow the lines."""
+    """The number of calls depends on lines, not on deltas."""
     await account.use("3")
     await account.flush()
     for _ in range(5):
         await account.use("1")
     await account.flush()
 
-    sync = await account.told()
+    sync = await account.last_sync()
     assert (sync.lines_updated, sync.stripe_calls) == (1, 1)
     assert await account.lines() == {"egress-gb": ("8", 16)}
 
 
-async def test_a_line_that_stands_twice_is_billed_once(account: Account) -> None:
-    """However it came there; the oldest stays."""
+async def test_duplicated_line_is_billed_once(account: Account) -> None:
+    """However the duplicate came to be; the oldest stays."""
     await account.use("3")
     await account.flush()
     (invoice,) = await account.invoices()
@@ -76,25 +81,25 @@ async def test_a_line_that_stands_twice_is_billed_once(account: Account) -> None
 
     await account.flush()
 
-    assert (await account.told()).lines_removed == 1
+    assert (await account.last_sync()).lines_removed == 1
     assert [line["id"] for line in (await account.invoices())[0]["lines"]["data"]] == [
         invoice["lines"]["data"][0]["id"]
     ]
 
 
-async def test_nothing_new_is_no_call(account: Account) -> None:
-    """A wake-up too many costs Stripe nothing."""
+async def test_up_to_date_period_makes_no_call(account: Account) -> None:
+    """A superfluous job costs Stripe nothing."""
     await account.use("3")
     await account.flush()
 
-    with tally() as sent:
+    with count_calls() as sent:
         ending = await account.flush()
 
     assert (ending.outcome, sent.calls) == (FlushOutcome.SYNCED, 0)
 
 
-async def test_usage_that_comes_to_nothing_makes_no_draft(account: Account) -> None:
-    """Nobody wants an empty invoice."""
+async def test_usage_that_sums_to_zero_creates_no_draft(account: Account) -> None:
+    """An empty invoice is useless."""
     await account.use("3")
     await account.use("-3")
 
@@ -102,15 +107,15 @@ async def test_usage_that_comes_to_nothing_makes_no_draft(account: Account) -> N
     assert await account.invoices() == []
 
 
-async def test_a_line_may_cross_zero_and_come_back(account: Account) -> None:
-    """A credit is a bare amount at Stripe; its quantity is kept beside it."""
-    seen = []
+async def test_line_may_cross_zero_and_come_back(account: Account) -> None:
+    """A credit is a bare amount at Stripe, with its quantity in the metadata."""
+    lines = []
     for quantity in ("3", "-5", "-1", "7", "-4"):
         await account.use(quantity)
         assert (await account.flush()).outcome is FlushOutcome.SYNCED
-        seen.append(await account.lines())
+        lines.append(await account.lines())
 
-    assert seen == [
+    assert lines == [
         {"egress-gb": ("3", 6)},
         {"egress-gb": ("-2", -4)},
         {"egress-gb": ("-3", -6)},
@@ -119,8 +124,8 @@ async def test_a_line_may_cross_zero_and_come_back(account: Account) -> None:
     ]
 
 
-async def test_a_persons_line_is_left_alone(account: Account) -> None:
-    """Support put a discount there."""
+async def test_foreign_line_is_left_alone(account: Account) -> None:
+    """Support added a discount."""
     await account.use("3")
     await account.flush()
     (invoice,) = await account.invoices()
@@ -135,8 +140,8 @@ async def test_a_persons_line_is_left_alone(account: Account) -> None:
     }
 
 
-async def test_what_a_person_did_to_our_line_is_undone_when_looked_at(account: Account) -> None:
-    """The ledger says what was used; a person corrects it with adjustUsage."""
+async def test_edited_line_is_restored_by_a_verify(account: Account) -> None:
+    """The ledger decides; a person corrects usage with adjustUsage."""
     await account.use("3")
     await account.flush()
     (invoice,) = await account.invoices()
@@ -147,12 +152,12 @@ async def test_what_a_person_did_to_our_line_is_undone_when_looked_at(account: A
 
     await account.flush()
 
-    assert (await account.told()).lines_updated == 1
+    assert (await account.last_sync()).lines_updated == 1
     assert await account.lines() == {"egress-gb": ("3", 6)}
 
 
-async def test_a_draft_that_a_person_deleted_is_made_again(account: Account) -> None:
-    """Under a key of its own: the first one would replay the invoice that is gone."""
+async def test_deleted_draft_is_created_again(account: Account) -> None:
+    """Under a new key: the first one would replay the deleted invoice."""
     await account.use("3")
     await account.flush()
     (first,) = await account.invoices()
@@ -170,10 +175,10 @@ async def test_a_draft_that_a_person_deleted_is_made_again(account: Account) -> 
     "accident",
     ["answer_lost_before", "answer_lost_after", "error_500_before", "rate_limited"],
 )
-async def test_an_accident_on_the_way_is_made_good(
+async def test_failed_request_is_repeated_under_its_key(
     account: Account, endpoint: str, accident: str
 ) -> None:
-    """Sent again under the same key, by whoever comes next: one draft, one line."""
+    """The next worker sends it again: one draft, one line."""
     await account.use("3")
     await account.world.sandbox.fault(accident, endpoint)
 
@@ -187,8 +192,8 @@ async def test_an_accident_on_the_way_is_made_good(
 
 
 @pytest.mark.parametrize("accident", ["error_500_after", "partial_500_after"])
-async def test_a_stored_error_is_looked_into(account: Account, accident: str) -> None:
-    """Stripe repeats it for ever under its key; what it did is read, the rest is sent anew."""
+async def test_replayed_error_leads_to_a_fetch(account: Account, accident: str) -> None:
+    """Stripe replays an error under its key; its effect is read, and the rest is sent anew."""
     await account.use("3")
     await account.use("2", "volume-hours")
     await account.world.sandbox.fault(accident, ADD)
@@ -199,14 +204,14 @@ async def test_a_stored_error_is_looked_into(account: Account, accident: str) ->
     assert await account.lines() == {"egress-gb": ("3", 6), "volume-hours": ("2", 0)}
 
 
-async def test_a_line_that_a_late_request_doubles_is_billed_once(
+async def test_line_duplicated_by_a_late_request_is_billed_once(
     account: Account, redis_url: str
 ) -> None:
-    """Its ledger was replaced while it was under way, so it was sent anew, and both arrived."""
+    """The ledger was replaced during the flush, so the line was sent twice, and both requests arrived."""
     async with Redis.from_url(redis_url) as redis:
         ledger = Ledger(redis, policy=LedgerPolicy(quiet_ms=1))
         await ledger.open()
-        account.ports = replace(account.ports, ledger=ledger)
+        account.context = replace(account.context, ledger=ledger)
         await account.use("3")
         await account.world.sandbox.fault("late_delivery", ADD, seconds=0.5)
         lost = await account.flush()
@@ -217,7 +222,7 @@ async def test_a_line_that_a_late_request_doubles_is_billed_once(
             (invoice,) = await account.invoices()
             return len(invoice["lines"]["data"])
 
-        await until(standing, 2)
+        await wait_for_value(standing, 2)
         await account.flush()
 
     assert (lost.outcome, sent.outcome) == (FlushOutcome.RETRYING, FlushOutcome.SYNCED)
@@ -225,8 +230,8 @@ async def test_a_line_that_a_late_request_doubles_is_billed_once(
     assert await standing() == 1
 
 
-async def test_a_draft_that_the_ledger_forgot_is_adopted(account: Account, redis_url: str) -> None:
-    """Its metadata names the period: a rewound ledger makes no second one."""
+async def test_draft_lost_by_the_ledger_is_adopted(account: Account, redis_url: str) -> None:
+    """Its metadata names the period, so a rewound ledger makes no second one."""
     await account.use("3")
     await account.flush()
     async with Redis.from_url(redis_url) as redis:
@@ -239,10 +244,8 @@ async def test_a_draft_that_the_ledger_forgot_is_adopted(account: Account, redis
     assert await account.lines() == {"egress-gb": ("4", 8)}
 
 
-async def test_a_month_that_the_ledger_lost_is_found_again(
-    account: Account, redis_url: str
-) -> None:
-    """A server that came back from an old copy: nobody may be left with a draft that we forgot."""
+async def test_period_lost_by_the_ledger_is_recovered(account: Account, redis_url: str) -> None:
+    """The server came back from an old copy; the lost period's draft must not be orphaned."""
     await account.use("3")
     await account.flush()
     async with Redis.from_url(redis_url) as redis:
@@ -254,15 +257,15 @@ async def test_a_month_that_the_ledger_lost_is_found_again(
     await Account(account.world, account.customer, before).flush()
     await account.flush()
 
-    assert (await account.told()).lines_removed == 1
-    assert {str(each["metadata"]["gw_period"]) for each in await account.invoices()} == {
+    assert (await account.last_sync()).lines_removed == 1
+    assert {str(invoice["metadata"]["gw_period"]) for invoice in await account.invoices()} == {
         str(account.period),
         str(before),
     }
 
 
-async def test_many_lines_need_no_reading_to_be_updated(account: Account) -> None:
-    """Stripe embeds ten lines in an answer; reads are rationed, and an update's outcome is known."""
+async def test_update_of_many_lines_needs_no_read(account: Account) -> None:
+    """Stripe embeds ten lines in a response; reads are limited, and an update's outcome is known."""
     for n in range(12):
         await account.adjust("1", f"adj-{n}")
     await account.flush()
@@ -271,14 +274,14 @@ async def test_many_lines_need_no_reading_to_be_updated(account: Account) -> Non
     await account.use("1")
     await account.flush()
 
-    sync = await account.told()
+    sync = await account.last_sync()
     assert (sync.stripe_calls, sync.lines_updated) == (1, 1)
-    assert len((await account.peek()).lines) == 13
+    assert len((await account.snapshot()).lines) == 13
     assert (await account.lines())["egress-gb"] == ("2", 4)
 
 
-async def test_an_invoice_has_at_most_250_lines(account: Account) -> None:
-    """Other people's included; what does not fit is billed as one line."""
+async def test_invoice_has_at_most_250_lines(account: Account) -> None:
+    """Foreign lines included; the rest is billed as one line."""
     await account.use("1")
     await account.flush()
     (invoice,) = await account.invoices()
@@ -294,58 +297,60 @@ async def test_an_invoice_has_at_most_250_lines(account: Account) -> None:
     assert sum(amount for _, amount in lines.values()) == 100 + 2 + 260 * 4
 
 
-async def test_a_hold_stops_everything_until_it_is_released(account: Account) -> None:
-    """Support has said so; usage is counted all the same."""
+async def test_hold_stops_the_flush_until_release(account: Account) -> None:
+    """Usage is recorded all the same."""
     ledger = account.world.services.ledger
-    await ledger.hold(account.customer, "a dispute", "agent")
+    await ledger.place_hold(account.customer, "a dispute", "agent")
     await account.use("3")
-    with tally() as sent:
-        held = await account.flush()
+    with count_calls() as sent:
+        result = await account.flush()
     await ledger.release_hold(account.customer)
 
-    assert (held.outcome, sent.calls) == (FlushOutcome.WAITING, 0)
+    assert (result.outcome, sent.calls) == (FlushOutcome.WAITING, 0)
     assert (await account.flush()).outcome is FlushOutcome.SYNCED
 
 
-async def test_a_deleted_customer_is_set_aside_with_stripes_reason(account: Account) -> None:
-    """Nobody can bill them; a person has to decide, and others are billed on."""
+async def test_deleted_customer_is_parked_with_stripes_error(account: Account) -> None:
+    """It cannot be billed; a person has to decide, and other customers are billed on."""
     await account.use("3")
-    gone = Op(OpKind.DELETE, "DELETE", f"/v1/customers/{account.customer}", {}, "gone")
-    await account.world.services.stripe.send(gone, lane=Lane.SUPPORT)
+    deletion = StripeRequest(
+        RequestKind.DELETE, "DELETE", f"/v1/customers/{account.customer}", {}, "gone"
+    )
+    await account.world.services.stripe.send(deletion, lane=Lane.SUPPORT)
 
-    with tally() as sent:
+    with count_calls() as sent:
         result = await account.flush()
 
     assert result.outcome is FlushOutcome.PARKED
     assert result.failure is not None
     assert result.failure.code == "resource_missing"
-    assert (await account.peek()).stuck == "resource_missing"
-    assert (await account.told()).stripe_calls == sent.calls > 0
+    assert (await account.snapshot()).parked_reason == "resource_missing"
+    assert (await account.last_sync()).stripe_calls == sent.calls > 0
 
 
-async def test_a_lease_that_is_held_is_left_alone(account: Account) -> None:
-    """Two workers on one customer would only get in each other's way."""
+async def test_busy_period_is_left_to_its_worker(account: Account) -> None:
+    """Two workers on one customer would only disturb each other."""
     await account.use("3")
     await account.world.services.ledger.acquire(account.customer, account.period)
 
     assert (await account.flush()).outcome is FlushOutcome.BUSY
 
 
-async def test_a_worker_that_stood_still_sends_nothing(account: Account) -> None:
-    """Its picture is old, and Stripe may have forgotten the key; but another may still send it."""
+async def test_frozen_worker_sends_nothing(account: Account) -> None:
+    """Its snapshot is old and Stripe may have dropped the key; another worker may still send it."""
     await account.use("3")
-    ports = account.ports
-    account.ports = replace(ports, clock=lambda: boottime() - 100_000)
+    context = account.context
+    account.context = replace(context, clock=lambda: boottime() - 100_000)
     first = await account.flush()
-    account.ports = ports
+    account.context = context
 
     assert first.outcome is FlushOutcome.RETRYING
     assert await account.invoices() == []
     assert (await account.flush()).outcome is FlushOutcome.SYNCED
 
 
-async def test_workers_that_die_on_a_period_leave_it_to_a_person(account: Account) -> None:
-    """Whatever it is that kills them; an hour later it is tried again."""
+async def test_period_that_kills_workers_is_parked(account: Account) -> None:
+    """It is tried again an hour later."""
     await account.use("3")
     services = account.world.services
     for _ in range(MAX_CRASHES):
@@ -357,25 +362,26 @@ async def test_workers_that_die_on_a_period_leave_it_to_a_person(account: Accoun
     assert await account.invoices() == []
 
 
-async def test_usage_whose_price_is_gone_is_set_aside(account: Account) -> None:
+async def test_usage_with_missing_price_is_parked(account: Account) -> None:
     """It cannot be billed; the failure names the price."""
 
-    class Forgetful:
+    class EmptyCatalog:
         async def by_id(self, _: object) -> dict[str, Price]:
             return {}
 
     await account.use("3")
-    account.ports = replace(account.ports, catalogue=Forgetful())
+    catalog: Any = EmptyCatalog()
+    account.context = replace(account.context, price_catalog=catalog)
     result = await account.flush()
 
     assert result.failure is not None
     assert (result.outcome, result.failure.code) == (FlushOutcome.PARKED, "UNKNOWN_SKU")
 
 
-async def test_an_invoice_full_of_other_peoples_lines_waits_for_room(
+async def test_invoice_full_of_foreign_lines_is_parked(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """We remove nothing that is not ours."""
+    """We never remove foreign lines."""
     await account.use("3")
     await account.flush()
     (invoice,) = await account.invoices()
@@ -391,25 +397,26 @@ async def test_an_invoice_full_of_other_peoples_lines_waits_for_room(
     assert (result.outcome, result.failure.code) == (FlushOutcome.PARKED, "no_room")
 
 
-async def test_a_worker_that_was_overtaken_stops(account: Account) -> None:
-    """The server was replaced under it: nothing that it knows can be trusted, so nothing is sent."""
+async def test_worker_with_lost_lease_stops(account: Account) -> None:
+    """The server was replaced: its snapshot cannot be trusted, so nothing is sent."""
 
-    class Replaced:
-        """The ledger, on a server that is replaced when the flight is written down."""
+    class ReplacedLedger:
+        """The real ledger, on a server that is replaced when the request batch is stored."""
 
-        def __getattr__(self, name: str) -> object:
+        def __getattr__(self, name: str) -> Any:
             return getattr(account.world.services.ledger, name)
 
-        async def prepare(self, lease: Lease, flight: Flight) -> bool:
+        async def prepare(self, lease: Lease, batch: RequestBatch) -> bool:
             await account.world.services.ledger.begin_epoch()
-            return await account.world.services.ledger.prepare(lease, flight)
+            return await account.world.services.ledger.prepare(lease, batch)
 
     await account.use("3")
-    ports = account.ports
-    account.ports = replace(ports, ledger=Replaced())
-    overtaken = await account.flush()
-    account.ports = ports
+    context = account.context
+    ledger: Any = ReplacedLedger()
+    account.context = replace(context, ledger=ledger)
+    interrupted = await account.flush()
+    account.context = context
 
-    assert overtaken.outcome is FlushOutcome.LOST
+    assert interrupted.outcome is FlushOutcome.LOST
     assert await account.invoices() == []
     assert (await account.flush()).outcome is FlushOutcome.SYNCED

@@ -1,4 +1,4 @@
-"""A hold stops finalization however it would have come, and what it stopped goes on after it."""
+"""A hold prevents finalization in every way, and billing continues after its release."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from billing.invoicing.snapshot import Flight, Lease
+from billing.invoicing.snapshot import Lease, RequestBatch
 from billing.ledger import Ledger
 from billing.usage import CustomerId, Period
 from billing.usage_ingestion import record_usage
 from tests.support.account import Account
 from tests.support.stripe_catalog import delta
-from tests.support.webhook_server import World
+from tests.support.webhook_server import WebhookWorld
 from workers.flush.outcome import FlushOutcome
 
 FINALIZE = "POST /v1/invoices/{invoice}/finalize"
@@ -20,47 +20,47 @@ TWO_HOURS = 7200  # Stripe finalizes an hour after its timer was set
 
 
 @pytest.fixture
-async def account(deaf: World) -> Account:
-    """A customer whose last month is on a draft at Stripe."""
-    customer = CustomerId(await deaf.shop.customer())
+async def account(world_without_webhooks: WebhookWorld) -> Account:
+    """A customer whose last month has a draft at Stripe."""
+    customer = CustomerId(await world_without_webhooks.shop.customer())
     month = Period.containing(datetime.now(UTC)).previous()
     used = delta(customer, "30", "egress-gb", occurred_at=(month.end - timedelta(1)).isoformat())
-    await record_usage(deaf.services, [used])
-    account = Account(deaf, customer, month)
+    await record_usage(world_without_webhooks.services, [used])
+    account = Account(world_without_webhooks, customer, month)
     await account.flush()
     return account
 
 
 async def status(account: Account) -> str:
-    """Where the month's invoice stands at Stripe."""
+    """Return the status of the period's invoice at Stripe."""
     (invoice,) = await account.invoices()
     return str(invoice["status"])
 
 
 async def hold(account: Account) -> None:
-    """Support stops the billing."""
-    await account.world.services.ledger.hold(account.customer, "review", "agent")
+    """Place a hold."""
+    await account.world.services.ledger.place_hold(account.customer, "review", "agent")
 
 
-async def released(account: Account) -> FlushOutcome:
-    """Support lets it go on; how the flush that follows ends."""
+async def release_and_flush(account: Account) -> FlushOutcome:
+    """Release the hold and flush; return the outcome."""
     await account.world.services.ledger.release_hold(account.customer)
     return (await account.flush()).outcome
 
 
-async def test_the_close_of_the_month_waits(account: Account) -> None:
-    """The month is cut, and its bill stays a draft until somebody has looked."""
+async def test_closed_period_stays_a_draft_under_hold(account: Account) -> None:
+    """It is finalized after the release."""
     await hold(account)
     await account.world.services.ledger.close(account.customer, account.period)
 
     assert (await account.flush()).outcome is FlushOutcome.WAITING
     assert await status(account) == "draft"
-    assert await released(account) is FlushOutcome.SEALED
+    assert await release_and_flush(account) is FlushOutcome.SEALED
     assert await status(account) == "open"
 
 
-async def test_what_another_worker_was_about_to_finalize_waits(account: Account) -> None:
-    """It died with the request written down; whoever comes after it does not send it."""
+async def test_stored_finalize_request_is_not_sent_under_hold(account: Account) -> None:
+    """A worker died with the request stored; its successor does not send it."""
     await account.world.services.ledger.close(account.customer, account.period)
     await account.world.sandbox.fault("error_500_before", FINALIZE)
     assert (await account.flush()).outcome is FlushOutcome.RETRYING
@@ -69,11 +69,11 @@ async def test_what_another_worker_was_about_to_finalize_waits(account: Account)
 
     assert (await account.flush()).outcome is FlushOutcome.WAITING
     assert await account.calls(FINALIZE) == 0
-    assert await released(account) is FlushOutcome.SEALED
+    assert await release_and_flush(account) is FlushOutcome.SEALED
 
 
-class _HeldMeanwhile:
-    """The real ledger; somebody holds the bill in the moment before it is finalized."""
+class _HoldBeforeFinalize:
+    """The real ledger; a hold is placed just before the invoice is finalized."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -81,48 +81,49 @@ class _HeldMeanwhile:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ledger, name)
 
-    async def prepare(self, lease: Lease, flight: Flight) -> bool:
+    async def prepare(self, lease: Lease, batch: RequestBatch) -> bool:
         """As the ledger does."""
-        written = await self._ledger.prepare(lease, flight)
-        await self._ledger.hold(lease.customer, "review", "agent")
-        return written
+        prepared = await self._ledger.prepare(lease, batch)
+        await self._ledger.place_hold(lease.customer, "review", "agent")
+        return prepared
 
 
-async def test_a_worker_that_is_at_it_stops(account: Account) -> None:
-    """The hold came after its snapshot: it is asked for once more before the bill becomes final."""
+async def test_hold_placed_during_the_flush_stops_it(account: Account) -> None:
+    """It is newer than the snapshot: it is read again before the invoice is finalized."""
     ledger = account.world.services.ledger
     await ledger.close(account.customer, account.period)
-    account.ports = replace(account.ports, ledger=_HeldMeanwhile(ledger))
+    double: Any = _HoldBeforeFinalize(ledger)
+    account.context = replace(account.context, ledger=double)
 
     assert (await account.flush()).outcome is FlushOutcome.WAITING
     assert await status(account) == "draft"
-    assert await released(account) is FlushOutcome.SEALED
+    assert await release_and_flush(account) is FlushOutcome.SEALED
 
 
-async def test_our_drafts_have_no_timer(account: Account) -> None:
-    """Stripe finalizes nothing by itself, hold or no hold."""
+async def test_our_drafts_do_not_auto_advance(account: Account) -> None:
+    """Stripe finalizes none of them by itself, with or without a hold."""
     await account.world.sandbox.advance(100 * TWO_HOURS)
 
     assert await status(account) == "draft"
 
 
 @pytest.mark.parametrize("first", ["timer", "hold"])
-async def test_a_timer_that_a_person_set_is_stopped(account: Account, first: str) -> None:
-    """Before the hold or under it; without us Stripe would finalize within the hour."""
+async def test_auto_advance_set_by_a_person_is_disabled(account: Account, first: str) -> None:
+    """Before or under the hold; otherwise Stripe would finalize within the hour."""
     (invoice,) = await account.invoices()
     if first == "hold":
         await hold(account)
     await account.world.sandbox.dashboard("update", invoice["id"], auto_advance=True)
     if first == "timer":
         await hold(account)
-    held = await account.flush()
+    result = await account.flush()
     await account.world.sandbox.advance(TWO_HOURS)
 
-    assert (held.outcome, await status(account)) == (FlushOutcome.WAITING, "draft")
+    assert (result.outcome, await status(account)) == (FlushOutcome.WAITING, "draft")
 
 
-async def test_a_timer_is_stopped_even_if_stripe_fails_first(account: Account) -> None:
-    """The flush comes again until it is done."""
+async def test_auto_advance_is_disabled_even_if_stripe_fails_first(account: Account) -> None:
+    """The flush is repeated until it succeeds."""
     (invoice,) = await account.invoices()
     await account.world.sandbox.dashboard("update", invoice["id"], auto_advance=True)
     await hold(account)
@@ -134,26 +135,26 @@ async def test_a_timer_is_stopped_even_if_stripe_fails_first(account: Account) -
     assert await status(account) == "draft"
 
 
-async def test_a_void_that_meets_a_hold_holds_when_that_is_released(world: World) -> None:
-    """Who settles a dispute decides nothing about an invoice that was voided meanwhile."""
+async def test_void_under_a_hold_is_held_after_its_release(world: WebhookWorld) -> None:
+    """The release of a dispute does not decide about an invoice voided meanwhile."""
     customer, draft = await world.billed(quantity="30000000")
     await world.sandbox.dashboard("finalize", draft["id"])
-    await world.heard()
+    await world.wait_delivered()
     await world.flushed(customer)
-    await world.services.ledger.hold(customer, "Disputed", "ann")
+    await world.services.ledger.place_hold(customer, "Disputed", "ann")
     await world.sandbox.dashboard("void", draft["id"])
-    await world.heard()
-    held = await world.services.ledger.held(customer)
-    assert held is not None
-    assert held.by == "ann"
+    await world.wait_delivered()
+    dispute = await world.services.ledger.get_hold(customer)
+    assert dispute is not None
+    assert dispute.by == "ann"
 
-    left = await world.services.ledger.release_hold(customer, held)
+    void = await world.services.ledger.release_hold(customer, dispute)
 
-    assert left is not None
-    assert draft["id"] in left.reason
+    assert void is not None
+    assert draft["id"] in void.reason
     assert (
-        await world.services.ledger.release_hold(customer, held) == left
+        await world.services.ledger.release_hold(customer, dispute) == void
     )  # a second person's click
-    assert await world.services.ledger.held(customer) == left
-    assert await world.services.ledger.release_hold(customer, left) is None
-    assert await world.services.ledger.held(customer) is None
+    assert await world.services.ledger.get_hold(customer) == void
+    assert await world.services.ledger.release_hold(customer, void) is None
+    assert await world.services.ledger.get_hold(customer) is None

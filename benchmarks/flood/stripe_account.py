@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from benchmarks.flood.sending import PATH, Bodies, event, signature
+from benchmarks.flood.sender import PATH, Bodies, event, signature
 from billing.budget import Lane
 from billing.services import Services
 from tests.support.stripe_sandbox import StripeSandbox
@@ -26,7 +26,7 @@ async def open_shop(services: Services, customers: int) -> Bodies:
     async def one(n: int) -> tuple[dict[str, Any], dict[str, Any]]:
         customer = await _write(services, "/v1/customers", {"name": f"Customer {n}"})
         invoice = await _write(services, "/v1/invoices", {"customer": customer["id"]})
-        lines = [{"amount": 100 + n, "description": f"By hand {each}"} for each in range(5)]
+        lines = [{"amount": 100 + n, "description": f"By hand {number}"} for number in range(5)]
         filled = await _write(services, f"/v1/invoices/{invoice['id']}/add_lines", {"lines": lines})
         return customer, filled
 

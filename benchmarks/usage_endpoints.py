@@ -27,7 +27,7 @@ Deltas = Sequence[dict[str, str]]
 
 def lines(deltas: Deltas, token: str) -> bytes:
     """A request of *deltas* to ``POST /usage``."""
-    body = b"\n".join(orjson.dumps(each) for each in deltas)
+    body = b"\n".join(orjson.dumps(delta) for delta in deltas)
     return post("/usage", body, Authorization=f"Bearer {token}")
 
 
@@ -37,7 +37,10 @@ def mutation(deltas: Deltas, token: str) -> bytes:
     return post("/graphql", body, Accept="application/json", Authorization=f"Bearer {token}")
 
 
-DOORS: dict[str, Callable[[Deltas, str], bytes]] = {"POST /usage": lines, "recordUsage": mutation}
+ENDPOINTS: dict[str, Callable[[Deltas, str], bytes]] = {
+    "POST /usage": lines,
+    "recordUsage": mutation,
+}
 
 
 async def main() -> None:
@@ -47,26 +50,28 @@ async def main() -> None:
         await shop.open()
         bench.customer = await shop.customer()
         bench.gateway = (await bench.system.start_gateway()).pid
-        runs: dict[str, list[Run]] = {name: [] for name in DOORS}
+        runs: dict[str, list[Run]] = {name: [] for name in ENDPOINTS}
         numbers = count()
         for _ in range(ROUNDS):
-            for name in DOORS:
+            for name in ENDPOINTS:
                 runs[name].append(await _run(bench, name, numbers))
         await _all_counted(bench, next(numbers))
-    for name, of_door in runs.items():
-        rate = statistics.median(run.rate * BATCH for run in of_door)
-        micros = statistics.median(run.micros / BATCH for run in of_door)
+    for name, endpoint_runs in runs.items():
+        rate = statistics.median(run.rate * BATCH for run in endpoint_runs)
+        micros = statistics.median(run.micros / BATCH for run in endpoint_runs)
         print(
             f"{name:12} batches of {BATCH}: {rate:8,.0f} deltas/s, {micros:5.1f} µs of the gateway's CPU a delta"
         )
 
 
-async def _run(bench: Bench, door: str, numbers: "count[int]") -> Run:
+async def _run(bench: Bench, endpoint: str, numbers: "count[int]") -> Run:
     token = bench.system.token("metering")
-    requests = [DOORS[door](_deltas(bench.customer, numbers), token) for _ in range(BATCHES)]
+    requests = [
+        ENDPOINTS[endpoint](_deltas(bench.customer, numbers), token) for _ in range(BATCHES)
+    ]
     run = await load(bench.system.port, bench.gateway, iter(requests), AT_ONCE, LONGEST)
     if run.failures or run.answers != BATCHES:
-        raise RuntimeError(f"{door}: {run.failures} of {run.answers} answers were not good")
+        raise RuntimeError(f"{endpoint}: {run.failures} of {run.answers} answers were not good")
     return run
 
 
@@ -90,7 +95,7 @@ def _deltas(customer: str, numbers: "count[int]") -> Deltas:
 async def _all_counted(bench: Bench, sent: int) -> None:
     """Or the doors were quick to refuse."""
     month = Period.containing(datetime.now(UTC))
-    found = await bench.services.ledger.peek(CustomerId(bench.customer), month)
+    found = await bench.services.ledger.snapshot(CustomerId(bench.customer), month)
     counted = sum(found.totals[LineKey(sku)] for sku in CENTS) * 8
     if counted != sent:
         raise RuntimeError(f"{counted} of {sent} deltas were counted")

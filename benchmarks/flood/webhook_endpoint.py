@@ -12,10 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from benchmarks.flood.sending import PATH, Stage, Target
+from benchmarks.flood.sender import PATH, Stage, Target
 from benchmarks.flood.system import Flood
 from benchmarks.http_load import Run, listens
-from tests.support.system import System, until
+from tests.support.system import System
+from tests.support.wait import wait_until
 
 ROUNDS = 5
 ROUND_EVENTS = int(os.environ.get("FLOOD_ROUND", "10000"))
@@ -34,13 +35,13 @@ def bare() -> Starlette:
     return Starlette(routes=[Route(PATH, answer, methods=["POST"])])
 
 
-async def door_alone(flood: Flood) -> None:
+async def measure_endpoint_alone(flood: Flood) -> None:
     """Print medians and ranges, and the share of the floor at the best number of connections."""
     system = flood.systems[0]
     await system.start_gateway()
-    door = Target(system.port, system.running[0].pid)
+    endpoint = Target(system.port, system.running[0].pid)
     floor = await _start_bare(flood)
-    for process in (door.process, floor.process):
+    for process in (endpoint.process, floor.process):
         os.sched_setaffinity(process, {0})
     for process in await flood.others():
         os.sched_setaffinity(process, {1})
@@ -48,43 +49,43 @@ async def door_alone(flood: Flood) -> None:
     first = FIRST
     for _ in range(ROUNDS):
         for connections in CONNECTIONS:
-            for target in (floor, door):
+            for target in (floor, endpoint):
                 sent = await flood.send(Stage(first, ROUND_EVENTS, connections), target)
                 runs.setdefault((target, connections), []).append(sent.run)
                 first += ROUND_EVENTS
-    for process in (door.process, *await flood.others()):
+    for process in (endpoint.process, *await flood.others()):
         os.sched_setaffinity(process, range(os.cpu_count() or 1))
     for connections in CONNECTIONS:
-        bare_runs, door_runs = runs[floor, connections], runs[door, connections]
-        print(f"{connections} connections: a bare route {_told(bare_runs)}")
-        print(f"{connections} connections: the door     {_told(door_runs)}")
+        bare_runs, endpoint_runs = runs[floor, connections], runs[endpoint, connections]
+        print(f"{connections} connections: a bare route {_summary(bare_runs)}")
+        print(f"{connections} connections: the door     {_summary(endpoint_runs)}")
     best = {
-        target: max(statistics.median(each.rate for each in runs[target, n]) for n in CONNECTIONS)
-        for target in (floor, door)
+        target: max(statistics.median(run.rate for run in runs[target, n]) for n in CONNECTIONS)
+        for target in (floor, endpoint)
     }
     least = {
-        target: min(statistics.median(each.micros for each in runs[target, n]) for n in CONNECTIONS)
-        for target in (floor, door)
+        target: min(statistics.median(run.micros for run in runs[target, n]) for n in CONNECTIONS)
+        for target in (floor, endpoint)
     }
     print(
-        f"  the door at its best is {best[door] / best[floor]:.2f} of the floor by deliveries a second, "
-        f"{least[floor] / least[door]:.2f} by CPU a delivery (aim {AIM})"
+        f"  the door at its best is {best[endpoint] / best[floor]:.2f} of the floor by deliveries a second, "
+        f"{least[floor] / least[endpoint]:.2f} by CPU a delivery (aim {AIM})"
     )
 
 
 async def _start_bare(flood: Flood) -> Target:
     system = System(flood.services.settings, flood.systems[0].logs)
     process = system.start(
-        *("uvicorn", "--factory", "benchmarks.flood.door:bare", "--no-access-log"),
+        *("uvicorn", "--factory", "benchmarks.flood.webhook_endpoint:bare", "--no-access-log"),
         *("--port", str(system.port)),
     )
     flood.systems[0].running.append(process)
-    await until(partial(listens, system.port), "the bare route listens")
+    await wait_until(partial(listens, system.port), "the bare route listens")
     return Target(system.port, process.pid)
 
 
-def _told(runs: list[Run]) -> str:
-    rates, micros = sorted(each.rate for each in runs), sorted(each.micros for each in runs)
+def _summary(runs: list[Run]) -> str:
+    rates, micros = sorted(run.rate for run in runs), sorted(run.micros for run in runs)
     return (
         f"{statistics.median(rates):7,.0f}/s ({rates[0]:,.0f} to {rates[-1]:,.0f}), "
         f"{statistics.median(micros):4.0f} µs of CPU ({micros[0]:.0f} to {micros[-1]:.0f})"

@@ -9,7 +9,7 @@ from random import Random
 
 import httpx
 
-from tests.chaos.parts import LEASE_SECONDS, SLOW_SECONDS, Installation
+from tests.chaos.installation import LEASE_SECONDS, SLOW_SECONDS, Installation
 
 VICTIMS = {
     "worker 1": 4,
@@ -92,7 +92,7 @@ class Trouble:
     async def heal(self) -> None:
         """Stripe errs no more, and the audit need not wait for it."""
         await self._count()
-        await self.town.stripe.no_faults()
+        await self.town.stripe.clear_faults()
         await self.town.stripe.settings(limits=False, latency=False)
 
     def _gap(self, *, early: bool) -> float:
@@ -122,8 +122,8 @@ class Trouble:
         except httpx.HTTPError:
             return
         self.struck += self.ordered
-        for each in left:
-            self.struck[each["kind"]] -= int(each["times"])  # type: ignore[index]
+        for task in left:
+            self.struck[task["kind"]] -= int(task["times"])  # type: ignore[index]
         self.ordered.clear()
 
 

@@ -87,7 +87,7 @@ class Reporter:
 
     async def _acknowledged(self, http: httpx.AsyncClient, batch: Sequence[Any]) -> int | None:
         """How many were new; None for a batch that was refused, which is wrong."""
-        content = b"\n".join(orjson.dumps(each) for each in batch)
+        content = b"\n".join(orjson.dumps(delta) for delta in batch)
         while True:
             self.books.counts["reports sent"] += 1
             try:
@@ -100,22 +100,22 @@ class Reporter:
                 self.books.counts["reports answered 5xx"] += 1
                 await asyncio.sleep(PAUSE)
                 continue
-            told = answer.json()
-            if any(each["error"]["code"] in LATER for each in told["rejected"]):
+            answer_body = answer.json()
+            if any(rejection["error"]["code"] in LATER for rejection in answer_body["rejected"]):
                 self.books.counts["reports to be sent again"] += 1
                 await asyncio.sleep(PAUSE)
                 continue
-            if answer.status_code != 200 or told["rejected"]:
-                self.books.wrong.append(f"a batch was refused: {told}")
+            if answer.status_code != 200 or answer_body["rejected"]:
+                self.books.wrong.append(f"a batch was refused: {answer_body}")
                 return None
-            self.books.counts["deltas known already"] += told["duplicates"]
-            return int(told["accepted"])
+            self.books.counts["deltas known already"] += answer_body["duplicates"]
+            return int(answer_body["accepted"])
 
     def _book(self, batch: list[dict[str, str]]) -> None:
         self.sent.append(batch)
         self.books.counts["deltas acknowledged"] += len(batch)
-        for each in batch:
-            self.books.owed[each["customerId"], each["sku"]] += Decimal(each["quantity"])
+        for delta in batch:
+            self.books.owed[delta["customerId"], delta["sku"]] += Decimal(delta["quantity"])
 
 
 @dataclass
@@ -137,15 +137,15 @@ class Support:
                 await asyncio.sleep(self.dice.uniform(0, 8 * PAUSE))
 
     async def _sync(self, http: httpx.AsyncClient, customer: str) -> None:
-        answered = await asked(http, SYNC, id=customer)
+        answered = await query(http, SYNC, id=customer)
         self.books.counts["syncs asked for" if answered else "syncs without an answer"] += 1
 
     async def _look(self, http: httpx.AsyncClient, customer: str) -> None:
-        data = await asked(http, SUMS, id=customer)
+        data = await query(http, SUMS, id=customer)
         if data and data["customer"]:
             four = {
-                name: Decimal(each["amount"])
-                for name, each in data["customer"]["currentPeriod"].items()
+                name: Decimal(money["amount"])
+                for name, money in data["customer"]["currentPeriod"].items()
             }
             self.books.counts["sums looked at"] += 1
             if four["inStripe"] + four["claimed"] + four["pending"] != four["total"]:
@@ -156,11 +156,11 @@ class Support:
         key = f"adjust-{self.books.counts['corrections']}"
         given = {"id": customer, "sku": FEW[3], "quantity": f"{quantity:f}", "key": key}
         while True:
-            data = await asked(http, ADJUST, **given)
+            data = await query(http, ADJUST, **given)
             payload = data and data["adjustUsage"]
             if payload and payload["adjustment"]:
                 break
-            codes = {each["code"] for each in payload["errors"]} if payload else set()
+            codes = {error["code"] for error in payload["errors"]} if payload else set()
             if "NOT_FOUND" in codes:  # no usage of theirs has come in yet
                 return
             await asyncio.sleep(PAUSE)
@@ -168,7 +168,7 @@ class Support:
         self.books.owed[customer, f"adj:{payload['adjustment']['id']}"] += quantity
 
 
-async def asked(http: httpx.AsyncClient, query: str, **variables: Any) -> Any:
+async def query(http: httpx.AsyncClient, query: str, **variables: Any) -> Any:
     """The data of an answer without errors, else None: in trouble, no answer is an answer."""
     try:
         answer = await http.post("/graphql", json={"query": query, "variables": variables})

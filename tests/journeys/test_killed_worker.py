@@ -11,8 +11,9 @@ from billing.settings import Settings
 from tests.support.queries import PERIOD, SYNC
 from tests.support.stripe_catalog import Shop
 from tests.support.stripe_sandbox import StripeSandbox
-from tests.support.system import System, until
+from tests.support.system import System
 from tests.support.usage_endpoint import report
+from tests.support.wait import wait_until
 
 SLOW_SECONDS = 0.5
 
@@ -46,31 +47,31 @@ async def test_a_worker_killed_in_any_call_leaves_the_same_bill(
     shop = Shop(services)
     await shop.open()
     customer = await shop.customer()
-    told: dict[str, Decimal] = {}
+    recorded: dict[str, Decimal] = {}
     async with system.caller("support") as support:
         for endpoint, totals in ROUNDS:
-            await report(system, customer, _difference(told, totals))
-            told = {sku: Decimal(quantity) for sku, quantity in totals.items()}
+            await report(system, customer, _difference(recorded, totals))
+            recorded = {sku: Decimal(quantity) for sku, quantity in totals.items()}
             worker = system.running[-1]
             calls = await sandbox.calls(endpoint)
             how = {"seconds": SLOW_SECONDS} if fault == "slow" else {}
             await sandbox.fault(fault, endpoint, times=1, **how)
-            await support.ask(SYNC, id=customer)
+            await support.execute(SYNC, id=customer)
 
             async def called(endpoint: str = endpoint, calls: int = calls) -> bool:
                 return await sandbox.calls(endpoint) > calls
 
-            await until(called, f"the worker makes {endpoint}")
+            await wait_until(called, f"the worker makes {endpoint}")
             worker.send_signal(signal.SIGKILL)
             worker.wait()
             system.start_worker()
 
             async def up_to_date() -> Any:
-                period = (await support.ask(PERIOD, id=customer))["customer"]
+                period = (await support.execute(PERIOD, id=customer))["customer"]
                 return period["syncState"]["status"] == "UP_TO_DATE"
 
-            await until(up_to_date, "another worker has finished", seconds=60)
-            drafts = await services.stripe.pages(
+            await wait_until(up_to_date, "another worker has finished", seconds=60)
+            drafts = await services.stripe.list_all(
                 "/v1/invoices", {"customer": customer}, lane="customer"
             )
             lines = {
@@ -80,11 +81,13 @@ async def test_a_worker_killed_in_any_call_leaves_the_same_bill(
             }
             assert len(drafts) == 1
             assert len(drafts[0]["lines"]["data"]) == len(lines)
-            assert lines == told
+            assert lines == recorded
 
 
-def _difference(told: dict[str, Decimal], totals: dict[str, str]) -> dict[str, Decimal]:
-    """What has to be reported so that *told* becomes *totals*."""
+def _difference(recorded: dict[str, Decimal], totals: dict[str, str]) -> dict[str, Decimal]:
+    """What has to be reported so that *recorded* becomes *totals*."""
     now = {sku: Decimal(quantity) for sku, quantity in totals.items()}
-    changed = {sku: now.get(sku, Decimal(0)) - told.get(sku, Decimal(0)) for sku in {*told, *now}}
+    changed = {
+        sku: now.get(sku, Decimal(0)) - recorded.get(sku, Decimal(0)) for sku in {*recorded, *now}
+    }
     return {sku: change for sku, change in changed.items() if change}

@@ -122,25 +122,25 @@ def deliveries(stage: Stage, bodies: Bodies, sent: Sent) -> Iterator[bytes]:
             leaving.append(late.popleft())
         if happens["twice"]:
             leaving.append(dice.choice(recent))
-        for each in leaving:
+        for writer in leaving:
             sent.genuine += 1
-            yield signed(each)
+            yield signed(writer)
         if happens["forged"]:
             sent.forged += 1
             yield signed(b"%s%s%d%s" % (before, FORGED, number, after), "whsec_somebody_guesses")
         if happens["garbage"]:
             sent.garbage += 1
             yield signed(dice.choice([body[: len(body) // 2], b"\xff\xfe" + body, b"[" * 9000]))
-    for each in late:
+    for task in late:
         sent.genuine += 1
-        yield signed(each)
+        yield signed(task)
 
 
 def _frames(bodies: Bodies) -> list[tuple[bytes, bytes]]:
     """Events of every kind about everybody, as what stands before and after their name."""
     kinds = [(kind, kind.startswith("customer")) for kind in KINDS]
     events = (event(0, kind, pair[not own]) for pair in bodies for kind, own in kinds)
-    parted = (each.partition(NAME + b"0") for each in events)
+    parted = (event.partition(NAME + b"0") for event in events)
     return [(before, after) for before, _, after in parted]
 
 

