@@ -23,7 +23,7 @@ from billing.budget import Budget, CallOutcome, Lane
 from billing.budget.call import StripeCall
 from billing.budget.policy import BudgetPolicy, RateLimit
 from billing.errors import BillingError
-from billing.redis_reply import awaited
+from billing.redis_clients import awaited
 from billing.stripe import StripeApi
 from tests.support.stripe_sandbox import StripeSandbox, start_sandbox
 

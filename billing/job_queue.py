@@ -11,13 +11,12 @@ from typing import Any
 import orjson
 import structlog
 from arq.connections import ArqRedis
-from redis import exceptions as redis_errors
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 
 from billing.budget import Lane
 from billing.errors import Unavailable
-from billing.redis_clients import client
+from billing.redis_clients import RETRIED_ERRORS, UNREACHABLE, client
 from billing.usage import CustomerId, Period
 
 log = structlog.get_logger()
@@ -43,8 +42,7 @@ def deserialize(job: bytes) -> dict[str, Any]:
 def queue_pool(url: str, *, max_retries: int) -> ArqRedis:
     """A pool for arq that retries a command *max_retries* times (about a second each).
 
-    OSError is in the list because redis-py does not wrap a refused connection; without it a restart
-    of Redis ends an arq worker.
+    A restart of Redis would end an arq worker otherwise.
     """
     pool = client(
         url,
@@ -53,12 +51,7 @@ def queue_pool(url: str, *, max_retries: int) -> ArqRedis:
         socket_keepalive=True,
         health_check_interval=15,
         retry=_retry(max_retries),
-        retry_on_error=[
-            OSError,
-            redis_errors.ConnectionError,
-            redis_errors.TimeoutError,
-            redis_errors.BusyLoadingError,
-        ],
+        retry_on_error=RETRIED_ERRORS,
     )
     pool.job_serializer = serialize
     pool.job_deserializer = deserialize
@@ -86,14 +79,14 @@ class JobQueue:
         """Enqueue a flush of the customer's period, whose Stripe calls use *lane*; never raises."""
         try:
             await self._pool.enqueue_job(FLUSH_JOB, customer, str(period), lane.value)
-        except (redis_errors.RedisError, OSError) as error:
+        except UNREACHABLE as error:
             log.warning("job_queue.unavailable", customer=customer, error=type(error).__name__)
 
     async def enqueue_poll(self) -> None:
         """Enqueue a poll for undelivered Stripe events; Unavailable when the queue cannot be reached."""
         try:
             await self._pool.enqueue_job(POLL_EVENTS_JOB)
-        except (redis_errors.RedisError, OSError) as error:
+        except UNREACHABLE as error:
             raise Unavailable("The queue cannot be reached; ask again.", retry_after=1) from error
 
 

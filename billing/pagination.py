@@ -4,6 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
+MAX_PAGE_SIZE = 100
+"""Largest page, as in Stripe."""
+
 T = TypeVar("T")
 U = TypeVar("U")
 

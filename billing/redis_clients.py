@@ -1,4 +1,6 @@
-"""Redis clients by URL: one server, the master that Sentinel names, or a cluster.
+"""Redis: clients by URL, awaited replies, translated errors, scripts, and pauses after a failure.
+
+A URL names one server, a master that Sentinel knows, or a cluster:
 
     redis://host:6379/0                                one server (rediss:// over TLS, unix:// by socket)
     redis+sentinel://one:26379,two:26379/name/0        the master that the Sentinels call *name*
@@ -7,12 +9,42 @@
 User and password in a URL are the servers'; rediss+sentinel:// and rediss+cluster:// are over TLS.
 """
 
-from typing import Any, TypeVar
+import time
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from typing import Any, TypeVar, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from redis import exceptions
 from redis.asyncio import Redis, RedisCluster
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.commands.core import AsyncScript
+
+from billing.errors import LedgerUnavailable
+
+UNREACHABLE = (exceptions.RedisError, OSError)
+"""Errors of a server that does not answer; redis-py does not wrap a refused connection."""
+
+RETRIED_ERRORS: list[type[Exception]] = [
+    OSError,
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.BusyLoadingError,
+]
+"""``retry_on_error`` of the clients that wait for a server to restart."""
+
+LUA_CLOCK = """\
+local function now_us()
+    local time = redis.call('TIME')
+    return time[1] * 1000000 + time[2]
+end
+local function now_ms()
+    return math.floor(now_us() / 1000)
+end
+"""
+"""Begins every script: the server's time, as microseconds and as milliseconds since 1970."""
 
 SINGLE_SCHEMES = frozenset({"redis", "rediss", "unix"})
 SENTINEL_SCHEMES = frozenset({"redis+sentinel", "rediss+sentinel"})
@@ -20,6 +52,7 @@ CLUSTER_SCHEMES = frozenset({"redis+cluster", "rediss+cluster"})
 SENTINEL_PORT = 26379
 
 Client = TypeVar("Client", bound=Redis)
+T = TypeVar("T")
 
 
 def is_redis_url(url: str, schemes: frozenset[str]) -> bool:
@@ -63,6 +96,58 @@ def client_or_cluster(url: str, **options: Any) -> Redis | RedisCluster:
         cluster: RedisCluster = RedisCluster.from_url(_plain_url(url), **options)
         return cluster
     return client(url, Redis, **options)
+
+
+async def awaited(command: Awaitable[T] | T) -> T:
+    """The reply to an asyncio *command*, which redis-py 5.3 types as ``Awaitable[T] | T``."""
+    return await cast("Awaitable[T]", command)
+
+
+@contextmanager
+def ledger_errors(message: str) -> Iterator[None]:
+    """Translate errors of the ledger's server in the block into LedgerUnavailable with *message*."""
+    try:
+        yield
+    except UNREACHABLE as error:
+        raise LedgerUnavailable(message) from error
+
+
+def script_source(package: str, *names: str) -> str:
+    """The Lua text of ``scripts/<name>.lua`` of *package*, one after another, after the clock functions."""
+    folder = files(package) / "scripts"
+    return LUA_CLOCK + "".join(folder.joinpath(f"{name}.lua").read_text() for name in names)
+
+
+def load_script(redis: Redis | RedisCluster, package: str, name: str) -> AsyncScript:
+    """The Lua script ``scripts/<name>.lua`` of *package*, run by *redis*."""
+    source = script_source(package, name)
+    # RedisCluster has this method too, but its types lack it.
+    return cast("Redis", redis).register_script(source)
+
+
+async def handshake(connection: AbstractConnection, *sections: str) -> bytes:
+    """Set up a new connection, as a ``redis_connect_func`` has to; the server's INFO *sections*."""
+    await connection.on_connect()
+    for section in sections:
+        await connection.send_command("INFO", section)
+    return b"".join([await connection.read_response() for _ in sections])
+
+
+class Cooldown:
+    """A pause after a failure, so that an unresponsive server delays one call in a while, not every one."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._ends_at = 0.0
+
+    @property
+    def active(self) -> bool:
+        """True during the pause."""
+        return time.monotonic() < self._ends_at
+
+    def start(self) -> None:
+        """Start the pause anew."""
+        self._ends_at = time.monotonic() + self._seconds
 
 
 class _SentinelPool(SentinelConnectionPool):

@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import structlog
-from redis import exceptions as redis_errors
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff, NoBackoff
@@ -20,11 +20,11 @@ from billing.errors import LedgerUnavailable
 from billing.events import Inbox
 from billing.job_queue import JobQueue, open_job_queue
 from billing.ledger import Ledger, LedgerPolicy
-from billing.ledger.syncs import Syncs
-from billing.redis_clients import client, client_or_cluster
+from billing.redis_clients import RETRIED_ERRORS, client, client_or_cluster
 from billing.settings import DAY, Environment, Settings, StartupError
 from billing.stripe import StripeApi
 from billing.stripe.price_catalog import PriceCatalog
+from billing.stripe.reader import StripeReader
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,6 @@ class Services:
 
     settings: Settings
     ledger: Ledger
-    syncs: Syncs
     audit: AuditLog
     inbox: Inbox
     budget: Budget
@@ -47,6 +46,11 @@ class Services:
     price_catalog: PriceCatalog
     line_index: InvoiceLineIndex
     job_queue: JobQueue
+
+    @cached_property
+    def stripe_reader(self) -> StripeReader:
+        """Reads Stripe's objects through the cache."""
+        return StripeReader(self.stripe, self.cache)
 
 
 @asynccontextmanager
@@ -76,14 +80,13 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         yield Services(
             settings=settings,
             ledger=ledger,
-            syncs=Syncs(ledger_redis),
             audit=AuditLog(ledger_redis),
             inbox=Inbox(ledger_redis),
             budget=budget,
             stripe=stripe,
             cache=cache,
             change_feed=await stack.enter_async_context(open_change_feed(settings.cache, cache)),
-            price_catalog=PriceCatalog(stripe, cache),
+            price_catalog=PriceCatalog(StripeReader(stripe, cache)),
             line_index=InvoiceLineIndex(line_index_redis, settings.ledger_retention * DAY),
             job_queue=await stack.enter_async_context(open_job_queue(settings.queue)),
         )
@@ -98,12 +101,7 @@ def _ledger_client(url: str) -> Redis | RedisCluster:
         socket_keepalive=True,
         health_check_interval=15,
         retry=Retry(ExponentialBackoff(cap=1, base=0.05), RETRIES),
-        retry_on_error=[
-            OSError,
-            redis_errors.ConnectionError,
-            redis_errors.TimeoutError,
-            redis_errors.BusyLoadingError,
-        ],
+        retry_on_error=RETRIED_ERRORS,
     )
 
 
@@ -131,7 +129,7 @@ async def check_durability(ledger: Ledger, settings: Settings) -> None:
         raise startup_error(
             f"BILLING_REDIS_URL: {error.message} See that this server runs and the address is right."
         ) from None
-    health = await ledger.check_health()
+    health = await ledger.health.check()
     if health.ok or settings.accept_volatile_ledger:
         return
     problems = " ".join(health.problems)

@@ -6,34 +6,35 @@ a reason and does not affect the others.
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+
+import msgspec
 
 from billing.budget import Lane
-from billing.cache import entries, kept
 from billing.change_feed import Change, ChangeReason
 from billing.errors import ErrorCode, Overloaded, StripeRejected, Unavailable
 from billing.ledger import DeltaOutcome
 from billing.services import Services
-from billing.stripe.records import CustomerRecord
+from billing.stripe import resources
 from billing.usage import CustomerId, Price, UsageDelta
-from billing.usage_validation import RawDelta, Rejection, invalid_field, validate
+from billing.usage_validation import RawDelta, Rejection, RejectionError, invalid_field, validate
 
 MAX_BATCH = 10_000
-NOT_FOUND = 404
 # New customers are looked up at Stripe; the caller waits at most so many seconds.
 MAX_CONCURRENT_LOOKUPS, LOOKUP_SECONDS = 8, 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class UsageReport:
-    """Result of a batch; accepted and duplicate deltas are as durable as *durability* says."""
+class UsageReport(msgspec.Struct, frozen=True, rename="camel"):
+    """Result of a batch; accepted and duplicate deltas are as durable as *durability* says.
+
+    Encodes as ``RecordUsagePayload`` of the schema, whose *errors* are empty if there is a result.
+    """
 
     accepted: int
     duplicates: int
     rejected: tuple[Rejection, ...]
     durability: str
     ledger_epoch: str
+    errors: tuple[()] = ()
 
 
 async def record_usage(services: Services, raw_deltas: Sequence[RawDelta]) -> UsageReport:
@@ -44,7 +45,7 @@ async def record_usage(services: Services, raw_deltas: Sequence[RawDelta]) -> Us
     priced = [delta for delta in deltas if delta.sku in prices]
     unconfirmed = await _register_new_customers(services, priced, prices)
     sent = [delta for delta in priced if delta.customer not in unconfirmed]
-    recorded = await services.ledger.record(sent, prices)
+    recorded = await services.ledger.usage.record(sent, prices)
     outcomes = [result.outcome for result in recorded]
     await _publish_changes(services, sent, outcomes)
 
@@ -60,7 +61,7 @@ async def record_usage(services: Services, raw_deltas: Sequence[RawDelta]) -> Us
         for delta, outcome in zip(sent, outcomes, strict=True)
         if outcome in _REJECTIONS
     ]
-    durability, epoch = await services.ledger.durability()
+    durability, epoch = await services.ledger.health.durability()
     return UsageReport(
         accepted=outcomes.count(DeltaOutcome.ACCEPTED),
         duplicates=outcomes.count(DeltaOutcome.DUPLICATE),
@@ -80,7 +81,7 @@ async def _register_new_customers(
     Returns the customers that could not be looked up now, with the error.
     """
     first = {delta.customer: delta for delta in reversed(list(deltas))}
-    known = await services.ledger.registered_currencies(list(first))
+    known = await services.ledger.usage.registered_currencies(list(first))
     slots, deadline = asyncio.Semaphore(MAX_CONCURRENT_LOOKUPS), _now() + LOOKUP_SECONDS
     failures: dict[CustomerId, Unavailable | StripeRejected] = {}
 
@@ -89,12 +90,15 @@ async def _register_new_customers(
             try:
                 if _now() > deadline:
                     raise Overloaded("Too many customers are new at once.")
-                found = await _fetch_customer(services, customer)
+                result = await services.stripe_reader.get(
+                    resources.customer(customer), Lane.CUSTOMER
+                )
             except (Unavailable, StripeRejected) as error:
                 failures[customer] = error
                 return
-        if found is not None and not found.deleted:
-            await services.ledger.register_customer(customer, found.currency or currency)
+        record = result.value
+        if record is not None and not record.deleted:
+            await services.ledger.usage.register_customer(customer, record.currency or currency)
 
     await asyncio.gather(
         *(
@@ -104,22 +108,6 @@ async def _register_new_customers(
         )
     )
     return failures
-
-
-async def _fetch_customer(services: Services, customer: CustomerId) -> CustomerRecord | None:
-    async def read() -> dict[str, Any] | None:
-        path = f"/v1/customers/{customer}"
-        try:
-            return kept.customer(await services.stripe.read(path, lane=Lane.CUSTOMER))
-        except StripeRejected as refusal:
-            if refusal.status == NOT_FOUND:
-                return None
-            raise
-
-    entry = entries.customer(customer)
-    cached = await services.cache.fetch(entry, read, decode=CustomerRecord.from_stripe)
-    found: CustomerRecord | None = cached.value
-    return found
 
 
 async def _publish_changes(
@@ -139,13 +127,9 @@ async def _publish_changes(
 
 
 def _unconfirmed_customer(delta: UsageDelta, error: Unavailable | StripeRejected) -> Rejection:
-    return Rejection(
-        delta.id,
-        error.code,
-        f"Stripe could not confirm {delta.customer}: {error.message} Not counted; send this delta again.",
-        ("customerId",),
-        error.whole_seconds if isinstance(error, Unavailable) else None,
-    )
+    retry_after = error.whole_seconds if isinstance(error, Unavailable) else None
+    message = f"Stripe could not confirm {delta.customer}: {error.message} Not counted; send this delta again."
+    return _reject(delta, error.code, "customerId", message, retry_after)
 
 
 def _now() -> float:
@@ -153,20 +137,22 @@ def _now() -> float:
 
 
 def _unknown_sku(delta: UsageDelta) -> Rejection:
-    return Rejection(
-        delta.id,
-        ErrorCode.UNKNOWN_SKU,
-        f"No active Stripe price has the lookup key {delta.sku!r}; create it, then send this delta again.",
-        ("sku",),
-    )
+    message = f"No active Stripe price has the lookup key {delta.sku!r}; create it, then send this delta again."
+    return _reject(delta, ErrorCode.UNKNOWN_SKU, "sku", message)
+
+
+def _reject(
+    delta: UsageDelta, code: ErrorCode, field: str, message: str, retry_after: int | None = None
+) -> Rejection:
+    return Rejection(delta.id, RejectionError(code, message, (field,), retry_after))
 
 
 _REJECTIONS = {
-    DeltaOutcome.CONFLICT: lambda delta: Rejection(
-        delta.id,
+    DeltaOutcome.CONFLICT: lambda delta: _reject(
+        delta,
         ErrorCode.IDEMPOTENCY_CONFLICT,
+        "id",
         "This id was counted before with other content; the first one stands. Send a change under a new id.",
-        ("id",),
     ),
     DeltaOutcome.TOO_OLD: lambda delta: invalid_field(
         delta.id,
@@ -188,10 +174,10 @@ _REJECTIONS = {
         "sku",
         "This SKU's price is in another currency than the customer's invoices; use a price in theirs.",
     ),
-    DeltaOutcome.UNKNOWN_CUSTOMER: lambda delta: Rejection(
-        delta.id,
+    DeltaOutcome.UNKNOWN_CUSTOMER: lambda delta: _reject(
+        delta,
         ErrorCode.NOT_FOUND,
+        "customerId",
         f"Stripe knows no customer {delta.customer}; check the id.",
-        ("customerId",),
     ),
 }

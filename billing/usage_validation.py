@@ -1,9 +1,11 @@
 """Syntax checks of a reported delta, field by field, without any lookup."""
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
+
+import msgspec
 
 from billing.errors import ErrorCode
 from billing.usage import REST_LINE, CustomerId, Period, UsageDelta
@@ -22,29 +24,36 @@ MONTH_FORMAT = "Write the month as YYYY-MM, such as 2026-10."
 TIMESTAMP_FORMAT = "Write the time as RFC 3339 with an offset, such as 2026-11-22T09:30:00Z."
 
 
-@dataclass(frozen=True, slots=True)
-class RawDelta:
-    """A delta as a metering service reported it, not yet validated; ``UsageDeltaInput`` of the schema."""
+class RawDelta(msgspec.Struct, frozen=True, gc=False, rename="camel", forbid_unknown_fields=True):
+    """A delta as a metering service reported it, not yet validated; ``UsageDeltaInput`` of the schema.
+
+    ``POST /usage`` decodes it from JSON.
+    """
 
     id: str
     customer_id: str
     sku: str
-    quantity: object
-    occurred_at: object
+    quantity: Any
+    occurred_at: Any
     app: str | None = None
     region: str | None = None
     organization: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """One delta that was not counted; *path* names the field, *retry_after* is in seconds."""
+class RejectionError(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """The reason of a rejection; *path* names the field, *retry_after* is in seconds."""
 
-    id: str
     code: ErrorCode
     message: str
-    path: tuple[str, ...] = ()
+    path: tuple[str, ...] | None = None
     retry_after: int | None = None
+
+
+class Rejection(msgspec.Struct, frozen=True, gc=False):
+    """One delta that was not counted; encodes as ``RejectedDelta`` of the schema."""
+
+    id: str
+    error: RejectionError
 
 
 def validate(raw: RawDelta) -> UsageDelta | Rejection:
@@ -134,4 +143,4 @@ def parse_timestamp(text: object) -> datetime | None:
 
 def invalid_field(delta_id: str, field: str, message: str) -> Rejection:
     """Reject the delta because of *field*."""
-    return Rejection(delta_id, ErrorCode.INVALID_INPUT, message, (field,))
+    return Rejection(delta_id, RejectionError(ErrorCode.INVALID_INPUT, message, (field,)))

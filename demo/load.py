@@ -148,7 +148,7 @@ async def _wait_until_synced(
     async with asyncio.timeout(seconds):
         while waiting:
             snapshots = await asyncio.gather(
-                *(services.ledger.snapshot(customer, period) for customer in waiting)
+                *(services.ledger.periods.snapshot(customer, period) for customer in waiting)
             )
             waiting = [snapshot.customer for snapshot in snapshots if not snapshot.is_synced]
             await asyncio.sleep(POLL_SECONDS)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import cast
 
 import httpx
-import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -17,33 +16,30 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from billing.logs import configure_logging
 from billing.services import open_services
 from billing.settings import Environment, Settings, StartupError, load_settings
-from gateway.auth.authenticate import create_authenticator, to_graphql_error
-from gateway.auth.tokens import JwksClient, TokenVerifier
-from gateway.billing_extension import billing_extension
+from billing.shutdown_signal import on_shutdown_signal
+from gateway.auth.jwks import JwksClient
+from gateway.auth.tokens import TokenVerifier, create_authenticator
+from gateway.billing_extension import billing_extension, to_graphql_error
 from gateway.graphql.admission.admission import Admission
 from gateway.graphql.admission.best_effort_redis import BestEffortRedis
 from gateway.graphql.admission.limits import Limits
 from gateway.graphql.admission.persisted import DocumentStore, PersistedDocuments
 from gateway.graphql.admission.rate_limiter import CostLimiter
 from gateway.graphql.http import GraphQLEndpoint
-from gateway.graphql.keeping import ResponseCacheMiddleware
 from gateway.graphql.runner import OperationRunner
 from gateway.health import health_routes
 from gateway.http.errors import HttpError
-from gateway.http.shutdown import on_shutdown_signal
-from gateway.response_cache import ResponseCache
+from gateway.response_cache import ResponseCache, ResponseCacheMiddleware
 from gateway.static_pages import page_routes
 from gateway.telemetry import Telemetry, metrics_route
 from gateway.usage_endpoint import usage_route
-from gateway.webhook_shortcut import DirectRoute
 from schema.build import build_schema
 from webhooks.endpoint import webhook_route
-
-log = structlog.get_logger()
 
 
 def create_app(settings: Settings | None = None) -> Starlette:
@@ -66,10 +62,10 @@ def create_app(settings: Settings | None = None) -> Starlette:
         exception_handlers={HttpError: _on_http_error, HTTPException: _on_starlette_error},
     )
     verifier = _create_verifier(settings, jwks_http)
-    view = _create_graphql_view(app, settings, verifier, redis, shutting_down, response_cache)
+    graphql = _create_graphql_endpoint(app, settings, verifier, redis, shutting_down)
     app.router.routes += [
-        Route("/graphql", view),
-        WebSocketRoute("/graphql", view),
+        Route("/graphql", graphql),
+        WebSocketRoute("/graphql", graphql),
         usage_route(verifier),
         webhooks,
         *health_routes(shutting_down),
@@ -96,7 +92,7 @@ def _lifespan(
                 # A response's objects have no cycles and are freed without the collector, which took
                 # a fifth of the CPU time.
                 gc.set_threshold(50_000)
-                with on_shutdown_signal(shutting_down):
+                with on_shutdown_signal(shutting_down.set):
                     yield
         finally:
             for close in close_callbacks:
@@ -112,25 +108,22 @@ def _create_verifier(settings: Settings, client: httpx.AsyncClient) -> TokenVeri
     )
 
 
-def _create_graphql_view(
+def _create_graphql_endpoint(
     app: Starlette,
     settings: Settings,
     verifier: TokenVerifier,
     redis: BestEffortRedis,
     shutting_down: asyncio.Event,
-    response_cache: ResponseCache,
 ) -> GraphQLEndpoint:
-    schema = build_schema()
-    core = schema._schema  # noqa: SLF001 Strawberry shows graphql-core's schema nowhere else
+    core = build_schema()._schema  # noqa: SLF001 Strawberry shows graphql-core's schema nowhere else
     persisted = PersistedDocuments(
         DocumentStore(redis), _load_trusted_documents(settings.trusted_documents)
     )
     admission = Admission(core, Limits(), CostLimiter(redis), persisted)
     return GraphQLEndpoint(
-        OperationRunner(schema, admission, to_graphql_error, billing_extension),
+        OperationRunner(core, admission, to_graphql_error, billing_extension),
         create_authenticator(app, verifier, settings),
         shutdown=shutting_down,
-        response_store=response_cache,
         allowed_origins=_allowed_origins(settings),
     )
 
@@ -176,3 +169,22 @@ async def _on_starlette_error(_: Request, error: Exception) -> Response:
     http = cast("HTTPException", error)
     code = http.detail.upper().replace(" ", "_")
     return HttpError(http.status_code, code, f"{http.detail}.", http.headers).response()
+
+
+class DirectRoute:
+    """ASGI middleware: sends *route*'s POSTs straight to its endpoint, everything else to *app*.
+
+    Matching a route costs as much CPU as verifying a webhook's signature.
+    """
+
+    def __init__(self, app: ASGIApp, route: Route) -> None:
+        self._app = app
+        self._path = route.path
+        self._endpoint = route.app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        direct = (
+            scope["type"] == "http" and scope["path"] == self._path and scope["method"] == "POST"
+        )
+        await (self._endpoint if direct else self._app)(scope, receive, send)

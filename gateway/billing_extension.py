@@ -1,10 +1,14 @@
-"""``extensions.billing``: calls to Stripe, cache hits and cache misses behind a GraphQL response."""
+"""Billing's part of a GraphQL response: ``extensions.billing``, and the errors that billing raises."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from graphql import GraphQLError
+
+from billing.errors import Refused, Unavailable
 from billing.stripe import count_calls
+from gateway.graphql.errors import request_error
 from resolvers.context import Context
 
 
@@ -18,14 +22,14 @@ def billing_extension(context: Context) -> Iterator[Callable[[], dict[str, Any]]
     with count_calls() as sent:
 
         def extension() -> dict[str, Any]:
-            cost = context.loaders.stats
-            calls = sent.calls - sum(hidden.calls for hidden in cost.hidden_calls)
+            stats = context.loaders.stats
+            calls = sent.calls - sum(hidden.calls for hidden in stats.hidden_calls)
             sent.calls = 0
             counts = {
                 "stripeCalls": calls,
-                "cacheHits": cost.cache_hits,
-                "cacheMisses": cost.cache_misses,
-                "stale": cost.stale,
+                "cacheHits": stats.cache_hits,
+                "cacheMisses": stats.cache_misses,
+                "stale": stats.stale,
             }
             return {"billing": counts}
 
@@ -33,3 +37,12 @@ def billing_extension(context: Context) -> Iterator[Callable[[], dict[str, Any]]
             yield extension
         finally:
             context.loaders.clear()
+
+
+def to_graphql_error(error: BaseException) -> GraphQLError | None:
+    """Return the GraphQL error for an expected error outside of a payload; None for a bug."""
+    if isinstance(error, Refused):
+        return request_error(error.code, error.message)
+    if isinstance(error, Unavailable):
+        return request_error(error.code, error.message, retryAfter=error.whole_seconds)
+    return None

@@ -43,7 +43,7 @@ async def _check_readiness(
         return ["The process is shutting down."], []
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
-            health = await services.ledger.check_health()
+            health = await services.ledger.health.check()
             await services.budget.state()
     except (TimeoutError, BillingError) as error:
         return [f"The ledger or Stripe's budget does not answer ({type(error).__name__})."], []

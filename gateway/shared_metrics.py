@@ -2,7 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -10,19 +12,22 @@ from prometheus_client.registry import Collector
 
 from billing.budget.state import BudgetState
 from billing.errors import Unavailable
-from billing.ledger.queries import Backlog
+from billing.ledger.due import Backlog
 from billing.services import Services
 
 TIMEOUT_SECONDS = 2.0  # Prometheus tries again
 MAX_AGE_SECONDS = 1.0
+T = TypeVar("T")
 
 
-class SharedMetrics:
-    """Renders the metrics; concurrent and frequent scrapes share one read of ledger and budget."""
+class SharedMetrics(Collector):
+    """Renders the metrics; frequent and concurrent scrapes share one read of ledger and budget."""
 
     def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        self._metrics: list[Metric] = []
         self._lock = asyncio.Lock()
-        self._text = b""
         self._stale_at = 0.0
 
     async def render(self, services: Services) -> bytes:
@@ -32,92 +37,71 @@ class SharedMetrics:
         """
         async with self._lock:
             if time.monotonic() >= self._stale_at:
-                registry = CollectorRegistry()
-                registry.register(_Families(await _read(services)))
-                self._text = generate_latest(registry)
+                backlogs, budget = await asyncio.gather(
+                    _available(services.ledger.due.backlogs()), _available(services.budget.state())
+                )
+                self._metrics = [
+                    *(_backlog_metrics(backlogs) if backlogs else ()),
+                    *(_budget_metrics(budget) if budget else ()),
+                ]
                 self._stale_at = time.monotonic() + MAX_AGE_SECONDS
-        return self._text
-
-
-class _Families(Collector):
-    def __init__(self, families: Iterable[Metric]) -> None:
-        self._families = list(families)
+        return generate_latest(self._registry)
 
     def collect(self) -> Iterable[Metric]:
-        return self._families
+        """Return the metrics of the last read."""
+        return self._metrics
 
 
-async def _read(services: Services) -> list[Metric]:
-    backlogs, budget = await asyncio.gather(
-        asyncio.wait_for(services.ledger.backlogs(), TIMEOUT_SECONDS),
-        asyncio.wait_for(services.budget.state(), TIMEOUT_SECONDS),
-        return_exceptions=True,
-    )
-    for result in (backlogs, budget):
-        if isinstance(result, BaseException) and not isinstance(result, TimeoutError | Unavailable):
-            raise result
-    families: list[Metric] = []
-    if not isinstance(backlogs, BaseException):
-        families += _backlog_metrics(backlogs)
-    if not isinstance(budget, BaseException):
-        families += _budget_metrics(budget)
-    return families
+async def _available(read: Awaitable[T]) -> T | None:
+    with suppress(TimeoutError, Unavailable):
+        return await asyncio.wait_for(read, TIMEOUT_SECONDS)
+    return None
 
 
 def _backlog_metrics(backlogs: list[Backlog]) -> Iterator[Metric]:
-    late = {
-        "priority": _longest_seconds(shard.priority_ms for shard in backlogs),
-        "routine": _longest_seconds(shard.due_ms for shard in backlogs),
-    }
-    late |= {"first": late["priority"], "in_turn": late["routine"]}  # the labels' former values
+    oldest = _longest(shard.unsynced_ms for shard in backlogs)
+    parked = sum(shard.parked for shard in backlogs)
+    on_hold = sum(shard.on_hold for shard in backlogs)
+    oldest_hold = _longest(shard.on_hold_ms for shard in backlogs)
+    priority = _longest(shard.priority_ms for shard in backlogs)
+    routine = _longest(shard.due_ms for shard in backlogs)
+    late = {"priority": priority, "routine": routine}
+    aliases = {"first": priority, "in_turn": routine}  # the former names
     yield _gauge(
-        "unsynced_oldest_seconds",
-        "Age of the oldest usage not yet sent to Stripe, customers on hold excluded.",
-        _longest_seconds(shard.unsynced_ms for shard in backlogs),
+        "unsynced_oldest_seconds", "Age of the oldest unsynced usage, not on hold.", oldest
     )
+    yield _gauge("parked", "Periods that Stripe rejected until a person or a webhook acts.", parked)
+    yield _gauge("held", "Customers whose billing is on hold, by Support or by a void.", on_hold)
+    yield _gauge("held_oldest_seconds", "Age of the oldest of these holds.", oldest_hold)
     yield _gauge(
-        "parked",
-        "Periods that Stripe rejected for good; a person or a webhook resumes them.",
-        sum(shard.parked for shard in backlogs),
+        "due_late_seconds", "Longest wait of due work for a worker.", late | aliases, "line"
     )
-    yield _gauge(
-        "held",
-        "Customers whose billing is on hold, by Support or by a void.",
-        sum(shard.on_hold for shard in backlogs),
-    )
-    yield _gauge(
-        "held_oldest_seconds",
-        "Age of the oldest of these holds.",
-        _longest_seconds(shard.on_hold_ms for shard in backlogs),
-    )
-    yield _gauge("due_late_seconds", "Longest wait of due work for a worker.", late, "line")
 
 
-def _longest_seconds(waits_ms: Iterable[int | None]) -> float:
+def _longest(waits_ms: Iterable[int | None]) -> float:
+    """Return the longest wait in seconds; one that is not due yet is negative and counts as 0."""
     return max(0, *(wait or 0 for wait in waits_ms)) / 1000
 
 
 def _budget_metrics(budget: BudgetState) -> Iterator[Metric]:
-    endpoints = budget.endpoints
-    rates = {endpoint.endpoint: endpoint.per_second for endpoint in endpoints}
-    throttled = {endpoint.endpoint: endpoint.throttled for endpoint in endpoints}
-    limited_until = budget.limited_until.timestamp() if budget.limited_until else 0
+    rates = {state.endpoint: state.per_second for state in budget.endpoints}
+    throttled = {state.endpoint: state.throttled for state in budget.endpoints}
+    until = budget.limited_until.timestamp() if budget.limited_until else 0
     yield _gauge("stripe_waiting", "Calls that wait for the budget.", dict(budget.lanes), "lane")
     yield _gauge("stripe_rate", "Calls per second allowed now.", rates, "endpoint")
     yield _gauge("stripe_refused", "429s of Stripe's limiter so far.", throttled, "endpoint")
-    yield _gauge(
-        "stripe_limited_until_seconds",
-        "Unix time at which a pause after a 429, or an open breaker, ends; 0 for none.",
-        limited_until,
-    )
+    yield _gauge("stripe_limited_until_seconds", "Unix time when a pause ends; 0 for none.", until)
     yield _gauge("stripe_reads", "Reads in 30 days.", budget.reads_used)
     yield _gauge("stripe_read_allowance", "Reads allowed in 30 days.", budget.read_allowance)
 
 
 def _gauge(
-    name: str, description: str, values: float | Mapping[str, float], label: str = ""
+    name: str, description: str, value: float | Mapping[str, float], label: str = ""
 ) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(f"billing_{name}", description, labels=[label] if label else [])
-    for label_value, value in values.items() if isinstance(values, Mapping) else [("", values)]:
-        family.add_metric([label_value] if label else [], value)
-    return family
+    """Return a gauge with one value, or with a value for each value of *label*."""
+    if not isinstance(value, Mapping):
+        return GaugeMetricFamily(f"billing_{name}", description, value)
+    gauge = GaugeMetricFamily(f"billing_{name}", description, labels=[label])
+    for label_value, number in value.items():
+        gauge.add_metric([label_value], number)
+    return gauge

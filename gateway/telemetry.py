@@ -1,4 +1,7 @@
-"""Middleware around every request: request id, Prometheus metrics, and the catch-all error handler."""
+"""Middleware around every request: request id, Prometheus metrics, and the catch-all error handler.
+
+It also ends a failed startup in one logged sentence; Starlette would print a traceback.
+"""
 
 import re
 import secrets
@@ -15,20 +18,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
 from billing.logs import frames
+from billing.settings import StartupError
 from gateway.http.errors import HttpError
 from gateway.shared_metrics import SharedMetrics
-from gateway.startup_errors import lifespan
 
 log = structlog.get_logger()
 
-REQUESTS = Counter("billing_http_requests", "Requests answered.", ["route", "method", "status"])
-DURATION = Histogram("billing_http_seconds", "Time to an answer, streams to their end.", ["route"])
+REQUESTS = Counter("billing_http_requests", "HTTP requests.", ["route", "method", "status"])
+DURATION = Histogram("billing_http_seconds", "Time to the end of the response.", ["route"])
 WEBSOCKETS = Gauge("billing_websockets", "WebSockets open now.")
 
 # The label values: a client can send any path, which must not become a label.
 ROUTES = ("/graphql", "/usage", "/webhooks/stripe", "/graphiql", "/healthz", "/readyz", "/metrics")
 METHODS = ("GET", "POST")
 REQUEST_ID = re.compile(rb"[\w.-]{1,64}")
+STARTUP_FAILED = "lifespan.startup.failed"
 _process = secrets.token_hex(6)
 _requests = count(1)
 
@@ -52,22 +56,22 @@ class Telemetry:
             with WEBSOCKETS.track_inprogress():
                 await self._app(scope, receive, send)
 
-    async def _observe(self, scope: Scope, receive: Receive, answer: "_ResponseObserver") -> None:
-        began = time.perf_counter()
+    async def _observe(self, scope: Scope, receive: Receive, observer: "_ResponseObserver") -> None:
+        started_at = time.perf_counter()
         try:
-            await self._app(scope, receive, answer)
+            await self._app(scope, receive, observer)
         except ClientDisconnect:
             pass
         except Exception as error:  # noqa: BLE001 the catch-all handler
             log.error("http.fault", fault=type(error).__name__, at=frames(error))  # noqa: TRY400 its text may be secret
-            if answer.status is None:
-                await _internal_error(answer.request_id)(scope, receive, answer)
+            if observer.status is None:
+                await _internal_error(observer.request_id)(scope, receive, observer)
         seconds, requests = _metrics_for(
             next((route for route in ROUTES if scope["path"].startswith(route)), "/"),
             scope["method"] if scope["method"] in METHODS else "other",
-            answer.status,
+            observer.status,
         )
-        seconds.observe(time.perf_counter() - began)
+        seconds.observe(time.perf_counter() - started_at)
         requests.inc()
 
 
@@ -93,6 +97,26 @@ class _ResponseObserver:
                 (b"x-request-id", self.request_id.encode()),
             ]
         await self._send(message)
+
+
+async def lifespan(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run *app*'s lifespan; a StartupError, which has been logged, is reported without its traceback."""
+    failed: list[Message] = []
+
+    async def forward(message: Message) -> None:
+        if message["type"] == STARTUP_FAILED:
+            failed.append(message)
+        else:
+            await send(message)
+
+    try:
+        await app(scope, receive, forward)
+    except StartupError:
+        await send({"type": STARTUP_FAILED})
+    except BaseException:
+        for message in failed:
+            await send(message)
+        raise
 
 
 def metrics_route() -> Route:

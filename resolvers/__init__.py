@@ -1,7 +1,7 @@
-"""Resolvers: each one authorises, loads and shapes the answer; other logic belongs in ``billing``.
+"""Resolvers: plain functions that authorize, read and return the core's records, or raise the core's errors.
 
-``query``, ``mutation`` and ``subscription`` are the roots of the schema. ``types`` has the object types and
-``mutations`` the mutations, one file each; both read through ``dataloaders``. ``permissions`` is the table of the
-roles that may use each field, and ``context`` carries the viewer and the services of one operation.
-``node_lookup`` finds an object by its id, ``customer_search`` a customer by its name.
+The schema calls them and shapes what they return; nothing here imports it. ``customers``, ``invoices``,
+``billing_periods``, ``adjustments``, ``drift`` and ``spend`` read, ``mutations`` change, one file each.
+``node_lookup`` finds an object by its id, ``customer_search`` a customer by its name. ``permissions`` is the table of
+the roles that may use each field, ``context`` has the viewer and the ``dataloaders`` of one operation.
 """

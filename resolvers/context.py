@@ -4,22 +4,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
-import strawberry
 from graphql import GraphQLError
 
 from billing.budget import Lane
 from billing.services import Services
 from resolvers.dataloaders.cached_reads import ReadStats
-from resolvers.dataloaders.selection import selects
 from resolvers.dataloaders.stripe import Loaders
-from schema.decorators import graphql_enum
 
 
-@graphql_enum(
-    CUSTOMER="A panel that acts for customers: it sees those that its token names.",
-    SUPPORT="Fly.io's Support: it sees every customer, adjusts usage, holds and releases billing.",
-    METERING="A service that reports usage and does nothing else.",
-)
 class Role(StrEnum):
     """Role of a token, from its `role` claim."""
 
@@ -93,10 +85,6 @@ class Context:
         self.loaders.dependencies.cacheable = False
         return self.services
 
-    def note_selection(self, info: "Info") -> None:
-        """Note the fields selected below this one that one GET of Stripe can include."""
-        self.loaders.with_cards |= selects(info, "defaultPaymentMethod")
-
     def reset_loaders(self, stats: ReadStats | None = None) -> None:
         """Replace the loaders, so that everything is read again, as after a mutation.
 
@@ -104,6 +92,3 @@ class Context:
         """
         self.loaders.clear()
         self.loaders = Loaders(self.services, LANES[self.viewer.role], stats or self.loaders.stats)
-
-
-Info = strawberry.Info[Context, None]

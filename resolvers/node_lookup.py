@@ -1,98 +1,127 @@
-"""Lookup of a node by its id alone: the id's prefix determines the type; access is checked."""
+"""Lookup of objects by id: the prefix of an id names its kind, and only what the viewer may see is found."""
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
 
-from billing.budget import Lane
 from billing.errors import ErrorCode, Refused, StripeRejected
-from billing.events.effects import customer_of
+from billing.ledger.syncs import Sync
+from billing.stripe import resources
+from billing.stripe.records import CustomerRecord, InvoiceRecord
+from billing.stripe.resources import OWNED_OBJECTS
+from resolvers.adjustments import find_adjustment
 from resolvers.context import Context, Role
-from resolvers.types.adjustment import Adjustment
-from resolvers.types.customer import Customer
-from resolvers.types.invoice import Invoice
-from resolvers.types.invoice_line import InvoiceLine
-from resolvers.types.payment_method import PaymentMethod
-from resolvers.types.sync import Sync
-from resolvers.types.webhook_event import WebhookEvent
-from schema.types.node import Node
+from resolvers.dataloaders.stripe import Loaded
+from resolvers.invoices import find_line
 
-# Ids become part of Stripe's paths and of Redis keys, so only the characters of real ids are accepted.
+# Ids are used in Stripe paths and in Redis keys, so only characters of Stripe's and our ids are accepted.
 ID_PATTERN = re.compile(r"([a-z]{2,8})_[A-Za-z0-9_]{1,200}", re.ASCII)
 
-Finder = Callable[[Context, str], Awaitable[Node | None]]
 
-CUSTOMER_FINDERS: Mapping[str, Finder] = {
-    "cus": Customer.find,
-    "in": Invoice.find_visible,
-    "il": InvoiceLine.find,
-    "pm": PaymentMethod.find,
-    "sync": Sync.find,
+class FoundNode(NamedTuple):
+    """An object found by its id: its *kind* (see `KINDS`), the customer that owns it, and its *record*."""
+
+    kind: str
+    owner: str | None
+    record: Any
+
+
+class NodeKind(NamedTuple):
+    """A kind of object: *load* reads the record with an id, *owner_of* names the customer of a record."""
+
+    load: Callable[[Context, str], Awaitable[Any]]
+    owner_of: Callable[[Any], str | None]
+
+
+async def _load_invoice(context: Context, invoice: str) -> Loaded[InvoiceRecord] | None:
+    if context.viewer.role is Role.SUPPORT:
+        return await context.loaders.invoice(invoice)
+    return await context.loaders.visible_invoice(invoice, context.viewer.may_see)
+
+
+KINDS: Mapping[str, NodeKind] = {
+    "cus": NodeKind(
+        lambda context, customer: context.loaders.customer(customer),
+        lambda loaded: loaded.value.id,
+    ),
+    "in": NodeKind(_load_invoice, lambda loaded: loaded.value.customer),
+    "il": NodeKind(find_line, lambda found: found.invoice.customer),
+    "pm": NodeKind(
+        lambda context, payment_method: context.loaders.payment_method(payment_method),
+        lambda loaded: loaded.value.customer,
+    ),
+    "sync": NodeKind(lambda context, sync: context.loaders.sync(sync), lambda sync: sync.customer),
+    "adj": NodeKind(find_adjustment, lambda found: found.adjustment.customer),
+    "evt": NodeKind(
+        lambda context, event: context.uncached_services().inbox.get(event),
+        lambda event: event.customer,
+    ),
 }
-SUPPORT_FINDERS: Mapping[str, Finder] = {
-    **CUSTOMER_FINDERS,
-    "in": Invoice.find,
-    "adj": Adjustment.find,
-    "evt": WebhookEvent.find,
-}
-
-# Stripe objects without a type in the schema that have a customer: prefix to path segment.
-CUSTOMER_OWNED: Mapping[str, str] = {
-    "ch": "charges",
-    "cn": "credit_notes",
-    "ii": "invoiceitems",
-    "pi": "payment_intents",
-    "py": "charges",
-    "seti": "setup_intents",
-    "sub": "subscriptions",
-}
+"""The kinds of objects, by the prefix of their ids."""
+SUPPORT_KINDS = frozenset({"adj", "evt"})
 
 
-async def find_node(context: Context, any_id: str) -> Node | None:
-    """The node with this id; None if it does not exist or the viewer may not see it.
+async def find_node(context: Context, any_id: str) -> FoundNode | None:
+    """The object with this id; None when it does not exist or the viewer may not see it.
 
     A customer cannot tell the two apart: both take the same work.
     """
+    node = await _find(context, any_id)
     if context.viewer.role is Role.SUPPORT:
-        return await _find_with(context, any_id, SUPPORT_FINDERS)
-    node = await _find_with(context, any_id, CUSTOMER_FINDERS)
+        return node
     if node is not None and context.viewer.may_see(node.owner or ""):
         return node
     context.missed_lookups += 1
     return None
 
 
-async def _find_with(context: Context, any_id: str, finders: Mapping[str, Finder]) -> Node | None:
+async def _find(context: Context, any_id: str) -> FoundNode | None:
     form = ID_PATTERN.fullmatch(any_id)
-    if form is None or form[1] not in finders:
+    name = form[1] if form else ""
+    if name not in KINDS or (name in SUPPORT_KINDS and context.viewer.role is not Role.SUPPORT):
         return None
-    if form[1] == "cus" and not context.viewer.may_see(any_id):
+    if name == "cus" and not context.viewer.may_see(any_id):
         return None
-    return await finders[form[1]](context, any_id)
+    kind = KINDS[name]
+    record = await kind.load(context, any_id)
+    return None if record is None else FoundNode(name, kind.owner_of(record), record)
 
 
-async def find_customer(context: Context, any_id: str) -> Customer | None:
+async def find_invoice(context: Context, any_id: str) -> Loaded[InvoiceRecord] | None:
+    """The invoice with this id; None when the viewer may not see one."""
+    node = await find_node(context, any_id)
+    return node.record if node and node.kind == "in" else None
+
+
+async def find_sync(context: Context, any_id: str) -> Sync | None:
+    """The sync with this id; None when the viewer may not see one."""
+    node = await find_node(context, any_id)
+    return node.record if node and node.kind == "sync" else None
+
+
+async def find_customer(context: Context, any_id: str) -> Loaded[CustomerRecord] | None:
     """The customer with this id, or the owner of the object with this id."""
     node = await find_node(context, any_id)
-    if isinstance(node, Customer):
-        return node
-    owner = node.owner if node else await _owner_at_stripe(context, any_id)
-    return await Customer.find(context, owner) if owner else None
+    if node and node.kind == "cus":
+        found: Loaded[CustomerRecord] = node.record
+        return found
+    owner = node.owner if node else await _fetch_owner(context, any_id)
+    return await context.loaders.customer(owner) if owner else None
 
 
-async def _owner_at_stripe(context: Context, any_id: str) -> str | None:
-    """For Support: the customer of a charge, credit note or similar object."""
+async def _fetch_owner(context: Context, any_id: str) -> str | None:
+    """For Support: the customer of a charge, credit note or the like, read from Stripe."""
     form = ID_PATTERN.fullmatch(any_id)
-    if form is None or form[1] not in CUSTOMER_OWNED or context.viewer.role is not Role.SUPPORT:
+    if form is None or form[1] not in OWNED_OBJECTS or context.viewer.role is not Role.SUPPORT:
         return None
-    path = f"/v1/{CUSTOMER_OWNED[form[1]]}/{any_id}"
     try:
-        return customer_of(await context.uncached_services().stripe.read(path, lane=Lane.SUPPORT))
+        return (await context.loaders.get(resources.owner(form[1], any_id))).value
     except StripeRejected:
         return None
 
 
-async def require_customer(context: Context, any_id: str) -> Customer:
-    """As `find_customer`, for a mutation's input; Refused (NOT_FOUND) instead of None."""
+async def require_customer(context: Context, any_id: str) -> Loaded[CustomerRecord]:
+    """As `find_customer`, for a mutation's input; Refused (NOT_FOUND) when the viewer may not see one."""
     customer = await find_customer(context, any_id)
     if customer is None:
         raise not_found("customer", any_id, "customerId")
@@ -100,7 +129,7 @@ async def require_customer(context: Context, any_id: str) -> Customer:
 
 
 def not_found(kind: str, any_id: str, field: str) -> Refused:
-    """The error for an object that does not exist or that the viewer may not see; the same for both."""
+    """The error for an object that does not exist, or that the viewer may not see."""
     shown = any_id if ID_PATTERN.fullmatch(any_id) else "of this id"
     return Refused(
         ErrorCode.NOT_FOUND, f"There is no {kind} {shown} for you; check the id.", ("input", field)

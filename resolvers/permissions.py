@@ -1,8 +1,8 @@
 """Permissions: one table with the roles that may read or call each field of the schema.
 
-`apply` guards the fields of a schema when it is built. It fails if a field has no entry in the table,
-so a new field cannot be served without permissions. Ownership of an object is checked where the object is
-loaded (`Viewer.may_see`).
+`apply` guards the fields of a schema when it is built. It fails if a field has no entry in the table, or if a field
+lacks its guard, so that nothing is served without permissions. Ownership of an object is checked where the object
+is loaded (`Viewer.may_see`).
 """
 
 from collections.abc import Callable, Mapping
@@ -116,47 +116,93 @@ PERMISSIONS: Mapping[tuple[str, str], Roles] = {
     for field in fields.split()
 }
 
+_ROOTS = frozenset({"Query", "Mutation", "Subscription"})
+_UNGUARDED = "unguarded-resolver"
+
 
 class PermissionTableMismatch(Exception):
-    """The schema and the permission table differ in their fields."""
+    """The schema and the permission table differ in their fields, or a field lacks its guard."""
+
+
+class RoleGuard:
+    """The resolver of a guarded field: only viewers with one of *roles* get past it."""
+
+    def __init__(self, resolve: Callable[..., Any], roles: Roles) -> None:
+        self._resolve = resolve
+        self.roles = roles
+
+    def __call__(self, source: Any, info: GraphQLResolveInfo[Context], **arguments: Any) -> Any:
+        """Call the guarded resolver, or raise a GraphQLError (FORBIDDEN)."""
+        info.context.viewer.require_role(*self.roles)
+        return self._resolve(source, info, **arguments)
 
 
 def apply(schema: GraphQLSchema) -> None:
     """Guard the fields of *schema*; PermissionTableMismatch if the table and the schema differ."""
-    served = {
+    fields = _fields(schema)
+    if fields.keys() != PERMISSIONS.keys():
+        differing = sorted(".".join(key) for key in fields.keys() ^ PERMISSIONS.keys())
+        raise PermissionTableMismatch(
+            f"Not both in the schema and in resolvers/permissions.py: {', '.join(differing)}"
+        )
+    for key, roles in PERMISSIONS.items():
+        if _needs_guard(*key):
+            _guard(fields[key], roles)
+        else:
+            mark_unguarded(fields[key])
+    verify(schema)
+
+
+def verify(schema: GraphQLSchema) -> None:
+    """Raise PermissionTableMismatch unless each field that needs a guard has it."""
+    missing = [
+        ".".join(key)
+        for key, field in _fields(schema).items()
+        if _needs_guard(*key) and not _has_guard(field, PERMISSIONS[key])
+    ]
+    if missing:
+        raise PermissionTableMismatch(f"Without a guard: {', '.join(missing)}")
+
+
+def mark_unguarded(field: GraphQLField) -> None:
+    """Allow the executor to read *field* without calling its resolver, as long as that is not replaced."""
+    field.extensions[_UNGUARDED] = field.resolve
+
+
+def mark_all_unguarded(schema: GraphQLSchema) -> None:
+    """As `mark_unguarded`, for every field of a *schema* without permissions."""
+    for field in _fields(schema).values():
+        mark_unguarded(field)
+
+
+def is_unguarded(field: GraphQLField) -> bool:
+    """True if *field* was marked and its resolver was not replaced since; any other field may have a guard."""
+    marked = _UNGUARDED in field.extensions
+    return marked and field.extensions[_UNGUARDED] is field.resolve
+
+
+def _fields(schema: GraphQLSchema) -> dict[tuple[str, str], GraphQLField]:
+    return {
         (type_.name, name): field
         for type_ in schema.type_map.values()
         if isinstance(type_, GraphQLObjectType) and not type_.name.startswith("__")
         for name, field in type_.fields.items()
     }
-    if served.keys() != PERMISSIONS.keys():
-        differing = sorted(".".join(key) for key in served.keys() ^ PERMISSIONS.keys())
-        raise PermissionTableMismatch(
-            f"resolvers/permissions.py and the schema differ on {', '.join(differing)}"
-        )
-    for key, roles in PERMISSIONS.items():
-        if key[0] in _ROOTS or roles != _roles_that_reach(key[0]) or not roles >= PANEL:
-            _guard(served[key], roles)
 
 
-_ROOTS = frozenset({"Query", "Mutation", "Subscription"})
-
-
-def _roles_that_reach(type_name: str) -> Roles:
-    """The roles that can reach any object of this type."""
-    return frozenset().union(*_TABLE[type_name])
+def _needs_guard(type_name: str, field: str) -> bool:
+    """True unless every viewer that can reach an object of this type may read the field, panels among them."""
+    roles, reaching = PERMISSIONS[type_name, field], frozenset[Role]().union(*_TABLE[type_name])
+    return type_name in _ROOTS or roles != reaching or not roles >= PANEL
 
 
 def _guard(field: GraphQLField, roles: Roles) -> None:
     if field.resolve is not None:
-        field.resolve = _guarded(field.resolve, roles)
+        field.resolve = RoleGuard(field.resolve, roles)
     if field.subscribe is not None:
-        field.subscribe = _guarded(field.subscribe, roles)
+        field.subscribe = RoleGuard(field.subscribe, roles)
 
 
-def _guarded(resolve: Callable[..., Any], roles: Roles) -> Callable[..., Any]:
-    def guarded(source: Any, info: GraphQLResolveInfo[Context], **arguments: Any) -> Any:
-        info.context.viewer.require_role(*roles)
-        return resolve(source, info, **arguments)
-
-    return guarded
+def _has_guard(field: GraphQLField, roles: Roles) -> bool:
+    resolvers = (field.resolve, field.subscribe or field.resolve)
+    return all(isinstance(guard, RoleGuard) and guard.roles == roles for guard in resolvers)

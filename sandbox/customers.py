@@ -1,4 +1,4 @@
-"""Customers with their balance, cards and portal links; products and prices."""
+"""Customers with their balance, cards and portal links."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -61,37 +61,6 @@ def _test_card(name: str) -> Record:
     card: Record = {"brand": brand, "display_brand": brand, "last4": last4, "country": "US"}
     card |= {"exp_month": 12, "exp_year": 2034, "funding": "credit", "checks": {}}
     return {"card": card | {"networks": {"available": [brand]}}, "declines": not chargeable}
-
-
-def create_price(account: Account, params: Params, at: str = "unit_amount") -> Record:
-    """Create a one-time price and, with ``product_data``, its product; errors name the parameter *at*."""
-    amounts = [params.pop(name, None) for name in ("unit_amount", "unit_amount_decimal")]
-    sent = [str(amount) for amount in amounts if amount is not None]
-    if len(sent) != 1 or sent[0].startswith("-"):
-        raise bad_request(
-            "Give one of unit_amount and unit_amount_decimal, of 0 at least.", param=at
-        )
-    if made := params.pop("product_data", None):
-        product = account.create("products", made | {"updated": account.now})
-    else:
-        product = get_required(account, params, "product")
-    _free_lookup_key(account, params, "")
-    price = {"product": product["id"], "unit_amount_decimal": sent[0]}
-    return account.create("prices", params | price | {"currency": params["currency"].lower()})
-
-
-def _update_price(account: Account, params: Params, price: str) -> Record:
-    """Change a price's nickname, lookup key, metadata or active flag; its amount is immutable."""
-    _free_lookup_key(account, params, price)
-    return account.change("prices", account.get("prices", price), params)
-
-
-def _free_lookup_key(account: Account, params: Params, price: str) -> None:
-    key, prices = params.get("lookup_key"), account.rows["prices"].values()
-    holders = [row["id"] for row in prices if key and row.get("lookup_key") == key]
-    if set(holders) - {price}:
-        message = f"A price (`{holders[0]}`) already uses that lookup key."
-        raise bad_request(message, code="resource_already_exists", param="lookup_key")
 
 
 def _create(account: Account, params: Params) -> Record:
@@ -167,6 +136,4 @@ ACTIONS: Final[Mapping[str, Any]] = {
     "POST /v1/payment_methods/*/attach": _attach,
     "POST /v1/payment_methods/*/detach": _detach,
     "POST /v1/billing_portal/sessions": _create_session,
-    "POST /v1/prices": create_price,
-    "POST /v1/prices/*": _update_price,
 }

@@ -10,9 +10,10 @@ from functools import partial
 from typing import Any, Final
 
 from sandbox.account import Account, Record
-from sandbox.customers import create_price, get_required
+from sandbox.customers import get_required
 from sandbox.errors import bad_request, not_found
 from sandbox.params import Params
+from sandbox.prices import billed_quantity, create_inline_price, require_billable
 
 MAX_LINES: Final = 250
 _EXACT: Final = Context(prec=80)
@@ -126,19 +127,18 @@ def _pricing_changes(account: Account, item: Record, sent: Params, at: str) -> R
         details = {"price": price["id"], "product": price["product"]}
     elif unit is None:
         raise bad_request("Give one of amount, pricing and price_data.", param=at)
-    priced = {"quantity_decimal": quantity, "amount": line_amount(quantity, str(unit))}
+    billed = billed_quantity(account, quantity, details and details["price"])
+    priced = {"quantity_decimal": quantity, "amount": line_amount(billed, str(unit))}
     return priced | {"unit_amount_decimal": str(unit), "price_details": details}
 
 
 def _price(account: Account, item: Record, sent: Params, at: str) -> Record:
     if sent.get("price_data"):
-        price = create_price(account, sent["price_data"] | {"active": False}, f"{at}[price_data]")
+        price = create_inline_price(account, sent["price_data"], f"{at}[price_data]")
     else:
         name = sent.get("price") or sent["pricing"].get("price") or ""
         price = account.get("prices", name, f"{at}[pricing][price]")
-        if not price.get("active", True):
-            message = f"The price specified is inactive: {price['id']}"
-            raise bad_request(message, param=f"{at}[pricing]")
+        require_billable(account, price, at)
     if price["currency"] != item["currency"]:
         message = f"The price is in {price['currency']}, not in {item['currency']}."
         raise bad_request(message, param=at)

@@ -18,17 +18,17 @@ MAX_VALUE: Final = 500
 _SEGMENT: Final = re.compile(r"\[([^\]]*)\]")
 # Parameters of Stripe that are not simulated: in every operation, or (with a dot) under one parent.
 _NOT_SIMULATED: Final = """
-account_tax_ids after_expiration allow_redisplay application_fee_amount automatic_tax
-billing_scheme cash_balance configuration connect currency_options custom_unit_amount
-customer_account customer_details default_price_data default_source default_tax_rates
-discounts email_type forgive from_invoice invoicing_rules issuer mandate marketing_features
-off_session on_behalf_of package_dimensions payment_settings preview_mode recurring refund_amount
-refunds rendering rendering_options schedule schedule_details shipping_cost shipping_details source
-subscription subscription_cancel subscription_details subscription_pause subscription_update
-subscription_update_confirm tax tax_amounts tax_behavior tax_code tax_details tax_id_data
-tax_rates test_clock tiers tiers_mode transfer_data transfer_lookup_key transform_quantity validate
+account_tax_ids after_expiration allow_redisplay application_fee_amount automatic_tax cash_balance
+configuration connect currency_options customer_account customer_details default_price_data
+default_source default_tax_rates discounts email_type forgive from_invoice invoicing_rules issuer
+mandate marketing_features off_session on_behalf_of package_dimensions payment_settings
+preview_mode refund_amount refunds rendering rendering_options schedule schedule_details
+shipping_cost shipping_details source subscription subscription_cancel subscription_details
+subscription_pause subscription_update subscription_update_confirm tax tax_amounts tax_behavior
+tax_code tax_details tax_id_data tax_rates test_clock transfer_data validate
 credit_notes.credit_amount credit_notes.lines credit_notes.out_of_band_amount
-invoice_payments.payment invoice_items.currency invoice_items.invoiceitem lines.invoice_item"""
+invoice_payments.payment invoice_items.currency invoice_items.invoiceitem lines.invoice_item
+recurring.meter"""
 NOT_SIMULATED: Final = frozenset(_NOT_SIMULATED.split())
 # Type → its name in an error code, its pattern, and its converter.
 SCALARS: Final[Mapping[Any, tuple[str, str, Callable[[str], Any]]]] = {
@@ -108,14 +108,16 @@ def _convert_value(hint: Any, name: str, sent: Any, at: str) -> Any:
 
 
 def _convert_scalar(options: Mapping[Any, Any], words: Collection[str], sent: str, at: str) -> Any:
-    kind = str if words else next((option for option in options if option in SCALARS), None)
+    scalars = [option for option in options if option in SCALARS]
+    number = bool(words) and int in scalars and sent not in words
+    kind = str if words and not number else next(iter(scalars), None)
     if kind is None:
         raise bad_request(f"Invalid {'list' if list in options else 'hash'}: {at}", param=at)
     name, pattern, convert = SCALARS[kind]
     if len(sent) > MAX_TEXT or not re.fullmatch(pattern, sent, re.ASCII):
         code = f"parameter_invalid_{name}"
         raise bad_request(f"Invalid {name}: {sent[:MAX_TEXT]}", code=code, param=at)
-    if words and sent not in words:
+    if kind is str and words and sent not in words:
         message = f"Invalid {at}: must be one of {', '.join(sorted(words)[:20])}"
         raise bad_request(message, param=at)
     return convert(sent)

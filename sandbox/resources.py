@@ -17,6 +17,7 @@ from sandbox.sdk import KINDS, Json
 from sandbox.serializers import list_object, serialize
 
 PAGING: Final = {"limit", "starting_after", "ending_before"}
+UNLISTED: Final = {"deleted", "inline"}
 MAX_PAGE: Final = 100
 MAX_EXPANDED: Final = 4
 # Expandable field → kind of the object that it names.
@@ -87,7 +88,7 @@ def list_objects(kind: str, account: Account, params: Params, *owner: str) -> Js
         if cursor not in rows:
             raise not_found("object", cursor, "ending_before" if before else "starting_after")
         walk = islice(dropwhile(cursor.__ne__, walk), 1, None)
-    live = (row for row in map(rows.__getitem__, walk) if not row.get("deleted"))
+    live = (row for row in map(rows.__getitem__, walk) if not row.keys() & UNLISTED)
     matching = (row for row in live if all(_matches(account, bare | row, *f) for f in filters))
     shown = [serialize(account, kind, row) for row in islice(matching, limit + 1)]
     data = shown[:limit][::-1] if before else shown[:limit]
@@ -119,6 +120,8 @@ def expand(account: Account, node: Any, path: str) -> Any:
     value = node.get(name, "") if isinstance(node, dict) else ""
     if name == "payments" and isinstance(node, dict) and node.get("object") == "invoice":
         value = list_objects("invoice_payments", account, {"invoice": node["id"]})
+    elif name == "tiers" and isinstance(node, dict) and node.get("object") == "price":
+        value = account.rows["prices"][node["id"]].get("tiers")
     elif value and name in EXPANDABLE and isinstance(value, str):
         record = account.rows[EXPANDABLE[name]].get(value)
         value = serialize(account, EXPANDABLE[name], record) if record else value
@@ -143,6 +146,8 @@ def _matches(account: Account, record: Record, name: str, wanted: Any) -> bool:
     value = record.get(name)
     if isinstance(wanted, dict):
         bounds = [(sign, bound) for sign, bound in wanted.items() if bound is not None]
+        if name == "recurring":
+            return value is not None and all(value[part] == text for part, text in bounds)
         return value is not None and all(COMPARISONS[sign](value, bound) for sign, bound in bounds)
     return fnmatchcase(value, wanted) if name == "type" else bool(value == wanted)
 

@@ -24,8 +24,9 @@ def serialize(account: Account, kind: str, record: Record) -> Json:
     elif kind == "customers":
         shown["invoice_prefix"] = invoice_prefix(record)
     elif kind == "prices":
-        amount = Decimal(record["unit_amount_decimal"])
-        shown["unit_amount"] = int(amount) if amount == int(amount) else None
+        amount = record["unit_amount_decimal"] and Decimal(record["unit_amount_decimal"])
+        shown["unit_amount"] = None if amount is None or amount % 1 else int(amount)
+        shown.pop("tiers", None)  # shown only when they are expanded
     return shown
 
 

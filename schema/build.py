@@ -16,16 +16,12 @@ from graphql import (
 from graphql.type.directives import GraphQLDisableErrorPropagationDirective
 from strawberry.schema.config import StrawberryConfig
 
-from resolvers.mutation import Mutation
-from resolvers.permissions import apply
-from resolvers.query import Query
-from resolvers.subscription import Subscription
-from resolvers.types.adjustment import Adjustment
-from resolvers.types.invoice_line import InvoiceLine
-from resolvers.types.payment_method import PaymentMethod
-from resolvers.types.webhook_event import WebhookEvent
-from schema.fast_resolvers import install
+from resolvers import permissions
+from schema import fast_resolvers
+from schema.mutation import Mutation
+from schema.query import Query
 from schema.scalars import SCALARS
+from schema.subscription import Subscription
 
 DISABLE_ERROR_PROPAGATION = GraphQLDirective(
     name=GraphQLDisableErrorPropagationDirective.name,
@@ -40,12 +36,11 @@ def build_schema() -> strawberry.Schema:
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
-        types=[Adjustment, InvoiceLine, PaymentMethod, WebhookEvent],
         config=StrawberryConfig(scalar_map=SCALARS),
     )
     core: GraphQLSchema = schema._schema  # noqa: SLF001 Strawberry shows graphql-core's schema nowhere else
-    install(schema)
-    apply(core)
+    fast_resolvers.install(schema)
+    permissions.apply(core)
     core.directives = (*core.directives, DISABLE_ERROR_PROPAGATION)
     _normalize_arguments(core)
     return schema

@@ -6,20 +6,21 @@ Strawberry's own connection uses offsets as cursors, which shift when Stripe ins
 import binascii
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
-from typing import Annotated, Generic, Self, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any, Generic, TypeVar
 
 import strawberry
 from graphql import GraphQLError
 
-from billing.pagination import PageRequest
+from billing.pagination import MAX_PAGE_SIZE, Page, PageRequest
 from schema.decorators import graphql_type
+from schema.info import Info, selects
 
-MAX_PAGE_SIZE = 100
 CURSOR_PREFIX = "1:"
 # The id in a cursor is used in Stripe paths and in Redis keys.
 ID_PATTERN = re.compile(r"[\w-]{1,200}", re.ASCII)
 N = TypeVar("N")
+R = TypeVar("R")
 
 First = Annotated[
     int | None,
@@ -87,21 +88,52 @@ class Connection(Generic[N]):
         return [Edge(cursor=encode_cursor(entry_id), node=node) for entry_id, node in self.entries]
 
     @classmethod
-    def from_entries(
-        cls, entries: Sequence[tuple[str, N]], *, has_more: bool, request: PageRequest | None = None
-    ) -> Self:
-        """The page of *entries* (id, node); *has_more* in the direction of *request*."""
-        after, before = (request.after, request.before) if request else (None, None)
+    def from_page(
+        cls, page: Page[R], request: PageRequest, convert: Callable[[R], N]
+    ) -> "Connection[N]":
+        """The connection of a *page* of records, each as *convert* shapes it, under its record's id."""
+        entries = [(_id_of(record), convert(record)) for record in page.items]
+        backward = request.before is not None
         return cls(
             entries=entries,
             nodes=[node for _, node in entries],
             page_info=PageInfo(
-                has_next_page=has_more if before is None else True,
-                has_previous_page=after is not None if before is None else has_more,
+                has_next_page=backward or page.has_more,
+                has_previous_page=page.has_more if backward else request.after is not None,
                 start_cursor=encode_cursor(entries[0][0]) if entries else None,
                 end_cursor=encode_cursor(entries[-1][0]) if entries else None,
             ),
         )
+
+
+async def connect(
+    info: Info,
+    request: PageRequest,
+    load: Callable[[PageRequest], Awaitable[Page[R]]],
+    convert: Callable[[R], N],
+) -> Connection[N]:
+    """Load the requested page and convert its records.
+
+    For size 0, *load* only finds out if an entry follows, and only if `pageInfo` is selected.
+    """
+    if request.size or not selects(info, "pageInfo"):
+        page = await load(request)
+    else:
+        probe = await load(request._replace(size=1))
+        page = Page((), has_more=bool(probe.items) or probe.has_more)
+    return Connection[N].from_page(page, request, convert)
+
+
+def forward_only(
+    page: Callable[[int, str | None], Awaitable[Page[R]]],
+) -> Callable[[PageRequest], Awaitable[Page[R]]]:
+    """The load function for a *page* of the core, by its size and the id of the entry before it."""
+    return lambda request: page(request.size, request.after)
+
+
+def _id_of(record: Any) -> str:
+    """The id of a record, or of the record in a `Loaded` value."""
+    return str(getattr(record, "value", record).id)
 
 
 def encode_cursor(entry_id: str) -> str:

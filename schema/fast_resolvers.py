@@ -36,7 +36,6 @@ def _fast_resolver(schema: strawberry.Schema, field: GraphQLField) -> Callable[.
             arguments[info.name] = strawberry.Info(_raw_info=raw, _field=definition)
         return function(source, **arguments)
 
-    resolve._is_default = False  # type: ignore[attr-defined]  # noqa: SLF001 as Strawberry marks its own
     return resolve
 
 

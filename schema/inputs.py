@@ -10,6 +10,7 @@ from enum import StrEnum
 
 import strawberry
 
+from billing.usage_validation import RawDelta
 from schema.decorators import graphql_enum, graphql_input
 
 CUSTOMER_ID = (
@@ -101,6 +102,19 @@ class UsageDeltaInput:
     organization: str | None = strawberry.field(
         default=None, description="Slug of the linked organization, for the usage breakdown."
     )
+
+    def to_raw(self) -> RawDelta:
+        """The delta for `billing.usage_validation`, which parses it."""
+        return RawDelta(
+            id=self.id,
+            customer_id=self.customer_id,
+            sku=self.sku,
+            quantity=self.quantity,
+            occurred_at=self.occurred_at,
+            app=self.app,
+            region=self.region,
+            organization=self.organization,
+        )
 
 
 @graphql_input

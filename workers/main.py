@@ -8,21 +8,17 @@ read when arq gets ``WorkerSettings`` from this module.
 
 import asyncio
 import contextlib
-import random
-import signal
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from types import FrameType
 from typing import Any
 
 import structlog
 from arq import ArqRedis, cron, func
 
 from billing.budget import Lane
-from billing.invoicing.flush_schedule import FlushSchedule
 from billing.job_queue import (
     FLUSH_JOB,
     POLL_EVENTS_JOB,
@@ -34,14 +30,14 @@ from billing.job_queue import (
 )
 from billing.ledger.keys import SHARDS
 from billing.logs import configure_logging
-from billing.services import Services, open_services
+from billing.services import open_services
 from billing.settings import Settings, load_settings
-from billing.stripe import boottime
+from billing.shutdown_signal import on_shutdown_signal
 from billing.usage import CustomerId, Period
 from workers.dispatcher import SLOTS, WorkerState, dispatch
 from workers.flush.closing import close_ended_periods
 from workers.flush.flush import flush
-from workers.flush.policy import FlushContext, FlushPolicy
+from workers.flush.policy import FlushContext
 from workers.metrics_server import serve_metrics
 from workers.poll_events import poll_events
 from workers.process_events import process_events
@@ -144,13 +140,13 @@ class WorkerLifecycle:
         self.resources.enter_context(serve_metrics(self.settings))
         set_max_retries(ctx["redis"], QUEUE_ATTEMPTS)
         services = await self.resources.enter_async_context(open_services(self.settings))
-        worker = ctx["worker"] = WorkerState(services, flush_context(services))
+        worker = ctx["worker"] = WorkerState(services, FlushContext.from_services(services))
         arq_task = asyncio.current_task()
         worker.loops.append(asyncio.create_task(cancel_until_done(arq_task), name="cancel"))
         for step in (dispatch, process_inbox):
             worker.loops.append(asyncio.create_task(_run_loop(worker, step), name=step.__name__))
         begin_shutdown = partial(_begin_shutdown, worker, ctx["redis"])
-        self.resources.enter_context(_on_shutdown_signal(begin_shutdown))
+        self.resources.enter_context(on_shutdown_signal(begin_shutdown))
         log.info("worker.started")
 
     async def stop(self, ctx: dict[str, Any]) -> None:
@@ -198,40 +194,6 @@ def _begin_shutdown(worker: WorkerState, queue: ArqRedis) -> None:
     """Start nothing more, and keep arq from retrying its last command for ten minutes."""
     worker.begin_shutdown()
     set_max_retries(queue, 0)
-
-
-@contextlib.contextmanager
-def _on_shutdown_signal(callback: Callable[[], None]) -> Iterator[None]:
-    """Call *callback* at SIGTERM or SIGINT; arq runs its own shutdown hook only after its jobs are done."""
-    loop = asyncio.get_running_loop()
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(callback)
-
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def flush_context(services: Services) -> FlushContext:
-    """Return the dependencies of a flush in production."""
-    return FlushContext(
-        ledger=services.ledger,
-        stripe=services.stripe,
-        price_catalog=services.price_catalog,
-        cache=services.cache,
-        change_feed=services.change_feed,
-        clock=boottime,
-        random=random.random,
-        policy=FlushPolicy(
-            quiet_ms=round(services.settings.quiet_time * 1000),
-            lease_ms=round(services.settings.flush_lease * 1000),
-            schedule=FlushSchedule.from_settings(services.settings),
-        ),
-    )
 
 
 def __getattr__(name: str) -> Any:

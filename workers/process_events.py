@@ -191,7 +191,7 @@ class _WakeParkedOnce:
     async def wake(self) -> None:
         """Return when all parked periods are woken."""
         if self._task is None:
-            self._task = asyncio.create_task(self._ledger.wake_parked())
+            self._task = asyncio.create_task(self._ledger.due.wake_parked())
         await asyncio.shield(self._task)
 
 
@@ -222,17 +222,17 @@ async def _follow_up_customer(
                 await hold_voided(ledger, customer, snapshot.period, str(snapshot.invoice))
             continue
         if concerned and follow_ups & {FollowUp.VERIFY, FollowUp.HOLD}:
-            await ledger.request_verify(customer, snapshot.period)
+            await ledger.periods.request_verify(customer, snapshot.period)
             verifying = True
         if snapshot.parked_reason and (concerned or FollowUp.WAKE in follow_ups):
-            await ledger.wake(customer, snapshot.period)
+            await ledger.due.wake(customer, snapshot.period)
     if verifying:
-        await ledger.request_sync(customer, TRIGGER)
+        await ledger.syncs.request(customer, TRIGGER)
 
 
 async def _snapshots(ledger: Ledger, customer: CustomerId) -> list[Snapshot]:
-    periods = await ledger.list_periods(customer)
-    return await asyncio.gather(*(ledger.snapshot(customer, period) for period in periods))
+    periods = await ledger.periods.list_retained(customer)
+    return await asyncio.gather(*(ledger.periods.snapshot(customer, period) for period in periods))
 
 
 def _concerns(event: EventRef, snapshot: Snapshot) -> bool:

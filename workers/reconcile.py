@@ -23,16 +23,16 @@ async def reconcile(ledger: Ledger, *, now_ms: int) -> int:
 
     A verify costs two reads per period: far below Stripe's limit, and spread over the week.
     """
-    last = await ledger.last_reconciled()
+    last = await ledger.periods.last_reconciled()
     shard = min(range(SHARDS), key=lambda shard: last.get(shard, 0))
     if now_ms - last.get(shard, 0) < ROUND_MS:
         return 0
     # Recorded first, so that a broken shard does not block the others; it is tried again in three hours.
-    await ledger.record_reconciled(shard, now_ms - ROUND_MS + 3 * HOUR_MS)
+    await ledger.periods.record_reconciled(shard, now_ms - ROUND_MS + 3 * HOUR_MS)
     requested = 0
-    async for page in ledger.open_periods(shard):
-        await ledger.request_verify_all(page)
+    async for page in ledger.periods.iter_open(shard):
+        await ledger.periods.request_verify_all(page)
         requested += len(page)
-    await ledger.record_reconciled(shard, now_ms)
+    await ledger.periods.record_reconciled(shard, now_ms)
     log.info("reconcile.requested", shard=shard, periods=requested)
     return requested

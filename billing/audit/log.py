@@ -9,9 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
-from importlib.resources import files
 from secrets import token_hex
-from typing import cast
 
 import orjson
 from redis.asyncio import Redis, RedisCluster
@@ -19,7 +17,7 @@ from redis.asyncio import Redis, RedisCluster
 from billing.errors import ErrorCode, Refused
 from billing.ledger import keys
 from billing.pagination import Page
-from billing.redis_reply import awaited, ledger_errors
+from billing.redis_clients import awaited, ledger_errors, load_script
 from billing.usage import CustomerId
 
 ENTRY_ID = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
@@ -89,10 +87,7 @@ class AuditLog:
 
     def __init__(self, redis: Redis | RedisCluster) -> None:
         self._redis = redis
-        # RedisCluster has this method too, but its types lack it.
-        self._begin_script = cast("Redis", redis).register_script(
-            files("billing.audit").joinpath("scripts/begin.lua").read_text()
-        )
+        self._begin_script = load_script(redis, "billing.audit", "begin")
 
     async def begin(self, intent: ActionIntent) -> StartedAction:
         """Record *intent*; Refused (IDEMPOTENCY_CONFLICT) if its key began another action."""

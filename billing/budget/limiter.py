@@ -21,7 +21,6 @@ from contextlib import asynccontextmanager, suppress
 from prometheus_client import Counter as Count
 from prometheus_client import Histogram
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from billing.budget.call import StripeCall
 from billing.budget.local_fallback import LocalLimiter
@@ -30,8 +29,7 @@ from billing.budget.policy import BudgetPolicy
 from billing.budget.redis_limiter import RedisLimiter
 from billing.budget.state import BudgetState, read_state, read_waiting
 from billing.errors import Overloaded, ShuttingDown, Unavailable
-
-UNREACHABLE = (RedisError, OSError)
+from billing.redis_clients import UNREACHABLE
 
 WAIT_SECONDS = Histogram(
     "billing_stripe_wait_seconds", "Waiting for room within Stripe's limits.", ["lane"]

@@ -5,7 +5,7 @@ the read ration and the learnt rates do not apply meanwhile; Stripe's own limits
 retried safely under its key.
 """
 
-import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,6 +13,7 @@ import structlog
 
 from billing.budget.call import StripeCall
 from billing.budget.permit import Lane, Permit
+from billing.redis_clients import Cooldown
 
 log = structlog.get_logger(__name__)
 
@@ -26,22 +27,22 @@ class LocalLimiter:
     """A rate limit of this process alone; a priority call may exceed it by one."""
 
     def __init__(self) -> None:
-        self._active_until = 0.0
+        self._redis_pause = Cooldown(RETRY_SECONDS)
         self._spent_until = 0.0
 
     @property
     def active(self) -> bool:
         """True while Redis is not to be used."""
-        return _now() < self._active_until
+        return self._redis_pause.active
 
     def activate(self, error: Exception) -> None:
         """Use this limiter for ``RETRY_SECONDS``, because of *error*."""
         log.warning("budget.redis_unavailable", error=type(error).__name__)
-        self._active_until = _now() + RETRY_SECONDS
+        self._redis_pause.start()
 
     def acquire(self, *, priority: bool) -> tuple[float, str]:
         """Seconds to wait and the reason; (0, "") admits."""
-        now, cell = _now(), 1 / RATE
+        now, cell = time.monotonic(), 1 / RATE
         wait = max(self._spent_until, now) - now - (cell if priority else 0)
         if wait > 0:
             return wait, "local"
@@ -56,7 +57,3 @@ class UnlimitedBudget:
     async def admission(self, call: StripeCall, lane: Lane) -> AsyncIterator[Permit]:
         """Admit *call* at once; only Stripe's own limits apply."""
         yield Permit(call, lane)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -7,7 +7,6 @@ releases it and adapts the limits to the call's outcome.
 import random
 import secrets
 from collections.abc import Mapping
-from pathlib import Path
 
 import orjson
 from redis.asyncio import Redis
@@ -23,9 +22,8 @@ from billing.budget.state import (
     object_key,
     slots_key,
 )
-from billing.redis_reply import awaited
+from billing.redis_clients import awaited, load_script
 
-SCRIPTS = Path(__file__).with_name("scripts")
 FLOOR_SHARE = 0.05  # of a rate, guaranteed to each lane
 POLL_MS = 25  # while another call holds a slot or an object; its end is unknown
 BREAKER_PAUSE_MS = 30_000
@@ -49,8 +47,8 @@ class RedisLimiter:
     def __init__(self, redis: Redis, policy: BudgetPolicy) -> None:
         self._policy = policy
         self._waiter = secrets.token_hex(4)
-        self._acquire_script = redis.register_script((SCRIPTS / "admit.lua").read_text())
-        self._release_script = redis.register_script((SCRIPTS / "settle.lua").read_text())
+        self._acquire_script = load_script(redis, "billing.budget", "admit")
+        self._release_script = load_script(redis, "billing.budget", "settle")
 
     async def acquire(self, permit: Permit, waiting: int) -> tuple[float, str]:
         """Seconds to wait and the reason, or (0, ""); *waiting* calls of the lane wait in this process."""

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from redis.asyncio import Redis
 
 from billing.budget.policy import BudgetPolicy, RateLimit
-from billing.redis_reply import awaited
+from billing.redis_clients import awaited
 
 TAG = "{stripe}:"
 ACCOUNT = TAG + "account"  # hash: rate, tat, cool, cut, throttled, floor:<lane>

@@ -1,14 +1,11 @@
 """The read cache: Stripe's last responses, served only while their generations are current.
 
-``cache.Cache`` reads and invalidates. ``read_through`` loads what is missing, under the times of
-``policy``. ``entries`` names the entries and generations, ``kept`` the fields of Stripe's objects that are
-stored. ``local_cache`` and ``answers`` store values in the process; ``redis_backend`` stores them in Redis
-by the scripts in ``scripts``, wrapped by ``envelopes`` and looked up by ``lookup``. ``invoice_line_index``
-maps a line to its invoice. ``batcher``, ``single_flight`` and ``lru`` are independent of billing.
+``cache.Cache`` reads and invalidates; ``read_through`` loads missing values. ``entries`` encodes them
+and names their generations. ``local_cache`` stores values in the process, ``redis_backend`` in Redis by the
+scripts in ``scripts``. ``invoice_line_index`` maps a line to its invoice. ``batcher`` and ``single_flight`` are independent of billing.
 """
 
 from billing.cache.cache import Cache, open_cache
-from billing.cache.policy import CachePolicy
-from billing.cache.read_through import Decode
+from billing.cache.read_through import CachePolicy
 
-__all__ = ["Cache", "CachePolicy", "Decode", "open_cache"]
+__all__ = ["Cache", "CachePolicy", "open_cache"]

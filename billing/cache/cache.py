@@ -11,7 +11,7 @@ a limited time.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import structlog
@@ -19,25 +19,27 @@ import structlog
 from billing.cache.batcher import Batcher
 from billing.cache.entries import CacheEntry
 from billing.cache.local_cache import CachedValue, LocalCache
-from billing.cache.policy import CachePolicy
-from billing.cache.read_through import Decode, EntryValue, Load, ReadRequest, ReadThrough, Trim
-from billing.cache.redis_backend import CacheUnavailable, RedisBackend, open_redis_backend
+from billing.cache.read_through import (
+    CachePolicy,
+    EntryValue,
+    Load,
+    ReadRequest,
+    ReadThrough,
+    Split,
+)
+from billing.cache.redis_backend import CacheUnavailable, RedisBackend
 
 log = structlog.get_logger(__name__)
 
 
-def _identity(value: Any) -> Any:
-    return value
-
-
-def _untrimmed(body: Any) -> tuple[Any, Sequence[EntryValue]]:
-    return body, ()
+def _unsplit(value: Any) -> tuple[Any, Sequence[EntryValue]]:
+    return value, ()
 
 
 @asynccontextmanager
 async def open_cache(url: str, policy: CachePolicy | None = None) -> AsyncIterator["Cache"]:
     """A cache over the Redis at *url*, which may be down."""
-    async with open_redis_backend(url) as backend:
+    async with aclosing(RedisBackend(url)) as backend:
         cache = Cache(backend, policy or CachePolicy())
         try:
             yield cache
@@ -58,19 +60,18 @@ class Cache:
         )
 
     async def fetch(
-        self, entry: CacheEntry, load: Load, *, trim: Trim = _untrimmed, decode: Decode = _identity
+        self, entry: CacheEntry, load: Load, *, type_: Any = Any, split: Split = _unsplit
     ) -> CachedValue:
-        """The value of *entry*; without a valid stored one, from *load* (JSON; None: it does not exist).
+        """The value of *entry*; without a valid stored one, from *load* (None: it does not exist).
 
-        *trim* reduces the loaded JSON to the stored JSON, and returns the values of other entries that
-        the response contains; a change of any of these has to replace the generations of *entry* too.
-        *decode* converts the stored JSON to the value, always in the same way for an entry. Raises what
-        *load* raises, unless a last known value may replace an Unavailable.
+        Values are stored as JSON and decoded as *type_*. *split* divides the loaded value into the one of
+        *entry* and those of other entries; a change of any of these has to replace the generations of
+        *entry* too. Raises what *load* raises, unless a last known value may replace an Unavailable.
         """
         cached = self._local.get_fresh(entry.key)
         if cached is not None and await self._is_current(entry, cached):
             return cached
-        return await self._read_through.get_or_load(ReadRequest(entry, load, trim, decode))
+        return await self._read_through.get_or_load(ReadRequest(entry, load, type_, split))
 
     async def invalidate(self, *generations: str) -> None:
         """Replace *generations*: no later read returns an older state. CacheUnavailable: retry."""
@@ -79,7 +80,7 @@ class Cache:
     async def invalidate_throttled(self, *generations: str) -> tuple[str, ...]:
         """Replace those of *generations* that were not replaced within a second; returns these.
 
-        Never raises: responses that depend on them are cached for a second only (``answers``).
+        Never raises: responses that depend on them are cached for a second only.
         """
         if not generations:
             return ()

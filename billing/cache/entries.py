@@ -7,8 +7,16 @@ use the same name: a name spelt in two places is a stale panel.
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, Generic, TypeVar
 
-from billing.pagination import PageRequest
+import msgspec
+import structlog
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 PRICE_CATALOG = "catalogue"
 """Generation of all prices and products."""
@@ -34,63 +42,45 @@ class CacheEntry:
     generations: tuple[str, ...]
     fresh_ttl: float | None = None
 
+    def encode(self, value: object, loaded_at: datetime) -> bytes:
+        """Encode *value*, whose load began at *loaded_at*."""
+        return _encoder.encode(_Stored(self.key, loaded_at.timestamp(), value))
+
+    def decode(self, stored: bytes, type_: Any) -> tuple[Any, datetime] | None:
+        """Decode the value, of *type_*, and its load time.
+
+        None if *stored* is empty, belongs to another entry, or was stored by a version whose records had
+        other fields.
+        """
+        if not stored:
+            return None
+        try:
+            found = _decoder(type_).decode(stored)
+        except msgspec.DecodeError as error:
+            log.warning("cache.unreadable", key=self.key, error=type(error).__name__)
+            return None
+        if found.key != self.key:
+            log.error("cache.key_mismatch", key=self.key)
+            return None
+        return found.value, datetime.fromtimestamp(found.at, UTC)
+
+
+class _Stored(msgspec.Struct, Generic[T]):
+    """A stored value, with its entry's key and the time of its load in seconds since 1970."""
+
+    key: str
+    at: float
+    value: T | None
+
+
+_encoder = msgspec.json.Encoder()
+
+
+@cache
+def _decoder(type_: Any) -> "msgspec.json.Decoder[_Stored[Any]]":
+    return msgspec.json.Decoder(_Stored[type_])
+
 
 def usage(customer: str) -> str:
     """Generation of a customer's ledger data: usage, syncs, holds, adjustments."""
     return f"usage:{customer}"
-
-
-def price_catalog() -> CacheEntry:
-    """Every price with its product."""
-    return CacheEntry("catalogue", (PRICE_CATALOG,), PRICE_CATALOG_FRESH_TTL)
-
-
-def customer(customer: str) -> CacheEntry:
-    """One customer."""
-    return CacheEntry(f"customer:{customer}", (customer, ANY_CUSTOMER))
-
-
-def customer_with_card(customer: str) -> CacheEntry:
-    """One customer with the default payment method expanded."""
-    return CacheEntry(f"customer+card:{customer}", (customer, ANY_CUSTOMER))
-
-
-def customers(page: PageRequest, email: str | None) -> CacheEntry:
-    """A page of all customers, or of those with *email*."""
-    return CacheEntry(f"customers:{_page_key(page)}:{email or ''}", (CUSTOMERS,))
-
-
-def customers_with_cards(page: PageRequest, email: str | None) -> CacheEntry:
-    """The same with their default payment methods expanded."""
-    return CacheEntry(f"customers+cards:{_page_key(page)}:{email or ''}", (CUSTOMERS,))
-
-
-def invoice(invoice: str) -> CacheEntry:
-    """One invoice with the lines that Stripe embeds."""
-    return CacheEntry(f"invoice:{invoice}", (invoice, ANY_CUSTOMER))
-
-
-def invoices(customer: str, page: PageRequest, status: str | None) -> CacheEntry:
-    """A page of a customer's invoices, newest first."""
-    return CacheEntry(
-        f"invoices:{customer}:{_page_key(page)}:{status or ''}", (customer, ANY_CUSTOMER)
-    )
-
-
-def invoice_heads(customer: str, page: PageRequest) -> CacheEntry:
-    """The same page, loaded without filling an entry for each invoice of it."""
-    return CacheEntry(f"invoice_heads:{customer}:{_page_key(page)}", (customer, ANY_CUSTOMER))
-
-
-def lines(invoice: str, page: PageRequest) -> CacheEntry:
-    """A page of an invoice's lines."""
-    return CacheEntry(f"lines:{invoice}:{_page_key(page)}", (invoice, ANY_CUSTOMER))
-
-
-def payment_methods(customer: str, page: PageRequest) -> CacheEntry:
-    """A page of a customer's payment methods."""
-    return CacheEntry(f"payment_methods:{customer}:{_page_key(page)}", (customer, ANY_CUSTOMER))
-
-
-def _page_key(page: PageRequest) -> str:
-    return f"{page.size}:{page.after or ''}:{page.before or ''}"

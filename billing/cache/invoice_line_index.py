@@ -5,20 +5,18 @@ found. One takes about 120 bytes there; twenty lines of 100,000 customers, each 
 0.8 GB when the oldest expire.
 """
 
-import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from cachetools import TTLCache
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from billing.cache.lru import Lru
-from billing.redis_reply import awaited
+from billing.redis_clients import UNREACHABLE, Cooldown, awaited
 
 KEY_PREFIX = "line:"  # + line id: STRING, the invoice's id and the customer's
 MAX_REMEMBERED = 20_000
 REWRITE_SECONDS = 3_600  # the server may have evicted it
-COOLDOWN_SECONDS = 5.0  # so that an unresponsive server delays one page in a while, not every one
+COOLDOWN_SECONDS = 5.0
 
 
 class LineLocation(NamedTuple):
@@ -34,31 +32,29 @@ class InvoiceLineIndex:
     def __init__(self, redis: Redis, ttl: int) -> None:
         self._redis = redis
         self._ttl = ttl
-        self._written: Lru[float] = Lru(MAX_REMEMBERED)
-        self._cooldown_until = 0.0
+        self._written: TTLCache[str, None] = TTLCache(MAX_REMEMBERED, REWRITE_SECONDS)
+        self._cooldown = Cooldown(COOLDOWN_SECONDS)
 
     async def add(self, invoice: str, customer: str, lines: Sequence[str]) -> None:
         """Add *lines* of *invoice*, except those that this process wrote within the hour."""
-        now = time.monotonic()
-        new = [line for line in lines if (self._written.get(line) or 0.0) <= now]
-        if not new or now < self._cooldown_until:
+        new = [line for line in lines if line not in self._written]
+        if not new or self._cooldown.active:
             return
         try:
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for line in new:
                     pipeline.set(KEY_PREFIX + line, f"{invoice} {customer}", ex=self._ttl)
                 await pipeline.execute()
-        except (RedisError, OSError):
-            self._cooldown_until = now + COOLDOWN_SECONDS
+        except UNREACHABLE:
+            self._cooldown.start()
             return
-        for line in new:
-            self._written.put(line, now + REWRITE_SECONDS, 1)
+        self._written.update(dict.fromkeys(new))
 
     async def find(self, line: str) -> LineLocation | None:
         """The location of *line*; None if no line of this id was shown recently."""
         try:
             value: bytes | None = await awaited(self._redis.get(KEY_PREFIX + line))
-        except (RedisError, OSError):
+        except UNREACHABLE:
             return None
         invoice, _, customer = (value or b"").decode().partition(" ")
         # An older gateway stored no customer.

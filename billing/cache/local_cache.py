@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
-from billing.cache.lru import Lru
+from cachetools import LRUCache
 
 MEMORY_PER_JSON_BYTE = 3  # records take 2.5 bytes a byte of their JSON (benchmarks/reads.py)
 
@@ -33,29 +33,39 @@ class CachedValue:
     generations: Mapping[str, bytes] | None
 
 
+class _Stored(NamedTuple):
+    cached: CachedValue
+    fresh_until: float
+    bytes: int
+
+
 class LocalCache:
     """The most recently used values, at most *limit* bytes of them."""
 
     def __init__(self, limit: int) -> None:
-        self._values: Lru[tuple[CachedValue, float]] = Lru(limit)
+        self._values: LRUCache[str, _Stored] = LRUCache(limit, lambda stored: stored.bytes)
 
     def put(self, key: str, cached: CachedValue, *, fresh_seconds: float, json_bytes: int) -> None:
         """Store *cached*, fresh for *fresh_seconds* while its generations are current."""
         value = cached if cached.source is Source.CACHE else replace(cached, source=Source.CACHE)
         fresh_until = time.monotonic() + (0 if cached.generations is None else fresh_seconds)
-        self._values.put(key, (value, fresh_until), MEMORY_PER_JSON_BYTE * json_bytes)
+        stored = _Stored(value, fresh_until, MEMORY_PER_JSON_BYTE * json_bytes)
+        if stored.bytes <= self._values.maxsize:
+            self._values[key] = stored
+        else:
+            self._values.pop(key, None)
 
     @property
     def bytes(self) -> int:
         """Estimated memory of all values."""
-        return self._values.bytes
+        return round(self._values.currsize)
 
     def get(self, key: str) -> CachedValue | None:
         """The last stored value, fresh or not."""
-        found = self._values.get(key)
-        return None if found is None else found[0]
+        stored = self._values.get(key)
+        return stored and stored.cached
 
     def get_fresh(self, key: str) -> CachedValue | None:
         """The value of *key* if it is fresh; its generations have yet to be verified."""
-        found = self._values.get(key)
-        return found[0] if found is not None and time.monotonic() < found[1] else None
+        stored = self._values.get(key)
+        return stored.cached if stored and time.monotonic() < stored.fresh_until else None

@@ -17,26 +17,53 @@ from typing import Any
 
 import structlog
 
-from billing.cache import envelopes
 from billing.cache.batcher import Batcher
 from billing.cache.entries import CacheEntry
 from billing.cache.local_cache import CachedValue, LocalCache, Source
-from billing.cache.lookup import FillRequest, Lookup, LookupState
-from billing.cache.policy import CachePolicy
-from billing.cache.redis_backend import CacheUnavailable, RedisBackend
+from billing.cache.redis_backend import (
+    CacheUnavailable,
+    FillRequest,
+    Lookup,
+    LookupState,
+    RedisBackend,
+)
 from billing.cache.single_flight import SingleFlight
 from billing.errors import Unavailable
 
 log = structlog.get_logger(__name__)
 
 Load = Callable[[], Awaitable[Any | None]]
-Decode = Callable[[Any], Any]
 EntryValue = tuple[CacheEntry, Any]
-Trim = Callable[[Any], tuple[Any, Sequence[EntryValue]]]
+Split = Callable[[Any], tuple[Any, Sequence[EntryValue]]]
 
 # The lookup without Redis: no lock, so other processes may load as well.
 EMPTY_LOOKUP = Lookup(LookupState.MISS, (), "", b"", 0, 0)
 MAX_POLL_SECONDS = 0.1  # longest pause between lookups while another process loads
+
+
+@dataclass(frozen=True, slots=True)
+class CachePolicy:
+    """Lifetimes in seconds, and the size of the process's local cache in bytes.
+
+    A value is fresh for *fresh_ttl*, unless its entry has its own; then usable, while one reader
+    refreshes it, until *usable_ttl* or three times its fresh lifetime if that is longer. Until
+    *stale_if_error_ttl* it is served as STALE when Stripe does not answer within *load_timeout*.
+    Absence is believed for *absent_ttl*.
+
+    Webhooks report changes at once, and the poll for undelivered events within ten minutes. The lifetimes
+    are for changes that both have missed, and a refresh costs a read that Stripe rations.
+    """
+
+    fresh_ttl: float = 300
+    usable_ttl: float = 180
+    stale_if_error_ttl: float = 3600
+    absent_ttl: float = 5
+    jitter: float = 0.1
+    load_lock_ttl: float = 10
+    load_timeout: float = 4
+    failure_cooldown: float = 1
+    write_intent_ttl: float = 60
+    local_bytes: int = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +72,8 @@ class ReadRequest:
 
     entry: CacheEntry
     load: Load
-    trim: Trim
-    decode: Decode
+    type_: Any
+    split: Split
 
 
 class ReadThrough:
@@ -134,8 +161,8 @@ class ReadThrough:
         """Load the value, and store it unless its generations have changed since *lookup*."""
         loaded_at = datetime.now(UTC)
         try:
-            body = await request.load()
-            value, others = (None, ()) if body is None else request.trim(body)
+            loaded = await request.load()
+            value, others = (None, ()) if loaded is None else request.split(loaded)
         except BaseException as error:
             await self._release_lock(request.entry, lookup, error)
             raise
@@ -143,8 +170,7 @@ class ReadThrough:
         stored = EMPTY_LOOKUP
         if await self._store(fill):
             stored = replace(lookup, fresh_seconds=fill.fresh_ttl)
-        decoded = None if value is None else request.decode(value)
-        cached = CachedValue(decoded, Source.STRIPE, loaded_at, None)
+        cached = CachedValue(value, Source.STRIPE, loaded_at, None)
         return self._store_locally(request, replace(stored, last_value=fill.value), cached)
 
     async def _release_lock(self, entry: CacheEntry, lookup: Lookup, error: BaseException) -> None:
@@ -166,11 +192,11 @@ class ReadThrough:
         return FillRequest(
             entry=request.entry,
             lookup=lookup,
-            value=envelopes.encode(request.entry, value, loaded_at),
+            value=request.entry.encode(value, loaded_at),
             fresh_ttl=fresh * random.uniform(1 - policy.jitter, 1 + policy.jitter),  # noqa: S311 spread
             usable_ttl=max(3 * fresh, 0 if value is None else policy.usable_ttl),
             ttl=policy.stale_if_error_ttl,
-            others=[(other, envelopes.encode(other, part, loaded_at)) for other, part in others],
+            others=[(other, other.encode(part, loaded_at)) for other, part in others],
         )
 
     async def _store(self, fill: FillRequest) -> bool:
@@ -204,13 +230,5 @@ class ReadThrough:
 
 def _decode_last_value(request: ReadRequest, lookup: Lookup) -> CachedValue | None:
     """The value stored in Redis; None also if another version stored other fields."""
-    found = envelopes.decode(request.entry, lookup.last_value)
-    if found is None:
-        return None
-    value, loaded_at = found
-    try:
-        decoded = None if value is None else request.decode(value)
-    except (KeyError, TypeError, ValueError) as error:
-        log.warning("cache.unreadable", key=request.entry.key, error=type(error).__name__)
-        return None
-    return CachedValue(decoded, Source.CACHE, loaded_at, None)
+    found = request.entry.decode(lookup.last_value, request.type_)
+    return None if found is None else CachedValue(found[0], Source.CACHE, found[1], None)

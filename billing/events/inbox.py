@@ -9,8 +9,7 @@ to recognise late duplicates. All keys share one slot.
 import asyncio
 from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import orjson
 from redis.asyncio import Redis, RedisCluster
@@ -29,7 +28,7 @@ from billing.events.records import (
 )
 from billing.ledger import keys
 from billing.pagination import Page
-from billing.redis_reply import awaited, ledger_errors
+from billing.redis_clients import awaited, ledger_errors, load_script
 
 T = TypeVar("T")
 
@@ -65,12 +64,12 @@ class Inbox:
     def __init__(self, redis: Redis | RedisCluster, policy: InboxPolicy | None = None) -> None:
         self._redis = redis
         self._policy = policy or InboxPolicy()
-        self._receive_script = self._script("receive")
-        self._claim_script = self._script("claim")
-        self._complete_script = self._script("settle")
-        self._retry_script = self._script("postpone")
-        self._requeue_script = self._script("requeue")
-        self._trim_script = self._script("trim")
+        self._receive_script = load_script(redis, "billing.events", "receive")
+        self._claim_script = load_script(redis, "billing.events", "claim")
+        self._complete_script = load_script(redis, "billing.events", "settle")
+        self._retry_script = load_script(redis, "billing.events", "postpone")
+        self._requeue_script = load_script(redis, "billing.events", "requeue")
+        self._trim_script = load_script(redis, "billing.events", "trim")
 
     @property
     def claim_seconds(self) -> float:
@@ -201,11 +200,6 @@ class Inbox:
         scored = [pair for pairs in await asyncio.gather(*ranges) for pair in pairs]
         scored.sort(key=lambda pair: -pair[1])
         return [event_id.decode() for event_id, _ in scored[:limit]]
-
-    def _script(self, name: str) -> AsyncScript:
-        source = files("billing.events").joinpath(f"scripts/{name}.lua").read_text()
-        # RedisCluster has this method too, but its types lack it.
-        return cast("Redis", self._redis).register_script(source)
 
 
 async def _run_script(script: AsyncScript, script_keys: Sequence[str], args: Sequence[Any]) -> Any:

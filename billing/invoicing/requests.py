@@ -30,11 +30,12 @@ def edit_lines(
 ) -> RequestBatch:
     """Return the requests of *diff*; removals come first so that the 250th line always has room."""
     to = _LineSerializer(snapshot, prices)
-    chunks = [
-        *_chunks(RequestKind.REMOVE_LINES, [(key, to.remove(line)) for key, line in diff.removed]),
-        *_chunks(RequestKind.UPDATE_LINES, [(line.key, to.update(line)) for line in diff.updated]),
-        *_chunks(RequestKind.ADD_LINES, [(line.key, to.add(line)) for line in diff.added]),
-    ]
+    bodies = {
+        RequestKind.REMOVE_LINES: [(key, to.remove(line)) for key, line in diff.removed],
+        RequestKind.UPDATE_LINES: [(line.key, to.update(line)) for line in diff.updated],
+        RequestKind.ADD_LINES: [(line.key, to.add(line)) for line in diff.added],
+    }
+    chunks = [(kind, chunk) for kind in bodies for chunk in chunked(bodies[kind])]
     metadata = {
         metadata_keys.SEQ: str(seq),
         metadata_keys.VERSION: snapshot.version,
@@ -163,12 +164,6 @@ class _LineSerializer:
     def _period(self, key: LineKey) -> dict[str, int]:
         origin = origin_period(key, self.snapshot.period)
         return {"start": int(origin.start.timestamp()), "end": int(origin.end.timestamp()) - 1}
-
-
-def _chunks(
-    kind: RequestKind, lines: list[tuple[LineKey, Body]]
-) -> list[tuple[RequestKind, list[tuple[LineKey, Body]]]]:
-    return [(kind, chunk) for chunk in chunked(lines)]
 
 
 def _key_prefix(snapshot: Snapshot) -> str:

@@ -53,7 +53,7 @@ class Adjustment:
 class Adjustments(LedgerPart):
     """Adjustments have their own invoice lines, so a sync never overwrites them."""
 
-    async def create_adjustment(self, adjustment: NewAdjustment, price: Price) -> Adjustment:
+    async def create(self, adjustment: NewAdjustment, price: Price) -> Adjustment:
         """Correct a month's bill, once per idempotency key.
 
         Refused: IDEMPOTENCY_CONFLICT if the key created a different adjustment, PERIOD_CLOSED if
@@ -75,7 +75,7 @@ class Adjustments(LedgerPart):
             price.id,
             content["quantity"],
             orjson.dumps(content),
-            self._policy.interval(self._new_nonce()),
+            self._flush_interval(),
             str(adjustment.period or ""),
             self._policy.settle_ms,
             self._policy.quiet_ms,
@@ -97,7 +97,7 @@ class Adjustments(LedgerPart):
             )
         return created
 
-    async def has_adjustment(self, customer: CustomerId, idempotency_key: str) -> bool:
+    async def exists(self, customer: CustomerId, idempotency_key: str) -> bool:
         """Return True if this idempotency key has created an adjustment."""
         return bool(
             await self._server.execute("HEXISTS", keys.adjustment_keys(customer), idempotency_key)
@@ -106,7 +106,7 @@ class Adjustments(LedgerPart):
     async def adjustable_period(self, customer: CustomerId, month: Period | None) -> Period:
         """Return the month that an adjustment of *month* (None: the current one) would be billed in.
 
-        Refused as in `create_adjustment`.
+        Refused as in `create`.
         """
         refusal, *months = await self._server.run_script(
             "correctable",
@@ -119,14 +119,14 @@ class Adjustments(LedgerPart):
             raise _period_refused(refusal, months)
         return Period.parse(months[0].decode())
 
-    async def get_adjustment(self, adjustment_id: str) -> Adjustment | None:
+    async def get(self, adjustment_id: str) -> Adjustment | None:
         """Return the adjustment with this id, None if there is none."""
         customer, _, number = adjustment_id.removeprefix("adj_").rpartition("_")
         owner = CustomerId(f"cus_{customer}")
         text = await self._server.execute("HGET", keys.adjustments(owner), number)
         return _decode(owner, int(number), text.decode()) if text else None
 
-    async def list_adjustments(
+    async def page(
         self,
         customer: CustomerId,
         first: int,

@@ -1,35 +1,24 @@
-"""Base class of the ledger's parts: the server, the policy and the nonce generator."""
+"""Base class of the ledger's parts."""
 
-import time
-from collections.abc import Callable
-from secrets import token_hex
+from typing import Any
 
+from billing.invoicing.snapshot import Lease
+from billing.ledger import keys
 from billing.ledger.policy import LedgerPolicy
-from billing.ledger.server import Client, Server
-
-
-def new_nonce() -> str:
-    """Return a nonce of 16 hex digits."""
-    return token_hex(8)
+from billing.ledger.server import Server
 
 
 class LedgerPart:
-    """One part of the ledger.
+    """One part of the ledger; all parts share the server and the policy."""
 
-    *clock* (ms) replaces the server's own time, for simulations. *wall_clock* is this machine's
-    time in seconds.
-    """
+    def __init__(self, server: Server, policy: LedgerPolicy) -> None:
+        self._server = server
+        self._policy = policy
 
-    def __init__(
-        self,
-        redis: Client,
-        *,
-        policy: LedgerPolicy | None = None,
-        nonce: Callable[[], str] = new_nonce,
-        clock: Callable[[], int] | None = None,
-        wall_clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._wall_clock = wall_clock
-        self._policy = policy or LedgerPolicy()
-        self._new_nonce = nonce
-        self._server = Server(redis, nonce, clock)
+    def _flush_interval(self) -> int:
+        """Return the flush interval with jitter (ms)."""
+        return self._policy.interval(self._server.new_nonce())
+
+    async def _run_fenced(self, name: str, lease: Lease, *args: str | bytes | int) -> Any:
+        key = keys.customer(lease.customer)
+        return await self._server.run_script(name, key, str(lease.period), lease.fence, *args)

@@ -57,7 +57,7 @@ async def _begin_epoch(*, sure: bool) -> int:
 
 async def _confirm_and_begin(url: str, ledger: Ledger, *, sure: bool) -> int:
     server = urlsplit(url).netloc.rpartition("@")[2] or "its socket"
-    periods = await ledger.count_open_periods()
+    periods = await ledger.periods.count_open()
     sys.stdout.write(CONSEQUENCES.format(server=server, periods=periods))
     if not sure:
         sys.stdout.write("Begin a new epoch? Type yes: ")
@@ -65,8 +65,8 @@ async def _confirm_and_begin(url: str, ledger: Ledger, *, sure: bool) -> int:
         if (await asyncio.to_thread(sys.stdin.readline)).strip() != "yes":
             sys.stdout.write("Nothing was done.\n")
             return 1
-    _, before = await ledger.durability()
+    _, before = await ledger.health.durability()
     await ledger.begin_epoch()
-    _, after = await ledger.durability()
+    _, after = await ledger.health.durability()
     sys.stdout.write(f"A new epoch has begun: {before} was followed by {after}.\n")
     return 0

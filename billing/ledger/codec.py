@@ -23,9 +23,9 @@ from billing.usage import CustomerId, LineKey, Period
 def decode_snapshot(customer: CustomerId, period: Period, raw: Sequence[Any]) -> Snapshot:
     """Decode the answer of ``snapshot`` in ``prelude.lua``."""
     now_ms, epoch, customer_fields, period_fields, totals, lines, batch = raw
-    of_customer, header = _decode_fields(customer_fields), _decode_fields(period_fields)
+    of_customer, header = decode_fields(customer_fields), decode_fields(period_fields)
     price_and_quantity = {
-        LineKey(line): total.split(" ") for line, total in _decode_fields(totals).items()
+        LineKey(line): total.split(" ") for line, total in decode_fields(totals).items()
     }
     requested, verified = _verify_tokens(header, epoch.decode())
     return Snapshot(
@@ -101,8 +101,15 @@ def encode_request_batch(batch: RequestBatch) -> bytes:
             "verify": batch.verify,
             "first_ms": batch.prepared_ms,
             "ops": [
-                [op.kind, op.method, op.path, op.params, op.idempotency_key, op.lines]
-                for op in batch.requests
+                [
+                    request.kind,
+                    request.method,
+                    request.path,
+                    request.params,
+                    request.idempotency_key,
+                    request.lines,
+                ]
+                for request in batch.requests
             ],
             "landed": {
                 key: [format_decimal(line.quantity), line.price, line.amount]
@@ -112,17 +119,19 @@ def encode_request_batch(batch: RequestBatch) -> bytes:
     )
 
 
-class _Fields(dict[str, str]):
-    """The decoded fields of a hash."""
+class Fields(dict[str, str]):
+    """The fields of a hash, as text."""
 
     def integer(self, name: str) -> int:
+        """Return a number, 0 if the field is missing."""
         return int(self.get(name, 0))
 
     def optional_integer(self, name: str) -> int | None:
+        """Return a number, None if the field is missing."""
         return int(self[name]) if name in self else None
 
 
-def _verify_tokens(header: _Fields, epoch: str) -> tuple[str, str]:
+def _verify_tokens(header: Fields, epoch: str) -> tuple[str, str]:
     """Return the verification that is requested and the one that was completed last.
 
     A new epoch requests one for every period except sealed ones, which are never written again.
@@ -149,24 +158,29 @@ def _decode_request_batch(raw: Mapping[bytes, bytes]) -> RequestBatch | None:
     if not raw:
         return None
     stored = orjson.loads(raw[b"flight"])
-    ops = tuple(
+    requests = tuple(
         StripeRequest(
             RequestKind(kind), method, path, params, key, tuple(lines), done=b"%d" % index in raw
         )
         for index, (kind, method, path, params, key, lines) in enumerate(stored["ops"])
     )
-    landed = {
+    expected_lines = {
         LineKey(key): PlannedLine(Decimal(quantity), price, amount)
         for key, (quantity, price, amount) in stored["landed"].items()
     }
     return RequestBatch(
-        stored["seq"], stored["version"], stored["verify"], stored["first_ms"], ops, landed
+        seq=stored["seq"],
+        version=stored["version"],
+        verify=stored["verify"],
+        prepared_ms=stored["first_ms"],
+        requests=requests,
+        expected_lines=expected_lines,
     )
 
 
-def _decode_fields(flat: Sequence[bytes]) -> _Fields:
-    # Every field is text, the shape of the id table in the customer's hash included.
-    return _Fields({name.decode(): value.decode() for name, value in _pairs(flat)})
+def decode_fields(flat: Sequence[bytes]) -> Fields:
+    """Decode the answer of HGETALL in a script."""
+    return Fields({name.decode(): value.decode() for name, value in _pairs(flat)})
 
 
 def _pairs(flat: Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:

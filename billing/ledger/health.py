@@ -1,14 +1,16 @@
 """Durability of the ledger's acknowledgements, and the problems of its server."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from redis.exceptions import RedisError, ResponseError
 
 from billing.errors import LedgerUnavailable
 from billing.ledger.base import LedgerPart
-from billing.redis_reply import awaited
+from billing.ledger.policy import LedgerPolicy
+from billing.ledger.server import Server
+from billing.redis_clients import awaited
 
 RECHECK_SECONDS = 60
 # The ledger dates usage by its server's clock; the cron that closes a month uses this machine's.
@@ -35,7 +37,12 @@ class LedgerHealth:
 class Health(LedgerPart):
     """Checks the durability of the ledger's server; the result is cached for a minute."""
 
-    _cached: tuple[str, str, float] | None = None
+    def __init__(
+        self, server: Server, policy: LedgerPolicy, wall_clock: Callable[[], float]
+    ) -> None:
+        super().__init__(server, policy)
+        self._wall_clock = wall_clock
+        self._cached: tuple[str, str, float] | None = None
 
     async def durability(self) -> tuple[str, str]:
         """Return the durability of an acknowledgement now, and the ledger's epoch.
@@ -44,11 +51,11 @@ class Health(LedgerPart):
         """
         now = asyncio.get_running_loop().time()
         if self._cached is None or self._cached[1] != self._server.epoch or self._cached[2] < now:
-            health = await self.check_health()
+            health = await self.check()
             self._cached = (health.durability, self._server.epoch, now + RECHECK_SECONDS)
         return self._cached[0], self._server.epoch
 
-    async def check_health(self) -> LedgerHealth:
+    async def check(self) -> LedgerHealth:
         """Check the server now; an unreachable server is reported as a problem, not raised."""
         try:
             facts = await self._server_facts()
@@ -114,6 +121,4 @@ def _warnings(facts: Mapping[str, str]) -> list[str]:
 
 
 def _clock_skew_message(facts: Mapping[str, str]) -> str:
-    return (
-        f"Its clock and this machine's are {float(facts['clock_skew']):.0f} s apart; keep both by NTP."
-    )
+    return f"Its clock and this machine's are {float(facts['clock_skew']):.0f} s apart; keep both by NTP."

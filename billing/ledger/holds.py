@@ -31,7 +31,7 @@ class ActiveHold:
 class Holds(LedgerPart):
     """A hold stops the flush to Stripe; usage is still recorded."""
 
-    async def place_hold(self, customer: CustomerId, reason: str, by: str) -> Hold:
+    async def place(self, customer: CustomerId, reason: str, by: str) -> Hold:
         """Stop billing *customer*; Refused ON_HOLD if another hold, with another reason, is active."""
         content = encode_hold_content(reason, by)
         placed, text = await self._server.run_script("hold", keys.customer(customer), content, "")
@@ -43,7 +43,7 @@ class Holds(LedgerPart):
             )
         return hold
 
-    async def place_hold_once(self, customer: CustomerId, reason: str, by: str, cause: str) -> None:
+    async def place_once(self, customer: CustomerId, reason: str, by: str, cause: str) -> None:
         """Stop billing *customer* because of *cause*, unless a hold was ever placed for it.
 
         While another hold is active this one is queued until its release.
@@ -51,7 +51,7 @@ class Holds(LedgerPart):
         content = encode_hold_content(reason, by)
         await self._server.run_script("hold", keys.customer(customer), content, cause)
 
-    async def release_hold(self, customer: CustomerId, expected: Hold | None = None) -> Hold | None:
+    async def release(self, customer: CustomerId, expected: Hold | None = None) -> Hold | None:
         """Release the active hold of *customer*; a queued hold becomes active instead, if there is one.
 
         Otherwise the customer's pending periods are due now. With *expected*, only that hold is
@@ -63,12 +63,12 @@ class Holds(LedgerPart):
         )
         return decode_hold(text.decode()) if text else None
 
-    async def get_hold(self, customer: CustomerId) -> Hold | None:
+    async def get(self, customer: CustomerId) -> Hold | None:
         """Return the active hold of *customer*."""
         text = await self._server.execute("HGET", keys.customer(customer), "hold")
         return decode_hold(text.decode()) if text else None
 
-    async def list_holds(self, first: int, after: str | None = None) -> Page[ActiveHold]:
+    async def page(self, first: int, after: str | None = None) -> Page[ActiveHold]:
         """Return at most *first* active holds of all customers, oldest first, after hold *after*."""
         position = _parse_id(after) if after else (0, CustomerId(""))
         holds: list[ActiveHold] = []

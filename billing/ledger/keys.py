@@ -22,6 +22,12 @@ def shard_of(customer: CustomerId) -> int:
     return crc32(customer.encode()) % SHARDS
 
 
+def parse_member(raw: bytes) -> tuple[CustomerId, Period]:
+    """Parse a member ``customer|period`` of a shard's set."""
+    customer_id, _, month = raw.decode().rpartition("|")
+    return CustomerId(customer_id), Period.parse(month)
+
+
 def shards() -> Key:
     """STRING, permanent: number of shards the ledger was created with."""
     return Key("ledger:shards")

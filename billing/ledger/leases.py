@@ -4,23 +4,18 @@ Every write carries the lease's fence and is refused (LeaseLost) once another wo
 or the server was replaced.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from decimal import Decimal
-from typing import Any
 
 from billing.invoicing.snapshot import Lease, RequestBatch, Snapshot, StripeLine
 from billing.ledger import keys
 from billing.ledger.base import LedgerPart
 from billing.ledger.codec import decode_snapshot, encode_lines, encode_request_batch
-from billing.ledger.quantities import format_quantity
-from billing.ledger.server import ScriptCall
 from billing.ledger.syncs import SyncFailure, SyncOutcome, SyncStatus, sync_id
 from billing.usage import CustomerId, LineKey, Period
 
 LEASE_MS = 60_000
 PARKED_RETRY_MS = 3_600_000
-SCAN_COUNT = 1_000
 UNCHANGED = "*"
 
 
@@ -33,23 +28,7 @@ class LeasedPeriod:
 
 
 class Leases(LedgerPart):
-    """The due queue, leases, and the life of a period from open to sealed."""
-
-    async def claim(
-        self, shard: int, limit: int, visibility_ms: int
-    ) -> list[tuple[CustomerId, Period]]:
-        """Claim at most *limit* due periods of *shard*, hidden from other claims for *visibility_ms*."""
-        members = await self._server.run_script("claim", keys.due(shard), limit, visibility_ms)
-        return [_parse_member(member) for member in members]
-
-    async def claim_priority(
-        self, shard: int, limit: int, visibility_ms: int
-    ) -> list[tuple[CustomerId, Period]]:
-        """As `claim`, for closing periods and requested syncs only, which do not wait for routine flushes."""
-        members = await self._server.run_script(
-            "claim_first", keys.due(shard), limit, visibility_ms
-        )
-        return [_parse_member(member) for member in members]
+    """The lease of a period, and the writes that need it."""
 
     async def acquire(
         self,
@@ -157,92 +136,6 @@ class Leases(LedgerPart):
         failed = replace(outcome, status=SyncStatus.FAILED, failure=failure)
         return await self._release(lease, PARKED_RETRY_MS, failed, parked_reason=failure.code)
 
-    async def wake(self, customer: CustomerId, period: Period) -> None:
-        """Make the period due now, even if it is parked or backing off."""
-        await self._server.run_script("wake", keys.customer(customer), str(period))
-
-    async def wake_parked(self) -> int:
-        """Make every parked period due now, because the cause may be resolved; return their number."""
-        shards = range(keys.SHARDS)
-        parked = await self._server.execute_all([("ZCARD", keys.parked(shard)) for shard in shards])
-        calls: list[ScriptCall] = [
-            ("wake_parked", keys.due(shard), ()) for shard in shards if parked[shard]
-        ]
-        return sum(await self._server.run_scripts(calls)) if calls else 0
-
-    async def request_verify(self, customer: CustomerId, period: Period) -> None:
-        """Make the next flush, due now, read Stripe's invoice before it writes."""
-        await self._server.run_script("verify", keys.customer(customer), str(period))
-
-    async def request_verify_all(self, periods: Sequence[tuple[CustomerId, Period]]) -> None:
-        """As `request_verify`, for all *periods* in one round trip."""
-        await self._run_for_all("verify", periods)
-
-    async def last_reconciled(self) -> dict[int, int]:
-        """Return by shard the time (ms) of its last reconciliation; a shard without one is left out."""
-        times = await self._server.execute("HGETALL", keys.last_reconciled())
-        return {int(shard): int(at_ms) for shard, at_ms in times.items()}
-
-    async def record_reconciled(self, shard: int, at_ms: int) -> None:
-        """Record that all open periods of *shard* were reconciled at *at_ms*."""
-        await self._server.execute("HSET", keys.last_reconciled(), shard, at_ms)
-
-    async def close(self, customer: CustomerId, period: Period) -> bool:
-        """Close an open period: later usage is counted in the next one. False if it is not open."""
-        closed = await self._server.run_script("close", keys.customer(customer), str(period))
-        return bool(closed)
-
-    async def close_all(self, periods: Sequence[tuple[CustomerId, Period]]) -> int:
-        """As `close`, for all *periods* in one round trip; return how many were open."""
-        return sum(await self._run_for_all("close", periods))
-
-    async def seal(
-        self, lease: Lease, *, version: str, residuals: Mapping[LineKey, Decimal]
-    ) -> bool:
-        """Seal a closing period whose invoice is final; False if *version* is no longer the ledger's.
-
-        *residuals* is, by line, the quantity in the ledger that the invoice lacks (negative: billed
-        in excess). It moves to the next open period in the same step, at the price of its own
-        period.
-        """
-        carried = [
-            text
-            for line, quantity in residuals.items()
-            if quantity
-            for text in (line, format_quantity(quantity))
-        ]
-        times = (self._policy.retention_ms, self._policy.settle_ms)
-        sealed = await self._run_fenced("seal", lease, version, *times, *carried)
-        return bool(sealed)
-
-    async def ended_periods(
-        self, shard: int, now_ms: int, limit: int
-    ) -> list[tuple[CustomerId, Period]]:
-        """Return at most *limit* open periods of *shard* that ended before *now_ms*.
-
-        Empty while producers may still resend usage that a replaced server lost.
-        """
-        members = await self._server.run_script(
-            "ended", keys.due(shard), now_ms, limit, self._policy.replay_window_ms
-        )
-        return [_parse_member(member) for member in members]
-
-    async def open_periods(self, shard: int) -> AsyncIterator[list[tuple[CustomerId, Period]]]:
-        """Yield the open periods of *shard* in pages; one may occur twice, none open throughout is missed."""
-        cursor: int | None = None
-        while cursor != 0:
-            command = ("ZSCAN", keys.open_periods(shard), cursor or 0, "COUNT", SCAN_COUNT)
-            cursor, page = await self._server.execute(*command)
-            yield [_parse_member(member) for member, _ in page]
-
-    async def _run_for_all(
-        self, name: str, periods: Sequence[tuple[CustomerId, Period]]
-    ) -> list[int]:
-        calls: list[ScriptCall] = [
-            (name, keys.customer(customer), (str(period),)) for customer, period in periods
-        ]
-        return await self._server.run_scripts(calls)
-
     async def _release(
         self, lease: Lease, delay_ms: int, sync: SyncOutcome | None, *, parked_reason: str
     ) -> list[str]:
@@ -255,17 +148,8 @@ class Leases(LedgerPart):
         failed = (
             (failure.code, failure.message, failure.request_id or "") if failure else ("", "", "")
         )
-        interval, history = self._policy.interval(self._new_nonce()), self._policy.sync_history
+        interval, history = self._flush_interval(), self._policy.sync_history
         numbers = await self._run_fenced(
             "release", lease, delay_ms, interval, history, *result, *failed, parked_reason
         )
         return [sync_id(lease.customer, int(number)) for number in numbers]
-
-    async def _run_fenced(self, name: str, lease: Lease, *args: str | bytes | int) -> Any:
-        key = keys.customer(lease.customer)
-        return await self._server.run_script(name, key, str(lease.period), lease.fence, *args)
-
-
-def _parse_member(raw: bytes) -> tuple[CustomerId, Period]:
-    customer, _, period = raw.decode().rpartition("|")
-    return CustomerId(customer), Period.parse(period)

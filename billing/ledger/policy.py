@@ -1,13 +1,19 @@
 """Settings of the ledger that an operator chooses."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 from zlib import crc32
-
-from billing.ledger.server import ReplicaAck
 
 DAY_MS = 86_400_000
 ID_RETENTION_MS = 42 * DAY_MS
 """A delta's id is remembered for at least this long after its arrival; ``record.lua`` has the same constant."""
+
+
+class ReplicaAck(NamedTuple):
+    """The number of replicas that must have a write before it is acknowledged, and the timeout."""
+
+    replicas: int
+    timeout_ms: int
 
 
 @dataclass(frozen=True, slots=True)

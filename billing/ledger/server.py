@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from hashlib import blake2b, sha1
 from importlib.resources import files
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import structlog
 from redis.asyncio import Redis, RedisCluster
@@ -20,7 +20,8 @@ from redis.exceptions import MovedError, NoScriptError, RedisError, ResponseErro
 
 from billing.errors import LeaseLost, LedgerUnavailable
 from billing.ledger import keys
-from billing.redis_reply import awaited
+from billing.ledger.policy import ReplicaAck
+from billing.redis_clients import UNREACHABLE, awaited, handshake, script_source
 
 log = structlog.get_logger()
 
@@ -32,15 +33,7 @@ ScriptCall: TypeAlias = "tuple[str, keys.Key, tuple[str | bytes | int, ...]]"
 """A script's name, its key, and its arguments after time and nonce."""
 
 
-class ReplicaAck(NamedTuple):
-    """The number of replicas that must have a write before it is acknowledged, and the timeout."""
-
-    replicas: int
-    timeout_ms: int
-
-
 SCRIPTS = files("billing.ledger") / "scripts"
-UNREACHABLE = (RedisError, OSError)
 IDENTITY = re.compile(rb"run_id:(\w+)|master_replid:(\w+)")
 
 
@@ -51,13 +44,10 @@ class Server:
     """
 
     def __init__(
-        self,
-        redis: Client,
-        nonce: Callable[[], str],
-        clock: Callable[[], int] | None = None,
+        self, redis: Client, nonce: Callable[[], str], clock: Callable[[], int] | None = None
     ) -> None:
         self.redis = redis
-        self._new_nonce = nonce
+        self.new_nonce = nonce
         self._clock = clock
         self.epoch = ""
         self._epochs: dict[int, bytes] = {}
@@ -87,8 +77,7 @@ class Server:
     async def begin_epoch(self) -> None:
         """Begin a new epoch, for example after keys were restored or edited while the server ran.
 
-        Every process finds its scripts missing, adopts the server again, and so learns the new
-        epoch.
+        Every process then finds its scripts missing, adopts the server and learns the new epoch.
         """
         try:
             await self._adopt_server(self._send_each, always=True)
@@ -162,7 +151,7 @@ class Server:
 
     def _evalsha_args(self, call: ScriptCall) -> tuple[str | bytes | int, ...]:
         name, key, args = call
-        return (_script_sha(name), 1, key, self._now(), self._new_nonce(), *args)
+        return (_script_sha(name), 1, key, self._now(), self.new_nonce(), *args)
 
     def _now(self) -> int | str:
         return "" if self._clock is None else self._clock()
@@ -175,14 +164,13 @@ class Server:
 
     async def _on_connect(self, connection: AbstractConnection) -> None:
         """Check the server's identity on each new connection, before its first use."""
-        await connection.on_connect()
+        info = await handshake(connection, "server", "replication")
+        identity = b" ".join(found.group() for found in IDENTITY.finditer(info))
 
         async def send(commands: Sequence[Command]) -> list[Any]:
             await connection.send_packed_command(connection.pack_commands(commands))
             return [await _read_response(connection) for _ in commands]
 
-        facts = b"".join(await send([("INFO", "server"), ("INFO", "replication")]))
-        identity = b" ".join(found.group() for found in IDENTITY.finditer(facts))
         if identity not in self._adopted:
             await self._adopt_server(send)
             self._adopted = {*self._adopted, identity}
@@ -190,7 +178,7 @@ class Server:
     async def _adopt_server(self, send: SendCommands, *, always: bool = False) -> None:
         """Establish the epoch of each shard that *send* reaches, and only then load the scripts there."""
         known = dict(self._epochs)
-        nonce, force = self._new_nonce(), "always" if always else ""
+        nonce, force = self.new_nonce(), "always" if always else ""
         await send([("SCRIPT LOAD", _script_text("epoch"))])
         script = (_script_sha("epoch"), 1)
         shards = range(keys.SHARDS)
@@ -215,15 +203,15 @@ async def _read_response(connection: AbstractConnection) -> Any:
 
 
 @cache
-def _script_names() -> tuple[str, ...]:
-    parts = {file.name.removesuffix(".lua") for file in SCRIPTS.iterdir()}
-    return tuple(sorted(parts - {"prelude", "epoch"}))
+def _script_names() -> list[str]:
+    names = {file.name.removesuffix(".lua") for file in SCRIPTS.iterdir()}
+    return sorted(names - {"prelude", "epoch"})
 
 
 @cache
 def _script_text(name: str) -> str:
-    text = (SCRIPTS / f"{name}.lua").read_text()
-    return text if name == "epoch" else (SCRIPTS / "prelude.lua").read_text() + text
+    names = (name,) if name == "epoch" else ("prelude", name)
+    return script_source("billing.ledger", *names)
 
 
 @cache

@@ -7,16 +7,12 @@ same step as the flush that they describe; this module reads them.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import chain
-
-from redis.asyncio import Redis, RedisCluster
 
 from billing.ledger import keys
+from billing.ledger.base import LedgerPart
+from billing.ledger.codec import Fields, decode_fields
 from billing.pagination import Page
-from billing.redis_reply import awaited, ledger_errors
 from billing.usage import CustomerId, Period
-
-UNAVAILABLE_MESSAGE = "The record of syncs cannot be read just now; try again."
 
 
 class SyncStatus(StrEnum):
@@ -27,6 +23,17 @@ class SyncStatus(StrEnum):
     RETRYING = "RETRYING"
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
+
+
+class SyncTrigger(StrEnum):
+    """Event that caused a sync."""
+
+    ON_DEMAND = "ON_DEMAND"
+    PORTAL = "PORTAL"
+    INTERVAL = "INTERVAL"
+    PERIOD_CLOSE = "PERIOD_CLOSE"
+    SUPPORT = "SUPPORT"
+    WEBHOOK = "WEBHOOK"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +90,33 @@ class Sync:
     failure: SyncFailure | None
 
 
-class Syncs:
+class Syncs(LedgerPart):
     """The remembered syncs, newest first. Every method may raise LedgerUnavailable."""
 
-    def __init__(self, redis: Redis | RedisCluster) -> None:
-        self._redis = redis
+    async def request(
+        self,
+        customer: CustomerId,
+        trigger: str,
+        *,
+        by: str | None = None,
+        period: Period | None = None,
+    ) -> tuple[Sync, bool]:
+        """Queue a sync; also return True if it joined one that was queued already.
+
+        The sync is of *period* unless that is sealed, else of the current period. A running sync is
+        not joined, because it may have read the ledger before this request. Workers poll within a
+        second; a wake-up makes the run immediate.
+        """
+        number, joined, raw = await self._server.run_script(
+            "request_sync",
+            keys.customer(customer),
+            trigger,
+            by or "",
+            self._policy.sync_grace_ms,
+            self._policy.sync_history,
+            str(period or ""),
+        )
+        return _decode(customer, int(number), decode_fields(raw)), bool(joined)
 
     async def get(self, sync_id: str) -> Sync | None:
         """Return the sync with this id; None if there is none or it is no longer remembered."""
@@ -96,16 +125,11 @@ class Syncs:
     async def get_many(self, ids: Sequence[str]) -> list[Sync | None]:
         """Return the sync of each of *ids*, in their order."""
         parsed = [_parse_id(sync_id) for sync_id in ids]
-        with ledger_errors(UNAVAILABLE_MESSAGE):
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for customer_and_number in filter(None, parsed):
-                    pipeline.hgetall(keys.sync(*customer_and_number))
-                hashes = iter(await pipeline.execute())
+        commands = [("HGETALL", keys.sync(*position)) for position in parsed if position]
+        hashes = iter(await self._server.execute_all(commands))
         return [
-            decode_sync(*customer_and_number, raw)
-            if customer_and_number and (raw := next(hashes))
-            else None
-            for customer_and_number in parsed
+            _decode(*position, fields) if position and (fields := _fields(next(hashes))) else None
+            for position in parsed
         ]
 
     async def latest(self, customer: CustomerId) -> Sync | None:
@@ -138,7 +162,7 @@ class Syncs:
         last: Sync | None,
         statuses: Sequence[SyncStatus],
     ) -> Page[Sync]:
-        highest = _number(last.id) - 1 if last else await self._count(customer)
+        highest = int(last.id.rpartition("_")[2]) - 1 if last else await self._count(customer)
         syncs: list[Sync] = []
         # Purged syncs have lower numbers than remembered ones, so the first gap is the end.
         while highest > 0 and len(syncs) <= first:
@@ -150,8 +174,7 @@ class Syncs:
 
     async def _count(self, customer: CustomerId) -> int:
         """Return the number of syncs *customer* has had."""
-        with ledger_errors(UNAVAILABLE_MESSAGE):
-            return int(await awaited(self._redis.hget(keys.customer(customer), "syncs")) or 0)
+        return int(await self._server.execute("HGET", keys.customer(customer), "syncs") or 0)
 
     async def _newest(
         self,
@@ -167,14 +190,16 @@ class Syncs:
             for status in statuses
         ]
         # Syncs requested in the same millisecond as the last are distinguished by id.
-        limits = (ceiling, "-inf", 0, count + 50)
-        with ledger_errors(UNAVAILABLE_MESSAGE):
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for key in lists:
-                    pipeline.zrevrangebyscore(key, *limits, withscores=True)
-                pages = await pipeline.execute()
+        limits = (ceiling, "-inf", "WITHSCORES", "LIMIT", 0, count + 50)
+        pages = await self._server.execute_all(
+            [("ZREVRANGEBYSCORE", key, *limits) for key in lists]
+        )
         ranked = sorted(
-            ((int(score), _member_id(member)) for member, score in chain.from_iterable(pages)),
+            (
+                (int(score), _member_id(member))
+                for page in pages
+                for member, score in zip(page[::2], page[1::2], strict=True)
+            ),
             reverse=True,
         )
         if last:
@@ -194,25 +219,16 @@ def _parse_id(sync_id: str) -> tuple[CustomerId, int] | None:
     return CustomerId(f"cus_{customer}"), int(number)
 
 
-def _number(sync_id: str) -> int:
-    return int(sync_id.rpartition("_")[2])
-
-
 def _member_id(member: bytes) -> str:
     customer, _, number = member.decode().rpartition("|")
     return sync_id(CustomerId(customer), int(number))
 
 
-def decode_sync(customer: CustomerId, number: int, raw: Mapping[bytes, bytes]) -> Sync:
-    """Decode a sync from its hash *raw*."""
-    fields = {name.decode(): value.decode() for name, value in raw.items()}
+def _fields(raw: Mapping[bytes, bytes]) -> Fields:
+    return Fields({name.decode(): value.decode() for name, value in raw.items()})
 
-    def count(name: str) -> int:
-        return int(fields.get(name, 0))
 
-    def optional_ms(name: str) -> int | None:
-        return int(fields[name]) if name in fields else None
-
+def _decode(customer: CustomerId, number: int, fields: Fields) -> Sync:
     failure = None
     if "failure_code" in fields:
         failure = SyncFailure(
@@ -225,16 +241,16 @@ def decode_sync(customer: CustomerId, number: int, raw: Mapping[bytes, bytes]) -
         status=SyncStatus(fields["status"]),
         trigger=fields["trigger"],
         by=fields["by"] or None,
-        requested_ms=count("requested_ms"),
-        started_ms=optional_ms("started_ms"),
-        finished_ms=optional_ms("finished_ms"),
-        next_attempt_ms=optional_ms("next_attempt_ms"),
-        attempts=count("attempts"),
-        deltas=count("deltas"),
-        lines_added=count("lines_added"),
-        lines_updated=count("lines_updated"),
-        lines_removed=count("lines_removed"),
-        stripe_calls=count("stripe_calls"),
+        requested_ms=fields.integer("requested_ms"),
+        started_ms=fields.optional_integer("started_ms"),
+        finished_ms=fields.optional_integer("finished_ms"),
+        next_attempt_ms=fields.optional_integer("next_attempt_ms"),
+        attempts=fields.integer("attempts"),
+        deltas=fields.integer("deltas"),
+        lines_added=fields.integer("lines_added"),
+        lines_updated=fields.integer("lines_updated"),
+        lines_removed=fields.integer("lines_removed"),
+        stripe_calls=fields.integer("stripe_calls"),
         invoice=fields.get("invoice"),
         failure=failure,
     )

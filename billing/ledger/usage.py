@@ -4,9 +4,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from enum import StrEnum
 from functools import cache
 from hashlib import blake2b
+from typing import Literal
 from zlib import crc32
 
 import msgspec
@@ -17,9 +19,10 @@ from billing.ledger.base import LedgerPart
 from billing.ledger.policy import LedgerPolicy
 from billing.ledger.quantities import QuantityOutOfRange, to_fixed_point
 from billing.ledger.server import ScriptCall
-from billing.usage import CustomerId, Period, Price, UsageDelta
+from billing.usage import CustomerId, LineKey, Period, Price, UsageDelta
 
 BATCH_SIZE = 500
+Dimension = Literal["app", "region", "organization"]
 CONFLICTS = Counter(
     "billing_usage_conflicts", "Deltas refused because their id had come with other content."
 )
@@ -90,7 +93,7 @@ class Usage(LedgerPart):
         """
         results: list[RecordResult] = [REJECTED[ord("r")]] * len(deltas)
         batches = _split_batches(deltas, prices)
-        interval = self._policy.interval(self._new_nonce())
+        interval = self._flush_interval()
         calls = [batch.script_call(self._policy, interval) for batch in batches]
         for batch, (letters, periods) in zip(
             batches, await self._server.run_scripts(calls, self._policy.replica_ack), strict=True
@@ -103,6 +106,31 @@ class Usage(LedgerPart):
                 results[at] = REJECTED.get(letter) or accepted[row - 1]
             CONFLICTS.inc(letters.count(b"c"))
         return results
+
+    async def breakdown(
+        self,
+        customer: CustomerId,
+        period: Period,
+        dimension: Dimension,
+    ) -> dict[str, dict[LineKey, Decimal]]:
+        """Return quantities by value of *dimension*, then by line; usage without a value is under ``""``.
+
+        The quantities of a line add up to the line's total.
+        """
+        totals, parts = await self._server.run_script(
+            "breakdown", keys.customer(customer), str(period), dimension
+        )
+        rest = {
+            LineKey(line.decode()): Decimal(total.split(b" ")[1].decode())
+            for line, total in zip(totals[::2], totals[1::2], strict=True)
+        }
+        by_value: dict[str, dict[LineKey, Decimal]] = defaultdict(dict)
+        for field, text in zip(parts[::2], parts[1::2], strict=True):
+            line, _, value = field.decode().partition("\0")
+            by_value[value][LineKey(line)] = Decimal(text.decode())
+            rest[LineKey(line)] -= Decimal(text.decode())
+        unnamed = {line: quantity for line, quantity in rest.items() if quantity}
+        return {**by_value, "": unnamed} if unnamed else dict(by_value)
 
 
 def _split_batches(deltas: Sequence[UsageDelta], prices: Mapping[str, Price]) -> list["_Batch"]:

@@ -1,7 +1,8 @@
 """Stripe: the only package that calls its API.
 
-``client`` makes each call within the budget, over the ``transport``; ``errors`` translates failed ones.
-``records`` are Stripe's objects, ``price_catalog`` is the price of each SKU.
+``reader`` answers reads: it gets the objects of ``resources`` (path, parameters, cache entry and record of each
+GET) through the cache, as ``records``. ``client`` makes each call within the budget, over the ``transport``;
+``errors`` translates failed ones. ``price_catalog`` is the price of each SKU.
 """
 
 from billing.stripe.client import (

@@ -100,9 +100,9 @@ class StripeApi:
         )
 
     async def send(
-        self, op: StripeRequest, *, lane: Lane, not_after: float | None = None
+        self, request: StripeRequest, *, lane: Lane, not_after: float | None = None
     ) -> ApiResponse:
-        """Make the write of *op* under its idempotency key.
+        """Send the write *request* under its idempotency key.
 
         *not_after*, in ``boottime`` seconds, is checked just before the first byte is sent, after
         admission and connecting. If it has passed, KeyExpired is raised and nothing is sent.
@@ -110,7 +110,7 @@ class StripeApi:
         token = _not_after.set(not_after)
         try:
             return await self._call(
-                op.method, op.path, op.params, lane=lane, key=op.idempotency_key
+                request.method, request.path, request.params, lane=lane, key=request.idempotency_key
             )
         finally:
             _not_after.reset(token)

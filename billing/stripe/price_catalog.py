@@ -8,13 +8,12 @@ The ledger pins the price that was active at a line's first usage, so lookups by
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
-from typing import Any
 
 from billing.budget import Lane
-from billing.cache import Cache, entries
 from billing.errors import Unavailable
-from billing.stripe.client import StripeApi
+from billing.stripe import resources
+from billing.stripe.reader import StripeReader
+from billing.stripe.records import PriceRecord
 from billing.usage import Price
 
 RECHECK_SECONDS = 1.0
@@ -32,13 +31,9 @@ class PriceCatalog:
     """Looks up prices by SKU and by id."""
 
     def __init__(
-        self,
-        stripe: StripeApi,
-        cache: Cache,
-        monotonic: Callable[[], float] = time.monotonic,
+        self, reader: StripeReader, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        self._stripe = stripe
-        self._cache = cache
+        self._reader = reader
         self._monotonic = monotonic
         self._prices = _Prices()
         self._fetched_at: object = None
@@ -66,52 +61,27 @@ class PriceCatalog:
         if not urgent and now - self._checked_at < RECHECK_SECONDS:
             return
         self._checked_at = now
-        found = await self._cache.fetch(entries.price_catalog(), self._fetch_prices)
-        if found.fetched_at != self._fetched_at:
-            self._prices = _index(found.value or [])
-            self._fetched_at = found.fetched_at
-
-    async def _fetch_prices(self) -> list[dict[str, Any]]:
-        bodies = await self._stripe.list_all(
-            "/v1/prices",
-            {"expand": ["data.product"]},
-            lane=Lane.CUSTOMER,
-        )
-        return [_trim(body) for body in bodies]
+        result = await self._reader.get(resources.prices(), Lane.CUSTOMER)
+        if result.fetched_at != self._fetched_at:
+            self._prices = _index(result.value.items if result.value else ())
+            self._fetched_at = result.fetched_at
 
 
-def _trim(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a Stripe Price that billing needs: what the cache keeps."""
-    product = body["product"]
-    expanded = product if isinstance(product, dict) else {}
-    return {
-        "id": body["id"],
-        "sku": body["lookup_key"],
-        "active": body["active"],
-        "currency": body["currency"],
-        "unit_amount": body["unit_amount_decimal"],
-        "description": expanded.get("name"),
-        "unit": expanded.get("unit_label"),
-    }
-
-
-def _index(kept: Iterable[Mapping[str, Any]]) -> _Prices:
+def _index(records: Iterable[PriceRecord]) -> _Prices:
     by_id: dict[str, Price] = {}
     by_sku: dict[str, Price] = {}
-    for each in kept:
-        if (
-            each["unit_amount"] is None
-        ):  # tiered prices have no unit amount; usage cannot be counted by one
+    for record in records:
+        if record.unit_amount is None:  # a tiered price, by which usage cannot be counted
             continue
         price = Price(
-            id=each["id"],
-            sku=each["sku"] or "",
-            currency=each["currency"],
-            unit_amount=Decimal(each["unit_amount"]),
-            description=each["description"],
-            unit=each["unit"],
+            id=record.id,
+            sku=record.sku or "",
+            currency=record.currency,
+            unit_amount=record.unit_amount,
+            description=record.description,
+            unit=record.unit,
         )
         by_id[price.id] = price
-        if price.sku and each["active"]:
+        if price.sku and record.active:
             by_sku[price.sku] = price
     return _Prices(by_sku, by_id)

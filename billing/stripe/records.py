@@ -49,6 +49,22 @@ class CustomerRecord(msgspec.Struct, frozen=True, gc=False):
         )
 
 
+class CustomerWithCard(msgspec.Struct, frozen=True, gc=False):
+    """A customer, and the payment method of its next invoice."""
+
+    customer: CustomerRecord
+    card: "PaymentMethodRecord | None"
+
+    @classmethod
+    def from_stripe(cls, body: StripeObject) -> Self:
+        """From a ``customer`` whose default payment method is expanded."""
+        card = (body.get("invoice_settings") or {}).get("default_payment_method")
+        return cls(
+            CustomerRecord.from_stripe(body),
+            PaymentMethodRecord.from_stripe(card) if isinstance(card, Mapping) else None,
+        )
+
+
 class LineRecord(msgspec.Struct, frozen=True, gc=False):
     """One line of an invoice; *amount* and *unit_amount* in minor units.
 
@@ -93,14 +109,12 @@ class LineRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 def _quantity(body: StripeObject, metadata: Mapping[str, str]) -> Decimal | None:
-    for found in (
+    candidates = (
         metadata.get(metadata_keys.QUANTITY),
         body.get("quantity_decimal"),
         body.get("quantity"),
-    ):
-        if found is not None:
-            return optional_decimal(found)
-    return None
+    )
+    return optional_decimal(next((number for number in candidates if number is not None), None))
 
 
 class InvoiceRecord(msgspec.Struct, frozen=True, gc=False):
@@ -187,6 +201,32 @@ class PaymentMethodRecord(msgspec.Struct, frozen=True, gc=False):
             last4=details.get("last4"),
             exp_month=details.get("exp_month"),
             exp_year=details.get("exp_year"),
+        )
+
+
+class PriceRecord(msgspec.Struct, frozen=True, gc=False):
+    """A Stripe Price and its product's labels; *unit_amount* in minor units, None if the price is tiered."""
+
+    id: str
+    sku: str | None
+    active: bool
+    currency: str
+    unit_amount: Decimal | None
+    description: str | None
+    unit: str | None
+
+    @classmethod
+    def from_stripe(cls, body: StripeObject) -> Self:
+        """From a ``price`` whose product is expanded."""
+        product = body["product"] if isinstance(body["product"], Mapping) else {}
+        return cls(
+            id=body["id"],
+            sku=body["lookup_key"],
+            active=body["active"],
+            currency=body["currency"],
+            unit_amount=optional_decimal(body["unit_amount_decimal"]),
+            description=product.get("name"),
+            unit=product.get("unit_label"),
         )
 
 

@@ -1,5 +1,6 @@
 """The caller of an operation, as far as the GraphQL endpoint needs to know it."""
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,3 +25,7 @@ class Caller:
     may_introspect: bool = True
     may_send_ad_hoc: bool = True
     extra_cost: Callable[[Any], int] = lambda _: 0
+
+    def remaining_seconds(self) -> float:
+        """Return how long a connection opened now may last, at most a day."""
+        return min(max(self.expires_at - time.time(), 0.0), 86_400.0)

@@ -1,80 +1,30 @@
-"""Bearer tokens: a JWT, signed with HS256 or by a key of a JWKS, becomes a `Viewer`. Tokens are never logged."""
+"""Bearer tokens: a JWT, signed with HS256 or by a key of a JWKS, becomes a `Viewer` and a `Caller`.
 
-import asyncio
+Tokens are never logged.
+"""
+
 import hashlib
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-import httpx
 import jwt
+from starlette.applications import Starlette
 
-from gateway.http.errors import HttpError, unauthenticated
-from resolvers.context import Role, Viewer
+from billing.settings import Environment, Settings
+from gateway.auth.caller import Authenticate, Caller
+from gateway.auth.jwks import ASYMMETRIC, JwksClient
+from gateway.http.errors import unauthenticated
+from resolvers.context import Context, Role, Viewer
 
 AUDIENCE = "fly-billing"
 # Tolerated difference between two clocks, in seconds.
 LEEWAY = 5.0
-ASYMMETRIC = frozenset(
-    ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
-)
 MAX_TOKEN_LENGTH = 8192
-
-
-class JwksClient:
-    """The public keys at *url* (a JWKS, RFC 7517), cached for *max_age* seconds.
-
-    An unknown key id, as after a rotation, triggers a fetch at once, but at most one every
-    *min_refresh_interval* seconds: a client can invent key ids. While the issuer is unreachable, known
-    keys stay valid.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        client: httpx.AsyncClient,
-        *,
-        max_age: float = 600,
-        min_refresh_interval: float = 10,
-    ) -> None:
-        self._url = url
-        self._client = client
-        self._max_age = max_age
-        self._min_refresh_interval = min_refresh_interval
-        self._keys: Mapping[str | None, jwt.PyJWK] = {}
-        self._fetched_at = float("-inf")
-        self._fetch_task: asyncio.Task[None] | None = None
-
-    async def get_key(self, key_id: str | None) -> jwt.PyJWK | None:
-        """Return the key named *key_id*, None when the set has none of that name.
-
-        During a fetch only callers with an unknown key wait for it.
-        """
-        wait = self._min_refresh_interval if key_id not in self._keys else self._max_age
-        fetching = self._fetch_task
-        if fetching is None or (fetching.done() and time.monotonic() - self._fetched_at >= wait):
-            self._fetched_at = time.monotonic()
-            fetching = self._fetch_task = asyncio.create_task(self._fetch())
-        elif key_id in self._keys:
-            return self._keys[key_id]
-        await asyncio.shield(fetching)  # other callers wait for it too
-        if not self._keys:
-            raise HttpError(
-                503,
-                "KEYS_UNAVAILABLE",
-                "The keys that verify tokens cannot be read right now; try again.",
-                {"Retry-After": "5"},
-            )
-        return self._keys.get(key_id)
-
-    async def _fetch(self) -> None:
-        try:
-            response = await self._client.get(self._url)
-            response.raise_for_status()
-            keys = jwt.PyJWKSet.from_dict(response.json()).keys
-        except (httpx.HTTPError, ValueError, AttributeError, TypeError, jwt.PyJWTError):
-            return
-        self._keys = {key.key_id: key for key in keys if key.algorithm_name in ASYMMETRIC}
+# Cost points, of 20,000 that refill at 1,000 a second. Looking up an unknown id or cursor calls Stripe each
+# time, and invented ones must not use up the Stripe budget.
+MISSED_LOOKUP_COST = 500
 
 
 class TokenVerifier:
@@ -121,6 +71,32 @@ def connection_deadline(viewer: Viewer) -> float:
     if viewer.expires_at is None:
         return float("inf")
     return viewer.expires_at + (LEEWAY if viewer.expires_at <= time.time() else 0.0)
+
+
+def create_authenticator(
+    app: Starlette, verifier: TokenVerifier, settings: Settings
+) -> Authenticate:
+    """Return the function that authenticates callers of *app*, whose Services are in ``state.services``.
+
+    In production only staff and services may introspect the schema: a customer's token can be read
+    out of the panel.
+    """
+    introspection_for_all = settings.environment is not Environment.PRODUCTION
+
+    async def authenticate(authorization: object) -> Caller:
+        viewer = await verifier.verify(authorization)
+        return Caller(
+            name=viewer.token_id or viewer.subject,
+            new_context=partial(Context.for_viewer, viewer, app.state.services),
+            expires_at=connection_deadline(viewer),
+            may_introspect=introspection_for_all or viewer.role is not Role.CUSTOMER,
+            may_send_ad_hoc=viewer.role is Role.SUPPORT,
+            extra_cost=lambda context: (
+                MISSED_LOOKUP_COST * (context.missed_lookups + context.loaders.stats.missed_lookups)
+            ),
+        )
+
+    return authenticate
 
 
 def _decode(token: str, key: str | jwt.PyJWK, algorithm: str) -> dict[str, Any]:

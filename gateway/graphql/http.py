@@ -14,20 +14,18 @@ from graphql import OperationType
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
-from strawberry.asgi import GraphQL
-from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+from starlette.websockets import WebSocket
+from strawberry.http.websocket_origin import normalize_allowed_origins
 
 from gateway.auth.caller import Authenticate, Caller
 from gateway.graphql.connection_limiter import ConnectionLimiter
 from gateway.graphql.errors import LEGACY_REQUEST_ERROR_STATUS, REQUEST_ERROR_STATUS, STATUS_BY_CODE
-from gateway.graphql.frame_adapter import FrameAdapter
-from gateway.graphql.keeping import SCOPE_KEY, CachedResponse, ResponseStore
 from gateway.graphql.request_params import RequestParams, read_params
 from gateway.graphql.responses import ResponseBody
 from gateway.graphql.runner import OperationRunner
 from gateway.graphql.shutdown_notifier import ShutdownNotifier
 from gateway.graphql.sse import EventStreamResponse
-from gateway.graphql.websocket import INIT_WAIT, MAX_OPERATIONS, WebSocketHandler
+from gateway.graphql.websocket import CloseCode, WebSocketHandler, is_origin_allowed
 from gateway.http.disconnect import cancel_on_disconnect
 from gateway.http.errors import HttpError
 from gateway.http.negotiation import MediaType, negotiate
@@ -47,17 +45,17 @@ ALLOWED_OPERATIONS = {
 }
 """The operation types that may run, by method and by whether the response is a stream."""
 
+STORE_RESPONSE = "gateway.store_response"
+"""The scope key of a function that a middleware may set: it gets each response to a query without errors,
+with the context of the query and the Unix time at which the caller's token expires."""
 
-class GraphQLEndpoint(GraphQL[Any, None]):
+
+class GraphQLEndpoint:
     """Serves *runner*'s operations over HTTP, SSE and WebSocket to callers that *authenticate* accepts.
 
     When *shutdown* is set, streams end and sockets close, so that their clients reconnect elsewhere.
-    *response_store* caches responses. Pages on *allowed_origins*, beside those of the same origin, may
-    open sockets.
+    Pages on *allowed_origins*, beside those of the same origin, may open sockets.
     """
-
-    websocket_adapter_class = FrameAdapter
-    graphql_transport_ws_handler_class = WebSocketHandler
 
     def __init__(
         self,
@@ -65,33 +63,33 @@ class GraphQLEndpoint(GraphQL[Any, None]):
         authenticate: Authenticate,
         *,
         shutdown: asyncio.Event,
-        response_store: ResponseStore | None = None,
         allowed_origins: Sequence[str] = (),
     ) -> None:
-        super().__init__(
-            runner.schema,
-            graphql_ide=None,
-            subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL],
-            connection_init_wait_timeout=INIT_WAIT,
-            max_subscriptions_per_connection=MAX_OPERATIONS,
-            allowed_origins=allowed_origins,
-        )
         self.runner = runner
         self.authenticate = authenticate
         self.shutdown_notifier = ShutdownNotifier(shutdown)
-        self.response_store = response_store
+        self.allowed_origins = normalize_allowed_origins(allowed_origins)
         self.connection_limiter = ConnectionLimiter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or serve one WebSocket."""
-        if scope["type"] != "http":
-            await super().__call__(scope, receive, send)
+        if scope["type"] == "websocket":
+            await self._serve_websocket(WebSocket(scope, receive, send))
             return
         try:
             response = await self._respond(Request(scope, receive))
         except HttpError as error:
             response = error.response()
         await response(scope, receive, send)
+
+    async def _serve_websocket(self, websocket: WebSocket) -> None:
+        if not is_origin_allowed(websocket.headers, self.allowed_origins):
+            await websocket.close(CloseCode.POLICY_VIOLATION)  # before it is accepted: a 403
+            return
+        handler = WebSocketHandler(
+            self.runner, self.authenticate, self.shutdown_notifier, self.connection_limiter
+        )
+        await handler.serve(websocket)
 
     async def _respond(self, request: Request) -> Response:
         media = _negotiate(request)
@@ -103,11 +101,9 @@ class GraphQLEndpoint(GraphQL[Any, None]):
         execution = self.runner.execute(params, caller, allowed_types)
         body, operation_type, context = await cancel_on_disconnect(execution, request.receive)
         response = _response(body, media)
-        key = request.scope.get(SCOPE_KEY)
-        cacheable = operation_type is OperationType.QUERY and "errors" not in body
-        if self.response_store and key and cacheable:
-            cached = CachedResponse.from_response(response)
-            self.response_store.store(key, cached, context, caller.expires_at)
+        store = request.scope.get(STORE_RESPONSE)
+        if store and operation_type is OperationType.QUERY and "errors" not in body:
+            store(response, context, caller.expires_at)
         return response
 
     def _stream(
@@ -119,7 +115,7 @@ class GraphQLEndpoint(GraphQL[Any, None]):
             )
         return EventStreamResponse(
             self.runner.stream(params, caller, allowed_types),
-            expires_at=caller.expires_at,
+            lifetime=caller.remaining_seconds(),
             shutdown_notifier=self.shutdown_notifier,
             on_close=lambda: self.connection_limiter.release(caller.name),
             headers=RESPONSE_HEADERS,

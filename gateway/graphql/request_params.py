@@ -1,18 +1,14 @@
 """Parameters of a GraphQL request: strict JSON and strict shapes, the same over HTTP and WebSocket."""
 
-import asyncio
-from collections.abc import Coroutine
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from starlette.datastructures import QueryParams
-from starlette.requests import ClientDisconnect, Request
-from starlette.types import Message, Receive
+from starlette.requests import Request
 
+from gateway.http.body import read_body
 from gateway.http.errors import HttpError
 
-# Time for a whole body to arrive.
-BODY_TIMEOUT_SECONDS = 20.0
 _JSON_PARAMETERS = ("variables", "extensions")
 
 
@@ -42,58 +38,6 @@ async def read_params(request: Request, *, limit: int) -> RequestParams:
         raise _bad_request(error) from None
 
 
-async def read_body(request: Request, *, limit: int) -> bytes:
-    """Return the body; 413 as soon as it is known to exceed *limit* bytes, 408 when it takes too long.
-
-    415 when it is compressed: a few kilobytes may expand to gigabytes.
-    """
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise HttpError(
-            415,
-            "UNSUPPORTED_MEDIA_TYPE",
-            "Send the body as it is, without Content-Encoding.",
-            {"Accept-Encoding": "identity"},
-        )
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared[:16]) > limit:
-        raise _payload_too_large(limit)
-    first = await read_first_message(request.receive)
-    if first["type"] == "http.disconnect":
-        raise ClientDisconnect
-    body = bytearray(first.get("body", b""))
-    if first.get("more_body"):
-        await _read_remaining(request, body, limit)
-    if len(body) > limit:
-        raise _payload_too_large(limit)
-    return bytes(body)
-
-
-async def read_first_message(receive: Receive) -> Message:
-    """Return the first message of a request; 408 when it takes longer than a body may take."""
-    reading = cast("Coroutine[Any, Any, Message]", receive())
-    try:
-        reading.send(None)
-    except StopIteration as arrived:  # the usual case; a timer would cost more than all else here
-        return cast("Message", arrived.value)
-    reading.close()
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
-            return await receive()
-    except TimeoutError:
-        raise _request_timeout() from None
-
-
-async def _read_remaining(request: Request, body: bytearray, limit: int) -> None:
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > limit:
-                    return
-    except TimeoutError:
-        raise _request_timeout() from None
-
-
 def _params_from_query(query: QueryParams) -> RequestParams:
     params: dict[str, Any] = {name: text for name, text in query.multi_items() if text}
     try:
@@ -121,19 +65,4 @@ def _bad_request(error: Exception) -> HttpError:
     reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
     return HttpError(
         400, "BAD_REQUEST", f"The request is no well-formed GraphQL request: {reason}."
-    )
-
-
-def _request_timeout() -> HttpError:
-    """408: a client that sends a byte a minute would keep a connection, and a shutdown, open for hours."""
-    return HttpError(
-        408, "REQUEST_TIMEOUT", f"The body took more than {BODY_TIMEOUT_SECONDS:.0f} s."
-    )
-
-
-def _payload_too_large(limit: int) -> HttpError:
-    return HttpError(
-        413,
-        "PAYLOAD_TOO_LARGE",
-        f"The body exceeds {limit:,} bytes; send less at a time.",
     )

@@ -4,8 +4,14 @@ from collections.abc import AsyncGenerator, Callable, Collection, Iterator
 from contextlib import AbstractContextManager, aclosing, contextmanager
 from typing import Any, NamedTuple
 
-import strawberry
-from graphql import ExecutionResult, GraphQLError, OperationType, execute, subscribe
+from graphql import (
+    ExecutionResult,
+    GraphQLError,
+    GraphQLSchema,
+    OperationType,
+    execute,
+    subscribe,
+)
 from strawberry.execution.is_awaitable import optimized_is_awaitable
 
 from gateway.auth.caller import Caller
@@ -46,14 +52,13 @@ class OperationRunner:
 
     def __init__(
         self,
-        schema: strawberry.Schema,
+        schema: GraphQLSchema,
         admission: Admission,
         map_error: MapError,
         extensions: ResponseExtensions = no_extensions,
     ) -> None:
-        self.schema = schema
-        self._core = schema._schema  # noqa: SLF001 Strawberry exposes it nowhere else
-        self._executor = executor_class(self._core, admission.limits.timeout_seconds)
+        self._schema = schema
+        self._executor = executor_class(schema, admission.limits.timeout_seconds)
         self._admission = admission
         self._map_error = map_error
         self._extensions = extensions
@@ -127,14 +132,13 @@ class OperationRunner:
         self, admitted: AdmittedOperation, params: RequestParams, context: Any
     ) -> dict[str, Any]:
         return {
-            "schema": self._core,
+            "schema": self._schema,
             "document": admitted.document.ast,
             "variable_values": params.variables,
             "context_value": context,
             "operation_name": params.operation_name,
             "executor_class": self._executor,
             "is_awaitable": optimized_is_awaitable,
-            "plans": admitted.operation.plans,
         }
 
     def _response_body(

@@ -5,7 +5,6 @@ delays the next event.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 
@@ -20,7 +19,6 @@ from gateway.http.disconnect import wait_for_disconnect
 from gateway.http.negotiation import MediaType
 
 HEARTBEAT_SECONDS = 15.0
-MAX_LIFETIME_SECONDS = 86_400.0
 COMPLETE_EVENT = b"event: complete\ndata:\n\n"
 TOKEN_EXPIRED = {
     "errors": [
@@ -33,7 +31,7 @@ TOKEN_EXPIRED = {
 
 
 class EventStreamResponse(Response):
-    """Sends *bodies* as events until the token expires or the server shuts down.
+    """Sends *bodies* as events for *lifetime* seconds at most, or until the server shuts down.
 
     An expired token ends the stream with an error. A shutdown ends it without a complete event, which
     makes clients reconnect. *on_close* is called once it is over.
@@ -45,7 +43,7 @@ class EventStreamResponse(Response):
         self,
         bodies: AsyncGenerator[ResponseBody, None],
         *,
-        expires_at: float,
+        lifetime: float,
         shutdown_notifier: ShutdownNotifier,
         on_close: Callable[[], None],
         headers: Mapping[str, str],
@@ -53,7 +51,7 @@ class EventStreamResponse(Response):
         super().__init__(headers={**headers, "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._bodies = bodies
-        self._expires_at = expires_at
+        self._lifetime = lifetime
         self._shutdown_notifier = shutdown_notifier
         self._on_close = on_close
 
@@ -75,7 +73,7 @@ class EventStreamResponse(Response):
     async def _stream(self, receive: Receive, send: Send) -> None:
         loop = asyncio.get_running_loop()
         expiry, shutdown = loop.create_future(), loop.create_future()
-        timer = loop.call_later(self._remaining_seconds(), expiry.set_result, None)
+        timer = loop.call_later(self._lifetime, expiry.set_result, None)
         self._shutdown_notifier.subscribe(on_shutdown := lambda: shutdown.set_result(None))
         events, disconnect, heartbeats = (
             asyncio.create_task(coroutine)
@@ -107,9 +105,6 @@ class EventStreamResponse(Response):
                 # Neither a send to a closed connection nor an eager source yields to the event loop.
                 await asyncio.sleep(0)
         await send(_chunk(COMPLETE_EVENT))
-
-    def _remaining_seconds(self) -> float:
-        return min(max(self._expires_at - time.time(), 0.0), MAX_LIFETIME_SECONDS)
 
 
 async def _send_heartbeats(send: Send) -> None:

@@ -3,194 +3,233 @@
 import asyncio
 import time
 from contextlib import aclosing, suppress
-from datetime import timedelta
-from typing import Any, Protocol, cast
+from enum import IntEnum
+from typing import Any
 
+import orjson
 import structlog
 from graphql import OperationType
-from strawberry.http.exceptions import WebSocketDisconnected
-from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
-    BaseGraphQLTransportWSHandler,
-    Operation,
+from starlette.datastructures import Headers
+from starlette.websockets import (
+    WebSocket,
+    WebSocketDisconnect,
+    WebSocketDisconnected,
+    WebSocketState,
 )
-from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message
+from strawberry.http.websocket_origin import is_same_origin, normalize_origin
 
-from billing.logs import frames as where
+from billing.logs import frames
 from gateway.auth.caller import Authenticate, Caller
+from gateway.graphql import ws_messages
 from gateway.graphql.connection_limiter import ConnectionLimiter
 from gateway.graphql.errors import request_error
-from gateway.graphql.frame_adapter import FrameAdapter
-from gateway.graphql.request_params import RequestParams
 from gateway.graphql.runner import OperationRunner
 from gateway.graphql.shutdown_notifier import ShutdownNotifier
 from gateway.graphql.tasks import cancel_and_wait
-from gateway.graphql.ws_messages import Complete, ConnectionInit, Ping, Subscribe
 from gateway.http.errors import UNAUTHENTICATED, HttpError
 
 log = structlog.get_logger()
 
-INIT_WAIT = timedelta(seconds=10)
+SUBPROTOCOL = "graphql-transport-ws"
+INIT_TIMEOUT_SECONDS = 10.0
 MAX_OPERATIONS = 100
 # Messages a second that a socket may send continuously, and in one burst.
 MESSAGES_PER_SECOND = 50.0
 MESSAGE_BURST = 100.0
-MAX_LIFETIME_SECONDS = 86_400.0
-
-UNAUTHORIZED = 4401
-# For a token that was rejected or has expired: clients reconnect with another one, while 4401 is final
-# for them.
-FORBIDDEN = 4403
-INIT_TIMEOUT = 4408
-SUBSCRIBER_EXISTS = 4409
-TOO_MANY_INITS = 4429
-SERVICE_RESTART = 1012
-TRY_AGAIN_LATER = 1013
-INTERNAL_ERROR = 4500
+SOCKET_CLOSED = (WebSocketDisconnect, WebSocketDisconnected)
 
 
-class Server(Protocol):
-    """The parts of the endpoint that a socket uses."""
+class CloseCode(IntEnum):
+    """Close codes of RFC 6455 (below 4000) and of graphql-transport-ws."""
 
-    runner: OperationRunner
-    authenticate: Authenticate
-    shutdown_notifier: ShutdownNotifier
-    connection_limiter: ConnectionLimiter
+    POLICY_VIOLATION = 1008
+    SERVICE_RESTART = 1012
+    TRY_AGAIN_LATER = 1013
+    BAD_REQUEST = 4400
+    UNAUTHORIZED = 4401
+    # A token that was rejected or has expired: clients reconnect with another one, while 4401 is final.
+    FORBIDDEN = 4403
+    SUBPROTOCOL_NOT_ACCEPTABLE = 4406
+    INIT_TIMEOUT = 4408
+    SUBSCRIBER_EXISTS = 4409
+    TOO_MANY_INITS = 4429
+    INTERNAL_ERROR = 4500
 
 
-class WebSocketHandler(BaseGraphQLTransportWSHandler[Any, None]):
-    """One socket: its caller, its lifetime, and the operations that run on it.
+def is_origin_allowed(headers: Headers, allowed: frozenset[str]) -> bool:
+    """True if the page that opens a socket is of the same origin or *allowed*; only browsers send Origin."""
+    origin = headers.get("origin")
+    return (
+        origin is None
+        or headers.get("sec-fetch-site") == "same-origin"
+        or is_same_origin(origin, headers.get("host"))
+        or not allowed.isdisjoint({"*", normalize_origin(origin)})
+    )
+
+
+class WebSocketHandler:
+    """Serves one socket: its caller, its lifetime, and the operations that run on it.
 
     Each operation has its own context. Messages above `MESSAGES_PER_SECOND` are read later. The socket
     closes when its token expires, and on shutdown.
     """
 
-    view: Server  # type: ignore[assignment]  # Strawberry's is a whole view
-    websocket: FrameAdapter
-    caller: Caller | None = None
-
-    async def handle(self) -> None:
-        """Serve the socket until either side closes it."""
+    def __init__(
+        self,
+        runner: OperationRunner,
+        authenticate: Authenticate,
+        shutdown_notifier: ShutdownNotifier,
+        connection_limiter: ConnectionLimiter,
+    ) -> None:
+        self._runner = runner
+        self._authenticate = authenticate
+        self._shutdown_notifier = shutdown_notifier
+        self._connection_limiter = connection_limiter
         self._rate_limiter = MessageRateLimiter()
+        self._init_received = False
+        self._caller: Caller | None = None
+        self._operations: dict[str, asyncio.Task[None]] = {}
+        self._cancellations: set[asyncio.Task[None]] = set()
         self._closing: asyncio.Task[None] | None = None
-        self._stopping: set[asyncio.Task[None]] = set()
+
+    async def serve(self, websocket: WebSocket) -> None:
+        """Serve *websocket* until either side closes it."""
+        self._websocket = websocket
+        supported = SUBPROTOCOL in websocket["subprotocols"]
+        await websocket.accept(SUBPROTOCOL if supported else None)
+        if not supported:
+            await self._close(CloseCode.SUBPROTOCOL_NOT_ACCEPTABLE, "Subprotocol not acceptable")
+            return
+        reason = "Connection initialisation timeout"
+        self._close_after(INIT_TIMEOUT_SECONDS, CloseCode.INIT_TIMEOUT, reason)
         try:
-            await super().handle()
+            await self._receive_messages()
+        except SOCKET_CLOSED:
+            pass
+        except ws_messages.MalformedMessage as error:
+            await self._close(CloseCode.BAD_REQUEST, str(error))
         except Exception as error:  # noqa: BLE001 no traceback may close a socket
-            log.error("websocket.fault", fault=type(error).__name__, at=where(error))  # noqa: TRY400 its text may be secret
-            await self.websocket.close(INTERNAL_ERROR, "Something went wrong on our side")
+            log.error("websocket.fault", fault=type(error).__name__, at=frames(error))  # noqa: TRY400 its text may be secret
+            await self._close(CloseCode.INTERNAL_ERROR, "Something went wrong on our side")
+        finally:
+            await self._clean_up()
 
-    def on_request_accepted(self) -> None:
-        """Limit the wait for the token; a timer costs less than Strawberry's task."""
-        wait = self.connection_init_wait_timeout.total_seconds()
-        self._close_after(wait, INIT_TIMEOUT, "Connection initialisation timeout")
+    async def _receive_messages(self) -> None:
+        while self._is_open:
+            event = await self._websocket.receive()
+            if event["type"] == "websocket.disconnect":
+                return
+            message = ws_messages.decode(event.get("text"))
+            await self._rate_limiter.acquire()
+            await self._handle(message)
 
-    async def handle_message(self, message: Any) -> None:
-        """Handle one message."""
-        await self._rate_limiter.acquire()
-        if isinstance(message, ConnectionInit):
-            await self._init(message)
-        elif isinstance(message, Subscribe):
-            await self._subscribe(message)
-        elif isinstance(message, Complete):
-            self._stop(message.id)
-        elif isinstance(message, Ping):
-            await self.send_message({"type": "pong"})
+    async def _handle(self, message: ws_messages.ClientMessage) -> None:
+        match message:
+            case ws_messages.ConnectionInit():
+                await self._init(message.payload or {})
+            case ws_messages.Subscribe():
+                await self._subscribe(message)
+            case ws_messages.Complete():
+                self._stop(message.id)
+            case ws_messages.Ping():
+                await self._send({"type": "pong"})
 
-    async def shutdown(self) -> None:
-        """Stop all operations of the socket."""
-        self._timer.cancel()
-        self.view.shutdown_notifier.unsubscribe(self._on_shutdown)
-        if self.caller:
-            self.view.connection_limiter.release(self.caller.name)
-        for operation_id in list(self.operations):
-            self._stop(operation_id)
-        await asyncio.gather(cancel_and_wait(*filter(None, [self._closing])), *self._stopping)
-
-    def _stop(self, operation_id: str) -> None:
-        """Free an operation's id at once, and cancel its task."""
-        operation = self.operations.pop(operation_id, None)
-        if operation and operation.task:
-            stopping = asyncio.create_task(cancel_and_wait(operation.task))
-            self._stopping.add(stopping)
-            stopping.add_done_callback(self._stopping.discard)
-
-    async def _init(self, message: ConnectionInit) -> None:
-        if self.connection_init_received:
-            await self.websocket.close(TOO_MANY_INITS, "Too many initialisation requests")
+    async def _init(self, payload: dict[str, Any]) -> None:
+        if self._init_received:
+            await self._close(CloseCode.TOO_MANY_INITS, "Too many initialisation requests")
             return
-        self.connection_init_received = True
+        self._init_received = True
         self._timer.cancel()
-        payload = message.payload or {}
+        authorization = payload.get("Authorization") or payload.get("authorization")
         try:
-            caller = await self.view.authenticate(
-                payload.get("Authorization") or payload.get("authorization")
-            )
+            caller = await self._authenticate(authorization)
         except HttpError as error:
-            code = FORBIDDEN if error.status == UNAUTHENTICATED else TRY_AGAIN_LATER
-            await self.websocket.close(code, error.message)
+            rejected = error.status == UNAUTHENTICATED
+            code = CloseCode.FORBIDDEN if rejected else CloseCode.TRY_AGAIN_LATER
+            await self._close(code, error.message)
             return
-        await self._acknowledge(caller)
+        if not self._connection_limiter.acquire(caller.name):
+            await self._close(CloseCode.TRY_AGAIN_LATER, "Too many sockets")
+            return
+        self._caller = caller
+        reason = "The token has expired; connect with a new one"
+        self._close_after(caller.remaining_seconds(), CloseCode.FORBIDDEN, reason)
+        self._shutdown_notifier.subscribe(self._on_shutdown)
+        await self._send({"type": "connection_ack"})
 
-    async def _acknowledge(self, caller: Caller) -> None:
-        if not self.view.connection_limiter.acquire(caller.name):
-            await self.websocket.close(TRY_AGAIN_LATER, "Too many sockets")
-            return
-        self.caller = caller
-        remaining = min(max(caller.expires_at - time.time(), 0.0), MAX_LIFETIME_SECONDS)
-        self._close_after(remaining, FORBIDDEN, "The token has expired; connect with a new one")
-        self.view.shutdown_notifier.subscribe(self._on_shutdown)
-        await self.send_message({"type": "connection_ack"})
-
-    async def _subscribe(self, message: Subscribe) -> None:
-        if self.caller is None:
-            await self.websocket.close(UNAUTHORIZED, "Unauthorized")
-            return
-        if message.id in self.operations:
-            await self.websocket.close(
-                SUBSCRIBER_EXISTS, f"Subscriber for {message.id} already exists"
-            )
-            return
-        operation: Operation[Any, None] = Operation(self, message.id, "", None, None)
-        self.operations[message.id] = operation
-        if len(self.operations) > MAX_OPERATIONS:
-            full = request_error(
+    async def _subscribe(self, message: ws_messages.Subscribe) -> None:
+        if self._caller is None:
+            await self._close(CloseCode.UNAUTHORIZED, "Unauthorized")
+        elif message.id in self._operations:
+            reason = f"Subscriber for {message.id} already exists"
+            await self._close(CloseCode.SUBSCRIBER_EXISTS, reason)
+        elif len(self._operations) >= MAX_OPERATIONS:
+            error = request_error(
                 "TOO_MANY_OPERATIONS", f"A socket runs {MAX_OPERATIONS} at a time."
             )
-            await operation.send_initial_errors([full])
-            return
-        operation.task = asyncio.create_task(self._run(operation, message.payload, self.caller))
+            await self._send({"id": message.id, "type": "error", "payload": [error.formatted]})
+        else:
+            self._operations[message.id] = asyncio.create_task(self._run(message, self._caller))
 
-    async def _run(
-        self, operation: Operation[Any, None], params: RequestParams, caller: Caller
-    ) -> None:
-        bodies = self.view.runner.stream(params, caller, tuple(OperationType))
-        with suppress(WebSocketDisconnected):
+    async def _run(self, message: ws_messages.Subscribe, caller: Caller) -> None:
+        bodies = self._runner.stream(message.payload, caller, tuple(OperationType))
+        with suppress(*SOCKET_CLOSED):
             async with aclosing(bodies):
                 async for body in bodies:
                     if "data" not in body:
-                        await self._send(operation, "error", body["errors"])
+                        await self._send_result(message.id, "error", payload=body["errors"])
                         return
-                    await self._send(operation, "next", body)
+                    await self._send_result(message.id, "next", payload=body)
                     await asyncio.sleep(0)  # an eager source does not yield to the event loop
-            await self._send(operation, "complete")
+            await self._send_result(message.id, "complete")
 
-    async def _send(self, operation: Operation[Any, None], kind: str, payload: Any = None) -> None:
-        if self.operations.get(operation.id) is not operation:
-            return  # stopped meanwhile; another operation may have the id by now
-        content = {} if payload is None else {"payload": payload}
-        message = {"id": operation.id, "type": kind, **content}
-        await operation.send_operation_message(cast("Message", message))
+    async def _send_result(self, operation_id: str, type_: str, **payload: Any) -> None:
+        """Send a message of the current task's operation, unless it was stopped meanwhile."""
+        if self._operations.get(operation_id) is asyncio.current_task():
+            if type_ != "next":
+                del self._operations[operation_id]  # its id may be used again
+            await self._send({"id": operation_id, "type": type_, **payload})
 
-    def _close_after(self, seconds: float, code: int, reason: str) -> None:
+    async def _send(self, message: dict[str, Any]) -> None:
+        await self._websocket.send_text(orjson.dumps(message).decode())
+
+    def _stop(self, operation_id: str) -> None:
+        """Free an operation's id at once, and cancel its task."""
+        operation = self._operations.pop(operation_id, None)
+        if operation is not None:
+            cancellation = asyncio.create_task(cancel_and_wait(operation))
+            self._cancellations.add(cancellation)
+            cancellation.add_done_callback(self._cancellations.discard)
+
+    def _close_after(self, seconds: float, code: CloseCode, reason: str) -> None:
         """Close after *seconds*, in place of an earlier timer."""
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(seconds, self._close, code, reason)
+        self._timer = loop.call_later(seconds, self._close_soon, code, reason)
 
     def _on_shutdown(self) -> None:
-        self._close(SERVICE_RESTART, "Service restart")
+        self._close_soon(CloseCode.SERVICE_RESTART, "Service restart")
 
-    def _close(self, code: int, reason: str) -> None:
-        self._closing = asyncio.create_task(self.websocket.close(code, reason))
+    def _close_soon(self, code: CloseCode, reason: str) -> None:
+        self._closing = asyncio.create_task(self._close(code, reason))
+
+    async def _close(self, code: CloseCode, reason: str) -> None:
+        """Close the socket if it is open; a reason may have 123 bytes."""
+        with suppress(*SOCKET_CLOSED):
+            await self._websocket.close(code, reason.encode()[:120].decode(errors="ignore"))
+
+    @property
+    def _is_open(self) -> bool:
+        return self._websocket.application_state is WebSocketState.CONNECTED
+
+    async def _clean_up(self) -> None:
+        """Stop all operations and release the caller's connection."""
+        self._timer.cancel()
+        self._shutdown_notifier.unsubscribe(self._on_shutdown)
+        if self._caller:
+            self._connection_limiter.release(self._caller.name)
+        for operation_id in list(self._operations):
+            self._stop(operation_id)
+        await asyncio.gather(cancel_and_wait(*filter(None, [self._closing])), *self._cancellations)
 
 
 class MessageRateLimiter:
@@ -201,11 +240,10 @@ class MessageRateLimiter:
         self._updated_at = time.monotonic()
 
     async def acquire(self) -> None:
-        """Return when one more message may be read."""
+        """Return when one more message may be handled."""
         now = time.monotonic()
-        self._available = (
-            min(self._available + (now - self._updated_at) * MESSAGES_PER_SECOND, MESSAGE_BURST) - 1
-        )
+        refilled = self._available + (now - self._updated_at) * MESSAGES_PER_SECOND
+        self._available = min(refilled, MESSAGE_BURST) - 1
         self._updated_at = now
         if self._available < 0:
             await asyncio.sleep(-self._available / MESSAGES_PER_SECOND)

@@ -9,6 +9,8 @@ import msgspec
 
 from gateway.graphql.request_params import RequestParams
 
+MAX_MESSAGE_LENGTH = 262_144
+
 OperationId = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Payload = dict[str, Any] | None
 
@@ -48,6 +50,22 @@ class Complete(ClientMessage, tag="complete"):
     id: OperationId
 
 
-message_decoder: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(
+_decoder: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(
     ConnectionInit | Ping | Pong | Subscribe | Complete
 )
+
+
+class MalformedMessage(Exception):
+    """The text of a message is none of the above."""
+
+
+def decode(text: str | None) -> ClientMessage:
+    """Decode a text message; *text* is None for a binary one."""
+    if text is None:
+        raise MalformedMessage("Messages are text")
+    if len(text) > MAX_MESSAGE_LENGTH:
+        raise MalformedMessage("The message is too long")
+    try:
+        return _decoder.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise MalformedMessage(str(error)) from None

@@ -1,1 +1,1 @@
-"""HTTP parts that all endpoints share: errors, content negotiation, disconnects, shutdown."""
+"""HTTP parts that all endpoints share: bodies, errors, content negotiation, disconnects."""

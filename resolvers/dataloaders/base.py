@@ -1,101 +1,139 @@
-"""A DataLoader that is safe under cancellation: aiodataloader's batches, with three problems fixed.
+"""Dataloaders of one operation: aiodataloader's batches, safe under cancellation.
 
-Cancelling one caller does not cancel the future that other callers share; cancelling a batch fails its
-callers instead of leaving them waiting; the failure of one key affects that key alone.
+A cancelled caller must not cancel the future that others await and that the loader caches. A cancelled
+batch must not leave its callers waiting. A failure of one key belongs to that key alone.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Sequence
-from typing import Generic, TypeVar, cast
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial, wraps
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
-from aiodataloader import DataLoader, dispatch_queue
-from aiodataloader import Loader as QueuedKey
+from aiodataloader import DataLoader, Loader, dispatch_queue
 
-K = TypeVar("K", bound=Hashable)
+S = TypeVar("S", bound="DataLoaders")
+P = ParamSpec("P")
+K = TypeVar("K")
 V = TypeVar("V")
+BatchFunction = Callable[[Sequence["Arguments"]], Awaitable[Sequence[Any]]]
 
 
-class Loader(Generic[K, V]):
-    """Loads values by key for one operation: each key once, all keys of a loop tick in one batch.
+class Arguments(NamedTuple):
+    """The key of a load: the arguments of its call."""
 
-    *batch* returns values in the order of its keys. An exception among them is raised by that key's `load`.
-    """
+    positional: tuple[Any, ...]
+    keywords: tuple[tuple[str, Any], ...] = ()
 
-    def __init__(
-        self, batch: Callable[[Sequence[K]], Awaitable[Sequence[V | BaseException]]]
-    ) -> None:
-        self._loader: _DataLoader[K, V] = _DataLoader(batch)
 
-    @classmethod
-    def per_key(cls, one: Callable[[K], Awaitable[V]]) -> "Loader[K, V]":
-        """A loader whose batch runs *one* for each key, concurrently."""
+class DataLoaders:
+    """Base class of the loaders of one operation: each decorated method is one DataLoader."""
 
-        async def batch(keys: Sequence[K]) -> Sequence[V | BaseException]:
-            if len(keys) == 1:  # the usual case; saves a task
-                return [await one(keys[0])]
-            return await asyncio.gather(*(one(key) for key in keys), return_exceptions=True)
+    def __init__(self) -> None:
+        self._loaders: dict[str, _Loader] = {}
 
-        return cls(batch)
+    def clear(self) -> None:
+        """Drop what was loaded, and with it the reference cycle between loaders and this object."""
+        self._loaders.clear()
 
-    async def load(self, key: K) -> V:
-        """The value of *key*."""
-        loading = asyncio.shield(self._loader.load(key))
-        loading.add_done_callback(_consume_exception)
+    def _loader(self, method: str) -> "_Loader":
+        loader = self._loaders.get(method)
+        if loader is None:
+            batch: BatchFunction = partial(getattr(type(self), method).batch, self)
+            loader = self._loaders[method] = _Loader(batch)
+        return loader
+
+    def _prime(self, method: str, argument: object, value: object) -> None:
+        """Set the result of *method* for *argument*, unless it was loaded before."""
+        self._loader(method).prime(Arguments((argument,)), value)
+
+    async def _load(self, method: str, arguments: Arguments) -> Any:
+        loading = asyncio.shield(self._loader(method).load(arguments))
+        loading.add_done_callback(_retrieve_exception)
         return await loading
 
-    def prime(self, key: K, value: V) -> None:
-        """Set the value of *key*, unless it was loaded before."""
-        self._loader.prime(key, value)
+
+def load_once(
+    method: Callable[Concatenate[S, P], Coroutine[Any, Any, V]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, V]]:
+    """Run *method* once per operation for the same arguments; calls of one loop iteration run side by side."""
+
+    async def batch(self: S, keys: Sequence[Arguments]) -> Sequence[V | BaseException]:
+        calls = [method(self, *key.positional, **dict(key.keywords)) for key in keys]
+        if len(calls) == 1:  # the usual case needs no task of its own
+            return [await calls[0]]
+        results: Sequence[V | BaseException]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        return results
+
+    @wraps(method)
+    async def load(self: S, /, *args: P.args, **kwargs: P.kwargs) -> V:
+        result: V = await self._load(method.__name__, Arguments(args, tuple(kwargs.items())))
+        return result
+
+    load.batch = batch  # type: ignore[attr-defined]
+    return load
 
 
-class _DataLoader(DataLoader[K, V]):
-    """aiodataloader, without the extra task that it starts in order to start a batch's task.
+def load_batch(
+    method: Callable[[S, Sequence[K]], Coroutine[Any, Any, Sequence[V]]],
+) -> Callable[[S, K], Coroutine[Any, Any, V]]:
+    """Load single keys with *method*, which gets the new keys of one loop iteration together.
 
-    It stores no bound method of itself, so that loaders are freed without the cycle collector.
+    It returns one value for each key, in order.
     """
 
-    def __init__(
-        self, batch: Callable[[Sequence[K]], Awaitable[Sequence[V | BaseException]]]
-    ) -> None:
+    async def batch(self: S, keys: Sequence[Arguments]) -> Sequence[V]:
+        return await method(self, [key.positional[0] for key in keys])
+
+    @wraps(method)
+    async def load(self: S, key: K) -> V:
+        result: V = await self._load(method.__name__, Arguments((key,)))
+        return result
+
+    load.batch = batch  # type: ignore[attr-defined]
+    return load
+
+
+class _Loader(DataLoader[Arguments, Any]):
+    """aiodataloader with one task per batch instead of two, and a reference to that task."""
+
+    def __init__(self, batch: BatchFunction) -> None:
         super().__init__()
         self._batch = batch
         self._running: set[asyncio.Task[object]] = set()
 
     @staticmethod
-    def get_cache_key(key: K) -> K:
-        """*key* itself."""
+    def get_cache_key(key: Arguments) -> Arguments:
+        """The key itself."""
         return key
 
-    async def batch_load_fn(self, keys: list[K]) -> list[V]:
-        """Run the batch; an exception among the values belongs to its key alone."""
-        self._keep_alive(asyncio.current_task())
-        try:
-            answers = await self._batch(keys)
-        except BaseException as error:  # noqa: BLE001 aiodataloader lets a CancelledError hang every caller
-            answers = [error] * len(keys)
-        return [_as_value(answer) for answer in answers]
-
-    def _keep_alive(self, task: "asyncio.Task[object] | None") -> None:
-        """Hold a reference to the batch's task, because aiodataloader holds none."""
-        if task is not None:
+    async def batch_load_fn(self, keys: list[Arguments]) -> list[Any]:
+        """The results of *keys*; an exception among them belongs to its key alone."""
+        task = asyncio.current_task()
+        if task is not None:  # aiodataloader keeps no reference, and the loop only a weak one
             self._running.add(task)
             task.add_done_callback(self._running.discard)
+        try:
+            results = await self._batch(keys)
+        except BaseException as error:  # noqa: BLE001 aiodataloader lets a CancelledError hang every caller
+            results = [error] * len(keys)
+        return [_as_exception(result) for result in results]
 
-    def do_resolve_reject(self, key: K, future: "asyncio.Future[V]") -> None:
-        """Queue *key*; the queue is dispatched at the end of the loop tick."""
-        self._queue.append(QueuedKey(key=key, future=future))
+    def do_resolve_reject(self, key: Arguments, future: "asyncio.Future[Any]") -> None:
+        """Queue *key*; the queue is dispatched at the end of this loop iteration."""
+        self._queue.append(Loader(key=key, future=future))
         if len(self._queue) == 1:
             self.loop.call_soon(dispatch_queue, self)
 
 
-def _consume_exception(loading: "asyncio.Future[V]") -> None:
-    """Mark the exception as retrieved: every caller may have been cancelled."""
+def _as_exception(result: object) -> object:
+    """The result; a cancellation becomes an Exception, because aiodataloader raises only those."""
+    if isinstance(result, BaseException) and not isinstance(result, Exception):
+        return ConnectionAbortedError("The load was cancelled.")
+    return result
+
+
+def _retrieve_exception(loading: "asyncio.Future[Any]") -> None:
+    """Mark the exception as retrieved, because every caller may have been cancelled."""
     if not loading.cancelled():
         loading.exception()
-
-
-def _as_value(answer: V | BaseException) -> V:
-    """Convert a BaseException to an Exception, the only type that aiodataloader raises."""
-    if isinstance(answer, BaseException) and not isinstance(answer, Exception):
-        answer = ConnectionAbortedError("Loading was cancelled.")
-    return cast("V", answer)

@@ -1,5 +1,5 @@
-"""The mutations: one file each, named as in the schema; ``resolvers.mutation`` lists them.
+"""The mutations: one function each, in a file with the mutation's name.
 
-``resolvers.validation`` parses their arguments, ``resolvers.audited`` logs the actions of Support, and
-``resolvers.user_errors`` converts expected errors into the `errors` of the payload.
+They take the `Context` and plain arguments, return the core's records and raise the core's errors;
+``schema.mutation`` converts inputs and payloads. Actions of Support run inside an `AuditedAction`.
 """

@@ -1,7 +1,5 @@
 """`finalizeInvoice`: Support finalizes a draft of a month that has ended, before its scheduled closing."""
 
-# ruff: noqa: A002 the contract calls the argument `input`
-
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
@@ -14,14 +12,11 @@ from billing.invoicing.snapshot import PeriodState
 from billing.stripe.records import InvoiceRecord
 from billing.usage import CustomerId, Period
 from resolvers.audited import AuditedAction
-from resolvers.context import Context, Info
-from resolvers.mutations.payloads import FinalizeInvoicePayload
-from resolvers.node_lookup import find_node, not_found
-from resolvers.types.invoice import Invoice
-from resolvers.types.invoice_action import InvoiceBlocker, finalize_blockers
-from resolvers.user_errors import with_user_errors
+from resolvers.context import Context
+from resolvers.dataloaders.stripe import Loaded
+from resolvers.invoices import InvoiceBlocker, finalize_blockers
+from resolvers.node_lookup import find_invoice, not_found
 from resolvers.validation import validate_reason
-from schema.inputs import FinalizeInvoiceInput
 
 MAX_WAIT_SECONDS = 5.0  # of waiting for the finalized invoice
 POLL_SECONDS = 0.1  # between reads of the period's state
@@ -50,21 +45,15 @@ BLOCKER_ERRORS: Mapping[InvoiceBlocker, tuple[ErrorCode, str]] = {
 }
 
 
-@with_user_errors
-async def finalize_invoice(info: Info, input: FinalizeInvoiceInput) -> FinalizeInvoicePayload:
-    """Support only: finalize a draft invoice after a last sync; Stripe then collects it.
-
-    Waits up to five seconds. If the returned `invoice` is still a draft, a worker finalizes it as soon as
-    possible. Errors: NOT_DRAFT, INVALID_INPUT while the month is open, ON_HOLD, SYNC_IN_PROGRESS, DRIFT.
-    """
-    context = info.context
-    node = await find_node(context, input.invoice_id)
-    if not isinstance(node, Invoice):
-        raise not_found("invoice", input.invoice_id, "invoiceId")
-    invoice = node.record
-    action = AuditedAction(
-        context, invoice.customer, "finalizeInvoice", validate_reason(input.reason)
-    )
+async def finalize_invoice(
+    context: Context, invoice_id: str, reason: str
+) -> Loaded[InvoiceRecord] | None:
+    """Finalize the draft and return it as Stripe has it then; Refused with the code of the first blocker."""
+    draft = await find_invoice(context, invoice_id)
+    if draft is None:
+        raise not_found("invoice", invoice_id, "invoiceId")
+    invoice = draft.value
+    action = AuditedAction(context, invoice.customer, "finalizeInvoice", validate_reason(reason))
     blockers = await finalize_blockers(context, invoice)
     async with action.run({"invoice": invoice.id, "status": invoice.status}) as audit:
         _require_no_blockers(blockers)
@@ -73,41 +62,39 @@ async def finalize_invoice(info: Info, input: FinalizeInvoiceInput) -> FinalizeI
         else:
             await _close_period(context, invoice.customer, invoice.period)
         context.reset_loaders()
-        finalized = await Invoice.find(context, invoice.id)
-        audit.after = {
-            "invoice": invoice.id,
-            "status": finalized.status.value if finalized else None,
-        }
-    return FinalizeInvoicePayload(invoice=finalized)
+        finalized = await context.loaders.invoice(invoice.id)
+        status = finalized.value.status if finalized else None
+        audit.after = {"invoice": invoice.id, "status": status}
+    return finalized
 
 
 def _require_no_blockers(blockers: Sequence[InvoiceBlocker]) -> None:
     for blocker in blockers:
         code, message = BLOCKER_ERRORS[blocker]
-        raise Refused(code, message, ("input", "invoiceId"))
+        raise Refused(code, message, ("invoiceId",))
 
 
 async def _close_period(context: Context, customer: CustomerId, period: Period) -> None:
     """Close the period, enqueue its last flush (which checks again, finalizes and seals) and wait for it."""
-    ledger = context.uncached_services().ledger
-    await ledger.close(customer, period)
-    await context.uncached_services().job_queue.enqueue_flush(customer, period, Lane.SUPPORT)
+    services = context.uncached_services()
+    await services.ledger.periods.close(customer, period)
+    await services.job_queue.enqueue_flush(customer, period, Lane.SUPPORT)
     state, deadline = PeriodState.CLOSING, time.monotonic() + MAX_WAIT_SECONDS
     while state is not PeriodState.SEALED and time.monotonic() < deadline:
         await asyncio.sleep(POLL_SECONDS)
-        state = (await ledger.snapshot(customer, period)).state
+        state = (await services.ledger.periods.snapshot(customer, period)).state
 
 
 async def _finalize_foreign(context: Context, invoice: InvoiceRecord) -> None:
     """Finalize a draft that the gateway did not create: the ledger has no state for it."""
-    cache = context.uncached_services().cache
-    await cache.begin_write(invoice.id, invoice.customer)
+    services = context.uncached_services()
+    await services.cache.begin_write(invoice.id, invoice.customer)
     try:
-        await context.uncached_services().stripe.write(
+        await services.stripe.write(
             f"/v1/invoices/{invoice.id}/finalize",
             {"auto_advance": True},
             key=f"{IDEMPOTENCY_PREFIX}finalize:{invoice.id}:{uuid4()}",
             lane=Lane.SUPPORT,
         )
     finally:
-        await cache.end_write(invoice.id, invoice.customer)
+        await services.cache.end_write(invoice.id, invoice.customer)

@@ -1,62 +1,32 @@
-"""`replayWebhookEvent` and `sweepWebhookEvents`: Support has Stripe's events processed again."""
-
-# ruff: noqa: A002 the contract calls the argument `input`
+"""`replayWebhookEvent`: Support has one of Stripe's events processed again."""
 
 from billing.event_ingestion import fetch_event, replay
 from billing.events.records import InboxEvent
 from billing.usage import CustomerId
 from resolvers.audited import AuditedAction
-from resolvers.context import Info
-from resolvers.mutations.payloads import ReplayWebhookEventPayload, SweepWebhookEventsPayload
+from resolvers.context import Context
 from resolvers.node_lookup import not_found
-from resolvers.types.webhook_event import WebhookEvent
-from resolvers.user_errors import with_user_errors
-from resolvers.validation import validate_reason
-from schema.inputs import ReplayWebhookEventInput, SweepWebhookEventsInput
+from resolvers.validation import validate_optional_reason
 
 
-@with_user_errors
-async def replay_webhook_event(
-    info: Info, input: ReplayWebhookEventInput
-) -> ReplayWebhookEventPayload:
-    """Support only: queue one of Stripe's events for processing again.
-
-    An event that never arrived is fetched from Stripe, which keeps events for 30 days. Error: NOT_FOUND.
-    """
-    context = info.context
-    known = await context.uncached_services().inbox.get(input.event_id)
-    found = known or await fetch_event(context.uncached_services(), input.event_id)
+async def replay_webhook_event(context: Context, event_id: str, reason: str | None) -> InboxEvent:
+    """Queue the event, from the inbox or from Stripe; Refused (NOT_FOUND) if neither has it."""
+    services = context.uncached_services()
+    stored = await services.inbox.get(event_id)
+    found = stored or await fetch_event(services, event_id)
     if found is None:
-        raise not_found("event", input.event_id, "eventId")
-    owner = CustomerId(found.customer) if found.customer else None
-    action = AuditedAction(
-        context,
-        owner,
-        "replayWebhookEvent",
-        validate_reason(input.reason) if input.reason else None,
-    )
-    async with action.run(
-        _describe(known) if known else {"event": found.id, "status": None}
-    ) as audit:
-        event = await replay(context.uncached_services(), found.id)
+        raise not_found("event", event_id, "eventId")
+    customer = CustomerId(found.customer) if found.customer else None
+    reason = validate_optional_reason(reason)
+    action = AuditedAction(context, customer, "replayWebhookEvent", reason)
+    before = _audit_values(stored) if stored else {"event": found.id, "status": None}
+    async with action.run(before) as audit:
+        event = await replay(services, found.id)
         if event is None:  # it expired just now, both in the inbox and in Stripe
-            raise not_found("event", input.event_id, "eventId")
-        audit.after = _describe(event)
-    return ReplayWebhookEventPayload(event=WebhookEvent.from_record(event))
+            raise not_found("event", event_id, "eventId")
+        audit.after = _audit_values(event)
+    return event
 
 
-@with_user_errors
-async def sweep_webhook_events(
-    info: Info, input: SweepWebhookEventsInput
-) -> SweepWebhookEventsPayload:
-    """Support only: have a worker fetch the events that never arrived from Stripe's list of events."""
-    context = info.context
-    reason = validate_reason(input.reason) if input.reason else None
-    action = AuditedAction(context, None, "sweepWebhookEvents", reason)
-    async with action.run({}):
-        await context.uncached_services().job_queue.enqueue_poll()
-    return SweepWebhookEventsPayload()
-
-
-def _describe(event: InboxEvent) -> dict[str, str | None]:
+def _audit_values(event: InboxEvent) -> dict[str, str | None]:
     return {"event": event.id, "status": event.status, "failure": event.failure}

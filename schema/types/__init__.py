@@ -1,4 +1,4 @@
-"""The schema's object types without resolvers, one type in each file.
+"""The schema's object types and enums, one type and its parts in each file.
 
-Types with resolvers (customer, invoice) are in ``resolvers.types``.
+They shape records: resolvers that need more than their object's record call ``resolvers``.
 """

@@ -13,7 +13,6 @@ class Node:
     `adj_…`), so an id copied from Stripe's Dashboard is accepted wherever an id is expected.
     """
 
-    owner: strawberry.Private[str | None]
     id: strawberry.ID = strawberry.field(
         description="Stripe's id, or an id with a prefix of this gateway."
     )

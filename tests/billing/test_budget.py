@@ -22,7 +22,7 @@ from billing.budget.call import StripeCall
 from billing.budget.policy import BudgetPolicy, RateLimit
 from billing.budget.state import TAG, EndpointState, endpoint_key, object_key, slots_key
 from billing.errors import Overloaded, ShuttingDown
-from billing.redis_reply import awaited
+from billing.redis_clients import awaited
 from billing.services import Services, open_services
 from billing.settings import Settings
 from tests.support.system import free_port

@@ -169,6 +169,16 @@ async def test_idle_connection_is_pinged(
         assert await _next(stream) == SYNC
 
 
+async def test_unresponsive_connection_is_replaced(
+    processes: tuple[Process, Process], redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that does not answer a ping may have lost messages, so every subscriber reads again."""
+    monkeypatch.setattr("billing.change_feed.IDLE_SECONDS", 0.05)
+    async with processes[0].changes.subscribe("cus_1") as stream:
+        await redis.client_pause(500)
+        assert (await _next(stream)).reason is ChangeReason.WEBHOOK
+
+
 async def test_process_uses_one_connection(
     processes: tuple[Process, Process], redis: Redis
 ) -> None:

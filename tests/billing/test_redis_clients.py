@@ -17,6 +17,7 @@ from billing.redis_clients import (
     CLUSTER_SCHEMES,
     SENTINEL_SCHEMES,
     SINGLE_SCHEMES,
+    Cooldown,
     client,
     is_redis_url,
 )
@@ -63,6 +64,15 @@ def test_each_url_has_one_kind(url: str, kinds: frozenset[str]) -> None:
 def test_invalid_url_is_rejected(url: str) -> None:
     """At startup, before anything connects."""
     assert not is_redis_url(url, SINGLE_SCHEMES | SENTINEL_SCHEMES | CLUSTER_SCHEMES)
+
+
+def test_cooldown_is_active_for_its_time_after_a_failure() -> None:
+    """It begins inactive, and ends by itself."""
+    long, ended = Cooldown(60), Cooldown(0)
+    assert not long.active
+    for cooldown in (long, ended):
+        cooldown.start()
+    assert (long.active, ended.active) == (True, False)
 
 
 async def test_clients_follow_the_master(tmp_path: Path) -> None:

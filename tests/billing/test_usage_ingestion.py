@@ -26,7 +26,7 @@ async def shop(services: Services) -> Shop:
 
 async def total(services: Services, customer: str, sku: str = "machine-seconds") -> Decimal:
     """Quantity of *sku* in the ledger this month."""
-    snapshot = await services.ledger.snapshot(
+    snapshot = await services.ledger.periods.snapshot(
         CustomerId(customer), Period.containing(datetime.now(UTC))
     )
     return snapshot.totals.get(LineKey(sku), Decimal(0))
@@ -60,7 +60,9 @@ async def test_known_id_with_other_content_is_rejected(services: Services, shop:
     await record_usage(services, [first])
     report = await record_usage(services, [other])
 
-    assert [rejection.code for rejection in report.rejected] == [ErrorCode.IDEMPOTENCY_CONFLICT]
+    assert [rejection.error.code for rejection in report.rejected] == [
+        ErrorCode.IDEMPOTENCY_CONFLICT
+    ]
     assert await total(services, customer) == 5
 
 
@@ -100,7 +102,7 @@ async def test_invalid_delta_is_rejected_alone(
 
     report = await record_usage(services, [delta(customer, "2"), bad, delta(customer, "3")])
 
-    assert (report.accepted, [rejection.code for rejection in report.rejected]) == (2, [code])
+    assert (report.accepted, [rejection.error.code for rejection in report.rejected]) == (2, [code])
     assert await total(services, customer) == 5
 
 
@@ -126,7 +128,10 @@ async def test_unconfirmed_customer_is_rejected_alone(
 
     report = await record_usage(services, batch)
 
-    assert (report.accepted, [(rejection.id, rejection.code) for rejection in report.rejected]) == (
+    assert (
+        report.accepted,
+        [(rejection.id, rejection.error.code) for rejection in report.rejected],
+    ) == (
         2,
         [(batch[0].id, ErrorCode.STRIPE_UNAVAILABLE), (batch[3].id, ErrorCode.STRIPE_UNAVAILABLE)],
     )
@@ -161,7 +166,7 @@ async def test_customers_beyond_the_lookup_deadline_are_rejected(
     again = await record_usage(services, batch)
 
     assert report.accepted == usage_ingestion.MAX_CONCURRENT_LOOKUPS
-    assert [rejection.code for rejection in report.rejected] == [ErrorCode.OVERLOADED] * 2
+    assert [rejection.error.code for rejection in report.rejected] == [ErrorCode.OVERLOADED] * 2
     assert (again.accepted, again.duplicates) == (2, usage_ingestion.MAX_CONCURRENT_LOOKUPS)
 
 
@@ -174,7 +179,7 @@ async def test_too_old_and_future_usage_is_rejected(
 
     report = await record_usage(services, [delta(await shop.customer(), occurred_at=when)])
 
-    assert [(rejection.code, rejection.path) for rejection in report.rejected] == [
+    assert [(rejection.error.code, rejection.error.path) for rejection in report.rejected] == [
         (ErrorCode.INVALID_INPUT, ("occurredAt",)),
     ]
 
@@ -186,11 +191,11 @@ async def test_other_currency_is_rejected(
 ) -> None:
     """An invoice has one currency; a line in another cannot be billed."""
     customer = await shop.customer()
-    await services.ledger.register_customer(CustomerId(customer), "eur")
+    await services.ledger.usage.register_customer(CustomerId(customer), "eur")
 
     report = await record_usage(services, [delta(customer)])
 
-    assert [rejection.path for rejection in report.rejected] == [("sku",)]
+    assert [rejection.error.path for rejection in report.rejected] == [("sku",)]
 
 
 async def test_known_customers_and_prices_cause_no_reads(

@@ -16,12 +16,21 @@ async def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--logs", type=Path, help="keep the processes' logs and data here")
+    parser.add_argument("--checkout", type=Path, help="another version, to mix with this one")
+    parser.add_argument(
+        "--from-checkout",
+        nargs="+",
+        default=["worker 1", "worker 2"],
+        metavar="PART",
+        help="the parts that run that version: gateway, 'worker 1', 'worker 2'",
+    )
     options = parser.parse_args()
+    others = {part: options.checkout for part in options.from_checkout if options.checkout}
     with tempfile.TemporaryDirectory() as fresh:
         folder = options.logs or Path(fresh)
         folder.mkdir(parents=True, exist_ok=True)
         print(f"seed {options.seed}, {options.seconds:.0f} s of trouble", flush=True)
-        report = await chaos(folder, seconds=options.seconds, seed=options.seed)
+        report = await chaos(folder, seconds=options.seconds, seed=options.seed, checkouts=others)
     print(report.text())
     return len(report.mistakes)
 

@@ -13,7 +13,7 @@ import httpx
 from billing.invoicing.snapshot import PeriodState
 from billing.ledger import Ledger, keys
 from billing.ledger.syncs import SyncStatus
-from billing.redis_reply import awaited
+from billing.redis_clients import awaited
 from billing.usage import CustomerId
 from tests.chaos.installation import LOOK_SECONDS, Installation
 from tests.chaos.producers import CENTS, CUSTOMERS, FEW, SUMS, Books, query
@@ -88,8 +88,8 @@ class Audit:
         ]
         for name in CUSTOMERS:
             customer = CustomerId(name)
-            for period in await self.ledger.list_periods(customer):
-                snapshot = await self.ledger.snapshot(customer, period)
+            for period in await self.ledger.periods.list_retained(customer):
+                snapshot = await self.ledger.periods.snapshot(customer, period)
                 lease = await awaited(redis.hget(keys.period(customer, period), "lease_ms"))
                 facts = {
                     "flight": snapshot.batch is not None,
@@ -138,8 +138,8 @@ class Audit:
         months = Counter(invoice["metadata"]["gw_period"] for invoice in invoices)
         found = [f"{customer} has {n} invoices for {month}" for month, n in months.items() if n > 1]
         states = {
-            str(period): (await self.ledger.snapshot(CustomerId(customer), period)).state
-            for period in await self.ledger.list_periods(CustomerId(customer))
+            str(period): (await self.ledger.periods.snapshot(CustomerId(customer), period)).state
+            for period in await self.ledger.periods.list_retained(CustomerId(customer))
         }
         for invoice in invoices:
             month = invoice["metadata"]["gw_period"]

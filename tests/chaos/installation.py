@@ -52,6 +52,13 @@ class Part:
     process: "subprocess.Popen[bytes] | None" = None
     data: Path | None = None
 
+    def run_from(self, checkout: Path) -> None:
+        """Run the same Python module from another *checkout*."""
+        python = checkout / ".venv" / "bin" / "python"
+        enter = ("sh", "-c", 'cd "$0" && exec "$@"', str(checkout))
+        self.command = (*enter, str(python), *self.command[1:])
+        self.env = {**self.env, "PYTHONPATH": str(checkout)}
+
     def start(self) -> None:
         """Start it; its output is appended to its log."""
         with self.log.open("ab") as log:
@@ -137,8 +144,14 @@ class Installation:
 
 
 @asynccontextmanager
-async def installed(folder: Path, objects: Mapping[str, object]) -> AsyncIterator[Installation]:
-    """Everything running, with *objects* at Stripe; ended when left."""
+async def installed(
+    folder: Path, objects: Mapping[str, object], checkouts: Mapping[str, Path]
+) -> AsyncIterator[Installation]:
+    """Everything running, with *objects* at Stripe; ended when left.
+
+    *checkouts* names the parts that run from another checkout with a ``.venv`` of its own, as during
+    a rolling deploy.
+    """
     ledger, quick, stripe = free_port(), free_port(), free_port()
     settings = Settings(
         stripe_api_key="sk_test_0123456789abcdef",
@@ -158,6 +171,8 @@ async def installed(folder: Path, objects: Mapping[str, object]) -> AsyncIterato
     system = System(settings, folder)
     (folder / "objects.json").write_bytes(orjson.dumps(objects))
     parts = _parts(folder, system, stripe)
+    for name, checkout in checkouts.items():
+        parts[name].run_from(checkout)
     async with Redis.from_url(settings.redis_url, retry_on_error=[OSError]) as redis:
         up = Installation(
             settings, folder, parts, StripeSandbox(settings.stripe_api_base), system, redis

@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
+from types import MappingProxyType
 
 from billing.errors import LedgerUnavailable
 from billing.ledger import Ledger
@@ -55,9 +56,11 @@ class Report:
         return "\n".join(lines)
 
 
-async def chaos(folder: Path, *, seconds: float, seed: int) -> Report:
+async def chaos(
+    folder: Path, *, seconds: float, seed: int, checkouts: Mapping[str, Path] = MappingProxyType({})
+) -> Report:
     """Trouble for *seconds*, then what was wrong when all had come to rest, or had not in a minute."""
-    async with installed(folder, _objects()) as town:
+    async with installed(folder, _objects(), checkouts) as town:
         ledger = Ledger(town.ledger)
         await ledger.open()
         books, trouble = Books(), Trouble(town, Random(f"trouble {seed}"), seconds)
@@ -119,7 +122,7 @@ async def _end_last_month(ledger: Ledger, customers: Iterable[str]) -> None:
 
         async def ended(customer: str = customer) -> bool:
             with contextlib.suppress(LedgerUnavailable):
-                await ledger.close(CustomerId(customer), _last_month())
+                await ledger.periods.close(CustomerId(customer), _last_month())
                 return True
             return False
 
@@ -130,8 +133,10 @@ async def _try_again(town: Installation, ledger: Ledger) -> None:
     """Support has those tried again whom Stripe kept refusing, or who were set aside; nobody else."""
     async with town.system.caller("support") as caller:
         for customer in CUSTOMERS:
-            periods = await ledger.list_periods(CustomerId(customer))
-            seen = [await ledger.snapshot(CustomerId(customer), period) for period in periods]
+            periods = await ledger.periods.list_retained(CustomerId(customer))
+            seen = [
+                await ledger.periods.snapshot(CustomerId(customer), period) for period in periods
+            ]
             if not any(snapshot.attempts or snapshot.parked_reason for snapshot in seen):
                 continue
 
@@ -147,7 +152,7 @@ def _last_month() -> Period:
 
 
 def _objects() -> dict[str, object]:
-    """The catalogue and the customers, as the sandbox takes them at its start."""
+    """The price catalog and the customers, as the sandbox takes them at its start."""
     prices = [
         {
             "id": f"price_{sku.replace('-', '')}",

@@ -19,7 +19,7 @@ from billing.services import Services
 from billing.settings import Environment, Settings
 from gateway import usage_endpoint
 from gateway.app import create_app
-from gateway.graphql import request_params
+from gateway.http import body as http_body
 from schema.trusted_documents import PANEL
 from tests.support.gateway_server import serve
 from tests.support.system import free_port
@@ -493,7 +493,7 @@ async def test_slow_body_times_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """408, whether nothing of it comes or half; a shutdown would wait for it."""
-    monkeypatch.setattr(request_params, "BODY_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(http_body, "BODY_TIMEOUT_SECONDS", 0.2)
     for path, role, sent in [
         ("/graphql", "support", b""),
         ("/graphql", "support", b'{"query"'),

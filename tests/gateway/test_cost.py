@@ -75,6 +75,7 @@ async def test_response_reports_its_cost(client: httpx.AsyncClient) -> None:
     }
 
 
+@pytest.mark.usefixtures("both_executors")
 async def test_unused_cost_is_refunded(small_gateway: SmallGateway) -> None:
     """A page of a hundred of which three exist costs three."""
     small_gateway.capacity, small_gateway.rate = 1_000, 1
@@ -155,6 +156,7 @@ async def test_without_redis_nobody_is_limited(small_gateway: SmallGateway) -> N
     assert body["data"] == {"hello": "hello world"}
 
 
+@pytest.mark.usefixtures("both_executors")
 async def test_slow_operation_times_out_with_its_resolvers(small_gateway: SmallGateway) -> None:
     """504, a code, and no resolver keeps running."""
     small_gateway.limits = replace(Limits(), timeout_seconds=0.1)
@@ -166,6 +168,7 @@ async def test_slow_operation_times_out_with_its_resolvers(small_gateway: SmallG
     await wait_until(lambda: "slow cancelled" in small_gateway.recorder.entries)
 
 
+@pytest.mark.usefixtures("both_executors")
 async def test_slow_event_times_out_and_subscription_goes_on(small_gateway: SmallGateway) -> None:
     """One slow moment must not end what a page follows."""
     small_gateway.limits = replace(Limits(), timeout_seconds=0.1)

@@ -13,6 +13,8 @@ from tests.support.gateway_server import SmallGateway
 from tests.support.wait import wait_until
 from tests.support.websocket_client import connect, subscribe
 
+pytestmark = pytest.mark.usefixtures("both_executors")
+
 Send = Callable[[str, str], AbstractAsyncContextManager[None]]
 
 

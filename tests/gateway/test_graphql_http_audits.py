@@ -119,6 +119,7 @@ async def client(small_gateway: SmallGateway) -> AsyncIterator[httpx.AsyncClient
         yield client
 
 
+@pytest.mark.usefixtures("both_executors")
 async def test_all_official_audits_pass(client: httpx.AsyncClient) -> None:
     """All 61, MAY included."""
     failed = []

@@ -9,9 +9,14 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
-from graphql import GraphQLError, get_introspection_query
+from graphql import GraphQLError, get_introspection_query, parse, specified_rules
+from strawberry.schema import schema as strawberry_schema
 
-from gateway.graphql.admission.documents import DocumentCache, InvalidDocument
+from gateway.graphql.admission.documents import (
+    VALIDATION_RULES,
+    DocumentCache,
+    InvalidDocument,
+)
 from gateway.graphql.admission.limits import Limits
 from tests.support.gateway_server import CORE
 from tests.support.hostile_corpus import bodies, documents
@@ -188,3 +193,13 @@ async def test_valid_document_is_prepared_once() -> None:
     assert await documents.get_or_prepare("{ hello }", suggestions=False) is first
     await documents.get_or_prepare("{ leaf { name } }", suggestions=False)
     assert await documents.get_or_prepare("{ hello }", suggestions=False) is first
+
+
+def test_validation_rules_are_those_of_strawberry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strawberry adds rules to graphql-core's where its schema allows more than the SDL says."""
+    applied: list[object] = []
+    monkeypatch.setattr(strawberry_schema, "validate", lambda *args: applied.extend(args[2]) or [])
+
+    strawberry_schema.validate_document(CORE, parse("{ hello }"), tuple(specified_rules))
+
+    assert set(VALIDATION_RULES) == set(applied)

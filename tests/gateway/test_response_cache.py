@@ -11,17 +11,17 @@ from typing import Any
 import httpx
 import jwt
 import pytest
+from graphql import Executor
 from redis.asyncio import Redis
+from starlette.responses import Response
 
-from billing.cache import Cache
+from billing.cache import open_cache
 from billing.change_feed import FOLLOW_UP_SECONDS, USAGE_INTERVAL_SECONDS, Change, ChangeReason
 from billing.services import Services
 from billing.settings import Settings
 from billing.usage_ingestion import record_usage
 from gateway.app import create_app
-from gateway.graphql.execution.executor import PlanExecutor
-from gateway.graphql.keeping import CachedResponse
-from gateway.response_cache import LEDGER_MAX_AGE, ResponseCache
+from gateway.response_cache import LEDGER_MAX_AGE, MAX_AGE, ResponseCache
 from resolvers.context import Context, Role, Viewer
 from resolvers.dataloaders.stripe import Loaders
 from tests.support.gateway_server import serve
@@ -121,7 +121,7 @@ async def test_operation_objects_are_freed_without_gc(panel: Panel) -> None:
                 document, panel.token("customer", panel.customer, seconds=90 + n)
             )
             assert response.json()["data"]["customer"]["invoices"] == {"nodes": []}
-        left = [found for found in gc.get_objects() if isinstance(found, Loaders | PlanExecutor)]
+        left = [found for found in gc.get_objects() if isinstance(found, Loaders | Executor)]
     finally:
         gc.enable()
     assert left == []
@@ -181,7 +181,7 @@ async def test_published_change_ends_stored_responses(panel: Panel) -> None:
     """A hold, a sync or an adjustment shows at once."""
     token = panel.token("customer", panel.customer)
     await panel.warm(TOTAL, token)
-    await panel.services.ledger.place_hold(panel.customer, "dispute", "ada")  # type: ignore[arg-type]
+    await panel.services.ledger.holds.place(panel.customer, "dispute", "ada")  # type: ignore[arg-type]
     await panel.services.change_feed.publish(Change(panel.customer, ChangeReason.SUPPORT))
     shown = (await panel.query(TOTAL, token)).json()["data"]["customer"]["currentPeriod"]
     assert shown["state"] == "HELD"
@@ -196,87 +196,169 @@ async def test_response_with_untracked_reads_is_not_stored(panel: Panel) -> None
     assert await panel.scripts_run() > before
 
 
-@pytest.fixture
-async def context(services: Services) -> Context:
-    """The context of a cacheable response."""
-    viewer = Viewer("panel", Role.CUSTOMER, frozenset({"cus_1"}))
+async def context_of(services: Services, *customers: str) -> Context:
+    """Return the context of a cacheable response that read the current state of *customers*."""
+    viewer = Viewer("panel", Role.CUSTOMER, frozenset(customers))
     context = Context(viewer, services, Loaders(services))
-    (standing,) = await services.cache.generations("cus_1")
-    context.loaders.dependencies.add({"cus_1": standing})
+    generations = await services.cache.generations(*customers)
+    context.loaders.dependencies.add(dict(zip(customers, generations, strict=True)))
     return context
 
 
-async def is_stored(cache: Cache, context: Context, until: float) -> bool:
-    """Return True if a response made with *context* is served again."""
-    answers = ResponseCache(lambda: cache)
-    answers.store(("key",), CachedResponse((), b"{}"), context, until)
-    return await answers.get(("key",)) is not None
+@pytest.fixture
+async def context(services: Services) -> Context:
+    """The context of a cacheable response about one customer."""
+    return await context_of(services, "cus_1")
+
+
+@pytest.fixture
+def responses(services: Services) -> ResponseCache:
+    """An empty response cache."""
+    return ResponseCache(lambda: services.cache)
+
+
+def store(
+    responses: ResponseCache, context: Context, key: str = "key", *, seconds: float = 60
+) -> None:
+    """Store a response to *key*, made with *context* for a token that expires in *seconds*."""
+    responses.store((key,), Response(f"response to {key}"), context, time.time() + seconds)
+
+
+async def body_of(responses: ResponseCache, key: str = "key") -> bytes | None:
+    """Return the body stored for *key*; None if it has to be computed."""
+    response = await responses.get((key,))
+    return response and response.body
+
+
+async def test_response_is_served_until_a_generation_changes(
+    responses: ResponseCache, services: Services
+) -> None:
+    """A change by any process ends it; changes of other objects do not."""
+    store(responses, await context_of(services, "cus_1", "in_1", "in_2"))
+    await services.cache.invalidate("cus_2")
+    assert await body_of(responses) == b"response to key"
+    await services.cache.invalidate("in_2")
+    assert await body_of(responses) is None
+
+
+async def test_response_made_before_a_change_is_not_served(
+    responses: ResponseCache, services: Services, context: Context
+) -> None:
+    """The change came between its reads and its being stored."""
+    await services.cache.invalidate("cus_1")
+    store(responses, context)
+    assert await body_of(responses) is None
+
+
+@pytest.mark.parametrize(("ledger", "max_age"), [(True, LEDGER_MAX_AGE), (False, MAX_AGE)])
+async def test_response_expires_without_a_change(
+    responses: ResponseCache, context: Context, ledger: bool, max_age: float
+) -> None:
+    """Its age counts from its first read."""
+    context.loaders.dependencies.includes_ledger = ledger
+    context.loaders.dependencies.started_at -= max_age - 0.5
+    store(responses, context)
+    assert await body_of(responses) == b"response to key"
+    context.loaders.dependencies.started_at -= 0.5
+    store(responses, context)
+    assert await body_of(responses) is None
+
+
+async def test_lost_generation_invalidates_a_response(
+    responses: ResponseCache, context: Context, redis: Redis
+) -> None:
+    """A generation that Redis has lost cannot be verified."""
+    store(responses, context)
+    await redis.flushall()
+    assert await body_of(responses) is None
+
+
+async def test_no_response_is_served_without_redis(context: Context) -> None:
+    """Generations cannot be verified."""
+    async with open_cache("redis://127.0.0.1:1") as unreachable:
+        responses = ResponseCache(lambda: unreachable)
+        store(responses, context)
+        assert await body_of(responses) is None
+
+
+async def test_least_recently_used_response_is_evicted(
+    services: Services, context: Context
+) -> None:
+    """Memory is bounded: three entries of about 1.3 kB fit."""
+    responses = ResponseCache(lambda: services.cache, limit=4_500)
+    for key in "abc":
+        store(responses, context, key)
+    assert await body_of(responses, "a") == b"response to a"
+    store(responses, context, "d")
+    assert [await body_of(responses, key) is not None for key in "abcd"] == [
+        True,
+        False,
+        True,
+        True,
+    ]
 
 
 async def test_concurrent_requests_share_one_new_response(
-    services: Services, context: Context
+    responses: ResponseCache, services: Services, context: Context
 ) -> None:
     """When usage changes, hundreds of open panels request at once; one of them computes."""
-    answers, later = ResponseCache(lambda: services.cache), time.time() + 60
-    answers.store(("key",), CachedResponse((), b"old"), context, later)
+    store(responses, context)
     await services.cache.invalidate("cus_1")
 
-    asking = [asyncio.create_task(answers.get(("key",))) for _ in range(4)]
-    (making,), waiting = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
-    context.reset_loaders()
-    (standing,) = await services.cache.generations("cus_1")
-    context.loaders.dependencies.add({"cus_1": standing})
-    answers.store(("key",), CachedResponse((), b"new"), context, later)
+    requests = [asyncio.create_task(body_of(responses)) for _ in range(4)]
+    (first,), waiting = await asyncio.wait(requests, return_when=asyncio.FIRST_COMPLETED)
+    store(responses, await context_of(services, "cus_1"))
 
-    assert making.result() is None
-    assert [response and response.body for response in await asyncio.gather(*waiting)] == [
-        b"new"
-    ] * 3
+    assert first.result() is None
+    assert await asyncio.gather(*waiting) == [b"response to key"] * 3
 
 
-async def test_waiting_for_a_new_response_times_out(services: Services, context: Context) -> None:
+async def test_waiting_for_a_new_response_times_out(
+    responses: ResponseCache, services: Services, context: Context
+) -> None:
     """The first request may fail, or wait for Stripe."""
-    answers = ResponseCache(lambda: services.cache)
-    answers.store(("key",), CachedResponse((), b"old"), context, time.time() + 60)
+    store(responses, context)
     await services.cache.invalidate("cus_1")
 
     async with asyncio.timeout(5):
-        assert [await answers.get(("key",)) for _ in range(2)] == [None, None]
+        assert [await body_of(responses) for _ in range(2)] == [None, None]
 
 
-async def test_expired_token_gets_no_stored_response(services: Services, context: Context) -> None:
+async def test_expired_token_gets_no_stored_response(
+    responses: ResponseCache, context: Context
+) -> None:
     """Its rights ended with it."""
-    assert await is_stored(services.cache, context, time.time() + 60)
-    assert not await is_stored(services.cache, context, time.time() - 1)
+    store(responses, context, seconds=-1)
+    assert await body_of(responses) is None
 
 
 @pytest.mark.parametrize("field", ["stripe_calls", "cache_misses"])
 async def test_response_that_called_stripe_is_not_stored(
-    services: Services, context: Context, field: str
+    responses: ResponseCache, context: Context, field: str
 ) -> None:
     """Its extensions would be wrong the second time."""
     setattr(context.loaders.stats, field, 1)
-    assert not await is_stored(services.cache, context, time.time() + 60)
+    store(responses, context)
+    assert await body_of(responses) is None
 
 
 async def test_response_without_dependencies_is_not_stored(
-    services: Services, context: Context
+    responses: ResponseCache, context: Context
 ) -> None:
     """Nothing could invalidate it."""
     context.loaders.dependencies.generations.clear()
-    assert not await is_stored(services.cache, context, time.time() + 60)
+    store(responses, context)
+    assert await body_of(responses) is None
 
 
-async def test_oversized_entry_evicts_nothing(services: Services, context: Context) -> None:
+async def test_oversized_entry_evicts_nothing(responses: ResponseCache, context: Context) -> None:
     """Megabytes in a header neither fill the cache nor empty it."""
-    answers, later = ResponseCache(lambda: services.cache), time.time() + 60
-    response, heavy = CachedResponse((), b"{}"), ((b"accept", bytes(65 << 20)),)
+    oversized = ((b"accept", bytes(65 << 20)),)
+    store(responses, context)
+    responses.store(oversized, Response(), context, time.time() + 60)
 
-    answers.store(("key",), response, context, later)
-    answers.store(heavy, response, context, later)
-
-    assert await answers.get(("key",)) == response
-    assert await answers.get(heavy) is None
+    assert await body_of(responses) == b"response to key"
+    assert await responses.get(oversized) is None
 
 
 def test_repeated_change_outlives_stored_responses() -> None:

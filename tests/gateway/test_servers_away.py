@@ -171,7 +171,7 @@ async def _one_of_each(api: ApiHarness) -> dict[str, Any]:
     await api.shop.open()
     customer, other = await api.shop.customer(), await api.shop.customer("other")
     await api.record_usage(customer, "1000000")
-    sync, _ = await api.services.ledger.request_sync(CustomerId(customer), "ON_DEMAND")
+    sync, _ = await api.services.ledger.syncs.request(CustomerId(customer), "ON_DEMAND")
     await api.flush(customer)
     invoice = await api.create_invoice(customer, 900)
     notice = EventRef("evt_1", "invoice.updated", invoice, CustomerId(customer), invoice=invoice)

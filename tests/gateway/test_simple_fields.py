@@ -10,9 +10,12 @@ import pytest
 import strawberry
 from graphql import (
     DocumentNode,
+    GraphQLError,
+    GraphQLObjectType,
     GraphQLSchema,
     GraphQLUnionType,
     NoUnusedVariablesRule,
+    OperationDefinitionNode,
     execute,
     get_named_type,
     is_abstract_type,
@@ -25,10 +28,12 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from strawberry.execution.is_awaitable import optimized_is_awaitable
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+from strawberry.schema.schema_converter import CustomGraphQLEnumType
 
-from gateway.graphql.execution.plan import OperationPlans, condition_variables
+from gateway.graphql.execution.executor import plan_executor_class
 from gateway.graphql.execution.simple_fields import SimpleField, find_simple_fields
-from gateway.graphql.execution.timeout import executor_class
+from resolvers.permissions import RoleGuard, mark_all_unguarded
+from schema.build import build_schema
 
 
 class Colour(Enum):
@@ -172,17 +177,17 @@ GOOD = [
 
 
 CORE: GraphQLSchema = strawberry.Schema(Query, types=[Card])._schema
-PLAN_EXECUTOR = executor_class(CORE, 5)
+mark_all_unguarded(CORE)
+PLAN_EXECUTOR = plan_executor_class(CORE)
 
 
 async def _compare(document: str, *variables: dict[str, bool]) -> list[tuple[Any, Any]]:
     """For each of *variables*: graphql-core's result and the plan executor's, first by a new plan, then by a used one."""
     ast = parse(document)
-    plans = OperationPlans(condition_variables(ast))
     return [
         (
             await _run(ast, values),
-            await _run(ast, values, executor_class=PLAN_EXECUTOR, plans=plans),
+            await _run(ast, values, executor_class=PLAN_EXECUTOR),
         )
         for values in variables * 2
     ]
@@ -288,10 +293,12 @@ async def test_number_of_plans_is_limited() -> None:
     declared = ", ".join(f"${name}: Boolean!" for name in names)
     fields = " ".join(f"{name}: id @include(if: ${name})" for name in names)
     ast = parse(f"query ({declared}) {{ invoice {{ {fields} paid }} }}")
-    plans = OperationPlans(condition_variables(ast))
+    [operation] = ast.definitions
+    assert isinstance(operation, OperationDefinitionNode)
+    plans = PLAN_EXECUTOR.plan_cache.plans_of(operation, [])
     for number in range(2 ** len(names)):
         variables = {name: bool(number >> bit & 1) for bit, name in enumerate(names)}
-        actual = await _run(ast, variables, executor_class=PLAN_EXECUTOR, plans=plans)
+        actual = await _run(ast, variables, executor_class=PLAN_EXECUTOR)
         shown = {name: "in_1" for name in names if variables[name]}
         assert actual == (str({"invoice": {**shown, "paid": True}}), [])
     stored, not_stored = dict.fromkeys(names, False), dict.fromkeys(names, True)
@@ -299,13 +306,86 @@ async def test_number_of_plans_is_limited() -> None:
     assert plans.for_variables(not_stored) is not plans.for_variables(not_stored)
 
 
-def test_wrapped_resolver_is_not_simple() -> None:
-    """A guard around an attribute is not bypassed."""
-    core: GraphQLSchema = strawberry.Schema(Query, types=[Card])._schema
+async def test_every_overridden_method_of_graphql_core_is_called() -> None:
+    """A renamed method would leave its override unused, and only make responses slower."""
+    ast = parse("{ invoice { id total { amount } lines(first: 1) { amount } } }")
+    [operation] = ast.definitions
+    assert isinstance(operation, OperationDefinitionNode)
+
+    await _run(ast, {}, executor_class=PLAN_EXECUTOR)
+
+    plan = PLAN_EXECUTOR.plan_cache.plans_of(operation, []).for_variables({})
+    assert plan.root is not None
+    assert {type_ for type_, _ in plan.collected} == {"Invoice", "Money"}
+    assert {type_ for type_, _ in plan.selections} == {"Query", "Invoice", "Money"}
+    assert [call.arguments for call in plan.calls.values() if call] == [{}, {"first": 1}]
+
+
+def test_enum_types_are_strawberrys_own() -> None:
+    """The lookup of enum names depends on their class; without it they are searched linearly."""
+    assert isinstance(CORE.type_map["Colour"], CustomGraphQLEnumType)
+
+
+def test_marked_attributes_and_methods_are_simple() -> None:
+    """Asynchronous fields and fields with arguments are not."""
+    simple = find_simple_fields(CORE)
+
+    assert set(simple["Money"]) == {"__typename", "amount", "currency"}
+    assert isinstance(simple["Invoice"]["paid"], SimpleField)
+    assert not {"lines"} & set(simple["Invoice"])
+
+
+def test_unmarked_field_is_not_simple() -> None:
+    """A schema whose builder marks nothing is executed by graphql-core alone."""
+    unmarked: GraphQLSchema = strawberry.Schema(Query, types=[Card])._schema
+
+    assert {name for fields in find_simple_fields(unmarked).values() for name in fields} == {
+        "__typename"
+    }
+
+
+def test_resolver_replaced_after_its_mark_is_not_simple() -> None:
+    """Whatever wraps an attribute, a guard of any kind, is not bypassed."""
+    core = _marked_schema()
     amount = core.type_map["Money"].fields["amount"]  # type: ignore[attr-defined]
     amount.resolve = partial(amount.resolve)
+
+    assert set(find_simple_fields(core)["Money"]) == {"__typename", "currency"}
+
+
+async def test_guard_added_after_the_mark_is_enforced() -> None:
+    """The plan executor gives the guard's error and not the value."""
+    core = _marked_schema()
+    amount = core.type_map["Money"].fields["amount"]  # type: ignore[attr-defined]
+
+    def guard(*_: Any) -> None:
+        raise GraphQLError("Not for you.")
+
+    amount.resolve = guard
+    ast = parse("{ invoice { id total { amount currency } } }")
+    result: Any = execute(core, ast, executor_class=plan_executor_class(core))
+
+    assert [error.message for error in (await result).errors] == ["Not for you."]
+
+
+def test_no_guarded_field_of_the_gateways_schema_is_simple() -> None:
+    """Each field is guarded, or approved as unguarded, or executed in full."""
+    core: GraphQLSchema = build_schema()._schema
     simple = find_simple_fields(core)
-    assert set(simple["Money"]) == {"__typename", "currency"}
-    assert "total" in simple["Invoice"]
-    assert not {"lines"} & set(simple["Invoice"])
-    assert isinstance(simple["Invoice"]["id"], SimpleField)
+
+    guarded = {
+        (type_.name, name)
+        for type_ in core.type_map.values()
+        if isinstance(type_, GraphQLObjectType)
+        for name, field in type_.fields.items()
+        if isinstance(field.resolve, RoleGuard)
+    }
+    assert len(guarded) > 50
+    assert not guarded & {(type_, name) for type_, fields in simple.items() for name in fields}
+    assert "amount" in simple["Money"]
+
+
+def _marked_schema() -> GraphQLSchema:
+    core: GraphQLSchema = strawberry.Schema(Query, types=[Card])._schema
+    mark_all_unguarded(core)
+    return core

@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.types import Message
 
 from billing.settings import Settings
-from gateway.startup_errors import lifespan
+from gateway.telemetry import lifespan
 from tests.support.system import System, free_port
 
 GATEWAY = ("uvicorn", "--factory", "gateway.app:create_app")

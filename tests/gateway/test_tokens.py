@@ -16,7 +16,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from gateway.auth.tokens import LEEWAY, JwksClient, TokenVerifier, connection_deadline
+from gateway.auth.jwks import JwksClient
+from gateway.auth.tokens import LEEWAY, TokenVerifier, connection_deadline
 from gateway.http.errors import HttpError
 from resolvers.context import Role
 from tests.support.gateway_server import serve

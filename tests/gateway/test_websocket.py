@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from gateway.auth.caller import Caller
 from gateway.graphql import websocket
 from gateway.graphql.connection_limiter import ConnectionLimiter
 from gateway.http.errors import HttpError
-from tests.support.gateway_server import SmallGateway, http_client, serve
+from tests.support.gateway_server import SmallGateway, http_client
 from tests.support.small_schema import SECRET
 from tests.support.wait import wait_until
 from tests.support.websocket_client import INIT, WebSocketClient, connect, subscribe
@@ -192,11 +191,11 @@ async def test_duplicate_operation_id_closes_with_4409(ws_client: WebSocketClien
     assert await ws_client.close_code() == 4409
 
 
-async def test_missing_init_closes_with_4408(small_gateway: SmallGateway) -> None:
+async def test_missing_init_closes_with_4408(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Silent sockets are closed soon."""
-    small_gateway.init_wait = timedelta(seconds=0.1)
+    monkeypatch.setattr(websocket, "INIT_TIMEOUT_SECONDS", 0.1)
 
-    async with serve(small_gateway.app) as address, connect(address) as ws_client:
+    async with connect(address) as ws_client:
         assert await ws_client.close_code() == 4408
 
 
@@ -236,7 +235,9 @@ async def test_disconnect_stops_all_operations(address: str, small_gateway: Smal
         await ws_client.receive()
         await wait_until(lambda: "slow begun" in small_gateway.recorder.entries)
 
-    await wait_until(lambda: {"silence closed", "slow cancelled"} <= set(small_gateway.recorder.entries))
+    await wait_until(
+        lambda: {"silence closed", "slow cancelled"} <= set(small_gateway.recorder.entries)
+    )
 
 
 async def test_socket_closes_when_its_token_expires(

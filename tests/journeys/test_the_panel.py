@@ -41,6 +41,7 @@ async def record(system: System, customer: str, quantity: str, sku: str = "egres
         assert report["accepted"] == 1, report
 
 
+@pytest.mark.usefixtures("both_executors")
 async def test_the_panel_shows_new_amounts_once_a_sync_has_finished(
     system: System, shop: Shop
 ) -> None:

@@ -23,7 +23,7 @@ from tests.support.stripe_catalog import Shop, delta
 from tests.support.wait import wait_for_value
 from workers.flush.flush import flush
 from workers.flush.outcome import FlushResult
-from workers.main import flush_context
+from workers.flush.policy import FlushContext
 
 SUPPORT = Viewer("agent@fly.example", Role.SUPPORT)
 METERING = Viewer("metering", Role.METERING)
@@ -112,8 +112,8 @@ class ApiHarness:
     async def flush(self, customer: str, period: Period | None = None) -> FlushResult:
         """Flush *customer*'s *period* (default: the current month) as a worker does."""
         owner = CustomerId(customer)
-        period = period or await self.services.ledger.current_period(owner)
-        return await flush(owner, period, flush_context(self.services), lane=self.lane)
+        period = period or await self.services.ledger.periods.current(owner)
+        return await flush(owner, period, FlushContext.from_services(self.services), lane=self.lane)
 
     async def wait_for_subscriber(self, customer: str) -> None:
         """Wait until a subscriber follows *customer*."""
@@ -122,7 +122,7 @@ class ApiHarness:
             count = await self.services.change_feed._redis.pubsub_numsub(f"changes:{customer}")
             return bool(count[0][1])
 
-        await wait_for_value(followers, wanted=True)
+        await wait_for_value(followers, expected=True)
 
     @staticmethod
     def now() -> str:
@@ -143,8 +143,8 @@ class ApiHarness:
     async def _run_worker(self, over: asyncio.Event) -> None:
         while not over.is_set():
             for shard in range(SHARDS):
-                for customer, period in await self.services.ledger.claim(shard, 10, 30_000):
-                    await flush(customer, period, flush_context(self.services), lane=self.lane)
+                for customer, period in await self.services.ledger.due.claim(shard, 10, 30_000):
+                    await flush(customer, period, FlushContext.from_services(self.services), lane=self.lane)
             await asyncio.sleep(0.02)
 
 

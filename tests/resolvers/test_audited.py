@@ -28,7 +28,7 @@ async def test_action_with_lost_answer_is_logged_as_unknown(
 async def test_refusal_by_the_ledger_is_logged(api: ApiHarness) -> None:
     """The log shows that a refused adjustment is not on the invoice."""
     customer = await api.shop.customer()
-    await api.services.ledger.register_customer(
+    await api.services.ledger.usage.register_customer(
         CustomerId(customer), "eur"
     )  # and the price is in dollars
     variables = {"id": customer, "sku": "egress-gb", "q": "1", "why": "typo", "key": "k1"}

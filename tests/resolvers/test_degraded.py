@@ -8,7 +8,7 @@ import pytest
 
 from billing.cache import CachePolicy, open_cache
 from billing.errors import Unavailable
-from gateway.auth.authenticate import to_graphql_error
+from gateway.billing_extension import to_graphql_error
 from tests.resolvers.conftest import ApiHarness, panel_viewer
 from tests.support.stripe_sandbox import StripeSandbox
 

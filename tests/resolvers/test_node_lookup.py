@@ -27,12 +27,12 @@ async def ids(api: ApiHarness) -> dict[str, str]:
     card = await api.attach_card(customer)
     await api.record_usage(customer, "1000000")
     await api.flush(customer)
-    snapshot = await api.services.ledger.snapshot(
-        owner, await api.services.ledger.current_period(owner)
+    snapshot = await api.services.ledger.periods.snapshot(
+        owner, await api.services.ledger.periods.current(owner)
     )
     assert snapshot.invoice is not None
     shown = await api.query(SUPPORT, LINES, id=snapshot.invoice)
-    sync = await api.services.syncs.latest(owner)
+    sync = await api.services.ledger.syncs.latest(owner)
     assert sync is not None
     await api.services.inbox.receive([EventRef("evt_1", "customer.updated", customer, owner)])
     return {
@@ -50,7 +50,7 @@ async def create_adjustment(api: ApiHarness, customer: CustomerId) -> str:
     """Create an adjustment; returns its id."""
     price = (await api.services.price_catalog.by_sku(["egress-gb"]))["egress-gb"]
     request = NewAdjustment(customer, "egress-gb", price.unit_amount, "goodwill", "agent", "key-1")
-    return (await api.services.ledger.create_adjustment(request, price)).id
+    return (await api.services.ledger.adjustments.create(request, price)).id
 
 
 async def find_nodes(api: ApiHarness, viewer: Viewer, ids: dict[str, str]) -> dict[str, str | None]:
@@ -191,7 +191,7 @@ async def test_dashboard_url_of_failures_and_drift_lines(
     customer = await api.shop.customer()
     await api.record_usage(customer, "1000000")
     await api.flush(customer)
-    sync = await api.services.syncs.latest(CustomerId(customer))
+    sync = await api.services.ledger.syncs.latest(CustomerId(customer))
     assert sync is not None
     assert sync.invoice is not None
     await sandbox.dashboard("add_line", sync.invoice, amount=700, description="a favour")
@@ -204,7 +204,7 @@ async def test_dashboard_url_of_failures_and_drift_lines(
     await api.record_usage(deleted)
     await api.services.stripe.send(delete, lane=api.lane)
     await api.flush(deleted)
-    last = await api.services.syncs.latest(deleted)
+    last = await api.services.ledger.syncs.latest(deleted)
     assert last is not None
     rejected = (await api.query(SUPPORT, failure, id=last.id))["sync"]["failure"]
 

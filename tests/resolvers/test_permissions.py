@@ -13,6 +13,7 @@ from graphql import (
     GraphQLNonNull,
     GraphQLObjectType,
     GraphQLSchema,
+    GraphQLString,
     GraphQLType,
     Undefined,
     get_named_type,
@@ -23,7 +24,15 @@ from graphql import (
 )
 
 from resolvers.context import Role, Viewer
-from resolvers.permissions import PERMISSIONS, PermissionTableMismatch, apply
+from resolvers.permissions import (
+    PERMISSIONS,
+    PermissionTableMismatch,
+    RoleGuard,
+    apply,
+    is_unguarded,
+    mark_unguarded,
+    verify,
+)
 from schema.build import build_schema
 from tests.resolvers.conftest import ApiHarness
 
@@ -98,16 +107,45 @@ def test_permission_without_field_fails_the_build() -> None:
         apply(parse_schema("type Query { viewer: String }"))
 
 
+def test_schema_without_resolvers_fails_the_build() -> None:
+    """A field without a resolver has nothing to guard, so it is not served."""
+    with pytest.raises(PermissionTableMismatch, match=r"Without a guard: .*Query\.viewer"):
+        apply(parse_schema(build_schema().as_str()))
+
+
+@pytest.mark.parametrize("field", ["Query.holds", "Invoice.availableActions"])
+def test_lost_guard_fails_the_build(field: str) -> None:
+    """A resolver that replaces a guard is noticed before anything is served."""
+    core: GraphQLSchema = build_schema()._schema
+    type_, name = field.split(".")
+    core.type_map[type_].fields[name].resolve = lambda *_: None  # type: ignore[attr-defined]
+
+    with pytest.raises(PermissionTableMismatch, match=field):
+        verify(core)
+
+
+def test_guarded_field_is_not_marked_unguarded() -> None:
+    """The plan executor skips the resolvers of marked fields, so no guarded field may be marked."""
+    for type_, name in fields():
+        field = CORE.type_map[type_].fields[name]  # type: ignore[attr-defined]
+        assert is_unguarded(field) != isinstance(field.resolve, RoleGuard), f"{type_}.{name}"
+
+
+def test_mark_does_not_survive_a_new_resolver() -> None:
+    """A guard that is added after the mark is not skipped."""
+    field = GraphQLField(GraphQLString, resolve=lambda *_: "value")
+    unmarked = is_unguarded(field)
+    mark_unguarded(field)
+    marked = is_unguarded(field)
+    field.resolve = lambda *_: "guarded value"
+
+    assert (unmarked, marked, is_unguarded(field)) == (False, True, False)
+
+
 def is_guarded_against(field: GraphQLField, role: Role) -> bool:
     """Whether the field has a guard that refuses *role*."""
     guard = field.subscribe or field.resolve
-    assert guard is not None
-    roles = {
-        cell.cell_contents
-        for cell in guard.__closure__ or ()
-        if isinstance(cell.cell_contents, frozenset)
-    }
-    return guard.__name__ == "guarded" and all(role not in allowed for allowed in roles)
+    return isinstance(guard, RoleGuard) and role not in guard.roles
 
 
 def reachable_types(role: Role) -> set[str]:

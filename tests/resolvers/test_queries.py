@@ -120,7 +120,7 @@ async def test_usage_of_one_sku(api: ApiHarness) -> None:
     await api.record_usage(customer, "3", sku="egress-gb", app="mail")
     price = (await api.services.price_catalog.by_sku(["machine-seconds"]))["machine-seconds"]
     fields = (CustomerId(customer), "machine-seconds", Decimal(-500000), "outage", "ann", "k1")
-    made = await api.services.ledger.create_adjustment(NewAdjustment(*fields), price)
+    made = await api.services.ledger.adjustments.create(NewAdjustment(*fields), price)
     query = """query ($id: ID!, $sku: String) { customer(id: $id) { currentPeriod {
       sku: usage(sku: $sku) { key amount { amount } } app: usage(by: APP, sku: $sku) { key amount { amount } } } } }"""
 
@@ -150,7 +150,7 @@ async def test_past_period_is_shown_until_the_ledger_drops_it(api: ApiHarness) -
     await api.flush(customer, last_month)
     await api.record_usage(customer, "500000", occurred_at=late, app="web")
     foreign = await api.create_invoice(customer, 900)
-    invoice = (await api.services.ledger.snapshot(customer, last_month)).invoice
+    invoice = (await api.services.ledger.periods.snapshot(customer, last_month)).invoice
     assert invoice is not None
     numbers = "state pending { amount } total { amount } usage(by: APP) { key amount { amount } }"
     query = f"""query ($id: ID!, $month: String!, $invoice: ID!, $foreign: ID!) {{
@@ -159,7 +159,7 @@ async def test_past_period_is_shown_until_the_ledger_drops_it(api: ApiHarness) -
     ids = {"id": customer, "month": str(last_month), "invoice": invoice, "foreign": foreign}
 
     states = []
-    for step in (None, api.services.ledger.close, api.flush):
+    for step in (None, api.services.ledger.periods.close, api.flush):
         if step is not None:
             await step(customer, last_month)
         shown = await api.query(panel_viewer(customer), query, **ids)
@@ -391,7 +391,7 @@ async def test_empty_page_tells_whether_entries_follow(
       reason: "missed", idempotencyKey: "k"}) { errors { code } } }"""
     await api.query(SUPPORT, correct, id=customer)
     await api.services.inbox.receive([EventRef("evt_1", "customer.updated", customer)])
-    await api.services.ledger.place_hold(CustomerId(customer), "disputed", "ann")
+    await api.services.ledger.holds.place(CustomerId(customer), "disputed", "ann")
     fragments = [f" fragment {name} on {of}Connection{INFO}" for name, of in NODE_TYPES.items()]
     document = ALL_LISTS.replace("CUSTOMER", customer) + "".join(fragments)
     variables = {"id": customer, "mail": "billing@acme.example"}
@@ -492,7 +492,7 @@ async def test_holds_lists_active_holds_oldest_first(api: ApiHarness) -> None:
     made = [await api.shop.customer(f"org{n}") for n in range(3)]
     hold = """mutation ($id: ID!) { holdBilling(input: {customerId: $id, reason: "disputed"}) { hold { since } } }"""
     since = (await api.query(SUPPORT, hold, id=made[0]))["holdBilling"]["hold"]["since"]
-    await api.services.ledger.place_hold_once(CustomerId(made[1]), "voided", "gateway", "in_1")
+    await api.services.ledger.holds.place_once(CustomerId(made[1]), "voided", "gateway", "in_1")
     await api.query(SUPPORT, hold, id=made[2])
 
     first = (await api.query(SUPPORT, HOLDS, n=2))["holds"]
@@ -516,7 +516,7 @@ async def test_holds_lists_active_holds_oldest_first(api: ApiHarness) -> None:
 
 async def test_hold_of_deleted_customer_is_listed(api: ApiHarness) -> None:
     """A hold stays visible after its customer was deleted, so that it can be released."""
-    await api.services.ledger.place_hold(CustomerId("cus_Gone"), "disputed", "ann")
+    await api.services.ledger.holds.place(CustomerId("cus_Gone"), "disputed", "ann")
 
     [held] = (await api.query(SUPPORT, HOLDS))["holds"]["nodes"]
 
@@ -526,7 +526,7 @@ async def test_hold_of_deleted_customer_is_listed(api: ApiHarness) -> None:
 async def test_holds_are_for_support_only(api: ApiHarness) -> None:
     """Customers cannot read holds, not even their own."""
     customer = await api.shop.customer()
-    await api.services.ledger.place_hold(CustomerId(customer), "looks like fraud", "ann")
+    await api.services.ledger.holds.place(CustomerId(customer), "looks like fraud", "ann")
 
     for viewer in (panel_viewer(customer), METERING):
         result = await api.execute(viewer, HOLDS)

@@ -127,9 +127,9 @@ async def test_sync_without_changes_is_followed_to_its_end(api: ApiHarness) -> N
 async def test_failed_sync_is_followed_to_its_end(api: ApiHarness) -> None:
     """The subscription shows that a sync has failed."""
     customer = CustomerId(await api.shop.customer())
-    period = await api.services.ledger.current_period(customer)
+    period = await api.services.ledger.periods.current(customer)
     for _ in range(MAX_CRASHES):
-        await api.services.ledger.acquire(customer, period, lease_ms=0)
+        await api.services.ledger.leases.acquire(customer, period, lease_ms=0)
 
     assert await final_sync_status(api, customer) == ("FAILED", 0)
 

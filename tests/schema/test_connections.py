@@ -1,5 +1,6 @@
 """Relay connections: stable cursors and strict page arguments."""
 
+from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
@@ -7,7 +8,7 @@ from graphql import GraphQLError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.pagination import PageRequest
+from billing.pagination import Page, PageRequest
 from schema.connections import (
     Connection,
     decode_cursor,
@@ -60,11 +61,9 @@ def test_page_size_out_of_range_is_rejected(first: int) -> None:
 
 def test_page_info_has_cursors_of_both_ends() -> None:
     """`endCursor` is sufficient to request the next page."""
-    page = Connection[str].from_entries(
-        [("in_2", "b"), ("in_1", "a")], has_more=True, request=PageRequest(2, after="in_3")
-    )
+    page = connection("in_2", "in_1", has_more=True, request=PageRequest(2, after="in_3"))
 
-    assert page.nodes == ["b", "a"]
+    assert page.nodes == ["IN_2", "IN_1"]
     assert [edge.cursor for edge in cast("Any", page).edges()] == [
         encode_cursor("in_2"),
         encode_cursor("in_1"),
@@ -110,23 +109,39 @@ def test_contradictory_page_arguments_are_rejected(arguments: tuple[Any, ...]) -
     assert refused.value.extensions == {"code": "BAD_USER_INPUT"}
 
 
-@pytest.mark.parametrize(
-    ("has_more", "requested"), [(True, PageRequest(1, before="in_1")), (False, None)]
-)
-def test_backward_page_has_next_page(has_more: bool, requested: PageRequest | None) -> None:
+@pytest.mark.parametrize("has_more", [True, False])
+def test_backward_page_has_next_page(has_more: bool) -> None:
     """On a backward page, the entry at the `before` cursor follows."""
-    info = (
-        Connection[str]
-        .from_entries([("in_2", "b")], has_more=has_more, request=requested)
-        .page_info
-    )
+    request_ = PageRequest(1, before="in_1")
+    info = connection("in_2", has_more=has_more, request=request_).page_info
 
-    assert (info.has_previous_page, info.has_next_page) == (has_more, requested is not None)
+    assert (info.has_previous_page, info.has_next_page) == (has_more, True)
+
+
+def test_first_page_has_no_previous_page() -> None:
+    """Nothing precedes a page that began without a cursor."""
+    info = connection("in_2", has_more=False, request=PageRequest(1)).page_info
+
+    assert not info.has_previous_page
+    assert not info.has_next_page
 
 
 def test_empty_page_has_no_cursors() -> None:
     """An empty page has no cursor and no next page."""
-    page = Connection[str].from_entries([], has_more=False)
+    page = connection(has_more=False, request=PageRequest(20))
 
     assert page.page_info.end_cursor is None
     assert not page.page_info.has_next_page
+
+
+@dataclass
+class Record:
+    """A record with an id."""
+
+    id: str
+
+
+def connection(*ids: str, has_more: bool, request: PageRequest) -> Connection[str]:
+    """The connection of records with these ids, converted to upper case."""
+    page = Page(tuple(Record(id_) for id_ in ids), has_more)
+    return Connection[str].from_page(page, request, lambda record: record.id.upper())

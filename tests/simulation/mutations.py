@@ -22,9 +22,11 @@ import structlog
 
 from billing.errors import KeyExpired, OutcomeUnknown
 from billing.invoicing import carry_forward, diff, requests
-from billing.ledger import Ledger, server, usage
+from billing.ledger import server, usage
+from billing.ledger.leases import Leases
 from tests.simulation.machine import Machine
 from tests.simulation.run import MODES, Figures, Simulation, open_simulation
+from tests.support.ledger import Proxy
 from workers.flush import closing, flush
 from workers.flush.execution import FlushExecution
 
@@ -56,11 +58,11 @@ def lua(script: str, line: str, instead: str) -> Iterator[None]:
     def digest(name: str) -> str:
         return sha1(text(name).encode(), usedforsecurity=False).hexdigest()
 
-    server._script_text, server._script_sha = text, digest  # type: ignore[assignment]
+    server._script_text, server._script_sha = text, digest
     try:
         yield
     finally:
-        server._script_text, server._script_sha = before  # type: ignore[assignment]
+        server._script_text, server._script_sha = before
 
 
 @contextmanager
@@ -107,19 +109,13 @@ def _drops_on_timeout() -> Any:
 
 
 def _no_write_ahead() -> Any:
-    class LedgerThatMarksNothing:
-        def __init__(self, ledger: Any) -> None:
-            self._ledger = ledger
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._ledger, name)
-
-        async def mark_request_done(self, *_: Any) -> None:
-            pass
+    async def nothing(*_: Any) -> None:
+        pass
 
     async def prepare(self: FlushExecution, batch: Any) -> bool:
-        double: Any = LedgerThatMarksNothing(self.context.ledger)
-        self.context = replace(self.context, ledger=double)
+        ledger: Any = self.context.ledger
+        ledger = Proxy(ledger, leases=Proxy(ledger.leases, mark_request_done=nothing))
+        self.context = replace(self.context, ledger=ledger)
         self.snapshot = replace(self.snapshot, batch=batch)
         self.prepared_here = True
         return True
@@ -149,7 +145,7 @@ def _no_doubt() -> Iterator[None]:
 
     with (
         instead_of(FlushExecution, "commit", commits),
-        instead_of(Ledger, "mark_in_doubt", certain),
+        instead_of(Leases, "mark_in_doubt", certain),
     ):
         yield
 

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from billing.invoicing.snapshot import PeriodState
 from billing.ledger import Adjustment, NewAdjustment
-from billing.usage import Period, UsageDelta
+from billing.usage import CustomerId, LineKey, Period, UsageDelta
 from tests.simulation.stripe_model import HOUR_MS
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 # A decision is carried out within this time, or it is made again.
-AT_ONCE_MS = 600_000
+DECISION_MS = 600_000
 
-Sums = defaultdict[tuple[str, str], Decimal]
+Sums = defaultdict[tuple[CustomerId, str], Decimal]
 
 
 class Violation(AssertionError):
@@ -36,7 +36,7 @@ class Oracle:
         self.rewound = False
         self.arrived_late: set[str] = set()
         self._excusable: set[str] = set()
-        self.doubles_seen = 0
+        self.duplicates_found = 0
 
     def require(self, holds: bool, otherwise: str) -> None:
         """Stop the schedule unless *holds*."""
@@ -73,22 +73,17 @@ class Oracle:
         """
         invoices = self._world.stripe.invoices
         for invoice in invoices.values():
-            seen = Counter(
+            count_by_key = Counter(
                 line["metadata"]["gw_line"] for line in invoice["lines"] if line["metadata"]
             )
-            doubled = [key for key, count in seen.items() if count > 1]
+            doubled = [key for key, count in count_by_key.items() if count > 1]
             ok = not doubled or self._excused(invoice, knowing=knowing)
             self.require(ok, f"{invoice['id']} doubles {doubled}")
-            self.doubles_seen += bool(doubled)
-        for line, (invoice, amount) in self._foreign.items():
-            here = [
-                found
-                for found in invoices.get(invoice, {"lines": ()})["lines"]
-                if found["id"] == line
-            ]
-            self.require(
-                [found["amount"] for found in here] == [amount], f"{line} of a person was touched"
-            )
+            self.duplicates_found += bool(doubled)
+        for foreign, (owner, amount) in self._foreign.items():
+            lines = invoices[owner]["lines"] if owner in invoices else []
+            found = [line["amount"] for line in lines if line["id"] == foreign]
+            self.require(found == [amount], f"foreign line {foreign} was changed")
 
     def _excused(self, invoice: dict[str, Any], *, knowing: bool) -> bool:
         """Return True if a duplicate is allowed: a lost or abandoned request may arrive late.
@@ -114,20 +109,21 @@ class Oracle:
         self._checked.add(invoice_id)
         period = invoice["metadata"]["gw_period"]
         known = {
-            str(period): period for period in await world.ledger.list_periods(invoice["customer"])
+            str(period): period
+            for period in await world.ledger.periods.list_retained(invoice["customer"])
         }
         if self.rewound and period not in known:
             return
-        snapshot = await world.ledger.snapshot(invoice["customer"], known[period])
+        snapshot = await world.ledger.periods.snapshot(invoice["customer"], known[period])
         coming = [
             request
             for request in world.stripe.undelivered(invoice_id)
             if "finalize" not in request.path
         ]
         self.require(not coming, f"{invoice_id} finalized while {coming} may still arrive")
-        on_hold = snapshot.hold is not None and world.now - snapshot.hold.since_ms > AT_ONCE_MS
+        on_hold = snapshot.hold is not None and world.now - snapshot.hold.since_ms > DECISION_MS
         self.require(not on_hold, f"{invoice_id} finalized under a hold")
-        edited = world.now - self.edited.get(invoice_id, 0) < AT_ONCE_MS
+        edited = world.now - self.edited.get(invoice_id, 0) < DECISION_MS
         if not (edited or self.rewound or world.mode.cramped):
             counted = {key: quantity for key, quantity in snapshot.totals.items() if quantity}
             self._require_agreement(invoice, counted)
@@ -136,8 +132,8 @@ class Oracle:
         """Check when nothing is due: Stripe is synced, and each draft agrees with the ledger."""
         world = self._world
         for customer in {customer for customer, _ in self._owed}:
-            for period in await world.ledger.list_periods(customer):
-                snapshot = await world.ledger.snapshot(customer, period)
+            for period in await world.ledger.periods.list_retained(customer):
+                snapshot = await world.ledger.periods.snapshot(customer, period)
                 if snapshot.state is PeriodState.SEALED:
                     continue
                 # After a rewind a period is verified at its next write, not before.
@@ -155,13 +151,15 @@ class Oracle:
                     }
                     self._require_agreement(invoice, counted)
 
-    def _require_agreement(self, invoice: dict[str, Any], counted: Mapping[str, Decimal]) -> None:
+    def _require_agreement(
+        self, invoice: dict[str, Any], counted: Mapping[LineKey, Decimal]
+    ) -> None:
         ours = [line for line in invoice["lines"] if line["metadata"]]
         if len(ours) > len({line["metadata"]["gw_line"] for line in ours}):
             self.require(
-                self.rewound, f"{invoice['id']} doubles a line, and nobody looks at it any more"
+                self.rewound, f"{invoice['id']} duplicates a line and is not verified any more"
             )
-            return  # judged by `look`
+            return  # judged by `check_lines`
         billed = {line["metadata"]["gw_line"]: self._quantity(line) for line in ours}
         self.require(counted == billed, f"invoice has {billed}, ledger has {counted}")
 
@@ -227,8 +225,8 @@ class Oracle:
     async def _ledger_totals(self) -> Sums:
         found: Sums = defaultdict(Decimal)
         for customer in {customer for customer, _ in self._owed}:
-            for period in await self._world.ledger.list_periods(customer):
-                snapshot = await self._world.ledger.snapshot(customer, period)
+            for period in await self._world.ledger.periods.list_retained(customer):
+                snapshot = await self._world.ledger.periods.snapshot(customer, period)
                 for key, quantity in snapshot.totals.items():
                     found[customer, key.split("~")[0]] += quantity
         return found
@@ -243,7 +241,7 @@ class Oracle:
         self.require(not drafts, f"drafts left: {drafts}")
 
 
-def _clean(sums: Sums) -> dict[tuple[str, str], Decimal]:
+def _clean(sums: Sums) -> dict[tuple[CustomerId, str], Decimal]:
     return {key: value for key, value in sums.items() if value}
 
 

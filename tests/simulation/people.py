@@ -25,7 +25,7 @@ class People:
         """Deliver a webhook of a person's edit, in random order."""
         if self._webhooks:
             customer, period = self._webhooks.pop(self._world.rng.randrange(len(self._webhooks)))
-            await self._world.ledger.request_verify(customer, period)
+            await self._world.ledger.periods.request_verify(customer, period)
 
     async def support(self) -> None:
         """Run a random action of Support."""
@@ -36,30 +36,30 @@ class People:
             await self._adjust(customer)
         elif deed == "hold":
             with suppress(Refused):  # the gateway holds it already
-                await self._world.ledger.place_hold(customer, "review", "support")
+                await self._world.ledger.holds.place(customer, "review", "support")
         elif deed == "release":
-            await self._world.ledger.release_hold(customer)
+            await self._world.ledger.holds.release(customer)
         elif deed == "sync":
-            await self._world.ledger.request_sync(customer, "ON_DEMAND")
+            await self._world.ledger.syncs.request(customer, "ON_DEMAND")
         else:
-            await self._world.ledger.request_verify(
+            await self._world.ledger.periods.request_verify(
                 customer, Period.containing(self._world.current_time())
             )
 
     async def _adjust(self, customer: CustomerId) -> None:
         """Adjust this month's invoice, or one of any period in the ledger, whatever its state."""
         n, rng = self._world.counts["adjust"], self._world.rng
-        months = await self._world.ledger.list_periods(customer)
+        months = await self._world.ledger.periods.list_retained(customer)
         ended = [month for month in months if month.end <= self._world.current_time()]
         month = rng.choice([None, *months, *ended[-1:] * 4])
         quantity = Decimal(rng.randrange(-3, 4) or 1)
         requested = NewAdjustment(customer, "b", quantity, "r", "s", f"k{n}", month)
         try:
-            made = await self._world.ledger.create_adjustment(requested, self._world.prices["b"])
+            made = await self._world.ledger.adjustments.create(requested, self._world.prices["b"])
         except Refused as refusal:
             self._world.counts[f"corrections refused: {refusal.code}"] += 1
             return
-        snapshot = await self._world.ledger.snapshot(customer, made.period)
+        snapshot = await self._world.ledger.periods.snapshot(customer, made.period)
         self._world.counts[f"corrections of a month that is {snapshot.state}"] += 1
         self._world.oracle.record_adjustment(made, requested)
 

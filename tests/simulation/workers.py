@@ -87,13 +87,24 @@ class Worker:
 
 
 class GatedLedger:
-    """The real ledger, gated before each call."""
+    """The real ledger, gated before each call of a part."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
 
     def __getattr__(self, name: str) -> Any:
-        call = getattr(self._worker.world.ledger, name)
+        return GatedPart(self._worker, getattr(self._worker.world.ledger, name))
+
+
+class GatedPart:
+    """A part of the real ledger, gated before each call."""
+
+    def __init__(self, worker: Worker, part: object) -> None:
+        self._worker = worker
+        self._part = part
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._part, name)
 
         async def gated(*args: Any, **kwargs: Any) -> Any:
             await self._worker.gate()

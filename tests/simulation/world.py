@@ -196,8 +196,10 @@ class World:
 
     async def report(self, batch: list[UsageDelta]) -> None:
         """Record usage; the oracle counts what was acknowledged."""
-        periods = {customer: await self.ledger.list_periods(customer) for customer in CUSTOMERS}
-        recorded = await self.ledger.record(batch, self.prices)
+        periods = {
+            customer: await self.ledger.periods.list_retained(customer) for customer in CUSTOMERS
+        }
+        recorded = await self.ledger.usage.record(batch, self.prices)
         for delta, answer in zip(batch, recorded, strict=True):
             self.oracle.require(
                 answer.outcome in (DeltaOutcome.ACCEPTED, DeltaOutcome.DUPLICATE),
@@ -212,7 +214,7 @@ class World:
 
     async def _dispatch(self) -> None:
         for shard in SHARDS:
-            for customer, period in await self.ledger.claim(shard, 3, 30_000):
+            for customer, period in await self.ledger.due.claim(shard, 3, 30_000):
                 if len(self.workers) < 4:
                     worker = Worker(self, customer, period)
                     await worker.wait_idle()
@@ -230,7 +232,7 @@ class World:
         for shard, value in self._epochs.items():
             await self.redis.restore(keys.epoch(shard), 0, value)
         for customer in CUSTOMERS:
-            await self.ledger.register_customer(customer, "usd")
+            await self.ledger.usage.register_customer(customer, "usd")
 
     async def _recover(self) -> None:
         """Stop all failures: everything must become idle, and every unit must be billed once."""
@@ -255,7 +257,7 @@ class World:
             [
                 period
                 for customer in CUSTOMERS
-                for period in await self.ledger.list_periods(customer)
+                for period in await self.ledger.periods.list_retained(customer)
             ]
         )
 
@@ -263,9 +265,9 @@ class World:
         for _ in range(60):
             await self._cron()
             for customer in CUSTOMERS:
-                await self.ledger.release_hold(customer)
+                await self.ledger.holds.release(customer)
             for shard in SHARDS:
-                for customer, period in await self.ledger.claim(shard, 100, 30_000):
+                for customer, period in await self.ledger.due.claim(shard, 100, 30_000):
                     worker = Worker(self, customer, period)
                     await worker.run()
                     await self._call_a_person(customer, period, worker.result)
@@ -287,7 +289,7 @@ class World:
                 if invoice["customer"] == customer and invoice["status"] == "draft":
                     self.oracle.record_deleted_draft(invoice["id"])
                     invoice["lines"] = [line for line in invoice["lines"] if line["metadata"]]
-        await self.ledger.wake(customer, period)
+        await self.ledger.due.wake(customer, period)
 
     async def _due(self) -> list[bytes]:
         return [

@@ -13,41 +13,41 @@ from tests.support.stripe_catalog import delta
 from tests.support.webhook_server import WebhookWorld
 from workers.flush.flush import flush
 from workers.flush.outcome import FlushResult
-from workers.main import flush_context
+from workers.flush.policy import FlushContext
 
 
 class Account:
-    """One customer: use something, flush, look at Stripe."""
+    """One customer: record usage, flush, read Stripe."""
 
     def __init__(self, world: WebhookWorld, customer: CustomerId, period: Period) -> None:
         self.world = world
         self.customer = customer
         self.period = period
-        self.context = flush_context(world.services)
+        self.context = FlushContext.from_services(world.services)
 
     async def use(self, quantity: str, sku: str = "egress-gb", **facts: str) -> None:
-        """Report some usage."""
+        """Record usage."""
         report = await record_usage(
             self.world.services, [delta(self.customer, quantity, sku, **facts)]
         )
         assert report.accepted == 1, report
 
     async def flush(self) -> FlushResult:
-        """What a worker does."""
+        """Flush as a worker does."""
         return await flush(self.customer, self.period, self.context, lane=Lane.CUSTOMER)
 
     async def last_sync(self) -> Sync:
         """The record of what was told to Stripe last."""
-        sync = await self.world.services.syncs.latest(self.customer)
+        sync = await self.world.services.ledger.syncs.latest(self.customer)
         assert sync is not None, "nothing was told"
         return sync
 
     async def snapshot(self) -> Snapshot:
-        """What the ledger knows."""
-        return await self.world.services.ledger.snapshot(self.customer, self.period)
+        """Return the ledger's snapshot."""
+        return await self.world.services.ledger.periods.snapshot(self.customer, self.period)
 
     async def invoices(self) -> list[dict[str, Any]]:
-        """What Stripe has."""
+        """Return the invoices at Stripe."""
         query = {"customer": self.customer}
         return await self.world.services.stripe.list_all("/v1/invoices", query, lane=Lane.SUPPORT)
 
@@ -74,4 +74,4 @@ class Account:
         asked = NewAdjustment(
             self.customer, "egress-gb", Decimal(quantity), "goodwill", "agent", key
         )
-        await self.world.services.ledger.create_adjustment(asked, price)
+        await self.world.services.ledger.adjustments.create(asked, price)

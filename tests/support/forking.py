@@ -14,6 +14,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests.support.executors import use_chosen_executor
+
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["arq.cli", "uvicorn.main", "gateway.app", "workers.main"])
 
@@ -61,5 +63,6 @@ def _run(command: list[str], env: dict[str, str], log: Path) -> None:
     with log.open("wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    use_chosen_executor()
     sys.argv[1:] = command[1:]
     runpy.run_module(command[0], run_name="__main__", alter_sys=True)

@@ -6,7 +6,6 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 import httpx
 import uvicorn
@@ -16,7 +15,6 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 
 from gateway.auth.caller import Caller
-from gateway.graphql import websocket
 from gateway.graphql.admission.admission import Admission
 from gateway.graphql.admission.best_effort_redis import BestEffortRedis
 from gateway.graphql.admission.limits import Limits
@@ -70,7 +68,6 @@ class SmallGateway:
     caller: Callable[[Caller], Caller] = lambda caller: caller
     recorder: EventRecorder = field(default_factory=EventRecorder)
     shutdown: asyncio.Event = field(default_factory=asyncio.Event)
-    init_wait: timedelta = websocket.INIT_WAIT
     connection_limiter: ConnectionLimiter = field(default_factory=ConnectionLimiter)
 
     async def authenticate(self, authorization: object) -> Caller:
@@ -86,10 +83,9 @@ class SmallGateway:
         persisted = PersistedDocuments(DocumentStore(self.redis), self.trusted)
         limiter = CostLimiter(self.redis, capacity=self.capacity, rate=self.rate)
         admission = Admission(CORE, self.limits, limiter, persisted)
-        runner = OperationRunner(schema, admission, lambda _: None)
+        runner = OperationRunner(CORE, admission, lambda _: None)
         endpoint = GraphQLEndpoint(runner, self.authenticate, shutdown=self.shutdown)
         endpoint.connection_limiter = self.connection_limiter
-        endpoint.connection_init_wait_timeout = self.init_wait
         return Starlette(routes=[Route("/graphql", endpoint), WebSocketRoute("/graphql", endpoint)])
 
 

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import count
+from typing import Any
 
 from redis.asyncio import Redis
 
-from billing.ledger import DeltaOutcome, Ledger, LedgerPolicy
-from billing.usage import CustomerId, Period, Price, UsageDelta
+from billing.invoicing.snapshot import StripeLine
+from billing.ledger import DeltaOutcome, LeasedPeriod, Ledger, LedgerPolicy
+from billing.usage import CustomerId, LineKey, Period, Price, UsageDelta
 
 CUSTOMER = CustomerId("cus_Test1")
 OTHER = CustomerId("cus_Test2")
@@ -25,6 +27,7 @@ PRICES = {
         ("euro", "eur", "1"),
     ]
 }
+LINES = {LineKey("cpu"): StripeLine("il_1", Decimal("1.5"), "price_cpu", 1)}
 
 
 @dataclass
@@ -42,13 +45,24 @@ class Clock:
         self.now += timedelta(**times)
 
 
+class Proxy:
+    """Stands in for *target*, with some attributes *replaced*."""
+
+    def __init__(self, target: object, **replaced: object) -> None:
+        self._target = target
+        self.__dict__.update(replaced)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._target, name)
+
+
 async def open_ledger(redis: Redis, clock: Clock, policy: LedgerPolicy = POLICY) -> Ledger:
     """Open a ledger with `CUSTOMER` and `OTHER` registered."""
     numbers = count(1)
     ledger = Ledger(redis, policy=policy, nonce=lambda: f"nonce{next(numbers)}", clock=clock)
     await ledger.open()
     for customer in (CUSTOMER, OTHER):
-        await ledger.register_customer(customer, "usd")
+        await ledger.usage.register_customer(customer, "usd")
     return ledger
 
 
@@ -69,4 +83,33 @@ def delta(
 
 async def outcomes(ledger: Ledger, *deltas: UsageDelta) -> list[DeltaOutcome]:
     """Record *deltas* and return their outcomes."""
-    return [recorded.outcome for recorded in await ledger.record(deltas, PRICES)]
+    return [recorded.outcome for recorded in await ledger.usage.record(deltas, PRICES)]
+
+
+async def acquire_lease(ledger: Ledger, period: Period = NOVEMBER) -> LeasedPeriod:
+    """Acquire the lease, which must be free."""
+    leased = await ledger.leases.acquire(CUSTOMER, period)
+    assert leased is not None
+    return leased
+
+
+async def commit_all(
+    ledger: Ledger, leased: LeasedPeriod, lines: dict[LineKey, StripeLine] = LINES
+) -> None:
+    """Commit that Stripe has everything in the snapshot of *leased*."""
+    snapshot = leased.snapshot
+    await ledger.leases.commit(
+        leased.lease,
+        version=snapshot.version,
+        verify=snapshot.verify_requested,
+        invoice="in_1",
+        lines=lines,
+    )
+
+
+async def close_and_commit(ledger: Ledger) -> LeasedPeriod:
+    """Close November, commit, keep the lease."""
+    assert await ledger.periods.close(CUSTOMER, NOVEMBER)
+    leased = await acquire_lease(ledger)
+    await commit_all(ledger, leased)
+    return leased

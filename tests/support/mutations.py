@@ -53,8 +53,8 @@ async def audit_entries(api: ApiHarness, customer: str) -> list[dict[str, Any]]:
 async def draft_of(api: ApiHarness, customer: str) -> str:
     """The id of the draft of *customer*'s current month."""
     owner = CustomerId(customer)
-    snapshot = await api.services.ledger.snapshot(
-        owner, await api.services.ledger.current_period(owner)
+    snapshot = await api.services.ledger.periods.snapshot(
+        owner, await api.services.ledger.periods.current(owner)
     )
     assert snapshot.invoice is not None
     return snapshot.invoice
@@ -67,7 +67,7 @@ async def last_month_draft(api: ApiHarness) -> tuple[CustomerId, Period, str]:
     late = (last_month.end - timedelta(minutes=1)).isoformat()
     await api.record_usage(customer, "1000000", occurred_at=late)
     await api.flush(customer, last_month)
-    invoice = (await api.services.ledger.snapshot(customer, last_month)).invoice
+    invoice = (await api.services.ledger.periods.snapshot(customer, last_month)).invoice
     assert invoice is not None
     return customer, last_month, invoice
 
@@ -84,5 +84,5 @@ async def closing_draft(api: ApiHarness) -> tuple[CustomerId, Period, str]:
     """As `last_month_draft`, with the month closed under a hold; the draft has a total of USD 31.00."""
     customer, last_month, invoice = await last_month_draft(api)
     await api.query(SUPPORT, HOLD, id=customer, why="disputed")
-    await api.services.ledger.close(customer, last_month)
+    await api.services.ledger.periods.close(customer, last_month)
     return customer, last_month, invoice

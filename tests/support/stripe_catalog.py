@@ -1,4 +1,4 @@
-"""A small catalogue and its customers at the sandbox, for tests that need somebody to bill."""
+"""A small price catalog and its customers at the sandbox, for tests that need a customer to bill."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime

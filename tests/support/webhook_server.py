@@ -22,7 +22,7 @@ from tests.support.stripe_sandbox import StripeSandbox
 from tests.support.wait import wait_until
 from webhooks.endpoint import BODY_TIMEOUT_SECONDS, PATH, webhook_route
 from workers.flush.flush import flush
-from workers.main import flush_context
+from workers.flush.policy import FlushContext
 from workers.process_events import process_events
 
 
@@ -88,7 +88,7 @@ class WebhookWorld:
     async def flushed(self, customer: CustomerId) -> None:
         """The worker's part, as often as it takes."""
         for _ in range(5):
-            await flush(customer, this_month(), flush_context(self.services), lane=Lane.CUSTOMER)
+            await flush(customer, this_month(), FlushContext.from_services(self.services), lane=Lane.CUSTOMER)
 
     async def draft(self, customer: CustomerId) -> dict[str, Any]:
         """The customer's newest invoice at Stripe."""
@@ -100,7 +100,7 @@ class WebhookWorld:
 
     async def ledger(self, customer: CustomerId) -> Snapshot:
         """This month in the ledger."""
-        return await self.services.ledger.snapshot(customer, this_month())
+        return await self.services.ledger.periods.snapshot(customer, this_month())
 
 
 async def due(world: WebhookWorld, customers: int) -> list[CustomerId]:
@@ -109,8 +109,8 @@ async def due(world: WebhookWorld, customers: int) -> list[CustomerId]:
     for _ in range(customers):
         customer = CustomerId(await world.shop.customer())
         await record_usage(world.services, [delta(customer, "1500", "egress-gb")])
-        period = await world.services.ledger.current_period(customer)
-        await world.services.ledger.wake(customer, period)
+        period = await world.services.ledger.periods.current(customer)
+        await world.services.ledger.due.wake(customer, period)
         found.append(customer)
     return found
 

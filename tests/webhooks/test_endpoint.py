@@ -19,12 +19,13 @@ from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 from starlette.applications import Starlette
 
-from billing.cache import entries, open_cache
+from billing.cache import open_cache
 from billing.cache.entries import CacheEntry
 from billing.events import Inbox
 from billing.events.effects import EventRef
 from billing.events.records import EventStatus
 from billing.pagination import PageRequest
+from billing.stripe import resources
 from tests.support.webhook_server import webhook_server
 from tests.webhooks.conftest import (
     OLD_SECRET,
@@ -67,7 +68,9 @@ async def test_no_read_after_the_response_returns_the_old_state(webhook: Endpoin
     stripe = {"status": "open"}
 
     async def read() -> Any:
-        return (await webhook.cache.fetch(entries.invoice("in_1"), lambda: _copy(stripe))).value
+        return (
+            await webhook.cache.fetch(resources.invoice("in_1").entry, lambda: _copy(stripe))
+        ).value
 
     assert await read() == {"status": "open"}
     stripe = {"status": "paid"}
@@ -91,18 +94,22 @@ def thin(kind: str, named: str) -> dict[str, Any]:
     }
 
 
-PAGE = entries.invoices("cus_1", PageRequest(10), None)
+PAGE = resources.invoices("cus_1", PageRequest(10), None).entry
 VIEWS = {
     "invoice.updated": [
         PAGE,
-        entries.invoice_heads("cus_1", PageRequest(10)),
-        entries.invoice("in_1"),
+        resources.invoice_heads("cus_1", PageRequest(10)).entry,
+        resources.invoice("in_1").entry,
     ],
-    "credit_note.created": [PAGE, entries.invoice("in_1"), entries.lines("in_1", PageRequest(10))],
+    "credit_note.created": [
+        PAGE,
+        resources.invoice("in_1").entry,
+        resources.lines("in_1", PageRequest(10)).entry,
+    ],
     "payment_method.detached": [
-        entries.payment_methods("cus_1", PageRequest(10)),
-        entries.customer_with_card("cus_1"),
-        entries.customers_with_cards(PageRequest(10), None),
+        resources.payment_methods("cus_1", PageRequest(10)).entry,
+        resources.customer_with_card("cus_1").entry,
+        resources.customers_with_cards(PageRequest(10), None).entry,
     ],
 }
 NAMED = {"invoice.updated": "in_1", "credit_note.created": "cn_1"}
@@ -119,8 +126,8 @@ async def test_event_without_customer_invalidates_every_view_of_its_object(
             return shown
 
         for entry in VIEWS[kind]:  # the page first, so that it also fills the invoice
-            others = [entries.invoice("in_1")] if entry is PAGE else []
-            await webhook.cache.fetch(entry, load, trim=partial(_with, others))
+            others = [resources.invoice("in_1").entry] if entry is PAGE else []
+            await webhook.cache.fetch(entry, load, split=partial(_with, others))
         return [(await webhook.cache.fetch(entry, load)).value for entry in VIEWS[kind]]
 
     assert set(await read("old")) == {"old"}
@@ -146,9 +153,9 @@ async def test_page_loaded_during_an_event_without_customer_is_not_stored(
     async def load_new() -> Any:
         return "new"
 
-    await webhook.cache.fetch(PAGE, load, trim=partial(_with, [entries.invoice("in_1")]))
+    await webhook.cache.fetch(PAGE, load, split=partial(_with, [resources.invoice("in_1").entry]))
 
-    for entry in (PAGE, entries.invoice("in_1")):
+    for entry in (PAGE, resources.invoice("in_1").entry):
         assert (await webhook.cache.fetch(entry, load_new)).value == "new"
 
 

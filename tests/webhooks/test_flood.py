@@ -14,10 +14,10 @@ from pydantic import SecretStr
 from benchmarks.flood.sender import SECRET, SHARES, Stage, Target, deliver
 from benchmarks.flood.stripe_account import People, open_shop
 from billing.budget import Lane
-from billing.cache import entries
 from billing.events.records import EventStatus
 from billing.services import Services, open_services
 from billing.settings import Settings
+from billing.stripe import resources
 from tests.support.stripe_sandbox import StripeSandbox
 from tests.support.wait import wait_until
 from tests.support.webhook_server import webhook_server
@@ -97,10 +97,10 @@ async def _panel(services: Services, customer: dict[str, Any], invoice: dict[str
         return await services.stripe.read(path, lane=Lane.CUSTOMER)
 
     of_customer = await services.cache.fetch(
-        entries.customer(customer["id"]), lambda: read(f"/v1/customers/{customer['id']}")
+        resources.customer(customer["id"]).entry, lambda: read(f"/v1/customers/{customer['id']}")
     )
     of_invoice = await services.cache.fetch(
-        entries.invoice(invoice["id"]), lambda: read(f"/v1/invoices/{invoice['id']}")
+        resources.invoice(invoice["id"]).entry, lambda: read(f"/v1/invoices/{invoice['id']}")
     )
     return of_customer.value["name"], of_invoice.value["total"]
 

@@ -11,46 +11,42 @@ from billing.budget.call import StripeCall
 from billing.budget.policy import BudgetPolicy, RateLimit
 from billing.job_queue import QUEUE_NAME
 from billing.ledger import Ledger
-from billing.redis_reply import awaited
+from billing.redis_clients import awaited
+from tests.support.ledger import Proxy
 from tests.support.wait import wait_until
 from tests.support.webhook_server import WebhookWorld, due
 from workers.dispatcher import MAX_QUEUE_SECONDS, SLOTS, WorkerState, dispatch
-from workers.main import flush_context
+from workers.flush.policy import FlushContext
 
 DRAFTS = "POST /v1/invoices"
 
 
-class GatedLedger:
-    """The real ledger behind a gate: no flush starts before it opens."""
+def gated(ledger: Ledger, gate: asyncio.Event) -> Any:
+    """Return *ledger* behind *gate*: no flush starts before it opens."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self.gate = asyncio.Event()
+    async def acquire(*args: Any, **options: Any) -> Any:
+        await gate.wait()
+        return await ledger.leases.acquire(*args, **options)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._ledger, name)
-
-    async def acquire(self, *args: Any, **options: Any) -> Any:
-        """Acquire once the gate is open."""
-        await self.gate.wait()
-        return await self._ledger.acquire(*args, **options)
+    return Proxy(ledger, leases=Proxy(ledger.leases, acquire=acquire))
 
 
 async def test_dispatcher_claims_no_more_than_its_slots(
     world_without_webhooks: WebhookWorld,
 ) -> None:
     """The rest stays due, for this or another worker."""
-    ledger: Any = GatedLedger(world_without_webhooks.services.ledger)
+    gate = asyncio.Event()
+    ledger = gated(world_without_webhooks.services.ledger, gate)
     worker = WorkerState(
         world_without_webhooks.services,
-        replace(flush_context(world_without_webhooks.services), ledger=ledger),
+        replace(FlushContext.from_services(world_without_webhooks.services), ledger=ledger),
     )
     await due(world_without_webhooks, SLOTS + 3)
 
     assert await dispatch(worker)
     assert len(worker.flushes) == SLOTS
     assert not await dispatch(worker)
-    ledger.gate.set()
+    gate.set()
     await asyncio.gather(*worker.flushes)
     assert await world_without_webhooks.sandbox.calls(DRAFTS) == SLOTS
 
@@ -63,10 +59,11 @@ async def test_routine_flushes_bypass_the_queue(
     world_without_webhooks: WebhookWorld, redis: Redis
 ) -> None:
     """A queued job is one that a panel waits for; routine flushes must not delay it."""
-    ledger: Any = GatedLedger(world_without_webhooks.services.ledger)
+    gate = asyncio.Event()
+    ledger = gated(world_without_webhooks.services.ledger, gate)
     worker = WorkerState(
         world_without_webhooks.services,
-        replace(flush_context(world_without_webhooks.services), ledger=ledger),
+        replace(FlushContext.from_services(world_without_webhooks.services), ledger=ledger),
     )
     await due(world_without_webhooks, 3)
 
@@ -74,27 +71,30 @@ async def test_routine_flushes_bypass_the_queue(
 
     assert len(worker.flushes) == 3
     assert await awaited(redis.zcard(QUEUE_NAME)) == 0
-    ledger.gate.set()
+    gate.set()
     await asyncio.gather(*worker.flushes)
 
 
 async def test_closing_period_has_slots_of_its_own(world_without_webhooks: WebhookWorld) -> None:
     """Closing periods and routine flushes never delay each other."""
-    ledger: Any = GatedLedger(world_without_webhooks.services.ledger)
+    gate = asyncio.Event()
+    ledger = gated(world_without_webhooks.services.ledger, gate)
     worker = WorkerState(
         world_without_webhooks.services,
-        replace(flush_context(world_without_webhooks.services), ledger=ledger),
+        replace(FlushContext.from_services(world_without_webhooks.services), ledger=ledger),
     )
     last = (await due(world_without_webhooks, SLOTS + 1))[-1]
-    period = await world_without_webhooks.services.ledger.current_period(last)
-    await world_without_webhooks.services.ledger.close(last, period)
+    period = await world_without_webhooks.services.ledger.periods.current(last)
+    await world_without_webhooks.services.ledger.periods.close(last, period)
 
     await dispatch(worker)
 
     assert (len(worker.priority), len(worker.routine)) == (1, SLOTS)
-    ledger.gate.set()
+    gate.set()
     await asyncio.gather(*worker.flushes)
-    assert (await world_without_webhooks.services.ledger.snapshot(last, period)).invoice is not None
+    assert (
+        await world_without_webhooks.services.ledger.periods.snapshot(last, period)
+    ).invoice is not None
 
 
 async def test_dispatcher_claims_nothing_while_stripe_budget_is_full(
@@ -107,7 +107,7 @@ async def test_dispatcher_claims_nothing_while_stripe_budget_is_full(
     )
     budget = Budget(redis, policy)
     services = replace(world_without_webhooks.services, budget=budget)
-    worker = WorkerState(services, flush_context(services))
+    worker = WorkerState(services, FlushContext.from_services(services))
     _, closing = await due(world_without_webhooks, 2)
     line = [asyncio.create_task(_wait(budget, f"in_{n}")) for n in range(5)]
 
@@ -118,8 +118,8 @@ async def test_dispatcher_claims_nothing_while_stripe_budget_is_full(
 
     assert not await dispatch(worker)
     assert not worker.flushes
-    await world_without_webhooks.services.ledger.close(
-        closing, await world_without_webhooks.services.ledger.current_period(closing)
+    await world_without_webhooks.services.ledger.periods.close(
+        closing, await world_without_webhooks.services.ledger.periods.current(closing)
     )
     assert await dispatch(worker)
     assert (len(worker.priority), len(worker.routine)) == (1, 0)

@@ -8,7 +8,6 @@ from typing import Any, cast
 import pytest
 
 from billing.budget import Lane
-from billing.cache import entries
 from billing.errors import Unavailable
 from billing.event_ingestion import replay
 from billing.events.records import EventStatus
@@ -16,7 +15,7 @@ from billing.invoicing.snapshot import PeriodState
 from billing.job_queue import POLL_EVENTS_JOB, open_job_queue
 from billing.services import Services
 from billing.settings import Settings
-from billing.stripe import StripeApi
+from billing.stripe import StripeApi, resources
 from tests.support.system import environment
 from tests.support.webhook_server import WebhookWorld
 from workers.main import worker_settings
@@ -80,12 +79,12 @@ async def test_events_during_downtime_are_found_and_processed(
 
 
 async def _status(world: WebhookWorld, invoice: str) -> str:
-    async def load() -> dict[str, str]:
+    async def load() -> Any:
         body = await world.services.stripe.read(f"/v1/invoices/{invoice}", lane=Lane.CUSTOMER)
         return {"status": body["status"]}
 
-    status: str = (await world.services.cache.fetch(entries.invoice(invoice), load)).value["status"]
-    return status
+    cached: Any = await world.services.cache.fetch(resources.invoice(invoice).entry, load)
+    return str(cached.value["status"])
 
 
 async def test_every_event_is_ingested_once_over_several_pages(
@@ -202,7 +201,9 @@ async def test_operator_can_poll_by_command(world_without_webhooks: WebhookWorld
 
 def test_worker_knows_the_job_that_support_enqueues(settings: Settings) -> None:
     """Arq drops a job whose name no worker knows."""
-    assert {job.name for job in worker_settings(settings).cron_jobs} >= {POLL_EVENTS_JOB}
+    worker: Any = worker_settings(settings)
+
+    assert {job.name for job in worker.cron_jobs} >= {POLL_EVENTS_JOB}
 
 
 async def test_poll_request_without_queue_is_an_error() -> None:

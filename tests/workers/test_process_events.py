@@ -9,19 +9,20 @@ import structlog
 from redis.asyncio import Redis
 
 from billing.budget import Lane
-from billing.cache import entries, open_cache
+from billing.cache import open_cache
 from billing.change_feed import ChangeReason
 from billing.errors import StripeRejected
 from billing.events import Inbox, InboxPolicy
 from billing.events.effects import EventRef
 from billing.events.records import EventStatus
 from billing.invoicing.snapshot import PeriodState
-from billing.ledger import Ledger
 from billing.ledger.keys import SHARDS
 from billing.ledger.syncs import SyncFailure
 from billing.pagination import PageRequest
+from billing.stripe import resources
 from billing.usage import CustomerId
 from billing.usage_ingestion import record_usage
+from tests.support.ledger import Proxy
 from tests.support.stripe_catalog import delta
 from tests.support.webhook_server import WebhookWorld, this_month
 from workers.process_events import process_events
@@ -53,20 +54,20 @@ async def test_void_after_period_end_holds_the_customer(world: WebhookWorld) -> 
     assert (await world.ledger(customer)).state is PeriodState.SEALED
     await world.sandbox.dashboard("mark_uncollectible", draft["id"])
     await world.wait_delivered()
-    assert await world.services.ledger.get_hold(customer) is None
+    assert await world.services.ledger.holds.get(customer) is None
     await world.sandbox.dashboard("void", draft["id"])
     await world.wait_delivered()
 
-    hold = await world.services.ledger.get_hold(customer)
+    hold = await world.services.ledger.holds.get(customer)
     assert hold is not None
     assert draft["id"] in hold.reason
 
-    await world.services.ledger.release_hold(customer)
+    await world.services.ledger.holds.release(customer)
     events = (await world.services.inbox.page(100)).items
     [voided] = [event.id for event in events if event.type == "invoice.voided"]
     await world.services.inbox.requeue(voided)
     await world.process_events()
-    assert await world.services.ledger.get_hold(customer) is None  # a person has decided
+    assert await world.services.ledger.holds.get(customer) is None  # a person has decided
 
 
 async def test_edited_line_is_restored_by_the_next_flush(world: WebhookWorld) -> None:
@@ -79,7 +80,7 @@ async def test_edited_line_is_restored_by_the_next_flush(world: WebhookWorld) ->
     await world.flushed(customer)
 
     assert (await world.draft(customer))["total"] == draft["total"]
-    sync = await world.services.syncs.latest(customer)
+    sync = await world.services.ledger.syncs.latest(customer)
     assert sync is not None
     assert sync.trigger == "WEBHOOK"
 
@@ -154,7 +155,7 @@ async def test_panel_shows_the_invoice_after_its_last_event(
 
 async def _cached_invoice(world: WebhookWorld, invoice: str) -> Any:
     cached = await world.services.cache.fetch(
-        entries.invoice(invoice), lambda: _read_invoice(world, invoice)
+        resources.invoice(invoice).entry, lambda: _read_invoice(world, invoice)
     )
     return cached.value
 
@@ -175,7 +176,7 @@ async def test_events_of_our_own_writes_are_ignored(world: WebhookWorld) -> None
     assert set(await statuses(world, "invoice.created")) == {EventStatus.IGNORED}
     assert set(await statuses(world, "invoice.updated")) == {EventStatus.IGNORED}
     assert (await world.ledger(customer)).up_to_date
-    assert await world.services.ledger.due_ms(customer, this_month()) is None
+    assert await world.services.ledger.due.time_ms(customer, this_month()) is None
 
 
 async def test_burst_of_fifty_events_costs_one_verify(world: WebhookWorld) -> None:
@@ -221,9 +222,11 @@ async def test_subscribers_receive_changes(world: WebhookWorld) -> None:
 async def test_customer_edit_wakes_parked_period(world: WebhookWorld) -> None:
     """Editing the customer may cure the reason; Support should not have to press a button."""
     customer, _ = await world.billed()
-    leased = await world.services.ledger.acquire(customer, this_month())
+    leased = await world.services.ledger.leases.acquire(customer, this_month())
     assert leased is not None
-    await world.services.ledger.park(leased.lease, SyncFailure("card", "The card was declined."))
+    await world.services.ledger.leases.park(
+        leased.lease, SyncFailure("card", "The card was declined.")
+    )
     await world.services.stripe.write(
         f"/v1/customers/{customer}", {"name": "Acme Inc"}, key="rename", lane=Lane.SUPPORT
     )
@@ -237,9 +240,9 @@ async def test_price_edit_wakes_parked_periods(world: WebhookWorld) -> None:
     """An archived price parks all its customers; the person who restores it knows none of them."""
     stripe, ledger = world.services.stripe, world.services.ledger
     customer, _ = await world.billed()
-    leased = await ledger.acquire(customer, this_month())
+    leased = await ledger.leases.acquire(customer, this_month())
     assert leased is not None
-    await ledger.park(leased.lease, SyncFailure("price_inactive", "The price is archived."))
+    await ledger.leases.park(leased.lease, SyncFailure("price_inactive", "The price is archived."))
     [price] = (await world.services.price_catalog.by_sku(["machine-seconds"])).values()
     await stripe.write(
         f"/v1/prices/{price.id}", {"nickname": "Restored"}, key="cure", lane=Lane.SUPPORT
@@ -266,8 +269,9 @@ async def test_detached_card_is_invalidated(world: WebhookWorld) -> None:
             path = f"/v1/customers/{customer}/payment_methods"
             return await stripe.list_all(path, lane=Lane.CUSTOMER)
 
-        entry = entries.payment_methods(customer, PageRequest(10))
-        return [card["id"] for card in (await world.services.cache.fetch(entry, load)).value]
+        entry = resources.payment_methods(customer, PageRequest(10)).entry
+        cached: Any = await world.services.cache.fetch(entry, load)
+        return [card["id"] for card in cached.value]
 
     await world.wait_delivered()
     assert await cards() == [card]
@@ -313,7 +317,7 @@ async def test_thin_event_takes_its_owner_from_a_full_one(
     )
     await world_without_webhooks.process_events()
 
-    assert await world_without_webhooks.services.ledger.get_hold(customer) is not None
+    assert await world_without_webhooks.services.ledger.holds.get(customer) is not None
 
 
 async def test_owner_of_thin_credit_note_event_is_read(
@@ -436,9 +440,9 @@ async def test_catalog_is_invalidated_before_periods_are_woken(
 ) -> None:
     """A woken flush uses the catalog at once; with the old one it would be parked again."""
     customer, _ = await world_without_webhooks.billed()
-    leased = await world_without_webhooks.services.ledger.acquire(customer, this_month())
+    leased = await world_without_webhooks.services.ledger.leases.acquire(customer, this_month())
     assert leased is not None
-    await world_without_webhooks.services.ledger.park(
+    await world_without_webhooks.services.ledger.leases.park(
         leased.lease, SyncFailure("price_inactive", "It is archived.")
     )
     await world_without_webhooks.services.inbox.receive(
@@ -483,18 +487,17 @@ async def test_hundred_price_events_wake_parked_periods_once(
     assert spent["cmdstat_evalsha"]["calls"] <= 6
 
 
-class _BrokenLedger(Ledger):
-    """A ledger that fails for one customer, as a bug of ours would."""
-
-    async def list_periods(self, customer: CustomerId) -> list[Any]:
-        if customer == "cus_poison":
-            raise KeyError("secret payload")
-        return []
+async def _broken_list(customer: CustomerId) -> list[Any]:
+    """Fail for one customer, as a bug of ours would."""
+    if customer == "cus_poison":
+        raise KeyError("secret payload")
+    return []
 
 
 async def test_poisoned_event_fails_alone(world_without_webhooks: WebhookWorld) -> None:
     """Its failure is recorded only as the type of the error."""
-    services = replace(world_without_webhooks.services, ledger=object.__new__(_BrokenLedger))
+    broken: Any = Proxy(None, periods=Proxy(None, list_retained=_broken_list))
+    services = replace(world_without_webhooks.services, ledger=broken)
     poison, healthy = (
         EventRef(f"evt_{name}", "customer.updated", f"cus_{name}", CustomerId(f"cus_{name}"))
         for name in ("poison", "healthy")

@@ -55,7 +55,7 @@ async def test_no_shard_waits_longer_than_a_week(world_without_webhooks: Webhook
         now_ms = NOW + hour * HOUR_MS
         if hour not in away:
             await reconcile(ledger, now_ms=now_ms)
-            last = await ledger.last_reconciled()
+            last = await ledger.periods.last_reconciled()
             waits = max(now_ms - at_ms for at_ms in last.values()) / HOUR_MS
             assert len(last) == min(hour + 1, keys.SHARDS)
             assert waits <= WEEK + (48 if hour >= away.start else 0)
@@ -68,7 +68,7 @@ async def test_large_shard_is_read_completely(
     """It has more customers than one page of Redis's answers."""
     customers = await add_open_periods(redis, 7, 2_500)
 
-    pages = [page async for page in world_without_webhooks.services.ledger.open_periods(7)]
+    pages = [page async for page in world_without_webhooks.services.ledger.periods.iter_open(7)]
 
     assert {customer for page in pages for customer, _ in page} == set(customers)
 
@@ -115,7 +115,7 @@ async def test_drift_is_repaired_by_the_next_flush(world_without_webhooks: Webho
     account = Account(
         world_without_webhooks,
         customer,
-        await world_without_webhooks.services.ledger.current_period(customer),
+        await world_without_webhooks.services.ledger.periods.current(customer),
     )
     await account.flush()
     (invoice,) = await account.invoices()

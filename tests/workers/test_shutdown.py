@@ -27,8 +27,8 @@ async def test_stopped_worker_completes_its_call_and_releases_leases(
     ledger, stripe = world_without_webhooks.services.ledger, world_without_webhooks.services.stripe
     customers = await due(world_without_webhooks, 12)
     for customer in customers:
-        await ledger.request_sync(customer, "ON_DEMAND")
-    period = await ledger.current_period(customers[0])
+        await ledger.syncs.request(customer, "ON_DEMAND")
+    period = await ledger.periods.current(customers[0])
     slow = {"stripe_endpoint_rate": 2.5, "stripe_max_wait": 60}
     system = System(world_without_webhooks.services.settings.model_copy(update=slow), tmp_path)
     await world_without_webhooks.sandbox.fault("slow", DRAFTS, times=100, seconds=CALL_SECONDS)
@@ -49,14 +49,14 @@ async def test_stopped_worker_completes_its_call_and_releases_leases(
     waiting = 0
     for customer in customers:
         drafts = await stripe.list_all("/v1/invoices", {"customer": customer}, lane=Lane.CUSTOMER)
-        sync = await world_without_webhooks.services.syncs.latest(customer)
+        sync = await world_without_webhooks.services.ledger.syncs.latest(customer)
         assert sync is not None
         assert (sync.status, sync.attempts, sync.failure) == (SyncStatus.QUEUED, 0, None)
-        leased = await ledger.acquire(customer, period)
+        leased = await ledger.leases.acquire(customer, period)
         assert leased is not None, "the lease was not released"
         assert [draft["id"] for draft in drafts] == list(filter(None, [leased.snapshot.invoice]))
         waiting += not drafts
-        due_ms = await ledger.due_ms(customer, period)
+        due_ms = await ledger.due.time_ms(customer, period)
         assert due_ms is not None
         assert due_ms < leased.snapshot.now_ms + 1000
     assert waiting >= 10

@@ -41,8 +41,8 @@ async def close_ended_periods(
     """Close the periods that ended more than *settle_ms* ago; return their number. Idempotent."""
     closed = 0
     for shard in shards:
-        if ended := await ledger.ended_periods(shard, now_ms - settle_ms, limit):
-            closed += await ledger.close_all(ended)
+        if ended := await ledger.periods.list_ended(shard, now_ms - settle_ms, limit):
+            closed += await ledger.periods.close_all(ended)
     if closed:
         log.info("period.closed", periods=closed)
     return closed
@@ -101,7 +101,9 @@ async def _seal(execution: FlushExecution) -> FlushResult:
     snapshot = execution.snapshot
     prices = await execution.prices(set(carry_forward.price_ids(snapshot, lines).values()))
     residuals = carry_forward.residuals(snapshot, lines, prices)
-    if not await ledger.seal(execution.lease, version=snapshot.version, residuals=residuals):
+    if not await ledger.periods.seal(
+        execution.lease, version=snapshot.version, residuals=residuals
+    ):
         return RETRY_NOW
     _log_sealed(snapshot, len(residuals))
     return FlushResult(FlushOutcome.SEALED)

@@ -32,7 +32,7 @@ class FlushExecution(FlushState):
 
     async def prepare(self, batch: RequestBatch) -> bool:
         """Store *batch*; the next step sends it. False if it would finalize without a new adjustment."""
-        if not await self.context.ledger.prepare(self.lease, batch):
+        if not await self.context.ledger.leases.prepare(self.lease, batch):
             return False
         self.snapshot = replace(self.snapshot, batch=batch)
         self.prepared_here = True
@@ -91,7 +91,7 @@ class FlushExecution(FlushState):
                 return None
             self.stats.add(request)
             if request is not batch.requests[-1]:
-                await self.context.ledger.mark_request_done(self.lease, index)
+                await self.context.ledger.leases.mark_request_done(self.lease, index)
         return response
 
     async def _send(self, batch: RequestBatch, request: StripeRequest) -> ApiResponse:
@@ -102,7 +102,7 @@ class FlushExecution(FlushState):
         try:
             return await self.context.stripe.send(request, lane=self.lane, not_after=not_after)
         except OutcomeUnknown:
-            await self.context.ledger.mark_in_doubt(self.lease)
+            await self.context.ledger.leases.mark_in_doubt(self.lease)
             raise
         except KeyExpired as error:
             if self.snapshot.now_ms <= expires_ms:

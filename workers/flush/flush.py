@@ -65,7 +65,7 @@ async def flush(
     expires.
     """
     started_at = context.clock()
-    leased = await context.ledger.acquire(customer, period, lease_ms=context.policy.lease_ms)
+    leased = await context.ledger.leases.acquire(customer, period, lease_ms=context.policy.lease_ms)
     if leased is None:
         return FlushResult(FlushOutcome.BUSY)
     lane = _effective_lane(lane, leased.snapshot)
@@ -151,7 +151,7 @@ async def _open_step(execution: FlushExecution) -> FlushResult | None:
         return None
     if execution.is_final:
         # A person finalized it early: the period ends here, later usage goes to the next one.
-        await execution.context.ledger.close(snapshot.customer, snapshot.period)
+        await execution.context.ledger.periods.close(snapshot.customer, snapshot.period)
         return RETRY_NOW
     if draft := surplus_draft(execution):
         return await delete_draft(execution, draft)
@@ -196,9 +196,9 @@ async def _finish(execution: FlushExecution, result: FlushResult) -> None:
         await context.cache.end_write(*sorted(execution.write_intents), entries.usage(customer))
     sync = _sync_outcome(execution, result)
     if result.outcome is FlushOutcome.PARKED and result.failure is not None:
-        sync_ids = await context.ledger.park(lease, result.failure, sync)
+        sync_ids = await context.ledger.leases.park(lease, result.failure, sync)
     else:
-        sync_ids = await context.ledger.release(lease, delay_ms=result.delay_ms, sync=sync)
+        sync_ids = await context.ledger.leases.release(lease, delay_ms=result.delay_ms, sync=sync)
     completed = sync_ids and sync.status in FINAL_STATUSES
     if execution.write_intents or result.failure or completed:
         change = Change(customer, ChangeReason.SYNC, invoice=snapshot.invoice)

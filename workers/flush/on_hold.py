@@ -24,7 +24,7 @@ async def hold_voided(ledger: Ledger, customer: CustomerId, period: Period, invo
         f"Invoice {invoice} for {period} was voided in Stripe. Correct the next bill if its usage is"
         " still owed, then release."
     )
-    await ledger.place_hold_once(customer, reason, HELD_BY, cause=f"void of {invoice}")
+    await ledger.holds.place_once(customer, reason, HELD_BY, cause=f"void of {invoice}")
     log.warning("invoice.voided", customer=customer, invoice=invoice)
 
 
@@ -32,7 +32,7 @@ async def is_on_hold(execution: FlushExecution) -> bool:
     """Return True if a hold stands; read again before finalizing, because the snapshot may be minutes old."""
     snapshot = execution.snapshot
     if snapshot.hold is None and snapshot.batch is not None and snapshot.batch.finalizes:
-        return await execution.context.ledger.get_hold(snapshot.customer) is not None
+        return await execution.context.ledger.holds.get(snapshot.customer) is not None
     return snapshot.hold is not None
 
 
@@ -60,5 +60,5 @@ async def _disable_auto_advance(execution: FlushExecution, invoice: str) -> None
     try:
         await context.stripe.send(StripeRequest(kind, "POST", path, params, key), lane=lane)
     except OutcomeUnknown:
-        await context.ledger.mark_in_doubt(execution.lease)
+        await context.ledger.leases.mark_in_doubt(execution.lease)
         raise

@@ -1,21 +1,25 @@
-"""Policy and dependencies of a flush. Production passes the services, the simulation passes doubles.
+"""Policy and dependencies of a flush; the simulation passes doubles.
 
 Each call to a dependency is one round trip, and a worker can die between any two of them, nowhere else:
 
-- ledger: acquire, renew, prepare, mark_request_done, mark_in_doubt, commit, release, close, seal, park,
-  snapshot, request_verify, place_hold_once, get_hold
+- the ledger's leases: acquire, renew, prepare, mark_request_done, mark_in_doubt, commit, release, park
+- its periods: snapshot, request_verify, close, seal; its holds: get, place_once
 - Stripe: send (one write under its idempotency key), read, list_all
 - prices by id; the cache's begin_write and end_write; publishing a change
 """
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 from billing.cache import Cache
 from billing.change_feed import ChangeFeed
 from billing.invoicing.flush_schedule import IMMEDIATE, FlushSchedule
 from billing.ledger import Ledger
-from billing.stripe import StripeApi
+from billing.services import Services
+from billing.settings import Settings
+from billing.stripe import StripeApi, boottime
 from billing.stripe.price_catalog import PriceCatalog
 
 
@@ -37,6 +41,15 @@ class FlushPolicy:
     hold_recheck_ms: int = 3_600_000
     schedule: FlushSchedule = IMMEDIATE
 
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Return the policy that the operator configured."""
+        return cls(
+            quiet_ms=round(settings.quiet_time * 1000),
+            lease_ms=round(settings.flush_lease * 1000),
+            schedule=FlushSchedule.from_settings(settings),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class FlushContext:
@@ -50,3 +63,17 @@ class FlushContext:
     clock: Callable[[], float]
     random: Callable[[], float]
     policy: FlushPolicy = FlushPolicy()
+
+    @classmethod
+    def from_services(cls, services: Services) -> Self:
+        """Return the dependencies in production."""
+        return cls(
+            ledger=services.ledger,
+            stripe=services.stripe,
+            price_catalog=services.price_catalog,
+            cache=services.cache,
+            change_feed=services.change_feed,
+            clock=boottime,
+            random=random.random,
+            policy=FlushPolicy.from_settings(services.settings),
+        )

@@ -124,7 +124,7 @@ class FlushState:
         snapshot, seq = self.snapshot, self.next_seq() - 1
         version, verify = synced_to or (None, None)
         invoice_id = snapshot.invoice if invoice is None else invoice or None
-        await self.context.ledger.commit(
+        await self.context.ledger.leases.commit(
             self.lease,
             version=version,
             verify=verify,
@@ -189,7 +189,7 @@ class FlushState:
         return RemoteInvoice.from_stripe(body, lines)
 
     async def _renew_lease(self) -> None:
-        await self.context.ledger.renew(self.lease, self.context.policy.lease_ms)
+        await self.context.ledger.leases.renew(self.lease, self.context.policy.lease_ms)
 
     async def _list_invoices(self) -> None:
         """Find all invoices of this period by their metadata (Stripe's Search is not up to date)."""
@@ -222,11 +222,11 @@ class FlushState:
             period = period_of(body.get("metadata"))
             if period is None or period.end.timestamp() * 1000 < now - RECOVERY_WINDOW_MS:
                 continue
-            stored = await self.context.ledger.snapshot(customer, period)
+            stored = await self.context.ledger.periods.snapshot(customer, period)
             unknown = stored.invoice is None and stored.batch is None  # not being created either
             if unknown and stored.state is not PeriodState.SEALED:
                 log.warning("flush.period_lost", customer=customer, period=str(period))
-                await self.context.ledger.request_verify(customer, period)
+                await self.context.ledger.periods.request_verify(customer, period)
 
     def _log_drift(self) -> None:
         """Log what a person changed on our lines; the flush restores them."""

@@ -10,8 +10,7 @@
 -- never starves a lower one. No lane exceeds the burst: rate + burst <= Stripe's limit.
 
 local args = cjson.decode(ARGV[1])
-local time = redis.call('TIME')
-local now = time[1] * 1000 + time[2] / 1000
+local now = now_us() / 1000
 
 local wait, why = 0, ''
 local function hold(ms, reason)

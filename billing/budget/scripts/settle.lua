@@ -8,8 +8,7 @@
 -- lane may probe. A lock timeout pauses its object only, twice as long each time.
 
 local args = cjson.decode(ARGV[1])
-local time = redis.call('TIME')
-local now = time[1] * 1000 + time[2] / 1000
+local now = now_us() / 1000
 
 local function number(key, field)
   return tonumber(redis.call('HGET', key, field) or '')

@@ -12,8 +12,7 @@ if redis.call('HGET', entry, 'token') ~= ARGV[1] then
     return 0
 end
 redis.call('HDEL', entry, 'token', 'under', 'until', 'failed')
-local now = redis.call('TIME')
-local ms = now[1] * 1000 + math.floor(now[2] / 1000)
+local ms = now_ms()
 local found = {}
 for i = 1, n do
     found[i] = redis.call('GET', KEYS[1 + i]) or ''

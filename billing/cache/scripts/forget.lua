@@ -3,8 +3,7 @@
 -- ARGV: nonce, lifetime of a generation in ms, number of generations,
 --       minimum ms between two replacements (0: always replace).
 -- Returns for each generation 1 if it was replaced, 0 if its last replacement is too recent.
-local now = redis.call('TIME')
-local ms = now[1] * 1000 + math.floor(now[2] / 1000)
+local ms = now_ms()
 local n, enough = tonumber(ARGV[3]), tonumber(ARGV[4])
 local answers = {}
 for i = 1, n do

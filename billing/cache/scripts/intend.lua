@@ -1,7 +1,6 @@
 -- Announce a write to Stripe: until it ends or the intent expires, no loaded value is stored.
 -- KEYS: write intents. ARGV: nonce, ms until an intent expires.
-local now = redis.call('TIME')
-local till = now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[2]
+local till = now_ms() + ARGV[2]
 for i = 1, #KEYS do
     redis.call('ZADD', KEYS[i], till, ARGV[1])
     redis.call('PEXPIRE', KEYS[i], ARGV[2])

@@ -9,8 +9,7 @@
 --   wait    another caller is loading it under the current generations
 --   failed  the last load failed, and its cooldown has not ended
 -- The token identifies the acquired load lock. The value is the last stored one, valid or not.
-local now = redis.call('TIME')
-local ms = now[1] * 1000 + math.floor(now[2] / 1000)
+local ms = now_ms()
 local nonce, lease, lifetime = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local answers, k = {}, 1
 

@@ -5,8 +5,7 @@
 -- Returns for each subject: its name, then for each event its id, its attempts (without forgiven ones) and
 -- those fields.
 -- The attempt is counted now, so that it counts even if the event kills its worker.
-local now = redis.call('TIME')
-local ms = now[1] * 1000 + math.floor(now[2] / 1000)
+local ms = now_ms()
 local answers, room = {}, tonumber(ARGV[2])
 for _, subject in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ms, 'LIMIT', 0, ARGV[1])) do
     if room <= 0 then

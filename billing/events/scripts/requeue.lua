@@ -13,6 +13,5 @@ redis.call('HSET', KEYS[1], 'status', 'PENDING', 'forgiven', attempts)
 redis.call('HDEL', KEYS[1], 'processed', 'failure')
 redis.call('PERSIST', KEYS[1])
 redis.call('SADD', KEYS[4], ARGV[1])
-local now = redis.call('TIME')
-redis.call('ZADD', KEYS[3], now[1] * 1000 + math.floor(now[2] / 1000), ARGV[2])
+redis.call('ZADD', KEYS[3], now_ms(), ARGV[2])
 return 1

@@ -3,8 +3,7 @@
 --       JSON for each subject its name and the events.
 -- Events that another worker finished stay as they are.
 -- All changes of a list are one command, because in a flood these occupy the ledger.
-local now = redis.call('TIME')
-local ms = now[1] * 1000 + math.floor(now[2] / 1000)
+local ms = now_ms()
 local finished, due, idle = {}, {}, {}
 
 local function finish(waiting, events)

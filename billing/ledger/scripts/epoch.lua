@@ -2,11 +2,7 @@
 -- KEYS[1]: the shard's epoch. ARGV: time in ms or empty, nonce, 'always' to begin a new one in any case.
 -- The identity is the process (run_id) and the history it continues (master_replid): a restart, a
 -- failover and a restored backup each change one of them. Answers the epoch.
-local now = tonumber(ARGV[1])
-if not now then
-    local time = redis.call('TIME')
-    now = time[1] * 1000 + math.floor(time[2] / 1000)
-end
+local now = tonumber(ARGV[1]) or now_ms()
 local server = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
     .. ' ' .. string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 local epoch, known = unpack(redis.call('HMGET', KEYS[1], 'epoch', 'server'))

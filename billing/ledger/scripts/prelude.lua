@@ -7,11 +7,7 @@ local CUSTOMER = KEYS[1]
 local SHARD = string.match(CUSTOMER, '^{b%d+}')
 local NAME = string.sub(CUSTOMER, #SHARD + 2)
 local nonce = ARGV[2]
-local now = tonumber(ARGV[1])
-if not now then
-    local time = redis.call('TIME')
-    now = time[1] * 1000 + math.floor(time[2] / 1000)
-end
+local now = tonumber(ARGV[1]) or now_ms()
 local epoch = redis.call('HGET', SHARD .. ':epoch', 'epoch')
 if not epoch then
     return redis.error_reply('NOEPOCH this server is new to the ledger')

@@ -1,11 +1,11 @@
 """Admits operations: finds, parses, bounds and validates the document, checks permissions, charges the cost."""
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from cachetools import LRUCache
 from graphql import GraphQLSchema, OperationType
 
 from gateway.auth.caller import Caller
@@ -66,7 +66,7 @@ class Admission:
         self._documents = DocumentCache(schema, limits)
         self._cost_limiter = cost_limiter
         self._persisted = persisted
-        self._pending_refunds: OrderedDict[str, int] = OrderedDict()
+        self._pending_refunds: LRUCache[str, int] = LRUCache(MAX_PENDING_REFUNDS)
 
     async def admit(
         self, params: RequestParams, caller: Caller, allowed_types: Collection[OperationType]
@@ -94,8 +94,6 @@ class Admission:
             self._pending_refunds[caller.name] = (
                 self._pending_refunds.get(caller.name, 0) + difference
             )
-        if len(self._pending_refunds) > MAX_PENDING_REFUNDS:
-            self._pending_refunds.popitem(last=False)
 
     async def charge_event(self, caller: Caller, actual: int) -> None:
         """Charge a subscription event of cost *actual*; wait until the bucket covers it."""

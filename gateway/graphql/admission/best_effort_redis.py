@@ -1,18 +1,15 @@
 """A Redis whose data may vanish and whose failures are not errors: the cache's server, shared by all processes."""
 
-import time
 from collections.abc import Callable
 from typing import Any, Self
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from billing.redis_reply import awaited
+from billing.redis_clients import UNREACHABLE, Cooldown, awaited
 
 log = structlog.get_logger()
 
-# After a failure, so that an unreachable server delays one request in a while, and not every one.
 COOLDOWN_SECONDS = 5.0
 
 
@@ -21,7 +18,7 @@ class BestEffortRedis:
 
     def __init__(self, client: Redis) -> None:
         self.client = client
-        self._retry_at = 0.0
+        self._cooldown = Cooldown(COOLDOWN_SECONDS)
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -34,11 +31,11 @@ class BestEffortRedis:
 
     async def execute(self, command: Callable[[], Any]) -> Any:
         """Return the reply to *command*; None on failure, and for `COOLDOWN_SECONDS` after one."""
-        if time.monotonic() < self._retry_at:
+        if self._cooldown.active:
             return None
         try:
             return await awaited(command())
-        except RedisError as error:
-            self._retry_at = time.monotonic() + COOLDOWN_SECONDS
+        except UNREACHABLE as error:
+            self._cooldown.start()
             log.warning("gateway.redis_unavailable", fault=type(error).__name__)
             return None

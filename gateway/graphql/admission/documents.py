@@ -1,10 +1,10 @@
 """Parses, bounds, validates and prices documents; caches the valid ones."""
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cachetools import LRUCache
 from graphql import (
     DocumentNode,
     FieldNode,
@@ -26,7 +26,6 @@ from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 from gateway.graphql.admission.cost import QueryCost, analyze_cost
 from gateway.graphql.admission.limits import Limits, check_limits, fragments_of
 from gateway.graphql.errors import request_error
-from gateway.graphql.execution.plan import OperationPlans, condition_variables
 
 # graphql-core's rules and the two that Strawberry adds.
 VALIDATION_RULES = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
@@ -39,7 +38,6 @@ class Operation:
     type: OperationType
     cost: QueryCost
     introspects: bool
-    plans: OperationPlans
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +78,13 @@ class DocumentCache:
     def __init__(self, schema: GraphQLSchema, limits: Limits, *, capacity: int = 256) -> None:
         self._schema = schema
         self._limits = limits
-        self._capacity = capacity
-        self._documents: OrderedDict[str, Document] = OrderedDict()
+        self._documents: LRUCache[str, Document] = LRUCache(capacity)
 
     async def get_or_prepare(self, text: str, *, suggestions: bool) -> Document:
         """Return the document of *text*, or raise `InvalidDocument`, with *suggestions* in its errors or without."""
         document = self._documents.get(text)
         if document is None:
             document = self._documents[text] = await self._prepare(text, suggestions=suggestions)
-            if len(self._documents) > self._capacity:
-                self._documents.popitem(last=False)
-        self._documents.move_to_end(text)
         return document
 
     async def _prepare(self, text: str, *, suggestions: bool) -> Document:
@@ -121,13 +115,12 @@ class DocumentCache:
 
 
 def _operations(ast: DocumentNode, schema: GraphQLSchema) -> dict[str | None, Operation]:
-    fragments, variables = fragments_of(ast), condition_variables(ast)
+    fragments = fragments_of(ast)
     return {
         node.name.value if node.name else None: Operation(
             node.operation,
             analyze_cost(node, fragments, schema),
             _introspects(node.selection_set, fragments),
-            OperationPlans(variables),
         )
         for node in ast.definitions
         if isinstance(node, OperationDefinitionNode)
@@ -137,7 +130,7 @@ def _operations(ast: DocumentNode, schema: GraphQLSchema) -> dict[str | None, Op
 def _introspects(
     selected: SelectionSetNode, fragments: Mapping[str, FragmentDefinitionNode]
 ) -> bool:
-    """Whether the root selects `__schema` or `__type`, which exist only there."""
+    """True if the root selects `__schema` or `__type`, which exist only there."""
     for node in selected.selections:
         if isinstance(node, FieldNode):
             if node.name.value in ("__schema", "__type"):

@@ -8,28 +8,8 @@ from dataclasses import dataclass
 from math import ceil
 
 from billing.cache.batcher import Batcher
+from billing.redis_clients import load_script
 from gateway.graphql.admission.best_effort_redis import BestEffortRedis
-
-# One charge a key, each after its refund. Times are Redis's own, in milliseconds. A bucket that has
-# refilled needs no state, so its key expires then.
-_CHARGE = """
-local capacity, rate = tonumber(ARGV[1]), tonumber(ARGV[2])
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local replies = {}
-for k, key in ipairs(KEYS) do
-    local cost, refund = tonumber(ARGV[2 * k + 1]), tonumber(ARGV[2 * k + 2])
-    local bucket = redis.call('HMGET', key, 'available', 'at')
-    local since = now - (tonumber(bucket[2]) or now)
-    local available = math.min(capacity, (tonumber(bucket[1]) or capacity) + refund + since * rate / 1000)
-    local wait = math.max(0, cost - available) / rate * 1000
-    if wait == 0 then available = available - cost end
-    redis.call('HSET', key, 'available', available, 'at', now)
-    redis.call('PEXPIRE', key, math.ceil((capacity - available) / rate * 1000) + 1)
-    replies[k] = {math.floor(available), math.ceil(wait)}
-end
-return replies
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +29,7 @@ class CostLimiter:
         self, redis: BestEffortRedis, *, capacity: int = 20_000, rate: int = 1_000
     ) -> None:
         self._redis = redis
-        self._script = redis.client.register_script(_CHARGE)
+        self._script = load_script(redis.client, "gateway.graphql.admission", "charge")
         self._batcher: Batcher[tuple[str, int, int], tuple[int, int]] = Batcher(self._charge)
         self._capacity = capacity
         self._rate = rate

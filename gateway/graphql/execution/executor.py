@@ -15,7 +15,7 @@ from graphql import (
     GraphQLNonNull,
     GraphQLObjectType,
     GraphQLOutputType,
-    GraphQLResolveInfoHelpers,
+    GraphQLSchema,
     ListValueNode,
     ObjectValueNode,
     VariableNode,
@@ -30,8 +30,7 @@ from strawberry.types.field import StrawberryField
 
 from gateway.graphql.execution.plan import (
     ConstantCall,
-    ExecutionPlan,
-    OperationPlans,
+    PlanCache,
     SelectionPlan,
 )
 from gateway.graphql.execution.simple_fields import (
@@ -42,6 +41,7 @@ from gateway.graphql.execution.simple_fields import (
     complete_list,
     complete_non_null,
     complete_object,
+    find_simple_fields,
     passthrough_type_of,
     read_values,
 )
@@ -54,22 +54,16 @@ class PlanExecutor(Executor[Any]):
     """Reads *simple_fields* (by type name and field name) directly and executes the others in full."""
 
     simple_fields: ClassVar[Mapping[str, Mapping[str, SimpleField]]]
+    plan_cache: ClassVar[PlanCache]
     # Strawberry's executor subclasses the one for @defer; resolvers need only this method of it.
     build_resolve_info: Any = StrawberryGraphQLCoreExecutionContext.build_resolve_info
     operation_extensions = None
 
-    def __init__(self, *args: Any, plans: OperationPlans | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._plan = plans.for_variables(self.variable_values.coerced) if plans else ExecutionPlan()
-
-    @property
-    def async_helpers(self) -> GraphQLResolveInfoHelpers:
-        """Made on access: a stored one would form a reference cycle with the executor."""
-        return GraphQLResolveInfoHelpers(self.gather_async_work, self.track_async_work)
-
-    @async_helpers.setter
-    def async_helpers(self, _: GraphQLResolveInfoHelpers) -> None:
-        pass
+        fragments = self.fragment_definitions.values()
+        plans = self.plan_cache.plans_of(self.operation, fragments)
+        self._plan = plans.for_variables(self.variable_values.coerced)
 
     def execute_collected_root_fields(
         self,
@@ -199,6 +193,12 @@ class PlanExecutor(Executor[Any]):
         subfields = self.collect_subfields(type_, details).grouped_field_set
         selection = self._selection_plan(type_, subfields)
         return None if selection.full else complete_object(type_, selection.simple)
+
+
+def plan_executor_class(schema: GraphQLSchema) -> type[PlanExecutor]:
+    """Return the plan executor for *schema*."""
+    attributes = {"simple_fields": find_simple_fields(schema), "plan_cache": PlanCache()}
+    return type("SchemaPlanExecutor", (PlanExecutor,), attributes)
 
 
 def _read_simple(selection: SelectionPlan, source: Any) -> tuple[dict[str, Any], GroupedFieldSet]:

@@ -1,15 +1,25 @@
-"""Execution plans: what the executor learns about an operation, computed once per document, not per request."""
+"""Execution plans: what the executor learns about an operation, computed once and not per request."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from graphql import DirectiveNode, DocumentNode, GraphQLField, VariableNode, Visitor, visit
+from cachetools import LRUCache
+from graphql import (
+    DirectiveNode,
+    FragmentDefinitionNode,
+    GraphQLField,
+    OperationDefinitionNode,
+    VariableNode,
+    Visitor,
+    visit,
+)
 from graphql.execution.collect_fields import CollectedFields, FieldDetailsList, GroupedFieldSet
 
 from gateway.graphql.execution.simple_fields import SelectedField
 
-MAX_PLANS = 16
+MAX_OPERATIONS = 256
+MAX_PLANS = 16  # of one operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +54,19 @@ class ExecutionPlan:
 
 
 class OperationPlans:
-    """The plans of an operation, one for each combination of values of its *condition_variables*."""
+    """The plans of *operation*, one for each combination of values of its condition variables.
 
-    def __init__(self, condition_variables: Collection[str]) -> None:
-        self._condition_variables = tuple(condition_variables)
+    Those are the variables in directives (`@skip`, `@include`), which decide what is left out.
+    """
+
+    def __init__(
+        self, operation: OperationDefinitionNode, fragments: Iterable[FragmentDefinitionNode]
+    ) -> None:
+        self.operation = operation
+        collector = _DirectiveVariables()
+        for node in (operation, *fragments):
+            visit(node, collector)
+        self._condition_variables = tuple(collector.names)
         self._plans: dict[tuple[bool | None, ...], ExecutionPlan] = {}
 
     def for_variables(self, variables: Mapping[str, Any]) -> ExecutionPlan:
@@ -61,11 +80,20 @@ class OperationPlans:
         return plan
 
 
-def condition_variables(document: DocumentNode) -> Collection[str]:
-    """Return the variables in directives (`@skip`, `@include`), which decide what is left out of *document*."""
-    collector = _DirectiveVariables()
-    visit(document, collector)
-    return collector.names
+class PlanCache:
+    """The plans of the last used operations, by the identity of the operation, which each entry stores."""
+
+    def __init__(self) -> None:
+        self._plans: LRUCache[int, OperationPlans] = LRUCache(MAX_OPERATIONS)
+
+    def plans_of(
+        self, operation: OperationDefinitionNode, fragments: Iterable[FragmentDefinitionNode]
+    ) -> OperationPlans:
+        """Return the plans of *operation*, whose document has these *fragments*."""
+        plans = self._plans.get(id(operation))
+        if plans is None:
+            plans = self._plans[id(operation)] = OperationPlans(operation, fragments)
+        return plans
 
 
 class _DirectiveVariables(Visitor):

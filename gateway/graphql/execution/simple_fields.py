@@ -1,7 +1,9 @@
 """Simple fields: read directly off their object, without a path, an info object or awaitable checks.
 
 Nearly all fields of a response are simple, and graphql-core's work per field would take most of its time.
-A simple field is one that Strawberry reads off its object: an attribute, or a method without arguments.
+A simple field is one that Strawberry reads off its object, an attribute or a method without arguments,
+and that is marked as unguarded: a field without the mark, or whose resolver was replaced after it was
+marked, is executed in full.
 A value that is not as expected (a null in a non-null field, a value that its scalar rejects) raises
 `NeedsFullExecution`: graphql-core executes it again, so that errors are its own.
 """
@@ -26,6 +28,8 @@ from graphql import (
 )
 from strawberry.schema.schema_converter import CustomGraphQLEnumType
 from strawberry.types.field import StrawberryField
+
+from resolvers.permissions import is_unguarded
 
 Reader = Callable[[Any], Any]
 """Returns a field's value, given its object."""
@@ -159,7 +163,7 @@ def _reader(field: GraphQLField) -> Reader | None:
     definition = field.extensions.get("strawberry-definition")
     if not isinstance(definition, StrawberryField) or definition.extensions:
         return None
-    if not hasattr(field.resolve, "_is_default"):  # its resolver has been wrapped
+    if not is_unguarded(field):
         return None
     method = definition.base_resolver
     if method is None:

@@ -1,26 +1,41 @@
-"""Execution with a timeout: an operation, or one event of a subscription, is cancelled with its resolvers."""
+"""The executor of the GraphQL endpoint: cancels an operation, or a subscription's event, after a timeout."""
 
 import asyncio
 from collections.abc import Awaitable
 from typing import Any, ClassVar
 
-from graphql import ExecutionResult, GraphQLError, GraphQLSchema, OperationType
+from graphql import (
+    ExecutionResult,
+    Executor,
+    GraphQLError,
+    GraphQLResolveInfoHelpers,
+    GraphQLSchema,
+    OperationType,
+)
 from graphql.execution.collect_fields import collect_fields
 from graphql.pyutils import AwaitableOrValue
 
-from gateway.graphql.execution.executor import PlanExecutor
-from gateway.graphql.execution.simple_fields import find_simple_fields
+from gateway.graphql.execution.executor import plan_executor_class
 
 TIMEOUT_MESSAGE = "This took too long and was stopped; ask for less."
 
 
-class TimeoutExecutor(PlanExecutor):
-    """Cancels an execution after *timeout_seconds*.
+class TimeoutExecutor(Executor[Any]):
+    """Mixin for an executor: cancels an execution, with its resolvers, after *timeout_seconds*.
 
     A query or mutation then fails as a whole. A subscription's event is null, and the subscription goes on.
     """
 
     timeout_seconds: ClassVar[float]
+
+    @property
+    def async_helpers(self) -> GraphQLResolveInfoHelpers:
+        """Made on access: a stored one would form a reference cycle with the executor."""
+        return GraphQLResolveInfoHelpers(self.gather_async_work, self.track_async_work)
+
+    @async_helpers.setter
+    def async_helpers(self, _: GraphQLResolveInfoHelpers) -> None:
+        pass
 
     def execute_operation(self, serially: bool | None = None) -> AwaitableOrValue[Any]:
         """Return the result of the operation, or of the event that is the root value."""
@@ -48,10 +63,15 @@ class TimeoutExecutor(PlanExecutor):
         return [next(iter(collected.grouped_field_set))]
 
 
-def executor_class(schema: GraphQLSchema, timeout_seconds: float) -> type[TimeoutExecutor]:
-    """Return an executor for *schema* with this timeout."""
-    attributes = {
-        "simple_fields": find_simple_fields(schema),
-        "timeout_seconds": timeout_seconds,
-    }
-    return type("SchemaExecutor", (TimeoutExecutor,), attributes)
+def executor_class(schema: GraphQLSchema, timeout_seconds: float) -> type[Executor[Any]]:
+    """Return the executor for *schema*: the plan executor, used nowhere else.
+
+    With Strawberry's ``StrawberryGraphQLCoreExecutionContext`` in its place, ``executor``, ``plan`` and
+    ``simple_fields`` can be deleted.
+    """
+    return with_timeout(plan_executor_class(schema), timeout_seconds)
+
+
+def with_timeout(base: type[Executor[Any]], timeout_seconds: float) -> type[Executor[Any]]:
+    """Return *base* with this timeout."""
+    return type("GatewayExecutor", (TimeoutExecutor, base), {"timeout_seconds": timeout_seconds})

@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 from redis.asyncio import Redis
@@ -27,6 +28,11 @@ INVOICES = CacheEntry("invoices:cus_1", ("cus_1",))
 INVOICE = CacheEntry("invoice:in_1", ("in_1",))
 
 Open = Callable[..., Awaitable[Cache]]
+
+
+class _Totals(TypedDict):
+    total: int
+    tax: int
 
 
 @dataclass
@@ -358,7 +364,7 @@ async def test_load_also_fills_the_entries_it_contains(process: Open, stripe: St
     """A page of invoices saves the read of each of them."""
     one, other = await process(), await process()
     page = Stripe(["whole invoice"])
-    await one.fetch(INVOICES, page.load, trim=lambda page: (page, [(INVOICE, page[0])]))
+    await one.fetch(INVOICES, page.load, split=lambda page: (page, [(INVOICE, page[0])]))
     for cache in (one, other):
         cached = await cache.fetch(INVOICE, stripe.load)
         assert (cached.value, cached.source) == ("whole invoice", Source.CACHE)
@@ -374,7 +380,7 @@ async def test_contained_entries_of_a_void_load_are_not_stored(
     release = asyncio.Event()
     page = Stripe(["old invoice"], slow=release)
     reading = asyncio.create_task(
-        cache.fetch(INVOICES, page.load, trim=lambda page: (page, [(INVOICE, page[0])]))
+        cache.fetch(INVOICES, page.load, split=lambda page: (page, [(INVOICE, page[0])]))
     )
     await page.reading.wait()
     await cache.invalidate("in_1", "cus_1")
@@ -389,7 +395,7 @@ async def test_value_under_a_wrong_key_is_not_served(
     """If two customers' entries are mixed up, the envelope does not match and the value is loaded."""
     one, other = await process(), await process()
     await one.fetch(CUSTOMER, stripe.load)
-    (key,) = await redis.keys("rc:*:e:customer:cus_1")
+    (key,) = await redis.keys("rc:*:r:customer:cus_1")
     await redis.copy(key, key.replace(b"cus_1", b"cus_2"))
     theirs = CacheEntry("customer:cus_2", ("cus_1",))
     assert (await other.fetch(theirs, stripe.load)).source is Source.STRIPE
@@ -452,7 +458,7 @@ async def test_data_from_before_a_restart_is_not_used(
         await wait_for_value(lambda: _value(one, stripe), 1)
         assert (await other.fetch(CUSTOMER, stripe.load)).value == 1
         async with Redis.from_url(server.connection_url) as redis:
-            assert len(await redis.keys("rc:*:e:*")) == 2  # the old one's entry and the new one's
+            assert len(await redis.keys("rc:*:r:*")) == 2  # the old one's entry and the new one's
 
 
 async def test_local_cache_is_bounded(process: Open) -> None:
@@ -465,6 +471,18 @@ async def test_local_cache_is_bounded(process: Open) -> None:
     assert 0 < cache.local_bytes <= 100_000
     assert {(await cache.fetch(entry, large.load)).source for entry in entries} == {Source.CACHE}
     assert large.reads == 50
+
+
+async def test_value_larger_than_the_local_cache_is_not_stored_locally(process: Open) -> None:
+    """It replaces the smaller one before it, and is read from Redis each time."""
+    cache = await process(local_bytes=1_000)
+    page = Stripe("small")
+    await cache.fetch(CUSTOMER, page.load)
+    assert cache.local_bytes > 0
+    page.state = "x" * 4_000
+    await cache.invalidate("cus_1")
+    assert [(await cache.fetch(CUSTOMER, page.load)).value for _ in range(2)] == [page.state] * 2
+    assert (cache.local_bytes, page.reads) == (0, 2)
 
 
 async def test_throttled_invalidation_replaces_once_a_second(process: Open) -> None:
@@ -497,18 +515,15 @@ async def test_expired_generation_gets_a_new_value(process: Open, redis: Redis) 
 
 async def test_value_is_decoded_once(process: Open, stripe: Stripe) -> None:
     """The process stores records, not JSON, with the start of their load."""
-    cache = await process()
-    decoded = []
-
-    def decode(value: int) -> list[int]:
-        decoded.append(value)
-        return [value]
-
+    writer, cache = await process(), await process()
     began = datetime.now(UTC)
-    all_cached = [await cache.fetch(CUSTOMER, stripe.load, decode=decode) for _ in range(3)]
-    assert [cached.value for cached in all_cached] == [[0]] * 3
-    assert decoded == [0]
-    assert began <= all_cached[0].fetched_at <= datetime.now(UTC)
+    await writer.fetch(CUSTOMER, stripe.load)
+
+    found = [await cache.fetch(CUSTOMER, stripe.load, type_=Decimal) for _ in range(3)]
+
+    assert [each.value for each in found] == [Decimal(0)] * 3
+    assert found[0].value is found[2].value
+    assert began <= found[0].fetched_at <= datetime.now(UTC)
 
 
 async def _value(cache: Cache, stripe: Stripe) -> Any:
@@ -517,15 +532,30 @@ async def _value(cache: Cache, stripe: Stripe) -> Any:
 
 
 async def test_value_of_another_version_is_loaded_again(process: Open, stripe: Stripe) -> None:
-    """During a release, processes that read other fields share one Redis."""
+    """During a release, processes whose records have other fields share one Redis."""
     old, new = await process(), await process()
     stripe.state = {"total": 1}
     await old.fetch(INVOICE, stripe.load)
     stripe.state = {"total": 1, "tax": 2}
 
-    cached = await new.fetch(INVOICE, stripe.load, decode=lambda value: value["tax"])
+    found = await new.fetch(INVOICE, stripe.load, type_=_Totals)
 
-    assert (cached.value, cached.source) == (2, Source.STRIPE)
+    assert (found.value, found.source) == ({"total": 1, "tax": 2}, Source.STRIPE)
+
+
+async def test_generations_keep_their_keys_when_values_change_theirs(
+    process: Open, stripe: Stripe, redis: Redis
+) -> None:
+    """An old worker's invalidation must reach a new gateway, which must not read an old one's values."""
+    cache = await process()
+    await cache.fetch(CUSTOMER, stripe.load)
+    [prefix] = {key.decode().rpartition(":g:")[0] for key in await redis.keys("rc:*:g:cus_1")}
+
+    await redis.set(f"{prefix}:g:cus_1", "0123456789abcdef")
+    stripe.state = 1
+
+    assert (await cache.fetch(CUSTOMER, stripe.load)).value == 1
+    assert not await redis.keys(f"{prefix}:e:*")  # values encoded as Stripe's own JSON
 
 
 async def test_contained_entry_stays_fresh_longer_than_its_page(
@@ -533,10 +563,10 @@ async def test_contained_entry_stays_fresh_longer_than_its_page(
 ) -> None:
     """Otherwise twenty invoices on a stale page would be twenty reads besides the page's own."""
     cache = await process(jitter=0)
-    await cache.fetch(INVOICES, stripe.load, trim=lambda value: (value, [(INVOICE, value)]))
+    await cache.fetch(INVOICES, stripe.load, split=lambda value: (value, [(INVOICE, value)]))
 
     async def fresh_for(entry: CacheEntry) -> int:
-        [key] = await redis.keys(f"rc:*:e:{entry.key}")
+        [key] = await redis.keys(f"rc:*:r:{entry.key}")
         return int(await redis.hget(key, "fresh")) - int((await redis.time())[0] * 1000)
 
     assert await fresh_for(INVOICE) > await fresh_for(INVOICES) + 20_000

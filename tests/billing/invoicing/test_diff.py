@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.invoicing import diff, requests
-from billing.invoicing.diff import desired_lines, diff_lines, requires_fetch
+from billing.invoicing.diff import (
+    AddedLine,
+    UpdatedLine,
+    desired_lines,
+    diff_lines,
+    requires_fetch,
+)
 from billing.invoicing.snapshot import RequestKind
 from billing.usage import REST_LINE, LineKey, Period
 from tests.support.snapshots import (
@@ -222,7 +228,8 @@ def test_applied_diff_leaves_no_diff(
     after = dict(before)
     for key, _ in diff.removed:
         del after[key]
-    for changed in (*diff.updated, *diff.added):
+    changes: list[UpdatedLine | AddedLine] = [*diff.updated, *diff.added]
+    for changed in changes:
         price_id = "" if changed.key == REST_LINE else changed.line.price
         after[changed.key] = stripe_line(
             changed.key, str(changed.line.quantity), changed.line.amount, price_id

@@ -6,6 +6,7 @@ import pytest
 
 from billing.invoicing.remote_invoice import RemoteInvoice, RemoteLine
 from billing.invoicing.snapshot import StripeLine
+from billing.usage import REST_LINE, LineKey
 from tests.support.snapshots import line_body, remote_invoice
 
 
@@ -15,7 +16,7 @@ def test_line_by_price_has_stripes_quantity() -> None:
         line_body("il_1", 8, "cpu", price="price_cpu", quantity="4", sent="1")
     )
 
-    assert line == RemoteLine("cpu", StripeLine("il_1", Decimal(4), "price_cpu", 8))
+    assert line == RemoteLine(LineKey("cpu"), StripeLine("il_1", Decimal(4), "price_cpu", 8))
 
 
 def test_credit_has_metadata_quantity_and_price() -> None:
@@ -38,7 +39,9 @@ def test_invalid_metadata_quantity_is_ignored(sent: str | None) -> None:
     """The line is still ours, and the next flush repairs it."""
     body = line_body("il_1", 8, "rest", sent=sent)
 
-    assert RemoteLine.from_stripe(body) == RemoteLine("rest", StripeLine("il_1", Decimal(1), "", 8))
+    assert RemoteLine.from_stripe(body) == RemoteLine(
+        REST_LINE, StripeLine("il_1", Decimal(1), "", 8)
+    )
 
 
 def test_line_without_our_metadata_is_foreign() -> None:

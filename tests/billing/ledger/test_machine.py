@@ -135,7 +135,7 @@ class Bill(RuleBasedStateMachine):
             for fields in batch
         ]
         expected = [self.expected_result(one) for one in deltas]
-        results = self.run(self.ledger.record(deltas, PRICES))
+        results = self.run(self.ledger.usage.record(deltas, PRICES))
         assert [(result.outcome, result.period) for result in results] == expected
 
     def expected_result(self, delta: UsageDelta) -> tuple[DeltaOutcome, Period | None]:
@@ -195,10 +195,10 @@ class Bill(RuleBasedStateMachine):
             refusal = self.refusal_of(period)
         if refusal is not None:
             with pytest.raises(Refused) as refused:
-                self.run(self.ledger.create_adjustment(adjustment, PRICES["cpu"]))
+                self.run(self.ledger.adjustments.create(adjustment, PRICES["cpu"]))
             assert refused.value.code is refusal
             return
-        created = self.run(self.ledger.create_adjustment(adjustment, PRICES["cpu"]))
+        created = self.run(self.ledger.adjustments.create(adjustment, PRICES["cpu"]))
         if key not in self.adjustments:
             assert created.period == period
             self.adjustments[key] = (adjustment.quantity, period)
@@ -220,12 +220,12 @@ class Bill(RuleBasedStateMachine):
     def place_or_release_hold(self, hold: bool) -> None:
         """A hold changes no total."""
         if hold:
-            self.run(self.ledger.place_hold(CUSTOMER, "why", "ann"))
+            self.run(self.ledger.holds.place(CUSTOMER, "why", "ann"))
         else:
-            self.run(self.ledger.release_hold(CUSTOMER))
-        active = self.run(self.ledger.get_hold(CUSTOMER))
+            self.run(self.ledger.holds.release(CUSTOMER))
+        active = self.run(self.ledger.holds.get(CUSTOMER))
         assert (active is not None) == hold
-        listed = self.run(self.ledger.list_holds(2))
+        listed = self.run(self.ledger.holds.page(2))
         assert listed.items == ((ActiveHold(CUSTOMER, active),) if active else ())
 
     @rule(days=st.sampled_from([0.01, 1, 17]))
@@ -239,7 +239,7 @@ class Bill(RuleBasedStateMachine):
         """A worker leases a period; an earlier worker has died, or has lost its lease."""
         period = data.draw(st.sampled_from(sorted(self.months)))
         self.clock.advance(minutes=2)
-        lost, self.leased = self.leased, self.run(self.ledger.acquire(CUSTOMER, period))
+        lost, self.leased = self.leased, self.run(self.ledger.leases.acquire(CUSTOMER, period))
         assert self.leased is not None
         if (
             self.in_doubt_until.get(period) == inf
@@ -247,14 +247,14 @@ class Bill(RuleBasedStateMachine):
             self.in_doubt_until[period] = self.clock() + POLICY.quiet_ms
         assert self.leased.lease.fence not in self.fences
         self.fences.append(self.leased.lease.fence)
-        assert self.run(self.ledger.acquire(CUSTOMER, period)) is None
+        assert self.run(self.ledger.leases.acquire(CUSTOMER, period)) is None
         if lost is not None and lost.lease.period == period:
             self.check_lost(lost)
 
     def check_lost(self, lost: LeasedPeriod) -> None:
         """Check that the lease is lost."""
         with pytest.raises(LeaseLost):
-            self.run(self.ledger.renew(lost.lease))
+            self.run(self.ledger.leases.renew(lost.lease))
 
     @precondition(lambda self: self.leased)
     @rule()
@@ -263,9 +263,9 @@ class Bill(RuleBasedStateMachine):
         assert self.leased is not None
         snapshot, lease = self.leased.snapshot, self.leased.lease
         month = self.months[lease.period]
-        now = self.run(self.ledger.snapshot(CUSTOMER, lease.period))
+        now = self.run(self.ledger.periods.snapshot(CUSTOMER, lease.period))
         self.run(
-            self.ledger.commit(
+            self.ledger.leases.commit(
                 lease,
                 version=snapshot.version,
                 verify=snapshot.verify_requested,
@@ -273,7 +273,7 @@ class Bill(RuleBasedStateMachine):
                 lines={},
             )
         )
-        self.run(self.ledger.release(lease))
+        self.run(self.ledger.leases.release(lease))
         self.leased = None
         if month.state is not SEALED:
             month.pending -= snapshot.pending_deltas
@@ -284,7 +284,7 @@ class Bill(RuleBasedStateMachine):
     def close(self, data: st.DataObject) -> None:
         """Close a period."""
         period = data.draw(st.sampled_from(sorted(self.months)))
-        assert self.run(self.ledger.close(CUSTOMER, period)) == (self.months[period].state is OPEN)
+        assert self.run(self.ledger.periods.close(CUSTOMER, period)) == (self.months[period].state is OPEN)
         if self.months[period].state is OPEN:
             self.months[period].state = CLOSING
 
@@ -295,7 +295,7 @@ class Bill(RuleBasedStateMachine):
         assert self.leased is not None
         lease, period = self.leased.lease, self.leased.lease.period
         month = self.months[period]
-        current = self.run(self.ledger.snapshot(CUSTOMER, period))
+        current = self.run(self.ledger.periods.snapshot(CUSTOMER, period))
         lines = data.draw(st.lists(st.sampled_from(sorted(month.totals) or [""]), unique=True))
         residuals = {
             line: Decimal(data.draw(st.integers(-(10**9), 10**9))).scaleb(-6)
@@ -306,14 +306,14 @@ class Bill(RuleBasedStateMachine):
         if self.out_of_range(month, target, period, residuals):
             return
         sealed = self.run(
-            self.ledger.seal(lease, version=self.leased.snapshot.version, residuals=residuals)  # type: ignore[arg-type]
+            self.ledger.periods.seal(lease, version=self.leased.snapshot.version, residuals=residuals)  # type: ignore[arg-type]
         )
         agreed = current.version == self.leased.snapshot.version
         assert sealed == (month.state is CLOSING and agreed)
         if sealed:
             month.state, month.dirty, month.pending = SEALED, False, 0
             self.carry(month, target, period, residuals)
-            self.run(self.ledger.release(lease))
+            self.run(self.ledger.leases.release(lease))
             self.leased = None
 
     def out_of_range(
@@ -377,9 +377,9 @@ class Bill(RuleBasedStateMachine):
     ) -> tuple[Snapshot, dict[str, dict[LineKey, Decimal]], int | None]:
         """Read everything of *period*."""
         return await asyncio.gather(
-            self.ledger.snapshot(CUSTOMER, period),
-            self.ledger.breakdown(CUSTOMER, period, "app"),
-            self.ledger.due_ms(CUSTOMER, period),
+            self.ledger.periods.snapshot(CUSTOMER, period),
+            self.ledger.usage.breakdown(CUSTOMER, period, "app"),
+            self.ledger.due.time_ms(CUSTOMER, period),
         )
 
     def check_breakdown(self, month: Month, parts: dict[str, dict[LineKey, Decimal]]) -> None:

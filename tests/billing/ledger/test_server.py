@@ -58,17 +58,17 @@ async def restarted(tmp_path: Path, clock: Clock) -> AsyncIterator[tuple[str, Le
         async with Redis.from_url(first.connection_url) as redis:
             before = await open_ledger(redis, clock)
             await outcomes(before, delta("a"))
-            leased = await before.acquire(CUSTOMER, NOVEMBER)
+            leased = await before.leases.acquire(CUSTOMER, NOVEMBER)
             assert leased is not None
-            await before.commit(
+            await before.leases.commit(
                 leased.lease,
                 version=leased.snapshot.version,
                 verify=leased.snapshot.verify_requested,
                 invoice="in_1",
                 lines=LINES,
             )
-            await before.prepare(leased.lease, RequestBatch(4, "1:x", "0", 0, ()))
-            epoch = (await before.durability())[1]
+            await before.leases.prepare(leased.lease, RequestBatch(4, "1:x", "0", 0, ()))
+            epoch = (await before.health.durability())[1]
         port = first.port
     with server(tmp_path, **durable, port=port) as second:
         async with Redis.from_url(second.connection_url) as redis:
@@ -83,15 +83,15 @@ async def test_restarted_server_begins_a_new_epoch(
     """Every unsealed period is verified before its next write; none is changed until then."""
     epoch, _, after = restarted
 
-    assert (await after.durability())[1] != epoch
-    found = await after.snapshot(CUSTOMER, NOVEMBER)
+    assert (await after.health.durability())[1] != epoch
+    found = await after.periods.snapshot(CUSTOMER, NOVEMBER)
     assert found.epoch.startswith("2:")
     assert found.version == found.synced_version
     assert not found.up_to_date
     assert await outcomes(after, delta("a")) == [DeltaOutcome.DUPLICATE]
 
     clock.advance(seconds=1)
-    leased = await after.acquire(CUSTOMER, NOVEMBER)
+    leased = await after.leases.acquire(CUSTOMER, NOVEMBER)
     assert leased is not None
     snapshot = leased.snapshot
     assert (snapshot.batch, snapshot.lines, snapshot.in_doubt_since_ms) == (None, {}, clock())
@@ -102,8 +102,8 @@ async def test_lease_ends_with_its_server(restarted: tuple[str, Lease, Ledger]) 
     """An earlier worker may know of writes that the ledger has lost."""
     _, lease, after = restarted
     with pytest.raises(LeaseLost):
-        await after.renew(lease)
-    assert await after.acquire(CUSTOMER, NOVEMBER) is not None
+        await after.leases.renew(lease)
+    assert await after.leases.acquire(CUSTOMER, NOVEMBER) is not None
 
 
 async def test_no_period_is_closed_while_producers_resend(
@@ -112,9 +112,9 @@ async def test_no_period_is_closed_while_producers_resend(
     """They resend within a quarter of an hour what a replaced server lost."""
     _, _, after = restarted
     shard, ends = keys.shard_of(CUSTOMER), clock() + 30 * 86_400_000
-    assert await after.ended_periods(shard, ends, 10) == []
+    assert await after.periods.list_ended(shard, ends, 10) == []
     clock.advance(minutes=15)
-    assert await after.ended_periods(shard, ends, 10) == [(CUSTOMER, NOVEMBER)]
+    assert await after.periods.list_ended(shard, ends, 10) == [(CUSTOMER, NOVEMBER)]
 
 
 async def test_running_process_detects_a_replaced_server(tmp_path: Path, clock: Clock) -> None:
@@ -124,21 +124,40 @@ async def test_running_process_detects_a_replaced_server(tmp_path: Path, clock: 
             first.connection_url, retry=Retry(NoBackoff(), 2), retry_on_error=[ConnectionError]
         )
         ledger = await open_ledger(redis, clock)
-        epoch = (await ledger.durability())[1]
+        epoch = (await ledger.health.durability())[1]
         port = first.port
     with server(tmp_path, port=port):
-        await ledger.register_customer(CUSTOMER, "usd")
+        await ledger.usage.register_customer(CUSTOMER, "usd")
         await outcomes(ledger, delta("a"))
-        assert (await ledger.durability())[1] != epoch
-        assert (await ledger.snapshot(CUSTOMER, NOVEMBER)).totals == {"cpu": 1}
+        assert (await ledger.health.durability())[1] != epoch
+        assert (await ledger.periods.snapshot(CUSTOMER, NOVEMBER)).totals == {"cpu": 1}
         await redis.aclose()
     for read in (
-        ledger.snapshot(CUSTOMER, NOVEMBER),
-        ledger.registered_currencies([CUSTOMER]),
-        ledger.get_hold(CUSTOMER),
+        ledger.periods.snapshot(CUSTOMER, NOVEMBER),
+        ledger.usage.registered_currencies([CUSTOMER]),
+        ledger.holds.get(CUSTOMER),
     ):
         with pytest.raises(LedgerUnavailable):
             await read
+
+
+async def test_reconnected_process_learns_the_epoch_that_another_one_began(
+    tmp_path: Path, clock: Clock
+) -> None:
+    """It finds its scripts there already, so only the check of each new connection tells."""
+    with server(tmp_path) as first:
+        redis = Redis.from_url(
+            first.connection_url, retry=Retry(NoBackoff(), 2), retry_on_error=[ConnectionError]
+        )
+        ledger = await open_ledger(redis, clock)
+        port = first.port
+    with server(tmp_path, port=port) as second:
+        async with Redis.from_url(second.connection_url) as others:
+            other = Ledger(others, clock=clock)
+            await other.open()
+            await ledger.usage.register_customer(CUSTOMER, "usd")
+            assert (await ledger.health.durability())[1] == (await other.health.durability())[1]
+        await redis.aclose()
 
 
 async def test_acknowledged_usage_survives_a_server_kill(tmp_path: Path, clock: Clock) -> None:
@@ -152,7 +171,7 @@ async def test_acknowledged_usage_survives_a_server_kill(tmp_path: Path, clock: 
             async def produce(name: int) -> None:
                 for n in count():
                     batch = [delta(f"{name}-{n}-{i}") for i in range(10)]
-                    await ledger.record(batch, PRICES)
+                    await ledger.usage.record(batch, PRICES)
                     acknowledged.extend(batch)
                     if len(acknowledged) > 500 and name == 0:
                         assert first._process is not None
@@ -162,7 +181,7 @@ async def test_acknowledged_usage_survives_a_server_kill(tmp_path: Path, clock: 
     with server(tmp_path, **durable) as second:
         async with Redis.from_url(second.connection_url) as redis:
             ledger = await open_ledger(redis, clock)
-            counted = (await ledger.snapshot(CUSTOMER, NOVEMBER)).totals[LineKey("cpu")]
+            counted = (await ledger.periods.snapshot(CUSTOMER, NOVEMBER)).totals[LineKey("cpu")]
             assert counted >= len(acknowledged) > 500
             assert counted % 10 == 0
             assert set(await outcomes(ledger, *acknowledged)) == {DeltaOutcome.DUPLICATE}
@@ -184,11 +203,11 @@ async def test_emptied_server_is_adopted_again(ledger: Ledger, redis: Redis) -> 
 async def test_begin_epoch_begins_a_new_epoch(ledger: Ledger) -> None:
     """For example after a repair of the append-only file: same server, other content."""
     await outcomes(ledger, delta("a"))
-    before = await ledger.durability()
+    before = await ledger.health.durability()
     await ledger.begin_epoch()
 
-    assert (await ledger.durability())[1] != before[1]
-    assert (await ledger.snapshot(CUSTOMER, NOVEMBER)).epoch.startswith("2:")
+    assert (await ledger.health.durability())[1] != before[1]
+    assert (await ledger.periods.snapshot(CUSTOMER, NOVEMBER)).epoch.startswith("2:")
 
 
 async def test_every_process_learns_of_a_new_epoch(
@@ -199,13 +218,13 @@ async def test_every_process_learns_of_a_new_epoch(
     await ledger.begin_epoch()
     await outcomes(gateway, delta("a"))
 
-    assert await gateway.durability() == await ledger.durability()
+    assert await gateway.health.durability() == await ledger.health.durability()
 
 
 async def test_processes_report_the_same_epoch(ledger: Ledger, redis: Redis, clock: Clock) -> None:
     """Producers compare the epochs of two gateways."""
     other = await open_ledger(redis, clock)
-    assert await other.durability() == await ledger.durability()
+    assert await other.health.durability() == await ledger.health.durability()
 
 
 async def test_ledger_with_another_shard_count_is_refused(redis: Redis, clock: Clock) -> None:
@@ -243,16 +262,16 @@ async def test_acknowledged_usage_survives_a_power_cut_with_fsync_always(
     lost = power.cut(data)
     with server(data, appendonly="yes") as second:
         async with Redis.from_url(second.connection_url) as redis:
-            found = (await Ledger(redis, clock=clock).snapshot(CUSTOMER, NOVEMBER)).totals
+            found = (await Ledger(redis, clock=clock).periods.snapshot(CUSTOMER, NOVEMBER)).totals
 
     assert (found.get(LineKey("cpu")) == 200, lost == 0) == (durable, durable)
 
 
 async def test_durable_server_is_healthy(ledger: Ledger) -> None:
     """Append-only, synced on every write, never evicting."""
-    health = await ledger.check_health()
+    health = await ledger.health.check()
     assert (health.ok, health.durability, health.problems) == (True, "FSYNCED", ())
-    assert await ledger.durability() == ("FSYNCED", health.epoch)
+    assert await ledger.health.durability() == ("FSYNCED", health.epoch)
 
 
 async def test_each_durability_problem_is_reported(tmp_path: Path, clock: Clock) -> None:
@@ -261,20 +280,20 @@ async def test_each_durability_problem_is_reported(tmp_path: Path, clock: Clock)
     with server(tmp_path, **weak) as started:
         async with Redis.from_url(started.connection_url) as redis:
             ledger = await open_ledger(redis, clock)
-            health = await ledger.check_health()
+            health = await ledger.health.check()
             assert (health.ok, health.durability) == (False, "MEMORY")
             assert [sentence.rpartition("set ")[2] for sentence in health.problems] == [
                 "appendonly yes.",
                 "appendfsync always.",
                 "maxmemory-policy noeviction.",
             ]
-            assert (await ledger.durability())[0] == "MEMORY"
+            assert (await ledger.health.durability())[0] == "MEMORY"
             await redis.config_set("appendonly", "yes")
             await redis.config_set("appendfsync", "always")
-            assert (await ledger.durability())[0] == "MEMORY"
+            assert (await ledger.health.durability())[0] == "MEMORY"
             await ledger.begin_epoch()
-            assert (await ledger.durability())[0] == "FSYNCED"
-    stopped = await ledger.check_health()
+            assert (await ledger.health.durability())[0] == "FSYNCED"
+    stopped = await ledger.health.check()
     assert not stopped.ok
     assert "reached" in stopped.problems[0]
 
@@ -287,7 +306,7 @@ async def test_clock_skew_is_reported(
     ledger = Ledger(redis, wall_clock=lambda: time.time() + skew)
     await ledger.open()
 
-    health = await ledger.check_health()
+    health = await ledger.health.check()
 
     assert (len(health.problems), len(health.warnings), health.ok) == (
         problems,
@@ -304,7 +323,7 @@ async def test_server_without_config_access_is_not_trusted(tmp_path: Path, clock
     with server(tmp_path, appendonly="yes", appendfsync="always") as started:
         async with Redis.from_url(started.connection_url) as redis:
             await redis.execute_command("ACL", "SETUSER", "default", "-config")
-            health = await (await open_ledger(redis, clock)).check_health()
+            health = await (await open_ledger(redis, clock)).health.check()
             assert (health.ok, health.durability) == (False, "MEMORY")
             assert "CONFIG" in health.problems[0]
 
@@ -318,7 +337,7 @@ async def test_acknowledgement_waits_for_a_replica(tmp_path: Path, clock: Clock)
             with server(tmp_path / "b", replicaof=f"127.0.0.1 {primary.port}"):
                 ledger = await open_ledger(redis, clock, long_wait)
                 assert await outcomes(ledger, delta("a")) == [DeltaOutcome.ACCEPTED]
-                assert (await ledger.durability())[0] == "REPLICATED"
+                assert (await ledger.health.durability())[0] == "REPLICATED"
             with pytest.raises(LedgerUnavailable, match="replica"):
                 await outcomes(await open_ledger(redis, clock, short_wait), delta("b"))
             assert await outcomes(await open_ledger(redis, clock), delta("b")) == [
@@ -337,7 +356,7 @@ async def test_replica_does_not_replace_the_disk(tmp_path: Path, clock: Clock) -
             ledger = await open_ledger(redis, clock, long_wait)
 
             assert await outcomes(ledger, delta("a")) == [DeltaOutcome.ACCEPTED]
-            assert (await ledger.durability())[0] == "MEMORY"
+            assert (await ledger.health.durability())[0] == "MEMORY"
 
 
 async def test_refused_wait_is_no_acknowledgement(tmp_path: Path, clock: Clock) -> None:
@@ -367,5 +386,5 @@ async def test_default_clock_is_the_servers(redis: Redis) -> None:
     ledger = Ledger(redis)
     await ledger.open()
     seconds, _ = await redis.time()
-    found = await ledger.snapshot(CUSTOMER, NOVEMBER)
+    found = await ledger.periods.snapshot(CUSTOMER, NOVEMBER)
     assert abs(found.now_ms - seconds * 1000) < timedelta(seconds=5) / timedelta(milliseconds=1)

@@ -1,20 +1,19 @@
 """Syncs: requested, run, retried, finished; each one records the result of its own flush."""
 
-from decimal import Decimal
-
 import pytest
 from redis.asyncio import Redis
 
-from billing.invoicing.snapshot import StripeLine
-from billing.ledger import LeasedPeriod, Ledger, LedgerPolicy, keys
+from billing.ledger import Ledger, LedgerPolicy, keys
 from billing.ledger.syncs import Sync, SyncFailure, SyncOutcome, Syncs, SyncStatus
-from billing.usage import CustomerId, LineKey
+from billing.usage import CustomerId
 from tests.support.ledger import (
     CUSTOMER,
     DECEMBER,
     NOVEMBER,
     OTHER,
     Clock,
+    acquire_lease,
+    commit_all,
     delta,
     open_ledger,
     outcomes,
@@ -43,29 +42,9 @@ async def ledger(redis: Redis, clock: Clock) -> Ledger:
 
 
 @pytest.fixture
-def syncs(redis: Redis) -> Syncs:
+def syncs(ledger: Ledger) -> Syncs:
     """The record of syncs."""
-    return Syncs(redis)
-
-
-async def acquire_lease(ledger: Ledger) -> LeasedPeriod:
-    """Acquire the lease of November."""
-    leased = await ledger.acquire(CUSTOMER, NOVEMBER)
-    assert leased is not None
-    return leased
-
-
-async def commit_all(ledger: Ledger, leased: LeasedPeriod) -> None:
-    """Commit everything in the snapshot of *leased*."""
-    snapshot = leased.snapshot
-    line = StripeLine("il_1", Decimal(2), "price_cpu", 1)
-    await ledger.commit(
-        leased.lease,
-        version=snapshot.version,
-        verify=snapshot.verify_requested,
-        invoice="in_1",
-        lines={LineKey("cpu"): line},
-    )
+    return ledger.syncs
 
 
 async def reread(syncs: Syncs, sync: Sync) -> Sync:
@@ -79,8 +58,8 @@ async def test_second_request_joins_the_queued_sync(
     ledger: Ledger, syncs: Syncs, clock: Clock
 ) -> None:
     """Twenty clicks are one sync, due within a second."""
-    sync, joined = await ledger.request_sync(CUSTOMER, "ON_DEMAND", by="ann")
-    again, joined_too = await ledger.request_sync(CUSTOMER, "PORTAL")
+    sync, joined = await ledger.syncs.request(CUSTOMER, "ON_DEMAND", by="ann")
+    again, joined_too = await ledger.syncs.request(CUSTOMER, "PORTAL")
 
     assert (joined, joined_too, again) == (False, True, sync)
     assert sync.status is SyncStatus.QUEUED
@@ -90,22 +69,22 @@ async def test_second_request_joins_the_queued_sync(
         "ann",
         clock(),
     )
-    assert await ledger.due_ms(CUSTOMER, NOVEMBER) == clock() + 1_000
+    assert await ledger.due.time_ms(CUSTOMER, NOVEMBER) == clock() + 1_000
 
 
 async def test_sync_records_every_run(ledger: Ledger, syncs: Syncs, clock: Clock) -> None:
     """Queued, running, retrying, succeeded, with counts added up over its runs."""
-    sync, _ = await ledger.request_sync(CUSTOMER, "ON_DEMAND")
+    sync, _ = await ledger.syncs.request(CUSTOMER, "ON_DEMAND")
     clock.advance(seconds=1)
     started = clock()
     leased = await acquire_lease(ledger)
     running = await reread(syncs, sync)
-    await ledger.release(leased.lease, delay_ms=5_000, sync=BUSY)
+    await ledger.leases.release(leased.lease, delay_ms=5_000, sync=BUSY)
     retrying = await reread(syncs, sync)
     clock.advance(seconds=5)
     leased = await acquire_lease(ledger)
     await commit_all(ledger, leased)
-    await ledger.release(leased.lease, sync=DONE)
+    await ledger.leases.release(leased.lease, sync=DONE)
     done = await reread(syncs, sync)
 
     assert (running.status, running.started_ms, running.attempts) == (
@@ -129,45 +108,45 @@ async def test_request_during_a_run_is_queued_for_the_next_run(
     ledger: Ledger, syncs: Syncs, clock: Clock
 ) -> None:
     """The run may have read the ledger before the request, so the next is due at once when it ends."""
-    first, _ = await ledger.request_sync(CUSTOMER, "ON_DEMAND")
+    first, _ = await ledger.syncs.request(CUSTOMER, "ON_DEMAND")
     leased = await acquire_lease(ledger)
-    second, joined = await ledger.request_sync(CUSTOMER, "SUPPORT")
+    second, joined = await ledger.syncs.request(CUSTOMER, "SUPPORT")
     await commit_all(ledger, leased)
-    await ledger.release(leased.lease, sync=DONE)
+    await ledger.leases.release(leased.lease, sync=DONE)
 
     assert (joined, second.id) == (False, "sync_Test1_2")
     assert (await reread(syncs, first)).status is SyncStatus.SUCCEEDED
     assert (await reread(syncs, second)).status is SyncStatus.QUEUED
-    assert await ledger.due_ms(CUSTOMER, NOVEMBER) == clock()
+    assert await ledger.due.time_ms(CUSTOMER, NOVEMBER) == clock()
 
     leased = await acquire_lease(ledger)
-    await ledger.release(leased.lease)
+    await ledger.leases.release(leased.lease)
     assert (await reread(syncs, second)).status is SyncStatus.SUCCEEDED
-    assert await ledger.due_ms(CUSTOMER, NOVEMBER) is None
+    assert await ledger.due.time_ms(CUSTOMER, NOVEMBER) is None
 
 
 async def test_request_joins_a_retrying_sync(ledger: Ledger, clock: Clock) -> None:
     """It makes the waiting sync due earlier instead of creating another."""
-    first, _ = await ledger.request_sync(CUSTOMER, "ON_DEMAND")
+    first, _ = await ledger.syncs.request(CUSTOMER, "ON_DEMAND")
     leased = await acquire_lease(ledger)
-    await ledger.release(leased.lease, delay_ms=60_000, sync=BUSY)
+    await ledger.leases.release(leased.lease, delay_ms=60_000, sync=BUSY)
 
-    again, joined = await ledger.request_sync(CUSTOMER, "ON_DEMAND")
+    again, joined = await ledger.syncs.request(CUSTOMER, "ON_DEMAND")
 
     assert (again.id, joined) == (first.id, True)
-    assert await ledger.due_ms(CUSTOMER, NOVEMBER) == clock() + 1_000
+    assert await ledger.due.time_ms(CUSTOMER, NOVEMBER) == clock() + 1_000
 
 
 async def test_sync_continues_after_its_worker_died(
     ledger: Ledger, syncs: Syncs, clock: Clock
 ) -> None:
     """The next worker continues it."""
-    sync, _ = await ledger.request_sync(CUSTOMER, "ON_DEMAND")
+    sync, _ = await ledger.syncs.request(CUSTOMER, "ON_DEMAND")
     await acquire_lease(ledger)
     clock.advance(minutes=2)
     leased = await acquire_lease(ledger)
     await commit_all(ledger, leased)
-    await ledger.release(leased.lease, sync=DONE)
+    await ledger.leases.release(leased.lease, sync=DONE)
 
     done = await reread(syncs, sync)
     assert (done.status, done.attempts) == (SyncStatus.SUCCEEDED, 2)
@@ -177,28 +156,28 @@ async def test_sync_ends_although_its_worker_died_after_the_commit(
     ledger: Ledger, syncs: Syncs, clock: Clock
 ) -> None:
     """Nothing is pending, but the sync would stay RUNNING until the next usage."""
-    sync, _ = await ledger.request_sync(CUSTOMER, "ON_DEMAND")
+    sync, _ = await ledger.syncs.request(CUSTOMER, "ON_DEMAND")
     await commit_all(ledger, await acquire_lease(ledger))
-    assert await ledger.due_ms(CUSTOMER, NOVEMBER) is not None
+    assert await ledger.due.time_ms(CUSTOMER, NOVEMBER) is not None
     clock.advance(minutes=2)
     leased = await acquire_lease(ledger)
-    await ledger.release(leased.lease, sync=DONE)
+    await ledger.leases.release(leased.lease, sync=DONE)
 
     assert (await reread(syncs, sync)).status is SyncStatus.SUCCEEDED
-    assert await ledger.due_ms(CUSTOMER, NOVEMBER) is None
+    assert await ledger.due.time_ms(CUSTOMER, NOVEMBER) is None
 
 
 async def test_retried_routine_flush_has_no_priority(ledger: Ledger, clock: Clock) -> None:
     """Or all usage would use the priority queue as soon as Stripe fails for a minute."""
     shard = keys.shard_of(CUSTOMER)
     leased = await acquire_lease(ledger)
-    await ledger.release(leased.lease, delay_ms=60_000, sync=BUSY)
+    await ledger.leases.release(leased.lease, delay_ms=60_000, sync=BUSY)
     clock.advance(minutes=1)
     retried = await acquire_lease(ledger)
-    await ledger.release(retried.lease, delay_ms=60_000, sync=BUSY)
-    await ledger.request_sync(CUSTOMER, "ON_DEMAND")
+    await ledger.leases.release(retried.lease, delay_ms=60_000, sync=BUSY)
+    await ledger.syncs.request(CUSTOMER, "ON_DEMAND")
     clock.advance(seconds=1)
-    claimed = await ledger.claim_priority(shard, 10, 30_000)
+    claimed = await ledger.due.claim_priority(shard, 10, 30_000)
     requested = await acquire_lease(ledger)
 
     assert (retried.snapshot.sync_requested, requested.snapshot.sync_requested) == (False, True)
@@ -210,12 +189,14 @@ async def test_routine_flush_is_a_sync_only_if_it_changed_something(
 ) -> None:
     """A flush without changes is not worth an entry in Support's list."""
     leased = await acquire_lease(ledger)
-    await ledger.release(leased.lease, sync=SyncOutcome(SyncStatus.SUCCEEDED, stripe_calls=1))
+    await ledger.leases.release(
+        leased.lease, sync=SyncOutcome(SyncStatus.SUCCEEDED, stripe_calls=1)
+    )
     assert await syncs.latest(CUSTOMER) is None
 
     leased = await acquire_lease(ledger)
     await commit_all(ledger, leased)
-    await ledger.release(leased.lease, sync=DONE)
+    await ledger.leases.release(leased.lease, sync=DONE)
 
     routine = await syncs.latest(CUSTOMER)
     assert routine is not None
@@ -236,12 +217,12 @@ async def test_routine_sync_starts_with_its_first_flush(
     began = clock()
     leased = await acquire_lease(ledger)
     clock.advance(seconds=3)
-    await ledger.release(leased.lease, delay_ms=5_000, sync=BUSY)
+    await ledger.leases.release(leased.lease, delay_ms=5_000, sync=BUSY)
     clock.advance(seconds=5)
     leased = await acquire_lease(ledger)
     clock.advance(seconds=2)
     await commit_all(ledger, leased)
-    await ledger.release(leased.lease, sync=DONE)
+    await ledger.leases.release(leased.lease, sync=DONE)
 
     routine = await syncs.latest(CUSTOMER)
     assert routine is not None
@@ -256,9 +237,11 @@ async def test_routine_sync_starts_with_its_first_flush(
 
 async def test_parked_sync_has_failed(ledger: Ledger, syncs: Syncs) -> None:
     """It has the message of the failure, and the counts of the work done before."""
-    sync, _ = await ledger.request_sync(CUSTOMER, "ON_DEMAND")
+    sync, _ = await ledger.syncs.request(CUSTOMER, "ON_DEMAND")
     leased = await acquire_lease(ledger)
-    await ledger.park(leased.lease, SyncFailure("price_archived", "Unarchive the price."), DONE)
+    await ledger.leases.park(
+        leased.lease, SyncFailure("price_archived", "Unarchive the price."), DONE
+    )
 
     failed = await reread(syncs, sync)
     assert (failed.status, failed.stripe_calls) == (SyncStatus.FAILED, 3)
@@ -267,16 +250,16 @@ async def test_parked_sync_has_failed(ledger: Ledger, syncs: Syncs) -> None:
 
 async def test_seal_ends_every_sync_of_the_period(ledger: Ledger, syncs: Syncs) -> None:
     """No flush of the period follows."""
-    first, _ = await ledger.request_sync(CUSTOMER, "ON_DEMAND")
+    first, _ = await ledger.syncs.request(CUSTOMER, "ON_DEMAND")
     leased = await acquire_lease(ledger)
-    second, _ = await ledger.request_sync(CUSTOMER, "ON_DEMAND")
-    await ledger.close(CUSTOMER, NOVEMBER)
-    assert await ledger.seal(leased.lease, version=leased.snapshot.version, residuals={})
-    await ledger.release(leased.lease, sync=DONE)
+    second, _ = await ledger.syncs.request(CUSTOMER, "ON_DEMAND")
+    await ledger.periods.close(CUSTOMER, NOVEMBER)
+    assert await ledger.periods.seal(leased.lease, version=leased.snapshot.version, residuals={})
+    await ledger.leases.release(leased.lease, sync=DONE)
 
     states = [sync and sync.status for sync in await syncs.get_many([first.id, second.id])]
     assert states == [SyncStatus.SUCCEEDED, SyncStatus.SUCCEEDED]
-    third, joined = await ledger.request_sync(CUSTOMER, "ON_DEMAND")
+    third, joined = await ledger.syncs.request(CUSTOMER, "ON_DEMAND")
     assert (third.period, joined) == (DECEMBER, False)
 
 
@@ -288,7 +271,7 @@ async def test_syncs_are_paged_newest_first_over_all_customers(
         await run_sync(ledger, CUSTOMER)
         await run_sync(ledger, OTHER)
         clock.advance(milliseconds=n // 3)
-    waiting, _ = await ledger.request_sync(OTHER, "SUPPORT")
+    waiting, _ = await ledger.syncs.request(OTHER, "SUPPORT")
 
     page = await syncs.page(5)
     paged = list(page.items)
@@ -309,10 +292,10 @@ async def test_syncs_are_paged_newest_first_over_all_customers(
 
 async def run_sync(ledger: Ledger, customer: CustomerId) -> None:
     """Request and finish one sync of *customer*."""
-    await ledger.request_sync(customer, "ON_DEMAND")
-    leased = await ledger.acquire(customer, NOVEMBER)
+    await ledger.syncs.request(customer, "ON_DEMAND")
+    leased = await ledger.leases.acquire(customer, NOVEMBER)
     assert leased is not None
-    await ledger.release(leased.lease, sync=DONE)
+    await ledger.leases.release(leased.lease, sync=DONE)
 
 
 async def test_sync_history_is_bounded(redis: Redis, clock: Clock, syncs: Syncs) -> None:
@@ -332,11 +315,11 @@ async def test_sync_purged_while_running_is_not_restored(
 ) -> None:
     """Not even in part."""
     ledger = await open_ledger(redis, clock, LedgerPolicy(sync_history=1))
-    first, _ = await ledger.request_sync(CUSTOMER, "ON_DEMAND")
+    first, _ = await ledger.syncs.request(CUSTOMER, "ON_DEMAND")
     leased = await acquire_lease(ledger)
-    second, _ = await ledger.request_sync(CUSTOMER, "SUPPORT")
+    second, _ = await ledger.syncs.request(CUSTOMER, "SUPPORT")
     await commit_all(ledger, leased)
-    await ledger.release(leased.lease, sync=DONE)
+    await ledger.leases.release(leased.lease, sync=DONE)
 
     assert [sync and sync.id for sync in await syncs.get_many([first.id, second.id])] == [
         None,

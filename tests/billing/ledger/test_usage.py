@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from billing.ledger import DeltaOutcome, Ledger, LedgerPolicy, keys
 from billing.ledger.quantities import QuantityOutOfRange, to_fixed_point
-from billing.usage import CustomerId, LineKey, Period, Price, UsageDelta, carried_line_key
+from billing.usage import CustomerId, LineKey, Price, UsageDelta, carried_line_key
 from tests.support.ledger import (
     CUSTOMER,
     DECEMBER,
@@ -46,7 +46,7 @@ async def test_delta_sent_twice_counts_once(ledger: Ledger) -> None:
     again = await outcomes(ledger, delta("a", "1.50"))
 
     assert first + again == [ACCEPTED, DUPLICATE, DUPLICATE]
-    assert (await ledger.snapshot(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal("1.5")}
+    assert (await ledger.periods.snapshot(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal("1.5")}
 
 
 @pytest.mark.parametrize(
@@ -63,13 +63,13 @@ async def test_delta_sent_twice_counts_once(ledger: Ledger) -> None:
 async def test_id_with_different_content_is_a_conflict(ledger: Ledger, other: UsageDelta) -> None:
     """The first delta stays; any difference under the same id is the producer's error."""
     assert await outcomes(ledger, delta("a"), other) == [ACCEPTED, CONFLICT]
-    snapshot = await ledger.snapshot(CUSTOMER, NOVEMBER)
+    snapshot = await ledger.periods.snapshot(CUSTOMER, NOVEMBER)
     assert (snapshot.totals, snapshot.conflicts) == ({"cpu": Decimal(1)}, 1)
 
 
 async def test_rejected_delta_does_not_affect_its_batch(ledger: Ledger, clock: Clock) -> None:
     """Each result has the position of its delta."""
-    results = await ledger.record(
+    results = await ledger.usage.record(
         [
             delta("old", at=MIDDLE - timedelta(days=36)),
             delta("good", "2"),
@@ -96,8 +96,8 @@ async def test_rejected_delta_does_not_affect_its_batch(ledger: Ledger, clock: C
         ACCEPTED,
     ]
     assert results[1].period == NOVEMBER
-    assert (await ledger.snapshot(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal(6)}
-    assert (await ledger.snapshot(OTHER, NOVEMBER)).totals == {"cpu": Decimal(3)}
+    assert (await ledger.periods.snapshot(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal(6)}
+    assert (await ledger.periods.snapshot(OTHER, NOVEMBER)).totals == {"cpu": Decimal(3)}
 
 
 async def test_rejected_delta_may_be_sent_again(ledger: Ledger, clock: Clock) -> None:
@@ -131,8 +131,8 @@ async def test_delta_that_takes_a_total_out_of_range_is_rejected(ledger: Ledger)
         ACCEPTED,
         ACCEPTED,
     ]
-    assert (await ledger.snapshot(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal("-0.25")}
-    assert await ledger.breakdown(CUSTOMER, NOVEMBER, "app") == {
+    assert (await ledger.periods.snapshot(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal("-0.25")}
+    assert await ledger.usage.breakdown(CUSTOMER, NOVEMBER, "app") == {
         "web": {"cpu": Decimal(most)},
         "db": {"cpu": -Decimal(most)},
         "": {"cpu": Decimal("-0.25")},
@@ -168,13 +168,15 @@ async def test_breakdown_by_app_region_and_organization(ledger: Ledger) -> None:
         delta("d", "4"),
     )
 
-    assert await ledger.breakdown(CUSTOMER, NOVEMBER, "app") == {
+    assert await ledger.usage.breakdown(CUSTOMER, NOVEMBER, "app") == {
         "web": {"cpu": Decimal("3.25")},
         "db": {"ram": Decimal("-0.75")},
         "": {"cpu": Decimal(4)},
     }
-    assert (await ledger.breakdown(CUSTOMER, NOVEMBER, "region"))["lhr"] == {"cpu": Decimal(2)}
-    assert (await ledger.breakdown(CUSTOMER, NOVEMBER, "organization"))["acme"] == {
+    assert (await ledger.usage.breakdown(CUSTOMER, NOVEMBER, "region"))["lhr"] == {
+        "cpu": Decimal(2)
+    }
+    assert (await ledger.usage.breakdown(CUSTOMER, NOVEMBER, "organization"))["acme"] == {
         "cpu": Decimal(2)
     }
 
@@ -186,9 +188,9 @@ async def test_usage_belongs_to_its_month_in_utc(ledger: Ledger, clock: Clock) -
 
     await outcomes(ledger, delta("a", at=offset), delta("b", "2", at=clock.now))
 
-    assert (await ledger.snapshot(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal(1)}
-    assert (await ledger.snapshot(CUSTOMER, DECEMBER)).totals == {"cpu": Decimal(2)}
-    assert await ledger.list_periods(CUSTOMER) == [NOVEMBER, DECEMBER]
+    assert (await ledger.periods.snapshot(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal(1)}
+    assert (await ledger.periods.snapshot(CUSTOMER, DECEMBER)).totals == {"cpu": Decimal(2)}
+    assert await ledger.periods.list_retained(CUSTOMER) == [NOVEMBER, DECEMBER]
 
 
 async def test_usage_of_a_closed_period_is_carried_to_the_next(
@@ -196,16 +198,16 @@ async def test_usage_of_a_closed_period_is_carried_to_the_next(
 ) -> None:
     """It is billed late, with its original month."""
     await outcomes(ledger, delta("a"))
-    await ledger.close(CUSTOMER, NOVEMBER)
+    await ledger.periods.close(CUSTOMER, NOVEMBER)
 
-    late = (await ledger.record([delta("b", "2", app="web")], PRICES))[0]
+    late = (await ledger.usage.record([delta("b", "2", app="web")], PRICES))[0]
 
     assert (late.outcome, late.period) == (ACCEPTED, DECEMBER)
-    assert (await ledger.snapshot(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal(1)}
-    assert (await ledger.snapshot(CUSTOMER, DECEMBER)).totals == {
+    assert (await ledger.periods.snapshot(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal(1)}
+    assert (await ledger.periods.snapshot(CUSTOMER, DECEMBER)).totals == {
         carried_line_key("cpu", NOVEMBER): Decimal(2)
     }
-    assert await ledger.current_period(CUSTOMER) == DECEMBER
+    assert await ledger.periods.current(CUSTOMER) == DECEMBER
 
 
 @pytest.mark.parametrize("has_usage", [True, False], ids=["closed", "without usage"])
@@ -216,22 +218,26 @@ async def test_ended_month_accepts_no_usage_after_the_settle_window(
     ids = ["b"] if has_usage else []
     await outcomes(ledger, *(delta(delta_id) for delta_id in ids))
     clock.now = NOVEMBER.end + timedelta(hours=1, milliseconds=-1)
-    in_time = (await ledger.record([delta("a", at=MIDDLE, customer=OTHER)], PRICES))[0]
+    in_time = (await ledger.usage.record([delta("a", at=MIDDLE, customer=OTHER)], PRICES))[0]
     clock.advance(milliseconds=1)
-    for customer, period in await ledger.ended_periods(
+    for customer, period in await ledger.periods.list_ended(
         keys.shard_of(CUSTOMER), clock() - 3_600_000, 10
     ):
-        await ledger.close(customer, period)
+        await ledger.periods.close(customer, period)
 
-    late = await ledger.record([delta("a", "2", app="web"), delta("now", at=clock.now)], PRICES)
+    late = await ledger.usage.record(
+        [delta("a", "2", app="web"), delta("now", at=clock.now)], PRICES
+    )
 
     assert in_time.period == NOVEMBER
     assert [result.period for result in late] == [DECEMBER, DECEMBER]
-    assert (await ledger.snapshot(CUSTOMER, DECEMBER)).totals == {
+    assert (await ledger.periods.snapshot(CUSTOMER, DECEMBER)).totals == {
         "cpu": Decimal(1),
         carried_line_key("cpu", NOVEMBER): Decimal(2),
     }
-    assert await ledger.list_periods(CUSTOMER) == ([NOVEMBER] if has_usage else []) + [DECEMBER]
+    assert await ledger.periods.list_retained(CUSTOMER) == ([NOVEMBER] if has_usage else []) + [
+        DECEMBER
+    ]
 
 
 async def test_delta_sent_before_and_after_the_settle_window_counts_once(
@@ -242,12 +248,12 @@ async def test_delta_sent_before_and_after_the_settle_window_counts_once(
     in_time, late = delta("a"), delta("b")
     assert await outcomes(ledger, in_time) == [ACCEPTED]
     clock.advance(hours=1)
-    await ledger.close(CUSTOMER, NOVEMBER)
+    await ledger.periods.close(CUSTOMER, NOVEMBER)
 
     assert await outcomes(ledger, in_time, late, late) == [DUPLICATE, ACCEPTED, DUPLICATE]
     assert await outcomes(ledger, delta("a", "2")) == [CONFLICT]
-    assert (await ledger.snapshot(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal(1)}
-    assert (await ledger.snapshot(CUSTOMER, DECEMBER)).totals == {
+    assert (await ledger.periods.snapshot(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal(1)}
+    assert (await ledger.periods.snapshot(CUSTOMER, DECEMBER)).totals == {
         carried_line_key("cpu", NOVEMBER): Decimal(1)
     }
 
@@ -256,12 +262,14 @@ async def test_late_usage_has_the_price_of_its_own_period(ledger: Ledger) -> Non
     """A new price applies to new months only; the first usage pins a month's price."""
     dearer = {"cpu": Price("price_dearer", "cpu", "usd", Decimal(9))}
     await outcomes(ledger, delta("a"))
-    await ledger.record([delta("b")], dearer)
-    await ledger.close(CUSTOMER, NOVEMBER)
-    await ledger.record([delta("c")], dearer)
+    await ledger.usage.record([delta("b")], dearer)
+    await ledger.periods.close(CUSTOMER, NOVEMBER)
+    await ledger.usage.record([delta("c")], dearer)
 
-    assert (await ledger.snapshot(CUSTOMER, NOVEMBER)).prices == {LineKey("cpu"): "price_cpu"}
-    assert (await ledger.snapshot(CUSTOMER, DECEMBER)).prices == {
+    assert (await ledger.periods.snapshot(CUSTOMER, NOVEMBER)).prices == {
+        LineKey("cpu"): "price_cpu"
+    }
+    assert (await ledger.periods.snapshot(CUSTOMER, DECEMBER)).prices == {
         carried_line_key("cpu", NOVEMBER): "price_cpu"
     }
 
@@ -290,7 +298,7 @@ async def test_ids_are_stored_in_small_buckets_that_expire(ledger: Ledger, redis
     assert max(sizes) <= 128
     assert {await redis.object("ENCODING", key) for key in buckets} == {b"listpack"}
     assert all([0 < await redis.pttl(key) <= 84 * 86_400_000 for key in buckets])
-    assert (await ledger.snapshot(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal(300)}
+    assert (await ledger.periods.snapshot(CUSTOMER, NOVEMBER)).totals == {"cpu": Decimal(300)}
 
 
 async def test_recorded_usage_is_due_after_the_interval(ledger: Ledger, clock: Clock) -> None:
@@ -300,8 +308,8 @@ async def test_recorded_usage_is_due_after_the_interval(ledger: Ledger, clock: C
     clock.advance(minutes=5)
     await outcomes(ledger, delta("b"))
 
-    snapshot = await ledger.snapshot(CUSTOMER, NOVEMBER)
-    assert await ledger.due_ms(CUSTOMER, NOVEMBER) == due
+    snapshot = await ledger.periods.snapshot(CUSTOMER, NOVEMBER)
+    assert await ledger.due.time_ms(CUSTOMER, NOVEMBER) == due
     assert (snapshot.pending_deltas, snapshot.oldest_pending_ms) == (2, due - 900_000)
     assert snapshot.version.startswith("2:")
     assert not snapshot.up_to_date
@@ -314,59 +322,19 @@ async def test_interval_is_spread_by_the_jitter(redis: Redis, clock: Clock) -> N
     intervals = {policy.interval(f"{n}") for n in range(2000)}
     assert (min(intervals), max(intervals)) == (800, 1200)
     await outcomes(ledger, delta("a"))
-    assert 800 <= (await ledger.due_ms(CUSTOMER, NOVEMBER) or 0) - clock() <= 1200
-
-
-async def test_period_without_usage_is_empty_and_open(ledger: Ledger) -> None:
-    """It has nothing to sync."""
-    snapshot = await ledger.snapshot(CUSTOMER, NOVEMBER)
-
-    assert (snapshot.totals, snapshot.currency, snapshot.up_to_date) == ({}, "usd", True)
-    assert await ledger.due_ms(CUSTOMER, NOVEMBER) is None
-    assert await ledger.current_period(CUSTOMER) == NOVEMBER
-    assert await ledger.list_periods(CUSTOMER) == []
-
-
-async def test_current_snapshots_reads_many_customers(ledger: Ledger) -> None:
-    """For each one the period that counts usage of now."""
-    await outcomes(ledger, delta("a"), delta("b", customer=OTHER))
-    await ledger.close(CUSTOMER, NOVEMBER)
-
-    snapshots = await ledger.current_snapshots([CUSTOMER, OTHER])
-    assert snapshots == [
-        await ledger.snapshot(CUSTOMER, DECEMBER),
-        await ledger.snapshot(OTHER, NOVEMBER),
-    ]
-    assert await ledger.current_snapshots([]) == []
+    assert 800 <= (await ledger.due.time_ms(CUSTOMER, NOVEMBER) or 0) - clock() <= 1200
 
 
 async def test_first_currency_of_a_customer_is_final(ledger: Ledger) -> None:
     """A customer's invoices have one currency."""
-    await ledger.register_customer(CUSTOMER, "EUR")
-    await ledger.register_customer(CustomerId("cus_Yen"), "JPY")
+    await ledger.usage.register_customer(CUSTOMER, "EUR")
+    await ledger.usage.register_customer(CustomerId("cus_Yen"), "JPY")
 
-    known = await ledger.registered_currencies(
+    known = await ledger.usage.registered_currencies(
         [CUSTOMER, CustomerId("cus_Nobody"), CustomerId("cus_Yen")]
     )
     assert known == {CUSTOMER: "usd", "cus_Yen": "jpy"}
-    assert await ledger.registered_currencies([]) == {}
-
-
-@pytest.mark.parametrize(
-    "period", [Period(2026, 1), Period(2026, 2), Period(2024, 2), Period(1999, 12), Period(2100, 2)]
-)
-async def test_calendar_of_the_scripts_equals_pythons(redis: Redis, period: Period) -> None:
-    """The scripts compute months next to the data."""
-    clock = Clock(period.end - timedelta(milliseconds=1))
-    ledger = await open_ledger(redis, clock)
-    assert await ledger.current_period(CUSTOMER) == period
-    await outcomes(ledger, delta("a", at=clock.now))
-
-    shard = keys.shard_of(CUSTOMER)
-    assert await ledger.ended_periods(shard, clock(), 10) == []
-    clock.advance(milliseconds=1)
-    assert await ledger.ended_periods(shard, clock(), 10) == [(CUSTOMER, period)]
-    assert await ledger.current_period(CUSTOMER) == period.next()
+    assert await ledger.usage.registered_currencies([]) == {}
 
 
 @pytest.mark.parametrize(

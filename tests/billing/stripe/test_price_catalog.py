@@ -7,6 +7,7 @@ from billing.budget import Lane
 from billing.cache import CachePolicy, entries, open_cache
 from billing.services import Services
 from billing.stripe.price_catalog import RECHECK_SECONDS, PriceCatalog
+from billing.stripe.reader import StripeReader
 from tests.support.stripe_catalog import Shop
 from tests.support.stripe_sandbox import StripeSandbox
 from tests.support.wait import wait_until
@@ -20,7 +21,7 @@ async def test_renamed_product_shows_its_new_name(
     """A price is immutable but for its product's name; while Stripe is unavailable the old name is used."""
     await Shop(services).open()
     times = itertools.chain([0.0, 0.0], itertools.count(RECHECK_SECONDS, RECHECK_SECONDS))
-    catalog = PriceCatalog(services.stripe, services.cache, lambda: next(times))
+    catalog = PriceCatalog(services.stripe_reader, lambda: next(times))
     price = (await catalog.by_sku([SKU]))[SKU]
     body = await services.stripe.read(f"/v1/prices/{price.id}", lane=Lane.SUPPORT)
     await services.stripe.write(
@@ -46,7 +47,7 @@ async def test_ingestion_does_not_reread_prices(
     await Shop(services).open()
     times = itertools.count(0, RECHECK_SECONDS)
     async with open_cache(redis_url, CachePolicy(fresh_ttl=0.05)) as cache:
-        catalog = PriceCatalog(services.stripe, cache, lambda: next(times))
+        catalog = PriceCatalog(StripeReader(services.stripe, cache), lambda: next(times))
         for _ in range(5):
             await catalog.by_sku([SKU])
             await asyncio.sleep(0.06)

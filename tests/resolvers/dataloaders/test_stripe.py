@@ -14,7 +14,7 @@ from billing.errors import ErrorCode, Refused, Unavailable
 from billing.pagination import Page, PageRequest
 from billing.services import Services
 from billing.usage import Period
-from resolvers.dataloaders.stripe import CustomersKey, InvoicesKey, Loaders, PageKey
+from resolvers.dataloaders.stripe import Loaders
 from tests.support.stripe_catalog import Shop
 from tests.support.stripe_sandbox import StripeSandbox
 
@@ -37,19 +37,19 @@ class Account:
         loaders.with_cards = True
 
         async def some_lines() -> None:
-            page = await loaders.invoices.load(InvoicesKey(self.customer, PageRequest(20)))
-            keys = [PageKey(invoice.value.id, PageRequest(5)) for invoice in page.items]
-            await asyncio.gather(*map(loaders.lines.load, keys))
+            page = await loaders.invoices(self.customer, PageRequest(20))
+            ids = [invoice.value.id for invoice in page.items]
+            await asyncio.gather(*(loaders.lines(id_, PageRequest(5)) for id_ in ids))
 
         async def customer() -> None:
-            await loaders.customer.load(self.customer)
-            await loaders.default_payment_method.load(self.customer)
+            await loaders.customer(self.customer)
+            await loaders.default_payment_method(self.customer)
 
         await asyncio.gather(
             customer(),
-            loaders.payment_methods.load(PageKey(self.customer, PageRequest(10))),
-            loaders.snapshot.load(self.customer),
-            loaders.last_sync.load(self.customer),
+            loaders.payment_methods(self.customer, PageRequest(10)),
+            loaders.snapshot(self.customer),
+            loaders.last_sync(self.customer),
             some_lines(),
         )
         return loaders
@@ -89,13 +89,13 @@ async def test_cards_are_expanded_only_if_selected(account: Account) -> None:
     without_cards, with_cards = Loaders(account.services), Loaders(account.services)
     with_cards.with_cards = True
     for loaders in (without_cards, with_cards, with_cards):
-        page = await loaders.customers.load(CustomersKey(PageRequest(5)))
+        page = await loaders.customers(PageRequest(5))
         assert [loaded.value.id for loaded in page.items] == [account.customer]
-        card = await loaders.default_payment_method.load(account.customer)
+        card = await loaders.default_payment_method(account.customer)
         assert card is not None
         assert card.value.id == account.card
     assert (without_cards.stats.stripe_calls, with_cards.stats.stripe_calls) == (2, 1)
-    found = await without_cards.customer.load(account.customer)
+    found = await without_cards.customer(account.customer)
     assert found is not None
     assert found.value.id == account.customer
     assert without_cards.stats.stripe_calls == 3
@@ -118,57 +118,53 @@ async def test_concurrent_cold_panels_share_their_reads(account: Account) -> Non
 async def test_forward_pages_are_contiguous(account: Account) -> None:
     """A cursor is an id, and Stripe continues after it."""
     loaders = Loaders(account.services)
-    first = await loaders.invoices.load(InvoicesKey(account.customer, PageRequest(2)))
+    first = await loaders.invoices(account.customer, PageRequest(2))
     end = first.items[-1].value.id
-    last = await loaders.invoices.load(InvoicesKey(account.customer, PageRequest(2, end)))
+    last = await loaders.invoices(account.customer, PageRequest(2, end))
     assert [loaded.value.id for loaded in (*first.items, *last.items)] == account.invoices
     assert (first.has_more, last.has_more) == (True, False)
-    drafts = await loaders.invoices.load(InvoicesKey(account.customer, PageRequest(1), "draft"))
-    paid = await loaders.invoices.load(InvoicesKey(account.customer, PageRequest(1), "paid"))
+    drafts = await loaders.invoices(account.customer, PageRequest(1), "draft")
+    paid = await loaders.invoices(account.customer, PageRequest(1), "paid")
     assert (len(drafts.items), len(paid.items)) == (1, 0)
 
 
 async def test_backward_pages_are_contiguous(account: Account) -> None:
     """The entries before a cursor, in the same order, and if there are more before them."""
     loaders = Loaders(account.services)
-    whole = await loaders.invoices.load(InvoicesKey(account.customer, PageRequest(INVOICES)))
+    whole = await loaders.invoices(account.customer, PageRequest(INVOICES))
     last = whole.items[-1].value.id
     for size, more in ((1, True), (2, False)):
         request = PageRequest(size, before=last)
-        page = await loaders.invoices.load(InvoicesKey(account.customer, request))
+        page = await loaders.invoices(account.customer, request)
         assert [loaded.value.id for loaded in page.items] == account.invoices[-1 - size : -1]
         assert page.has_more is more
-    lines = await loaders.lines.load(PageKey(last, PageRequest(100)))
-    back = await loaders.lines.load(PageKey(last, PageRequest(5, before=lines.items[-1].id)))
+    lines = await loaders.lines(last, PageRequest(100))
+    back = await loaders.lines(last, PageRequest(5, before=lines.items[-1].id))
     assert back == Page(lines.items[-6:-1], has_more=True)
     with pytest.raises(Refused, match="`before`"):
-        await loaders.invoices.load(
-            InvoicesKey(account.customer, PageRequest(1, before="in_absent"))
-        )
+        await loaders.invoices(account.customer, PageRequest(1, before="in_absent"))
 
 
 async def test_lines_beyond_the_embedded_ones_are_read(account: Account) -> None:
     """Stripe embeds ten; a month of usage has more."""
     loaders = Loaders(account.services)
     invoice = account.invoices[0]
-    embedded = await loaders.lines.load(PageKey(invoice, PageRequest(4)))
+    embedded = await loaders.lines(invoice, PageRequest(4))
     assert (len(embedded.items), embedded.has_more, loaders.stats.stripe_calls) == (4, True, 1)
-    whole = await loaders.lines.load(PageKey(invoice, PageRequest(100)))
+    whole = await loaders.lines(invoice, PageRequest(100))
     assert [line.amount for line in whole.items] == [100 + number for number in range(LINES)]
     assert (whole.has_more, loaders.stats.stripe_calls) == (False, 2)
-    rest = await loaders.lines.load(PageKey(invoice, PageRequest(100, embedded.items[-1].id)))
+    rest = await loaders.lines(invoice, PageRequest(100, embedded.items[-1].id))
     assert rest.items == whole.items[4:]
 
 
 async def test_embedded_lines_cause_no_read(account: Account) -> None:
     """Pages within the ten embedded lines cost nothing, in both directions."""
     loaders = Loaders(account.services)
-    first = await loaders.lines.load(PageKey(account.invoices[0], PageRequest(4)))
-    second = await loaders.lines.load(
-        PageKey(account.invoices[0], PageRequest(4, first.items[-1].id))
-    )
+    first = await loaders.lines(account.invoices[0], PageRequest(4))
+    second = await loaders.lines(account.invoices[0], PageRequest(4, first.items[-1].id))
     back = PageRequest(3, before=second.items[0].id)
-    before = await loaders.lines.load(PageKey(account.invoices[0], back))
+    before = await loaders.lines(account.invoices[0], back)
     assert [line.amount for line in second.items] == [104, 105, 106, 107]
     assert before == Page(first.items[1:], has_more=True)
     assert loaders.stats.stripe_calls == 1
@@ -177,19 +173,19 @@ async def test_embedded_lines_cause_no_read(account: Account) -> None:
 async def test_invoice_heads_do_not_fill_invoices(account: Account) -> None:
     """Sixty months of lines would take more of the cache than everything else on a page."""
     loaders = Loaders(account.services)
-    heads = await loaders.invoice_heads.load(PageKey(account.customer, PageRequest(100)))
+    heads = await loaders.invoice_heads(account.customer, PageRequest(100))
     assert [head.id for head in heads.items] == account.invoices
-    assert (await loaders.lines.load(PageKey(account.invoices[0], PageRequest(1)))).items
+    assert (await loaders.lines(account.invoices[0], PageRequest(1))).items
     assert loaders.stats.stripe_calls == 2
 
 
 async def test_empty_page_causes_no_read(account: Account) -> None:
     """`first: 0` requests nothing."""
     loaders = Loaders(account.services)
-    assert not (await loaders.invoices.load(InvoicesKey(account.customer, PageRequest(0)))).items
-    assert not (await loaders.payment_methods.load(PageKey(account.customer, PageRequest(0)))).items
-    assert not (await loaders.customers.load(CustomersKey(PageRequest(0)))).items
-    assert not (await loaders.lines.load(PageKey("in_1", PageRequest(0, "il_1")))).items
+    assert not (await loaders.invoices(account.customer, PageRequest(0))).items
+    assert not (await loaders.payment_methods(account.customer, PageRequest(0))).items
+    assert not (await loaders.customers(PageRequest(0))).items
+    assert not (await loaders.lines("in_1", PageRequest(0, "il_1"))).items
     assert await account.reads() == 0
 
 
@@ -197,7 +193,7 @@ async def test_unknown_cursor_is_refused(account: Account) -> None:
     """Stripe's own error would blame the gateway."""
     loaders = Loaders(account.services)
     with pytest.raises(Refused, match="first page") as refused:
-        await loaders.invoices.load(InvoicesKey(account.customer, PageRequest(2, "in_absent")))
+        await loaders.invoices(account.customer, PageRequest(2, "in_absent"))
     assert (refused.value.code, refused.value.path) == (ErrorCode.INVALID_INPUT, ("after",))
 
 
@@ -206,10 +202,10 @@ async def test_absent_objects_are_none(account: Account) -> None:
     for _ in range(2):
         loaders = Loaders(account.services)
         loaders.with_cards = True
-        assert await loaders.customer.load("cus_none") is None
-        assert await loaders.default_payment_method.load("cus_none") is None
-        assert await loaders.invoice.load("in_none") is None
-        assert (await loaders.lines.load(PageKey("in_none", PageRequest(5)))).items == ()
+        assert await loaders.customer("cus_none") is None
+        assert await loaders.default_payment_method("cus_none") is None
+        assert await loaders.invoice("in_none") is None
+        assert (await loaders.lines("in_none", PageRequest(5))).items == ()
     assert await account.reads() == 2
 
 
@@ -220,15 +216,15 @@ async def test_deleted_customer_is_none(account: Account) -> None:
         response = await http.delete(path, auth=(key.get_secret_value(), ""))
     assert response.json()["deleted"]
     loaders = Loaders(account.services)
-    assert await loaders.customer.load(account.customer) is None
-    assert await loaders.default_payment_method.load(account.customer) is None
+    assert await loaders.customer(account.customer) is None
+    assert await loaders.default_payment_method(account.customer) is None
 
 
 async def test_customers_are_filtered_by_email(account: Account) -> None:
     """A support ticket has an e-mail address."""
     loaders = Loaders(account.services, Lane.SUPPORT)
-    found = await loaders.customers.load(CustomersKey(PageRequest(10), "billing@acme.example"))
-    none = await loaders.customers.load(CustomersKey(PageRequest(10), "nobody@acme.example"))
+    found = await loaders.customers(PageRequest(10), "billing@acme.example")
+    none = await loaders.customers(PageRequest(10), "nobody@acme.example")
     assert [loaded.value.id for loaded in found.items] == [account.customer]
     assert none.items == ()
 
@@ -236,11 +232,11 @@ async def test_customers_are_filtered_by_email(account: Account) -> None:
 async def test_payment_method_is_read_by_id(account: Account) -> None:
     """Support pastes `pm_…` from an e-mail of Stripe's."""
     loaders = Loaders(account.services)
-    found = await loaders.payment_method.load(account.card)
+    found = await loaders.payment_method(account.card)
     assert found is not None
     assert (found.value.last4, found.value.customer) == ("4242", account.customer)
     assert found.source is Source.STRIPE
-    assert await loaders.payment_method.load("pm_none") is None
+    assert await loaders.payment_method("pm_none") is None
     assert loaders.stats.stripe_calls == 2
     assert not loaders.dependencies.cacheable
 
@@ -251,19 +247,19 @@ async def test_stale_invoice_has_no_expiring_urls(
     """Payment URLs are never served stale; an object that was never read is an error of its field alone."""
     services, invoice = account.services, account.invoices[0]
     await account.sandbox.dashboard("finalize", invoice)
-    first = await Loaders(services).invoice.load(invoice)
+    first = await Loaders(services).invoice(invoice)
     assert first is not None
     assert first.value.hosted_invoice_url
 
     await services.cache.invalidate(invoice, account.customer)
     await account.sandbox.fault("error_500_before", times=10)
     loaders = Loaders(services)
-    stale = await loaders.invoice.load(invoice)
+    stale = await loaders.invoice(invoice)
     assert stale is not None
     assert (stale.source, stale.fetched_at) == (Source.STALE, first.fetched_at)
     assert (stale.value.total, stale.value.hosted_invoice_url) == (first.value.total, None)
     with pytest.raises(Unavailable, match="Stripe"):
-        await loaders.customer.load(account.customer)
+        await loaders.customer(account.customer)
     assert loaders.stats.stale == 1
     assert not loaders.dependencies.cacheable
 
@@ -286,21 +282,21 @@ async def test_dependencies_name_every_generation(account: Account) -> None:
 async def test_operation_that_read_two_states_is_not_cacheable(account: Account) -> None:
     """After a change between two reads, the response is valid for its client but not for others."""
     loaders = Loaders(account.services)
-    await loaders.customer.load(account.customer)
+    await loaders.customer(account.customer)
     assert loaders.dependencies.cacheable
     await account.services.cache.invalidate(account.customer)
-    await loaders.payment_methods.load(PageKey(account.customer, PageRequest(10)))
+    await loaders.payment_methods(account.customer, PageRequest(10))
     assert not loaders.dependencies.cacheable
 
 
 async def test_ledger_loaders_do_not_call_stripe(account: Account) -> None:
     """Usage is shown while Stripe is unavailable."""
     loaders = Loaders(account.services)
-    now = Period.containing((await loaders.snapshot.load(account.customer)).period.start)
-    assert (await loaders.period.load((account.customer, now))).totals == {}
-    assert await loaders.breakdown.load((account.customer, now, "app")) == {}
-    assert await loaders.hold.load(account.customer) is None
-    assert await loaders.sync.load("sync_1_1") is None
+    now = Period.containing((await loaders.snapshot(account.customer)).period.start)
+    assert (await loaders.period(account.customer, now)).totals == {}
+    assert await loaders.breakdown(account.customer, now, "app") == {}
+    assert await loaders.hold(account.customer) is None
+    assert await loaders.sync("sync_1_1") is None
     assert not loaders.dependencies.cacheable  # clients poll a sync that they read by id
     assert await account.reads() == 0
 

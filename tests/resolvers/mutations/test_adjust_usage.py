@@ -141,9 +141,9 @@ async def test_ended_month_can_be_adjusted_until_finalized(api: ApiHarness) -> N
     assert (adjusted["errors"], adjusted["adjustment"]["period"]) == ([], str(last_month))
     body = await api.services.stripe.read(f"/v1/invoices/{invoice}", lane=api.lane)
     assert (body["status"] in {"open", "paid"}, body["total"]) == (True, 1550)
-    current = await api.services.ledger.snapshot(customer, last_month.next())
+    current = await api.services.ledger.periods.snapshot(customer, last_month.next())
     assert current.totals == {}
-    assert (await api.services.syncs.get(adjusted["sync"]["id"])).status is SyncStatus.SUCCEEDED  # type: ignore[union-attr]
+    assert (await api.services.ledger.syncs.get(adjusted["sync"]["id"])).status is SyncStatus.SUCCEEDED  # type: ignore[union-attr]
     [refused] = late["errors"]
     assert (refused["code"], refused["path"]) == ("PERIOD_CLOSED", ["input", "month"])
     assert "credit note" in refused["message"]
@@ -185,9 +185,9 @@ async def test_available_actions_offer_adjust_only_where_possible(api: ApiHarnes
     """ADJUST is blocked on a foreign draft, and while a finalization may be in progress."""
     customer, last_month, invoice = await closing_draft(api)
     foreign = await api.create_invoice(customer, 900)
-    lease = await api.services.ledger.acquire(customer, last_month)
+    lease = await api.services.ledger.leases.acquire(customer, last_month)
     assert lease is not None
-    await api.services.ledger.mark_in_doubt(lease.lease)
+    await api.services.ledger.leases.mark_in_doubt(lease.lease)
 
     assert (await available_actions(api, invoice))["ADJUST"] == ["SYNC_IN_PROGRESS"]
     assert (await available_actions(api, foreign))["ADJUST"] == ["NOT_OURS"]

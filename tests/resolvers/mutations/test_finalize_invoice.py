@@ -63,7 +63,7 @@ async def test_draft_of_an_ended_month_is_finalized(api: ApiHarness) -> None:
     assert done["invoice"]["status"] in {"OPEN", "PAID"}
     body = await api.services.stripe.read(f"/v1/invoices/{invoice}", lane=api.lane)
     assert (body["status"] in {"open", "paid"}, body["total"]) == (True, 3100)
-    sealed = await api.services.ledger.snapshot(customer, last_month)
+    sealed = await api.services.ledger.periods.snapshot(customer, last_month)
     assert sealed.state is PeriodState.SEALED
     after = await available_actions(api, invoice)
     assert after == {
@@ -89,7 +89,7 @@ async def test_slow_finalization_returns_the_draft(
     await api.flush(customer, last_month)
 
     assert (done["invoice"]["status"], done["errors"]) == ("DRAFT", [])
-    sealed = await api.services.ledger.snapshot(customer, last_month)
+    sealed = await api.services.ledger.periods.snapshot(customer, last_month)
     assert sealed.state is PeriodState.SEALED
 
 

@@ -12,7 +12,7 @@ async def test_waiting_hold_becomes_active_on_release(api: ApiHarness) -> None:
     await api.record_usage(customer)
     await api.query(SUPPORT, HOLD, id=customer, why="disputed")
     ledger = api.services.ledger
-    await ledger.place_hold_once(
+    await ledger.holds.place_once(
         CustomerId(customer), "Invoice in_1 was voided.", "gateway", "in_1"
     )
 
@@ -46,11 +46,11 @@ async def test_retry_of_an_interrupted_release_keeps_the_next_hold(api: ApiHarne
     release = RELEASE.replace("reason: $why", 'reason: $why, idempotencyKey: "r1"')
     ledger, by = api.services.ledger, SUPPORT.subject
     await api.query(SUPPORT, HOLD, id=customer, why="disputed")
-    await ledger.place_hold_once(customer, "Invoice in_1 was voided.", "gateway", "void of in_1")
+    await ledger.holds.place_once(customer, "Invoice in_1 was voided.", "gateway", "void of in_1")
     before = {"hold": f"disputed ({by})"}
     intent = ActionIntent(customer, by, "releaseBilling", "settled", before, idempotency_key="r1")
     await api.services.audit.begin(intent)
-    await ledger.release_hold(customer, await ledger.get_hold(customer))
+    await ledger.holds.release(customer, await ledger.holds.get(customer))
 
     retried = (await api.query(SUPPORT, release, id=customer, why="settled"))["releaseBilling"]
 

@@ -58,7 +58,7 @@ async def test_repair_covers_a_month_being_closed(api: ApiHarness, sandbox: Stri
     late = (last_month.end - timedelta(minutes=1)).isoformat()
     await api.record_usage(customer, "1000000", occurred_at=late)
     await api.flush(customer, last_month)
-    snapshot = await api.services.ledger.snapshot(customer, last_month)
+    snapshot = await api.services.ledger.periods.snapshot(customer, last_month)
     assert snapshot.invoice is not None
     [line] = snapshot.lines.values()
     await sandbox.dashboard("delete_line", snapshot.invoice, line=line.id)

@@ -13,7 +13,7 @@ async def test_retry_runs_a_failed_sync_at_once(api: ApiHarness, sandbox: Stripe
     await api.record_usage(customer, "1000000")
     await sandbox.fault("error_500_before", "POST /v1/invoices", times=100)
     await api.flush(customer)
-    failed = await api.services.syncs.latest(CustomerId(customer))
+    failed = await api.services.ledger.syncs.latest(CustomerId(customer))
     assert failed is not None
     assert failed.status is SyncStatus.RETRYING
     await sandbox.clear_faults()
@@ -22,7 +22,7 @@ async def test_retry_runs_a_failed_sync_at_once(api: ApiHarness, sandbox: Stripe
     await api.flush(customer)
 
     assert retried["errors"] == []
-    sync = await api.services.syncs.get(retried["sync"]["id"])
+    sync = await api.services.ledger.syncs.get(retried["sync"]["id"])
     assert sync is not None
     assert sync.status is SyncStatus.SUCCEEDED
     assert (await audit_entries(api, customer))[0]["action"] == "retrySync"

@@ -47,7 +47,7 @@ async def test_requested_sync_can_be_followed_by_id(api: ApiHarness) -> None:
 async def test_sync_of_a_customer_on_hold_is_refused(api: ApiHarness) -> None:
     """The customer learns of the hold, but not its reason."""
     customer = await api.shop.customer()
-    await api.services.ledger.place_hold(CustomerId(customer), "fraud?", "agent")
+    await api.services.ledger.holds.place(CustomerId(customer), "fraud?", "agent")
 
     refused = (await api.query(panel_viewer(customer), SYNC, id=customer))["syncBilling"]
 

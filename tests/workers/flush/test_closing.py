@@ -41,7 +41,7 @@ async def account_of_last_month(world: WebhookWorld) -> Account:
 
 async def close(account: Account) -> None:
     """Close the period for usage."""
-    assert await account.world.services.ledger.close(account.customer, account.period)
+    assert await account.world.services.ledger.periods.close(account.customer, account.period)
 
 
 def _last_moment(month: Period) -> str:
@@ -91,7 +91,7 @@ async def test_late_usage_is_billed_in_the_next_period(account: Account) -> None
     await use(account, "4")
     await account.flush()
 
-    following = await account.world.services.ledger.snapshot(
+    following = await account.world.services.ledger.periods.snapshot(
         account.customer, account.period.next()
     )
     assert {str(key): str(quantity) for key, quantity in following.totals.items()} == {
@@ -132,14 +132,14 @@ async def test_usage_of_a_sku_named_rest_is_not_credited(account: Account) -> No
     """Such a SKU is refused now; an old ledger may have one, which is billed like any other."""
     moment = datetime.fromisoformat(_last_moment(account.period))
     used = UsageDelta("old", account.customer, "rest", Decimal(30), moment)
-    ledger, catalogue = account.world.services.ledger, account.world.services.price_catalog
-    sold = await catalogue.by_sku(["egress-gb"])
-    await ledger.record([used], {"rest": sold["egress-gb"]})
+    ledger, catalog = account.world.services.ledger, account.world.services.price_catalog
+    sold = await catalog.by_sku(["egress-gb"])
+    await ledger.usage.record([used], {"rest": sold["egress-gb"]})
     await close(account)
 
     assert (await account.flush()).outcome is FlushOutcome.SEALED
     (invoice,) = await account.invoices()
-    following = await ledger.snapshot(account.customer, account.period.next())
+    following = await ledger.periods.snapshot(account.customer, account.period.next())
     assert (invoice["total"], following.totals) == (60, {})
 
 
@@ -182,7 +182,7 @@ async def test_invoice_finalized_by_a_person_ends_its_period(account: Account) -
     await use(account, "12")
     outcomes = [(await account.flush()).outcome for _ in range(2)]
 
-    following = await account.world.services.ledger.snapshot(
+    following = await account.world.services.ledger.periods.snapshot(
         account.customer, account.period.next()
     )
     carried = LineKey(f"egress-gb~{account.period}")
@@ -201,18 +201,18 @@ async def test_voided_invoice_places_a_hold(account: Account) -> None:
     await close(account)
     await account.flush()
 
-    hold = await account.world.services.ledger.get_hold(account.customer)
+    hold = await account.world.services.ledger.holds.get(account.customer)
     assert hold is not None
     assert (hold.by, invoice["id"] in hold.reason) == ("gateway", True)
     assert (await account.snapshot()).state is PeriodState.SEALED
 
     ledger = account.world.services.ledger
-    await ledger.release_hold(account.customer)
+    await ledger.holds.release(account.customer)
     late = EventRef("evt_1", "invoice.voided", invoice["id"], account.customer, invoice["id"])
     await account.world.services.inbox.receive([late])
     await account.world.process_events()
     assert (
-        await ledger.get_hold(account.customer) is None
+        await ledger.holds.get(account.customer) is None
     )  # the event is late: a person has decided
 
 
@@ -229,10 +229,10 @@ async def test_typed_amount_is_credited_even_if_the_ledger_lost_the_line(
     async with Redis.from_url(redis_url) as redis:
         lost = str(keys.period(account.customer, account.period))
         await redis.delete(*[key async for key in redis.scan_iter(f"{lost}*")])
-    await account.world.services.ledger.request_verify(account.customer, account.period)
+    await account.world.services.ledger.periods.request_verify(account.customer, account.period)
     outcomes = [(await account.flush()).outcome for _ in range(2)]
 
-    following = await account.world.services.ledger.snapshot(
+    following = await account.world.services.ledger.periods.snapshot(
         account.customer, account.period.next()
     )
     assert outcomes == [FlushOutcome.WAITING, FlushOutcome.SEALED]

@@ -16,6 +16,7 @@ from billing.stripe import boottime, count_calls
 from billing.usage import CustomerId, Price
 from billing.usage_ingestion import record_usage
 from tests.support.account import Account
+from tests.support.ledger import Proxy
 from tests.support.stripe_catalog import delta
 from tests.support.wait import wait_for_value
 from tests.support.webhook_server import WebhookWorld
@@ -34,7 +35,7 @@ async def account(world_without_webhooks: WebhookWorld) -> Account:
     return Account(
         world_without_webhooks,
         customer,
-        await world_without_webhooks.services.ledger.current_period(customer),
+        await world_without_webhooks.services.ledger.periods.current(customer),
     )
 
 
@@ -77,7 +78,7 @@ async def test_duplicated_line_is_billed_once(account: Account) -> None:
     await account.world.services.stripe.write(
         path, {"lines": [double]}, key="double", lane=Lane.SUPPORT
     )
-    await account.world.services.ledger.request_verify(account.customer, account.period)
+    await account.world.services.ledger.periods.request_verify(account.customer, account.period)
 
     await account.flush()
 
@@ -148,7 +149,7 @@ async def test_edited_line_is_restored_by_a_verify(account: Account) -> None:
     line = invoice["lines"]["data"][0]["id"]
     edit = {"line": line, "quantity_decimal": "99"}
     await account.world.sandbox.dashboard("edit_line", invoice["id"], **edit)
-    await account.world.services.ledger.request_verify(account.customer, account.period)
+    await account.world.services.ledger.periods.request_verify(account.customer, account.period)
 
     await account.flush()
 
@@ -300,11 +301,11 @@ async def test_invoice_has_at_most_250_lines(account: Account) -> None:
 async def test_hold_stops_the_flush_until_release(account: Account) -> None:
     """Usage is recorded all the same."""
     ledger = account.world.services.ledger
-    await ledger.place_hold(account.customer, "a dispute", "agent")
+    await ledger.holds.place(account.customer, "a dispute", "agent")
     await account.use("3")
     with count_calls() as sent:
         result = await account.flush()
-    await ledger.release_hold(account.customer)
+    await ledger.holds.release(account.customer)
 
     assert (result.outcome, sent.calls) == (FlushOutcome.WAITING, 0)
     assert (await account.flush()).outcome is FlushOutcome.SYNCED
@@ -331,7 +332,7 @@ async def test_deleted_customer_is_parked_with_stripes_error(account: Account) -
 async def test_busy_period_is_left_to_its_worker(account: Account) -> None:
     """Two workers on one customer would only disturb each other."""
     await account.use("3")
-    await account.world.services.ledger.acquire(account.customer, account.period)
+    await account.world.services.ledger.leases.acquire(account.customer, account.period)
 
     assert (await account.flush()).outcome is FlushOutcome.BUSY
 
@@ -354,7 +355,7 @@ async def test_period_that_kills_workers_is_parked(account: Account) -> None:
     await account.use("3")
     services = account.world.services
     for _ in range(MAX_CRASHES):
-        await services.ledger.acquire(account.customer, account.period, lease_ms=0)
+        await services.ledger.leases.acquire(account.customer, account.period, lease_ms=0)
     result = await account.flush()
 
     assert result.failure is not None
@@ -390,7 +391,7 @@ async def test_invoice_full_of_foreign_lines_is_parked(
             "add_line", invoice["id"], amount=1, description="Gift"
         )
     monkeypatch.setattr(diff, "MAX_LINES", 2)
-    await account.world.services.ledger.request_verify(account.customer, account.period)
+    await account.world.services.ledger.periods.request_verify(account.customer, account.period)
     result = await account.flush()
 
     assert result.failure is not None
@@ -399,21 +400,16 @@ async def test_invoice_full_of_foreign_lines_is_parked(
 
 async def test_worker_with_lost_lease_stops(account: Account) -> None:
     """The server was replaced: its snapshot cannot be trusted, so nothing is sent."""
+    ledger = account.world.services.ledger
 
-    class ReplacedLedger:
-        """The real ledger, on a server that is replaced when the request batch is stored."""
+    async def prepare(lease: Lease, batch: RequestBatch) -> bool:
+        await ledger.begin_epoch()  # the server is replaced when the batch is stored
+        return await ledger.leases.prepare(lease, batch)
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(account.world.services.ledger, name)
-
-        async def prepare(self, lease: Lease, batch: RequestBatch) -> bool:
-            await account.world.services.ledger.begin_epoch()
-            return await account.world.services.ledger.prepare(lease, batch)
-
+    replaced: Any = Proxy(ledger, leases=Proxy(ledger.leases, prepare=prepare))
     await account.use("3")
     context = account.context
-    ledger: Any = ReplacedLedger()
-    account.context = replace(context, ledger=ledger)
+    account.context = replace(context, ledger=replaced)
     interrupted = await account.flush()
     account.context = context
 

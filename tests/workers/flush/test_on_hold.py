@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from billing.invoicing.snapshot import Lease, RequestBatch
-from billing.ledger import Ledger
 from billing.usage import CustomerId, Period
 from billing.usage_ingestion import record_usage
 from tests.support.account import Account
+from tests.support.ledger import Proxy
 from tests.support.stripe_catalog import delta
 from tests.support.webhook_server import WebhookWorld
 from workers.flush.outcome import FlushOutcome
@@ -39,19 +39,19 @@ async def status(account: Account) -> str:
 
 async def hold(account: Account) -> None:
     """Place a hold."""
-    await account.world.services.ledger.place_hold(account.customer, "review", "agent")
+    await account.world.services.ledger.holds.place(account.customer, "review", "agent")
 
 
 async def release_and_flush(account: Account) -> FlushOutcome:
     """Release the hold and flush; return the outcome."""
-    await account.world.services.ledger.release_hold(account.customer)
+    await account.world.services.ledger.holds.release(account.customer)
     return (await account.flush()).outcome
 
 
 async def test_closed_period_stays_a_draft_under_hold(account: Account) -> None:
     """It is finalized after the release."""
     await hold(account)
-    await account.world.services.ledger.close(account.customer, account.period)
+    await account.world.services.ledger.periods.close(account.customer, account.period)
 
     assert (await account.flush()).outcome is FlushOutcome.WAITING
     assert await status(account) == "draft"
@@ -61,7 +61,7 @@ async def test_closed_period_stays_a_draft_under_hold(account: Account) -> None:
 
 async def test_stored_finalize_request_is_not_sent_under_hold(account: Account) -> None:
     """A worker died with the request stored; its successor does not send it."""
-    await account.world.services.ledger.close(account.customer, account.period)
+    await account.world.services.ledger.periods.close(account.customer, account.period)
     await account.world.sandbox.fault("error_500_before", FINALIZE)
     assert (await account.flush()).outcome is FlushOutcome.RETRYING
     await account.world.sandbox.reset_counters()
@@ -72,27 +72,17 @@ async def test_stored_finalize_request_is_not_sent_under_hold(account: Account) 
     assert await release_and_flush(account) is FlushOutcome.SEALED
 
 
-class _HoldBeforeFinalize:
-    """The real ledger; a hold is placed just before the invoice is finalized."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._ledger, name)
-
-    async def prepare(self, lease: Lease, batch: RequestBatch) -> bool:
-        """As the ledger does."""
-        prepared = await self._ledger.prepare(lease, batch)
-        await self._ledger.place_hold(lease.customer, "review", "agent")
-        return prepared
-
-
 async def test_hold_placed_during_the_flush_stops_it(account: Account) -> None:
     """It is newer than the snapshot: it is read again before the invoice is finalized."""
     ledger = account.world.services.ledger
-    await ledger.close(account.customer, account.period)
-    double: Any = _HoldBeforeFinalize(ledger)
+    await ledger.periods.close(account.customer, account.period)
+
+    async def prepare(lease: Lease, batch: RequestBatch) -> bool:
+        written = await ledger.leases.prepare(lease, batch)
+        await ledger.holds.place(lease.customer, "review", "agent")
+        return written
+
+    double: Any = Proxy(ledger, leases=Proxy(ledger.leases, prepare=prepare))
     account.context = replace(account.context, ledger=double)
 
     assert (await account.flush()).outcome is FlushOutcome.WAITING
@@ -141,20 +131,20 @@ async def test_void_under_a_hold_is_held_after_its_release(world: WebhookWorld) 
     await world.sandbox.dashboard("finalize", draft["id"])
     await world.wait_delivered()
     await world.flushed(customer)
-    await world.services.ledger.place_hold(customer, "Disputed", "ann")
+    await world.services.ledger.holds.place(customer, "Disputed", "ann")
     await world.sandbox.dashboard("void", draft["id"])
     await world.wait_delivered()
-    dispute = await world.services.ledger.get_hold(customer)
+    dispute = await world.services.ledger.holds.get(customer)
     assert dispute is not None
     assert dispute.by == "ann"
 
-    void = await world.services.ledger.release_hold(customer, dispute)
+    void = await world.services.ledger.holds.release(customer, dispute)
 
     assert void is not None
     assert draft["id"] in void.reason
     assert (
-        await world.services.ledger.release_hold(customer, dispute) == void
+        await world.services.ledger.holds.release(customer, dispute) == void
     )  # a second person's click
-    assert await world.services.ledger.get_hold(customer) == void
-    assert await world.services.ledger.release_hold(customer, void) is None
-    assert await world.services.ledger.get_hold(customer) is None
+    assert await world.services.ledger.holds.get(customer) == void
+    assert await world.services.ledger.holds.release(customer, void) is None
+    assert await world.services.ledger.holds.get(customer) is None

@@ -16,7 +16,6 @@ from tests.support.webhook_server import WebhookWorld
 from workers.flush.flush import flush
 from workers.flush.outcome import FlushOutcome
 from workers.flush.policy import FlushContext
-from workers.main import flush_context
 
 DAY = 86_400_000
 WRITES = "POST /v1/invoices"
@@ -25,7 +24,7 @@ WRITES = "POST /v1/invoices"
 @pytest.fixture
 def context(world_without_webhooks: WebhookWorld) -> FlushContext:
     """A flush context that delays less than ten dollars for up to a day."""
-    real = flush_context(world_without_webhooks.services)
+    real = FlushContext.from_services(world_without_webhooks.services)
     policy = replace(
         real.policy,
         schedule=FlushSchedule(max_age_ms=DAY, amount_threshold=1_000, min_delay_ms=60_000),
@@ -38,7 +37,7 @@ async def record(world: WebhookWorld, gigabytes: str) -> tuple[CustomerId, Perio
     customer = CustomerId(await world.shop.customer())
     report = await record_usage(world.services, [delta(customer, gigabytes, "egress-gb")])
     assert report.accepted == 1
-    return customer, await world.services.ledger.current_period(customer)
+    return customer, await world.services.ledger.periods.current(customer)
 
 
 async def test_small_usage_waits_without_a_call(
@@ -71,7 +70,7 @@ async def test_requested_sync_does_not_wait(
     requested, period = await record(world_without_webhooks, "3")
     waiting, _ = await record(world_without_webhooks, "3")
 
-    await world_without_webhooks.services.ledger.request_sync(requested, "ON_DEMAND")
+    await world_without_webhooks.services.ledger.syncs.request(requested, "ON_DEMAND")
 
     assert (
         await flush(requested, period, context, lane=Lane.INTERVAL)
@@ -88,7 +87,7 @@ async def test_thousand_sync_requests_cost_one_flush(
     ledger = world_without_webhooks.services.ledger
     customer, period = await record(world_without_webhooks, "3")
     requests = await asyncio.gather(
-        *(ledger.request_sync(customer, "ON_DEMAND") for _ in range(1000))
+        *(ledger.syncs.request(customer, "ON_DEMAND") for _ in range(1000))
     )
 
     assert (await flush(customer, period, context)).outcome is FlushOutcome.SYNCED
@@ -117,7 +116,7 @@ async def test_closing_period_has_priority_over_open_ones(
 ) -> None:
     """Routine flushes must not delay it, and it does not wait for an amount."""
     customer, period = await record(world_without_webhooks, "3")
-    await world_without_webhooks.services.ledger.close(customer, period)
+    await world_without_webhooks.services.ledger.periods.close(customer, period)
     before = calls_of(Lane.CLOSE), calls_of(Lane.INTERVAL)
 
     await flush(customer, period, context)
@@ -133,7 +132,7 @@ async def test_verify_has_the_lowest_priority(
     """The weekly reconciliation must not delay usage."""
     customer, period = await record(world_without_webhooks, "500")
     await flush(customer, period, context)
-    await world_without_webhooks.services.ledger.request_verify(customer, period)
+    await world_without_webhooks.services.ledger.periods.request_verify(customer, period)
     before = calls_of(Lane.BACKGROUND)
 
     assert (await flush(customer, period, context)).outcome is FlushOutcome.SYNCED

@@ -1,0 +1,127 @@
+"""Periods: their snapshots, verification against Stripe, and their life from open to sealed."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from decimal import Decimal
+
+from billing.invoicing.snapshot import Lease, Snapshot
+from billing.ledger import keys
+from billing.ledger.base import LedgerPart
+from billing.ledger.codec import decode_snapshot
+from billing.ledger.quantities import format_quantity
+from billing.ledger.server import ScriptCall
+from billing.usage import CustomerId, LineKey, Period
+
+SCAN_COUNT = 1_000
+
+
+class Periods(LedgerPart):
+    """A customer's month: open, closing once it is closed, sealed once its invoice is final."""
+
+    async def snapshot(self, customer: CustomerId, period: Period) -> Snapshot:
+        """Return a period as it is, without a lease; empty and open if nothing was ever recorded."""
+        raw = await self._server.run_script("peek", keys.customer(customer), str(period))
+        return decode_snapshot(customer, period, raw)
+
+    async def current_snapshots(self, customers: Sequence[CustomerId]) -> list[Snapshot]:
+        """Return each customer's period in which usage of now is counted, in one round trip."""
+        calls: list[ScriptCall] = [
+            ("current", keys.customer(customer), ()) for customer in customers
+        ]
+        return [
+            decode_snapshot(customer, Period.parse(period.decode()), raw)
+            for customer, (period, raw) in zip(
+                customers, await self._server.run_scripts(calls), strict=True
+            )
+        ]
+
+    async def current(self, customer: CustomerId) -> Period:
+        """Return the period that counts usage of now: this month, or the first open one after it."""
+        text = await self._server.run_script("landing", keys.customer(customer))
+        return Period.parse(text.decode())
+
+    async def list_retained(self, customer: CustomerId) -> list[Period]:
+        """Return the periods that the ledger retains, oldest first."""
+        texts = await self._server.run_script("periods", keys.customer(customer))
+        return sorted(Period.parse(text.decode()) for text in texts)
+
+    async def count_open(self) -> int:
+        """Return the number of open periods of all customers."""
+        shards = range(keys.SHARDS)
+        return sum(
+            await self._server.execute_all(
+                [("ZCARD", keys.open_periods(shard)) for shard in shards]
+            )
+        )
+
+    async def iter_open(self, shard: int) -> AsyncIterator[list[tuple[CustomerId, Period]]]:
+        """Yield the open periods of *shard* in pages; one may occur twice, none open throughout is missed."""
+        cursor: int | None = None
+        while cursor != 0:
+            command = ("ZSCAN", keys.open_periods(shard), cursor or 0, "COUNT", SCAN_COUNT)
+            cursor, page = await self._server.execute(*command)
+            yield [keys.parse_member(member) for member, _ in page]
+
+    async def list_ended(
+        self, shard: int, now_ms: int, limit: int
+    ) -> list[tuple[CustomerId, Period]]:
+        """Return at most *limit* open periods of *shard* that ended before *now_ms*.
+
+        Empty while producers may still resend usage that a replaced server lost.
+        """
+        members = await self._server.run_script(
+            "ended", keys.due(shard), now_ms, limit, self._policy.replay_window_ms
+        )
+        return [keys.parse_member(member) for member in members]
+
+    async def close(self, customer: CustomerId, period: Period) -> bool:
+        """Close an open period: later usage is counted in the next one. False if it is not open."""
+        closed = await self._server.run_script("close", keys.customer(customer), str(period))
+        return bool(closed)
+
+    async def close_all(self, periods: Sequence[tuple[CustomerId, Period]]) -> int:
+        """As `close`, for all *periods* in one round trip; return how many were open."""
+        return sum(await self._run_for_all("close", periods))
+
+    async def seal(
+        self, lease: Lease, *, version: str, residuals: Mapping[LineKey, Decimal]
+    ) -> bool:
+        """Seal a closing period whose invoice is final; False if *version* is no longer the ledger's.
+
+        *residuals* is, by line, the quantity in the ledger that the invoice lacks (negative: billed
+        in excess). It moves to the next open period in the same step, at the price of its own
+        period.
+        """
+        carried = [
+            text
+            for line, quantity in residuals.items()
+            if quantity
+            for text in (line, format_quantity(quantity))
+        ]
+        times = (self._policy.retention_ms, self._policy.settle_ms)
+        sealed = await self._run_fenced("seal", lease, version, *times, *carried)
+        return bool(sealed)
+
+    async def request_verify(self, customer: CustomerId, period: Period) -> None:
+        """Make the next flush, due now, read Stripe's invoice before it writes."""
+        await self._server.run_script("verify", keys.customer(customer), str(period))
+
+    async def request_verify_all(self, periods: Sequence[tuple[CustomerId, Period]]) -> None:
+        """As `request_verify`, for all *periods* in one round trip."""
+        await self._run_for_all("verify", periods)
+
+    async def last_reconciled(self) -> dict[int, int]:
+        """Return by shard the time (ms) of its last reconciliation; a shard without one is left out."""
+        times = await self._server.execute("HGETALL", keys.last_reconciled())
+        return {int(shard): int(at_ms) for shard, at_ms in times.items()}
+
+    async def record_reconciled(self, shard: int, at_ms: int) -> None:
+        """Record that all open periods of *shard* were reconciled at *at_ms*."""
+        await self._server.execute("HSET", keys.last_reconciled(), shard, at_ms)
+
+    async def _run_for_all(
+        self, name: str, periods: Sequence[tuple[CustomerId, Period]]
+    ) -> list[int]:
+        calls: list[ScriptCall] = [
+            (name, keys.customer(customer), (str(period),)) for customer, period in periods
+        ]
+        return await self._server.run_scripts(calls)

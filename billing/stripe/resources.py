@@ -1,0 +1,233 @@
+"""Stripe's objects as resources: path, parameters, cache entry and record of every GET of the gateway.
+
+The generation of an object is its id. An entry is also valid under its customer's generation, or under
+``ANY_CUSTOMER``, which an event replaces if it does not name the customer. An object that is never cached
+has an entry without generations.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from billing.cache.entries import (
+    ANY_CUSTOMER,
+    CUSTOMERS,
+    PRICE_CATALOG,
+    PRICE_CATALOG_FRESH_TTL,
+    CacheEntry,
+)
+from billing.invoicing.remote_invoice import RemoteInvoice
+from billing.pagination import Page, PageRequest
+from billing.stripe.records import (
+    CustomerRecord,
+    CustomerWithCard,
+    InvoiceRecord,
+    LineRecord,
+    PaymentMethodRecord,
+    PriceRecord,
+    StripeObject,
+    id_of,
+)
+from billing.usage import CustomerId
+
+T = TypeVar("T")
+EntryValue = tuple[CacheEntry, Any]
+
+CURSORS = {"starting_after": "after", "ending_before": "before"}
+DEFAULT_CARD = "invoice_settings.default_payment_method"
+
+OWNED_OBJECTS: Mapping[str, str] = {
+    "ch": "charges",
+    "cn": "credit_notes",
+    "ii": "invoiceitems",
+    "pi": "payment_intents",
+    "py": "charges",
+    "seti": "setup_intents",
+    "sub": "subscriptions",
+}
+"""Path segment by id prefix, of the objects that are read for their customer's id alone."""
+
+
+class ValueType(NamedTuple, Generic[T]):
+    """A resource's value: its *type* in the cache, and its conversion from Stripe's JSON."""
+
+    type: Any
+    from_stripe: Callable[[StripeObject], T]
+
+
+def _whole(value: T) -> tuple[T, Sequence[EntryValue]]:
+    return value, ()
+
+
+@dataclass(frozen=True, slots=True)
+class Resource(Generic[T]):
+    """One GET of Stripe, identified by its cache *entry*.
+
+    *split* separates the values of other entries from the loaded value. *all_pages*: the value is a whole
+    list. *all_lines*: the value is an invoice with all of its lines, not only those that Stripe embeds.
+    """
+
+    entry: CacheEntry
+    path: str = field(compare=False)
+    value_type: ValueType[T] = field(compare=False)
+    params: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    split: Callable[[T], tuple[T, Sequence[EntryValue]]] = field(default=_whole, compare=False)
+    all_pages: bool = field(default=False, compare=False)
+    all_lines: bool = field(default=False, compare=False)
+
+    @property
+    def is_cached(self) -> bool:
+        """False if every read goes to Stripe."""
+        return bool(self.entry.generations)
+
+    @property
+    def cursor_argument(self) -> str | None:
+        """Name of the page argument that is a cursor, or None for a first page."""
+        return next((CURSORS[name] for name in CURSORS if name in self.params), None)
+
+
+def _page_from_stripe(from_stripe: Callable[[StripeObject], T], body: StripeObject) -> Page[T]:
+    return Page(tuple([from_stripe(item) for item in body["data"]]), has_more=body["has_more"])
+
+
+def _owner_from_stripe(body: StripeObject) -> CustomerId | None:
+    customer = id_of(body.get("customer"))
+    return CustomerId(customer) if customer else None
+
+
+CUSTOMER = ValueType(CustomerRecord, CustomerRecord.from_stripe)
+CUSTOMER_WITH_CARD = ValueType(CustomerWithCard, CustomerWithCard.from_stripe)
+INVOICE = ValueType(InvoiceRecord, InvoiceRecord.from_stripe)
+PAYMENT_METHOD = ValueType(PaymentMethodRecord, PaymentMethodRecord.from_stripe)
+OWNER = ValueType(CustomerId | None, _owner_from_stripe)
+REMOTE_INVOICE = ValueType(RemoteInvoice, RemoteInvoice.from_stripe)
+CUSTOMER_PAGE = ValueType(
+    Page[CustomerRecord], partial(_page_from_stripe, CustomerRecord.from_stripe)
+)
+CUSTOMER_WITH_CARD_PAGE = ValueType(
+    Page[CustomerWithCard], partial(_page_from_stripe, CustomerWithCard.from_stripe)
+)
+INVOICE_PAGE = ValueType(Page[InvoiceRecord], partial(_page_from_stripe, InvoiceRecord.from_stripe))
+LINE_PAGE = ValueType(Page[LineRecord], partial(_page_from_stripe, LineRecord.from_stripe))
+PAYMENT_METHOD_PAGE = ValueType(
+    Page[PaymentMethodRecord], partial(_page_from_stripe, PaymentMethodRecord.from_stripe)
+)
+PRICE_PAGE = ValueType(Page[PriceRecord], partial(_page_from_stripe, PriceRecord.from_stripe))
+
+
+def customer(id_: str) -> Resource[CustomerRecord]:
+    """A customer."""
+    entry = CacheEntry(f"customer:{id_}", (id_, ANY_CUSTOMER))
+    return Resource(entry, f"/v1/customers/{id_}", CUSTOMER)
+
+
+def customer_with_card(id_: str) -> Resource[CustomerWithCard]:
+    """A customer and its default payment method, in one read."""
+    entry = CacheEntry(f"customer+card:{id_}", (id_, ANY_CUSTOMER))
+    return Resource(entry, f"/v1/customers/{id_}", CUSTOMER_WITH_CARD, {"expand": [DEFAULT_CARD]})
+
+
+def customers(page: PageRequest, email: str | None) -> Resource[Page[CustomerRecord]]:
+    """A page of all customers, or of those with *email*."""
+    entry = CacheEntry(f"customers:{_page_key(page)}:{email or ''}", (CUSTOMERS,))
+    return Resource(entry, "/v1/customers", CUSTOMER_PAGE, _params(page, email=email))
+
+
+def customers_with_cards(page: PageRequest, email: str | None) -> Resource[Page[CustomerWithCard]]:
+    """The same page with each customer's default payment method."""
+    entry = CacheEntry(f"customers+cards:{_page_key(page)}:{email or ''}", (CUSTOMERS,))
+    params = {**_params(page, email=email), "expand": [f"data.{DEFAULT_CARD}"]}
+    return Resource(entry, "/v1/customers", CUSTOMER_WITH_CARD_PAGE, params)
+
+
+def customer_search(query: str, size: int) -> Resource[Page[CustomerRecord]]:
+    """The first customers that match *query* in Stripe's search language; never cached."""
+    entry = CacheEntry(f"customer_search:{size}:{query}", ())
+    params = {"query": query, "limit": size}
+    return Resource(entry, "/v1/customers/search", CUSTOMER_PAGE, params)
+
+
+def invoice(id_: str) -> Resource[InvoiceRecord]:
+    """An invoice with the lines that Stripe embeds."""
+    entry = CacheEntry(f"invoice:{id_}", (id_, ANY_CUSTOMER))
+    return Resource(entry, f"/v1/invoices/{id_}", INVOICE)
+
+
+def remote_invoice(id_: str) -> Resource[RemoteInvoice]:
+    """An invoice with all of its lines, as a flush compares it with the ledger; never cached."""
+    entry = CacheEntry(f"remote_invoice:{id_}", ())
+    return Resource(entry, f"/v1/invoices/{id_}", REMOTE_INVOICE, all_lines=True)
+
+
+def invoices(customer: str, page: PageRequest, status: str | None) -> Resource[Page[InvoiceRecord]]:
+    """A page of a customer's invoices, newest first, without lines; each also fills its own entry."""
+    entry = CacheEntry(
+        f"invoices:{customer}:{_page_key(page)}:{status or ''}", (customer, ANY_CUSTOMER)
+    )
+    params = _params(page, customer=customer, status=status)
+    return Resource(entry, "/v1/invoices", INVOICE_PAGE, params, split=_split_invoices)
+
+
+def invoice_heads(customer: str, page: PageRequest) -> Resource[Page[InvoiceRecord]]:
+    """The same page alone: years of invoices with their lines would take too much memory."""
+    entry = CacheEntry(f"invoice_heads:{customer}:{_page_key(page)}", (customer, ANY_CUSTOMER))
+    params = _params(page, customer=customer)
+    return Resource(
+        entry, "/v1/invoices", INVOICE_PAGE, params, split=lambda page: (page.map(_head), ())
+    )
+
+
+def lines(invoice: str, page: PageRequest) -> Resource[Page[LineRecord]]:
+    """A page of an invoice's lines."""
+    entry = CacheEntry(f"lines:{invoice}:{_page_key(page)}", (invoice, ANY_CUSTOMER))
+    return Resource(entry, f"/v1/invoices/{invoice}/lines", LINE_PAGE, _params(page))
+
+
+def payment_method(id_: str) -> Resource[PaymentMethodRecord]:
+    """A payment method; never cached, because the events that change it name only its customer."""
+    return Resource(
+        CacheEntry(f"payment_method:{id_}", ()), f"/v1/payment_methods/{id_}", PAYMENT_METHOD
+    )
+
+
+def payment_methods(customer: str, page: PageRequest) -> Resource[Page[PaymentMethodRecord]]:
+    """A page of a customer's payment methods."""
+    entry = CacheEntry(f"payment_methods:{customer}:{_page_key(page)}", (customer, ANY_CUSTOMER))
+    path = f"/v1/customers/{customer}/payment_methods"
+    return Resource(entry, path, PAYMENT_METHOD_PAGE, _params(page))
+
+
+def prices() -> Resource[Page[PriceRecord]]:
+    """Every price with its product."""
+    entry = CacheEntry("catalogue", (PRICE_CATALOG,), PRICE_CATALOG_FRESH_TTL)
+    return Resource(entry, "/v1/prices", PRICE_PAGE, {"expand": ["data.product"]}, all_pages=True)
+
+
+def owner(prefix: str, id_: str) -> Resource[CustomerId | None]:
+    """The customer of one of ``OWNED_OBJECTS``; never cached."""
+    return Resource(CacheEntry(f"owner:{id_}", ()), f"/v1/{OWNED_OBJECTS[prefix]}/{id_}", OWNER)
+
+
+def _head(invoice: InvoiceRecord) -> InvoiceRecord:
+    return msgspec.structs.replace(invoice, lines=(), has_more_lines=True)
+
+
+def _split_invoices(page: Page[InvoiceRecord]) -> tuple[Page[InvoiceRecord], Sequence[EntryValue]]:
+    return page.map(_head), [(invoice(record.id).entry, record) for record in page.items]
+
+
+def _page_key(page: PageRequest) -> str:
+    return f"{page.size}:{page.after or ''}:{page.before or ''}"
+
+
+def _params(page: PageRequest, **filters: str | None) -> dict[str, Any]:
+    params = {
+        "limit": page.size,
+        "starting_after": page.after,
+        "ending_before": page.before,
+        **filters,
+    }
+    return {name: value for name, value in params.items() if value is not None}
