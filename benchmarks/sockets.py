@@ -112,17 +112,17 @@ async def measure(title: str, process: int, port: int, says: Iterator[list[objec
     before = memory(process)
     peers = await hold(port, says, SOCKETS)
     await asyncio.sleep(2)  # what was asked last is followed by then
-    each, used = (memory(process) - before) / SOCKETS, cpu_seconds(process)
+    per_socket, used = (memory(process) - before) / SOCKETS, cpu_seconds(process)
     await asyncio.sleep(IDLE)
     idle = (cpu_seconds(process) - used) / IDLE
     print(
-        f"{title:45} {SOCKETS:6} sockets {each / 1024:7.1f} KB each {idle:7.1%} of a core",
+        f"{title:45} {SOCKETS:6} sockets {per_socket / 1024:7.1f} KB each {idle:7.1%} of a core",
         flush=True,
     )
     for peer in peers:
         peer.writer.close()
     await asyncio.sleep(1)
-    return each
+    return per_socket
 
 
 def memory(process: int) -> int:
@@ -142,8 +142,8 @@ async def main() -> None:
         least = await _measured(bench.system, "benchmarks.sockets:bare", "a bare route", [[]])
         for title, following in (("greeted", False), ("following one customer", True)):
             says = [frames(token, customer, following=following) for token in tokens]
-            each = await _measured(bench.system, "gateway.app:create_app", title, says)
-            print(f"{'':45} {each / least:6.2f} of the floor", flush=True)
+            measured = await _measured(bench.system, "gateway.app:create_app", title, says)
+            print(f"{'':45} {measured / least:6.2f} of the floor", flush=True)
 
 
 async def _measured(

@@ -10,7 +10,8 @@
                   │                                 ├─ StripeBusy ────── not executed, same key later
                   │                                 ├─ OutcomeUnknown ── perhaps executed, same key later
                   │                                 └─ LedgerUnavailable
-                  └─ LeaseLost ── another worker has taken over: stop writing
+                  ├─ LeaseLost ───── another worker has taken over: stop writing
+                  └─ UnknownPeriod ─ there is nothing to flush
 """
 
 import math
@@ -23,6 +24,7 @@ class ErrorCode(StrEnum):
     NOT_FOUND = "NOT_FOUND"
     INVALID_INPUT = "INVALID_INPUT"
     UNKNOWN_SKU = "UNKNOWN_SKU"
+    UNUSABLE_PRICE = "UNUSABLE_PRICE"
     IDEMPOTENCY_CONFLICT = "IDEMPOTENCY_CONFLICT"
     NOT_DRAFT = "NOT_DRAFT"
     ON_HOLD = "ON_HOLD"
@@ -149,3 +151,7 @@ class LedgerUnavailable(Unavailable):
 
 class LeaseLost(BillingError):
     """Another worker now has the lease on the customer's period: stop writing at once."""
+
+
+class UnknownPeriod(BillingError):
+    """The ledger has no such period and accepts no usage for it: it never had any, or was forgotten."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis import exceptions
@@ -24,8 +24,8 @@ from redis.commands.core import AsyncScript
 
 from billing.errors import LedgerUnavailable
 
-UNREACHABLE = (exceptions.RedisError, OSError)
-"""Errors of a server that does not answer; redis-py does not wrap a refused connection."""
+UNREACHABLE = (exceptions.RedisError, exceptions.RedisClusterException, OSError)
+"""Errors of a server that does not answer; redis-py wraps neither a refused connection nor a lost cluster."""
 
 RETRIED_ERRORS: list[type[Exception]] = [
     OSError,
@@ -35,7 +35,7 @@ RETRIED_ERRORS: list[type[Exception]] = [
 ]
 """``retry_on_error`` of the clients that wait for a server to restart."""
 
-LUA_CLOCK = """\
+LUA_COMMON = """\
 local function now_us()
     local time = redis.call('TIME')
     return time[1] * 1000000 + time[2]
@@ -43,8 +43,17 @@ end
 local function now_ms()
     return math.floor(now_us() / 1000)
 end
+local function require_whole_slot(key)
+    local tag = string.match(key, '^{[^}]*}')
+    redis.call('EXISTS', tag .. ':absent', tag .. ':absent too')
+end
 """
-"""Begins every script: the server's time, as microseconds and as milliseconds since 1970."""
+"""Begins every script: the server's time, as microseconds and as milliseconds since 1970; and a guard.
+
+While a cluster moves a slot key by key, a script fails at the first key that is absent or elsewhere, and
+what it wrote before stays. ``require_whole_slot``, called before anything else, fails on either side of such
+a move, because a command on two absent keys does.
+"""
 
 SINGLE_SCHEMES = frozenset({"redis", "rediss", "unix"})
 SENTINEL_SCHEMES = frozenset({"redis+sentinel", "rediss+sentinel"})
@@ -93,8 +102,7 @@ def client(url: str, client_class: type[Client], **options: Any) -> Client:
 def client_or_cluster(url: str, **options: Any) -> Redis | RedisCluster:
     """As `client`, or a client of the cluster at *url*."""
     if _scheme(url) in CLUSTER_SCHEMES:
-        cluster: RedisCluster = RedisCluster.from_url(_plain_url(url), **options)
-        return cluster
+        return Cluster.from_url(_plain_url(url), **options)
     return client(url, Redis, **options)
 
 
@@ -113,9 +121,9 @@ def ledger_errors(message: str) -> Iterator[None]:
 
 
 def script_source(package: str, *names: str) -> str:
-    """The Lua text of ``scripts/<name>.lua`` of *package*, one after another, after the clock functions."""
+    """The Lua text of ``scripts/<name>.lua`` of *package*, one after another, after ``LUA_COMMON``."""
     folder = files(package) / "scripts"
-    return LUA_CLOCK + "".join(folder.joinpath(f"{name}.lua").read_text() for name in names)
+    return LUA_COMMON + "".join(folder.joinpath(f"{name}.lua").read_text() for name in names)
 
 
 def load_script(redis: Redis | RedisCluster, package: str, name: str) -> AsyncScript:
@@ -131,6 +139,27 @@ async def handshake(connection: AbstractConnection, *sections: str) -> bytes:
     for section in sections:
         await connection.send_command("INFO", section)
     return b"".join([await connection.read_response() for _ in sections])
+
+
+class Cluster(RedisCluster):
+    """A client that finds its cluster again.
+
+    redis-py 5 drops each node that fails from those by which it looks for the cluster, and once none is left
+    it fails until the process ends.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._seeds = dict(self.nodes_manager.startup_nodes)
+        self._nodes = self._seeds
+
+    async def initialize(self) -> Self:
+        """Learn the nodes of the cluster from any that was ever configured, or answered last."""
+        manager = self.nodes_manager
+        manager.startup_nodes = {**self._seeds, **self._nodes, **manager.startup_nodes}
+        await super().initialize()
+        self._nodes = dict(manager.nodes_cache)
+        return self
 
 
 class Cooldown:

@@ -62,7 +62,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         cache = await stack.enter_async_context(
             open_cache(settings.cache, CachePolicy(fresh_ttl=settings.cache_fresh))
         )
-        ledger = Ledger(ledger_redis, policy=_ledger_policy(settings))
+        policy = _ledger_policy(settings)
+        ledger = Ledger(ledger_redis, policy=policy)
         await check_durability(ledger, settings)
         # On the queue's server: losing the budget costs a few refused calls, so it needs no durability.
         budget_redis = await stack.enter_async_context(
@@ -80,7 +81,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         yield Services(
             settings=settings,
             ledger=ledger,
-            audit=AuditLog(ledger_redis),
+            audit=AuditLog(ledger_redis, policy.replica_ack),
             inbox=Inbox(ledger_redis),
             budget=budget,
             stripe=stripe,

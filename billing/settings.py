@@ -94,7 +94,7 @@ class Settings(StripeSettings):
     # Replicas of the ledger's server that must have usage before it is acknowledged; 0 with a cluster.
     ledger_replicas: NonNegativeInt = 0
     # Days for which the ledger keeps a finalized month and a line is found by its id. Late usage (and
-    # `REMEMBERED_MS` in workers/flush/state.py) needs at least a hundred.
+    # `RECOVERY_WINDOW_MS` in billing/ledger/policy.py) needs at least a hundred.
     ledger_retention: Annotated[int, Field(ge=100, le=3650)] = 100
     # Serve although the ledger's server is not durable, or its durability is unknown (CONFIG forbidden);
     # `/readyz` then warns instead of failing.

@@ -39,7 +39,8 @@ class Price:
     """A Stripe Price that counts one SKU (its ``lookup_key``); immutable at Stripe but for its labels.
 
     *unit_amount* is in minor units, up to 12 decimals. *description* is its product's name, *unit* the
-    product's ``unit_label``.
+    product's ``unit_label``. *billable*: Stripe accepts new invoice lines by it; False if it or its product
+    is archived.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Price:
     unit_amount: Decimal
     description: str | None = None
     unit: str | None = None
+    billable: bool = True
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -97,6 +99,10 @@ class Period:
         return f"{self.year:04}-{self.month:02}"
 
 
+ADJUSTMENT_PREFIX = "adj:"
+"""Prefix of the line keys of adjustments; a reserved beginning of SKU names."""
+
+
 def carried_line_key(sku: str, origin: Period) -> LineKey:
     """Key of the line that bills late usage of *origin* in a later period."""
     return LineKey(f"{sku}~{origin}")
@@ -104,4 +110,4 @@ def carried_line_key(sku: str, origin: Period) -> LineKey:
 
 def adjustment_line_key(adjustment_id: str) -> LineKey:
     """Key of the line of one adjustment."""
-    return LineKey(f"adj:{adjustment_id}")
+    return LineKey(f"{ADJUSTMENT_PREFIX}{adjustment_id}")

@@ -11,10 +11,12 @@ import msgspec
 
 from billing.budget import Lane
 from billing.change_feed import Change, ChangeReason
-from billing.errors import ErrorCode, Overloaded, StripeRejected, Unavailable
+from billing.errors import ErrorCode, Overloaded, Refused, StripeRejected, Unavailable
 from billing.ledger import DeltaOutcome
+from billing.ledger.usage import CurrencySource
 from billing.services import Services
 from billing.stripe import resources
+from billing.stripe.records import CustomerRecord
 from billing.usage import CustomerId, Price, UsageDelta
 from billing.usage_validation import RawDelta, Rejection, RejectionError, invalid_field, validate
 
@@ -45,12 +47,15 @@ async def record_usage(services: Services, raw_deltas: Sequence[RawDelta]) -> Us
     priced = [delta for delta in deltas if delta.sku in prices]
     unconfirmed = await _register_new_customers(services, priced, prices)
     sent = [delta for delta in priced if delta.customer not in unconfirmed]
-    recorded = await services.ledger.usage.record(sent, prices)
-    outcomes = [result.outcome for result in recorded]
+    outcomes = await _record(services, sent, prices)
     await _publish_changes(services, sent, outcomes)
 
     rejected = [rejection for rejection in validated if isinstance(rejection, Rejection)]
-    rejected += [_unknown_sku(delta) for delta in deltas if delta.sku not in prices]
+    rejected += [
+        _unpriced(delta, services.price_catalog.refusal(delta.sku))
+        for delta in deltas
+        if delta.sku not in prices
+    ]
     rejected += [
         _unconfirmed_customer(delta, unconfirmed[delta.customer])
         for delta in priced
@@ -71,6 +76,28 @@ async def record_usage(services: Services, raw_deltas: Sequence[RawDelta]) -> Us
     )
 
 
+async def _record(
+    services: Services, deltas: Sequence[UsageDelta], prices: Mapping[str, Price]
+) -> list[DeltaOutcome]:
+    """Record *deltas*; those in another currency than their customer's again if that was a mistake."""
+    usage = services.ledger.usage
+    outcomes = [result.outcome for result in await usage.record(deltas, prices)]
+    refused = [n for n, o in enumerate(outcomes) if o is DeltaOutcome.WRONG_CURRENCY]
+    if not refused:
+        return outcomes
+    unconfirmed = await usage.with_unconfirmed_currency(deltas[n].customer for n in refused)
+    records, _ = await _look_up_customers(services, unconfirmed)
+    await asyncio.gather(
+        *(_register(services, record, record.currency) for record in records if record.currency)
+    )
+    looked_up = {record.id for record in records}
+    again = [n for n in refused if deltas[n].customer in looked_up]
+    results = await usage.record([deltas[n] for n in again], prices)
+    for n, result in zip(again, results, strict=True):
+        outcomes[n] = result.outcome
+    return outcomes
+
+
 async def _register_new_customers(
     services: Services,
     deltas: Iterable[UsageDelta],
@@ -82,32 +109,44 @@ async def _register_new_customers(
     """
     first = {delta.customer: delta for delta in reversed(list(deltas))}
     known = await services.ledger.usage.registered_currencies(list(first))
+    records, failures = await _look_up_customers(services, first.keys() - known.keys())
+    await asyncio.gather(
+        *(_register(services, record, prices[first[record.id].sku].currency) for record in records)
+    )
+    return failures
+
+
+async def _look_up_customers(
+    services: Services, customers: Iterable[CustomerId]
+) -> tuple[list[CustomerRecord], dict[CustomerId, Unavailable | StripeRejected]]:
+    """Read *customers* at Stripe, without deleted ones; and those that could not be read, with the error."""
     slots, deadline = asyncio.Semaphore(MAX_CONCURRENT_LOOKUPS), _now() + LOOKUP_SECONDS
+    records: list[CustomerRecord] = []
     failures: dict[CustomerId, Unavailable | StripeRejected] = {}
 
-    async def confirm(customer: CustomerId, currency: str) -> None:
+    async def look_up(customer: CustomerId) -> None:
         async with slots:
             try:
                 if _now() > deadline:
                     raise Overloaded("Too many customers are new at once.")
-                result = await services.stripe_reader.get(
-                    resources.customer(customer), Lane.CUSTOMER
-                )
+                resource = resources.customer(customer)
+                record = (await services.stripe_reader.get(resource, Lane.CUSTOMER)).value
             except (Unavailable, StripeRejected) as error:
                 failures[customer] = error
                 return
-        record = result.value
         if record is not None and not record.deleted:
-            await services.ledger.usage.register_customer(customer, record.currency or currency)
+            records.append(record)
 
-    await asyncio.gather(
-        *(
-            confirm(customer, prices[delta.sku].currency)
-            for customer, delta in first.items()
-            if customer not in known
-        )
+    await asyncio.gather(*map(look_up, customers))
+    return records, failures
+
+
+async def _register(services: Services, customer: CustomerRecord, currency: str) -> None:
+    """Register *customer* in its own currency at Stripe, or else in *currency*, that of a price."""
+    source = CurrencySource.STRIPE if customer.currency else CurrencySource.PRICE
+    await services.ledger.usage.register_customer(
+        customer.id, customer.currency or currency, source
     )
-    return failures
 
 
 async def _publish_changes(
@@ -136,9 +175,9 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _unknown_sku(delta: UsageDelta) -> Rejection:
-    message = f"No active Stripe price has the lookup key {delta.sku!r}; create it, then send this delta again."
-    return _reject(delta, ErrorCode.UNKNOWN_SKU, "sku", message)
+def _unpriced(delta: UsageDelta, refusal: Refused) -> Rejection:
+    message = f"{refusal.message.removesuffix('.')}, then send this delta again."
+    return _reject(delta, refusal.code, "sku", message)
 
 
 def _reject(

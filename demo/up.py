@@ -26,7 +26,7 @@ HIGHEST_PORT = 65_535
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where each process listens; None where the environment names a server that the demo does not run."""
+    """The address of each process; None where the environment names a server that the demo does not run."""
 
     host: str
     port: int

@@ -33,15 +33,16 @@ class AuditRecord:
 class AuditedAction:
     """An action of Support on *customer*; *action* is the name of the mutation.
 
-    *customer* is None for an action that concerns no single customer. `Intent` documents *key* and *about*.
+    *customer* is None for an action that concerns no single customer. `ActionIntent` documents
+    *idempotency_key* and *parameters*.
     """
 
     context: Context
     customer: CustomerId | None
     action: str
     reason: str | None = None
-    key: str | None = None
-    about: str = ""
+    idempotency_key: str | None = None
+    parameters: str = ""
 
     @asynccontextmanager
     async def run(self, before: Mapping[str, str | None]) -> AsyncIterator[AuditRecord]:
@@ -57,8 +58,8 @@ class AuditedAction:
             self.action,
             self.reason,
             before,
-            idempotency_key=self.key,
-            parameters=self.about,
+            idempotency_key=self.idempotency_key,
+            parameters=self.parameters,
         )
         begun = await services.audit.begin(intent)
         audit = AuditRecord(begun.completed, begun.before)

@@ -8,7 +8,7 @@ from decimal import Decimal
 from billing.invoicing.amounts import UsageRow, usage_by_group, usage_by_sku
 from billing.invoicing.snapshot import Snapshot
 from billing.ledger.usage import Dimension
-from billing.usage import CustomerId, LineKey, Period, Price
+from billing.usage import ADJUSTMENT_PREFIX, CustomerId, LineKey, Period, Price
 from resolvers.context import Context
 
 EMPTY_VERSION = "0:0"
@@ -23,12 +23,22 @@ class PricedSnapshot:
     prices: Mapping[str, Price]
 
     def sku_of(self, key: LineKey) -> str:
-        """The SKU of line *key*, from its price: adjustments and carried usage have one as well.
+        """The SKU of line *key*; of an adjustment, that of the usage counted at its price.
 
-        The key itself for the line that combines many small ones (`rest`).
+        Without such usage, the lookup key that the price has now. The key itself for the line that combines
+        many small ones (`rest`).
         """
-        price = self.prices.get(self.snapshot.prices.get(key, ""))
-        return price.sku if price and price.sku else key.partition("~")[0]
+        if not key.startswith(ADJUSTMENT_PREFIX):
+            return key.partition("~")[0]
+        price_id = self.snapshot.prices.get(key, "")
+        usage = [
+            line.partition("~")[0]
+            for line, price in sorted(self.snapshot.prices.items())
+            if price == price_id and not line.startswith(ADJUSTMENT_PREFIX)
+        ]
+        price = self.prices.get(price_id)
+        known = price.sku if price else ""
+        return known if known and (known in usage or not usage) else next(iter(usage), key)
 
 
 async def current_period(context: Context, customer: CustomerId, currency: str) -> PricedSnapshot:

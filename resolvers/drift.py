@@ -30,7 +30,7 @@ async def compare(services: Services, customer: CustomerId) -> DriftComparison:
     checked_at = datetime.now(UTC)
     lines: list[tuple[DriftLine, PricedSnapshot]] = []
     for snapshot in await unsealed_snapshots(services, customer):
-        prices = await services.price_catalog.by_id(snapshot.prices.values())
+        prices = await services.price_catalog.require(snapshot.prices.values())
         period = PricedSnapshot(snapshot, prices)
         lines += [(line, period) for line in await drift_lines(services, snapshot)]
     [current] = await services.ledger.periods.current_snapshots([customer])

@@ -47,12 +47,10 @@ def parse_month(value: str | None, path: tuple[str, ...]) -> Period | None:
 
 
 async def get_price(services: Services, sku: str, path: tuple[str, ...]) -> Price:
-    """Return the price of *sku*; Refused (UNKNOWN_SKU, with *path*) if no active Stripe price has it."""
+    """Return the price at which *sku* is sold; Refused (UNKNOWN_SKU, UNUSABLE_PRICE; with *path*) if it is not."""
     prices = await services.price_catalog.by_sku([sku])
     if sku not in prices:
-        raise Refused(
-            ErrorCode.UNKNOWN_SKU,
-            "No active Stripe price has this SKU for its lookup key; `currentPeriod.usage` shows those in use.",
-            path,
-        )
+        refusal = services.price_catalog.refusal(sku)
+        hint = "`currentPeriod.usage` shows the SKUs on the bill."
+        raise Refused(refusal.code, f"{refusal.message} {hint}", path)
     return prices[sku]

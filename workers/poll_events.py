@@ -4,6 +4,10 @@ Undelivered events come first, because they are the reason to poll. All others f
 we acknowledged may have been lost with the ledger's last second, and a disabled endpoint gets no deliveries. A
 hundred known events cost one read and one script.
 
+The cursor is the newest ingested event and moves after every page, so a poll that was interrupted or reached its
+limit is continued by the next one. Stripe may list events of the same moment out of order; therefore each poll
+also reads the events shortly before the cursor again.
+
 A cron polls, a worker polls at startup, and ``python -m workers.poll_events`` polls once.
 """
 
@@ -23,8 +27,10 @@ from billing.settings import load_settings
 log = structlog.get_logger(__name__)
 
 PAGE = 100
-# Stripe may list events of the same moment out of order, so each poll reads the last ones again.
-OVERLAP_SECONDS = 60
+OVERLAP_SECONDS = 60  # before the cursor, read again
+# Pages of one poll: of events after the cursor, and of each other pass. Every ten minutes this is 10 events a second,
+# and at most half a million reads in 30 days.
+MAX_PAGES, MAX_OTHER_PAGES = 60, 20
 
 Event = dict[str, Any]
 
@@ -39,52 +45,95 @@ async def poll_events(services: Services) -> int:
     if cursor is None:
         return await _start_at_latest(services)
     try:
-        new = await _ingest_newer(services, cursor, undelivered=True)
+        new = await _ingest_undelivered(services, cursor)
+        new += await _ingest_overlap(services, cursor)
         new += await _ingest_newer(services, cursor)
     except StripeRejected as error:
         log.warning("events.cursor_lost", cursor=cursor, code=error.stripe_code)
-        new = await _ingest_all(services)
+        new = await _restart(services)
+    new += await _ingest_backlog(services)
     log.info("events.polled", new=new)
     return new
 
 
 async def _start_at_latest(services: Services) -> int:
     page = await _fetch_page(services, {"limit": 1})
-    await _advance_cursor(services, page["data"], overlap=0)
+    for event in page["data"]:
+        await services.inbox.move_cursor(event["id"])
     return 0
 
 
-async def _ingest_newer(services: Services, cursor: str, *, undelivered: bool = False) -> int:
-    """Ingest all events after *cursor*, oldest page first, and advance the cursor after each page."""
-    new = 0
-    query = {"delivery_success": "false"} if undelivered else {}
-    async for events in _iterate_pages(services, query, "ending_before", cursor):
+async def _ingest_undelivered(services: Services, cursor: str) -> int:
+    """Ingest events after *cursor* that no endpoint has acknowledged, oldest first."""
+    query, new = {"delivery_success": "false", "ending_before": cursor}, 0
+    async for events, _ in _iterate_pages(services, query, MAX_OTHER_PAGES):
         new += await _ingest(services, events)
-        if not undelivered:
-            await _advance_cursor(services, events)
     return new
 
 
-async def _ingest_all(services: Services) -> int:
-    """Ingest all events that Stripe still lists, newest page first; the cursor was older than that."""
-    new, newest = 0, list[Event]()
-    async for events in _iterate_pages(services, {}, "starting_after", None):
+async def _ingest_overlap(services: Services, cursor: str) -> int:
+    """Ingest *cursor* and the events shortly before it again; StripeRejected if Stripe no longer has it."""
+    event = await services.stripe.read(f"/v1/events/{cursor}", {}, lane=Lane.BACKGROUND)
+    since, new = event["created"] - OVERLAP_SECONDS, await _ingest(services, [event])
+    query = {"created": {"gte": since}, "starting_after": cursor}
+    async for events, _ in _iterate_pages(services, query, MAX_OTHER_PAGES):
         new += await _ingest(services, events)
-        newest = newest or events
-    await _advance_cursor(services, newest, overlap=0)
+    return new
+
+
+async def _ingest_newer(services: Services, cursor: str) -> int:
+    """Ingest events after *cursor*, oldest page first, and advance the cursor after each page."""
+    new, has_more = 0, False
+    async for events, has_more in _iterate_pages(services, {"ending_before": cursor}, MAX_PAGES):
+        new += await _ingest(services, events)
+        await services.inbox.move_cursor(events[0]["id"])
+    if has_more:
+        log.warning("events.poll_behind", pages=MAX_PAGES)
+    return new
+
+
+async def _restart(services: Services) -> int:
+    """Continue at the newest event; the older ones that Stripe still lists become the backlog."""
+    page = await _fetch_page(services, {})
+    events: list[Event] = page["data"]
+    new = await _ingest(services, events)
+    if events:  # the backlog first: if this process ends in between, the next poll does both again
+        await services.inbox.move_backlog(events[-1]["id"] if page["has_more"] else None)
+        await services.inbox.move_cursor(events[0]["id"])
+    return new
+
+
+async def _ingest_backlog(services: Services) -> int:
+    """Ingest the next pages of the backlog, newest page first."""
+    oldest, new, has_more = await services.inbox.backlog(), 0, False
+    if oldest is None:
+        return 0
+    try:
+        query = {"starting_after": oldest}
+        async for events, has_more in _iterate_pages(services, query, MAX_OTHER_PAGES):
+            new += await _ingest(services, events)
+            await services.inbox.move_backlog(events[-1]["id"])
+    except StripeRejected as error:  # the event has expired, and with it all older ones
+        log.warning("events.backlog_expired", oldest=oldest, code=error.stripe_code)
+    if not has_more:
+        await services.inbox.move_backlog(None)
     return new
 
 
 async def _iterate_pages(
-    services: Services, query: dict[str, Any], direction: str, cursor: str | None
-) -> AsyncIterator[list[Event]]:
-    """Yield the pages after *cursor* in *direction*, each newest first, as Stripe sends them."""
-    while True:
-        page = await _fetch_page(services, query | ({direction: cursor} if cursor else {}))
+    services: Services, query: dict[str, Any], limit: int
+) -> AsyncIterator[tuple[list[Event], bool]]:
+    """Yield at most *limit* pages, each newest event first as Stripe sends them, and if there are more.
+
+    *query* has the event to begin at: ``ending_before`` for ever newer pages, ``starting_after`` for older ones.
+    """
+    direction, at = ("ending_before", 0) if "ending_before" in query else ("starting_after", -1)
+    for _ in range(limit):
+        page = await _fetch_page(services, query)
         events: list[Event] = page["data"]
         if events:
-            yield events
-            cursor = events[0 if direction == "ending_before" else -1]["id"]
+            yield events, page["has_more"]
+            query = query | {direction: events[at]["id"]}
         if not page["has_more"]:
             return
 
@@ -105,14 +154,6 @@ def _parse_event(event: Event) -> EventRef | None:
     except InvalidEvent as error:
         log.warning("events.unreadable", reason=str(error))
         return None
-
-
-async def _advance_cursor(
-    services: Services, events: list[Event], *, overlap: int = OVERLAP_SECONDS
-) -> None:
-    older = [event["id"] for event in events if event["created"] <= events[0]["created"] - overlap]
-    if older:
-        await services.inbox.move_cursor(older[0])
 
 
 async def _main() -> None:

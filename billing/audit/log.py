@@ -10,12 +10,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
 from secrets import token_hex
+from typing import Any, cast
 
 import orjson
 from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.client import Pipeline
+from redis.asyncio.cluster import ClusterPipeline
 
 from billing.errors import ErrorCode, Refused
 from billing.ledger import keys
+from billing.ledger.policy import ReplicaAck
+from billing.ledger.replication import append_wait, check_wait
 from billing.pagination import Page
 from billing.redis_clients import awaited, ledger_errors, load_script
 from billing.usage import CustomerId
@@ -83,10 +88,14 @@ class AuditEntry:
 
 
 class AuditLog:
-    """The entries of all actions; every method may raise LedgerUnavailable."""
+    """The entries of all actions; every method may raise LedgerUnavailable.
 
-    def __init__(self, redis: Redis | RedisCluster) -> None:
+    With *replica_ack* a write is acknowledged once that many replicas have it.
+    """
+
+    def __init__(self, redis: Redis | RedisCluster, replica_ack: ReplicaAck | None = None) -> None:
         self._redis = redis
+        self._replica_ack = replica_ack
         self._begin_script = load_script(redis, "billing.audit", "begin")
 
     async def begin(self, intent: ActionIntent) -> StartedAction:
@@ -95,7 +104,7 @@ class AuditLog:
         key = intent.idempotency_key or f"once {token_hex(16)}"
         log, by_key = keys.audit(intent.customer), keys.audit_keys(intent.customer)
         with ledger_errors(UNAVAILABLE_MESSAGE):
-            entry, new, digest, before = await self._begin_script(
+            entry, new, digest, before = await self._run_begin(
                 [log, by_key], [key, _digest(intent), *_stream_fields(intent)]
             )
             completed = not new and await awaited(self._redis.hexists(_outcomes_key(intent), entry))
@@ -147,7 +156,21 @@ class AuditLog:
                 )
                 if not keep_key:
                     pipeline.hdel(keys.audit_keys(started.intent.customer), started.key)
-                await pipeline.execute()
+                await self._execute(pipeline)
+
+    async def _run_begin(self, script_keys: list[keys.Key], args: Sequence[str | bytes]) -> Any:
+        if self._replica_ack is None:
+            return await self._begin_script(script_keys, args)
+        async with cast("Redis", self._redis).pipeline(transaction=False) as pipeline:
+            await self._begin_script(script_keys, args, client=pipeline)
+            return (await self._execute(pipeline))[0]
+
+    async def _execute(self, pipeline: Pipeline | ClusterPipeline) -> list[Any]:
+        """Execute *pipeline*, and wait for the replicas if the ledger has any to wait for."""
+        if self._replica_ack is None:
+            return list(await pipeline.execute())
+        append_wait(pipeline, self._replica_ack)
+        return check_wait(await pipeline.execute(), self._replica_ack)
 
 
 def _stream_fields(intent: ActionIntent) -> Sequence[str | bytes]:

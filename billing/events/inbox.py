@@ -161,13 +161,25 @@ class Inbox:
         return removed
 
     async def cursor(self) -> str | None:
-        """The last event that the poll has ingested; None before the first poll."""
+        """The newest event that the poll has ingested; None before the first poll."""
         value: bytes | None = await _execute(self._redis.get(keys.inbox_cursor()))
         return None if value is None else value.decode()
 
     async def move_cursor(self, event_id: str) -> None:
-        """Set *event_id* as the last ingested event."""
+        """Set *event_id* as the newest ingested event."""
         await _execute(self._redis.set(keys.inbox_cursor(), event_id))
+
+    async def backlog(self) -> str | None:
+        """The event before which the poll has still to ingest all older ones; None if there are none."""
+        value: bytes | None = await _execute(self._redis.get(keys.inbox_backlog()))
+        return None if value is None else value.decode()
+
+    async def move_backlog(self, event_id: str | None) -> None:
+        """Set the event before which all older ones have still to be ingested; None for none."""
+        if event_id is None:
+            await _execute(self._redis.delete(keys.inbox_backlog()))
+        else:
+            await _execute(self._redis.set(keys.inbox_backlog(), event_id))
 
     async def _without_exhausted(self, group: EventGroup) -> EventGroup:
         exhausted, rest = group.split_by_attempts(self._policy.max_attempts + 1)

@@ -104,6 +104,15 @@ class RequestBatch:
         """True if the batch finalizes the invoice."""
         return any(request.kind is RequestKind.FINALIZE for request in self.requests)
 
+    @property
+    def deletes(self) -> bool:
+        """True if the batch deletes a draft."""
+        return any(request.kind is RequestKind.DELETE for request in self.requests)
+
+
+GATEWAY = "gateway"
+"""``Hold.by`` of a hold that the gateway placed itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hold:
@@ -122,7 +131,8 @@ class Snapshot:
     *verify_requested* equals *verify_done*. *totals* are absolute quantities by line, *prices* the
     Price id pinned for each line at its first usage, *lines* what Stripe last confirmed. *conflicts*
     counts this customer's reports that reused an id for other content. *sync_requested*: a panel waits
-    for a sync. *final*: a flush saw that the invoice is no longer a draft.
+    for a sync. *final*: a flush saw that the invoice is no longer a draft. *rewound*: the invoice shows
+    usage that the ledger has lost. *stripe_version* is the version that the invoice named last.
     """
 
     customer: CustomerId
@@ -153,6 +163,8 @@ class Snapshot:
     conflicts: int = 0
     sync_requested: bool = False
     final: bool = False
+    rewound: bool = False
+    stripe_version: str = ""
 
     @property
     def is_synced(self) -> bool:

@@ -58,7 +58,7 @@ class Adjustments(LedgerPart):
 
         Refused: IDEMPOTENCY_CONFLICT if the key created a different adjustment, PERIOD_CLOSED if
         the month's bill is final, SYNC_IN_PROGRESS while it may become final, NOT_FOUND,
-        INVALID_INPUT.
+        INVALID_INPUT. LedgerUnavailable: it may be created, send it again under the same key.
         """
         content = {
             "sku": adjustment.sku,
@@ -67,7 +67,7 @@ class Adjustments(LedgerPart):
             "by": adjustment.by,
             "price": price.id,
         }
-        outcome, *details = await self._server.run_script(
+        outcome, *details = await self._run_acknowledged(
             "adjust",
             keys.customer(adjustment.customer),
             adjustment.idempotency_key,
@@ -97,11 +97,12 @@ class Adjustments(LedgerPart):
             )
         return created
 
-    async def exists(self, customer: CustomerId, idempotency_key: str) -> bool:
-        """Return True if this idempotency key has created an adjustment."""
-        return bool(
-            await self._server.execute("HEXISTS", keys.adjustment_keys(customer), idempotency_key)
+    async def created_by(self, customer: CustomerId, idempotency_key: str) -> Adjustment | None:
+        """Return the adjustment that this idempotency key has created, if any."""
+        number = await self._server.execute(
+            "HGET", keys.adjustment_keys(customer), idempotency_key
         )
+        return await self._numbered(customer, number.decode()) if number else None
 
     async def adjustable_period(self, customer: CustomerId, month: Period | None) -> Period:
         """Return the month that an adjustment of *month* (None: the current one) would be billed in.
@@ -122,9 +123,11 @@ class Adjustments(LedgerPart):
     async def get(self, adjustment_id: str) -> Adjustment | None:
         """Return the adjustment with this id, None if there is none."""
         customer, _, number = adjustment_id.removeprefix("adj_").rpartition("_")
-        owner = CustomerId(f"cus_{customer}")
-        text = await self._server.execute("HGET", keys.adjustments(owner), number)
-        return _decode(owner, int(number), text.decode()) if text else None
+        return await self._numbered(CustomerId(f"cus_{customer}"), number)
+
+    async def _numbered(self, customer: CustomerId, number: str) -> Adjustment | None:
+        text = await self._server.execute("HGET", keys.adjustments(customer), number)
+        return _decode(customer, int(number), text.decode()) if text else None
 
     async def page(
         self,
@@ -148,6 +151,15 @@ class Adjustments(LedgerPart):
             if text
         ]
         return Page.from_items(adjustments, first)
+
+
+def wrong_currency(sku: str) -> Refused:
+    """Return the refusal of a correction whose price has another currency than the customer."""
+    return Refused(
+        ErrorCode.INVALID_INPUT,
+        f"The price of {sku} is in another currency than the customer's invoices; use a SKU priced in theirs.",
+        ("sku",),
+    )
 
 
 def _quantity_text(quantity: Decimal) -> str:
@@ -175,12 +187,7 @@ def _decode(customer: CustomerId, number: int, text: str) -> Adjustment:
 
 def _refused(outcome: bytes, adjustment: NewAdjustment, months: list[bytes]) -> Refused:
     if outcome == b"currency":
-        return Refused(
-            ErrorCode.INVALID_INPUT,
-            f"The price of {adjustment.sku} is in another currency than the customer's invoices; use a "
-            "SKU priced in theirs.",
-            ("sku",),
-        )
+        return wrong_currency(adjustment.sku)
     if outcome == b"unknown":
         return Refused(
             ErrorCode.NOT_FOUND,

@@ -19,6 +19,10 @@ class LedgerPart:
         """Return the flush interval with jitter (ms)."""
         return self._policy.interval(self._server.new_nonce())
 
+    async def _run_acknowledged(self, name: str, key: keys.Key, *args: str | bytes | int) -> Any:
+        """Run a script that nobody repeats if its write is lost: wait for the replicas as usage does."""
+        return (await self._server.run_scripts([(name, key, args)], self._policy.replica_ack))[0]
+
     async def _run_fenced(self, name: str, lease: Lease, *args: str | bytes | int) -> Any:
         key = keys.customer(lease.customer)
         return await self._server.run_script(name, key, str(lease.period), lease.fence, *args)

@@ -57,6 +57,8 @@ def decode_snapshot(customer: CustomerId, period: Period, raw: Sequence[Any]) ->
         conflicts=of_customer.integer("conflicts"),
         sync_requested="asked" in header,
         final="final" in header,
+        rewound="rewound" in header,
+        stripe_version=header.get("stripe_version", ""),
     )
 
 

@@ -15,7 +15,7 @@ class Backlog:
     *priority_ms* and *due_ms* are waits for a worker, negative until the work is due. *unsynced_ms*
     is the age of the oldest usage not yet sent to Stripe, customers on hold excluded. *parked* is
     the number of parked periods, *on_hold* the number of customers on hold, the first of them for
-    *on_hold_ms*.
+    *on_hold_ms*, *rewound* the number of customers of whom the ledger has lost usage that an invoice shows.
     """
 
     priority_ms: int | None
@@ -24,6 +24,7 @@ class Backlog:
     parked: int = 0
     on_hold: int = 0
     on_hold_ms: int | None = None
+    rewound: int = 0
 
 
 class DueQueue(LedgerPart):
@@ -56,9 +57,10 @@ class DueQueue(LedgerPart):
         calls: list[ScriptCall] = [("waits", keys.due(shard), ()) for shard in range(keys.SHARDS)]
         return [Backlog(*values) for values in await self._server.run_scripts(calls)]
 
-    async def wake(self, customer: CustomerId, period: Period) -> None:
-        """Make the period due now, even if it is parked or backing off."""
-        await self._server.run_script("wake", keys.customer(customer), str(period))
+    async def wake(self, customer: CustomerId, period: Period) -> bool:
+        """Make the period due now, even if it is parked or backing off; False if it is sealed or unknown."""
+        woken = await self._server.run_script("wake", keys.customer(customer), str(period))
+        return bool(woken)
 
     async def wake_parked(self) -> int:
         """Make every parked period due now, because the cause may be resolved; return their number."""

@@ -1,16 +1,18 @@
 """Durability of the ledger's acknowledgements, and the problems of its server."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from redis.exceptions import RedisError, ResponseError
+from redis.asyncio import RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.exceptions import ResponseError
 
 from billing.errors import LedgerUnavailable
 from billing.ledger.base import LedgerPart
 from billing.ledger.policy import LedgerPolicy
-from billing.ledger.server import Server
-from billing.redis_clients import awaited
+from billing.ledger.server import Client, Server
+from billing.redis_clients import UNREACHABLE, awaited
 
 RECHECK_SECONDS = 60
 # The ledger dates usage by its server's clock; the cron that closes a month uses this machine's.
@@ -35,7 +37,7 @@ class LedgerHealth:
 
 
 class Health(LedgerPart):
-    """Checks the durability of the ledger's server; the result is cached for a minute."""
+    """Checks the durability of the ledger's server, or of each of a cluster's; cached for a minute."""
 
     def __init__(
         self, server: Server, policy: LedgerPolicy, wall_clock: Callable[[], float]
@@ -58,33 +60,57 @@ class Health(LedgerPart):
     async def check(self) -> LedgerHealth:
         """Check the server now; an unreachable server is reported as a problem, not raised."""
         try:
-            facts = await self._server_facts()
-        except (RedisError, OSError, LedgerUnavailable) as error:
+            servers = await self._server_facts()
+        except (*UNREACHABLE, LedgerUnavailable) as error:
             sentence = f"The ledger's Redis cannot be reached ({type(error).__name__}); start it."
             return LedgerHealth(ok=False, durability=MEMORY, epoch="", problems=(sentence,))
-        problems = tuple(_problems(facts))
-        synced = facts.get("appendonly") == "yes" and facts.get("appendfsync") == "always"
+        problems = _named(servers, _problems)
+        synced = all(
+            facts.get("appendonly") == "yes" and facts.get("appendfsync") == "always"
+            for facts in servers.values()
+        )
         durable = REPLICATED if self._policy.replicas else FSYNCED
         return LedgerHealth(
             ok=not problems,
             durability=durable if synced else MEMORY,
             epoch=self._server.epoch,
             problems=problems,
-            warnings=tuple(_warnings(facts)),
-            server=facts.get("run_id", ""),
+            warnings=_named(servers, _warnings),
+            server=next(iter(servers.values())).get("run_id", ""),
         )
 
-    async def _server_facts(self) -> Mapping[str, str]:
-        """Return the server's configuration and state by name, as text."""
+    async def _server_facts(self) -> Mapping[str, Mapping[str, str]]:
+        """Return the facts of each server by its address; of a cluster, those of every primary."""
         redis = self._server.redis
-        info = await awaited(redis.info())
+        if not isinstance(redis, RedisCluster):
+            return {"": await self._facts(redis)}
+        await redis.initialize()
+        return {
+            node.name: await self._facts(redis, target_nodes=node) for node in redis.get_primaries()
+        }
+
+    async def _facts(self, redis: Client, **target: ClusterNode) -> Mapping[str, str]:
+        """Return a server's configuration and state by name, as text."""
+        info = await awaited(redis.info(**target))
         now_us = info.get("server_time_usec")  # absent on some managed servers
         clock = {"clock_skew": abs(int(now_us) / 1e6 - self._wall_clock()) if now_us else 0.0}
         try:
-            config = await awaited(redis.config_get("*"))
+            config = await awaited(redis.config_get("*", **target))
         except ResponseError:  # managed servers forbid CONFIG
             config = {"appendonly": "yes" if info["aof_enabled"] else "no"}
         return {str(name): str(value) for name, value in {**info, **config, **clock}.items()}
+
+
+def _named(
+    servers: Mapping[str, Mapping[str, str]],
+    sentences_about: Callable[[Mapping[str, str]], Iterable[str]],
+) -> tuple[str, ...]:
+    """Return the sentences about all *servers*, each after its server's address if it has one."""
+    return tuple(
+        f"{address}: {sentence}" if address else sentence
+        for address, facts in servers.items()
+        for sentence in sentences_about(facts)
+    )
 
 
 def _problems(facts: Mapping[str, str]) -> list[str]:

@@ -34,7 +34,7 @@ class Holds(LedgerPart):
     async def place(self, customer: CustomerId, reason: str, by: str) -> Hold:
         """Stop billing *customer*; Refused ON_HOLD if another hold, with another reason, is active."""
         content = encode_hold_content(reason, by)
-        placed, text = await self._server.run_script("hold", keys.customer(customer), content, "")
+        placed, text = await self._run_acknowledged("hold", keys.customer(customer), content, "")
         hold = decode_hold(text.decode())
         if not placed and (hold.reason, hold.by) != (reason, by):
             raise Refused(
@@ -43,13 +43,17 @@ class Holds(LedgerPart):
             )
         return hold
 
-    async def place_once(self, customer: CustomerId, reason: str, by: str, cause: str) -> None:
+    async def place_once(
+        self, customer: CustomerId, reason: str, by: str, cause: str
+    ) -> Hold | None:
         """Stop billing *customer* because of *cause*, unless a hold was ever placed for it.
 
-        While another hold is active this one is queued until its release.
+        While another hold is active this one is queued until its release. Answers the active hold: None
+        if the one for *cause* was released.
         """
         content = encode_hold_content(reason, by)
-        await self._server.run_script("hold", keys.customer(customer), content, cause)
+        _, text = await self._run_acknowledged("hold", keys.customer(customer), content, cause)
+        return decode_hold(text.decode()) if text else None
 
     async def release(self, customer: CustomerId, expected: Hold | None = None) -> Hold | None:
         """Release the active hold of *customer*; a queued hold becomes active instead, if there is one.
@@ -58,7 +62,7 @@ class Holds(LedgerPart):
         released: of two people who release the same hold, one does nothing. Answers the hold that
         is active afterwards.
         """
-        text = await self._server.run_script(
+        text = await self._run_acknowledged(
             "release_hold", keys.customer(customer), encode_hold(expected) if expected else ""
         )
         return decode_hold(text.decode()) if text else None

@@ -33,6 +33,11 @@ def shards() -> Key:
     return Key("ledger:shards")
 
 
+def replica_marker() -> Key:
+    """STRING, permanent: written before each wait for the replicas."""
+    return Key("ledger:replicas")
+
+
 def last_reconciled() -> Key:
     """HASH, permanent: shard → time (ms) at which its open periods were last reconciled with Stripe."""
     return Key("ledger:compared")
@@ -68,8 +73,13 @@ def on_hold(shard: int) -> Key:
     return Key(f"{_hash_tag(shard)}:held")
 
 
+def rewound(shard: int) -> Key:
+    """ZSET, permanent: customer of whom the ledger has lost usage that an invoice shows → time (ms) of its discovery."""
+    return Key(f"{_hash_tag(shard)}:rewound")
+
+
 def open_periods(shard: int) -> Key:
-    """ZSET, permanent: ``customer|period`` of every open period → time (ms) at which it ends."""
+    """ZSET, permanent: ``customer|period`` of every open period that is not rewound → time (ms) at which it ends."""
     return Key(f"{_hash_tag(shard)}:open")
 
 
@@ -81,8 +91,8 @@ def syncs_by_status(shard: int, status: str) -> Key:
 def customer(customer: CustomerId) -> Key:
     """HASH, permanent: the customer's own fields.
 
-    ``currency``, ``hold``, ``held:<cause>``, ``ids`` (shape of the id table), counters of syncs and
-    adjustments.
+    ``currency``, ``currency_rank`` (of its source), ``hold``, ``held:<cause>``, ``ids`` (shape of the id
+    table), counters of syncs and adjustments.
     """
     return Key(f"{_hash_tag(shard_of(customer))}:{customer}")
 
@@ -173,6 +183,11 @@ def inbox_due() -> Key:
 def inbox_cursor() -> Key:
     """STRING, permanent: the event up to which the poll has received everything."""
     return Key("{inbox}:cursor")
+
+
+def inbox_backlog() -> Key:
+    """STRING, after the cursor was lost: the event before which the poll has not received everything."""
+    return Key("{inbox}:backlog")
 
 
 def inbox_record(event: str) -> Key:

@@ -7,6 +7,7 @@ or the server was replaced.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from billing.errors import UnknownPeriod
 from billing.invoicing.snapshot import Lease, RequestBatch, Snapshot, StripeLine
 from billing.ledger import keys
 from billing.ledger.base import LedgerPart
@@ -17,6 +18,7 @@ from billing.usage import CustomerId, LineKey, Period
 LEASE_MS = 60_000
 PARKED_RETRY_MS = 3_600_000
 UNCHANGED = "*"
+UNKNOWN = b"unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +39,17 @@ class Leases(LedgerPart):
         *,
         lease_ms: int = LEASE_MS,
     ) -> LeasedPeriod | None:
-        """Lease a period and read it in the same step; None while another worker has the lease."""
-        answer = await self._server.run_script(
-            "acquire", keys.customer(customer), str(period), lease_ms, self._policy.quiet_ms
-        )
+        """Lease a period and read it in the same step; None while another worker has the lease.
+
+        Begins the period if there is none and it accepts usage, else raises UnknownPeriod.
+        """
+        times = (lease_ms, self._policy.quiet_ms, self._policy.settle_ms)
+        key = keys.customer(customer)
+        answer = await self._server.run_script("acquire", key, str(period), *times)
         if answer is None:
             return None
+        if answer == UNKNOWN:
+            raise UnknownPeriod(f"{customer} {period}")
         fence, raw = answer
         lease = Lease(customer, period, fence.decode())
         return LeasedPeriod(lease, decode_snapshot(customer, period, raw))
@@ -83,13 +90,17 @@ class Leases(LedgerPart):
         invoice_generation: int | None = None,
         in_doubt: bool = False,
         final: bool = False,
+        rewound: bool = False,
+        stripe_version: str = "",
     ) -> None:
         """Record that Stripe has confirmed *lines* on *invoice* (None: there is none), and end the request batch.
 
         *version* is the version that Stripe now has (None: unchanged, "": unknown, so plan anew),
         *verify* the verification that was completed. *in_doubt*: a dropped request may still
         arrive, so an open draft is verified once more after the quiet time. *final*: the invoice is
-        no longer a draft, and its period accepts no adjustment. The period leaves the due queue
+        no longer a draft, and its period accepts no adjustment. *rewound*: the invoice shows usage that the
+        ledger has lost, so the period is not closed until it no longer does; *stripe_version* is the version
+        that the invoice names. The period leaves the due queue
         only if nothing is pending, in the same step.
         """
         await self._run_fenced(
@@ -103,6 +114,8 @@ class Leases(LedgerPart):
             UNCHANGED if invoice_generation is None else invoice_generation,
             self._policy.quiet_ms if in_doubt else 0,
             "1" if final else "",
+            "1" if rewound else "",
+            stripe_version,
         )
 
     async def release(

@@ -7,6 +7,7 @@ from billing.invoicing.snapshot import Lease, Snapshot
 from billing.ledger import keys
 from billing.ledger.base import LedgerPart
 from billing.ledger.codec import decode_snapshot
+from billing.ledger.policy import RECOVERY_WINDOW_MS
 from billing.ledger.quantities import format_quantity
 from billing.ledger.server import ScriptCall
 from billing.usage import CustomerId, LineKey, Period
@@ -66,11 +67,11 @@ class Periods(LedgerPart):
     ) -> list[tuple[CustomerId, Period]]:
         """Return at most *limit* open periods of *shard* that ended before *now_ms*.
 
-        Empty while producers may still resend usage that a replaced server lost.
+        None of them ended less than the settle window ago by the ledger's clock. Empty while
+        producers may still resend usage that a replaced server lost.
         """
-        members = await self._server.run_script(
-            "ended", keys.due(shard), now_ms, limit, self._policy.replay_window_ms
-        )
+        times = (self._policy.replay_window_ms, self._policy.settle_ms)
+        members = await self._server.run_script("ended", keys.due(shard), now_ms, limit, *times)
         return [keys.parse_member(member) for member in members]
 
     async def close(self, customer: CustomerId, period: Period) -> bool:
@@ -103,11 +104,11 @@ class Periods(LedgerPart):
 
     async def request_verify(self, customer: CustomerId, period: Period) -> None:
         """Make the next flush, due now, read Stripe's invoice before it writes."""
-        await self._server.run_script("verify", keys.customer(customer), str(period))
+        await self.request_verify_all([(customer, period)])
 
     async def request_verify_all(self, periods: Sequence[tuple[CustomerId, Period]]) -> None:
         """As `request_verify`, for all *periods* in one round trip."""
-        await self._run_for_all("verify", periods)
+        await self._run_for_all("verify", periods, RECOVERY_WINDOW_MS)
 
     async def last_reconciled(self) -> dict[int, int]:
         """Return by shard the time (ms) of its last reconciliation; a shard without one is left out."""
@@ -119,9 +120,9 @@ class Periods(LedgerPart):
         await self._server.execute("HSET", keys.last_reconciled(), shard, at_ms)
 
     async def _run_for_all(
-        self, name: str, periods: Sequence[tuple[CustomerId, Period]]
+        self, name: str, periods: Sequence[tuple[CustomerId, Period]], *args: int
     ) -> list[int]:
         calls: list[ScriptCall] = [
-            (name, keys.customer(customer), (str(period),)) for customer, period in periods
+            (name, keys.customer(customer), (str(period), *args)) for customer, period in periods
         ]
         return await self._server.run_scripts(calls)

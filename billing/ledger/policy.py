@@ -7,6 +7,8 @@ from zlib import crc32
 DAY_MS = 86_400_000
 ID_RETENTION_MS = 42 * DAY_MS
 """A delta's id is remembered for at least this long after its arrival; ``record.lua`` has the same constant."""
+RECOVERY_WINDOW_MS = 45 * DAY_MS
+"""The ledger still has every period that ended within this window, sealed ones included."""
 
 
 class ReplicaAck(NamedTuple):
@@ -24,8 +26,9 @@ class LedgerPolicy:
     late. A sealed period is retained for *retention_ms*, and *sync_history* syncs are remembered
     per customer. After the server was replaced no period is closed for *replay_window_ms*, while
     producers resend what it may have lost. An abandoned request may still reach Stripe for
-    *quiet_ms*. With *replicas*, usage is acknowledged once that many replicas have it, or refused
-    after *replica_wait_ms*; this is for a single server with replicas, not for a cluster.
+    *quiet_ms*. With *replicas*, usage and the actions of Support are acknowledged once that many
+    replicas have them, or refused after *replica_wait_ms*; this is for a single server with
+    replicas, not for a cluster.
     """
 
     flush_interval_ms: int = 900_000

@@ -16,11 +16,12 @@ from typing import Any, TypeAlias
 import structlog
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import MovedError, NoScriptError, RedisError, ResponseError
+from redis.exceptions import AskError, NoScriptError, RedisError, ResponseError
 
 from billing.errors import LeaseLost, LedgerUnavailable
 from billing.ledger import keys
 from billing.ledger.policy import ReplicaAck
+from billing.ledger.replication import append_wait, check_wait
 from billing.redis_clients import UNREACHABLE, awaited, handshake, script_source
 
 log = structlog.get_logger()
@@ -28,7 +29,7 @@ log = structlog.get_logger()
 Client: TypeAlias = "Redis | RedisCluster"
 Command: TypeAlias = "tuple[str | bytes | int, ...]"
 SendCommands: TypeAlias = "Callable[[Sequence[Command]], Awaitable[list[Any]]]"
-"""Sends commands and returns their answers; a MovedError for a command that another server must run."""
+"""Sends commands and returns their answers; an AskError (MovedError too) for a command that another server must run."""
 ScriptCall: TypeAlias = "tuple[str, keys.Key, tuple[str | bytes | int, ...]]"
 """A script's name, its key, and its arguments after time and nonce."""
 
@@ -142,12 +143,9 @@ class Server:
             for call in calls:
                 pipeline.execute_command("EVALSHA", *self._evalsha_args(call))
             if replica_ack:
-                # WAIT covers the writes of its own connection, so it is in the same pipeline.
-                pipeline.execute_command("WAIT", replica_ack.replicas, replica_ack.timeout_ms)
+                append_wait(pipeline, replica_ack)
             answers: list[Any] = await pipeline.execute(raise_on_error=False)
-        if replica_ack:
-            _check_replica_ack(answers.pop(), replica_ack)
-        return answers
+        return check_wait(answers, replica_ack) if replica_ack else answers
 
     def _evalsha_args(self, call: ScriptCall) -> tuple[str | bytes | int, ...]:
         name, key, args = call
@@ -186,7 +184,7 @@ class Server:
             [("EVALSHA", *script, keys.epoch(shard), self._now(), nonce, force) for shard in shards]
         )
         for shard, epoch in zip(shards, epochs, strict=True):
-            if not isinstance(epoch, MovedError):
+            if not isinstance(epoch, AskError):
                 self._epochs[shard] = epoch
         await send([("SCRIPT LOAD", _script_text(name)) for name in _script_names()])
         if known != self._epochs:
@@ -198,7 +196,7 @@ class Server:
 async def _read_response(connection: AbstractConnection) -> Any:
     try:
         return await connection.read_response()
-    except MovedError as error:  # the shard is on another server of the cluster
+    except AskError as error:  # the shard is on, or being moved to, another server of the cluster
         return error
 
 
@@ -224,16 +222,6 @@ def _needs_adoption(answer: Any) -> bool:
     return isinstance(answer, NoScriptError) or (
         isinstance(answer, ResponseError) and str(answer).startswith("NOEPOCH")
     )
-
-
-def _check_replica_ack(answer: Any, replica_ack: ReplicaAck) -> None:
-    """Raise LedgerUnavailable unless *answer*, from WAIT, is enough replicas; it may also be an error."""
-    if isinstance(answer, Exception):
-        raise _unavailable(answer) from answer
-    if answer < replica_ack.replicas:
-        raise LedgerUnavailable(
-            "It may be counted, but too few replicas confirmed it; send it again."
-        )
 
 
 def _translate(error: Exception) -> Exception:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from functools import cache
 from hashlib import blake2b
 from typing import Literal
@@ -42,6 +42,14 @@ class DeltaOutcome(StrEnum):
     WRONG_CURRENCY = "WRONG_CURRENCY"
 
 
+class CurrencySource(IntEnum):
+    """Source of a customer's currency, by rank: a delta's price, the customer at Stripe, an operator."""
+
+    PRICE = 0
+    STRIPE = 1
+    OPERATOR = 2
+
+
 @dataclass(frozen=True, slots=True)
 class RecordResult:
     """*period* is where an accepted delta was counted: its own, or the first later one that accepts usage."""
@@ -65,9 +73,19 @@ REJECTED = {
 class Usage(LedgerPart):
     """Customers and their usage."""
 
-    async def register_customer(self, customer: CustomerId, currency: str) -> None:
-        """Register *customer*, billed in *currency*; the first currency is final."""
-        await self._server.run_script("register", keys.customer(customer), currency.lower())
+    async def register_customer(
+        self,
+        customer: CustomerId,
+        currency: str,
+        source: CurrencySource = CurrencySource.PRICE,
+    ) -> bool:
+        """Register *customer*, billed in *currency*; return True if that is the customer's currency now.
+
+        Another registered currency is replaced unless its source ranks higher, or any usage is counted or an
+        invoice made in it. That of a price never replaces one.
+        """
+        key = keys.customer(customer)
+        return bool(await self._server.run_script("register", key, currency.lower(), int(source)))
 
     async def registered_currencies(self, customers: Iterable[CustomerId]) -> dict[CustomerId, str]:
         """Return the currency of each of *customers* that is registered."""
@@ -80,6 +98,20 @@ class Usage(LedgerPart):
             for customer, currency in zip(unique, currencies, strict=True)
             if currency
         }
+
+    async def with_unconfirmed_currency(
+        self, customers: Iterable[CustomerId]
+    ) -> list[CustomerId]:
+        """Return those of *customers* whose currency is that of a price, not yet their own at Stripe."""
+        unique = list(dict.fromkeys(customers))
+        ranks = await self._server.execute_all(
+            [("HGET", keys.customer(customer), "currency_rank") for customer in unique]
+        )
+        return [
+            customer
+            for customer, rank in zip(unique, ranks, strict=True)
+            if int(rank or 0) < CurrencySource.STRIPE
+        ]
 
     async def record(
         self,

@@ -1,30 +1,43 @@
 """The price of each SKU: Stripe's Prices, found by their ``lookup_key``.
 
-Prices change rarely and every batch of usage needs them. All of them are one cache entry under one
+Prices change rarely and every batch of usage needs them. All active ones are one cache entry under one
 generation, which ``price.*`` and ``product.*`` webhooks replace; a process checks it at most once a second.
-The ledger pins the price that was active at a line's first usage, so lookups by id include inactive prices.
+The ledger pins the price that was active at a line's first usage. If it was archived since, it is read by id.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from billing.budget import Lane
-from billing.errors import Unavailable
+from billing.errors import ErrorCode, Refused, Unavailable
 from billing.stripe import resources
 from billing.stripe.reader import StripeReader
 from billing.stripe.records import PriceRecord
 from billing.usage import Price
 
 RECHECK_SECONDS = 1.0
+NEW_PRICE = "Give its lookup key to a one-time price per unit (transfer_lookup_key)."
+
+
+class PriceMissing(Refused):
+    """Stripe no longer has a price by which recorded usage is billed."""
+
+    def __init__(self, price: str) -> None:
+        super().__init__(
+            ErrorCode.UNKNOWN_SKU,
+            f"Usage is counted at price {price}, which Stripe does not know; restore it there.",
+        )
 
 
 @dataclass(frozen=True)
 class _Prices:
-    """The usable prices, indexed."""
+    """The active prices, indexed; *unusable* are those that cannot count usage, by SKU."""
 
     by_sku: Mapping[str, Price] = field(default_factory=dict)
     by_id: Mapping[str, Price] = field(default_factory=dict)
+    unusable: Mapping[str, Refused] = field(default_factory=dict)
 
 
 class PriceCatalog:
@@ -36,52 +49,108 @@ class PriceCatalog:
         self._reader = reader
         self._monotonic = monotonic
         self._prices = _Prices()
+        self._inactive: dict[str, Price] = {}
         self._fetched_at: object = None
         self._checked_at = float("-inf")
 
     async def by_sku(self, skus: Iterable[str]) -> dict[str, Price]:
-        """The active price of each of *skus*; unknown SKUs are left out."""
+        """The price at which new usage of each of *skus* is counted; see `refusal` for those left out."""
         wanted = set(skus)
         await self._refresh(urgent=not wanted <= self._prices.by_sku.keys())
         return {sku: self._prices.by_sku[sku] for sku in wanted if sku in self._prices.by_sku}
 
+    def refusal(self, sku: str) -> Refused:
+        """The reason for which `by_sku` left out *sku*, with the cure."""
+        return self._prices.unusable.get(sku) or Refused(
+            ErrorCode.UNKNOWN_SKU, f"No active Stripe price has the lookup key {sku!r}; create it."
+        )
+
     async def by_id(self, ids: Iterable[str]) -> dict[str, Price]:
-        """The prices with these ids, active or not; unknown ids are left out."""
+        """The prices with these ids, active or not; those that Stripe does not know are left out."""
         wanted = set(ids)
-        known = wanted <= self._prices.by_id.keys()
+        known = wanted <= self._prices.by_id.keys() | self._inactive.keys()
+        checked = False
         try:
-            await self._refresh(urgent=not known)
+            checked = await self._refresh(urgent=not known)
         except Unavailable:
             if not known:  # a known price can only have an outdated product name
                 raise
-        return {id_: self._prices.by_id[id_] for id_ in wanted if id_ in self._prices.by_id}
+        active = {id_: self._prices.by_id[id_] for id_ in wanted if id_ in self._prices.by_id}
+        others = wanted - active.keys()
+        if checked:
+            await asyncio.gather(*map(self._read, others))
+        return active | {id_: self._inactive[id_] for id_ in others if id_ in self._inactive}
 
-    async def _refresh(self, *, urgent: bool) -> None:
+    async def require(self, ids: Iterable[str]) -> dict[str, Price]:
+        """As `by_id`; PriceMissing if Stripe does not know one of them."""
+        wanted = set(ids)
+        found = await self.by_id(wanted)
+        if missing := wanted - found.keys():
+            raise PriceMissing(min(missing))
+        return found
+
+    async def _refresh(self, *, urgent: bool) -> bool:
+        """Reload what has changed; False if the last check was a moment ago."""
         now = self._monotonic()
         if not urgent and now - self._checked_at < RECHECK_SECONDS:
-            return
+            return False
         self._checked_at = now
         result = await self._reader.get(resources.prices(), Lane.CUSTOMER)
         if result.fetched_at != self._fetched_at:
             self._prices = _index(result.value.items if result.value else ())
             self._fetched_at = result.fetched_at
+        return True
+
+    async def _read(self, price_id: str) -> None:
+        """Read a price that the list of active ones does not have."""
+        try:
+            record = (await self._reader.get(resources.price(price_id), Lane.CUSTOMER)).value
+        except Unavailable:
+            if price_id not in self._inactive:
+                raise
+            return
+        if record is not None and (price := _price(record)):
+            self._inactive[price_id] = price
 
 
 def _index(records: Iterable[PriceRecord]) -> _Prices:
-    by_id: dict[str, Price] = {}
+    by_id = {record.id: price for record in records if (price := _price(record))}
     by_sku: dict[str, Price] = {}
+    unusable: dict[str, Refused] = {}
     for record in records:
-        if record.unit_amount is None:  # a tiered price, by which usage cannot be counted
+        if not record.sku:
             continue
-        price = Price(
-            id=record.id,
-            sku=record.sku or "",
-            currency=record.currency,
-            unit_amount=record.unit_amount,
-            description=record.description,
-            unit=record.unit,
-        )
-        by_id[price.id] = price
-        if price.sku and record.active:
-            by_sku[price.sku] = price
-    return _Prices(by_sku, by_id)
+        if problem := _problem(record):
+            cause, cure = problem
+            message = f"Price {record.id} of {record.sku!r} cannot count usage: {cause}. {cure}"
+            unusable[record.sku] = Refused(ErrorCode.UNUSABLE_PRICE, message)
+        else:
+            by_sku[record.sku] = by_id[record.id]
+    return _Prices(by_sku, by_id, unusable)
+
+
+def _problem(record: PriceRecord) -> tuple[str, str] | None:
+    """The cause for which Stripe would not bill quantity times unit amount of *record*, and the cure."""
+    causes = (
+        (record.is_recurring, "it is recurring, and invoices take one-time prices", NEW_PRICE),
+        (record.is_tiered, "it is tiered", NEW_PRICE),
+        (record.is_package, "it counts packages of several units", NEW_PRICE),
+        (record.is_custom, "the customer chooses its amount", NEW_PRICE),
+        (record.unit_amount is None, "it has no unit amount", NEW_PRICE),
+        (not record.product_active, "its product is archived", "Activate the product."),
+    )
+    return next(((cause, cure) for applies, cause, cure in causes if applies), None)
+
+
+def _price(record: PriceRecord) -> Price | None:
+    if record.unit_amount is None:
+        return None
+    return Price(
+        id=record.id,
+        sku=record.sku or "",
+        currency=record.currency,
+        unit_amount=record.unit_amount,
+        description=record.description,
+        unit=record.unit,
+        billable=record.active and record.product_active and not record.is_recurring,
+    )

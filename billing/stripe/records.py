@@ -205,7 +205,11 @@ class PaymentMethodRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class PriceRecord(msgspec.Struct, frozen=True, gc=False):
-    """A Stripe Price and its product's labels; *unit_amount* in minor units, None if the price is tiered."""
+    """A Stripe Price and its product's labels; *unit_amount* in minor units.
+
+    It is None if the price is tiered, or if the customer chooses the amount (*is_custom*). *is_package*: the
+    unit amount is that of a package of several units.
+    """
 
     id: str
     sku: str | None
@@ -214,6 +218,11 @@ class PriceRecord(msgspec.Struct, frozen=True, gc=False):
     unit_amount: Decimal | None
     description: str | None
     unit: str | None
+    is_recurring: bool
+    is_tiered: bool
+    is_package: bool
+    is_custom: bool
+    product_active: bool
 
     @classmethod
     def from_stripe(cls, body: StripeObject) -> Self:
@@ -227,6 +236,11 @@ class PriceRecord(msgspec.Struct, frozen=True, gc=False):
             unit_amount=optional_decimal(body["unit_amount_decimal"]),
             description=product.get("name"),
             unit=product.get("unit_label"),
+            is_recurring=body["type"] != "one_time",
+            is_tiered=body["billing_scheme"] != "per_unit",
+            is_package=body["transform_quantity"] is not None,
+            is_custom=body["custom_unit_amount"] is not None,
+            product_active=product.get("active", not product.get("deleted", False)),
         )
 
 

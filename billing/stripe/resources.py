@@ -115,6 +115,7 @@ LINE_PAGE = ValueType(Page[LineRecord], partial(_page_from_stripe, LineRecord.fr
 PAYMENT_METHOD_PAGE = ValueType(
     Page[PaymentMethodRecord], partial(_page_from_stripe, PaymentMethodRecord.from_stripe)
 )
+PRICE = ValueType(PriceRecord, PriceRecord.from_stripe)
 PRICE_PAGE = ValueType(Page[PriceRecord], partial(_page_from_stripe, PriceRecord.from_stripe))
 
 
@@ -200,10 +201,17 @@ def payment_methods(customer: str, page: PageRequest) -> Resource[Page[PaymentMe
     return Resource(entry, path, PAYMENT_METHOD_PAGE, _params(page))
 
 
+def price(id_: str) -> Resource[PriceRecord]:
+    """A price with its product, also an archived one, which the list does not have."""
+    entry = CacheEntry(f"price:{id_}", (PRICE_CATALOG,), PRICE_CATALOG_FRESH_TTL)
+    return Resource(entry, f"/v1/prices/{id_}", PRICE, {"expand": ["product"]})
+
+
 def prices() -> Resource[Page[PriceRecord]]:
-    """Every price with its product."""
+    """Every active price with its product."""
     entry = CacheEntry("catalogue", (PRICE_CATALOG,), PRICE_CATALOG_FRESH_TTL)
-    return Resource(entry, "/v1/prices", PRICE_PAGE, {"expand": ["data.product"]}, all_pages=True)
+    params = {"active": True, "expand": ["data.product"]}
+    return Resource(entry, "/v1/prices", PRICE_PAGE, params, all_pages=True)
 
 
 def owner(prefix: str, id_: str) -> Resource[CustomerId | None]:

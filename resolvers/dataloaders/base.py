@@ -38,8 +38,9 @@ class DataLoaders:
     def _loader(self, method: str) -> "_Loader":
         loader = self._loaders.get(method)
         if loader is None:
-            batch: BatchFunction = partial(getattr(type(self), method).batch, self)
-            loader = self._loaders[method] = _Loader(batch)
+            load = getattr(type(self), method)
+            batch: BatchFunction = partial(load.batch, self)
+            loader = self._loaders[method] = _Loader(batch, load.max_batch_size)
         return loader
 
     def _prime(self, method: str, argument: object, value: object) -> None:
@@ -55,22 +56,18 @@ class DataLoaders:
 def load_once(
     method: Callable[Concatenate[S, P], Coroutine[Any, Any, V]],
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, V]]:
-    """Run *method* once per operation for the same arguments; calls of one loop iteration run side by side."""
+    """Run *method* once per operation for the same arguments; no call waits for another."""
 
-    async def batch(self: S, keys: Sequence[Arguments]) -> Sequence[V | BaseException]:
-        calls = [method(self, *key.positional, **dict(key.keywords)) for key in keys]
-        if len(calls) == 1:  # the usual case needs no task of its own
-            return [await calls[0]]
-        results: Sequence[V | BaseException]
-        results = await asyncio.gather(*calls, return_exceptions=True)
-        return results
+    async def batch(self: S, keys: Sequence[Arguments]) -> Sequence[V]:
+        [key] = keys
+        return [await method(self, *key.positional, **dict(key.keywords))]
 
     @wraps(method)
     async def load(self: S, /, *args: P.args, **kwargs: P.kwargs) -> V:
         result: V = await self._load(method.__name__, Arguments(args, tuple(kwargs.items())))
         return result
 
-    load.batch = batch  # type: ignore[attr-defined]
+    load.batch, load.max_batch_size = batch, 1  # type: ignore[attr-defined]
     return load
 
 
@@ -90,15 +87,15 @@ def load_batch(
         result: V = await self._load(method.__name__, Arguments((key,)))
         return result
 
-    load.batch = batch  # type: ignore[attr-defined]
+    load.batch, load.max_batch_size = batch, None  # type: ignore[attr-defined]
     return load
 
 
 class _Loader(DataLoader[Arguments, Any]):
     """aiodataloader with one task per batch instead of two, and a reference to that task."""
 
-    def __init__(self, batch: BatchFunction) -> None:
-        super().__init__()
+    def __init__(self, batch: BatchFunction, max_batch_size: int | None) -> None:
+        super().__init__(max_batch_size=max_batch_size)
         self._batch = batch
         self._running: set[asyncio.Task[object]] = set()
 

@@ -84,5 +84,5 @@ class LedgerLoaders(DataLoaders):
         return await self._services.ledger.syncs.latest(CustomerId(customer))
 
     async def prices(self, snapshot: Snapshot) -> Mapping[str, Price]:
-        """The prices that a snapshot pins, by id; they are immutable."""
-        return await self._services.price_catalog.by_id(snapshot.prices.values())
+        """The prices that a snapshot pins, by id, archived ones too; PriceMissing if Stripe has one no more."""
+        return await self._services.price_catalog.require(snapshot.prices.values())

@@ -6,17 +6,20 @@ from decimal import Decimal
 from billing.errors import ErrorCode, Refused
 from billing.invoicing.amounts import compute_amounts
 from billing.invoicing.remote_invoice import DRAFT
+from billing.invoicing.snapshot import Snapshot
 from billing.ledger import Adjustment, NewAdjustment
 from billing.ledger.syncs import Sync, SyncTrigger
+from billing.ledger.usage import CurrencySource
 from billing.money import format_decimal
+from billing.services import Services
 from billing.stripe.records import CustomerRecord
 from billing.usage import CustomerId, Period, Price
-from resolvers.adjustments import PricedAdjustment
+from resolvers.adjustments import PricedAdjustment, correction_price, with_price
 from resolvers.audited import AuditedAction
 from resolvers.context import Context
 from resolvers.mutations.sync_billing import request_sync
 from resolvers.node_lookup import require_customer
-from resolvers.validation import get_price, parse_month, parse_quantity, validate_reason
+from resolvers.validation import parse_month, parse_quantity, validate_reason
 
 MAX_KEY_LENGTH = 255
 
@@ -46,7 +49,8 @@ async def adjust_usage(
     _validate_key(idempotency_key)
     reason, month = validate_reason(reason), parse_month(correction.month, ("month",))
     customer = (await require_customer(context, customer_id)).value
-    price = await get_price(context.uncached_services(), correction.sku, ("sku",))
+    services = context.uncached_services()
+    price = await _price(services, customer.id, month, correction.sku, idempotency_key)
     new = NewAdjustment(
         customer=customer.id,
         sku=correction.sku,
@@ -56,9 +60,14 @@ async def adjust_usage(
         idempotency_key=idempotency_key,
         period=month,
     )
-    about = f"{new.sku} {format_decimal(quantity)}" + (f" {month}" if month else "")
+    parameters = f"{new.sku} {format_decimal(quantity)}" + (f" {month}" if month else "")
     action = AuditedAction(
-        context, customer.id, "adjustUsage", reason, key=idempotency_key, about=about
+        context,
+        customer.id,
+        "adjustUsage",
+        reason,
+        idempotency_key=idempotency_key,
+        parameters=parameters,
     )
     async with action.run({"total": await _total(context, customer.id, month)}) as audit:
         adjustment = await _adjust(context, customer, new, price)
@@ -68,7 +77,7 @@ async def adjust_usage(
         total = await _total(context, adjustment.customer, adjustment.period)
         audit.after, audit.sync = {"total": total, **_audit_values(adjustment)}, sync.id
     context.reset_loaders()  # the payload shows the bill with the adjustment
-    return AdjustedUsage(PricedAdjustment(adjustment, price), sync)
+    return AdjustedUsage(await with_price(services, adjustment), sync)
 
 
 def _parse_quantity(correction: Correction) -> Decimal:
@@ -91,13 +100,25 @@ def _validate_key(key: str) -> None:
         )
 
 
+async def _price(
+    services: Services, customer: CustomerId, month: Period | None, sku: str, idempotency_key: str
+) -> Price:
+    """The price of the correction; of a repeated one, that of the first."""
+    made = await services.ledger.adjustments.created_by(customer, idempotency_key)
+    if made is not None:
+        return (await with_price(services, made)).price
+    snapshot = await _snapshot(services, customer, month)
+    return await correction_price(services, snapshot, sku, ("sku",))
+
+
 async def _adjust(
     context: Context, customer: CustomerRecord, new: NewAdjustment, price: Price
 ) -> Adjustment:
     ledger = context.uncached_services().ledger
-    if customer.id not in await ledger.usage.registered_currencies([customer.id]):
-        await ledger.usage.register_customer(customer.id, customer.currency or price.currency)
-    if not await ledger.adjustments.exists(customer.id, new.idempotency_key):
+    source = CurrencySource.STRIPE if customer.currency else CurrencySource.PRICE
+    currency = customer.currency or price.currency
+    await ledger.usage.register_customer(customer.id, currency, source)
+    if not await ledger.adjustments.created_by(customer.id, new.idempotency_key):
         period = await ledger.adjustments.adjustable_period(customer.id, new.period)
         await _require_draft(context, customer.id, period)
     return await ledger.adjustments.create(new, price)
@@ -117,10 +138,14 @@ async def _require_draft(context: Context, customer: CustomerId, month: Period) 
 
 async def _total(context: Context, customer: CustomerId, month: Period | None) -> str:
     services = context.uncached_services()
-    period = month or await services.ledger.periods.current(customer)
-    snapshot = await services.ledger.periods.snapshot(customer, period)
-    prices = await services.price_catalog.by_id(snapshot.prices.values())
+    snapshot = await _snapshot(services, customer, month)
+    prices = await services.price_catalog.require(snapshot.prices.values())
     return compute_amounts(snapshot, prices).total.formatted
+
+
+async def _snapshot(services: Services, customer: CustomerId, month: Period | None) -> Snapshot:
+    period = month or await services.ledger.periods.current(customer)
+    return await services.ledger.periods.snapshot(customer, period)
 
 
 def _audit_values(adjustment: Adjustment) -> dict[str, str]:

@@ -18,7 +18,9 @@ async def hold_billing(
     """
     customer = (await require_customer(context, customer_id)).value.id
     services, reason = context.uncached_services(), validate_reason(reason)
-    action = AuditedAction(context, customer, "holdBilling", reason, key=idempotency_key)
+    action = AuditedAction(
+        context, customer, "holdBilling", reason, idempotency_key=idempotency_key
+    )
     active = await services.ledger.holds.get(customer)
     async with action.run({"hold": describe(active)}) as audit:
         if audit.already_done and active is None:

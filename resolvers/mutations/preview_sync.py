@@ -6,15 +6,18 @@ from decimal import Decimal
 from billing.errors import Refused
 from billing.invoicing.amounts import compute_amounts
 from billing.invoicing.snapshot import Snapshot
+from billing.ledger.adjustments import wrong_currency
 from billing.money import format_decimal
+from billing.stripe.records import CustomerRecord
 from billing.usage import CustomerId, Period, Price, adjustment_line_key
+from resolvers.adjustments import correction_price
 from resolvers.audited import AuditedAction
 from resolvers.billing_periods import PricedSnapshot
 from resolvers.context import Context
 from resolvers.customers import DEFAULT_CURRENCY
 from resolvers.mutations.adjust_usage import Correction
 from resolvers.node_lookup import require_customer
-from resolvers.validation import get_price, parse_month, parse_quantity
+from resolvers.validation import parse_month, parse_quantity
 
 PREVIEW_LINE = adjustment_line_key("preview")
 
@@ -29,14 +32,13 @@ async def preview_sync(
         quantity = parse_quantity(correction.quantity, ("correction", "quantity"))
         month = parse_month(correction.month, ("correction", "month"))
     snapshot = await _load_snapshot(context, customer.id, month, correcting=bool(quantity))
-    currency = snapshot.currency or customer.currency or DEFAULT_CURRENCY
-    preview = PricedSnapshot(
-        replace(snapshot, currency=currency),
-        await services.price_catalog.by_id(snapshot.prices.values()),
-    )
+    prices = await services.price_catalog.require(snapshot.prices.values())
+    preview = PricedSnapshot(_in_currency(snapshot, customer), prices)
     if correction and quantity:
-        price = await get_price(services, correction.sku, ("correction", "sku"))
-        preview = _with_correction(preview, quantity, price)
+        price = await correction_price(services, snapshot, correction.sku, ("correction", "sku"))
+        preview = _with_correction(preview, correction.sku, quantity, price)
+    if not preview.snapshot.currency:
+        preview = replace(preview, snapshot=replace(preview.snapshot, currency=DEFAULT_CURRENCY))
     async with AuditedAction(context, customer.id, "previewSync").run({}) as audit:
         audit.after = {
             "correction": f"{correction.sku} {format_decimal(quantity)}" if correction else None,
@@ -62,10 +64,23 @@ async def _load_snapshot(
     return await context.loaders.period(customer, month)
 
 
-def _with_correction(preview: PricedSnapshot, quantity: Decimal, price: Price) -> PricedSnapshot:
+def _in_currency(snapshot: Snapshot, customer: CustomerRecord) -> Snapshot:
+    """*snapshot* in the currency of its usage; without any, in the customer's own."""
+    billed = snapshot.invoice or any(snapshot.totals.values())
+    currency = snapshot.currency if billed else customer.currency or snapshot.currency
+    return replace(snapshot, currency=currency)
+
+
+def _with_correction(
+    preview: PricedSnapshot, sku: str, quantity: Decimal, price: Price
+) -> PricedSnapshot:
     snapshot = preview.snapshot
+    if snapshot.currency not in ("", price.currency):
+        refusal = wrong_currency(sku)
+        raise Refused(refusal.code, refusal.message, ("correction", "sku"))
     corrected = replace(
         snapshot,
+        currency=price.currency,
         totals={**snapshot.totals, PREVIEW_LINE: quantity},
         prices={**snapshot.prices, PREVIEW_LINE: price.id},
     )

@@ -16,7 +16,11 @@ async def release_billing(
     loaded = await require_customer(context, customer_id)
     customer, ledger = loaded.value.id, context.uncached_services().ledger
     action = AuditedAction(
-        context, customer, "releaseBilling", validate_reason(reason), key=idempotency_key
+        context,
+        customer,
+        "releaseBilling",
+        validate_reason(reason),
+        idempotency_key=idempotency_key,
     )
     hold = await ledger.holds.get(customer)
     async with action.run({"hold": describe(hold)}) as audit:

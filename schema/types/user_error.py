@@ -13,6 +13,7 @@ graphql_enum(
     NOT_FOUND="The object does not exist, or is not the viewer's; the two cannot be told apart.",
     INVALID_INPUT="A value of the input is invalid; `path` names it.",
     UNKNOWN_SKU="No active Stripe price has this SKU as its `lookup_key`.",
+    UNUSABLE_PRICE="The SKU's Stripe price cannot count usage; `message` says why, and what to change in Stripe.",
     IDEMPOTENCY_CONFLICT="The key or id was used before with other content; the first request counts.",
     NOT_DRAFT="The invoice is finalized; correct it with a credit note in Stripe.",
     ON_HOLD="The customer's billing is on hold.",

@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 
 from billing import usage_ingestion
+from billing.budget import Lane
 from billing.errors import ErrorCode
 from billing.services import Services
 from billing.usage import CustomerId, LineKey, Period
@@ -30,6 +31,15 @@ async def total(services: Services, customer: str, sku: str = "machine-seconds")
         CustomerId(customer), Period.containing(datetime.now(UTC))
     )
     return snapshot.totals.get(LineKey(sku), Decimal(0))
+
+
+async def give_currency(services: Services, customer: str, currency: str) -> None:
+    """Give *customer* a currency at Stripe, with a credit that is taken back at once."""
+    path = f"/v1/customers/{customer}/balance_transactions"
+    for amount in (-1, 1):
+        params = {"amount": amount, "currency": currency}
+        await services.stripe.write(path, params, key=f"{path} {amount}", lane=Lane.SUPPORT)
+    await services.cache.invalidate(customer)
 
 
 async def test_repeated_delta_counts_once(services: Services, shop: Shop) -> None:
@@ -241,3 +251,91 @@ def test_parse_timestamp_requires_an_offset(text: object, utc: str | None) -> No
     found = parse_timestamp(text)
 
     assert (found and found.isoformat()) == utc
+
+
+async def test_plan_with_a_lookup_key_does_not_stop_the_other_usage(
+    services: Services, shop: Shop
+) -> None:
+    """Stripe bills no line by a recurring price: counted, it would park the customer's month."""
+    plan, customer = (
+        await shop.sell("pro-plan", recurring={"interval": "month"}),
+        await shop.customer(),
+    )
+    report = await record_usage(
+        services, [delta(customer, "2"), delta(customer, "1", "pro-plan"), delta(customer, "3")]
+    )
+
+    [rejected] = report.rejected
+    assert (report.accepted, rejected.error.code) == (2, ErrorCode.UNUSABLE_PRICE)
+    assert rejected.error.path == ("sku",)
+    assert plan in rejected.error.message
+    assert rejected.error.message.endswith("(transfer_lookup_key), then send this delta again.")
+    assert await total(services, customer, "pro-plan") == 0
+
+
+async def test_archived_price_is_not_sold(services: Services, shop: Shop) -> None:
+    """Usage is counted only at an active price; what was counted before stays."""
+    customer = await shop.customer()
+    await record_usage(services, [delta(customer, "2")])
+    await shop.archive("machine-seconds")
+
+    report = await record_usage(services, [delta(customer, "3")])
+
+    assert [rejection.error.code for rejection in report.rejected] == [ErrorCode.UNKNOWN_SKU]
+    assert await total(services, customer) == 2
+
+
+async def test_currency_of_the_customer_at_stripe_outranks_that_of_the_price(
+    services: Services, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    """A customer who pays in euros is never billed in dollars because of one delta."""
+    await shop.sell("euro-seconds", currency="eur")
+    customer = await shop.customer()
+    await give_currency(services, customer, "eur")
+
+    report = await record_usage(
+        services, [delta(customer, "2"), delta(customer, "3", "euro-seconds")]
+    )
+
+    assert [rejection.error.code for rejection in report.rejected] == [ErrorCode.INVALID_INPUT]
+    assert report.accepted == 1
+    assert await services.ledger.usage.registered_currencies([CustomerId(customer)]) == {
+        customer: "eur"
+    }
+
+
+async def test_currency_that_appears_at_stripe_replaces_that_of_the_first_delta(
+    services: Services, shop: Shop
+) -> None:
+    """A stray delta of a euro SKU, taken off again, refuses a dollar customer's usage no longer."""
+    await shop.sell("euro-seconds", currency="eur")
+    customer = await shop.customer()
+    await record_usage(services, [delta(customer, "2", "euro-seconds")])
+    refused = await record_usage(services, [delta(customer, "5")])
+    await give_currency(services, customer, "usd")
+    still = await record_usage(services, [delta(customer, "5")])
+    await record_usage(services, [delta(customer, "-2", "euro-seconds")])
+
+    batch = [delta(customer, "5"), delta(customer, "7")]
+    report = await record_usage(services, batch)
+    again = await record_usage(services, [*batch, delta(customer, "1", "euro-seconds")])
+
+    assert (refused.accepted, still.accepted, report.accepted) == (0, 0, 2)
+    assert await total(services, customer) == 12
+    assert (again.accepted, again.duplicates) == (0, 2)
+    assert [rejection.error.code for rejection in again.rejected] == [ErrorCode.INVALID_INPUT]
+
+
+async def test_currency_is_not_looked_up_again_for_every_refused_delta(
+    services: Services, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    """Stripe rations reads; the customer is in the cache, and a webhook replaces it."""
+    await shop.sell("euro-seconds", currency="eur")
+    customer = await shop.customer()
+    await record_usage(services, [delta(customer)])
+    await sandbox.reset_counters()
+    for _ in range(3):
+        report = await record_usage(services, [delta(customer, "1", "euro-seconds")])
+        assert [r.error.code for r in report.rejected] == [ErrorCode.INVALID_INPUT]
+
+    assert await sandbox.calls("GET /v1/customers/{customer}") == 0

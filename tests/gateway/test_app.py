@@ -135,6 +135,27 @@ async def test_usage_endpoint_validates_each_line(
     ]
 
 
+async def test_usage_endpoint_rejects_a_price_that_counts_no_usage(
+    gateway: httpx.AsyncClient, services: Services, token: Callable[..., dict[str, str]]
+) -> None:
+    """A plan's key does not stop the usage beside it."""
+    customer = await create_customer(services)
+    plan = {
+        "currency": "usd",
+        "unit_amount": 500,
+        "lookup_key": "plan",
+        "product_data": {"name": "Plan"},
+        "recurring": {"interval": "month"},
+    }
+    await services.stripe.write("/v1/prices", plan, key="plan", lane=Lane.SUPPORT)
+    body = b"\n".join([usage_line("a", customer), usage_line("b", customer, sku="plan")])
+
+    report = (await gateway.post("/usage", content=body, headers=token("metering"))).json()
+
+    assert report["accepted"] == 1
+    assert [(r["id"], r["error"]["code"]) for r in report["rejected"]] == [("b", "UNUSABLE_PRICE")]
+
+
 async def test_usage_endpoint_and_mutation_respond_alike(
     gateway: httpx.AsyncClient, services: Services, token: Callable[..., dict[str, str]]
 ) -> None:

@@ -144,7 +144,9 @@ class ApiHarness:
         while not over.is_set():
             for shard in range(SHARDS):
                 for customer, period in await self.services.ledger.due.claim(shard, 10, 30_000):
-                    await flush(customer, period, FlushContext.from_services(self.services), lane=self.lane)
+                    await flush(
+                        customer, period, FlushContext.from_services(self.services), lane=self.lane
+                    )
             await asyncio.sleep(0.02)
 
 

@@ -518,9 +518,9 @@ async def test_hold_of_deleted_customer_is_listed(api: ApiHarness) -> None:
     """A hold stays visible after its customer was deleted, so that it can be released."""
     await api.services.ledger.holds.place(CustomerId("cus_Gone"), "disputed", "ann")
 
-    [held] = (await api.query(SUPPORT, HOLDS))["holds"]["nodes"]
+    [hold] = (await api.query(SUPPORT, HOLDS))["holds"]["nodes"]
 
-    assert (held["customerId"], held["customer"]) == ("cus_Gone", None)
+    assert (hold["customerId"], hold["customer"]) == ("cus_Gone", None)
 
 
 async def test_holds_are_for_support_only(api: ApiHarness) -> None:
@@ -551,12 +551,12 @@ async def test_stripe_budget_lists_lanes_and_endpoints(api: ApiHarness) -> None:
 
 async def test_stripe_budget_counts_reads(api: ApiHarness, settings: Settings) -> None:
     """Reads are limited by the month; the budget shows how many were made."""
-    ask = "{ stripeBudget { reads readAllowance } }"
-    before = (await api.query(SUPPORT, ask))["stripeBudget"]
+    document = "{ stripeBudget { reads readAllowance } }"
+    before = (await api.query(SUPPORT, document))["stripeBudget"]
 
     await api.services.stripe.read(f"/v1/customers/{await api.shop.customer()}", lane=Lane.SUPPORT)
 
-    after = (await api.query(SUPPORT, ask))["stripeBudget"]
+    after = (await api.query(SUPPORT, document))["stripeBudget"]
     assert after["reads"] == before["reads"] + 1
     assert after["readAllowance"] == settings.stripe_read_allowance
 

@@ -32,19 +32,19 @@ async def test_each_event_shows_the_current_state(api: ApiHarness) -> None:
         usage_event = (await first).data
         pending = asyncio.create_task(anext(events))
         await api.query(SUPPORT, HOLD, id=customer)
-        held_event = (await pending).data
+        hold_event = (await pending).data
         while (
-            held_event is not None and held_event["billingChanged"]["reason"] == "USAGE"
+            hold_event is not None and hold_event["billingChanged"]["reason"] == "USAGE"
         ):  # is repeated once
-            held_event = (await anext(events)).data
+            hold_event = (await anext(events)).data
     await events.aclose()
 
     assert usage_event is not None
-    assert held_event is not None
+    assert hold_event is not None
     assert usage_event["billingChanged"]["reason"] == "USAGE"
     assert usage_event["billingChanged"]["customer"]["currentPeriod"]["total"]["amount"] == "31"
-    assert held_event["billingChanged"]["reason"] == "SUPPORT"
-    assert usage_event["billingChanged"]["at"] < held_event["billingChanged"]["at"]
+    assert hold_event["billingChanged"]["reason"] == "SUPPORT"
+    assert usage_event["billingChanged"]["at"] < hold_event["billingChanged"]["at"]
 
 
 async def test_event_carries_its_sync_and_invoice(api: ApiHarness) -> None:

@@ -180,6 +180,21 @@ async def adjusted_while_a_finalization_may_arrive(stage: Stage) -> None:
     await stage.adjust()
 
 
+async def draft_used_by_a_person_as_it_is_deleted(stage: Stage) -> None:
+    """The deletion of the empty draft is lost; a person adds a line before another worker resumes it."""
+    await stage.record(4)
+    await stage.flush()
+    await stage.record(-4)
+    await stage.flush()
+    await stage.end_october()
+    await stage.flush(fates=[Fault.LOST_REQUEST])
+    (draft,) = stage.stripe.invoices.values()
+    line = stage.stripe.foreign_line(500)
+    draft["lines"].append(line)
+    stage.oracle.record_foreign_line(draft["id"], line)
+    await stage.flush()
+
+
 REFUSALS = Mode(refusals=True)
 ADJUSTED = tuple(adjusted_before(step) for step in range(40))  # the last ones come when all is over
 DIRECTED: dict[str, tuple[Mode, *tuple[Schedule, ...]]] = {
@@ -195,6 +210,10 @@ DIRECTED: dict[str, tuple[Mode, *tuple[Schedule, ...]]] = {
     "nothing is finalized while a request may still arrive": (
         REFUSALS,
         update_abandoned_as_the_period_ends,
+    ),
+    "a deletion is decided anew when it is resumed": (
+        Mode(),
+        draft_used_by_a_person_as_it_is_deleted,
     ),
     "a draft is looked at once more when a request was given up": (
         REFUSALS,

@@ -22,6 +22,7 @@ import structlog
 
 from billing.errors import KeyExpired, OutcomeUnknown
 from billing.invoicing import carry_forward, diff, requests
+from billing.invoicing.snapshot import RequestBatch
 from billing.ledger import server, usage
 from billing.ledger.leases import Leases
 from tests.simulation.machine import Machine
@@ -294,6 +295,11 @@ MUTATIONS = (
         lambda: instead_of(
             FlushExecution, "_max_age_ms", lambda execution, _: execution.context.policy.key_ttl_ms
         ),
+        (1,),
+    ),
+    Mutation(
+        "a deletion is decided anew when it is resumed",
+        lambda: instead_of(RequestBatch, "deletes", False),
         (1,),
     ),
     Mutation("a hold stops the flush", _no_hold),

@@ -71,7 +71,7 @@ class Account:
     async def adjust(self, quantity: str, key: str) -> None:
         """Support corrects the bill."""
         price = (await self.world.services.price_catalog.by_sku(["egress-gb"]))["egress-gb"]
-        asked = NewAdjustment(
+        adjustment = NewAdjustment(
             self.customer, "egress-gb", Decimal(quantity), "goodwill", "agent", key
         )
-        await self.world.services.ledger.adjustments.create(asked, price)
+        await self.world.services.ledger.adjustments.create(adjustment, price)

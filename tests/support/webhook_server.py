@@ -88,7 +88,12 @@ class WebhookWorld:
     async def flushed(self, customer: CustomerId) -> None:
         """The worker's part, as often as it takes."""
         for _ in range(5):
-            await flush(customer, this_month(), FlushContext.from_services(self.services), lane=Lane.CUSTOMER)
+            await flush(
+                customer,
+                this_month(),
+                FlushContext.from_services(self.services),
+                lane=Lane.CUSTOMER,
+            )
 
     async def draft(self, customer: CustomerId) -> dict[str, Any]:
         """The customer's newest invoice at Stripe."""

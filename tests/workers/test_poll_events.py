@@ -87,17 +87,94 @@ async def _status(world: WebhookWorld, invoice: str) -> str:
     return str(cached.value["status"])
 
 
+async def test_cursor_moves_in_a_busy_account(world_without_webhooks: WebhookWorld) -> None:
+    """With more than a page of events a minute, each poll reads the new events and a minute before them."""
+    world = world_without_webhooks
+    _, draft = await world.billed()
+    await poll_events(world.services)
+    cursors, reads = [await world.services.inbox.cursor()], []
+    for _ in range(3):
+        for _ in range(12):
+            await edit_draft(world, draft["id"], 20)
+            await world.sandbox.advance(5)
+        await world.sandbox.reset_counters()
+        await poll_events(world.services)
+        cursors.append(await world.services.inbox.cursor())
+        reads.append(await world.sandbox.calls("GET /v1/events"))
+
+    assert len(set(cursors)) == len(cursors)
+    assert cursors[-1] == (await ids_at_stripe(world, "*"))[0]
+    assert max(reads) <= 9, reads  # 3 pages of new events, twice, and 3 pages before them
+
+
+async def test_event_that_stripe_lists_late_is_ingested(
+    world_without_webhooks: WebhookWorld,
+) -> None:
+    """Stripe may list an event behind newer ones of the same minute; the next poll finds it."""
+    world = world_without_webhooks
+    _, draft = await world.billed()
+    await poll_events(world.services)
+    await edit_draft(world, draft["id"], 3)
+    behind, late, newest = (await ids_at_stripe(world, "invoice.updated"))[2::-1]
+    await world.services.inbox.move_cursor(newest)
+    assert await world.services.inbox.get(late) is None
+    await poll_events(world.services)
+
+    assert await world.services.inbox.get(late) is not None
+    assert await world.services.inbox.get(behind) is not None
+    assert await world.services.inbox.cursor() == newest
+
+
+async def test_poll_reads_a_bounded_number_of_pages_and_the_next_continues(
+    world_without_webhooks: WebhookWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job has ninety seconds and the account a ration of reads: a long backlog takes several polls."""
+    monkeypatch.setattr("workers.poll_events.MAX_PAGES", 2)
+    world = world_without_webhooks
+    _, draft = await world.billed()
+    await poll_events(world.services)
+    await edit_draft(world, draft["id"], 450)
+    seen = []
+    for _ in range(3):
+        await poll_events(world.services)
+        seen.append(len(set(await ids_in_inbox(world)) & set(await _edits(world))))
+
+    assert seen[0] < seen[1] < seen[2] == 450
+
+
+async def _edits(world: WebhookWorld) -> list[str]:
+    return (await ids_at_stripe(world, "invoice.updated"))[:450]
+
+
+async def test_interrupted_poll_of_a_busy_minute_continues(
+    world_without_webhooks: WebhookWorld,
+) -> None:
+    """Each page that was ingested moves the cursor, though all events are of the same minute."""
+    world = world_without_webhooks
+    _, draft = await world.billed()
+    await poll_events(world.services)
+    begun = await world.services.inbox.cursor()
+    await edit_draft(world, draft["id"], 250)
+    listings = "GET /v1/events"
+    await world.sandbox.fault("error_500_before", listings, after=3)
+    with pytest.raises(Unavailable):
+        await poll_events(world.services)
+
+    assert await world.services.inbox.cursor() != begun
+
+
 async def test_every_event_is_ingested_once_over_several_pages(
     world_without_webhooks: WebhookWorld,
 ) -> None:
     """120 events are two pages; the next poll finds nothing new."""
     _, draft = await world_without_webhooks.billed()
     await poll_events(world_without_webhooks.services)
+    before = await poll_events(world_without_webhooks.services)
     await edit_draft(world_without_webhooks, draft["id"], 120)
 
     assert await poll_events(world_without_webhooks.services) == 120
     assert await poll_events(world_without_webhooks.services) == 0
-    assert len(await ids_in_inbox(world_without_webhooks)) == 120
+    assert len(await ids_in_inbox(world_without_webhooks)) == before + 120
 
 
 async def test_undelivered_events_come_first(world: WebhookWorld) -> None:
@@ -130,13 +207,14 @@ async def test_interrupted_poll_continues_where_it_stopped(
     await edit_draft(world_without_webhooks, draft["id"], 50)
     await world_without_webhooks.sandbox.advance(3600)
     await edit_draft(world_without_webhooks, draft["id"], 60)
-    await world_without_webhooks.sandbox.fault("error_500_before", "GET /v1/events", after=2)
+    await world_without_webhooks.sandbox.fault("error_500_before", "GET /v1/events", after=3)
     with pytest.raises(Unavailable):
         await poll_events(world_without_webhooks.services)
 
     assert await world_without_webhooks.services.inbox.cursor() != begun
     await poll_events(world_without_webhooks.services)
-    assert len(await ids_in_inbox(world_without_webhooks)) == 110
+    edits = (await ids_at_stripe(world_without_webhooks, "invoice.updated"))[:110]
+    assert set(edits) <= set(await ids_in_inbox(world_without_webhooks))
 
 
 async def test_lost_cursor_ingests_everything_listed(world_without_webhooks: WebhookWorld) -> None:
@@ -151,6 +229,26 @@ async def test_lost_cursor_ingests_everything_listed(world_without_webhooks: Web
         == (await ids_at_stripe(world_without_webhooks, "*"))[0]
     )
     assert await poll_events(world_without_webhooks.services) == 0
+
+
+async def test_interrupted_reading_of_everything_continues(
+    world_without_webhooks: WebhookWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After thirty days the list is longer than one poll: the next goes on below, and new events are not missed."""
+    monkeypatch.setattr("workers.poll_events.MAX_OTHER_PAGES", 1)
+    world = world_without_webhooks
+    _, draft = await world.billed()
+    await edit_draft(world, draft["id"], 250)
+    await world.services.inbox.move_cursor("evt_forgotten")
+    await poll_events(world.services)
+    assert len(await ids_in_inbox(world)) <= 200
+    await edit_draft(world, draft["id"], 10)
+    for _ in range(4):
+        await poll_events(world.services)
+
+    everything = await ids_at_stripe(world, "invoice.updated")
+    assert set(everything) <= set(await ids_in_inbox(world))
+    assert await world.services.inbox.backlog() is None
 
 
 async def test_event_types_without_effect_are_skipped(world_without_webhooks: WebhookWorld) -> None:
@@ -170,8 +268,9 @@ class _MalformedEvents:
     """A Stripe that lists a malformed event and a good one."""
 
     async def read(self, path: str, params: object, *, lane: Lane) -> dict[str, Any]:
-        assert path == "/v1/events"
         good = {"id": "evt_2", "type": "customer.updated", "data": {"object": {"id": "cus_1"}}}
+        if path != "/v1/events":
+            return good | {"id": path.rpartition("/")[2], "created": 0}
         malformed = {"id": "evt_1", "type": "customer.updated", "data": None}
         listed = [event | {"created": 1} for event in (good, malformed)]
         return {"data": listed, "has_more": False}
@@ -181,7 +280,7 @@ async def test_malformed_event_does_not_stop_the_poll(services: Services) -> Non
     """It is logged; the other events are ingested."""
     await services.inbox.move_cursor("evt_0")
 
-    assert await poll_events(replace(services, stripe=cast("StripeApi", _MalformedEvents()))) == 1
+    assert await poll_events(replace(services, stripe=cast("StripeApi", _MalformedEvents()))) == 2
     assert await services.inbox.get("evt_2") is not None
 
 

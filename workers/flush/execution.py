@@ -15,6 +15,7 @@ from workers.flush.state import NOT_FOUND, REPLAN, FlushState
 log = structlog.get_logger(__name__)
 
 EDITS_IN_PLACE = (RequestKind.UPDATE_LINES, RequestKind.REMOVE_LINES)
+IRREVOCABLE = (RequestKind.FINALIZE, RequestKind.DELETE)
 
 
 @dataclass(slots=True)
@@ -39,17 +40,22 @@ class FlushExecution(FlushState):
         return True
 
     async def execute(self) -> None:
-        """Send the requests of the batch that are not done yet, then commit their result."""
-        batch = self._current_batch()
+        """Send the requests of the batch that are not done yet, then commit their result.
+
+        A deletion that another worker prepared is discarded instead: the draft was found to be unneeded
+        then, and a person may have used it since.
+        """
+        batch, self.reviewed = self._current_batch(), False
         changed = {self.snapshot.customer, *filter(None, [self.snapshot.invoice])}
         if new := changed - self.write_intents:  # `end_write` ends one intent of each
             await self.context.cache.begin_write(*sorted(new))
         self.write_intents |= changed
+        response = None
         try:
-            response = await self._send_all(batch)
+            if self.prepared_here or not batch.deletes:
+                response = await self._send_all(batch)
         except (StripeRejected, KeyExpired) as error:
             self._record_rejection(error)
-            response = None
         if response is None:
             await self.discard_batch()
         else:
@@ -118,13 +124,12 @@ class FlushExecution(FlushState):
             raise
 
     def _max_age_ms(self, request: StripeRequest) -> int:
-        """Return how long after its preparation (ms) a request may be sent; shorter if it finalizes.
+        """Return how long after its preparation (ms) a request may be sent; shorter if it is final.
 
         The client checks the clock when the first byte leaves, so a worker that froze sends nothing.
         """
         policy = self.context.policy
-        finalizes = request.kind is RequestKind.FINALIZE
-        return policy.finalize_ttl_ms if finalizes else policy.key_ttl_ms
+        return policy.finalize_ttl_ms if request.kind in IRREVOCABLE else policy.key_ttl_ms
 
     def _record_rejection(self, error: StripeRejected | KeyExpired) -> None:
         if isinstance(error, StripeRejected):

@@ -11,8 +11,9 @@ import structlog
 from billing.budget import Lane
 from billing.cache import entries
 from billing.change_feed import Change, ChangeReason
-from billing.errors import LeaseLost, ShuttingDown, StripeRejected, Unavailable
+from billing.errors import LeaseLost, ShuttingDown, StripeRejected, Unavailable, UnknownPeriod
 from billing.invoicing import diff
+from billing.invoicing.rewind import is_rewind_hold
 from billing.invoicing.snapshot import PeriodState, Snapshot
 from billing.ledger.syncs import SyncFailure, SyncOutcome, SyncStatus
 from billing.usage import CustomerId, Period
@@ -33,6 +34,7 @@ from workers.flush.outcome import (
     surplus_draft,
 )
 from workers.flush.policy import FlushContext
+from workers.flush.rewind import recovery_step, review_step
 from workers.flush.state import PriceMissing
 
 log = structlog.get_logger(__name__)
@@ -65,7 +67,13 @@ async def flush(
     expires.
     """
     started_at = context.clock()
-    leased = await context.ledger.leases.acquire(customer, period, lease_ms=context.policy.lease_ms)
+    try:
+        leased = await context.ledger.leases.acquire(
+            customer, period, lease_ms=context.policy.lease_ms
+        )
+    except UnknownPeriod:
+        log.warning("flush.period_unknown", customer=customer, period=str(period))
+        return FlushResult(FlushOutcome.SEALED)
     if leased is None:
         return FlushResult(FlushOutcome.BUSY)
     lane = _effective_lane(lane, leased.snapshot)
@@ -122,7 +130,7 @@ async def _schedule_delay(execution: FlushExecution) -> int:
     """Return how long (ms) usage may still wait; 0 if there is other work or a sync was requested."""
     snapshot = execution.snapshot
     begun = snapshot.batch is not None or snapshot.state is not PeriodState.OPEN
-    other_work = begun or _verify_pending(snapshot)
+    other_work = begun or snapshot.rewound or _verify_pending(snapshot)
     if execution.lane is not Lane.INTERVAL or other_work or snapshot.up_to_date:
         return 0
     return execution.context.policy.schedule.delay_ms(snapshot, await execution.prices())
@@ -131,12 +139,16 @@ async def _schedule_delay(execution: FlushExecution) -> int:
 async def _step(execution: FlushExecution) -> FlushResult | None:
     snapshot = execution.snapshot
     if await is_on_hold(execution):
+        if is_rewind_hold(snapshot):
+            return await recovery_step(execution)
         return await on_hold_step(execution)
     if snapshot.batch is not None:
         await execution.execute()
         return None
     if snapshot.state is PeriodState.SEALED:
         return FlushResult(FlushOutcome.SEALED)
+    if result := await review_step(execution):
+        return result
     if snapshot.state is PeriodState.CLOSING:
         return await closing_step(execution)
     return await _open_step(execution)
@@ -172,7 +184,7 @@ def _must_fetch(execution: FlushExecution) -> bool:
         return True
     if snapshot.invoice is None:
         return execution.other_invoices is None and any(snapshot.totals.values())
-    return execution.invoice is None and diff.requires_fetch(snapshot)
+    return execution.invoice is None and (snapshot.rewound or diff.requires_fetch(snapshot))
 
 
 def _verify_pending(snapshot: Snapshot) -> bool:

@@ -7,7 +7,7 @@ import structlog
 from billing.errors import OutcomeUnknown, StripeRejected
 from billing.invoicing.metadata_keys import IDEMPOTENCY_PREFIX
 from billing.invoicing.remote_invoice import DRAFT
-from billing.invoicing.snapshot import PeriodState, RequestKind, StripeRequest
+from billing.invoicing.snapshot import GATEWAY, PeriodState, RequestKind, StripeRequest
 from billing.ledger import Ledger
 from billing.usage import CustomerId, Period
 from workers.flush.execution import FlushExecution
@@ -15,7 +15,7 @@ from workers.flush.outcome import FlushOutcome, FlushResult
 
 log = structlog.get_logger(__name__)
 
-HELD_BY = "gateway"
+ACTOR = "gateway"
 
 
 async def hold_voided(ledger: Ledger, customer: CustomerId, period: Period, invoice: str) -> None:
@@ -24,7 +24,7 @@ async def hold_voided(ledger: Ledger, customer: CustomerId, period: Period, invo
         f"Invoice {invoice} for {period} was voided in Stripe. Correct the next bill if its usage is"
         " still owed, then release."
     )
-    await ledger.holds.place_once(customer, reason, HELD_BY, cause=f"void of {invoice}")
+    await ledger.holds.place_once(customer, reason, ACTOR, cause=f"void of {invoice}")
     log.warning("invoice.voided", customer=customer, invoice=invoice)
 
 

@@ -28,7 +28,7 @@ class FlushPolicy:
     """Durations in milliseconds, and the schedule of usage that no panel waits for.
 
     *quiet_ms*: an invoice is finalized only after no request was in doubt for so long; at least three
-    times Stripe's longest response time. *finalize_ttl_ms*: an older decision to finalize is made again.
+    times Stripe's longest response time. *finalize_ttl_ms*: an older decision to finalize or delete is made again.
     *key_ttl_ms*: Stripe keeps an idempotency key for 24 hours; we send none after 20.
     """
 
@@ -39,6 +39,7 @@ class FlushPolicy:
     retry_base_ms: int = 500
     retry_cap_ms: int = 300_000
     hold_recheck_ms: int = 3_600_000
+    rewind_recheck_ms: int = 600_000
     schedule: FlushSchedule = IMMEDIATE
 
     @classmethod

@@ -23,15 +23,13 @@ from billing.invoicing.snapshot import (
     StripeLine,
     StripeRequest,
 )
+from billing.ledger.policy import RECOVERY_WINDOW_MS
 from billing.usage import LineKey, Price
 from workers.flush.policy import FlushContext
 
 log = structlog.get_logger(__name__)
 
 NOT_FOUND = 404
-
-RECOVERY_WINDOW_MS = 45 * 86_400_000
-"""The ledger still has every period that ended within this window, sealed ones included."""
 
 REPLAN = ("", None)
 """`FlushState.commit(synced_to=)`: Stripe is at no known version of the ledger, so plan again."""
@@ -71,7 +69,8 @@ class FlushState:
     """*started_at* is the boot clock before the lease was acquired, so it is not later than the snapshot.
 
     *invoice* is the period's invoice and *other_invoices* are further invoices of the period, as fetched
-    under this lease; None if not fetched.
+    under this lease; None if not fetched. *reviewed*: they were found to show no usage that the ledger has
+    lost, or the loss was accepted; until then the ledger learns no flush from them.
     """
 
     context: FlushContext
@@ -81,6 +80,7 @@ class FlushState:
     started_at: float
     invoice: RemoteInvoice | None = None
     other_invoices: tuple[RemoteInvoice, ...] | None = None
+    reviewed: bool = False
     stats: FlushStats = field(default_factory=FlushStats)
 
     @property
@@ -95,9 +95,12 @@ class FlushState:
 
     def next_seq(self) -> int:
         """Return a number that no flush of this period has used, even if the ledger was rewound."""
+        return max(self._stored_seq, *(invoice.seq for invoice in self.invoices)) + 1
+
+    @property
+    def _stored_seq(self) -> int:
         batch = self.snapshot.batch
-        stored = (self.snapshot.seq, 0 if batch is None else batch.seq)
-        return max(*stored, *(invoice.seq for invoice in self.invoices)) + 1
+        return max(self.snapshot.seq, 0 if batch is None else batch.seq)
 
     async def prices(self, ids: set[str] | None = None) -> Mapping[str, Price]:
         """Return the prices *ids*, by default all that the snapshot pins; PriceMissing if one is missing."""
@@ -121,7 +124,13 @@ class FlushState:
         *synced_to* is the version and the verify request that Stripe is up to now (`REPLAN`: to none).
         *invoice* "" means that the period has no invoice any more. None leaves either as it is.
         """
-        snapshot, seq = self.snapshot, self.next_seq() - 1
+        snapshot, seq, stripe_version = (
+            self.snapshot,
+            self._stored_seq,
+            self.snapshot.stripe_version,
+        )
+        if self.reviewed and self.invoice is not None:
+            seq, stripe_version = self.next_seq() - 1, self.invoice.version or ""
         version, verify = synced_to or (None, None)
         invoice_id = snapshot.invoice if invoice is None else invoice or None
         await self.context.ledger.leases.commit(
@@ -134,6 +143,8 @@ class FlushState:
             invoice_generation=generation,
             in_doubt=in_doubt,
             final=self.is_final,
+            rewound=snapshot.rewound,
+            stripe_version=stripe_version,
         )
         self.snapshot = replace(
             snapshot,
@@ -144,6 +155,7 @@ class FlushState:
             synced_version=snapshot.synced_version if version is None else version or None,
             verify_done=snapshot.verify_done if verify is None else verify,
             seq=seq,
+            stripe_version=stripe_version,
             invoice_generation=snapshot.invoice_generation if generation is None else generation,
             in_doubt_since_ms=snapshot.now_ms if in_doubt else snapshot.in_doubt_since_ms,
         )
@@ -154,6 +166,7 @@ class FlushState:
         If the invoice was deleted, a new one is made. An invoice that the ledger lost is adopted, because
         its metadata names the period.
         """
+        self.reviewed = False
         if self.snapshot.invoice is not None:
             await self.fetch_invoice()
         if self.snapshot.invoice is None or listing:

@@ -5,6 +5,7 @@
 -- Returns for each subject: its name, then for each event its id, its attempts (without forgiven ones) and
 -- those fields.
 -- The attempt is counted now, so that it counts even if the event kills its worker.
+require_whole_slot(KEYS[1])
 local ms = now_ms()
 local answers, room = {}, tonumber(ARGV[2])
 for _, subject in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ms, 'LIMIT', 0, ARGV[1])) do

@@ -1,6 +1,7 @@
 -- Release the claimed events of one subject, to be claimed again later. KEYS: due.
 -- ARGV: subject, failure, ms until then, 1 if this attempt does not count (is forgiven),
 --       prefix of records, then the events. Events that another worker finished stay as they are.
+require_whole_slot(KEYS[1])
 local ms = now_ms()
 for i = 6, #ARGV do
     local record = ARGV[5] .. ARGV[i]

@@ -3,6 +3,7 @@
 --       event its id, status, subject, type, object, customer, invoice and period ('' for none).
 -- Returns for each event 1 if it is new, 0 if it was stored before.
 -- All additions to a list are one command, because in a flood these occupy the ledger.
+require_whole_slot(KEYS[1])
 local ms = now_ms()
 local events = cjson.decode(ARGV[5])
 local answers, listed, due = {}, {}, {}

@@ -1,6 +1,7 @@
 -- Make an event pending and due again. KEYS: record, pending, due, waiting of its subject,
 --       lists of the other statuses. ARGV: id, subject.
 -- Returns 0 if the event is not stored.
+require_whole_slot(KEYS[1])
 local n, attempts = unpack(redis.call('HMGET', KEYS[1], 'n', 'attempts'))
 if not n then
     return 0

@@ -3,6 +3,7 @@
 --       JSON for each subject its name and the events.
 -- Events that another worker finished stay as they are.
 -- All changes of a list are one command, because in a flood these occupy the ledger.
+require_whole_slot(KEYS[1])
 local ms = now_ms()
 local finished, due, idle = {}, {}, {}
 

@@ -1,6 +1,7 @@
 -- Delete the oldest finished events: expired ones, and those beyond the retention count.
 -- KEYS: lists of finished events. ARGV: retention count of a list, maximum to delete of a list now,
 --       prefix of records. Returns the number of deleted events.
+require_whole_slot(KEYS[1])
 local function delete_oldest(list, most)
     local excess, ids, records = redis.call('ZCARD', list) - ARGV[1], {}, {}
     for _, id in ipairs(redis.call('ZRANGE', list, 0, most - 1)) do

@@ -1,10 +1,16 @@
 -- Acquire the lease of a period and read it. ARGV[3]: period, [4]: lease in ms, [5]: ms in which an
--- abandoned request may still arrive.
--- Answers the fence and the snapshot, or false while another worker has the lease.
+-- abandoned request may still arrive, [6]: ms after its end in which a period may still begin.
+-- Answers the fence and the snapshot, false while another worker has the lease, or 'unknown' for a period
+-- that is absent and accepts no usage; it is taken from the queues.
 local period = ARGV[3]
 local before = header_of(period)
 if before and before.epoch == epoch and tonumber(before.lease_ms or 0) > now then
     return false
+elseif not before and not takes_usage(period, ARGV[6]) then
+    for _, queue in ipairs({ 'due', 'first', 'open', 'parked', 'untold' }) do
+        redis.call('ZREM', SHARD .. ':' .. queue, member(period))
+    end
+    return 'unknown'
 end
 -- A version of this program older than the list of holds may have placed or released one.
 list_hold(redis.call('HGET', CUSTOMER, 'hold'))

@@ -1,7 +1,8 @@
 -- Store what Stripe has confirmed. ARGV[3]: period, [4]: fence, [5]: synced version ('*': unchanged, '':
 -- remove it), [6]: completed verification ('*': unchanged), [7]: invoice or '', [8]: lines as JSON, [9]:
 -- seq, [10]: invoice generation (both '*': unchanged), [11]: ms in which a dropped request may still
--- arrive, 0 if none was dropped, [12]: 1 if the invoice is final, else ''.
+-- arrive, 0 if none was dropped, [12]: 1 if the invoice is final, else '', [13]: 1 if the ledger has lost
+-- usage that the invoice shows, else '', [14]: the version that the invoice names, or ''.
 local period, key = ARGV[3], part(ARGV[3])
 local header = leased(period, ARGV[4])
 if not header then
@@ -23,6 +24,15 @@ set('invoice', ARGV[7])
 set('seq', ARGV[9])
 set('generation', ARGV[10])
 set('final', ARGV[12])
+set('rewound', ARGV[13])
+set('stripe_version', ARGV[14])
+if ARGV[13] ~= '' then
+    -- Its month is not cut: producers send the lost usage again, and it belongs there.
+    redis.call('ZADD', SHARD .. ':rewound', 'NX', now, NAME)
+    redis.call('ZREM', SHARD .. ':open', member(period))
+elseif header.rewound then
+    recovered(period, header.state)
+end
 if ARGV[11] ~= '0' then
     given_up(period, ARGV[11])
 end

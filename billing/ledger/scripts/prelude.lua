@@ -3,6 +3,7 @@
 -- derived from it and shares its slot (billing/ledger/keys.py lists them all).
 -- ARGV[1] is the time in ms, empty for the server's own; ARGV[2] is a nonce, new for every call.
 -- A script that fails after a write is not rolled back, so everything is checked before the first write.
+require_whole_slot(KEYS[1])
 local CUSTOMER = KEYS[1]
 local SHARD = string.match(CUSTOMER, '^{b%d+}')
 local NAME = string.sub(CUSTOMER, #SHARD + 2)
@@ -137,7 +138,8 @@ local function begun(period)
 end
 
 -- True if *period* accepts usage: it is open, or it has no usage yet and *settle* ms after its end, when
--- it would be closed at once, are not over.
+-- it would be closed at once, are not over. No other period may be begun: one that was billed and has expired
+-- would be empty, and credit its whole bill.
 local function takes_usage(period, settle)
     local state = redis.call('HGET', part(period), 'state')
     if state then
@@ -203,6 +205,19 @@ end
 -- nothing is finalized in that time, and an open draft is verified once more after it.
 local function given_up(period, ms)
     redis.call('HSET', part(period), 'ambiguous_ms', now, 'look_again_ms', now + ms)
+end
+
+-- The ledger has again what the invoice of *period* shows, or a person gave it up.
+local function recovered(period, state)
+    if state == 'open' then
+        redis.call('ZADD', SHARD .. ':open', end_of(period), member(period))
+    end
+    for _, other in ipairs(redis.call('ZRANGEBYSCORE', CUSTOMER .. ':periods', 'inf', 'inf')) do
+        if redis.call('HEXISTS', part(other), 'rewound') == 1 then
+            return
+        end
+    end
+    redis.call('ZREM', SHARD .. ':rewound', NAME)
 end
 
 -- The header of a period whose lease is still *fence*; nil if another worker has taken over, or the

@@ -1,6 +1,7 @@
--- Request that Stripe's invoice is read before the next write. ARGV[3]: period.
+-- Request that Stripe's invoice is read before the next write. ARGV[3]: period, [4]: ms after its end in
+-- which a period that the ledger has lost is begun; an older one was sealed and has expired.
 local header = header_of(ARGV[3])
-if not header and redis.call('HEXISTS', CUSTOMER, 'currency') == 1 then
+if not header and now <= end_of(ARGV[3]) + ARGV[4] and redis.call('HEXISTS', CUSTOMER, 'currency') == 1 then
     header = begun(ARGV[3]) -- Stripe has an invoice of a period that the ledger has lost
 end
 if header and header.state ~= 'sealed' then

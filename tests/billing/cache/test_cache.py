@@ -521,7 +521,7 @@ async def test_value_is_decoded_once(process: Open, stripe: Stripe) -> None:
 
     found = [await cache.fetch(CUSTOMER, stripe.load, type_=Decimal) for _ in range(3)]
 
-    assert [each.value for each in found] == [Decimal(0)] * 3
+    assert [cached.value for cached in found] == [Decimal(0)] * 3
     assert found[0].value is found[2].value
     assert began <= found[0].fetched_at <= datetime.now(UTC)
 

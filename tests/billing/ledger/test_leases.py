@@ -1,11 +1,12 @@
 """Leases: claims, request batches written ahead, fenced commits, and the life of a period up to its seal."""
 
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 from redis.asyncio import Redis
 
-from billing.errors import LeaseLost
+from billing.errors import LeaseLost, UnknownPeriod
 from billing.invoicing.snapshot import (
     Lease,
     PlannedLine,
@@ -13,13 +14,14 @@ from billing.invoicing.snapshot import (
     RequestKind,
     StripeRequest,
 )
-from billing.ledger import DeltaOutcome, Ledger
+from billing.ledger import DeltaOutcome, Ledger, keys
 from billing.ledger.syncs import SyncFailure, SyncOutcome, SyncStatus
 from billing.usage import CustomerId, LineKey
 from tests.support.ledger import (
     CUSTOMER,
     LINES,
     NOVEMBER,
+    OTHER,
     Clock,
     acquire_lease,
     commit_all,
@@ -294,3 +296,19 @@ async def test_period_without_usage_can_be_leased(ledger: Ledger) -> None:
     assert leased.snapshot.up_to_date
     await ledger.leases.release(leased.lease)
     assert await outcomes(ledger, delta("x", customer=customer)) == [DeltaOutcome.UNKNOWN_CUSTOMER]
+
+
+async def test_forgotten_month_is_not_begun_by_a_lease(ledger: Ledger, clock: Clock) -> None:
+    """Begun again, empty, it would credit its whole bill; it is unknown, and no longer due."""
+    clock.now = NOVEMBER.end + timedelta(hours=1, milliseconds=-1)
+    assert await ledger.leases.acquire(OTHER, NOVEMBER) is not None
+    clock.advance(milliseconds=1)
+    forgotten = NOVEMBER.previous()
+    due = keys.due(keys.shard_of(OTHER))
+    await ledger._server.execute("ZADD", due, clock(), f"{OTHER}|{forgotten}")
+
+    with pytest.raises(UnknownPeriod):
+        await ledger.leases.acquire(OTHER, forgotten)
+
+    assert await ledger.due.time_ms(OTHER, forgotten) is None
+    assert await ledger.periods.list_retained(OTHER) == [NOVEMBER]

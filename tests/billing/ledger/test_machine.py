@@ -284,7 +284,9 @@ class Bill(RuleBasedStateMachine):
     def close(self, data: st.DataObject) -> None:
         """Close a period."""
         period = data.draw(st.sampled_from(sorted(self.months)))
-        assert self.run(self.ledger.periods.close(CUSTOMER, period)) == (self.months[period].state is OPEN)
+        assert self.run(self.ledger.periods.close(CUSTOMER, period)) == (
+            self.months[period].state is OPEN
+        )
         if self.months[period].state is OPEN:
             self.months[period].state = CLOSING
 
@@ -306,7 +308,9 @@ class Bill(RuleBasedStateMachine):
         if self.out_of_range(month, target, period, residuals):
             return
         sealed = self.run(
-            self.ledger.periods.seal(lease, version=self.leased.snapshot.version, residuals=residuals)  # type: ignore[arg-type]
+            self.ledger.periods.seal(
+                lease, version=self.leased.snapshot.version, residuals=residuals
+            )  # type: ignore[arg-type]
         )
         agreed = current.version == self.leased.snapshot.version
         assert sealed == (month.state is CLOSING and agreed)

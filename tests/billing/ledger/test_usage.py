@@ -9,8 +9,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from billing.ledger import DeltaOutcome, Ledger, LedgerPolicy, keys
+from billing.invoicing.snapshot import RequestBatch
+from billing.ledger import DeltaOutcome, Ledger, LedgerPolicy, NewAdjustment, keys
 from billing.ledger.quantities import QuantityOutOfRange, to_fixed_point
+from billing.ledger.usage import CurrencySource
 from billing.usage import CustomerId, LineKey, Price, UsageDelta, carried_line_key
 from tests.support.ledger import (
     CUSTOMER,
@@ -20,12 +22,14 @@ from tests.support.ledger import (
     OTHER,
     PRICES,
     Clock,
+    acquire_lease,
     delta,
     open_ledger,
     outcomes,
 )
 
 ACCEPTED, DUPLICATE, CONFLICT = DeltaOutcome.ACCEPTED, DeltaOutcome.DUPLICATE, DeltaOutcome.CONFLICT
+WRONG_CURRENCY = DeltaOutcome.WRONG_CURRENCY
 
 
 @pytest.fixture
@@ -325,7 +329,12 @@ async def test_interval_is_spread_by_the_jitter(redis: Redis, clock: Clock) -> N
     assert 800 <= (await ledger.due.time_ms(CUSTOMER, NOVEMBER) or 0) - clock() <= 1200
 
 
-async def test_first_currency_of_a_customer_is_final(ledger: Ledger) -> None:
+async def currency_of(ledger: Ledger) -> str:
+    """Return the registered currency of `CUSTOMER`."""
+    return (await ledger.usage.registered_currencies([CUSTOMER]))[CUSTOMER]
+
+
+async def test_currency_of_a_price_never_replaces_a_registered_one(ledger: Ledger) -> None:
     """A customer's invoices have one currency."""
     await ledger.usage.register_customer(CUSTOMER, "EUR")
     await ledger.usage.register_customer(CustomerId("cus_Yen"), "JPY")
@@ -335,6 +344,70 @@ async def test_first_currency_of_a_customer_is_final(ledger: Ledger) -> None:
     )
     assert known == {CUSTOMER: "usd", "cus_Yen": "jpy"}
     assert await ledger.usage.registered_currencies([]) == {}
+
+
+async def test_currency_at_stripe_replaces_that_of_the_first_delta(
+    ledger: Ledger, redis: Redis
+) -> None:
+    """One delta of a SKU in another currency must not refuse all later usage; it was taken off again."""
+    register = ledger.usage.register_customer
+    assert await outcomes(ledger, delta("a", "1.5", app="web"), delta("b", "-1.5", app="api")) == [
+        ACCEPTED,
+        ACCEPTED,
+    ]
+    assert not await register(CUSTOMER, "eur")
+    assert await register(CUSTOMER, "EUR", CurrencySource.STRIPE)
+
+    assert await currency_of(ledger) == "eur"
+    assert await outcomes(ledger, delta("c"), delta("d", sku="euro")) == [WRONG_CURRENCY, ACCEPTED]
+    assert (await ledger.periods.snapshot(CUSTOMER, NOVEMBER)).totals == {"euro": Decimal(1)}
+    assert await ledger.usage.breakdown(CUSTOMER, NOVEMBER, "app") == {"": {"euro": Decimal(1)}}
+    assert await outcomes(ledger, delta("a", "1.5", app="web")) == [DUPLICATE]
+
+
+async def test_sku_is_priced_anew_in_the_new_currency(ledger: Ledger) -> None:
+    """A line that netted to nothing must not pin a price of the old currency."""
+    await outcomes(ledger, delta("a", "1"), delta("b", "-1"))
+    await ledger.usage.register_customer(CUSTOMER, "eur", CurrencySource.STRIPE)
+    price = Price("price_cpu_eur", "cpu", "eur", Decimal(3))
+    await ledger.usage.record([delta("c", "2")], {"cpu": price})
+
+    snapshot = await ledger.periods.snapshot(CUSTOMER, NOVEMBER)
+    assert (snapshot.currency, snapshot.prices) == ("eur", {"cpu": "price_cpu_eur"})
+
+
+@pytest.mark.parametrize("obstacle", ["usage", "adjustment", "invoice", "batch", "lease"])
+async def test_currency_stays_while_something_is_counted_or_billed_in_it(
+    ledger: Ledger, clock: Clock, obstacle: str
+) -> None:
+    """Euros are never shown or billed as dollars."""
+    if obstacle == "usage":
+        await outcomes(ledger, delta("a", "1"))
+    elif obstacle == "adjustment":
+        new = NewAdjustment(CUSTOMER, "cpu", Decimal(1), "r", "b", "k")
+        await ledger.adjustments.create(new, PRICES["cpu"])
+    else:
+        leased = await acquire_lease(ledger)
+        if obstacle == "invoice":
+            await ledger.leases.commit(
+                leased.lease, version=None, verify=None, invoice="in_1", lines={}
+            )
+        if obstacle == "batch":
+            await ledger.leases.prepare(leased.lease, RequestBatch(1, "", "", 0, ()))
+        if obstacle != "lease":
+            clock.advance(hours=1)
+
+    for source in (CurrencySource.STRIPE, CurrencySource.OPERATOR):
+        assert not await ledger.usage.register_customer(CUSTOMER, "eur", source)
+    assert await currency_of(ledger) == "usd"
+
+
+async def test_currency_set_by_an_operator_outranks_stripes(ledger: Ledger) -> None:
+    """A draft that the gateway made by mistake gave the customer that currency at Stripe."""
+    assert await ledger.usage.register_customer(CUSTOMER, "eur", CurrencySource.OPERATOR)
+    assert not await ledger.usage.register_customer(CUSTOMER, "usd", CurrencySource.STRIPE)
+    assert await currency_of(ledger) == "eur"
+    assert await ledger.usage.register_customer(CUSTOMER, "usd", CurrencySource.OPERATOR)
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,25 @@ async def test_failed_load_fails_every_caller(
     assert numbers.loaded == [1]
 
 
+async def test_finished_load_does_not_wait_for_others() -> None:
+    """A customer from the cache is shown, and its fields are loaded, while Stripe is read for another object."""
+    release = asyncio.Event()
+
+    class Sources(DataLoaders):
+        @load_once
+        async def get(self, name: str) -> str:
+            if name == "stripe":
+                await release.wait()
+            return name
+
+    sources = Sources()
+    slow = asyncio.create_task(sources.get("stripe"))
+
+    assert await asyncio.wait_for(sources.get("cache"), HANG) == "cache"
+    release.set()
+    assert await asyncio.wait_for(slow, HANG) == "stripe"
+
+
 async def test_primed_argument_is_not_loaded() -> None:
     """A page of invoices primes each of them, but does not replace one that was loaded."""
     numbers = Numbers()

@@ -143,7 +143,9 @@ async def test_ended_month_can_be_adjusted_until_finalized(api: ApiHarness) -> N
     assert (body["status"] in {"open", "paid"}, body["total"]) == (True, 1550)
     current = await api.services.ledger.periods.snapshot(customer, last_month.next())
     assert current.totals == {}
-    assert (await api.services.ledger.syncs.get(adjusted["sync"]["id"])).status is SyncStatus.SUCCEEDED  # type: ignore[union-attr]
+    sync = await api.services.ledger.syncs.get(adjusted["sync"]["id"])
+    assert sync is not None
+    assert sync.status is SyncStatus.SUCCEEDED
     [refused] = late["errors"]
     assert (refused["code"], refused["path"]) == ("PERIOD_CLOSED", ["input", "month"])
     assert "credit note" in refused["message"]

@@ -102,3 +102,27 @@ async def test_finalization_under_a_hold_is_refused(api: ApiHarness) -> None:
 
     assert [error["code"] for error in refused["errors"]] == ["ON_HOLD"]
     assert "releaseBilling" in refused["errors"][0]["message"]
+
+
+@pytest.mark.parametrize("months_ago", [1, 4])
+async def test_draft_of_a_closed_month_is_refused(api: ApiHarness, months_ago: int) -> None:
+    """A copy of a bill, metadata included: its month is sealed, or forgotten, and nothing will finalize it."""
+    customer, last_month, _ = await last_month_draft(api)
+    await api.services.ledger.periods.close(customer, last_month)
+    await api.flush(customer, last_month)
+    month = last_month
+    for _ in range(months_ago - 1):
+        month = month.previous()
+    metadata = {"gw_period": str(month)}
+    copy = (
+        await api.write_stripe("/v1/invoices", {"customer": customer, "metadata": metadata}, 1)
+    )["id"]
+
+    blockers = (await available_actions(api, copy))["FINALIZE"]
+    refused = (await api.query(SUPPORT, FINALIZE, id=copy, why="reissue"))["finalizeInvoice"]
+
+    assert blockers == ["PERIOD_CLOSED"]
+    assert [error["code"] for error in refused["errors"]] == ["PERIOD_CLOSED"]
+    assert str(month) in refused["errors"][0]["message"]
+    [entry] = await audit_entries(api, customer)
+    assert entry["outcome"] == "REFUSED"

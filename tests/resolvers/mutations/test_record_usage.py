@@ -66,6 +66,24 @@ async def test_invalid_delta_does_not_affect_the_others(api: ApiHarness) -> None
     }
 
 
+async def test_sku_whose_price_does_not_multiply_is_rejected_alone(api: ApiHarness) -> None:
+    """The code tells a metering service that the catalog at Stripe has to change."""
+    customer = await api.shop.customer()
+    await api.shop.sell("packages", transform_quantity={"divide_by": 1000, "round": "up"})
+    now = api.now()
+
+    answer = await record(
+        api,
+        raw_delta(customer, "good", occurredAt=now),
+        raw_delta(customer, "package", sku="packages", occurredAt=now),
+    )
+
+    assert answer["accepted"] == 1
+    [rejected] = answer["rejected"]
+    assert (rejected["id"], rejected["error"]["code"]) == ("package", "UNUSABLE_PRICE")
+    assert rejected["error"]["path"] == ["sku"]
+
+
 MALFORMED = [
     ("quantity", 0.1, QUANTITY_FORMAT),
     ("quantity", 7, QUANTITY_FORMAT),

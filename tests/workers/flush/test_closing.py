@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from billing.budget import Lane
 from billing.events.effects import EventRef
 from billing.invoicing.snapshot import PeriodState
-from billing.ledger import keys
+from billing.ledger import Ledger, LedgerPolicy, keys
 from billing.services import open_services
 from billing.settings import Settings
 from billing.usage import CustomerId, LineKey, Period, UsageDelta
@@ -115,6 +115,43 @@ async def test_draft_without_lines_is_deleted(account: Account) -> None:
     await close(account)
 
     assert (await account.flush()).outcome is FlushOutcome.SEALED
+    assert await account.invoices() == []
+
+
+@pytest.mark.parametrize("spare", [False, True])
+async def test_resumed_deletion_spares_a_line_of_a_person(account: Account, spare: bool) -> None:
+    """The deletion failed once and a person used the draft meanwhile: a person decides, not the stored request."""
+    await use(account, "30")
+    await account.flush()
+    (invoice,) = await account.invoices()
+    if spare:
+        body = {"customer": account.customer, "metadata": {"gw_period": str(account.period)}}
+        write = account.world.services.stripe.write
+        invoice = (await write("/v1/invoices", body, key="spare", lane=Lane.SUPPORT)).body
+    else:
+        await use(account, "-30")
+    await close(account)
+    await account.world.sandbox.fault("answer_lost_before", "DELETE /v1/invoices/{invoice}")
+    assert (await account.flush()).outcome is FlushOutcome.RETRYING
+    person = account.world.sandbox.dashboard
+    await person("add_line", invoice["id"], amount=50_000, description="consulting")
+    await account.flush()
+
+    left = {invoice["id"]: invoice for invoice in await account.invoices()}
+    assert left[invoice["id"]]["total"] == 50_000
+
+
+@pytest.mark.parametrize("kind", ["answer_lost_before", "answer_lost_after"])
+async def test_deletion_without_response_is_decided_again(account: Account, kind: str) -> None:
+    """Whether it was executed or not: the empty draft goes, and the period is sealed."""
+    await use(account, "30")
+    await account.flush()
+    await use(account, "-30")
+    await close(account)
+    await account.world.sandbox.fault(kind, "DELETE /v1/invoices/{invoice}")
+    outcomes = [(await account.flush()).outcome for _ in range(2)]
+
+    assert outcomes == [FlushOutcome.RETRYING, FlushOutcome.SEALED]
     assert await account.invoices() == []
 
 
@@ -265,21 +302,34 @@ async def test_second_draft_with_a_foreign_line_is_parked(account: Account) -> N
     assert len(await account.invoices()) == 2
 
 
-async def test_ended_periods_are_closed_after_the_settle_window(account: Account) -> None:
-    """Not before it, and repeating it does no harm."""
-    ledger, shards = account.world.services.ledger, range(64)
-    end_ms = round(account.period.end.timestamp() * 1000)
+async def test_ended_periods_are_closed_after_the_settle_window(
+    account: Account, redis: Redis
+) -> None:
+    """Not before it by the ledger's clock or by the worker's; repeating it does no harm."""
+    over = round(account.period.end.timestamp() * 1000) + HOUR_MS
+    days = 40 * 24 * HOUR_MS
+    closed = []
+    for ledger_ms, worker_ms in [(over - 1, over + days), (over + days, over - 1), *[(over, over)] * 2]:
+        ledger = Ledger(redis, policy=LedgerPolicy(settle_ms=HOUR_MS), clock=lambda at=ledger_ms: at)
+        await ledger.open()
+        times = {"now_ms": worker_ms, "settle_ms": HOUR_MS}
+        closed.append(await close_ended_periods(ledger, range(64), **times))
 
-    early = await close_ended_periods(
-        ledger, shards, now_ms=end_ms + HOUR_MS - 1, settle_ms=HOUR_MS
-    )
-    late = [
-        await close_ended_periods(ledger, shards, now_ms=end_ms + HOUR_MS, settle_ms=HOUR_MS)
-        for _ in range(2)
-    ]
-
-    assert (early, late) == (0, [1, 0])
+    assert closed == [0, 0, 1, 0]
     assert (await account.snapshot()).state is PeriodState.CLOSING
+
+
+async def test_flush_of_a_forgotten_month_begins_nothing(account: Account) -> None:
+    """Its header has expired: begun again, empty, it would credit the whole bill to the customer."""
+    account.period = account.period.previous().previous().previous()
+    services = account.world.services
+    shard = keys.due(keys.shard_of(account.customer))
+    await services.ledger._server.execute("ZADD", shard, 0, f"{account.customer}|{account.period}")
+
+    assert (await account.flush()).outcome is FlushOutcome.SEALED
+
+    assert account.period not in await services.ledger.periods.list_retained(account.customer)
+    assert await services.ledger.due.time_ms(account.customer, account.period) is None
 
 
 async def _second_draft(account: Account) -> str:
