@@ -122,10 +122,11 @@ def _ledger_policy(settings: Settings) -> LedgerPolicy:
 async def check_durability(ledger: Ledger, settings: Settings) -> None:
     """Raise StartupError if the ledger is not durable, unless the operator accepts that.
 
-    In production the message does not mention the setting that accepts it.
+    In production the message does not mention the setting that accepts it, and an empty server is refused:
+    it would pass for a ledger that has never billed anything.
     """
     try:
-        await ledger.open()
+        await ledger.open(create=settings.environment is not Environment.PRODUCTION)
     except LedgerUnavailable as error:
         raise startup_error(
             f"BILLING_REDIS_URL: {error.message} See that this server runs and the address is right."

@@ -91,7 +91,7 @@ class Settings(StripeSettings):
     cache_url: str = ""
     jwt_secret: SecretStr | None = None
     jwks_url: str | None = None
-    # Replicas of the ledger's server that must have usage before it is acknowledged; 0 with a cluster.
+    # Replicas of the ledger's server that must have a write before it is acknowledged; 0 with a cluster.
     ledger_replicas: NonNegativeInt = 0
     # Days for which the ledger keeps a finalized month and a line is found by its id. Late usage (and
     # `RECOVERY_WINDOW_MS` in billing/ledger/policy.py) needs at least a hundred.

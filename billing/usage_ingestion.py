@@ -219,4 +219,10 @@ _REJECTIONS = {
         "customerId",
         f"Stripe knows no customer {delta.customer}; check the id.",
     ),
+    DeltaOutcome.CUSTOMER_DELETED: lambda delta: _reject(
+        delta,
+        ErrorCode.NOT_FOUND,
+        "customerId",
+        f"Customer {delta.customer} was deleted in Stripe; stop sending usage for it.",
+    ),
 }

@@ -18,6 +18,11 @@ SHARED_SERVER_WARNING = (
     "BILLING_CACHE_URL at a server of its own."
 )
 
+REWIND_WARNING = (
+    "The ledger has lost usage of {customers:,} customers that Stripe's invoices show; their billing is on hold. "
+    "Let metering services send it again; `python -m billing.ledger rewound` lists the customers."
+)
+
 
 def health_routes(shutting_down: asyncio.Event) -> list[Route]:
     """Return both routes, for an application whose Services are in ``state.services``."""
@@ -44,14 +49,24 @@ async def _check_readiness(
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             health = await services.ledger.health.check()
+            rewound = await services.ledger.periods.count_rewound() if health.epoch else 0
             await services.budget.state()
     except (TimeoutError, BillingError) as error:
         return [f"The ledger or Stripe's budget does not answer ({type(error).__name__})."], []
     tolerated = services.settings.accept_volatile_ledger and health.epoch
-    warnings = [*health.warnings, *(await _shared_server_warning(services, health.server))]
+    warnings = [
+        *health.warnings,
+        *_rewind_warning(rewound),
+        *(await _shared_server_warning(services, health.server)),
+    ]
     if tolerated:
         return [], [*health.problems, *warnings]
     return list(health.problems), warnings
+
+
+def _rewind_warning(customers: int) -> list[str]:
+    """Warn when the ledger has lost usage, which bills then wait for."""
+    return [REWIND_WARNING.format(customers=customers)] if customers else []
 
 
 async def _shared_server_warning(services: Services, ledger: str) -> list[str]:

@@ -61,7 +61,9 @@ async def _available(read: Awaitable[T]) -> T | None:
 def _backlog_metrics(backlogs: list[Backlog]) -> Iterator[Metric]:
     oldest = _longest(shard.unsynced_ms for shard in backlogs)
     parked = sum(shard.parked for shard in backlogs)
+    unbillable = sum(shard.unbillable for shard in backlogs)
     on_hold = sum(shard.on_hold for shard in backlogs)
+    rewound = sum(shard.rewound for shard in backlogs)
     oldest_hold = _longest(shard.on_hold_ms for shard in backlogs)
     priority = _longest(shard.priority_ms for shard in backlogs)
     routine = _longest(shard.due_ms for shard in backlogs)
@@ -71,8 +73,14 @@ def _backlog_metrics(backlogs: list[Backlog]) -> Iterator[Metric]:
         "unsynced_oldest_seconds", "Age of the oldest unsynced usage, not on hold.", oldest
     )
     yield _gauge("parked", "Periods that Stripe rejected until a person or a webhook acts.", parked)
+    yield _gauge(
+        "unbillable",
+        "Periods of deleted Stripe customers whose usage a person has to write off.",
+        unbillable,
+    )
     yield _gauge("held", "Customers whose billing is on hold, by Support or by a void.", on_hold)
     yield _gauge("held_oldest_seconds", "Age of the oldest of these holds.", oldest_hold)
+    yield _gauge("rewound", "Customers of whom the ledger lost usage that Stripe shows.", rewound)
     yield _gauge(
         "due_late_seconds", "Longest wait of due work for a worker.", late | aliases, "line"
     )

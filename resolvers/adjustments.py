@@ -76,4 +76,4 @@ async def _pinned_price(services: Services, snapshot: Snapshot, sku: str) -> str
     )
     corrections = [adjustment for adjustment in made if adjustment and adjustment.sku == sku]
     latest = max(corrections, key=lambda adjustment: adjustment.at_ms, default=None)
-    return latest and latest.price
+    return None if latest is None else latest.price

@@ -1,12 +1,11 @@
 """Invoices: their lines, and the actions that Support can take on them."""
 
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NamedTuple
 
 from billing.errors import ErrorCode, Refused
 from billing.invoicing.remote_invoice import DRAFT
-from billing.invoicing.snapshot import Snapshot
+from billing.invoicing.snapshot import PeriodState, Snapshot
 from billing.pagination import MAX_PAGE_SIZE, PageRequest
 from billing.stripe.records import InvoiceRecord, LineRecord
 from resolvers.context import Context
@@ -102,7 +101,10 @@ async def finalize_blockers(context: Context, invoice: InvoiceRecord) -> list[In
     if invoice.status != DRAFT:
         return [InvoiceBlocker.NOT_DRAFT]
     snapshot = await _load_snapshot(context, invoice)
-    ended = invoice.period is None or invoice.period.end <= datetime.now(UTC)
+    # By the ledger's clock: this machine's may be wrong.
+    ended = invoice.period is None or invoice.period.end.timestamp() * 1000 <= snapshot.now_ms
+    if ended and invoice.period and await _is_closed(context, snapshot):
+        return [InvoiceBlocker.PERIOD_CLOSED]
     differences = invoice.period and await drift_lines(context.uncached_services(), snapshot)
     blockers = {
         InvoiceBlocker.PERIOD_OPEN: not ended,
@@ -111,3 +113,11 @@ async def finalize_blockers(context: Context, invoice: InvoiceRecord) -> list[In
         InvoiceBlocker.DRIFT: any(line.key is not None for line in differences or ()),
     }
     return [blocker for blocker, applies in blockers.items() if applies]
+
+
+async def _is_closed(context: Context, snapshot: Snapshot) -> bool:
+    """True if the ledger has sealed the month of *snapshot*, or does not have it: nothing finalizes its draft."""
+    if snapshot.state is PeriodState.SEALED:
+        return True
+    periods = context.uncached_services().ledger.periods
+    return snapshot.period not in await periods.list_retained(snapshot.customer)

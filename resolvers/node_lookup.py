@@ -9,6 +9,7 @@ from billing.ledger.syncs import Sync
 from billing.stripe import resources
 from billing.stripe.records import CustomerRecord, InvoiceRecord
 from billing.stripe.resources import OWNED_OBJECTS
+from billing.usage import CustomerId
 from resolvers.adjustments import find_adjustment
 from resolvers.context import Context, Role
 from resolvers.dataloaders.stripe import Loaded
@@ -126,6 +127,25 @@ async def require_customer(context: Context, any_id: str) -> Loaded[CustomerReco
     if customer is None:
         raise not_found("customer", any_id, "customerId")
     return customer
+
+
+async def require_billed_customer(context: Context, any_id: str) -> Loaded[CustomerRecord]:
+    """As `require_customer`; Support also finds a deleted customer of whom the ledger has usage."""
+    customer = await find_customer(context, any_id)
+    if customer is None and context.viewer.role is Role.SUPPORT:
+        customer = await _find_deleted(context, any_id)
+    if customer is None:
+        raise not_found("customer", any_id, "customerId")
+    return customer
+
+
+async def _find_deleted(context: Context, any_id: str) -> Loaded[CustomerRecord] | None:
+    form, customer = ID_PATTERN.fullmatch(any_id), CustomerId(any_id)
+    if form is None or form[1] != "cus":
+        return None
+    if not await context.uncached_services().ledger.usage.registered_currencies([customer]):
+        return None
+    return await context.loaders.deleted_customer(customer)
 
 
 def not_found(kind: str, any_id: str, field: str) -> Refused:

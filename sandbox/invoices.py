@@ -9,6 +9,7 @@ from sandbox.customers import add_to_balance, card_for, get_required
 from sandbox.errors import StripeError, bad_request
 from sandbox.lines import change_lines, claim_pending, get_editable
 from sandbox.params import Params
+from sandbox.revisions import clone_lines, cloned_params, original_of, record_revision
 from sandbox.sdk import Json
 from sandbox.serializers import SUMS, invoice_prefix, invoice_total, list_object, serialize
 
@@ -54,7 +55,8 @@ def mark_delivered(account: Account, invoice: str) -> None:
 
 
 def _create(account: Account, params: Params) -> Record:
-    """Create a draft, empty or with the customer's pending items if the parameters include them."""
+    """Create a draft: empty, with the customer's pending items if wanted, or with those of its original."""
+    params = cloned_params(account, params)
     owner = get_required(account, params, "customer")
     currency = (params.pop("currency", None) or owner.get("currency") or "usd").lower()
     account.change("customers", owner, {"currency": owner.get("currency") or currency})
@@ -64,6 +66,8 @@ def _create(account: Account, params: Params) -> Record:
         draft["webhooks_delivered_at"] = account.now
     if params.pop("pending_invoice_items_behavior", None) == "include":
         draft["held"] = claim_pending(account, draft)
+    if params.get("from_invoice"):
+        draft["held"] = clone_lines(account, draft | {"from_invoice": params["from_invoice"]})
     return account.create("invoices", draft | _validated_changes(account, draft, params))
 
 
@@ -115,8 +119,13 @@ def _create_preview(account: Account, params: Params) -> Json:
 
 
 def _finalize(account: Account, params: Params, invoice: str) -> Record:
-    """Number and freeze a draft; it is paid at once if nothing is due, collected with auto_advance."""
+    """Number and freeze a draft; it is paid at once if nothing is due, collected with auto_advance.
+
+    The invoice that it revises is void from then on.
+    """
     draft = get_editable(account, invoice)
+    if original := original_of(account, draft):
+        record_revision(account, _take_step("void", account, {}, original["id"]), invoice)
     advance = params.get("auto_advance", draft.get("auto_advance", False))
     frozen = (
         _assign_number(account, draft) | _apply_balance(account, draft) | {"auto_advance": advance}

@@ -20,7 +20,7 @@ _SEGMENT: Final = re.compile(r"\[([^\]]*)\]")
 _NOT_SIMULATED: Final = """
 account_tax_ids after_expiration allow_redisplay application_fee_amount automatic_tax cash_balance
 configuration connect currency_options customer_account customer_details default_price_data
-default_source default_tax_rates discounts email_type forgive from_invoice invoicing_rules issuer
+default_source default_tax_rates discounts email_type forgive invoicing_rules issuer
 mandate marketing_features off_session on_behalf_of package_dimensions payment_settings
 preview_mode refund_amount refunds rendering rendering_options schedule schedule_details
 shipping_cost shipping_details source subscription subscription_cancel subscription_details

@@ -136,7 +136,8 @@ class Mutation:
         """Support only: finalize a draft invoice after a last sync; Stripe then collects it.
 
         Waits up to five seconds. If the returned `invoice` is still a draft, a worker finalizes it as soon as
-        possible. Errors: NOT_DRAFT, INVALID_INPUT while the month is open, ON_HOLD, SYNC_IN_PROGRESS, DRIFT.
+        possible. Errors: NOT_DRAFT, INVALID_INPUT while the month is open, PERIOD_CLOSED if the draft names a
+        month whose bill is final, ON_HOLD, SYNC_IN_PROGRESS, DRIFT.
         """
         invoice = await finalize_invoice(info.context, input.invoice_id, input.reason)
         return payloads.FinalizeInvoicePayload(
@@ -165,7 +166,8 @@ class Mutation:
     ) -> payloads.RetrySyncPayload:
         """Support only: retry a sync that failed or is waiting for its next attempt, at once.
 
-        Errors: NOT_FOUND, ON_HOLD, and SYNC_IN_PROGRESS while the sync is running.
+        Errors: NOT_FOUND, ON_HOLD, SYNC_IN_PROGRESS while the sync is running, and PERIOD_CLOSED if the bill of
+        its month is final.
         """
         sync = await retry_sync(info.context, input.sync_id, input.reason)
         return payloads.RetrySyncPayload(sync=Sync.from_record(sync))

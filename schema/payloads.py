@@ -83,7 +83,7 @@ class CreatePortalSessionPayload:
 @graphql_enum(
     MEMORY="Stored in the memory of the ledger's server; a crash may lose it.",
     FSYNCED="Written to the disk of the ledger's server.",
-    REPLICATED="Written to disk, and stored on at least one replica.",
+    REPLICATED="Written to disk, and received by at least one replica.",
 )
 class Durability(StrEnum):
     """Durability of recorded usage in the ledger at the time of the answer."""

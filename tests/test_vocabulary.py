@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 PRODUCT = ("billing", "schema", "resolvers", "workers", "webhooks", "gateway", "sandbox", "demo")
 
 # The field's own nouns that end like gerunds.
-GERUND_NOUNS = {"billing", "closing", "invoicing", "metering", "pricing"}
+GERUNDS = {"billing", "closing", "invoicing", "metering", "pricing"}
 
 BANNED_MODULES = {
     "acts", "ahead", "alone", "door", "farewell", "held", "kept", "leaving", "looks", "marks",
@@ -94,7 +94,7 @@ def test_module_names_are_nouns() -> None:
         for path, _ in sources(*PRODUCT)
         if path.stem in BANNED_MODULES
         or any(
-            part.endswith("ing") and part not in GERUND_NOUNS for part in path.stem.split("_")[-1:]
+            part.endswith("ing") and part not in GERUNDS for part in path.stem.split("_")[-1:]
         )
     ]
 

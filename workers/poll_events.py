@@ -32,6 +32,8 @@ OVERLAP_SECONDS = 60  # before the cursor, read again
 # and at most half a million reads in 30 days.
 MAX_PAGES, MAX_OTHER_PAGES = 60, 20
 
+LAST_PAGE: dict[str, Any] = {"data": [], "has_more": False}
+
 Event = dict[str, Any]
 
 
@@ -66,8 +68,8 @@ async def _start_at_latest(services: Services) -> int:
 async def _ingest_undelivered(services: Services, cursor: str) -> int:
     """Ingest events after *cursor* that no endpoint has acknowledged, oldest first."""
     query, new = {"delivery_success": "false", "ending_before": cursor}, 0
-    async for events, _ in _iterate_pages(services, query, MAX_OTHER_PAGES):
-        new += await _ingest(services, events)
+    async for page in _iterate_pages(services, query, MAX_OTHER_PAGES):
+        new += await _ingest(services, page["data"])
     return new
 
 
@@ -76,18 +78,18 @@ async def _ingest_overlap(services: Services, cursor: str) -> int:
     event = await services.stripe.read(f"/v1/events/{cursor}", {}, lane=Lane.BACKGROUND)
     since, new = event["created"] - OVERLAP_SECONDS, await _ingest(services, [event])
     query = {"created": {"gte": since}, "starting_after": cursor}
-    async for events, _ in _iterate_pages(services, query, MAX_OTHER_PAGES):
-        new += await _ingest(services, events)
+    async for page in _iterate_pages(services, query, MAX_OTHER_PAGES):
+        new += await _ingest(services, page["data"])
     return new
 
 
 async def _ingest_newer(services: Services, cursor: str) -> int:
     """Ingest events after *cursor*, oldest page first, and advance the cursor after each page."""
-    new, has_more = 0, False
-    async for events, has_more in _iterate_pages(services, {"ending_before": cursor}, MAX_PAGES):
-        new += await _ingest(services, events)
-        await services.inbox.move_cursor(events[0]["id"])
-    if has_more:
+    new, page = 0, LAST_PAGE
+    async for page in _iterate_pages(services, {"ending_before": cursor}, MAX_PAGES):
+        new += await _ingest(services, page["data"])
+        await services.inbox.move_cursor(page["data"][0]["id"])
+    if page["has_more"]:
         log.warning("events.poll_behind", pages=MAX_PAGES)
     return new
 
@@ -105,35 +107,35 @@ async def _restart(services: Services) -> int:
 
 async def _ingest_backlog(services: Services) -> int:
     """Ingest the next pages of the backlog, newest page first."""
-    oldest, new, has_more = await services.inbox.backlog(), 0, False
+    oldest, new, page = await services.inbox.backlog(), 0, LAST_PAGE
     if oldest is None:
         return 0
     try:
         query = {"starting_after": oldest}
-        async for events, has_more in _iterate_pages(services, query, MAX_OTHER_PAGES):
-            new += await _ingest(services, events)
-            await services.inbox.move_backlog(events[-1]["id"])
+        async for page in _iterate_pages(services, query, MAX_OTHER_PAGES):
+            new += await _ingest(services, page["data"])
+            await services.inbox.move_backlog(page["data"][-1]["id"])
     except StripeRejected as error:  # the event has expired, and with it all older ones
         log.warning("events.backlog_expired", oldest=oldest, code=error.stripe_code)
-    if not has_more:
+        page = LAST_PAGE
+    if not page["has_more"]:
         await services.inbox.move_backlog(None)
     return new
 
 
 async def _iterate_pages(
     services: Services, query: dict[str, Any], limit: int
-) -> AsyncIterator[tuple[list[Event], bool]]:
-    """Yield at most *limit* pages, each newest event first as Stripe sends them, and if there are more.
+) -> AsyncIterator[dict[str, Any]]:
+    """Yield at most *limit* pages that are not empty, each newest event first as Stripe sends them.
 
     *query* has the event to begin at: ``ending_before`` for ever newer pages, ``starting_after`` for older ones.
     """
     direction, at = ("ending_before", 0) if "ending_before" in query else ("starting_after", -1)
     for _ in range(limit):
         page = await _fetch_page(services, query)
-        events: list[Event] = page["data"]
-        if events:
-            yield events, page["has_more"]
-            query = query | {direction: events[at]["id"]}
+        if page["data"]:
+            yield page
+            query = query | {direction: page["data"][at]["id"]}
         if not page["has_more"]:
             return
 

@@ -25,12 +25,15 @@ from billing.invoicing.snapshot import PeriodState, Snapshot
 from billing.ledger import Ledger
 from billing.services import Services
 from billing.usage import CustomerId
-from workers.flush.on_hold import hold_voided
+from workers.flush.deleted_customer import record_deletion
+from workers.flush.voided import hold_voided, voided_bills
 
 log = structlog.get_logger(__name__)
 
 CONCURRENCY = 16  # objects at a time: enough for their commands to share the ledger's fsyncs
 TRIGGER = "WEBHOOK"
+LANE = Lane.BACKGROUND
+WAKES = {FollowUp.WAKE, FollowUp.DELETED}
 
 
 async def process_events(services: Services, limit: int) -> int:
@@ -169,7 +172,7 @@ async def _fetch_owner(services: Services, events: list[EventRef]) -> EventRef |
     if named is None or named.stripe_path is None:
         return None
     try:
-        body = await services.stripe.read(named.stripe_path, lane=Lane.BACKGROUND)
+        body = await services.stripe.read(named.stripe_path, lane=LANE)
     except StripeRejected as error:
         log.info("inbox.owner_unknown", path=named.stripe_path, status=error.status)
         return None
@@ -177,7 +180,7 @@ async def _fetch_owner(services: Services, events: list[EventRef]) -> EventRef |
         named,
         customer=customer_of(body),
         invoice=invoice_of(body),
-        period=period_of(body.get("metadata")),
+        period=period_of(body),
     )
 
 
@@ -215,16 +218,20 @@ async def _follow_up_customer(
     services: Services, customer: CustomerId, events: list[EventRef]
 ) -> None:
     ledger, follow_ups, verifying = services.ledger, _follow_ups(events), False
+    if FollowUp.DELETED in follow_ups:
+        await record_deletion(services.stripe, ledger, customer, LANE)
+    voided = await voided_bills(services.stripe, events, LANE)
     for snapshot in await _snapshots(ledger, customer):
         concerned = any(_concerns(event, snapshot) for event in events)
         if snapshot.state is PeriodState.SEALED:
-            if concerned and FollowUp.HOLD in follow_ups:
-                await hold_voided(ledger, customer, snapshot.period, str(snapshot.invoice))
+            for event in voided:
+                if _concerns(event, snapshot):
+                    await hold_voided(services.stripe, ledger, snapshot, str(event.invoice), LANE)
             continue
         if concerned and follow_ups & {FollowUp.VERIFY, FollowUp.HOLD}:
             await ledger.periods.request_verify(customer, snapshot.period)
             verifying = True
-        if snapshot.parked_reason and (concerned or FollowUp.WAKE in follow_ups):
+        if snapshot.parked_reason and (concerned or follow_ups & WAKES):
             await ledger.due.wake(customer, snapshot.period)
     if verifying:
         await ledger.syncs.request(customer, TRIGGER)

@@ -39,8 +39,10 @@ class FollowUp(StrEnum):
     that the invoice billed."""
     WAKE = "wake"
     """Retry the customer's parked periods: editing the customer often removes the reason."""
+    DELETED = "deleted"
+    """As WAKE; and record that Stripe has deleted the customer, who accepts no usage from then on."""
     WAKE_ALL = "wake_all"
-    """Retry all parked periods: an archived price parks every customer who uses it."""
+    """Retry all parked periods: a price that Stripe rejects parks every customer who uses it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ _INVOICE_CHANGED = Effect(FollowUp.VERIFY)
 _INVOICE_VOIDED = Effect(FollowUp.HOLD)
 _DISPLAY_ONLY = Effect()
 _CUSTOMER_CHANGED = Effect(FollowUp.WAKE, (entries.CUSTOMERS,))
+_CUSTOMER_DELETED = Effect(FollowUp.DELETED, (entries.CUSTOMERS,))
 # A list of customers may show their payment methods.
 _PAYMENT_METHOD_CHANGED = Effect(generations=(entries.CUSTOMERS,))
 _CATALOG_CHANGED = Effect(FollowUp.WAKE_ALL, (entries.PRICE_CATALOG,))
@@ -87,7 +90,7 @@ EFFECTS: Mapping[str, Effect] = {
     "credit_note.voided": _DISPLAY_ONLY,
     "customer.created": _CUSTOMER_CHANGED,
     "customer.updated": _CUSTOMER_CHANGED,
-    "customer.deleted": _CUSTOMER_CHANGED,
+    "customer.deleted": _CUSTOMER_DELETED,
     "customer.discount.created": _DISPLAY_ONLY,
     "customer.discount.updated": _DISPLAY_ONLY,
     "customer.discount.deleted": _DISPLAY_ONLY,
@@ -140,7 +143,7 @@ class EventRef:
             object_id=_id(subject.get("id")),
             customer=customer_of(subject) or customer_of(data.get("previous_attributes")),
             invoice=invoice_of(subject),
-            period=period_of(subject.get("metadata")),
+            period=period_of(subject),
             echo=_is_ours(body.get("request")),
         )
 

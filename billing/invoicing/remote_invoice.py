@@ -18,8 +18,8 @@ class RemoteLine:
     """One line of an invoice; *key* is None for a foreign line.
 
     A line by price has Stripe's quantity, which a person may have edited. A line by bare amount (a credit,
-    the rest) has quantity and price from our metadata. If a person turned a line by price into a bare
-    amount, only its metadata still names the price.
+    the rest, usage at an archived price) has quantity and price from our metadata. If a person turned a
+    line by price into a bare amount, or edited that of usage, only its metadata still names the price.
     """
 
     key: LineKey | None
@@ -31,14 +31,16 @@ class RemoteLine:
         metadata = body.get("metadata") or {}
         key = LineKey(metadata[metadata_keys.LINE]) if metadata.get(metadata_keys.LINE) else None
         price, sent = _price_id(body), _parse_decimal(metadata.get(metadata_keys.QUANTITY))
-        if key == REST_LINE or (sent is not None and sent < 0):
+        bare = price is None and metadata.get(metadata_keys.AMOUNT) == str(body["amount"])
+        if key == REST_LINE or (sent is not None and (sent < 0 or bare)):
             price, quantity = metadata.get(metadata_keys.PRICE), sent
         else:
             quantity = _parse_decimal(body.get("quantity_decimal"))
         if quantity is None:
             quantity = Decimal(body.get("quantity") or 0)
         metadata_price = "" if price else metadata.get(metadata_keys.PRICE, "")
-        line = StripeLine(body["id"], quantity, price or "", int(body["amount"]), metadata_price)
+        amount = int(body["amount"])
+        line = StripeLine(body["id"], quantity, price or "", amount, metadata_price, bare)
         return cls(key, line)
 
 

@@ -15,7 +15,7 @@ from billing.invoicing.snapshot import (
     StripeRequest,
 )
 from billing.money import format_decimal
-from billing.usage import REST_LINE, LineKey, Period
+from billing.usage import ADJUSTMENT_PREFIX, REST_LINE, LineKey, Period
 
 Body = dict[str, Any]
 
@@ -30,10 +30,14 @@ def edit_lines(
 ) -> RequestBatch:
     """Return the requests of *diff*; removals come first so that the 250th line always has room."""
     to = _LineSerializer(snapshot, prices)
+    replaced = [line for line in diff.updated if to.replaces(line)]
+    updated = [line for line in diff.updated if not to.replaces(line)]
+    removed = [*diff.removed, *((line.key, line.current) for line in replaced)]
+    added = [*diff.added, *(AddedLine(line.key, line.line) for line in replaced)]
     bodies = {
-        RequestKind.REMOVE_LINES: [(key, to.remove(line)) for key, line in diff.removed],
-        RequestKind.UPDATE_LINES: [(line.key, to.update(line)) for line in diff.updated],
-        RequestKind.ADD_LINES: [(line.key, to.add(line)) for line in diff.added],
+        RequestKind.REMOVE_LINES: [(key, to.remove(line)) for key, line in removed],
+        RequestKind.UPDATE_LINES: [(line.key, to.update(line)) for line in updated],
+        RequestKind.ADD_LINES: [(line.key, to.add(line)) for line in added],
     }
     chunks = [(kind, chunk) for kind in bodies for chunk in chunked(bodies[kind])]
     metadata = {
@@ -122,44 +126,66 @@ class _LineSerializer:
         return {"id": line.id, "behavior": "delete"}
 
     def update(self, updated: UpdatedLine) -> Body:
-        return {"id": updated.current.id, **self._pricing(updated.key, updated.line)}
+        key, line, current = updated.key, updated.line, updated.current
+        if current.bare_amount or is_amount_line(key, line.quantity):
+            return {"id": current.id, **self._by_amount(key, line)}
+        # Stripe would refuse the name of a price that bills no new line, although the line has it.
+        return {"id": current.id, **self._by_price(key, line, named=self._is_billable(line))}
+
+    def replaces(self, updated: UpdatedLine) -> bool:
+        """Return True if the line must be put there anew: by an amount, after a person changed its price."""
+        line, current = updated.line, updated.current
+        by_amount = current.bare_amount or is_amount_line(updated.key, line.quantity)
+        return not (by_amount or current.price == line.price or self._is_billable(line))
 
     def add(self, added: AddedLine) -> Body:
-        return {
-            "description": self._description(added.key, added.line),
-            "period": self._period(added.key),
-            **self._pricing(added.key, added.line),
-        }
+        key, line, period = added.key, added.line, self._period(added.key)
+        if is_amount_line(key, line.quantity) or not self._is_billable(line):
+            return {"period": period, **self._by_amount(key, line)}
+        name = self._name(key, line)
+        return {"description": name, "period": period, **self._by_price(key, line, named=True)}
 
-    def _pricing(self, key: LineKey, line: PlannedLine) -> Body:
+    def _is_billable(self, line: PlannedLine) -> bool:
+        return not line.price or self.prices[line.price].billable
+
+    def _by_price(self, key: LineKey, line: PlannedLine, *, named: bool) -> Body:
+        pricing = {"pricing": {"price": line.price}} if named else {}
+        quantity = {"quantity_decimal": format_decimal(line.quantity)}
+        return {**pricing, **quantity, "metadata": self._metadata(key, line)}
+
+    def _by_amount(self, key: LineKey, line: PlannedLine) -> Body:
+        """Return the line as a bare amount; its words say what the amount is for, so they change with it."""
+        metadata = self._metadata(key, line)
+        if not is_amount_line(key, line.quantity):
+            metadata[metadata_keys.AMOUNT] = str(line.amount)
+        words = self._words(key, line)
+        return {"description": words, "amount": line.amount, "metadata": metadata}
+
+    def _metadata(self, key: LineKey, line: PlannedLine) -> dict[str, str]:
         tags = {
             metadata_keys.LINE: key,
             metadata_keys.QUANTITY: format_decimal(line.quantity),
             metadata_keys.PRICE: line.price,
         }
-        metadata = {name: value for name, value in tags.items() if value}
-        if is_amount_line(key, line.quantity):
-            return {"amount": line.amount, "metadata": metadata}
-        return {
-            "pricing": {"price": line.price},
-            "quantity_decimal": format_decimal(line.quantity),
-            "metadata": metadata,
-        }
+        return {name: value for name, value in tags.items() if value}
 
-    def _description(self, key: LineKey, line: PlannedLine) -> str:
+    def _words(self, key: LineKey, line: PlannedLine) -> str:
+        """Return the description of a line by bare amount, which shows no quantity of its own."""
         if key == REST_LINE:
             return f"{line.quantity:f} further items"
+        name = self._name(key, line)
+        if key.startswith(ADJUSTMENT_PREFIX):
+            return name
+        quantity = f"{format_decimal(abs(line.quantity))} {self.prices[line.price].unit or ''}"
+        return f"{name}: {'credit for ' if line.quantity < 0 else ''}{quantity}".rstrip()
+
+    def _name(self, key: LineKey, line: PlannedLine) -> str:
         price = self.prices[line.price]
         name = price.description or price.sku
-        if key.startswith("adj:"):
+        if key.startswith(ADJUSTMENT_PREFIX):
             return f"Correction: {name}"
         origin = origin_period(key, self.snapshot.period)
-        name = name if origin == self.snapshot.period else f"{name} (usage of {month_name(origin)})"
-        if line.quantity < 0:
-            return (
-                f"{name}: credit for {format_decimal(-line.quantity)} {price.unit or ''}".rstrip()
-            )
-        return name
+        return name if origin == self.snapshot.period else f"{name} (usage of {month_name(origin)})"
 
     def _period(self, key: LineKey) -> dict[str, int]:
         origin = origin_period(key, self.snapshot.period)

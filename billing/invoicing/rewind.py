@@ -84,7 +84,7 @@ def _opening(period: Period) -> str:
 def _is_known(snapshot: Snapshot, invoice: RemoteInvoice) -> bool:
     version = invoice.version or ""
     newer = _counter(version) > _counter(snapshot.version)
-    return invoice.seq <= snapshot.seq and (not newer or version == snapshot.stripe_version)
+    return invoice.seq <= snapshot.last_seq and (not newer or version == snapshot.stripe_version)
 
 
 def _counter(version: str) -> int:

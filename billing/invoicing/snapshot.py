@@ -36,7 +36,8 @@ class StripeLine:
 
     *amount* is Stripe's amount in minor units, *price* the id of the Price. A line that was sent as a
     bare amount (a credit: Stripe accepts no negative quantity) has its quantity in our metadata. If a person
-    typed an amount, *price* is empty and *metadata_price* is the price id in our metadata.
+    typed an amount, *price* is empty and *metadata_price* is the price id in our metadata. *bare_amount*: its
+    positive quantity was sent as a bare amount, because Stripe accepts no new line by its price.
     """
 
     id: str
@@ -44,6 +45,7 @@ class StripeLine:
     price: str
     amount: int
     metadata_price: str = ""
+    bare_amount: bool = False
 
 
 class RequestKind(StrEnum):
@@ -111,6 +113,8 @@ class RequestBatch:
 
 
 GATEWAY = "gateway"
+CUSTOMER_DELETED = "customer_deleted"
+"""The failure code of a period whose usage cannot be billed, because Stripe has deleted its customer."""
 """``Hold.by`` of a hold that the gateway placed itself."""
 
 
@@ -133,6 +137,7 @@ class Snapshot:
     counts this customer's reports that reused an id for other content. *sync_requested*: a panel waits
     for a sync. *final*: a flush saw that the invoice is no longer a draft. *rewound*: the invoice shows
     usage that the ledger has lost. *stripe_version* is the version that the invoice named last.
+    *customer_deleted*: Stripe has deleted the customer.
     """
 
     customer: CustomerId
@@ -165,6 +170,12 @@ class Snapshot:
     final: bool = False
     rewound: bool = False
     stripe_version: str = ""
+    customer_deleted: bool = False
+
+    @property
+    def last_seq(self) -> int:
+        """Number of the last flush that the ledger knows."""
+        return max(self.seq, 0 if self.batch is None else self.batch.seq)
 
     @property
     def is_synced(self) -> bool:

@@ -57,9 +57,12 @@ class Ledger:
         self.syncs = Syncs(server, policy)
         self.health = Health(server, policy, wall_clock)
 
-    async def open(self) -> None:
-        """Connect to the server and establish its epoch; LedgerUnavailable if it cannot be used."""
-        await self._server.open()
+    async def open(self, *, create: bool = True) -> None:
+        """Connect to the server and establish its epoch; LedgerUnavailable if it cannot be used.
+
+        An empty server becomes a new ledger; without *create* it cannot be used.
+        """
+        await self._server.open(create=create)
 
     async def begin_epoch(self) -> None:
         """Require every unsealed period to be verified against Stripe before its next write.

@@ -99,9 +99,7 @@ class Adjustments(LedgerPart):
 
     async def created_by(self, customer: CustomerId, idempotency_key: str) -> Adjustment | None:
         """Return the adjustment that this idempotency key has created, if any."""
-        number = await self._server.execute(
-            "HGET", keys.adjustment_keys(customer), idempotency_key
-        )
+        number = await self._server.execute("HGET", keys.adjustment_keys(customer), idempotency_key)
         return await self._numbered(customer, number.decode()) if number else None
 
     async def adjustable_period(self, customer: CustomerId, month: Period | None) -> Period:

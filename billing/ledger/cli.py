@@ -1,22 +1,28 @@
-"""``python -m billing.ledger begin-epoch``: discard trust in the ledger's memory.
-
-For a server whose keys were restored or edited while it ran, which nothing else detects. A restart,
-a failover and a restored backup are detected automatically.
-"""
+"""``python -m billing.ledger``: begin a ledger, distrust its memory, and decide after it has lost usage."""
 
 import argparse
 import asyncio
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from urllib.parse import urlsplit
 
 import structlog
 
-from billing.errors import LedgerUnavailable
+from billing.audit import ActionIntent, AuditLog
+from billing.errors import ErrorCode, LedgerUnavailable
+from billing.invoicing import rewind
+from billing.invoicing.snapshot import Snapshot
 from billing.ledger import Ledger
+from billing.ledger.usage import CurrencySource
 from billing.redis_clients import client_or_cluster
 from billing.settings import load_settings
+from billing.usage import CustomerId
 
+BEGIN_EPOCH = """\
+Discard trust in the ledger's memory. For a server whose keys were restored or edited while it ran, which
+nothing else detects. A restart, a failover and a restored backup are detected automatically.
+"""
 CONSEQUENCES = """\
 Open periods of the ledger on {server}: {periods:,}. With a new epoch
   - every flush under way ends, and its requests are given up,
@@ -25,48 +31,175 @@ Open periods of the ledger on {server}: {periods:,}. With a new epoch
   - metering services are told to send the last quarter of an hour again.
 No usage and no bill is lost by it.
 """
+CREATE = """\
+Begin a ledger on an empty server. In production a process refuses to start on a server without a ledger,
+because an emptied or mistaken server looks like a ledger that has never billed anything.
+"""
+REWOUND = """\
+List the months of which the ledger has lost usage that Stripe's invoices show, with the amount at stake.
+Each hold ends by itself when metering services have sent the usage again.
+"""
+ACCEPT_LOSS = """\
+Bill what the ledger has, and give back what Stripe's invoices show beyond it: drafts are lowered, and what
+a final bill shows too much is credited on the next one. Lets go of every hold that was placed for lost usage.
+"""
+SET_CURRENCY = """\
+Bill a customer in another currency than that of its first delta. Possible while nothing is counted or billed
+in that one: take its usage off with deltas of the opposite sign, and delete the draft in Stripe.
+"""
+ACTOR = "operator"
+
+Run = Callable[[str, Ledger, AuditLog, argparse.Namespace], Awaitable[int]]
 
 
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser("python -m billing.ledger", description="Tend the ledger.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    begin = commands.add_parser(
-        "begin-epoch",
-        help="distrust what the ledger remembers of Stripe, after its keys were restored or edited",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+
+    def add(name: str, run: Run, short: str, description: str) -> argparse.ArgumentParser:
+        raw = argparse.RawDescriptionHelpFormatter
+        command = commands.add_parser(
+            name, help=short, description=description, formatter_class=raw
+        )
+        command.set_defaults(run=run)
+        return command
+
+    add("create", _create, "begin a ledger on an empty server", CREATE)
+    add("rewound", _list_rewound, "list the customers whose usage the ledger has lost", REWOUND)
+    begin = add(
+        "begin-epoch", _begin_epoch, "distrust what the ledger remembers of Stripe", BEGIN_EPOCH
     )
-    begin.add_argument("--yes", action="store_true", help="do not ask whether you mean it")
+    accept = add(
+        "accept-loss", _accept_loss, "bill what the ledger has after it has lost usage", ACCEPT_LOSS
+    )
+    accept.add_argument("--customer", metavar="cus_…", help="this customer only")
+    currency = add(
+        "set-currency", _set_currency, "bill a customer in another currency", SET_CURRENCY
+    )
+    currency.add_argument("customer", metavar="cus_…", type=CustomerId)
+    currency.add_argument("currency", metavar="usd", type=str.lower)
+    for command in (accept, currency):
+        command.add_argument("--reason", required=True, help="for the audit log")
+    for command in (begin, accept):
+        command.add_argument("--yes", action="store_true", help="do not ask whether you mean it")
     options = parser.parse_args()
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    sys.exit(asyncio.run(_begin_epoch(sure=options.yes)))
+    sys.exit(asyncio.run(_run(options)))
 
 
-async def _begin_epoch(*, sure: bool) -> int:
+async def _run(options: argparse.Namespace) -> int:
     url = load_settings().redis_url
     async with aclosing(client_or_cluster(url)) as redis:
-        ledger = Ledger(redis)
+        ledger, run = Ledger(redis), options.run
         try:
-            await ledger.open()
-            return await _confirm_and_begin(url, ledger, sure=sure)
+            await ledger.open(create=run is _create)
+            status: int = await run(url, ledger, AuditLog(redis), options)
         except LedgerUnavailable as error:
             sys.stderr.write(f"{error.message}\n")
             return 1
+        return status
 
 
-async def _confirm_and_begin(url: str, ledger: Ledger, *, sure: bool) -> int:
-    server = urlsplit(url).netloc.rpartition("@")[2] or "its socket"
+async def _create(url: str, ledger: Ledger, _: AuditLog, options: argparse.Namespace) -> int:
+    del ledger, options  # opening it has created it
+    sys.stdout.write(f"The ledger on {_server(url)} is ready.\n")
+    return 0
+
+
+async def _begin_epoch(url: str, ledger: Ledger, _: AuditLog, options: argparse.Namespace) -> int:
     periods = await ledger.periods.count_open()
-    sys.stdout.write(CONSEQUENCES.format(server=server, periods=periods))
-    if not sure:
-        sys.stdout.write("Begin a new epoch? Type yes: ")
-        sys.stdout.flush()
-        if (await asyncio.to_thread(sys.stdin.readline)).strip() != "yes":
-            sys.stdout.write("Nothing was done.\n")
-            return 1
-    _, before = await ledger.health.durability()
+    sys.stdout.write(CONSEQUENCES.format(server=_server(url), periods=periods))
+    if not (options.yes or await _confirmed("Begin a new epoch?")):
+        return 1
+    before = (await ledger.health.durability())[1]
     await ledger.begin_epoch()
-    _, after = await ledger.health.durability()
+    after = (await ledger.health.durability())[1]
     sys.stdout.write(f"A new epoch has begun: {before} was followed by {after}.\n")
     return 0
+
+
+async def _list_rewound(_: str, ledger: Ledger, __: AuditLog, options: argparse.Namespace) -> int:
+    del options
+    _show(await ledger.periods.list_rewound())
+    return 0
+
+
+async def _accept_loss(_: str, ledger: Ledger, audit: AuditLog, options: argparse.Namespace) -> int:
+    rewound = [
+        snapshot
+        for snapshot in await ledger.periods.list_rewound()
+        if options.customer in (None, snapshot.customer)
+    ]
+    _show(rewound)
+    if not rewound:
+        return 0
+    if not (options.yes or await _confirmed("Bill what the ledger has, and give the rest back?")):
+        return 1
+    for customer in dict.fromkeys(snapshot.customer for snapshot in rewound):
+        months = [snapshot for snapshot in rewound if snapshot.customer == customer]
+        await _release(ledger, audit, customer, months, options.reason)
+    return 0
+
+
+async def _release(
+    ledger: Ledger, audit: AuditLog, customer: CustomerId, months: list[Snapshot], reason: str
+) -> None:
+    """Release the holds for lost usage of *months*; another hold in front of them stays, and is named."""
+    hold = await ledger.holds.get(customer)
+    while hold and any(rewind.is_for_lost_usage(hold, month.period) for month in months):
+        before = {"hold": f"{hold.reason} ({hold.by})"}
+        started = await audit.begin(ActionIntent(customer, ACTOR, "acceptLoss", reason, before))
+        hold = await ledger.holds.release(customer, hold)
+        after = {"hold": f"{hold.reason} ({hold.by})" if hold else None}
+        await audit.complete(started, after)
+    if hold:
+        sys.stdout.write(f"{customer} stays on hold by {hold.by}: {hold.reason}\n")
+    else:
+        sys.stdout.write(f"{customer} is billed again.\n")
+
+
+async def _set_currency(
+    _: str, ledger: Ledger, audit: AuditLog, options: argparse.Namespace
+) -> int:
+    customer, currency = options.customer, options.currency
+    before = await ledger.usage.registered_currencies([customer])
+    if customer not in before:
+        sys.stdout.write(f"The ledger knows no customer {customer}.\n")
+        return 1
+    known = {"currency": before[customer]}
+    started = await audit.begin(
+        ActionIntent(customer, ACTOR, "setCurrency", options.reason, known, parameters=currency)
+    )
+    if not await ledger.usage.register_customer(customer, currency, CurrencySource.OPERATOR):
+        refusal = f"{customer} has usage or an invoice in {before[customer]}; nothing was done."
+        await audit.refuse(started, ErrorCode.INVALID_INPUT)
+        sys.stdout.write(f"{refusal}\n")
+        return 1
+    await audit.complete(started, {"currency": currency})
+    sys.stdout.write(f"{customer} is billed in {currency}.\n")
+    return 0
+
+
+def _show(rewound: list[Snapshot]) -> None:
+    """Write a line for each month: the customer, the invoice, and the amount that the ledger lacks."""
+    for snapshot in rewound:
+        lost = rewind.lost_usage(snapshot, snapshot.lines.items(), {})
+        amount = rewind.money_at_stake(snapshot, lost).formatted
+        month = f"{snapshot.customer} {snapshot.period} {snapshot.state}"
+        sys.stdout.write(f"{month} {snapshot.invoice}: {amount} in {len(lost)} lines\n")
+    customers = len({snapshot.customer for snapshot in rewound})
+    sys.stdout.write(f"Customers with lost usage: {customers:,}.\n")
+
+
+async def _confirmed(question: str) -> bool:
+    sys.stdout.write(f"{question} Type yes: ")
+    sys.stdout.flush()
+    if (await asyncio.to_thread(sys.stdin.readline)).strip() == "yes":
+        return True
+    sys.stdout.write("Nothing was done.\n")
+    return False
+
+
+def _server(url: str) -> str:
+    return urlsplit(url).netloc.rpartition("@")[2] or "its socket"

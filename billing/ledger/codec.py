@@ -59,6 +59,7 @@ def decode_snapshot(customer: CustomerId, period: Period, raw: Sequence[Any]) ->
         final="final" in header,
         rewound="rewound" in header,
         stripe_version=header.get("stripe_version", ""),
+        customer_deleted="deleted_ms" in of_customer,
     )
 
 
@@ -88,6 +89,7 @@ def encode_lines(lines: Mapping[LineKey, StripeLine]) -> bytes:
                 "price": line.price,
                 "amount": line.amount,
                 **({"marked": line.metadata_price} if line.metadata_price else {}),
+                **({"bare": True} if line.bare_amount else {}),
             }
             for key, line in lines.items()
         },
@@ -151,6 +153,7 @@ def _decode_lines(raw: bytes | None) -> dict[LineKey, StripeLine]:
             line["price"],
             line["amount"],
             line.get("marked", ""),
+            line.get("bare", False),
         )
         for key, line in orjson.loads(raw or b"{}").items()
     }

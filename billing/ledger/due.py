@@ -15,7 +15,9 @@ class Backlog:
     *priority_ms* and *due_ms* are waits for a worker, negative until the work is due. *unsynced_ms*
     is the age of the oldest usage not yet sent to Stripe, customers on hold excluded. *parked* is
     the number of parked periods, *on_hold* the number of customers on hold, the first of them for
-    *on_hold_ms*, *rewound* the number of customers of whom the ledger has lost usage that an invoice shows.
+    *on_hold_ms*, *rewound* the number of customers of whom the ledger has lost usage that an invoice shows,
+    *unbillable* the number of periods of deleted customers that a person has to write off; the latter are
+    neither in *unsynced_ms* nor in *parked*.
     """
 
     priority_ms: int | None
@@ -25,6 +27,7 @@ class Backlog:
     on_hold: int = 0
     on_hold_ms: int | None = None
     rewound: int = 0
+    unbillable: int = 0
 
 
 class DueQueue(LedgerPart):

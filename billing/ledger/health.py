@@ -3,15 +3,16 @@
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from redis.asyncio import RedisCluster
-from redis.asyncio.cluster import ClusterNode
 from redis.exceptions import ResponseError
 
 from billing.errors import LedgerUnavailable
+from billing.ledger import keys
 from billing.ledger.base import LedgerPart
 from billing.ledger.policy import LedgerPolicy
-from billing.ledger.server import Client, Server
+from billing.ledger.server import NO_LEDGER, Client, Server
 from billing.redis_clients import UNREACHABLE, awaited
 
 RECHECK_SECONDS = 60
@@ -61,10 +62,11 @@ class Health(LedgerPart):
         """Check the server now; an unreachable server is reported as a problem, not raised."""
         try:
             servers = await self._server_facts()
+            found = await self._server.execute("EXISTS", keys.shards())
         except (*UNREACHABLE, LedgerUnavailable) as error:
             sentence = f"The ledger's Redis cannot be reached ({type(error).__name__}); start it."
             return LedgerHealth(ok=False, durability=MEMORY, epoch="", problems=(sentence,))
-        problems = _named(servers, _problems)
+        problems = (*_named(servers, _problems), *([] if found else [NO_LEDGER]))
         synced = all(
             facts.get("appendonly") == "yes" and facts.get("appendfsync") == "always"
             for facts in servers.values()
@@ -89,7 +91,7 @@ class Health(LedgerPart):
             node.name: await self._facts(redis, target_nodes=node) for node in redis.get_primaries()
         }
 
-    async def _facts(self, redis: Client, **target: ClusterNode) -> Mapping[str, str]:
+    async def _facts(self, redis: Client, **target: Any) -> Mapping[str, str]:
         """Return a server's configuration and state by name, as text."""
         info = await awaited(redis.info(**target))
         now_us = info.get("server_time_usec")  # absent on some managed servers

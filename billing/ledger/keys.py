@@ -63,6 +63,11 @@ def unsynced(shard: int) -> Key:
     return Key(f"{_hash_tag(shard)}:untold")
 
 
+def unbillable(shard: int) -> Key:
+    """ZSET, permanent: ``customer|period`` that a deleted customer cannot be billed → time (ms) it was parked."""
+    return Key(f"{_hash_tag(shard)}:unbillable")
+
+
 def parked(shard: int) -> Key:
     """ZSET, permanent: ``customer|period`` of each parked period → time (ms) it was parked."""
     return Key(f"{_hash_tag(shard)}:parked")
@@ -79,7 +84,7 @@ def rewound(shard: int) -> Key:
 
 
 def open_periods(shard: int) -> Key:
-    """ZSET, permanent: ``customer|period`` of every open period that is not rewound → time (ms) at which it ends."""
+    """ZSET, permanent: ``customer|period`` of every open period of customers without lost usage → time (ms) at which it ends."""
     return Key(f"{_hash_tag(shard)}:open")
 
 

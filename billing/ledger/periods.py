@@ -45,8 +45,28 @@ class Periods(LedgerPart):
         texts = await self._server.run_script("periods", keys.customer(customer))
         return sorted(Period.parse(text.decode()) for text in texts)
 
+    async def count_rewound(self) -> int:
+        """Return the number of customers of whom the ledger has lost usage that an invoice shows."""
+        shards = range(keys.SHARDS)
+        return sum(
+            await self._server.execute_all([("ZCARD", keys.rewound(shard)) for shard in shards])
+        )
+
+    async def list_rewound(self) -> list[Snapshot]:
+        """Return the periods of which the ledger has lost usage that an invoice shows."""
+        pages = await self._server.execute_all(
+            [("ZRANGE", keys.rewound(shard), 0, -1) for shard in range(keys.SHARDS)]
+        )
+        customers = [CustomerId(name.decode()) for page in pages for name in page]
+        return [
+            snapshot
+            for customer in customers
+            for period in await self.list_retained(customer)
+            if (snapshot := await self.snapshot(customer, period)).rewound
+        ]
+
     async def count_open(self) -> int:
-        """Return the number of open periods of all customers."""
+        """Return the number of open periods of all customers, rewound ones excluded."""
         shards = range(keys.SHARDS)
         return sum(
             await self._server.execute_all(

@@ -34,6 +34,10 @@ ScriptCall: TypeAlias = "tuple[str, keys.Key, tuple[str | bytes | int, ...]]"
 """A script's name, its key, and its arguments after time and nonce."""
 
 
+NO_LEDGER = (
+    "This server has no ledger: it is new, it was emptied, or it is another server. Restore the ledger's"
+    " data, or begin a ledger with `python -m billing.ledger create`."
+)
 SCRIPTS = files("billing.ledger") / "scripts"
 IDENTITY = re.compile(rb"run_id:(\w+)|master_replid:(\w+)")
 
@@ -60,12 +64,18 @@ class Server:
         )
         options["redis_connect_func"] = self._on_connect
 
-    async def open(self) -> None:
-        """Adopt the server; LedgerUnavailable if it is unreachable or has another number of shards."""
+    async def open(self, *, create: bool = True) -> None:
+        """Adopt the server; LedgerUnavailable if it is unreachable or has another number of shards.
+
+        A server without a ledger gets one, or without *create* is unavailable too.
+        """
         try:
-            await awaited(self.redis.set(keys.shards(), keys.SHARDS, nx=True))
+            if create:
+                await awaited(self.redis.set(keys.shards(), keys.SHARDS, nx=True))
             shards = await awaited(self.redis.get(keys.shards()))
-            if int(shards or 0) != keys.SHARDS:
+            if shards is None:
+                raise LedgerUnavailable(NO_LEDGER)
+            if int(shards) != keys.SHARDS:
                 raise LedgerUnavailable(
                     f"This ledger was begun with {shards!r} shards and this program uses "
                     f"{keys.SHARDS}; run the program that it was begun with.",

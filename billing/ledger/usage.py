@@ -40,6 +40,7 @@ class DeltaOutcome(StrEnum):
     UNKNOWN_CUSTOMER = "UNKNOWN_CUSTOMER"
     OUT_OF_RANGE = "OUT_OF_RANGE"
     WRONG_CURRENCY = "WRONG_CURRENCY"
+    CUSTOMER_DELETED = "CUSTOMER_DELETED"
 
 
 class CurrencySource(IntEnum):
@@ -66,6 +67,7 @@ REJECTED = {
     ord("u"): RecordResult(DeltaOutcome.UNKNOWN_CUSTOMER),
     ord("r"): RecordResult(DeltaOutcome.OUT_OF_RANGE),
     ord("w"): RecordResult(DeltaOutcome.WRONG_CURRENCY),
+    ord("g"): RecordResult(DeltaOutcome.CUSTOMER_DELETED),
 }
 """By the letter in the answer of ``record.lua``; an accepted delta is an ``a``."""
 
@@ -87,6 +89,10 @@ class Usage(LedgerPart):
         key = keys.customer(customer)
         return bool(await self._server.run_script("register", key, currency.lower(), int(source)))
 
+    async def record_deletion(self, customer: CustomerId) -> None:
+        """Record that Stripe has deleted *customer*, if it is registered: it accepts no usage any more."""
+        await self._server.run_script("record_deletion", keys.customer(customer))
+
     async def registered_currencies(self, customers: Iterable[CustomerId]) -> dict[CustomerId, str]:
         """Return the currency of each of *customers* that is registered."""
         unique = list(dict.fromkeys(customers))
@@ -99,9 +105,7 @@ class Usage(LedgerPart):
             if currency
         }
 
-    async def with_unconfirmed_currency(
-        self, customers: Iterable[CustomerId]
-    ) -> list[CustomerId]:
+    async def with_unconfirmed_currency(self, customers: Iterable[CustomerId]) -> list[CustomerId]:
         """Return those of *customers* whose currency is that of a price, not yet their own at Stripe."""
         unique = list(dict.fromkeys(customers))
         ranks = await self._server.execute_all(

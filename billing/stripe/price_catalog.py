@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 from billing.budget import Lane
 from billing.errors import ErrorCode, Refused, Unavailable
 from billing.stripe import resources
+from billing.stripe.price_record import PriceRecord
 from billing.stripe.reader import StripeReader
-from billing.stripe.records import PriceRecord
 from billing.usage import Price
 
 RECHECK_SECONDS = 1.0
-NEW_PRICE = "Give its lookup key to a one-time price per unit (transfer_lookup_key)."
 
 
 class PriceMissing(Refused):
@@ -120,26 +119,12 @@ def _index(records: Iterable[PriceRecord]) -> _Prices:
     for record in records:
         if not record.sku:
             continue
-        if problem := _problem(record):
-            cause, cure = problem
-            message = f"Price {record.id} of {record.sku!r} cannot count usage: {cause}. {cure}"
+        if problem := record.problem:
+            message = f"Price {record.id} of {record.sku!r} cannot count usage: {problem}"
             unusable[record.sku] = Refused(ErrorCode.UNUSABLE_PRICE, message)
         else:
             by_sku[record.sku] = by_id[record.id]
     return _Prices(by_sku, by_id, unusable)
-
-
-def _problem(record: PriceRecord) -> tuple[str, str] | None:
-    """The cause for which Stripe would not bill quantity times unit amount of *record*, and the cure."""
-    causes = (
-        (record.is_recurring, "it is recurring, and invoices take one-time prices", NEW_PRICE),
-        (record.is_tiered, "it is tiered", NEW_PRICE),
-        (record.is_package, "it counts packages of several units", NEW_PRICE),
-        (record.is_custom, "the customer chooses its amount", NEW_PRICE),
-        (record.unit_amount is None, "it has no unit amount", NEW_PRICE),
-        (not record.product_active, "its product is archived", "Activate the product."),
-    )
-    return next(((cause, cure) for applies, cause, cure in causes if applies), None)
 
 
 def _price(record: PriceRecord) -> Price | None:

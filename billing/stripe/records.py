@@ -167,7 +167,7 @@ class InvoiceRecord(msgspec.Struct, frozen=True, gc=False):
             due_date=optional_time(body.get("due_date")),
             hosted_invoice_url=body.get("hosted_invoice_url"),
             invoice_pdf=body.get("invoice_pdf"),
-            period=metadata_keys.period_of(body.get("metadata")),
+            period=metadata_keys.period_of(body),
             lines=tuple(LineRecord.from_stripe(line) for line in lines["data"]),
             has_more_lines=lines["has_more"],
         )
@@ -201,46 +201,6 @@ class PaymentMethodRecord(msgspec.Struct, frozen=True, gc=False):
             last4=details.get("last4"),
             exp_month=details.get("exp_month"),
             exp_year=details.get("exp_year"),
-        )
-
-
-class PriceRecord(msgspec.Struct, frozen=True, gc=False):
-    """A Stripe Price and its product's labels; *unit_amount* in minor units.
-
-    It is None if the price is tiered, or if the customer chooses the amount (*is_custom*). *is_package*: the
-    unit amount is that of a package of several units.
-    """
-
-    id: str
-    sku: str | None
-    active: bool
-    currency: str
-    unit_amount: Decimal | None
-    description: str | None
-    unit: str | None
-    is_recurring: bool
-    is_tiered: bool
-    is_package: bool
-    is_custom: bool
-    product_active: bool
-
-    @classmethod
-    def from_stripe(cls, body: StripeObject) -> Self:
-        """From a ``price`` whose product is expanded."""
-        product = body["product"] if isinstance(body["product"], Mapping) else {}
-        return cls(
-            id=body["id"],
-            sku=body["lookup_key"],
-            active=body["active"],
-            currency=body["currency"],
-            unit_amount=optional_decimal(body["unit_amount_decimal"]),
-            description=product.get("name"),
-            unit=product.get("unit_label"),
-            is_recurring=body["type"] != "one_time",
-            is_tiered=body["billing_scheme"] != "per_unit",
-            is_package=body["transform_quantity"] is not None,
-            is_custom=body["custom_unit_amount"] is not None,
-            product_active=product.get("active", not product.get("deleted", False)),
         )
 
 

@@ -21,13 +21,13 @@ from billing.cache.entries import (
 )
 from billing.invoicing.remote_invoice import RemoteInvoice
 from billing.pagination import Page, PageRequest
+from billing.stripe.price_record import PriceRecord
 from billing.stripe.records import (
     CustomerRecord,
     CustomerWithCard,
     InvoiceRecord,
     LineRecord,
     PaymentMethodRecord,
-    PriceRecord,
     StripeObject,
     id_of,
 )

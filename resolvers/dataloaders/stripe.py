@@ -63,6 +63,12 @@ class Loaders(LedgerLoaders):
             record = result.value
         return None if record is None or record.deleted else _loaded(result, record)
 
+    async def deleted_customer(self, id_: str) -> Loaded[CustomerRecord] | None:
+        """The remains of a customer that was deleted; None for any other."""
+        result = await self.get(resources.customer(id_))
+        record = result.value
+        return _loaded(result, record) if record is not None and record.deleted else None
+
     async def default_payment_method(self, customer: str) -> Loaded[PaymentMethodRecord] | None:
         """The payment method of a customer's next invoice."""
         result = await self.get(resources.customer_with_card(customer))

@@ -38,6 +38,10 @@ BLOCKER_ERRORS: Mapping[InvoiceBlocker, tuple[ErrorCode, str]] = {
         ErrorCode.SYNC_IN_PROGRESS,
         "A sync of this month is running; try again in a moment.",
     ),
+    InvoiceBlocker.PERIOD_CLOSED: (
+        ErrorCode.PERIOD_CLOSED,
+        "The ledger has no open bill of {period}; if this copy is owed, finalize it in Stripe's Dashboard.",
+    ),
     InvoiceBlocker.DRIFT: (
         ErrorCode.DRIFT,
         "The draft in Stripe differs from the ledger; see `drift`, then call repairDrift.",
@@ -56,7 +60,7 @@ async def finalize_invoice(
     action = AuditedAction(context, invoice.customer, "finalizeInvoice", validate_reason(reason))
     blockers = await finalize_blockers(context, invoice)
     async with action.run({"invoice": invoice.id, "status": invoice.status}) as audit:
-        _require_no_blockers(blockers)
+        _require_no_blockers(blockers, invoice.period)
         if invoice.period is None:
             await _finalize_foreign(context, invoice)
         else:
@@ -68,10 +72,10 @@ async def finalize_invoice(
     return finalized
 
 
-def _require_no_blockers(blockers: Sequence[InvoiceBlocker]) -> None:
+def _require_no_blockers(blockers: Sequence[InvoiceBlocker], period: Period | None) -> None:
     for blocker in blockers:
         code, message = BLOCKER_ERRORS[blocker]
-        raise Refused(code, message, ("invoiceId",))
+        raise Refused(code, message.format(period=period), ("invoiceId",))
 
 
 async def _close_period(context: Context, customer: CustomerId, period: Period) -> None:

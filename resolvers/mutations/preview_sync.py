@@ -19,6 +19,7 @@ from resolvers.mutations.adjust_usage import Correction
 from resolvers.node_lookup import require_customer
 from resolvers.validation import parse_month, parse_quantity
 
+SKU_PATH = ("correction", "sku")
 PREVIEW_LINE = adjustment_line_key("preview")
 
 
@@ -33,12 +34,13 @@ async def preview_sync(
         month = parse_month(correction.month, ("correction", "month"))
     snapshot = await _load_snapshot(context, customer.id, month, correcting=bool(quantity))
     prices = await services.price_catalog.require(snapshot.prices.values())
-    preview = PricedSnapshot(_in_currency(snapshot, customer), prices)
+    price = None
     if correction and quantity:
-        price = await correction_price(services, snapshot, correction.sku, ("correction", "sku"))
-        preview = _with_correction(preview, correction.sku, quantity, price)
-    if not preview.snapshot.currency:
-        preview = replace(preview, snapshot=replace(preview.snapshot, currency=DEFAULT_CURRENCY))
+        price = await correction_price(services, snapshot, correction.sku, SKU_PATH)
+    currency = _currency(snapshot, customer, price)
+    preview = PricedSnapshot(replace(snapshot, currency=currency), prices)
+    if price:
+        preview = _with_correction(preview, quantity, price)
     async with AuditedAction(context, customer.id, "previewSync").run({}) as audit:
         audit.after = {
             "correction": f"{correction.sku} {format_decimal(quantity)}" if correction else None,
@@ -64,23 +66,20 @@ async def _load_snapshot(
     return await context.loaders.period(customer, month)
 
 
-def _in_currency(snapshot: Snapshot, customer: CustomerRecord) -> Snapshot:
-    """*snapshot* in the currency of its usage; without any, in the customer's own."""
+def _currency(snapshot: Snapshot, customer: CustomerRecord, price: Price | None) -> str:
+    """The currency of the bill: of its usage, else the customer's own; Refused if *price* has another."""
     billed = snapshot.invoice or any(snapshot.totals.values())
-    currency = snapshot.currency if billed else customer.currency or snapshot.currency
-    return replace(snapshot, currency=currency)
+    known = snapshot.currency if billed else customer.currency or snapshot.currency
+    if known and price and price.currency != known:
+        refusal = wrong_currency(price.sku)
+        raise Refused(refusal.code, refusal.message, SKU_PATH)
+    return known or (price.currency if price else DEFAULT_CURRENCY)
 
 
-def _with_correction(
-    preview: PricedSnapshot, sku: str, quantity: Decimal, price: Price
-) -> PricedSnapshot:
+def _with_correction(preview: PricedSnapshot, quantity: Decimal, price: Price) -> PricedSnapshot:
     snapshot = preview.snapshot
-    if snapshot.currency not in ("", price.currency):
-        refusal = wrong_currency(sku)
-        raise Refused(refusal.code, refusal.message, ("correction", "sku"))
     corrected = replace(
         snapshot,
-        currency=price.currency,
         totals={**snapshot.totals, PREVIEW_LINE: quantity},
         prices={**snapshot.prices, PREVIEW_LINE: price.id},
     )

@@ -11,7 +11,10 @@ from resolvers.validation import validate_optional_reason
 
 
 async def retry_sync(context: Context, sync_id: str, reason: str | None) -> Sync:
-    """Make the sync's period due now; Refused (SYNC_IN_PROGRESS) while it is running."""
+    """Make the sync's period due now.
+
+    Refused: SYNC_IN_PROGRESS while it is running, PERIOD_CLOSED if the period's bill is final.
+    """
     previous = await find_sync(context, sync_id)
     if previous is None:
         raise not_found("sync", sync_id, "syncId")
@@ -31,9 +34,16 @@ async def retry_sync(context: Context, sync_id: str, reason: str | None) -> Sync
 async def _resume(context: Context, previous: Sync) -> Sync:
     """Make the period due now; return a new sync for the current month, *previous* for one being closed."""
     services = context.uncached_services()
-    await services.ledger.due.wake(previous.customer, previous.period)
+    can_flush = await services.ledger.due.wake(previous.customer, previous.period)
     if previous.period == await services.ledger.periods.current(previous.customer):
         return (await request_sync(context, previous.customer, SyncTrigger.SUPPORT)).sync
+    if not can_flush:
+        raise Refused(
+            ErrorCode.PERIOD_CLOSED,
+            f"The bill of {previous.period} is final, so there is nothing left to sync; correct it by a "
+            "credit note in Stripe, or correct the current month.",
+            ("syncId",),
+        )
     await services.job_queue.enqueue_flush(previous.customer, previous.period, Lane.SUPPORT)
     return previous
 

@@ -41,7 +41,7 @@ graphql_enum(
     NOT_ON_HOLD="There is no hold to release.",
     DRIFT="Stripe and the ledger differ; call `repairDrift` first.",
     PERIOD_OPEN="The month has not ended; usage is still being counted.",
-    PERIOD_CLOSED="The ledger has closed the month; adjust the current month instead.",
+    PERIOD_CLOSED="The ledger has closed the month, and its bill can no longer change; adjust the current month.",
     NOT_OURS="The invoice was made by hand in Stripe and bills no recorded usage; edit it in Stripe.",
 )(InvoiceBlocker)
 

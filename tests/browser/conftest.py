@@ -43,7 +43,7 @@ _slugs = chain(_NAMES.split(), (f"org{n}" for n in count()))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Without Chromium these tests are skipped; where CI runs they fail instead."""
+    """Skip the browser tests without Chromium; fail instead when CI is set."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.browser)
@@ -54,7 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass
 class Stage:
-    """What all browser tests share: a ledger, a Stripe, a gateway, a worker and a browser."""
+    """The parts that all browser tests share: ledger, Stripe sandbox, gateway, worker and browser."""
 
     system: System
     sandbox: StripeSandbox
@@ -66,7 +66,7 @@ class Stage:
 
 @dataclass
 class Scene:
-    """What a browser test looks at; *hosts* are those that the page asked for anything."""
+    """The page of one browser test and its customer; *hosts* are the hosts that the page sent requests to."""
 
     stage: Stage
     slug: str
@@ -82,16 +82,16 @@ class Scene:
 
     @property
     def services(self) -> Services:
-        """What they work with."""
+        """The services of the gateway and its worker."""
         return self.stage.services
 
     @property
     def sandbox(self) -> StripeSandbox:
-        """Their Stripe."""
+        """The Stripe sandbox."""
         return self.stage.sandbox
 
     async def followed(self) -> None:
-        """Wait until the page hears of changes: what happens before nobody tells it."""
+        """Wait until the page is subscribed to changes; earlier ones do not reach it."""
 
         async def listeners() -> int:
             channel = f"changes:{self.customer}"
@@ -101,7 +101,7 @@ class Scene:
         await wait_until(listeners, "somebody follows the customer")
 
     async def shoot(self, name: str, height: int = VIEW["height"]) -> None:
-        """Take the picture that the docs show, *height* pixels of it, when asked to (``SHOTS=1 make test``)."""
+        """Take the screenshot for the docs, *height* pixels of it, with ``SHOTS=1 make test``."""
         if os.environ.get("SHOTS"):
             clip = FloatRect(x=0, y=0, width=VIEW["width"], height=height)
             await self.page.screenshot(path=SHOTS / f"{name}.png", clip=clip)
@@ -109,7 +109,7 @@ class Scene:
 
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings, StripeSandbox]]:
-    """A Valkey and a sandbox that no other test empties."""
+    """A Valkey and a sandbox that no other test flushes."""
     data = tmp_path_factory.mktemp("browser-valkey")
     with (
         ValkeyServer(free_port(), data_dir=data, appendonly="yes", appendfsync="always") as valkey,
@@ -132,7 +132,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings
 async def stage(
     servers: tuple[Settings, StripeSandbox], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Stage]:
-    """Everything that is slow to start, started once."""
+    """The parts that are slow to start, started once."""
     assert CHROMIUM, "CI installs Chromium; .ci/run does"
     settings, sandbox = servers
     system = System(settings, tmp_path_factory.mktemp("browser-logs"))

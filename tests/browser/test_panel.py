@@ -2,6 +2,7 @@
 
 import re
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -32,7 +33,7 @@ PALE = """() => {
     return (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05) < 4.5;
   }).map((node) => node.outerHTML);
 }"""
-"""What is written too palely on what it stands on, by WCAG's formula."""
+"""The texts with too little contrast to their background, by WCAG's formula."""
 
 
 BAR = """() => {
@@ -40,7 +41,7 @@ BAR = """() => {
   return [...bar.children].reduce((sum, part) => sum + part.getBoundingClientRect().width, 0)
     / bar.getBoundingClientRect().width;
 }"""
-"""How much of the bar its parts fill."""
+"""The share of the bar that its parts fill."""
 
 
 async def open_panel(scene: Scene) -> None:
@@ -51,7 +52,7 @@ async def open_panel(scene: Scene) -> None:
     await scene.followed()
 
 
-async def test_the_panel_shows_what_is_owed_and_made_of_what(scene: Scene) -> None:
+async def test_panel_shows_total_and_breakdown(scene: Scene) -> None:
     """Month to date, its parts, and the bars by app: 49.00 of egress, 26.78 of machines, 147.95 of volumes."""
     await open_panel(scene)
 
@@ -64,8 +65,8 @@ async def test_the_panel_shows_what_is_owed_and_made_of_what(scene: Scene) -> No
     assert scene.complaints == []
 
 
-async def test_new_usage_appears_by_itself(scene: Scene) -> None:
-    """Nobody presses reload: the subscription says that something changed."""
+async def test_new_usage_appears_without_reload(scene: Scene) -> None:
+    """The subscription announces the change."""
     await open_panel(scene)
 
     await report(scene.system, scene.customer, {"egress-gb": "5000"}, app="web")
@@ -73,8 +74,8 @@ async def test_new_usage_appears_by_itself(scene: Scene) -> None:
     await expect(scene.page.locator("#total")).to_have_text("USD 323.73")
 
 
-async def test_the_sync_button_tells_stripe_and_says_so(scene: Scene) -> None:
-    """Pressed once, followed to its end: everything stands in Stripe's draft."""
+async def test_sync_button_syncs_and_reports_success(scene: Scene) -> None:
+    """One click is followed to its end: all usage is on Stripe's draft."""
     await open_panel(scene)
 
     await scene.page.get_by_role("button", name="Sync now").click()
@@ -89,8 +90,8 @@ async def test_the_sync_button_tells_stripe_and_says_so(scene: Scene) -> None:
     )
 
 
-async def test_a_finalized_invoice_can_be_paid_to_its_end(scene: Scene) -> None:
-    """From the panel to Stripe's hosted page and back: the invoice is paid, the panel knows."""
+async def test_finalized_invoice_can_be_paid(scene: Scene) -> None:
+    """From the panel to Stripe's hosted page and back: the panel shows the invoice as paid."""
     await open_panel(scene)
     await scene.page.get_by_role("button", name="Sync now").click()
     await expect(scene.page.locator("#sync-state")).to_have_text("Up to date")
@@ -107,8 +108,8 @@ async def test_a_finalized_invoice_can_be_paid_to_its_end(scene: Scene) -> None:
     await expect(scene.page.locator("#bills")).to_contain_text("paid")
 
 
-async def test_while_stripe_is_down_the_panel_says_how_old_its_numbers_are(scene: Scene) -> None:
-    """Usage stays live; what only Stripe knows is the last that it said."""
+async def test_panel_shows_age_of_data_while_stripe_is_down(scene: Scene) -> None:
+    """Usage stays live; Stripe's data are the last known ones."""
     await open_panel(scene)
     await scene.page.get_by_role("button", name="Sync now").click()
     await expect(scene.page.locator("#sync-state")).to_have_text("Up to date")
@@ -124,8 +125,8 @@ async def test_while_stripe_is_down_the_panel_says_how_old_its_numbers_are(scene
     await expect(scene.page.locator("#bills-fresh")).to_contain_text("Last known")
 
 
-async def test_a_panel_opened_while_stripe_is_down_comes_by_itself(scene: Scene) -> None:
-    """Nothing is cached yet; the token is good, so nobody is asked for another one."""
+async def test_panel_opened_while_stripe_is_down_recovers(scene: Scene) -> None:
+    """Nothing is cached yet; the token is valid, so the panel does not ask for a new one."""
     await scene.sandbox.fault("error_500_before", "*", times=100_000)
     token = scene.system.token("customer", [scene.customer])
     await scene.page.goto(f"{scene.system.url}/#token={token}")
@@ -138,8 +139,8 @@ async def test_a_panel_opened_while_stripe_is_down_comes_by_itself(scene: Scene)
     await expect(scene.page.locator("#notice")).to_be_hidden()
 
 
-async def test_everybody_can_read_and_use_it(scene: Scene) -> None:
-    """By keyboard while numbers come in, on a phone, in light and dark: WCAG AA's contrast."""
+async def test_panel_is_accessible(scene: Scene) -> None:
+    """By keyboard during updates, on a phone, in light and dark mode, with WCAG AA contrast."""
     await open_panel(scene)
     page, region = scene.page, scene.page.get_by_role("button", name="Region")
     await region.focus()
@@ -159,8 +160,8 @@ async def test_everybody_can_read_and_use_it(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("pasted", ["not-a-token", "eyJhbGciOiJIUzI1NiIsInR5cCI6…"])
-async def test_a_wrong_token_is_refused_in_words(scene: Scene, pasted: str) -> None:
-    """Somebody pastes half a token, or one that a screen has cut short."""
+async def test_invalid_token_is_explained(scene: Scene, pasted: str) -> None:
+    """A pasted token may be incomplete, or shortened by a display."""
     await scene.page.goto(f"{scene.system.url}/")
     await scene.page.fill("#token", pasted)
     await scene.page.get_by_role("button", name="Open").click()
@@ -169,7 +170,7 @@ async def test_a_wrong_token_is_refused_in_words(scene: Scene, pasted: str) -> N
     await expect(scene.page.locator("#panel")).to_be_hidden()
 
 
-async def test_a_token_may_be_pasted_with_its_header(scene: Scene) -> None:
+async def test_token_pasted_with_its_header_is_accepted(scene: Scene) -> None:
     """Copied out of a curl command, together with the word before it."""
     await scene.page.goto(f"{scene.system.url}/")
     await scene.page.fill("#token", f"Bearer {scene.system.token('customer', [scene.customer])}")
@@ -178,8 +179,8 @@ async def test_a_token_may_be_pasted_with_its_header(scene: Scene) -> None:
     await expect(scene.page.locator("#total")).to_have_text("USD 223.73")
 
 
-async def test_a_long_name_and_a_bill_of_cents_fit_a_phone(scene: Scene) -> None:
-    """No name makes the page wider than the screen, and the bar is full though it stands for 2 cents."""
+async def test_long_name_and_small_bill_fit_a_phone(scene: Scene) -> None:
+    """No name makes the page wider than the screen, and a bill of 2 cents fills the bar."""
     await scene.page.set_viewport_size({"width": 360, "height": 800})
     customer = await scene.stage.shop.customer("w" * 200)
     await report(scene.system, customer, {"egress-gb": "1"}, app="web")
@@ -192,7 +193,7 @@ async def test_a_long_name_and_a_bill_of_cents_fit_a_phone(scene: Scene) -> None
     assert await scene.page.evaluate(BAR) == pytest.approx(1, abs=0.01)
 
 
-async def test_yen_have_no_cents(scene: Scene) -> None:
+async def test_yen_have_no_decimals(scene: Scene) -> None:
     """Each currency is written with the digits that it has, in the table too."""
     params = {
         "currency": "jpy",
@@ -218,18 +219,21 @@ async def test_yen_have_no_cents(scene: Scene) -> None:
     await expect(scene.page.locator("#bars .number")).to_have_text("JPY 1,200")
 
 
-async def test_what_was_not_today_has_a_date(scene: Scene) -> None:
-    """A time alone would make last week's number look like this morning's."""
-    await scene.page.clock.set_fixed_time(datetime.now(UTC) + timedelta(days=3))
-    await open_panel(scene)
+async def test_data_of_another_day_show_their_date(scene: Scene) -> None:
+    """A time without a date would make old data look like today's."""
+    # Playwright's clock belongs to the context, and the others share one.
+    async with await scene.stage.browser.new_context() as context:
+        later = replace(scene, page=await context.new_page())
+        await later.page.clock.set_fixed_time(datetime.now(UTC) + timedelta(days=3))
+        await open_panel(later)
 
-    await expect(scene.page.locator("#as-of")).to_have_text(
-        re.compile(r"as of \w{3} \d+, \d\d:\d\d:\d\d$")
-    )
+        await expect(later.page.locator("#as-of")).to_have_text(
+            re.compile(r"as of \w{3} \d+, \d\d:\d\d:\d\d$")
+        )
 
 
-async def test_a_panel_left_open_asks_for_a_new_token(scene: Scene) -> None:
-    """When the token expires the bill is taken off the screen, and the page says why."""
+async def test_open_panel_asks_for_a_new_token_on_expiry(scene: Scene) -> None:
+    """When the token expires, the bill disappears and the page says why."""
     token = scene.system.token("customer", [scene.customer], seconds=3)
     await scene.page.goto(f"{scene.system.url}/#token={token}")
     await expect(scene.page.locator("#panel")).to_be_visible()

@@ -1,4 +1,4 @@
-"""Support's desk, used as Support uses it: paste a token, pick a tab, press play."""
+"""The support console, used as Support uses it: paste a token, select a tab, execute."""
 
 import json
 import re
@@ -33,35 +33,35 @@ CORRECTION = {"sku": "egress-gb", "quantity": "-450"}
 
 
 @dataclass
-class Desk:
-    """The page, and the hand on mouse and keyboard; *texts* counts what was typed."""
+class Console:
+    """The page with mouse and keyboard; *texts* counts the typed texts."""
 
     scene: Scene
     page: Page
     texts: int = 0
 
     async def type(self, selector: str, text: str) -> None:
-        """Click into a field and replace what stands there, as by pasting."""
+        """Click into a field and replace its content, as by pasting."""
         await self.page.locator(selector).first.click()
         await self.page.keyboard.press("Control+A")
         await self.page.keyboard.insert_text(text)
         self.texts += 1
 
     async def about(self, whom: str, name: str) -> None:
-        """Put somebody into the bar; the desk says who that is."""
+        """Enter a customer into the bar; the console shows the name found."""
         await self.type("#customer", whom)
         await self.page.keyboard.press("Tab")
         await expect(self.page.locator("#whom")).to_have_text(name)
 
     async def choose(self, tab: str) -> None:
-        """Bring *tab* to the front, and wait until the editor shows it."""
+        """Select *tab* and wait until the editor shows it."""
         named = re.compile(rf"^{tab}\b")  # the tab in front also has a button to close it
         await self.page.get_by_role("tab", name=named).first.click()
         operation = re.compile(rf"(query|mutation|subscription) {tab}\b")
         await expect(self.page.locator(".graphiql-query-editor")).to_contain_text(operation)
 
     async def run(self, tab: str, **variables: Any) -> Any:
-        """Press play on *tab*, with *variables* filled in if there are any; the ``data`` that is shown."""
+        """Execute *tab* with *variables*; return the ``data`` that is shown."""
         await self.choose(tab)
         if variables:
             standing = json.loads(await self.page.evaluate(GIVEN))
@@ -81,7 +81,7 @@ class Desk:
         return answer["data"]
 
     async def clicks(self) -> int:
-        """How often the mouse was clicked since the page was opened."""
+        """The number of mouse clicks since the page was opened."""
         return int(await self.page.evaluate("clicks"))
 
 
@@ -91,13 +91,13 @@ def _answers(answer: Response, tab: str) -> bool:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def desk(scene: Scene) -> AsyncIterator[Desk]:
-    """The desk with a Support token and nobody in the bar; nothing may be asked of anybody else's host."""
+async def console(scene: Scene) -> AsyncIterator[Console]:
+    """The console with a Support token and no customer; it may send requests to this host only."""
     page = scene.page
     await page.add_init_script(COUNT_CLICKS)
     await page.goto(f"{scene.system.url}/graphiql")
     await expect(page.locator("#who")).to_have_text("Paste a token to begin")
-    opened = Desk(scene, page)
+    opened = Console(scene, page)
     await opened.type("#token", scene.system.token("support", subject=SUPPORT))
     await page.keyboard.press("Tab")
     await expect(page.locator("#who")).to_contain_text(f"{SUPPORT}, support")
@@ -106,33 +106,33 @@ async def desk(scene: Scene) -> AsyncIterator[Desk]:
     assert scene.complaints == []
 
 
-async def at_acme(desk: Desk) -> Desk:
-    """The desk with the scene's customer in the bar."""
-    await desk.about(desk.scene.customer, desk.scene.slug.title())
-    return desk
+async def at_acme(console: Console) -> Console:
+    """The console with the scene's customer in the bar."""
+    await console.about(console.scene.customer, console.scene.slug.title())
+    return console
 
 
-async def test_a_wrong_bill_is_found_corrected_and_seen_on_the_draft(
-    desk: Desk, capsys: pytest.CaptureFixture[str]
+async def test_wrong_bill_is_corrected_on_the_draft(
+    console: Console, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """From "the bill is wrong" to the corrected draft: find, look, ask why, preview, correct, see."""
-    scene, slug = desk.scene, desk.scene.slug
-    before, typed, began = await desk.clicks(), desk.texts, time.monotonic()
+    """From "the bill is wrong" to the corrected draft: find, bill, why, preview, correct, bill."""
+    scene, slug = console.scene, console.scene.slug
+    before, typed, began = await console.clicks(), console.texts, time.monotonic()
 
-    await desk.about(f"billing@{slug}.example", slug.title())
-    bill = (await desk.run("Bill"))["customer"]["period"]
-    await scene.shoot("desk-bill", 640)
-    why = (await desk.run("Why"))["customer"]["period"]
-    await scene.shoot("desk-why", 640)
-    plan = (await desk.run("Preview", **CORRECTION))["previewSync"]["plan"]
-    await scene.shoot("desk-preview")
-    corrected = (await desk.run("Correct", **CORRECTION, reason="ticket 4711"))["adjustUsage"]
-    await scene.shoot("desk-correct")
+    await console.about(f"billing@{slug}.example", slug.title())
+    bill = (await console.run("Bill"))["customer"]["period"]
+    await scene.shoot("console-bill", 640)
+    why = (await console.run("Why"))["customer"]["period"]
+    await scene.shoot("console-why", 640)
+    plan = (await console.run("Preview", **CORRECTION))["previewSync"]["plan"]
+    await scene.shoot("console-preview")
+    corrected = (await console.run("Correct", **CORRECTION, reason="ticket 4711"))["adjustUsage"]
+    await scene.shoot("console-correct")
     await settled(scene)
-    on_draft = (await desk.run("Bill"))["customer"]["period"]
+    on_draft = (await console.run("Bill"))["customer"]["period"]
 
     seconds = time.monotonic() - began
-    clicks, texts = await desk.clicks() - before, desk.texts - typed
+    clicks, texts = await console.clicks() - before, console.texts - typed
     with capsys.disabled():
         sys.stdout.write(f"[corrected: {clicks} clicks, {texts} texts, {seconds:.1f} s]")
     assert (clicks, texts) == (13, 3)
@@ -148,7 +148,7 @@ async def test_a_wrong_bill_is_found_corrected_and_seen_on_the_draft(
 
 
 async def settled(scene: Scene) -> None:
-    """Everything that was counted stands on the draft."""
+    """Wait until all recorded usage is on the draft."""
     async with scene.system.caller("support") as support:
 
         async def is_synced() -> bool:
@@ -158,62 +158,62 @@ async def settled(scene: Scene) -> None:
         await wait_until(is_synced, "the draft shows everything")
 
 
-async def test_everybody_who_is_meant_is_found(desk: Desk) -> None:
-    """By what a person has at hand; the one who is found is whom all tabs speak of."""
-    slug, customer = desk.scene.slug, desk.scene.customer
-    found = await desk.run("Find", search=f"billing@{slug}.example")
-    await desk.scene.shoot("desk-find", 560)
+async def test_customer_is_found_by_any_identifier(console: Console) -> None:
+    """By e-mail, name or any id; all tabs then use the customer found."""
+    slug, customer = console.scene.slug, console.scene.customer
+    found = await console.run("Find", search=f"billing@{slug}.example")
+    await console.scene.shoot("console-find", 560)
 
     assert [node["id"] for node in found["customers"]["nodes"]] == [customer]
-    await expect(desk.page.locator("#customer")).to_have_value(customer)
-    async with desk.scene.system.caller("support") as support:
+    await expect(console.page.locator("#customer")).to_have_value(customer)
+    async with console.scene.system.caller("support") as support:
         await synced(support, customer)
-    invoice = (await desk.run("Bill"))["customer"]["period"]["invoice"]["id"]
+    invoice = (await console.run("Bill"))["customer"]["period"]["invoice"]["id"]
     for whom in (slug, f"billing@{slug}.example", invoice):
-        await desk.about(whom, slug.title())
-        await expect(desk.page.locator("#customer")).to_have_value(customer)
-    await desk.about("nobody@nowhere.example", "Nobody found")
+        await console.about(whom, slug.title())
+        await expect(console.page.locator("#customer")).to_have_value(customer)
+    await console.about("nobody@nowhere.example", "Nobody found")
 
 
-async def test_the_month_in_the_bar_is_the_one_that_is_asked_about(desk: Desk) -> None:
-    """A bill of another month is neither shown nor corrected by mistake, nor for the next customer."""
-    await at_acme(desk)
-    await desk.type("#month", "2020-01")
-    await desk.page.keyboard.press("Tab")
-    long_ago = (await desk.run("Bill"))["customer"]["period"]
-    refused = (await desk.run("Correct", **CORRECTION, reason="ticket 4711"))["adjustUsage"]
-    await desk.about(f"billing@{desk.scene.slug}.example", desk.scene.slug.title())
-    emptied = await desk.page.input_value("#month")
-    current = (await desk.run("Bill"))["customer"]["period"]
+async def test_month_in_the_bar_applies_to_all_tabs(console: Console) -> None:
+    """The wrong month is neither shown nor corrected, and the next customer starts with the current one."""
+    await at_acme(console)
+    await console.type("#month", "2020-01")
+    await console.page.keyboard.press("Tab")
+    long_ago = (await console.run("Bill"))["customer"]["period"]
+    refused = (await console.run("Correct", **CORRECTION, reason="ticket 4711"))["adjustUsage"]
+    await console.about(f"billing@{console.scene.slug}.example", console.scene.slug.title())
+    emptied = await console.page.input_value("#month")
+    current = (await console.run("Bill"))["customer"]["period"]
 
     assert long_ago is None
     assert [error["code"] for error in refused["errors"]] == ["PERIOD_CLOSED"]
     assert (emptied, current["state"]) == ("", "OPEN")
 
 
-async def test_pressing_play_twice_corrects_once(desk: Desk) -> None:
+async def test_executing_twice_corrects_once(console: Console) -> None:
     """The tab brings its own idempotency key."""
-    await at_acme(desk)
+    await at_acme(console)
 
-    first = await desk.run("Correct", **CORRECTION, reason="ticket 4711")
-    again = await desk.run("Correct")
+    first = await console.run("Correct", **CORRECTION, reason="ticket 4711")
+    again = await console.run("Correct")
 
     assert first["adjustUsage"]["adjustment"] == again["adjustUsage"]["adjustment"]
 
 
-async def test_a_hold_stops_a_sync_and_a_release_lets_it_go_on(desk: Desk) -> None:
-    """Nothing is told to Stripe while Support talks to the customer; who did what stands in the log."""
-    await at_acme(desk)
+async def test_hold_stops_sync_until_release(console: Console) -> None:
+    """Nothing is sent to Stripe during a hold; the audit log has each action and its actor."""
+    await at_acme(console)
 
-    payload = (await desk.run("Hold", reason="calls at three"))["holdBilling"]
-    await desk.scene.shoot("desk-hold", 720)
-    standing = (await desk.run("Holds"))["holds"]["nodes"]
-    refused = (await desk.run("SyncNow"))["syncBilling"]
-    released = (await desk.run("Release", reason="agreed, ticket 4712"))["releaseBilling"]
-    allowed = (await desk.run("SyncNow"))["syncBilling"]
-    await desk.run("Correct", **CORRECTION, reason="ticket 4711")
-    log = (await desk.run("Audit"))["customer"]["auditLog"]["nodes"]
-    await desk.scene.shoot("desk-audit", 730)
+    payload = (await console.run("Hold", reason="calls at three"))["holdBilling"]
+    await console.scene.shoot("console-hold", 720)
+    standing = (await console.run("Holds"))["holds"]["nodes"]
+    refused = (await console.run("SyncNow"))["syncBilling"]
+    released = (await console.run("Release", reason="agreed, ticket 4712"))["releaseBilling"]
+    allowed = (await console.run("SyncNow"))["syncBilling"]
+    await console.run("Correct", **CORRECTION, reason="ticket 4711")
+    log = (await console.run("Audit"))["customer"]["auditLog"]["nodes"]
+    await console.scene.shoot("console-audit", 730)
 
     assert payload["hold"]["by"] == SUPPORT
     assert "calls at three" in [hold["reason"] for hold in standing]
@@ -231,41 +231,41 @@ async def test_a_hold_stops_a_sync_and_a_release_lets_it_go_on(desk: Desk) -> No
     assert log[0]["changes"][0] == {"what": "total", "before": "USD 223.73", "after": "USD 214.73"}
 
 
-async def test_a_draft_is_followed_live(desk: Desk) -> None:
+async def test_draft_is_followed_live(console: Console) -> None:
     """The subscription runs over a WebSocket of this host and shows each step, to the last."""
-    await at_acme(desk)
-    await desk.choose("Follow")
-    await desk.page.get_by_role("button", name="Execute query").click()
-    await desk.scene.followed()
-    await report(desk.scene.system, desk.scene.customer, {"egress-gb": "1"})
-    await expect(desk.page.locator(".result-window")).to_contain_text('"reason": "USAGE"')
-    async with desk.scene.system.caller("support") as support:
-        await synced(support, desk.scene.customer)
+    await at_acme(console)
+    await console.choose("Follow")
+    await console.page.get_by_role("button", name="Execute query").click()
+    await console.scene.followed()
+    await report(console.scene.system, console.scene.customer, {"egress-gb": "1"})
+    await expect(console.page.locator(".result-window")).to_contain_text('"reason": "USAGE"')
+    async with console.scene.system.caller("support") as support:
+        await synced(support, console.scene.customer)
 
     async def is_synced() -> bool:
-        answer = json.loads(await desk.page.evaluate(SHOWN))
+        answer = json.loads(await console.page.evaluate(SHOWN))
         period = answer["data"]["billingChanged"]["customer"]["currentPeriod"]
         return bool(period["inStripe"] == period["total"])
 
     await wait_until(is_synced, "the followed draft has nothing left to be told")
 
 
-async def test_the_other_questions_are_answered(desk: Desk) -> None:
+async def test_other_tabs_are_answered(console: Console) -> None:
     """Earlier invoices, health, drift, failed events and their replay."""
-    scene = (await at_acme(desk)).scene
+    scene = (await at_acme(console)).scene
     event = await failed_event(scene)
     paid = await paid_invoice(scene)
-    invoices = (await desk.run("Invoices"))["customer"]["invoices"]["nodes"]
-    await scene.shoot("desk-invoices", 640)
+    invoices = (await console.run("Invoices"))["customer"]["invoices"]["nodes"]
+    await scene.shoot("console-invoices", 640)
     draft = await edited_draft(scene)
 
-    health = (await desk.run("Health"))["customer"]
-    await scene.shoot("desk-health", 640)
-    repaired = (await desk.run("Repair", reason="a line too many?"))["repairDrift"]
-    await scene.shoot("desk-drift", 700)
-    failed = (await desk.run("FailedWebhooks"))["webhookEvents"]["nodes"]
-    await scene.shoot("desk-webhooks", 560)
-    replayed = (await desk.run("Replay", event=event))["replayWebhookEvent"]
+    health = (await console.run("Health"))["customer"]
+    await scene.shoot("console-health", 640)
+    repaired = (await console.run("Repair", reason="a line too many?"))["repairDrift"]
+    await scene.shoot("console-drift", 700)
+    failed = (await console.run("FailedWebhooks"))["webhookEvents"]["nodes"]
+    await scene.shoot("console-webhooks", 560)
+    replayed = (await console.run("Replay", event=event))["replayWebhookEvent"]
 
     assert [invoice["status"] for invoice in invoices if invoice["id"] == paid] == ["PAID"]
     assert [line["kind"] for line in health["drift"]["lines"]] == ["EXTRA"]
@@ -276,7 +276,7 @@ async def test_the_other_questions_are_answered(desk: Desk) -> None:
 
 
 async def paid_invoice(scene: Scene) -> str:
-    """An invoice of some earlier time, paid; its id."""
+    """Create a paid earlier invoice; return its id."""
     params = {"customer": scene.customer, "auto_advance": False}
     write = scene.services.stripe.write
     made = (await write("/v1/invoices", params, key=scene.slug, lane=Lane.SUPPORT)).body["id"]
@@ -287,7 +287,7 @@ async def paid_invoice(scene: Scene) -> str:
 
 
 async def edited_draft(scene: Scene) -> str:
-    """This month's draft, to which a person has added a line; its id."""
+    """Add a person's line to this month's draft; return the draft's id."""
     async with scene.system.caller("support") as support:
         sync = await synced(support, scene.customer)
     assert sync["status"] == "SUCCEEDED"
@@ -298,7 +298,7 @@ async def edited_draft(scene: Scene) -> str:
 
 
 async def failed_event(scene: Scene) -> str:
-    """An event that was given up; its id."""
+    """Create a failed event; return its id."""
     notice = EventRef(f"evt_{scene.slug}", "price.updated", f"price_{scene.slug}")
     await scene.services.inbox.receive([notice])
 
@@ -315,9 +315,9 @@ async def failed_event(scene: Scene) -> str:
     return notice.id
 
 
-async def test_every_question_runs_as_it_is_opened(desk: Desk) -> None:
-    """With the variables that it brings: answered, or refused in words that name the cure."""
-    await at_acme(desk)
+async def test_every_tab_runs_with_its_default_variables(console: Console) -> None:
+    """It is answered, or refused with a message that names the cure."""
+    await at_acme(console)
     names = [
         re.search(r"(query|mutation) (\w+)", operation["query"])
         for operation in support_operations()
@@ -326,7 +326,7 @@ async def test_every_question_runs_as_it_is_opened(desk: Desk) -> None:
     refusals = {}
 
     for tab in tabs:
-        for payload in (await desk.run(tab)).values():
+        for payload in (await console.run(tab)).values():
             for error in payload.get("errors") or ():
                 refusals[tab] = (error["code"], error["path"])
 
@@ -340,28 +340,28 @@ async def test_every_question_runs_as_it_is_opened(desk: Desk) -> None:
     }
 
 
-async def test_without_a_customer_the_desk_says_what_is_missing(desk: Desk) -> None:
-    """Before anything is sent."""
-    await desk.choose("Bill")
-    await desk.page.get_by_role("button", name="Execute query").click()
+async def test_missing_customer_is_reported_before_sending(console: Console) -> None:
+    """A request without a customer cannot succeed."""
+    await console.choose("Bill")
+    await console.page.get_by_role("button", name="Execute query").click()
 
-    await expect(desk.page.locator(".result-window")).to_contain_text("Say whom it is about")
-    await expect(desk.page.locator("#customer")).to_be_focused()
-
-
-async def test_docs_and_explorer_are_there(desk: Desk) -> None:
-    """Somebody who has never seen GraphQL clicks fields together, offline."""
-    await desk.page.get_by_role("button", name="Show Documentation Explorer").click()
-    await expect(desk.page.locator(".graphiql-doc-explorer")).to_contain_text("Root Types")
-    await desk.page.get_by_role("button", name="Show GraphiQL Explorer").click()
-    await expect(desk.page.locator(".docExplorerWrap")).to_contain_text("currentPeriod")
+    await expect(console.page.locator(".result-window")).to_contain_text("Say whom it is about")
+    await expect(console.page.locator("#customer")).to_be_focused()
 
 
-async def test_the_token_stays_in_this_tab(desk: Desk) -> None:
-    """Nothing outlives it, and no script or page of anybody else's could run here."""
-    stored = await desk.page.evaluate("[JSON.stringify(localStorage), document.cookie]")
-    other = await desk.page.context.new_page()
-    answer = await other.goto(desk.page.url)
+async def test_docs_and_explorer_are_available(console: Console) -> None:
+    """A person without GraphQL knowledge selects fields by mouse, offline."""
+    await console.page.get_by_role("button", name="Show Documentation Explorer").click()
+    await expect(console.page.locator(".graphiql-doc-explorer")).to_contain_text("Root Types")
+    await console.page.get_by_role("button", name="Show GraphiQL Explorer").click()
+    await expect(console.page.locator(".docExplorerWrap")).to_contain_text("currentPeriod")
+
+
+async def test_token_stays_in_its_tab(console: Console) -> None:
+    """It is not stored beyond the tab, and no foreign script or page can run here."""
+    stored = await console.page.evaluate("[JSON.stringify(localStorage), document.cookie]")
+    other = await console.page.context.new_page()
+    answer = await other.goto(console.page.url)
 
     assert stored == ["{}", ""]
     await expect(other.locator("#token")).to_have_value("")
@@ -372,13 +372,13 @@ async def test_the_token_stays_in_this_tab(desk: Desk) -> None:
     assert "http" not in policy
 
 
-async def test_a_link_carries_a_question_and_never_a_token(desk: Desk) -> None:
-    """Colleagues share what they look at, not who they are."""
-    scene = (await at_acme(desk)).scene
-    await desk.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    await desk.run("Preview", **CORRECTION)
-    await desk.page.get_by_role("button", name="Copy link").click()
-    link = await desk.page.evaluate("navigator.clipboard.readText()")
+async def test_link_contains_the_operation_but_no_token(console: Console) -> None:
+    """Colleagues share operations, not credentials."""
+    scene = (await at_acme(console)).scene
+    await console.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await console.run("Preview", **CORRECTION)
+    await console.page.get_by_role("button", name="Copy link").click()
+    link = await console.page.evaluate("navigator.clipboard.readText()")
 
     context = await scene.stage.browser.new_context()
     colleague = await context.new_page()
@@ -394,16 +394,16 @@ async def test_a_link_carries_a_question_and_never_a_token(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
-async def test_the_desk_fits_its_window(desk: Desk, width: int, height: int) -> None:
-    """A name that is long, every comment on a laptop, and on a phone the answer: nothing is cut off."""
-    page, slug = desk.page, desk.scene.slug
+async def test_console_fits_its_window(console: Console, width: int, height: int) -> None:
+    """Long names, comments on a laptop and the response on a phone are not cut off."""
+    page, slug = console.page, console.scene.slug
     name = f"{slug.title()} Consolidated Industries"
-    path = f"/v1/customers/{desk.scene.customer}"
-    await desk.scene.services.stripe.write(path, {"name": name}, key=path, lane=Lane.SUPPORT)
+    path = f"/v1/customers/{console.scene.customer}"
+    await console.scene.services.stripe.write(path, {"name": name}, key=path, lane=Lane.SUPPORT)
     try:
         await page.set_viewport_size({"width": width, "height": height})
-        await desk.about(desk.scene.customer, name)
-        await desk.choose("Find")
+        await console.about(console.scene.customer, name)
+        await console.choose("Find")
         await page.get_by_role("button", name="Execute query").click()
         await expect(page.locator(".result-window")).to_contain_text(name)
 

@@ -11,7 +11,7 @@ from tests.chaos.run import chaos
 
 
 async def main() -> int:
-    """How many things were wrong."""
+    """Run the chaos; return the number of mistakes."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=1)

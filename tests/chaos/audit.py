@@ -1,4 +1,4 @@
-"""After the trouble: is everything at rest, and does every bill say what the books say? Own arithmetic."""
+"""The audit after the run: everything is at rest, and every bill equals the books, by arithmetic of its own."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ class Audit:
     ledger: Ledger
 
     async def unrest_after(self, seconds: float) -> list[str]:
-        """What has not come to rest within *seconds*."""
+        """The work that is not finished within *seconds*."""
         found: list[str] = []
 
         async def rests() -> bool:
@@ -45,7 +45,7 @@ class Audit:
         return found
 
     async def mistakes(self) -> list[str]:
-        """Everything that is wrong with the bills; empty is what we want."""
+        """The mistakes in the bills; empty if there is none."""
         found = list(self.books.wrong)
         async with (
             httpx.AsyncClient(base_url=self.town.stripe.url) as http,
@@ -68,7 +68,7 @@ class Audit:
         return found
 
     async def _unrest(self) -> list[str]:
-        """What is not at rest yet: due members, leases, flights, syncs under way, parked periods."""
+        """Unfinished work: due periods, leases, request batches, syncs under way, parked periods."""
         redis = self.town.ledger
         now = (await redis.time())[0] * 1000
         places = [keys.due(shard) for shard in range(keys.SHARDS)]
@@ -102,7 +102,7 @@ class Audit:
         return found
 
     async def doubles(self) -> int:
-        """How often a line came to stand twice on a draft, if only for a moment, by Stripe's events."""
+        """The number of times that a line stood twice on a draft, even briefly, by Stripe's events."""
         standing: Counter[tuple[str, str]] = Counter()
         times = 0
         async with httpx.AsyncClient(base_url=self.town.stripe.url) as http:
@@ -171,7 +171,7 @@ def _amounts(lines: dict[str, list[dict[str, Any]]]) -> list[str]:
 
 
 async def _numbers(http: httpx.AsyncClient, customer: str) -> list[str]:
-    """The panel says that Stripe has it all."""
+    """The panel must show that Stripe has everything."""
     data = await query(http, SUMS, id=customer)
     if not data or not data["customer"]:
         return [f"the panel of {customer} does not answer"]
@@ -185,7 +185,7 @@ async def _numbers(http: httpx.AsyncClient, customer: str) -> list[str]:
 async def _listed(
     http: httpx.AsyncClient, path: str, **query: str
 ) -> AsyncIterator[dict[str, Any]]:
-    """Every object of a list of Stripe's."""
+    """All objects of a Stripe list."""
     headers = {"Authorization": "Bearer sk_test_0123456789abcdef"}
     params: dict[str, Any] = {"limit": 100, **query}
     while True:

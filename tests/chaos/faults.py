@@ -1,4 +1,4 @@
-"""Everything that goes wrong: processes die or stand still, Stripe errs, webhooks get lost."""
+"""The faults: processes are killed or suspended, Stripe fails, webhooks are lost."""
 
 import asyncio
 import contextlib
@@ -54,7 +54,7 @@ FAULT_GAP = (0.05, 0.4)
 
 @dataclass
 class Trouble:
-    """Makes trouble until it is stopped; *struck* counts the faults that hit something, by kind."""
+    """Injects faults until it is stopped; *struck* counts those that took effect, by kind."""
 
     town: Installation
     dice: Random
@@ -63,7 +63,7 @@ class Trouble:
     struck: Counter[str] = field(default_factory=Counter)
 
     async def kill(self, ending: asyncio.Event) -> None:
-        """Everybody once in some order, then whoever; now and then a worker only stands still.
+        """Kill each process once in random order, then random ones; sometimes only suspend a worker.
 
         Lives are as long as the machine's own starts are slow, or it would do nothing but start.
         """
@@ -79,7 +79,7 @@ class Trouble:
                 await self._kill(chosen)
 
     async def err(self, ending: asyncio.Event) -> None:
-        """Order one fault after the other."""
+        """Inject one Stripe fault after the other."""
         while not await _within(ending, self.dice.uniform(*FAULT_GAP)):
             if self.dice.random() < 0.75:
                 fault = {"match": self.dice.choice(WRITES), **self.dice.choice(ON_REQUEST)}
@@ -90,13 +90,13 @@ class Trouble:
                 self.ordered[str(fault["kind"])] += int(str(fault.get("times", 1)))
 
     async def heal(self) -> None:
-        """Stripe errs no more, and the audit need not wait for it."""
+        """Remove all Stripe faults, so that the audit need not wait for them."""
         await self._count()
         await self.town.stripe.clear_faults()
         await self.town.stripe.settings(limits=False, latency=False)
 
     def _gap(self, *, early: bool) -> float:
-        """Seconds until the next death: everybody has died once before half of the time is over."""
+        """Seconds until the next kill: each process is killed once in the first half."""
         return (
             self.dice.uniform(0, self.seconds / len(VICTIMS)) if early else self.dice.uniform(*GAP)
         )
@@ -108,7 +108,7 @@ class Trouble:
         self.town.parts[victim].kill(self.dice.uniform(*DOWN))
 
     async def _freeze(self, victim: str) -> None:
-        """A zombie: it stands still until others have taken over, and goes on."""
+        """Suspend it until others have taken over, then resume it: a zombie."""
         part = self.town.parts[victim]
         part.signal(signal.SIGSTOP)
         part.frozen += 1
@@ -116,7 +116,7 @@ class Trouble:
         part.signal(signal.SIGCONT)
 
     async def _count(self) -> None:
-        """Take down which faults have struck."""
+        """Record which faults have taken effect."""
         try:
             left = await self.town.stripe.control("GET", "faults")
         except httpx.HTTPError:
@@ -128,7 +128,7 @@ class Trouble:
 
 
 async def _within(ending: asyncio.Event, seconds: float) -> bool:
-    """Whether the end comes in *seconds*."""
+    """True if the run ends within *seconds*."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(ending.wait(), seconds)
     return ending.is_set()

@@ -221,5 +221,6 @@ def _parts(folder: Path, system: System, stripe: int) -> dict[str, Part]:
     }
     if power.COMPILER is not None:
         ledger = parts["ledger"]
-        ledger.env, ledger.data = env | power.watched(folder), folder / "ledger"
+        ledger.env = {**env, **power.watched(folder)}
+        ledger.data = folder / "ledger"
     return parts

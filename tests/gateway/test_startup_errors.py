@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.types import Message
 
-from billing.settings import Settings
+from billing.settings import Environment, Settings
 from gateway.telemetry import lifespan
 from tests.support.system import System, free_port
 
@@ -33,6 +34,25 @@ async def test_unreachable_ledger_is_one_log_line(settings: Settings, tmp_path: 
     [reason] = [event["reason"] for event in events if event["event"] == "start.refused"]
     assert reason.startswith("BILLING_REDIS_URL: The ledger cannot be reached")
     assert events[-1]["event"] == "Application startup failed. Exiting."
+
+
+@pytest.mark.parametrize("command", [GATEWAY, WORKER])
+async def test_empty_ledger_is_refused_in_production(
+    settings: Settings, redis: Redis, tmp_path: Path, command: Sequence[str]
+) -> None:
+    """It may be the wrong server, or one that lost its data; the sentence names both cures."""
+    apart = {"queue_url": settings.redis_url, "cache_url": settings.redis_url}
+    production = settings.model_copy(update={"environment": Environment.PRODUCTION, **apart})
+    process = System(production, tmp_path).start(*command)
+
+    status = await asyncio.to_thread(process.wait, 60)
+
+    log = (tmp_path / f"{command[0]}-0.log").read_text()
+    assert status != 0
+    assert "Traceback" not in log
+    assert "This server has no ledger" in log
+    assert "begin a ledger with `python -m billing.ledger create`" in log
+    assert await redis.exists("ledger:shards") == 0
 
 
 @pytest.mark.parametrize("command", [GATEWAY, WORKER])

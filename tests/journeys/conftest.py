@@ -1,4 +1,4 @@
-"""A whole gateway for each journey: its processes, its Stripe, somebody with a token."""
+"""A whole gateway for each journey: processes, Stripe sandbox, and callers with tokens."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A minute of everything at once, made short for the suite: processes die, Stripe errs, usage comes in."""
+"""The chaos run, shortened for the suite: processes are killed, Stripe fails, usage comes in."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ SEED = int(os.environ.get("CHAOS_SEED", "20261122"))
 
 
 @pytest.mark.timeout(300)
-async def test_whoever_dies_every_bill_is_exact(tmp_path: Path) -> None:
+async def test_bills_are_exact_after_random_kills(tmp_path: Path) -> None:
     """Each acknowledged delta is billed once, nothing is stuck; ``CHAOS_SECONDS=60`` for the whole minute."""
     report = await chaos(tmp_path, seconds=SECONDS, seed=SEED)
 

@@ -1,4 +1,4 @@
-"""Processes die at any moment; the bill is the same."""
+"""A worker that is killed at any moment leaves the same bill."""
 
 import signal
 from decimal import Decimal
@@ -32,12 +32,12 @@ ROUNDS = (
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """A dead worker's customer is free again soon."""
+    """Short leases, so that a killed worker's customer is flushed again soon."""
     return settings.model_copy(update={"flush_lease": 2.0}, deep=True)
 
 
 @pytest.mark.parametrize("fault", ["slow", "answer_lost_after", "answer_lost_before"])
-async def test_a_worker_killed_in_any_call_leaves_the_same_bill(
+async def test_worker_killed_in_any_call_leaves_the_same_bill(
     system: System,
     services: Services,
     sandbox: StripeSandbox,
@@ -85,7 +85,7 @@ async def test_a_worker_killed_in_any_call_leaves_the_same_bill(
 
 
 def _difference(recorded: dict[str, Decimal], totals: dict[str, str]) -> dict[str, Decimal]:
-    """What has to be reported so that *recorded* becomes *totals*."""
+    """The usage that turns *recorded* into *totals*."""
     now = {sku: Decimal(quantity) for sku, quantity in totals.items()}
     changed = {
         sku: now.get(sku, Decimal(0)) - recorded.get(sku, Decimal(0)) for sku in {*recorded, *now}

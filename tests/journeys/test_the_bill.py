@@ -1,4 +1,4 @@
-"""The whole path on real parts: usage in, a draft at Stripe, webhooks back, the panel's numbers."""
+"""The whole path on real parts: usage, Stripe's draft, webhooks, the panel's amounts."""
 
 import asyncio
 import random
@@ -19,7 +19,7 @@ BATCH = 250
 
 
 async def send(system: System, lines: list[bytes]) -> dict[str, int]:
-    """Send usage lines in batches; how many were accepted and how many known before."""
+    """Send usage lines in batches; return the numbers of accepted and duplicate ones."""
     counted = {"accepted": 0, "duplicates": 0}
     async with system.caller("metering") as metering:
         for start in range(0, len(lines), BATCH):
@@ -34,12 +34,12 @@ async def send(system: System, lines: list[bytes]) -> dict[str, int]:
 
 
 @pytest.mark.timeout(180)
-async def test_each_draft_is_the_csv_to_the_cent(
+async def test_drafts_equal_the_sample_to_the_cent(
     system: System,
     services: Services,
     sandbox: StripeSandbox,
 ) -> None:
-    """1,000 real rows, sent twice and out of order while syncs run, come to the sum of the file."""
+    """1,000 real rows, sent twice and out of order during syncs, add up to the sum of the file."""
     ids = await sample.put_into_stripe(services)
     now = datetime.now(UTC)
     lines = [

@@ -1,4 +1,4 @@
-"""What a customer sees right after something happened: no sleep, no refresh, the new state."""
+"""A read right after a change shows the new state, without a pause or a reload."""
 
 from decimal import Decimal
 
@@ -20,7 +20,7 @@ INVOICE = """query Invoice($id: ID!) { invoice(id: $id) { status total { amount 
 
 @pytest.fixture
 async def shop(services: Services) -> Shop:
-    """Three prices at Stripe."""
+    """Three prices in Stripe."""
     opened = Shop(services)
     await opened.open()
     return opened
@@ -42,10 +42,8 @@ async def record(system: System, customer: str, quantity: str, sku: str = "egres
 
 
 @pytest.mark.usefixtures("both_executors")
-async def test_the_panel_shows_new_amounts_once_a_sync_has_finished(
-    system: System, shop: Shop
-) -> None:
-    """A customer who pressed the button must not be told yesterday's number."""
+async def test_panel_shows_new_amounts_after_sync(system: System, shop: Shop) -> None:
+    """A finished sync must never be followed by the old amounts."""
     customer = await shop.customer()
     async with system.caller("customer", customer) as panel:
         for expected in (100, 200, 300):
@@ -58,12 +56,12 @@ async def test_the_panel_shows_new_amounts_once_a_sync_has_finished(
             assert [Decimal(invoice["total"]["amount"]) for invoice in invoices] == [expected]
 
 
-async def test_the_panel_shows_what_a_webhook_told(
+async def test_panel_shows_change_announced_by_webhook(
     system: System,
     shop: Shop,
     sandbox: StripeSandbox,
 ) -> None:
-    """Somebody finalizes in the Dashboard; the next look shows an invoice that can be paid."""
+    """A person finalizes in the Dashboard; the next read shows a payable invoice."""
     customer = await shop.customer()
     await record(system, customer, "5000")
     async with system.caller("customer", customer) as panel:
@@ -81,13 +79,13 @@ async def test_the_panel_shows_what_a_webhook_told(
     assert found["hostedInvoiceUrl"].startswith(sandbox.url)
 
 
-async def test_usage_after_a_person_finalized_goes_on_the_next_bill(
+async def test_usage_after_manual_finalization_is_billed_next(
     system: System,
     shop: Shop,
     sandbox: StripeSandbox,
     services: Services,
 ) -> None:
-    """What Stripe no longer takes is carried, not lost: 100 dollars billed, 30 on the next draft."""
+    """Unbilled usage is carried forward: 100 dollars billed, 30 on the next draft."""
     customer = await shop.customer()
     await record(system, customer, "5000")
     async with system.caller("support") as support:
@@ -108,12 +106,12 @@ async def test_usage_after_a_person_finalized_goes_on_the_next_bill(
         await wait_until(carried, "the rest stands on a draft of its own", seconds=60)
 
 
-async def test_a_portal_link_comes_after_a_sync(
+async def test_portal_link_follows_a_sync(
     system: System,
     shop: Shop,
     services: Services,
 ) -> None:
-    """The portal shows Stripe's side; usage is there before the customer is."""
+    """The portal shows Stripe's data, so usage is synced before the link is returned."""
     customer = await shop.customer()
     await record(system, customer, "5000")
     async with system.caller("customer", customer) as panel:
@@ -126,8 +124,8 @@ async def test_a_portal_link_comes_after_a_sync(
     assert [draft["total"] for draft in drafts] == [10000]
 
 
-async def test_a_customer_cannot_tell_others_from_nobody(system: System, shop: Shop) -> None:
-    """Absence and foreignness look the same, whichever way one asks."""
+async def test_foreign_customer_looks_like_an_unknown_one(system: System, shop: Shop) -> None:
+    """Every field answers the same for both."""
     mine, other = await shop.customer("mine"), await shop.customer("other")
     await record(system, other, "5000")
     async with system.caller("support") as support:

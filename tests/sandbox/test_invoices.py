@@ -215,3 +215,43 @@ async def test_preview_stores_nothing(client: StripeClient, draft: Any) -> None:
     assert len((await client.v1.events.list_async()).data) == before
     pending = await client.v1.invoice_items.list_async({"pending": True})
     assert len(pending.data) == 1
+
+
+async def test_finalized_revision_takes_the_place_of_its_original(client: StripeClient) -> None:
+    """It is a clone that can be edited; the original is void once it is final, and names it."""
+    invoices = client.v1.invoices
+    bill = await create_open_invoice(client, 1000)
+    wanted: Any = {"from_invoice": {"action": "revision", "invoice": bill.id}}
+    revision = await invoices.create_async(wanted)
+    assert (revision.status, revision.customer, revision.total) == ("draft", bill.customer, 1000)
+    assert (await invoices.retrieve_async(bill.id)).latest_revision is None
+    line = revision.lines.data[0].id
+    await invoices.update_lines_async(revision.id, {"lines": [{"id": line, "amount": 700}]})
+    revision = await invoices.finalize_invoice_async(revision.id)
+
+    original = await invoices.retrieve_async(bill.id)
+    assert (original.status, original.total, original.latest_revision) == (
+        "void",
+        1000,
+        revision.id,
+    )
+    assert (revision.status, revision.total) == ("open", 700)
+    assert revision.from_invoice is not None
+    assert revision.from_invoice.invoice == bill.id
+    second: Any = {"from_invoice": {"action": "revision", "invoice": revision.id}}
+    last = await invoices.finalize_invoice_async((await invoices.create_async(second)).id)
+    assert (await invoices.retrieve_async(bill.id)).latest_revision == last.id
+
+
+async def test_paid_or_void_invoice_cannot_be_revised(client: StripeClient) -> None:
+    """Neither when the revision is begun nor when it is finalized."""
+    invoices = client.v1.invoices
+    bill = await create_open_invoice(client, 1000)
+    wanted: Any = {"from_invoice": {"action": "revision", "invoice": bill.id}}
+    revision = await invoices.create_async(wanted)
+    await invoices.void_invoice_async(bill.id)
+
+    with pytest.raises(stripe.InvalidRequestError):
+        await invoices.create_async(wanted)
+    with pytest.raises(stripe.InvalidRequestError):
+        await invoices.finalize_invoice_async(revision.id)

@@ -13,7 +13,7 @@ from itertools import count
 from redis.asyncio import Redis
 
 from billing.errors import LeaseLost, Refused
-from billing.ledger import NewAdjustment
+from billing.ledger import NewAdjustment, keys
 from billing.usage import Period, UsageDelta
 from tests.simulation.people import CUSTOMERS
 from tests.simulation.run import Simulation, small
@@ -68,6 +68,15 @@ class Stage(World):
             self.oracle.record_adjustment(
                 await self.ledger.adjustments.create(requested, self.prices["b"]), requested
             )
+
+    async def recover_by_replay(self, *flushed: Period) -> None:
+        """Replay all usage; the hold must end by itself as the periods are *flushed*."""
+        await self.machine.replay()
+        for period in flushed:
+            await self.flush(period)
+        hold = await self.ledger.holds.get(CUSTOMER)
+        self.oracle.require(hold is None, f"still on hold: {hold}")
+        self.oracle.check_not_lowered()
 
     async def end_october(self) -> None:
         """End and close October."""
@@ -195,6 +204,83 @@ async def draft_used_by_a_person_as_it_is_deleted(stage: Stage) -> None:
     await stage.flush()
 
 
+async def carry_to_a_month_that_is_synced(stage: Stage) -> None:
+    """A person finalizes October while usage of it waits; what the bill lacks goes to November."""
+    await stage.record(4)
+    await stage.flush()
+    await stage._advance(int(OCTOBER.end.timestamp() * 1000) + HOUR_MS // 2 - stage.now)
+    await stage.record(3)
+    await stage.flush(NOVEMBER)
+    await stage.record(2, at=OCTOBER.end - timedelta(hours=1))
+    draft = next(iter(stage.stripe.invoices.values()))
+    stage.stripe.finalize(draft)
+    for _ in range(3):
+        await stage.flush()
+
+
+async def flush_of_a_forgotten_month(stage: Stage) -> None:
+    """October is sealed, its retention passes, and somebody wakes it once more."""
+    await stage.record(4)
+    await stage.end_october()
+    await stage._drain("October is sealed")
+    pattern = f"{keys.period(CUSTOMER, OCTOBER)}*"
+    expiring = {name: await stage.redis.dump(name) async for name in stage.redis.scan_iter(pattern)}
+    await stage.redis.delete(*expiring)
+    await stage.flush()
+    await stage._drain("October is forgotten")
+    for name, content in expiring.items():  # for the oracle, which adds up all months
+        await stage.redis.restore(name, 0, content, replace=True)
+
+
+async def restored_without_replay(stage: Stage) -> None:
+    """The draft has usage that the restored ledger lacks, until producers send it again."""
+    await stage.record(4)
+    await stage.flush()
+    await stage.machine.back_up()
+    await stage.record(3)
+    await stage.flush()
+    stage.oracle.record_billed()
+    await stage.machine.restore()
+    await stage.record(2)
+    await stage.flush()
+    stage.oracle.check_not_lowered()
+    await stage.recover_by_replay(OCTOBER)
+
+
+async def emptied_without_replay(stage: Stage) -> None:
+    """October is billed and November has a draft; the new ledger knows neither."""
+    await stage.record(4)
+    await stage.flush()
+    await stage.end_october()
+    await stage.flush()
+    await stage.record(3)
+    await stage.flush(NOVEMBER)
+    stage.oracle.record_billed()
+    await stage.machine.empty()
+    await stage.record(1)
+    for _ in range(3):
+        await stage.flush(NOVEMBER)
+        await stage._advance(HOUR_MS)
+        await stage._cron()
+        await stage.flush()
+    stage.oracle.check_not_lowered()
+    await stage.recover_by_replay(NOVEMBER, OCTOBER, NOVEMBER)
+
+
+async def price_archived_while_usage_waits(stage: Stage) -> None:
+    """A line at the price exists, and late usage and the next month need new ones."""
+    await stage.record(4)
+    await stage.flush()
+    stage.archive_price("a")
+    await stage.record(3)
+    await stage.flush()
+    await stage.end_october()
+    await stage.record(5, at=OCTOBER.end - timedelta(hours=1))
+    await stage.record(1)
+    await stage.flush(NOVEMBER)
+    await stage.record(1)
+
+
 REFUSALS = Mode(refusals=True)
 ADJUSTED = tuple(adjusted_before(step) for step in range(40))  # the last ones come when all is over
 DIRECTED: dict[str, tuple[Mode, *tuple[Schedule, ...]]] = {
@@ -215,6 +301,11 @@ DIRECTED: dict[str, tuple[Mode, *tuple[Schedule, ...]]] = {
         Mode(),
         draft_used_by_a_person_as_it_is_deleted,
     ),
+    "what is left raises the version of the period that it goes to": (
+        Mode(),
+        carry_to_a_month_that_is_synced,
+    ),
+    "no flush begins a month that is forgotten": (Mode(), flush_of_a_forgotten_month),
     "a draft is looked at once more when a request was given up": (
         REFUSALS,
         addition_abandoned_during_the_period,
@@ -223,6 +314,13 @@ DIRECTED: dict[str, tuple[Mode, *tuple[Schedule, ...]]] = {
         Mode(rewinds=True),
         period_lost_by_the_ledger,
     ),
+    "a ledger that has lost usage gives nothing back": (
+        Mode(rewinds=True),
+        restored_without_replay,
+        emptied_without_replay,
+    ),
+    "an archived price bills no new line": (Mode(), price_archived_while_usage_waits),
+    "an amount of ours is read back as its quantity": (Mode(), price_archived_while_usage_waits),
     "a rewound server is noticed": (Mode(rewinds=True), doubt_lost_by_a_rewind),
     "a lease is fenced": (Mode(rewinds=True), fence_issued_twice),
     "a fence is more than a counter": (Mode(rewinds=True), fence_issued_twice),

@@ -1,5 +1,6 @@
 """The machine that Redis runs on; it may be restored from an old backup."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from redis.asyncio import Redis
@@ -30,15 +31,31 @@ class Machine:
 
     async def rewind(self) -> None:
         """Restore the backup; producers replay their usage."""
-        if self._backup is None:
-            return
+        if self._backup is not None:
+            await self.restore()
+            await self.replay()
+
+    async def restore(self) -> None:
+        """Restore the backup; nobody replays anything yet."""
+        await self._replace(self._backup or {})
+
+    async def empty(self) -> None:
+        """Replace the server by an empty one; nobody replays anything yet."""
+        await self._replace({})
+        for customer in CUSTOMERS:
+            await self._world.ledger.usage.register_customer(customer, "usd")
+
+    async def _replace(self, data: Mapping[bytes, bytes]) -> None:
         self._world.counts["rewinds"] += 1
         self._world.oracle.rewound = True
         self._world.oracle.arrived_late.clear()
         await self._redis.flushdb()
-        for key, value in self._backup.items():
+        for key, value in data.items():
             await self._redis.restore(key, 0, value)
         await self.new_epoch()
+
+    async def replay(self) -> None:
+        """Send all usage again, as producers do."""
         replayed = list(self._world.reported)
         self._world.rng.shuffle(replayed)
         for at in range(0, len(replayed), 10):

@@ -21,7 +21,7 @@ from typing import Any
 import structlog
 
 from billing.errors import KeyExpired, OutcomeUnknown
-from billing.invoicing import carry_forward, diff, requests
+from billing.invoicing import carry_forward, diff, requests, rewind
 from billing.invoicing.snapshot import RequestBatch
 from billing.ledger import server, usage
 from billing.ledger.leases import Leases
@@ -216,6 +216,17 @@ def _no_recovery() -> Any:
     return instead_of(FlushExecution, "_recover_lost_periods", nothing)
 
 
+def _unmarked_amounts() -> Any:
+    by_amount = requests._LineSerializer._by_amount
+
+    def plain(self: Any, key: Any, line: Any) -> Any:
+        body = by_amount(self, key, line)
+        body["metadata"].pop("gw_amount", None)
+        return body
+
+    return instead_of(requests._LineSerializer, "_by_amount", plain)
+
+
 def _no_quiet_time() -> Any:
     async def finalizes(execution: FlushExecution, plan: Any) -> None:
         seq = execution.next_seq()
@@ -233,6 +244,7 @@ def _fetches_once(execution: FlushExecution) -> bool:
 
 
 CLEAN = "header.version == header.synced"
+RAISED = "'version', raised(following_header.version)"
 LEASED = "header and header.fence == fence and header.epoch == epoch"
 
 MUTATIONS = (
@@ -288,6 +300,15 @@ MUTATIONS = (
         lambda: lua("seal", "landing(following(period), ARGV[7])", "following(period)"),
         (1, 3),
     ),
+    Mutation(
+        "what is left raises the version of the period that it goes to",
+        lambda: lua("seal", f"redis.call('HSET', part(target), {RAISED})", ""),
+        (1,),
+    ),
+    Mutation(
+        "no flush begins a month that is forgotten",
+        lambda: lua("acquire", "not before and not takes_usage(period, ARGV[6])", "false"),
+    ),
     Mutation("a request without an answer may still arrive", _no_doubt, (6,)),
     Mutation("nothing is finalized while a request may still arrive", _no_quiet_time, (6,)),
     Mutation(
@@ -322,11 +343,24 @@ MUTATIONS = (
             "prelude", "header.state == 'sealed' or header.final", "header.state == 'sealed'"
         ),
     ),
+    Mutation(
+        "a ledger that has lost usage gives nothing back",
+        lambda: instead_of(rewind, "lost_usage", lambda *_: []),
+        (2, 3),
+    ),
     Mutation("Stripe reminds the ledger of a period it has lost", _no_recovery, (2, 3)),
     Mutation(
         "a draft is looked at once more when a request was given up",
         lambda: lua("prelude", ", 'look_again_ms', now + ms", ""),
         (6,),
+    ),
+    Mutation(
+        "an archived price bills no new line",
+        lambda: instead_of(requests._LineSerializer, "_is_billable", lambda *_: True),
+    ),
+    Mutation(
+        "an amount of ours is read back as its quantity",
+        _unmarked_amounts,
     ),
     Mutation("other people's lines take room", _room_for_all, (5,)),
     Mutation("a rewound server is noticed", _unnoticed_rewind, (2, 3)),

@@ -37,6 +37,7 @@ class Oracle:
         self.arrived_late: set[str] = set()
         self._excusable: set[str] = set()
         self.duplicates_found = 0
+        self._shown: Sums = defaultdict(Decimal)
 
     def require(self, holds: bool, otherwise: str) -> None:
         """Stop the schedule unless *holds*."""
@@ -163,6 +164,16 @@ class Oracle:
         billed = {line["metadata"]["gw_line"]: self._quantity(line) for line in ours}
         self.require(counted == billed, f"invoice has {billed}, ledger has {counted}")
 
+    def record_billed(self) -> None:
+        """Remember what Stripe shows: `check_not_lowered` compares with it."""
+        self._shown = self._billed()[0]
+
+    def check_not_lowered(self) -> None:
+        """Check that nothing was lowered or credited since `record_billed`."""
+        billed = self._billed()[0]
+        lower = {key: billed[key] for key, shown in self._shown.items() if billed[key] < shown}
+        self.require(not lower, f"lowered by a ledger that has lost usage: {lower}")
+
     async def check_end(self) -> None:
         """Check at the end: every recorded unit is billed once, and the ledger has the same totals."""
         self.check_lines()
@@ -217,7 +228,8 @@ class Oracle:
         unit = self._unit(line["metadata"]["gw_line"].split("~")[0])
         stated = Decimal(line["metadata"]["gw_quantity"])
         meant = int((stated * unit).to_integral_value(ROUND_HALF_UP))
-        return stated if stated < 0 and meant == line["amount"] else line["amount"] / unit
+        by_amount = stated < 0 or "gw_amount" in line["metadata"]
+        return stated if by_amount and meant == line["amount"] else line["amount"] / unit
 
     def _unit(self, key: str) -> Decimal:
         return self._world.prices["b" if key.startswith("adj:") else key].unit_amount

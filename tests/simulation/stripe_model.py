@@ -90,6 +90,7 @@ class StripeModel:
         self.rng = rng
         self.now = now
         self.units = units
+        self.archived: set[str] = set()
         self.invoices: dict[str, dict[str, Any]] = {}
         self.stored: dict[str, Stored] = {}
         self.in_flight: list[tuple[int, Request]] = []
@@ -234,14 +235,16 @@ class StripeModel:
                 if verb == "remove_lines":
                     del lines[at]
                 else:
-                    lines[at] = {**lines[at], **self._figures(item)}
+                    lines[at] = {**lines[at], **self._figures(item, lines[at])}
         if len(lines) > max(diff.MAX_LINES, len(invoice["lines"])):
             raise Refusal(400, "too_many_lines")
         invoice["lines"] = lines
         if not partial:
             invoice["metadata"] = {**invoice["metadata"], **params["invoice_metadata"]}
 
-    def _figures(self, sent: Mapping[str, Any]) -> dict[str, Any]:
+    def _figures(
+        self, sent: Mapping[str, Any], line: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         metadata = dict(sent["metadata"])
         if "amount" in sent:
             return {
@@ -250,7 +253,13 @@ class StripeModel:
                 "pricing": None,
                 "metadata": metadata,
             }
-        price, quantity = sent["pricing"]["price"], sent["quantity_decimal"]
+        named, quantity = sent.get("pricing"), sent["quantity_decimal"]
+        if named and named["price"] in self.archived:
+            raise Refusal(400, "price_inactive")
+        pricing = (line or {}).get("pricing") or {}
+        price = named["price"] if named else pricing.get("price_details", {}).get("price")
+        if price is None:
+            raise Refusal(400, "no_price")
         if Decimal(quantity) < 0:
             raise Refusal(400, "invalid_quantity")
         return {**self.priced(price, quantity), "metadata": metadata}

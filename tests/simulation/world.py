@@ -5,7 +5,7 @@ Redis and the code under test are real.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from random import Random
@@ -211,6 +211,12 @@ class World:
                 self.reported.append(delta)
                 self.oracle.record_usage(delta)
             self.counts["deltas" if answer.outcome is DeltaOutcome.ACCEPTED else "repeats"] += 1
+
+    def archive_price(self, sku: str) -> None:
+        """Archive the price of *sku* at Stripe; usage that was counted at it stays."""
+        price = self.prices[sku]
+        self.prices_by_id[price.id] = replace(price, billable=False)
+        self.stripe.archived.add(price.id)
 
     async def _dispatch(self) -> None:
         for shard in SHARDS:

@@ -68,10 +68,10 @@ class Account:
         """How often Stripe was asked."""
         return await self.world.sandbox.calls(endpoint)
 
-    async def adjust(self, quantity: str, key: str) -> None:
+    async def adjust(self, quantity: str, key: str, month: Period | None = None) -> None:
         """Support corrects the bill."""
         price = (await self.world.services.price_catalog.by_sku(["egress-gb"]))["egress-gb"]
         adjustment = NewAdjustment(
-            self.customer, "egress-gb", Decimal(quantity), "goodwill", "agent", key
+            self.customer, "egress-gb", Decimal(quantity), "goodwill", "agent", key, month
         )
         await self.world.services.ledger.adjustments.create(adjustment, price)

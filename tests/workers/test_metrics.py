@@ -18,8 +18,10 @@ from billing.budget.policy import BudgetPolicy
 from billing.ledger.keys import SHARDS
 from billing.services import Services
 from billing.settings import Settings, StartupError
+from billing.usage_ingestion import record_usage
 from gateway.shared_metrics import MAX_AGE_SECONDS
 from gateway.telemetry import metrics_route
+from tests.support.stripe_catalog import delta
 from tests.support.system import free_port
 from tests.support.webhook_server import WebhookWorld, due
 from workers.main import worker_settings
@@ -114,6 +116,19 @@ async def test_gateway_shows_customers_on_hold(world_without_webhooks: WebhookWo
     figures = await shared_figures(world_without_webhooks.services)
     assert (figures["billing_held"], figures["billing_held_oldest_seconds"]) == (0, 0)
     assert figures["billing_unsynced_oldest_seconds"] > 0
+
+
+async def test_gateway_shows_customers_whose_usage_is_lost(
+    world_without_webhooks: WebhookWorld, redis: Redis
+) -> None:
+    """The draft shows more than the emptied ledger has."""
+    customer, _ = await world_without_webhooks.billed()
+    await redis.flushall()
+    await record_usage(world_without_webhooks.services, [delta(customer, "1")])
+    await world_without_webhooks.flushed(customer)
+
+    figures = await shared_figures(world_without_webhooks.services)
+    assert (figures["billing_rewound"], figures["billing_held"]) == (1, 1)
 
 
 async def test_gateway_shows_rates_learned_from_stripe(services: Services, redis: Redis) -> None:

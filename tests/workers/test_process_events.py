@@ -70,6 +70,42 @@ async def test_void_after_period_end_holds_the_customer(world: WebhookWorld) -> 
     assert await world.services.ledger.holds.get(customer) is None  # a person has decided
 
 
+async def revised(world: WebhookWorld, invoice: str, *, finalized: bool = True) -> str:
+    """Revise *invoice* as "Edit invoice" in the Dashboard does; return the revision's id."""
+    params = {"from_invoice": {"action": "revision", "invoice": invoice}}
+    write = world.services.stripe.write
+    made = (await write("/v1/invoices", params, key=f"revise {invoice}", lane=Lane.SUPPORT)).body
+    if finalized:
+        await world.sandbox.dashboard("finalize", made["id"])
+    return str(made["id"])
+
+
+@pytest.mark.parametrize("copied", [True, False])
+async def test_revised_bill_places_no_hold(world: WebhookWorld, copied: bool) -> None:
+    """Stripe voids the original, but the revision bills its usage; only if that is voided a person decides."""
+    customer, draft = await world.billed(quantity="30000000")
+    await world.sandbox.dashboard("finalize", draft["id"])
+    await world.wait_delivered()
+    await world.flushed(customer)
+    revision = await revised(world, draft["id"], finalized=False)
+    if not copied:
+        await world.sandbox.dashboard("update", revision, metadata={"gw_period": ""})
+    await world.wait_delivered()
+    await world.flushed(customer)
+    await world.sandbox.dashboard("finalize", revision)
+    await world.wait_delivered()
+    body = await world.services.stripe.read(f"/v1/invoices/{draft['id']}", lane=Lane.SUPPORT)
+    assert (body["status"], body["latest_revision"]) == ("void", revision)
+    assert await world.services.ledger.holds.get(customer) is None
+
+    await world.sandbox.dashboard("void", revision)
+    await world.wait_delivered()
+    hold = await world.services.ledger.holds.get(customer)
+    assert hold is not None
+    assert revision in hold.reason
+    assert draft["id"] in hold.reason
+
+
 async def test_edited_line_is_restored_by_the_next_flush(world: WebhookWorld) -> None:
     """A quantity changed in the Dashboard must not reach the customer's bill unnoticed."""
     customer, draft = await world.billed()
@@ -309,6 +345,7 @@ async def test_thin_event_takes_its_owner_from_a_full_one(
     await world_without_webhooks.process_events()
     await world_without_webhooks.flushed(customer)
     assert (await world_without_webhooks.ledger(customer)).state is PeriodState.SEALED
+    await world_without_webhooks.sandbox.dashboard("void", draft["id"])
     await world_without_webhooks.services.inbox.receive(
         [
             replace(whole, id="evt_again"),

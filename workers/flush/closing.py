@@ -12,8 +12,8 @@ from billing.invoicing import carry_forward, requests
 from billing.invoicing.remote_invoice import VOID
 from billing.invoicing.snapshot import Snapshot
 from billing.ledger import Ledger
+from workers.flush.deleted_customer import is_settled, write_step
 from workers.flush.execution import FlushExecution
-from workers.flush.on_hold import hold_voided
 from workers.flush.outcome import (
     RETRY_NOW,
     FlushOutcome,
@@ -23,9 +23,9 @@ from workers.flush.outcome import (
     mark_synced,
     no_room_result,
     plan_lines,
-    prepare_requests,
     surplus_draft,
 )
+from workers.flush.voided import hold_voided
 
 log = structlog.get_logger(__name__)
 
@@ -65,17 +65,22 @@ async def _complete_draft(execution: FlushExecution) -> FlushResult | None:
     plan = await plan_lines(execution)
     if plan is None:
         return no_room_result(execution)
+    empty = execution.invoice is None or not execution.invoice.lines
+    if (empty and not plan.diff) or is_settled(execution, plan):
+        return await _end_without_bill(execution)
     if plan.diff:
-        await prepare_requests(execution, plan)
-        return None
-    if execution.invoice is None:
-        return await _seal(execution)  # no usage, and no invoice of the period at Stripe either
-    if not execution.invoice.lines:
-        return await delete_draft(execution, execution.invoice)
+        return await write_step(execution, plan)
     if not execution.snapshot.up_to_date:
         await mark_synced(execution)
         return None
     return await _finalize(execution, plan)
+
+
+async def _end_without_bill(execution: FlushExecution) -> FlushResult | None:
+    """Delete the draft, if there is one, then seal: nothing is owed."""
+    if execution.invoice is not None:
+        return await delete_draft(execution, execution.invoice)
+    return await _seal(execution, without_bill=True)
 
 
 async def _finalize(execution: FlushExecution, plan: LinePlan) -> FlushResult | None:
@@ -88,19 +93,24 @@ async def _finalize(execution: FlushExecution, plan: LinePlan) -> FlushResult | 
     return None if await execution.prepare(batch) else RETRY_NOW
 
 
-async def _seal(execution: FlushExecution) -> FlushResult:
-    """Seal by the finalized invoices; if an adjustment came in meanwhile, flush again."""
+async def _seal(execution: FlushExecution, *, without_bill: bool = False) -> FlushResult:
+    """Seal by the finalized invoices; if an adjustment came in meanwhile, flush again.
+
+    *without_bill*: there is no invoice and nothing is owed, so nothing is carried.
+    """
     ledger, snapshot, invoices = execution.context.ledger, execution.snapshot, execution.invoices
     for invoice in invoices:
         if invoice.status == VOID:
-            await hold_voided(ledger, snapshot.customer, snapshot.period, invoice.id)
+            await hold_voided(
+                execution.context.stripe, ledger, snapshot, invoice.id, execution.lane
+            )
     lines = [line for invoice in invoices for line in invoice.own_lines]
     current = dict(reversed(lines))
     if (current, execution.is_final) != (snapshot.lines, snapshot.final):
         await execution.commit(lines=current)  # from here on the period accepts no adjustment
     snapshot = execution.snapshot
     prices = await execution.prices(set(carry_forward.price_ids(snapshot, lines).values()))
-    residuals = carry_forward.residuals(snapshot, lines, prices)
+    residuals = {} if without_bill else carry_forward.residuals(snapshot, lines, prices)
     if not await ledger.periods.seal(
         execution.lease, version=snapshot.version, residuals=residuals
     ):

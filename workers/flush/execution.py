@@ -190,6 +190,6 @@ class FlushExecution(FlushState):
     def _lines_after(self, batch: RequestBatch) -> dict[LineKey, StripeLine]:
         before = self.snapshot.lines if self.invoice is None else self.invoice.lines_by_key
         return {
-            key: StripeLine(before[key].id, line.quantity, line.price, line.amount)
+            key: replace(before[key], quantity=line.quantity, price=line.price, amount=line.amount)
             for key, line in batch.expected_lines.items()
         }

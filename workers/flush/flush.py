@@ -16,8 +16,10 @@ from billing.invoicing import diff
 from billing.invoicing.rewind import is_rewind_hold
 from billing.invoicing.snapshot import PeriodState, Snapshot
 from billing.ledger.syncs import SyncFailure, SyncOutcome, SyncStatus
+from billing.stripe.price_catalog import PriceMissing
 from billing.usage import CustomerId, Period
 from workers.flush.closing import closing_step
+from workers.flush.deleted_customer import is_customer_deleted, unbillable_result, write_step
 from workers.flush.execution import FlushExecution
 from workers.flush.on_hold import is_on_hold, on_hold_step
 from workers.flush.outcome import (
@@ -25,17 +27,14 @@ from workers.flush.outcome import (
     FlushOutcome,
     FlushResult,
     delete_draft,
-    mark_synced,
     no_room_result,
     parked_result,
     plan_lines,
-    prepare_requests,
     rejected_result,
     surplus_draft,
 )
 from workers.flush.policy import FlushContext
 from workers.flush.rewind import recovery_step, review_step
-from workers.flush.state import PriceMissing
 
 log = structlog.get_logger(__name__)
 
@@ -116,13 +115,22 @@ async def _run_to_result(execution: FlushExecution) -> FlushResult:
 
 
 async def _run_steps(execution: FlushExecution) -> FlushResult:
+    try:
+        return await _repeat_steps(execution)
+    except StripeRejected as error:
+        if not await is_customer_deleted(execution, error):
+            raise
+        return await unbillable_result(execution)
+
+
+async def _repeat_steps(execution: FlushExecution) -> FlushResult:
     if delay_ms := await _schedule_delay(execution):
         return FlushResult(FlushOutcome.WAITING, delay_ms)
     for _ in range(MAX_STEPS):
         if result := await _step(execution):
             return result
         if len(execution.rejections) >= MAX_REJECTIONS:
-            return rejected_result(execution.rejections[-1])
+            raise execution.rejections[-1]
     return FlushResult(FlushOutcome.WAITING, execution.context.policy.retry_base_ms)
 
 
@@ -139,9 +147,8 @@ async def _schedule_delay(execution: FlushExecution) -> int:
 async def _step(execution: FlushExecution) -> FlushResult | None:
     snapshot = execution.snapshot
     if await is_on_hold(execution):
-        if is_rewind_hold(snapshot):
-            return await recovery_step(execution)
-        return await on_hold_step(execution)
+        step = recovery_step if is_rewind_hold(snapshot) else on_hold_step
+        return await step(execution)
     if snapshot.batch is not None:
         await execution.execute()
         return None
@@ -149,9 +156,8 @@ async def _step(execution: FlushExecution) -> FlushResult | None:
         return FlushResult(FlushOutcome.SEALED)
     if result := await review_step(execution):
         return result
-    if snapshot.state is PeriodState.CLOSING:
-        return await closing_step(execution)
-    return await _open_step(execution)
+    step = closing_step if snapshot.state is PeriodState.CLOSING else _open_step
+    return await step(execution)
 
 
 async def _open_step(execution: FlushExecution) -> FlushResult | None:
@@ -170,11 +176,7 @@ async def _open_step(execution: FlushExecution) -> FlushResult | None:
     plan = await plan_lines(execution)
     if plan is None:
         return no_room_result(execution)
-    if plan.diff:
-        await prepare_requests(execution, plan)
-    else:
-        await mark_synced(execution)
-    return None
+    return await write_step(execution, plan)
 
 
 def _must_fetch(execution: FlushExecution) -> bool:

@@ -7,25 +7,11 @@ import structlog
 from billing.errors import OutcomeUnknown, StripeRejected
 from billing.invoicing.metadata_keys import IDEMPOTENCY_PREFIX
 from billing.invoicing.remote_invoice import DRAFT
-from billing.invoicing.snapshot import GATEWAY, PeriodState, RequestKind, StripeRequest
-from billing.ledger import Ledger
-from billing.usage import CustomerId, Period
+from billing.invoicing.snapshot import PeriodState, RequestKind, StripeRequest
 from workers.flush.execution import FlushExecution
 from workers.flush.outcome import FlushOutcome, FlushResult
 
 log = structlog.get_logger(__name__)
-
-ACTOR = "gateway"
-
-
-async def hold_voided(ledger: Ledger, customer: CustomerId, period: Period, invoice: str) -> None:
-    """Hold the customer once per voided *invoice*: a person decides if its usage is billed again."""
-    reason = (
-        f"Invoice {invoice} for {period} was voided in Stripe. Correct the next bill if its usage is"
-        " still owed, then release."
-    )
-    await ledger.holds.place_once(customer, reason, ACTOR, cause=f"void of {invoice}")
-    log.warning("invoice.voided", customer=customer, invoice=invoice)
 
 
 async def is_on_hold(execution: FlushExecution) -> bool:

@@ -94,7 +94,11 @@ async def _place_hold(
 
 
 async def _end_review(execution: FlushExecution) -> None:
+    """Learn the last flush that the invoice shows, so that it is no longer unknown, and clear the mark."""
     execution.reviewed = True
+    if execution.invoice is not None:
+        seq, version = execution.next_seq() - 1, execution.invoice.version or ""
+        execution.snapshot = replace(execution.snapshot, seq=seq, stripe_version=version)
     if execution.snapshot.rewound:
         await _commit(execution, rewound=False)
 

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from billing.budget import Lane
-from billing.errors import ErrorCode, Refused, StripeRejected
+from billing.errors import StripeRejected
 from billing.invoicing import amounts
 from billing.invoicing.metadata_keys import period_of
 from billing.invoicing.remote_invoice import RemoteInvoice, has_all_lines
@@ -24,6 +24,7 @@ from billing.invoicing.snapshot import (
     StripeRequest,
 )
 from billing.ledger.policy import RECOVERY_WINDOW_MS
+from billing.stripe.price_catalog import PriceMissing
 from billing.usage import LineKey, Price
 from workers.flush.policy import FlushContext
 
@@ -54,23 +55,13 @@ class FlushStats:
             self.lines_removed += len(request.lines)
 
 
-class PriceMissing(Refused):
-    """The catalog no longer has a price by which recorded usage is billed."""
-
-    def __init__(self, price: str) -> None:
-        super().__init__(
-            ErrorCode.UNKNOWN_SKU,
-            f"Usage is counted at price {price}, which Stripe does not know; restore it there.",
-        )
-
-
 @dataclass(slots=True)
 class FlushState:
     """*started_at* is the boot clock before the lease was acquired, so it is not later than the snapshot.
 
     *invoice* is the period's invoice and *other_invoices* are further invoices of the period, as fetched
-    under this lease; None if not fetched. *reviewed*: they were found to show no usage that the ledger has
-    lost, or the loss was accepted; until then the ledger learns no flush from them.
+    under this lease; None if not fetched. *reviewed*: they show no usage that the ledger has lost, or the loss
+    was accepted; until then the ledger learns no sequence number from them.
     """
 
     context: FlushContext
@@ -95,12 +86,7 @@ class FlushState:
 
     def next_seq(self) -> int:
         """Return a number that no flush of this period has used, even if the ledger was rewound."""
-        return max(self._stored_seq, *(invoice.seq for invoice in self.invoices)) + 1
-
-    @property
-    def _stored_seq(self) -> int:
-        batch = self.snapshot.batch
-        return max(self.snapshot.seq, 0 if batch is None else batch.seq)
+        return max(self.snapshot.last_seq, *(invoice.seq for invoice in self.invoices), 0) + 1
 
     async def prices(self, ids: set[str] | None = None) -> Mapping[str, Price]:
         """Return the prices *ids*, by default all that the snapshot pins; PriceMissing if one is missing."""
@@ -119,19 +105,11 @@ class FlushState:
         generation: int | None = None,
         in_doubt: bool = False,
     ) -> None:
-        """Drop the request batch and store what Stripe has.
+        """Drop the request batch and store what Stripe has; None leaves a value as it is.
 
-        *synced_to* is the version and the verify request that Stripe is up to now (`REPLAN`: to none).
-        *invoice* "" means that the period has no invoice any more. None leaves either as it is.
+        *synced_to*: the version and the verify request that it is up to (`REPLAN`: none). *invoice* "": none.
         """
-        snapshot, seq, stripe_version = (
-            self.snapshot,
-            self._stored_seq,
-            self.snapshot.stripe_version,
-        )
-        if self.reviewed and self.invoice is not None:
-            seq, stripe_version = self.next_seq() - 1, self.invoice.version or ""
-        version, verify = synced_to or (None, None)
+        snapshot, (version, verify) = self.snapshot, synced_to or (None, None)
         invoice_id = snapshot.invoice if invoice is None else invoice or None
         await self.context.ledger.leases.commit(
             self.lease,
@@ -139,12 +117,12 @@ class FlushState:
             verify=verify,
             invoice=invoice_id,
             lines=lines,
-            seq=seq,
+            seq=snapshot.last_seq,
             invoice_generation=generation,
             in_doubt=in_doubt,
             final=self.is_final,
             rewound=snapshot.rewound,
-            stripe_version=stripe_version,
+            stripe_version=snapshot.stripe_version,
         )
         self.snapshot = replace(
             snapshot,
@@ -154,8 +132,7 @@ class FlushState:
             invoice=invoice_id,
             synced_version=snapshot.synced_version if version is None else version or None,
             verify_done=snapshot.verify_done if verify is None else verify,
-            seq=seq,
-            stripe_version=stripe_version,
+            seq=snapshot.last_seq,
             invoice_generation=snapshot.invoice_generation if generation is None else generation,
             in_doubt_since_ms=snapshot.now_ms if in_doubt else snapshot.in_doubt_since_ms,
         )
@@ -210,7 +187,7 @@ class FlushState:
         self.stats.calls += 1
         query = {"customer": self.snapshot.customer}
         bodies = await self.context.stripe.list_all("/v1/invoices", query, lane=self.lane)
-        ours = [body for body in bodies if period_of(body.get("metadata")) == self.snapshot.period]
+        ours = [body for body in bodies if period_of(body) == self.snapshot.period]
         await self._recover_lost_periods([body for body in bodies if body not in ours])
         found = sorted(
             [await self.with_all_lines(body) for body in ours],
@@ -232,7 +209,7 @@ class FlushState:
         """
         customer, now = self.snapshot.customer, self.snapshot.now_ms
         for body in bodies:
-            period = period_of(body.get("metadata"))
+            period = period_of(body)
             if period is None or period.end.timestamp() * 1000 < now - RECOVERY_WINDOW_MS:
                 continue
             stored = await self.context.ledger.periods.snapshot(customer, period)

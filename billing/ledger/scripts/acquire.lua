@@ -7,7 +7,7 @@ local before = header_of(period)
 if before and before.epoch == epoch and tonumber(before.lease_ms or 0) > now then
     return false
 elseif not before and not takes_usage(period, ARGV[6]) then
-    for _, queue in ipairs({ 'due', 'first', 'open', 'parked', 'untold' }) do
+    for _, queue in ipairs({ 'due', 'first', 'open', 'parked', 'unbillable', 'untold' }) do
         redis.call('ZREM', SHARD .. ':' .. queue, member(period))
     end
     return 'unknown'

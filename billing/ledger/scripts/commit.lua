@@ -27,11 +27,13 @@ set('final', ARGV[12])
 set('rewound', ARGV[13])
 set('stripe_version', ARGV[14])
 if ARGV[13] ~= '' then
-    -- Its month is not cut: producers send the lost usage again, and it belongs there.
+    -- No month of the customer is cut: producers send the lost usage again, and it belongs there.
     redis.call('ZADD', SHARD .. ':rewound', 'NX', now, NAME)
-    redis.call('ZREM', SHARD .. ':open', member(period))
+    for _, unsealed in ipairs(unsealed_periods()) do
+        redis.call('ZREM', SHARD .. ':open', member(unsealed))
+    end
 elseif header.rewound then
-    recovered(period, header.state)
+    recovered()
 end
 if ARGV[11] ~= '0' then
     given_up(period, ARGV[11])

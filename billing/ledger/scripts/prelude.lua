@@ -133,7 +133,9 @@ local function begun(period)
     redis.call('HSET', part(period), 'state', header.state, 'version', header.version,
         'synced', header.synced, 'verify', header.verify, 'verified', header.verified, 'epoch', epoch)
     redis.call('ZADD', CUSTOMER .. ':periods', 'inf', period)
-    redis.call('ZADD', SHARD .. ':open', end_of(period), member(period))
+    if not redis.call('ZSCORE', SHARD .. ':rewound', NAME) then
+        redis.call('ZADD', SHARD .. ':open', end_of(period), member(period))
+    end
     return header
 end
 
@@ -197,6 +199,12 @@ local function due_within(period, ms)
     redis.call('ZADD', SHARD .. ':due', 'NX', now + ms, member(period))
 end
 
+-- Remove the period from those that wait for a person.
+local function unpark(period)
+    redis.call('ZREM', SHARD .. ':parked', member(period))
+    redis.call('ZREM', SHARD .. ':unbillable', member(period))
+end
+
 local function due_now(period)
     redis.call('ZADD', SHARD .. ':due', 'LT', now, member(period))
 end
@@ -207,17 +215,25 @@ local function given_up(period, ms)
     redis.call('HSET', part(period), 'ambiguous_ms', now, 'look_again_ms', now + ms)
 end
 
--- The ledger has again what the invoice of *period* shows, or a person gave it up.
-local function recovered(period, state)
-    if state == 'open' then
-        redis.call('ZADD', SHARD .. ':open', end_of(period), member(period))
-    end
-    for _, other in ipairs(redis.call('ZRANGEBYSCORE', CUSTOMER .. ':periods', 'inf', 'inf')) do
-        if redis.call('HEXISTS', part(other), 'rewound') == 1 then
+local function unsealed_periods()
+    return redis.call('ZRANGEBYSCORE', CUSTOMER .. ':periods', 'inf', 'inf')
+end
+
+-- The ledger has again what the invoice of a period shows, or a person gave it up. Once that is so for all
+-- periods of the customer, they can be cut again.
+local function recovered()
+    local periods = unsealed_periods()
+    for _, period in ipairs(periods) do
+        if redis.call('HEXISTS', part(period), 'rewound') == 1 then
             return
         end
     end
     redis.call('ZREM', SHARD .. ':rewound', NAME)
+    for _, period in ipairs(periods) do
+        if redis.call('HGET', part(period), 'state') == 'open' then
+            redis.call('ZADD', SHARD .. ':open', end_of(period), member(period))
+        end
+    end
 end
 
 -- The header of a period whose lease is still *fence*; nil if another worker has taken over, or the

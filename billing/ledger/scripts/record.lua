@@ -16,7 +16,7 @@ local series = cmsgpack.unpack(ARGV[6])
 local oldest_accepted, newest_accepted = now - ARGV[7], now + ARGV[8]
 local count = #his
 
-local currency, remembered = unpack(call('HMGET', CUSTOMER, 'currency', 'ids'))
+local currency, remembered, deleted = unpack(call('HMGET', CUSTOMER, 'currency', 'ids', 'deleted_ms'))
 if not currency then
     return { string.rep('u', count), {} }
 end
@@ -219,7 +219,7 @@ end
 local function outcome(i)
     local id, content = sub(digests, 12 * i - 11, 12 * i), sub(contents, 4 * i - 3, 4 * i)
     local number, row = number_of(id), series[rows[i]]
-    local refusal = ats[i] < oldest_accepted and 'o' or ats[i] > newest_accepted and 'f'
+    local refusal = deleted and 'g' or ats[i] < oldest_accepted and 'o' or ats[i] > newest_accepted and 'f'
         or row[4] ~= currency and 'w' or not counted(row, his[i], los[i]) and 'r'
     local known
     if refusal then

@@ -1,7 +1,8 @@
 -- Release the lease and set when the period is due again. ARGV[3]: period, [4]: fence, [5]: delay in ms,
 -- [6]: ms that new usage may wait, [7]: length of the sync history, [8]: sync status or '' to derive it,
 -- [9]-[12]: lines added, updated, removed and calls, [13]: invoice, [14]-[16]: failure's code, message
--- and request id, [17]: reason for which the period is parked, '' if it is not.
+-- and request id, [17]: reason for which the period is parked, '' if it is not; for `customer_deleted` it is
+-- not due again.
 -- Answers the numbers of the syncs that this was a run of.
 local period, key = ARGV[3], part(ARGV[3])
 local header = leased(period, ARGV[4])
@@ -9,6 +10,7 @@ if not header then
     return redis.error_reply(LEASE_LOST)
 end
 local clean, sealed = is_clean(header), header.state == 'sealed'
+local unbillable = ARGV[17] == 'customer_deleted'
 local status = ARGV[8]
 if status == '' then
     status = (clean or sealed) and 'SUCCEEDED' or 'QUEUED'
@@ -68,10 +70,11 @@ if #waiting == 0 then
 end
 if ARGV[17] == '' then
     redis.call('HDEL', key, 'stuck')
-    redis.call('ZREM', SHARD .. ':parked', member(period))
+    unpark(period)
 else
     redis.call('HSET', key, 'stuck', ARGV[17])
-    redis.call('ZADD', SHARD .. ':parked', 'NX', now, member(period))
+    redis.call('ZREM', SHARD .. (unbillable and ':parked' or ':unbillable'), member(period))
+    redis.call('ZADD', SHARD .. (unbillable and ':unbillable' or ':parked'), 'NX', now, member(period))
 end
 
 local due, mine = SHARD .. ':due', member(period)
@@ -81,6 +84,8 @@ elseif sealed or (clean and #waiting == 0) then
     redis.call('ZREM', due, mine)
 elseif asked_meanwhile then
     redis.call('ZADD', due, now, mine)
+elseif unbillable then
+    redis.call('ZREM', due, mine) -- until a person acts
 elseif delay == 0 and finished and header.state == 'open' and header.synced
     and header.verified == verify_asked(header)
     and redis.call('EXISTS', part(period, 'flight')) == 0 then

@@ -65,7 +65,7 @@ redis.call('DEL', part(period, 'flight'))
 redis.call('ZREM', SHARD .. ':due', member(period))
 redis.call('ZREM', SHARD .. ':untold', member(period))
 -- A parked period woken after its expiry would begin again, empty, and credit all that was billed.
-redis.call('ZREM', SHARD .. ':parked', member(period))
+unpark(period)
 redis.call('ZREMRANGEBYSCORE', CUSTOMER .. ':periods', '-inf', now)
 redis.call('ZADD', CUSTOMER .. ':periods', now + ARGV[6], period)
 for _, name in ipairs({ 'totals', 'lines', 'app', 'region', 'organization' }) do

@@ -5,7 +5,7 @@ if not header or header.state == 'sealed' then
     return 0
 end
 redis.call('HDEL', part(ARGV[3]), 'stuck')
-redis.call('ZREM', SHARD .. ':parked', member(ARGV[3]))
+unpark(ARGV[3])
 redis.call('HSET', part(ARGV[3]), 'attempts', 0, 'crashes', 0)
 redis.call('ZADD', SHARD .. ':due', now, member(ARGV[3]))
 return 1

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
+from importlib.resources import files
 from typing import Any
 from zlib import crc32
 
@@ -226,6 +227,13 @@ async def test_event_is_not_lost_while_the_inbox_is_moved(cluster: RedisCluster,
         assert accepted == []
 
     assert await inbox.receive([_event(n) for n in range(8)]) == [False] * 4 + [True] * 4
+
+
+def test_every_script_of_the_inbox_requires_a_whole_slot() -> None:
+    """The ledger's have it in their prelude."""
+    for script in (files("billing.events") / "scripts").iterdir():
+        code = [line for line in script.read_text().splitlines() if not line.startswith("--")]
+        assert code[0] == "require_whole_slot(KEYS[1])", script.name
 
 
 async def test_audited_action_is_not_half_recorded(cluster: RedisCluster) -> None:

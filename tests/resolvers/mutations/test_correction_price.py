@@ -112,7 +112,8 @@ async def test_sku_that_is_no_longer_sold_can_be_corrected(api: ApiHarness, how:
     code = "UNUSABLE_PRICE" if how == "recurring" else "UNKNOWN_SKU"
 
     assert await correct(api, customer, "-40") == ("USD -0.80", "USD 1.20")
-    assert await bill_total(api, customer) == 120
+    assert await correct(api, customer, "10") == ("USD 0.20", "USD 1.40")
+    assert await bill_total(api, customer) == 140
     refused = [await preview(api, other, "-1"), await adjust(api, other, "-1")]
     assert [[(e["code"], e["path"]) for e in payload["errors"]] for payload in refused] == [
         [(code, ["correction", "sku"])],
@@ -184,6 +185,22 @@ async def test_customer_is_corrected_in_its_own_currency(
     await services.cache.invalidate(customer)
 
     assert await correct(api, customer, "3") == ("USD 0.06", "USD 0.06")
+
+
+async def test_correction_in_another_currency_is_refused_before_it_is_made(
+    api: ApiHarness,
+) -> None:
+    """A preview never adds euros to dollars."""
+    await api.shop.sell("euro-gb", currency="eur")
+    customer = await api.shop.customer()
+    await api.record_usage(customer, "100", sku=SKU)
+    for payload in (
+        await preview(api, customer, "1", sku="euro-gb"),
+        await adjust(api, customer, "1", sku="euro-gb"),
+    ):
+        [error] = payload["errors"]
+        assert (error["code"], error["path"][1:]) == ("INVALID_INPUT", ["sku"])
+        assert "euro-gb" in error["message"]
 
 
 async def test_correction_under_a_hold_keeps_the_price(api: ApiHarness) -> None:

@@ -126,3 +126,14 @@ async def test_draft_of_a_closed_month_is_refused(api: ApiHarness, months_ago: i
     assert str(month) in refused["errors"][0]["message"]
     [entry] = await audit_entries(api, customer)
     assert entry["outcome"] == "REFUSED"
+
+
+async def test_month_ends_by_the_ledgers_clock(
+    api: ApiHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This machine's may be wrong, and the bill would become final in the middle of its month."""
+    _, last_month, invoice = await last_month_draft(api)
+    day_before = int(last_month.end.timestamp() - 86_400) * 1000
+    monkeypatch.setattr(api.services.ledger._server, "_clock", lambda: day_before)
+
+    assert (await available_actions(api, invoice))["FINALIZE"] == ["PERIOD_OPEN"]

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 
 import pytest
 from redis.asyncio import Redis
@@ -253,10 +254,37 @@ async def test_voided_invoice_places_a_hold(account: Account) -> None:
     )  # the event is late: a person has decided
 
 
+@pytest.mark.parametrize("finalized", [True, False])
+async def test_revised_bill_is_sealed_by_its_original(account: Account, finalized: bool) -> None:
+    """The revision is the bill, edited or not: it is neither deleted nor credited, and nobody is held."""
+    await use(account, "30")
+    await account.flush()
+    (invoice,) = await account.invoices()
+    await account.world.sandbox.dashboard("finalize", invoice["id"])
+    params = {"from_invoice": {"action": "revision", "invoice": invoice["id"]}}
+    write = account.world.services.stripe.write
+    made = (await write("/v1/invoices", params, key="revise", lane=Lane.SUPPORT)).body
+    line = made["lines"]["data"][0]["id"]
+    await account.world.sandbox.dashboard("edit_line", made["id"], line=line, amount=55)
+    if finalized:
+        await account.world.sandbox.dashboard("finalize", made["id"])
+    await close(account)
+    outcomes = [(await account.flush()).outcome for _ in range(2)]
+
+    ledger = account.world.services.ledger
+    following = await ledger.periods.snapshot(account.customer, account.period.next())
+    assert outcomes[-1] is FlushOutcome.SEALED
+    assert following.totals == {}
+    assert await ledger.holds.get(account.customer) is None
+    states = {invoice["id"]: invoice["status"] for invoice in await account.invoices()}
+    revision = "open" if finalized else "draft"
+    assert states == {invoice["id"]: "void" if finalized else "open", made["id"]: revision}
+
+
 async def test_typed_amount_is_credited_even_if_the_ledger_lost_the_line(
     account: Account, redis_url: str
 ) -> None:
-    """The line's metadata names the price; over both invoices the customer pays the usage."""
+    """A person who accepts the loss gets it by the price in the line's metadata, once, and not before."""
     await use(account, "30")
     await account.flush()
     (invoice,) = await account.invoices()
@@ -266,13 +294,16 @@ async def test_typed_amount_is_credited_even_if_the_ledger_lost_the_line(
     async with Redis.from_url(redis_url) as redis:
         lost = str(keys.period(account.customer, account.period))
         await redis.delete(*[key async for key in redis.scan_iter(f"{lost}*")])
-    await account.world.services.ledger.periods.request_verify(account.customer, account.period)
-    outcomes = [(await account.flush()).outcome for _ in range(2)]
+    ledger = account.world.services.ledger
+    await ledger.periods.request_verify(account.customer, account.period)
+    outcomes = [(await account.flush()).outcome]
+    await ledger.holds.release(account.customer)
+    outcomes += [(await account.flush()).outcome for _ in range(2)]
 
     following = await account.world.services.ledger.periods.snapshot(
         account.customer, account.period.next()
     )
-    assert outcomes == [FlushOutcome.WAITING, FlushOutcome.SEALED]
+    assert outcomes == [FlushOutcome.WAITING, FlushOutcome.WAITING, FlushOutcome.SEALED]
     assert following.totals[LineKey(f"egress-gb~{account.period}")] == -500
 
 
@@ -309,8 +340,10 @@ async def test_ended_periods_are_closed_after_the_settle_window(
     over = round(account.period.end.timestamp() * 1000) + HOUR_MS
     days = 40 * 24 * HOUR_MS
     closed = []
-    for ledger_ms, worker_ms in [(over - 1, over + days), (over + days, over - 1), *[(over, over)] * 2]:
-        ledger = Ledger(redis, policy=LedgerPolicy(settle_ms=HOUR_MS), clock=lambda at=ledger_ms: at)
+    clocks = [(over - 1, over + days), (over + days, over - 1), (over, over), (over, over)]
+    policy = LedgerPolicy(settle_ms=HOUR_MS)
+    for ledger_ms, worker_ms in clocks:
+        ledger = Ledger(redis, policy=policy, clock=partial(int, ledger_ms))
         await ledger.open()
         times = {"now_ms": worker_ms, "settle_ms": HOUR_MS}
         closed.append(await close_ended_periods(ledger, range(64), **times))

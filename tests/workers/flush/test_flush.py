@@ -246,7 +246,7 @@ async def test_draft_lost_by_the_ledger_is_adopted(account: Account, redis_url: 
 
 
 async def test_period_lost_by_the_ledger_is_recovered(account: Account, redis_url: str) -> None:
-    """The server came back from an old copy; the lost period's draft must not be orphaned."""
+    """The server came back from an old copy; the lost period's draft is found, and waits for its usage."""
     await account.use("3")
     await account.flush()
     async with Redis.from_url(redis_url) as redis:
@@ -257,8 +257,12 @@ async def test_period_lost_by_the_ledger_is_recovered(account: Account, redis_ur
     await account.use("1", occurred_at=last_moment)
     await Account(account.world, account.customer, before).flush()
     await account.flush()
+    hold = await account.world.services.ledger.holds.get(account.customer)
+    await account.use("3")
+    synced = await account.flush()
 
-    assert (await account.last_sync()).lines_removed == 1
+    assert hold is not None
+    assert (synced.outcome, (await account.snapshot()).hold) == (FlushOutcome.SYNCED, None)
     assert {str(invoice["metadata"]["gw_period"]) for invoice in await account.invoices()} == {
         str(account.period),
         str(before),
@@ -311,7 +315,7 @@ async def test_hold_stops_the_flush_until_release(account: Account) -> None:
     assert (await account.flush()).outcome is FlushOutcome.SYNCED
 
 
-async def test_deleted_customer_is_parked_with_stripes_error(account: Account) -> None:
+async def test_refusal_for_a_deleted_customer_is_explained(account: Account) -> None:
     """It cannot be billed; a person has to decide, and other customers are billed on."""
     await account.use("3")
     deletion = StripeRequest(
@@ -324,8 +328,8 @@ async def test_deleted_customer_is_parked_with_stripes_error(account: Account) -
 
     assert result.outcome is FlushOutcome.PARKED
     assert result.failure is not None
-    assert result.failure.code == "resource_missing"
-    assert (await account.snapshot()).parked_reason == "resource_missing"
+    assert result.failure.code == "customer_deleted"
+    assert (await account.snapshot()).parked_reason == "customer_deleted"
     assert (await account.last_sync()).stripe_calls == sent.calls > 0
 
 

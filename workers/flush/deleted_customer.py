@@ -1,0 +1,92 @@
+"""Customers that were deleted at Stripe: what cannot be billed any more waits for a person to write it off.
+
+A draft or bill that Stripe still has is flushed as any other. Only what Stripe refuses is unbillable: its period
+is parked without retries, apart from other parked periods, until Support acts.
+"""
+
+import structlog
+
+from billing.budget import Lane
+from billing.errors import StripeRejected
+from billing.invoicing.amounts import compute_amounts
+from billing.invoicing.snapshot import CUSTOMER_DELETED
+from billing.ledger import Ledger
+from billing.money import format_decimal
+from billing.stripe import StripeApi
+from billing.usage import CustomerId
+from workers.flush.execution import FlushExecution
+from workers.flush.outcome import (
+    FlushResult,
+    LinePlan,
+    mark_synced,
+    parked_result,
+    prepare_requests,
+)
+from workers.flush.state import NOT_FOUND
+
+log = structlog.get_logger(__name__)
+
+MAX_LINES = 5  # in the message
+
+
+async def record_deletion(
+    stripe: StripeApi, ledger: Ledger, customer: CustomerId, lane: Lane
+) -> bool:
+    """Record in the ledger that Stripe has deleted *customer*; False if it has not.
+
+    A customer that Stripe does not know at all was not deleted: the API key may be another account's.
+    """
+    try:
+        body = await stripe.read(f"/v1/customers/{customer}", lane=lane)
+    except StripeRejected:
+        return False
+    if not body.get("deleted"):
+        return False
+    await ledger.usage.record_deletion(customer)
+    log.warning("customer.deleted", customer=customer)
+    return True
+
+
+async def is_customer_deleted(execution: FlushExecution, error: StripeRejected) -> bool:
+    """Return True if Stripe rejected the flush because its customer was deleted."""
+    snapshot, context = execution.snapshot, execution.context
+    if snapshot.customer_deleted:
+        return True
+    if error.status != NOT_FOUND and error.stripe_code != "resource_missing":
+        return False
+    execution.stats.calls += 1
+    return await record_deletion(context.stripe, context.ledger, snapshot.customer, execution.lane)
+
+
+def is_settled(execution: FlushExecution, plan: LinePlan) -> bool:
+    """Return True if the customer was deleted and owes nothing: the lines cancel each other out."""
+    total = sum(line.amount for line in plan.lines.values())
+    return execution.snapshot.customer_deleted and total == 0
+
+
+async def write_step(execution: FlushExecution, plan: LinePlan) -> FlushResult | None:
+    """Prepare the requests of *plan*; a deleted customer without an invoice gets none any more."""
+    snapshot = execution.snapshot
+    no_invoice = snapshot.customer_deleted and snapshot.invoice is None
+    if plan.diff and no_invoice and not is_settled(execution, plan):
+        return await unbillable_result(execution)
+    if plan.diff and not no_invoice:
+        await prepare_requests(execution, plan)
+    else:
+        await mark_synced(execution)
+    return None
+
+
+async def unbillable_result(execution: FlushExecution) -> FlushResult:
+    """Park the period until a person has written off its usage."""
+    snapshot = execution.snapshot
+    total = compute_amounts(snapshot, await execution.prices()).total.formatted
+    lines = [
+        f"{key} {format_decimal(used)}" for key, used in sorted(snapshot.totals.items()) if used
+    ]
+    more = ["…"] if len(lines) > MAX_LINES else []
+    return parked_result(
+        CUSTOMER_DELETED,
+        f"Stripe has deleted this customer, so {total} of {snapshot.period} cannot be billed:"
+        f" {', '.join(lines[:MAX_LINES] + more)}. Write it off with adjustUsage.",
+    )
