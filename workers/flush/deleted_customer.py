@@ -77,8 +77,10 @@ async def write_step(execution: FlushExecution, plan: LinePlan) -> FlushResult |
     return None
 
 
-async def unbillable_result(execution: FlushExecution) -> FlushResult:
-    """Park the period until a person has written off its usage."""
+async def unbillable_result(
+    execution: FlushExecution, request_id: str | None = None
+) -> FlushResult:
+    """Park the period until a person has written off its usage; *request_id* is of Stripe's refusal."""
     snapshot = execution.snapshot
     total = compute_amounts(snapshot, await execution.prices()).total.formatted
     lines = [
@@ -89,4 +91,5 @@ async def unbillable_result(execution: FlushExecution) -> FlushResult:
         CUSTOMER_DELETED,
         f"Stripe has deleted this customer, so {total} of {snapshot.period} cannot be billed:"
         f" {', '.join(lines[:MAX_LINES] + more)}. Write it off with adjustUsage.",
+        request_id,
     )

@@ -120,7 +120,7 @@ async def _run_steps(execution: FlushExecution) -> FlushResult:
     except StripeRejected as error:
         if not await is_customer_deleted(execution, error):
             raise
-        return await unbillable_result(execution)
+        return await unbillable_result(execution, error.request_id)
 
 
 async def _repeat_steps(execution: FlushExecution) -> FlushResult:

@@ -136,14 +136,14 @@ async def test_draft_of_a_deleted_customer_is_still_billed(
     assert [invoice["total"] for invoice in await account.invoices()] == [1000]
 
 
-@pytest.mark.parametrize("told_by", ["event", "flush"])
-async def test_deleted_customer_accepts_no_usage(world: WebhookWorld, told_by: str) -> None:
+@pytest.mark.parametrize("source", ["event", "flush"])
+async def test_deleted_customer_accepts_no_usage(world: WebhookWorld, source: str) -> None:
     """A typed rejection from then on; what was counted before is still recognised as a duplicate."""
     account = await account_with_usage(world)
     counted = delta(account.customer, "1", "egress-gb")
     assert (await record_usage(world.services, [counted])).accepted == 1
     await delete_customer(account)
-    if told_by == "event":
+    if source == "event":
         await world.wait_delivered()
     else:
         await account.flush()
