@@ -93,9 +93,7 @@ def test_module_names_are_nouns() -> None:
         str(path)
         for path, _ in sources(*PRODUCT)
         if path.stem in BANNED_MODULES
-        or any(
-            part.endswith("ing") and part not in GERUNDS for part in path.stem.split("_")[-1:]
-        )
+        or any(part.endswith("ing") and part not in GERUNDS for part in path.stem.split("_")[-1:])
     ]
 
     assert wrong == []
