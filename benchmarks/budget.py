@@ -66,8 +66,8 @@ async def _cost(redis: Redis) -> None:
     async def call(n: int) -> None:
         async with budget.admission(
             StripeCall.from_request("POST", f"/v1/invoices/in_{n}/pay"), Lane.CLOSE
-        ) as passage:
-            passage.outcome = CallOutcome.OK
+        ) as permit:
+            permit.outcome = CallOutcome.OK
 
     print("\nAdmission and settlement of one call (two scripts), against two empty scripts")
     least, ours = await _run_all(floor), await _run_all(call)

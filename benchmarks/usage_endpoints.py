@@ -93,7 +93,7 @@ def _deltas(customer: str, numbers: "count[int]") -> Deltas:
 
 
 async def _all_counted(bench: Bench, sent: int) -> None:
-    """Or the doors were quick to refuse."""
+    """Or the endpoints were quick to refuse."""
     month = Period.containing(datetime.now(UTC))
     found = await bench.services.ledger.periods.snapshot(CustomerId(bench.customer), month)
     counted = sum(found.totals[LineKey(sku)] for sku in CENTS) * 8

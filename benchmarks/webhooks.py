@@ -1,6 +1,6 @@
 """A flood of Stripe's events through the real processes: ``python -m benchmarks webhooks``.
 
-First the door alone, beside a bare route. Then ``FLOOD_EVENTS`` (100,000) events about a few hundred
+First the endpoint alone, beside a bare route. Then ``FLOOD_EVENTS`` (100,000) events about a few hundred
 customers through two gateways and two workers on one durable Valkey: 20 % sent twice, 10 % out of order, and
 beside them 1 % forgeries and 0.1 % garbage, while objects change at Stripe and panels are read all the time,
 from a third gateway: docs/running.md tells why Stripe's deliveries are given processes of their own.
@@ -39,7 +39,7 @@ PACED = count(200_000_000, 1_000_000)  # numbers of events beyond what the flood
 
 
 async def main() -> None:
-    """Run the door alone, then the flood, and say what was seen."""
+    """Run the endpoint alone, then the flood, and say what was seen."""
     gc.disable()  # a pause of who measures would be taken for one of the gateway's
     async with opened() as flood:
         await measure_endpoint_alone(flood)

@@ -235,7 +235,7 @@ def _require_length(name: str, secret: SecretStr) -> None:
 
 def _require_web_address(name: str, text: str) -> None:
     if not _is_web_address(text):
-        raise ValueError(_with_remedy(name, "is no http:// or https:// address"))
+        raise ValueError(_with_remedy(name, "is not an http:// or https:// address"))
 
 
 def _is_web_address(text: str) -> bool:

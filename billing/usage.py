@@ -70,7 +70,7 @@ class Period:
         """Parse the form of ``str(period)``; ValueError for anything else."""
         year, _, month = text.partition("-")
         if len(year) != 4 or len(month) != 2 or not 1 <= int(month) <= 12:  # noqa: PLR2004 the shape itself
-            raise ValueError(f"{text!r} is no billing period; write it as YYYY-MM")
+            raise ValueError(f"{text!r} is not a billing period; write it as YYYY-MM")
         return cls(int(year), int(month))
 
     @property

@@ -28,7 +28,7 @@ async def list_adjustments(
     context: Context, customer: CustomerId, request: PageRequest
 ) -> Page[PricedAdjustment]:
     """The adjustments of *customer*'s usage, newest first."""
-    services = context.uncached_services()
+    services = context.bypass_loaders()
     page = await services.ledger.adjustments.page(customer, request.size, request.after)
     prices = await services.price_catalog.require(adjustment.price for adjustment in page.items)
     return page.map(lambda adjustment: PricedAdjustment(adjustment, prices[adjustment.price]))
@@ -36,7 +36,7 @@ async def list_adjustments(
 
 async def find_adjustment(context: Context, adjustment_id: str) -> PricedAdjustment | None:
     """The adjustment with this id; the caller checks that the viewer may see it."""
-    services = context.uncached_services()
+    services = context.bypass_loaders()
     adjustment = await services.ledger.adjustments.get(adjustment_id)
     return None if adjustment is None else await with_price(services, adjustment)
 

@@ -51,7 +51,7 @@ class AuditedAction:
         A Refused from the block is logged as REFUSED. Any other error leaves the outcome UNKNOWN; a retry
         with the same key completes the entry.
         """
-        services, by = self.context.uncached_services(), self.context.viewer.subject
+        services, by = self.context.bypass_loaders(), self.context.viewer.subject
         intent = ActionIntent(
             self.customer,
             by,

@@ -70,7 +70,7 @@ class Context:
     """
 
     viewer: Viewer
-    services: Services
+    _services: Services
     loaders: Loaders
     connection_params: dict[str, Any] | None = field(default=None)
     missed_lookups: int = 0
@@ -80,10 +80,15 @@ class Context:
         """Create the context of one operation by *viewer*."""
         return cls(viewer, services, Loaders(services, LANES[viewer.role]))
 
-    def uncached_services(self) -> Services:
+    @property
+    def livemode(self) -> bool:
+        """True if the API key is a live one; it never changes, so a response may depend on it."""
+        return self._services.settings.livemode
+
+    def bypass_loaders(self) -> Services:
         """The services, bypassing the loaders; the response becomes uncacheable."""
         self.loaders.dependencies.cacheable = False
-        return self.services
+        return self._services
 
     def reset_loaders(self, stats: ReadStats | None = None) -> None:
         """Replace the loaders, so that everything is read again, as after a mutation.
@@ -91,4 +96,4 @@ class Context:
         The new loaders continue the statistics, or start with *stats* (each subscription event has its own).
         """
         self.loaders.clear()
-        self.loaders = Loaders(self.services, LANES[self.viewer.role], stats or self.loaders.stats)
+        self.loaders = Loaders(self._services, LANES[self.viewer.role], stats or self.loaders.stats)

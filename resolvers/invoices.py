@@ -44,7 +44,7 @@ class FoundLine(NamedTuple):
 
 async def find_line(context: Context, line_id: str) -> FoundLine | None:
     """The line with this id, if it was shown recently and the viewer may see it."""
-    location = await context.uncached_services().line_index.find(line_id)
+    location = await context.bypass_loaders().line_index.find(line_id)
     if location is None or not context.viewer.may_see(location.customer):
         return None
     invoice = await context.loaders.invoice(location.invoice)
@@ -87,7 +87,7 @@ async def _adjust_blockers(context: Context, invoice: InvoiceRecord) -> list[Inv
     if invoice.period is None:
         return [InvoiceBlocker.NOT_OURS]
     try:
-        await context.uncached_services().ledger.adjustments.adjustable_period(
+        await context.bypass_loaders().ledger.adjustments.adjustable_period(
             invoice.customer, invoice.period
         )
     except Refused as refusal:
@@ -105,7 +105,7 @@ async def finalize_blockers(context: Context, invoice: InvoiceRecord) -> list[In
     ended = invoice.period is None or invoice.period.end.timestamp() * 1000 <= snapshot.now_ms
     if ended and invoice.period and await _is_closed(context, snapshot):
         return [InvoiceBlocker.PERIOD_CLOSED]
-    differences = invoice.period and await drift_lines(context.uncached_services(), snapshot)
+    differences = invoice.period and await drift_lines(context.bypass_loaders(), snapshot)
     blockers = {
         InvoiceBlocker.PERIOD_OPEN: not ended,
         InvoiceBlocker.ON_HOLD: snapshot.hold is not None,
@@ -119,5 +119,5 @@ async def _is_closed(context: Context, snapshot: Snapshot) -> bool:
     """True if the ledger has sealed the month of *snapshot*, or does not have it: nothing finalizes its draft."""
     if snapshot.state is PeriodState.SEALED:
         return True
-    periods = context.uncached_services().ledger.periods
+    periods = context.bypass_loaders().ledger.periods
     return snapshot.period not in await periods.list_retained(snapshot.customer)

@@ -54,7 +54,7 @@ KINDS: Mapping[str, NodeKind] = {
     "sync": NodeKind(lambda context, sync: context.loaders.sync(sync), lambda sync: sync.customer),
     "adj": NodeKind(find_adjustment, lambda found: found.adjustment.customer),
     "evt": NodeKind(
-        lambda context, event: context.uncached_services().inbox.get(event),
+        lambda context, event: context.bypass_loaders().inbox.get(event),
         lambda event: event.customer,
     ),
 }
@@ -143,7 +143,7 @@ async def _find_deleted(context: Context, any_id: str) -> Loaded[CustomerRecord]
     form, customer = ID_PATTERN.fullmatch(any_id), CustomerId(any_id)
     if form is None or form[1] != "cus":
         return None
-    if not await context.uncached_services().ledger.usage.registered_currencies([customer]):
+    if not await context.bypass_loaders().ledger.usage.registered_currencies([customer]):
         return None
     return await context.loaders.deleted_customer(customer)
 

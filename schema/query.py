@@ -172,7 +172,7 @@ class Query:
             return Connection.from_page(EMPTY_PAGE, PageRequest(0), Sync.from_record)
         customer = owner.value.id if owner else None
         page = partial(
-            info.context.uncached_services().ledger.syncs.page, customer=customer, status=status
+            info.context.bypass_loaders().ledger.syncs.page, customer=customer, status=status
         )
         return await connect(info, request, forward_only(page), Sync.from_record)
 
@@ -188,7 +188,7 @@ class Query:
     ) -> Connection[WebhookEvent]:
         """Support only: events received from Stripe, newest first."""
         request = page_request(first, after, default=PAGE_SIZE)
-        page = partial(info.context.uncached_services().inbox.page, status=status)
+        page = partial(info.context.bypass_loaders().inbox.page, status=status)
         return await connect(info, request, forward_only(page), WebhookEvent.from_record)
 
     @strawberry.field
@@ -197,7 +197,7 @@ class Query:
     ) -> Connection[Hold]:
         """Support only: the active billing holds of all customers, oldest first."""
         request = page_request(first, after, default=PAGE_SIZE)
-        page = info.context.uncached_services().ledger.holds.page
+        page = info.context.bypass_loaders().ledger.holds.page
         return await connect(info, request, forward_only(page), Hold.from_record)
 
     @strawberry.field
@@ -206,13 +206,13 @@ class Query:
     ) -> Connection[AuditEntry]:
         """Support only: audit entries of actions that concern no single customer, newest first."""
         request = page_request(first, after, default=PAGE_SIZE)
-        page = partial(info.context.uncached_services().audit.page, None)
+        page = partial(info.context.bypass_loaders().audit.page, None)
         return await connect(info, request, forward_only(page), AuditEntry.from_record)
 
     @strawberry.field
     async def stripe_budget(self, info: Info) -> StripeBudget:
         """Support only: the state of the budget for calls to Stripe, with the queue of each lane."""
-        return StripeBudget.from_state(await info.context.uncached_services().budget.state())
+        return StripeBudget.from_state(await info.context.bypass_loaders().budget.state())
 
 
 def _to_node(found: FoundNode | None) -> Node | None:

@@ -77,7 +77,7 @@ class Subscription:
         customer = await find_customer(context, customer_id)
         if customer is None:
             return
-        async with context.uncached_services().change_feed.subscribe(customer.value.id) as changes:
+        async with context.bypass_loaders().change_feed.subscribe(customer.value.id) as changes:
             del customer
             context.reset_loaders()  # an idle socket must not keep loaded records in memory
             async for change in changes:

@@ -156,7 +156,7 @@ def _parse(body: bytes, *, livemode: bool) -> EventRef | None:
         payload = parse_event(body)
         event = EventRef.from_payload(payload)
     except orjson.JSONDecodeError as error:
-        raise RejectedDelivery(HTTPStatus.BAD_REQUEST, "The body is no JSON.") from error
+        raise RejectedDelivery(HTTPStatus.BAD_REQUEST, "The body is not JSON.") from error
     except InvalidEvent as error:
         raise RejectedDelivery(HTTPStatus.BAD_REQUEST, str(error)) from error
     _warn_on_other_version(event, payload)

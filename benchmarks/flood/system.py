@@ -47,7 +47,7 @@ class Flood:
         return [Target(system.port, system.running[0].pid) for system in self.systems]
 
     async def start_rest(self) -> None:
-        """Start what the door alone did without: what events go through on one core, panels on the other.
+        """Start what the endpoint alone did without: what events go through on one core, panels on the other.
 
         On the events' core everything gives way to the ledger.
         """

@@ -1,4 +1,4 @@
-"""The door alone: one gateway process beside a bare route that reads the body and answers 204, in turns.
+"""The endpoint alone: one gateway process beside a bare route that reads the body and answers 204, in turns.
 
 Either has a core to itself; who sends and the Redis servers share the other one.
 """
@@ -58,7 +58,7 @@ async def measure_endpoint_alone(flood: Flood) -> None:
     for connections in CONNECTIONS:
         bare_runs, endpoint_runs = runs[floor, connections], runs[endpoint, connections]
         print(f"{connections} connections: a bare route {_summary(bare_runs)}")
-        print(f"{connections} connections: the door     {_summary(endpoint_runs)}")
+        print(f"{connections} connections: the endpoint   {_summary(endpoint_runs)}")
     best = {
         target: max(statistics.median(run.rate for run in runs[target, n]) for n in CONNECTIONS)
         for target in (floor, endpoint)
@@ -68,7 +68,7 @@ async def measure_endpoint_alone(flood: Flood) -> None:
         for target in (floor, endpoint)
     }
     print(
-        f"  the door at its best is {best[endpoint] / best[floor]:.2f} of the floor by deliveries a second, "
+        f"  the endpoint at its best is {best[endpoint] / best[floor]:.2f} of the floor by deliveries a second, "
         f"{least[floor] / least[endpoint]:.2f} by CPU a delivery (aim {AIM})"
     )
 

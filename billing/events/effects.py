@@ -132,7 +132,7 @@ class EventRef:
     @classmethod
     def from_payload(cls, event: object) -> Self:
         """Reduce an event (parsed JSON), full or thin, of any API version; or raise InvalidEvent."""
-        body = _mapping(event, "The body is no JSON object.")
+        body = _mapping(event, "The body is not a JSON object.")
         if body.get("object") == THIN_EVENT:
             body = _expand_thin_event(body)
         data = _mapping(body.get("data"), "The event has no `data`.")

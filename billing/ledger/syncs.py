@@ -1,7 +1,7 @@
 """Syncs: one flush of one customer's usage to Stripe, requested or routine.
 
-The ledger's scripts write them (``request_sync``, ``acquire``, ``commit``, ``release``), in the
-same step as the flush that they describe; this module reads them.
+This module requests and reads them. The scripts ``request_sync``, ``acquire``, ``commit`` and
+``release`` store them, in the same step as the flush that they describe.
 """
 
 from collections.abc import Mapping, Sequence

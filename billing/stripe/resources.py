@@ -1,4 +1,6 @@
-"""Stripe's objects as resources: path, parameters, cache entry and record of every GET of the gateway.
+"""Stripe's objects as resources: path, parameters, cache entry and record of each GET.
+
+These are the GETs that answer queries and accept usage. Workers read unconverted bodies with ``StripeApi.read``.
 
 The generation of an object is its id. An entry is also valid under its customer's generation, or under
 ``ANY_CUSTOMER``, which an event replaces if it does not name the customer. An object that is never cached

@@ -64,5 +64,5 @@ def _require_json(request: Request) -> None:
 def _bad_request(error: Exception) -> HttpError:
     reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
     return HttpError(
-        400, "BAD_REQUEST", f"The request is no well-formed GraphQL request: {reason}."
+        400, "BAD_REQUEST", f"The request is not a well-formed GraphQL request: {reason}."
     )

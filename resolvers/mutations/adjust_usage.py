@@ -49,7 +49,7 @@ async def adjust_usage(
     _validate_key(idempotency_key)
     reason, month = validate_reason(reason), parse_month(correction.month, ("month",))
     customer = (await require_billed_customer(context, customer_id)).value
-    services = context.uncached_services()
+    services = context.bypass_loaders()
     price = await _price(services, customer.id, month, correction.sku, idempotency_key)
     new = NewAdjustment(
         customer=customer.id,
@@ -114,7 +114,7 @@ async def _price(
 async def _adjust(
     context: Context, customer: CustomerRecord, new: NewAdjustment, price: Price
 ) -> Adjustment:
-    ledger = context.uncached_services().ledger
+    ledger = context.bypass_loaders().ledger
     source = CurrencySource.STRIPE if customer.currency else CurrencySource.PRICE
     currency = customer.currency or price.currency
     await ledger.usage.register_customer(customer.id, currency, source)
@@ -126,7 +126,7 @@ async def _adjust(
 
 async def _require_draft(context: Context, customer: CustomerId, month: Period) -> None:
     """Refuse if the invoice was finalized in Stripe and no worker has noticed yet, as under a hold."""
-    invoice = (await context.uncached_services().ledger.periods.snapshot(customer, month)).invoice
+    invoice = (await context.bypass_loaders().ledger.periods.snapshot(customer, month)).invoice
     loaded = await context.loaders.invoice(invoice) if invoice else None
     if loaded is not None and loaded.value.status != DRAFT:
         raise Refused(
@@ -137,7 +137,7 @@ async def _require_draft(context: Context, customer: CustomerId, month: Period) 
 
 
 async def _total(context: Context, customer: CustomerId, month: Period | None) -> str:
-    services = context.uncached_services()
+    services = context.bypass_loaders()
     snapshot = await _snapshot(services, customer, month)
     prices = await services.price_catalog.require(snapshot.prices.values())
     return compute_amounts(snapshot, prices).total.formatted

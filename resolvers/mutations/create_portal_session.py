@@ -39,7 +39,7 @@ async def create_portal_session(
     params: dict[str, Any] = {"customer": customer, "return_url": return_url}
     if flow is not None:
         params["flow_data"] = {"type": flow}
-    response = await context.uncached_services().stripe.write(
+    response = await context.bypass_loaders().stripe.write(
         "/v1/billing_portal/sessions",
         params,
         key=f"{IDEMPOTENCY_PREFIX}portal:{uuid4()}",

@@ -80,7 +80,7 @@ def _require_no_blockers(blockers: Sequence[InvoiceBlocker], period: Period | No
 
 async def _close_period(context: Context, customer: CustomerId, period: Period) -> None:
     """Close the period, enqueue its last flush (which checks again, finalizes and seals) and wait for it."""
-    services = context.uncached_services()
+    services = context.bypass_loaders()
     await services.ledger.periods.close(customer, period)
     await services.job_queue.enqueue_flush(customer, period, Lane.SUPPORT)
     state, deadline = PeriodState.CLOSING, time.monotonic() + MAX_WAIT_SECONDS
@@ -91,7 +91,7 @@ async def _close_period(context: Context, customer: CustomerId, period: Period) 
 
 async def _finalize_foreign(context: Context, invoice: InvoiceRecord) -> None:
     """Finalize a draft that the gateway did not create: the ledger has no state for it."""
-    services = context.uncached_services()
+    services = context.bypass_loaders()
     await services.cache.begin_write(invoice.id, invoice.customer)
     try:
         await services.stripe.write(

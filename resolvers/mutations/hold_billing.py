@@ -17,7 +17,7 @@ async def hold_billing(
     Returns None if an earlier call with this key placed the hold and it was released since.
     """
     customer = (await require_billed_customer(context, customer_id)).value.id
-    services, reason = context.uncached_services(), validate_reason(reason)
+    services, reason = context.bypass_loaders(), validate_reason(reason)
     action = AuditedAction(
         context, customer, "holdBilling", reason, idempotency_key=idempotency_key
     )

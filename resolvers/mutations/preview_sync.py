@@ -28,7 +28,7 @@ async def preview_sync(
 ) -> PricedSnapshot:
     """Compute the snapshot that a sync would write, with *correction* applied; nothing is written."""
     customer = (await require_customer(context, customer_id)).value
-    services, quantity, month = context.uncached_services(), Decimal(), None
+    services, quantity, month = context.bypass_loaders(), Decimal(), None
     if correction:
         quantity = parse_quantity(correction.quantity, ("correction", "quantity"))
         month = parse_month(correction.month, ("correction", "month"))
@@ -56,7 +56,7 @@ async def _load_snapshot(
     """The snapshot of *month*, or of the current month; Refused if *month* cannot be corrected."""
     if correcting:
         try:
-            month = await context.uncached_services().ledger.adjustments.adjustable_period(
+            month = await context.bypass_loaders().ledger.adjustments.adjustable_period(
                 customer, month
             )
         except Refused as refusal:

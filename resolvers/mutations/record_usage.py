@@ -17,4 +17,4 @@ async def record_usage(context: Context, deltas: Sequence[RawDelta]) -> UsageRep
             f"Send at most {MAX_BATCH:,} deltas at once; for more, use POST /usage.",
             ("deltas",),
         )
-    return await usage_ingestion.record_usage(context.uncached_services(), deltas)
+    return await usage_ingestion.record_usage(context.bypass_loaders(), deltas)

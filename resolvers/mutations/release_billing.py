@@ -14,7 +14,7 @@ async def release_billing(
 ) -> Loaded[CustomerRecord]:
     """Release the active hold; a hold that waits becomes the active one. Returns the customer."""
     loaded = await require_billed_customer(context, customer_id)
-    customer, ledger = loaded.value.id, context.uncached_services().ledger
+    customer, ledger = loaded.value.id, context.bypass_loaders().ledger
     action = AuditedAction(
         context,
         customer,

@@ -13,7 +13,7 @@ from resolvers.validation import validate_reason
 async def repair_drift(context: Context, customer_id: str, reason: str) -> Sync:
     """Have a worker compare every month that is not sealed with Stripe, and request a sync."""
     customer = (await require_customer(context, customer_id)).value.id
-    services = context.uncached_services()
+    services = context.bypass_loaders()
     action = AuditedAction(context, customer, "repairDrift", validate_reason(reason))
     snapshots = await unsealed_snapshots(services, customer)
     lines = [line for snapshot in snapshots for line in await drift_lines(services, snapshot)]

@@ -11,7 +11,7 @@ from resolvers.validation import validate_optional_reason
 
 async def replay_webhook_event(context: Context, event_id: str, reason: str | None) -> InboxEvent:
     """Queue the event, from the inbox or from Stripe; Refused (NOT_FOUND) if neither has it."""
-    services = context.uncached_services()
+    services = context.bypass_loaders()
     stored = await services.inbox.get(event_id)
     found = stored or await fetch_event(services, event_id)
     if found is None:

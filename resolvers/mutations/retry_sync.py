@@ -33,7 +33,7 @@ async def retry_sync(context: Context, sync_id: str, reason: str | None) -> Sync
 
 async def _resume(context: Context, previous: Sync) -> Sync:
     """Make the period due now; return a new sync for the current month, *previous* for one being closed."""
-    services = context.uncached_services()
+    services = context.bypass_loaders()
     can_flush = await services.ledger.due.wake(previous.customer, previous.period)
     if previous.period == await services.ledger.periods.current(previous.customer):
         return (await request_sync(context, previous.customer, SyncTrigger.SUPPORT)).sync

@@ -9,4 +9,4 @@ async def sweep_webhook_events(context: Context, reason: str | None) -> None:
     """Enqueue the job that reads Stripe's list of events."""
     reason = validate_optional_reason(reason)
     async with AuditedAction(context, None, "sweepWebhookEvents", reason).run({}):
-        await context.uncached_services().job_queue.enqueue_poll()
+        await context.bypass_loaders().job_queue.enqueue_poll()

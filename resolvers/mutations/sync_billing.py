@@ -52,7 +52,7 @@ async def request_sync(
     context: Context, customer: CustomerId, trigger: SyncTrigger, month: Period | None = None
 ) -> RequestedSync:
     """Request a sync of the current month, or of *month*, and enqueue its flush."""
-    services, viewer = context.uncached_services(), context.viewer
+    services, viewer = context.bypass_loaders(), context.viewer
     sync, coalesced = await services.ledger.syncs.request(
         customer, trigger, by=viewer.subject, period=month
     )
@@ -68,5 +68,5 @@ async def wait_until_finished(context: Context, sync: Sync, timeout_seconds: flo
     deadline = time.monotonic() + timeout_seconds
     while sync.status not in FINISHED and time.monotonic() < deadline:
         await asyncio.sleep(POLL_SECONDS)
-        sync = await context.uncached_services().ledger.syncs.get(sync.id) or sync
+        sync = await context.bypass_loaders().ledger.syncs.get(sync.id) or sync
     return sync

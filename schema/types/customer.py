@@ -187,7 +187,7 @@ class Customer(Node):
     @strawberry.field
     async def drift(self, info: Info) -> DriftReport:
         """Support only: differences between the ledger and Stripe's drafts; reads Stripe on every call."""
-        report = await drift.compare(info.context.uncached_services(), self.record.id)
+        report = await drift.compare(info.context.bypass_loaders(), self.record.id)
         return DriftReport.from_record(report)
 
     @strawberry.field
@@ -196,7 +196,7 @@ class Customer(Node):
     ) -> Connection[AuditEntry]:
         """Support only: audited actions on this customer, newest first."""
         request = page_request(first, after, default=AUDIT_LOG_PAGE_SIZE)
-        page = partial(info.context.uncached_services().audit.page, self.record.id)
+        page = partial(info.context.bypass_loaders().audit.page, self.record.id)
         return await connect(info, request, forward_only(page), AuditEntry.from_record)
 
     @property

@@ -106,7 +106,7 @@ async def test_usage_right_after_another_change_is_delivered(
         assert (await _next(stream)).reason is ChangeReason.USAGE
 
 
-async def test_subscriber_between_two_usages_of_a_second_gets_the_later(
+async def test_subscriber_gets_the_second_of_two_usage_changes_in_a_second(
     processes: tuple[Process, Process],
 ) -> None:
     """The first had no subscriber, and the second is not published."""

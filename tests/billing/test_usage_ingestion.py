@@ -253,9 +253,7 @@ def test_parse_timestamp_requires_an_offset(text: object, utc: str | None) -> No
     assert (found and found.isoformat()) == utc
 
 
-async def test_plan_with_a_lookup_key_does_not_stop_the_other_usage(
-    services: Services, shop: Shop
-) -> None:
+async def test_recurring_price_rejects_only_its_own_usage(services: Services, shop: Shop) -> None:
     """Stripe bills no line by a recurring price: counted, it would park the customer's month."""
     plan, customer = (
         await shop.sell("pro-plan", recurring={"interval": "month"}),

@@ -250,7 +250,7 @@ async def test_draft_is_followed_live(console: Console) -> None:
     await wait_until(is_synced, "the followed draft has nothing left to be told")
 
 
-async def test_other_tabs_are_answered(console: Console) -> None:
+async def test_invoices_health_and_webhook_tabs_are_answered(console: Console) -> None:
     """Earlier invoices, health, drift, failed events and their replay."""
     scene = (await at_acme(console)).scene
     event = await failed_event(scene)

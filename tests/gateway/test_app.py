@@ -356,7 +356,7 @@ async def test_process_is_not_ready_while_ledger_is_not_durable(
     assert (await gateway.get("/readyz")).status_code == 200
 
 
-async def test_readiness_tells_of_a_ledger_that_lost_usage_or_everything(
+async def test_readyz_reports_a_rewound_or_empty_ledger(
     gateway: httpx.AsyncClient, redis: Redis
 ) -> None:
     """A warning while customers wait for lost usage; an emptied server is no place for usage."""

@@ -37,7 +37,7 @@ async def panel(api: ApiHarness, customer: str, month: Period) -> dict[str, Any]
     return dict(shown["customer"])
 
 
-async def test_panel_of_an_archived_price_shows_what_it_showed_before(
+async def test_archiving_a_price_does_not_change_the_panel(
     api: ApiHarness, billed: tuple[str, Period]
 ) -> None:
     """This month, the sealed one, and the corrections for ever."""

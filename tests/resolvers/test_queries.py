@@ -112,7 +112,7 @@ async def test_usage_by_sku_app_region_and_organization(api: ApiHarness) -> None
     assert period["sku"][0]["description"] == "machine seconds"
 
 
-async def test_usage_of_one_sku(api: ApiHarness) -> None:
+async def test_usage_is_filtered_by_sku(api: ApiHarness) -> None:
     """Usage of a single SKU by app, including its adjustments."""
     customer = await api.shop.customer()
     await api.record_usage(customer, "1000000", app="web")
@@ -182,7 +182,7 @@ async def test_past_period_is_shown_until_the_ledger_drops_it(api: ApiHarness) -
     ]
 
 
-async def test_period_of_the_current_and_of_a_future_month(api: ApiHarness) -> None:
+async def test_period_is_empty_for_the_current_and_null_for_a_future_month(api: ApiHarness) -> None:
     """The current month exists without usage; a future month is null."""
     customer = await api.shop.customer()
     now = Period.containing(datetime.now(UTC))

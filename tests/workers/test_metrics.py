@@ -135,8 +135,8 @@ async def test_gateway_shows_rates_learned_from_stripe(services: Services, redis
     """A rate that a worker lowered shows here, with the 429s that lowered it."""
     call = StripeCall.from_request("POST", "/v1/invoices/in_1/pay")
     worker = Budget(redis, BudgetPolicy.from_settings(services.settings))
-    async with worker.admission(call, Lane.INTERVAL) as passage:
-        passage.outcome = CallOutcome.LIMITED
+    async with worker.admission(call, Lane.INTERVAL) as permit:
+        permit.outcome = CallOutcome.LIMITED
 
     figures = await shared_figures(services)
     allowed = services.settings.stripe_endpoint_rate * services.settings.stripe_share

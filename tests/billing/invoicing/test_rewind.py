@@ -44,7 +44,7 @@ def test_flush_above_all_that_the_ledger_knows_is_unknown(
     assert (found is not None) is unknown
 
 
-def test_latest_unknown_flush_is_the_evidence() -> None:
+def test_latest_unknown_flush_counts_as_rewind_evidence() -> None:
     """A hold is placed once for it, whatever other invoices show."""
     found = rewind.unknown_flush(snapshot(), [invoice("5"), invoice("7"), invoice("6")])
 

@@ -202,9 +202,7 @@ async def test_repeated_hold_lists_an_unlisted_hold(ledger: Ledger, redis: Redis
     assert await all_holds(ledger) == [ActiveHold(CUSTOMER, hold)]
 
 
-async def test_page_is_full_although_the_list_has_released_holds(
-    ledger: Ledger, redis: Redis, clock: Clock
-) -> None:
+async def test_holds_page_skips_released_holds(ledger: Ledger, redis: Redis, clock: Clock) -> None:
     """An older version could release a hold without unlisting it: later entries fill the page."""
     for customer in CUSTOMERS[:5]:
         await ledger.holds.place(customer, "Disputed", "ann")

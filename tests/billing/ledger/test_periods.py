@@ -309,7 +309,7 @@ async def test_fast_clock_closes_no_period(ledger: Ledger, clock: Clock) -> None
     assert await ledger.periods.list_ended(shard, ahead, 10) == [(CUSTOMER, NOVEMBER)]
 
 
-async def test_wake_says_if_the_period_can_still_be_flushed(ledger: Ledger) -> None:
+async def test_wake_returns_false_for_a_sealed_or_unknown_period(ledger: Ledger) -> None:
     """A sealed or a forgotten one cannot."""
     leased = await close_and_commit(ledger)
     assert await ledger.due.wake(CUSTOMER, NOVEMBER)

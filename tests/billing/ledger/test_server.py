@@ -366,7 +366,7 @@ async def test_replica_does_not_replace_the_disk(tmp_path: Path, clock: Clock) -
             assert (await ledger.health.durability())[0] == "MEMORY"
 
 
-async def test_refused_wait_is_no_acknowledgement(tmp_path: Path, clock: Clock) -> None:
+async def test_refused_wait_does_not_acknowledge(tmp_path: Path, clock: Clock) -> None:
     """If the user may not call WAIT the ledger is unavailable, and the producer resends."""
     with server(tmp_path, appendonly="yes", appendfsync="always") as started:
         async with Redis.from_url(started.connection_url) as redis:

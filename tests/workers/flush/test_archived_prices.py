@@ -222,7 +222,7 @@ async def test_late_usage_of_an_archived_price_is_billed_with_the_next_month(
     ]
 
 
-async def test_price_of_an_archived_product_is_billed_alike(account: Account) -> None:
+async def test_usage_at_a_price_of_an_archived_product_is_billed(account: Account) -> None:
     """Stripe takes no new line of such a product either."""
     await use(account, "5")
     price = (await account.world.services.price_catalog.by_sku([SKU]))[SKU].id

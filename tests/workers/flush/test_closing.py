@@ -120,7 +120,9 @@ async def test_draft_without_lines_is_deleted(account: Account) -> None:
 
 
 @pytest.mark.parametrize("spare", [False, True])
-async def test_resumed_deletion_spares_a_line_of_a_person(account: Account, spare: bool) -> None:
+async def test_resumed_deletion_keeps_a_draft_with_a_foreign_line(
+    account: Account, spare: bool
+) -> None:
     """The deletion failed once and a person used the draft meanwhile: a person decides, not the stored request."""
     await use(account, "30")
     await account.flush()

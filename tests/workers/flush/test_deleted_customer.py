@@ -108,7 +108,7 @@ async def test_usage_that_was_written_off_ends_the_period(
     assert (await ledger.due.backlogs())[shard_of(account.customer)].unbillable == 0
 
 
-async def test_draft_of_a_deleted_customer_that_nets_to_nothing_goes(
+async def test_zero_draft_of_a_deleted_customer_is_deleted(
     world_without_webhooks: WebhookWorld,
 ) -> None:
     """Lines that cancel each other out are no bill for somebody who has gone."""

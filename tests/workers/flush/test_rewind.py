@@ -107,7 +107,7 @@ async def test_emptied_ledger_credits_no_bill(account: Account, redis: Redis) ->
     assert await rewound(account) == 0
 
 
-async def test_restored_ledger_waits_for_what_came_after_the_copy(
+async def test_restored_ledger_waits_for_replay_of_usage_after_the_backup(
     account: Account, redis: Redis
 ) -> None:
     """An old copy has some of the usage; once it has all of it again, lower usage is billed as always."""
@@ -167,7 +167,7 @@ async def test_plain_restart_is_no_loss(account: Account, redis: Redis) -> None:
     assert await hold_reason(account) == ""
 
 
-async def test_month_is_not_cut_while_usage_is_lost(account: Account, redis: Redis) -> None:
+async def test_month_is_not_closed_while_usage_is_lost(account: Account, redis: Redis) -> None:
     """Usage that is sent again belongs to its own month; afterwards the month is cut as always."""
     before = Account(account.world, account.customer, account.period.previous())
     at = (before.period.end - timedelta(minutes=1)).isoformat()
@@ -184,7 +184,9 @@ async def test_month_is_not_cut_while_usage_is_lost(account: Account, redis: Red
     assert await redis.zcard(open_periods) == 1
 
 
-async def test_support_hold_and_lost_usage_end_apart(account: Account, redis: Redis) -> None:
+async def test_rewind_hold_and_support_hold_are_released_separately(
+    account: Account, redis: Redis
+) -> None:
     """The hold for lost usage waits behind Support's, and ends by itself after it."""
     ledger = account.world.services.ledger
     await account.use("10")

@@ -41,7 +41,7 @@ async def stripe_lines(account: Account) -> list[dict[str, Any]]:
     return await account.world.services.stripe.list_all(path, lane=Lane.SUPPORT)
 
 
-async def test_credit_says_its_quantity_after_every_change(account: Account) -> None:
+async def test_credit_description_states_the_current_quantity(account: Account) -> None:
     """The customer reads it on the bill, beside the amount."""
     await account.use("-5")
     assert await flushed_lines(account) == {"egress-gb": ("egress gb: credit for 5", -10)}
@@ -51,7 +51,7 @@ async def test_credit_says_its_quantity_after_every_change(account: Account) -> 
     assert await flushed_lines(account) == {"egress-gb": ("egress gb: credit for 3.5", -7)}
 
 
-async def test_line_that_changes_its_kind_changes_its_words(account: Account) -> None:
+async def test_line_description_follows_its_form(account: Account) -> None:
     """Usage that becomes a credit, and back."""
     await account.use("5")
     assert await flushed_lines(account) == {"egress-gb": ("egress gb", 10)}
@@ -61,7 +61,7 @@ async def test_line_that_changes_its_kind_changes_its_words(account: Account) ->
     assert await flushed_lines(account) == {"egress-gb": ("egress gb", 2)}
 
 
-async def test_rest_line_says_how_many_items_it_has(
+async def test_rest_line_description_states_its_item_count(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its amount and its words change together when another item joins it."""
