@@ -113,9 +113,9 @@ class RequestBatch:
 
 
 GATEWAY = "gateway"
+"""``Hold.by`` of a hold that the gateway placed itself."""
 CUSTOMER_DELETED = "customer_deleted"
 """The failure code of a period whose usage cannot be billed, because Stripe has deleted its customer."""
-"""``Hold.by`` of a hold that the gateway placed itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import re
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
@@ -78,7 +79,7 @@ def main() -> None:
         "set-currency", _set_currency, "bill a customer in another currency", SET_CURRENCY
     )
     currency.add_argument("customer", metavar="cus_…", type=CustomerId)
-    currency.add_argument("currency", metavar="usd", type=str.lower)
+    currency.add_argument("currency", metavar="usd", type=_currency)
     for command in (accept, currency):
         command.add_argument("--reason", required=True, help="for the audit log")
     for command in (begin, accept):
@@ -86,6 +87,13 @@ def main() -> None:
     options = parser.parse_args()
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     sys.exit(asyncio.run(_run(options)))
+
+
+def _currency(text: str) -> str:
+    """Parse an ISO 4217 code."""
+    if not re.fullmatch("[a-zA-Z]{3}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an ISO 4217 code such as usd")
+    return text.lower()
 
 
 async def _run(options: argparse.Namespace) -> int:

@@ -25,7 +25,9 @@ async def review_step(execution: FlushExecution) -> FlushResult | None:
 
     The hold is placed once per unknown flush: after its release by a person the ledger's figures count.
     """
-    if execution.reviewed or not execution.invoices:
+    listed = execution.other_invoices is not None
+    without_invoice = execution.snapshot.rewound and listed  # a person has deleted the draft
+    if execution.reviewed or not (execution.invoices or without_invoice):
         return None
     invoice, lost = await _find_loss(execution)
     if invoice is not None and lost:

@@ -72,4 +72,8 @@ for _, name in ipairs({ 'totals', 'lines', 'app', 'region', 'organization' }) do
     redis.call('PEXPIRE', part(period, name), ARGV[6])
 end
 redis.call('PEXPIRE', key, ARGV[6])
+if header.rewound then
+    redis.call('HDEL', key, 'rewound')
+    recovered()
+end
 return 1

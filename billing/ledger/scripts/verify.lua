@@ -3,6 +3,8 @@
 local header = header_of(ARGV[3])
 if not header and now <= end_of(ARGV[3]) + ARGV[4] and redis.call('HEXISTS', CUSTOMER, 'currency') == 1 then
     header = begun(ARGV[3]) -- Stripe has an invoice of a period that the ledger has lost
+    -- Not closed at once: usage that producers send again belongs to this period, and it is reviewed first.
+    redis.call('ZADD', SHARD .. ':open', 'XX', 'GT', now, member(ARGV[3]))
 end
 if header and header.state ~= 'sealed' then
     redis.call('HSET', part(ARGV[3]), 'verify', raised(string.match(header.verify, '^%d+')))

@@ -109,6 +109,18 @@ async def test_currency_of_an_unknown_customer_is_not_set(redis_url: str, ledger
     assert await ledger.usage.registered_currencies([CustomerId("cus_none")]) == {}
 
 
+async def test_text_that_is_not_a_currency_is_refused(redis_url: str, ledger: Ledger) -> None:
+    """The operator's word outranks Stripe's, so a typing error would reject all usage."""
+    await outcomes(ledger, delta("a", "1"), delta("b", "-1"))
+    status, output = await run_command(
+        redis_url, "set-currency", CUSTOMER, "usdd", "--reason", "typing error"
+    )
+
+    assert status == 2
+    assert "is not an ISO 4217 code" in output
+    assert await ledger.usage.registered_currencies([CUSTOMER]) == {CUSTOMER: "usd"}
+
+
 async def lose_usage(ledger: Ledger) -> None:
     """Find that an invoice shows three units of which the ledger has one."""
     leased = await ledger.leases.acquire(CUSTOMER, NOVEMBER)

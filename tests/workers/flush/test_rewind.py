@@ -258,3 +258,57 @@ async def test_lost_part_of_a_rolled_up_line_is_noticed(
     assert await account.lines() == before
     assert "USD 2.00" in await hold_reason(account)
     assert Decimal(before["rest"][0]) == 5
+
+
+@pytest.mark.parametrize("closing", [False, True], ids=["open", "closing"])
+async def test_deleted_draft_of_a_lost_month_is_not_awaited_for_ever(
+    account: Account, redis: Redis, *, closing: bool
+) -> None:
+    """The mark once stayed when no invoice was left to review, and no month of the customer was closed again."""
+    ledger = account.world.services.ledger
+    before = Account(account.world, account.customer, account.period.previous())
+    at = (before.period.end - timedelta(minutes=1)).isoformat()
+    await before.use("1000", occurred_at=at)
+    await before.flush()
+    await redis.flushall()
+    await account.use("1")
+    await account.flush()
+    if closing:
+        assert await ledger.periods.close(account.customer, before.period)
+    await before.flush()
+    assert await rewound(account) == 1
+
+    [draft] = [
+        invoice
+        for invoice in await account.invoices()
+        if invoice["metadata"].get("gw_period") == str(before.period)
+    ]
+    await account.world.sandbox.dashboard("delete", draft["id"])
+    await ledger.holds.release(account.customer)
+    for _ in range(3):
+        await before.flush()
+        await account.flush()
+
+    assert await rewound(account) == 0
+    shard = keys.shard_of(account.customer)
+    members = await awaited(redis.zrange(keys.open_periods(shard), 0, -1))
+    assert f"{account.customer}|{account.period}".encode() in members
+
+
+async def test_lost_month_stays_open_for_its_usage(account: Account, redis: Redis) -> None:
+    """A lost month has ended already; closed at once, it would send its own usage to the next month."""
+    before = Account(account.world, account.customer, account.period.previous())
+    at = (before.period.end - timedelta(minutes=1)).isoformat()
+    await before.use("1000", occurred_at=at)
+    await before.flush()
+    await redis.flushall()
+    began_ms = datetime.now(UTC).timestamp() * 1000
+    await account.use("1")
+    await account.flush()
+
+    open_periods = keys.open_periods(keys.shard_of(account.customer))
+    closes_after_ms = await awaited(
+        redis.zscore(open_periods, f"{account.customer}|{before.period}")
+    )
+    assert closes_after_ms is not None
+    assert closes_after_ms >= began_ms - 1000
