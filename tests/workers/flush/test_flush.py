@@ -420,3 +420,15 @@ async def test_worker_with_lost_lease_stops(account: Account) -> None:
     assert interrupted.outcome is FlushOutcome.LOST
     assert await account.invoices() == []
     assert (await account.flush()).outcome is FlushOutcome.SYNCED
+
+
+async def test_pending_items_of_a_person_stay_pending(account: Account) -> None:
+    """A person's pending item belongs on the invoice that they mean, not on the month's usage."""
+    item = {"customer": account.customer, "amount": 500, "currency": "usd", "description": "Gift"}
+    await account.world.services.stripe.write(
+        "/v1/invoiceitems", item, key=f"gift {account.customer}", lane=Lane.SUPPORT
+    )
+    await account.use("3000")
+    await account.flush()
+
+    assert await account.lines() == {"egress-gb": ("3000", 6000)}
