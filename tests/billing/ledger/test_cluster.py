@@ -56,7 +56,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[RedisCluster]:
 
 def node(data: Path) -> ValkeyServer:
     """A server in cluster mode."""
-    return ValkeyServer(data_dir=data, **CONFIG, **{"cluster-port": str(free_port())})
+    return ValkeyServer(free_port(), data_dir=data, **CONFIG, **{"cluster-port": str(free_port())})
 
 
 def _bus_port(server: ValkeyServer) -> int:
