@@ -1,4 +1,4 @@
-"""What sharing Stripe's allowance costs, and what it is worth: ``python -m benchmarks budget``.
+"""Cost and benefit of sharing Stripe's allowance: ``python -m benchmarks budget``.
 
 1. Admission and settlement against their floor, a script of Redis that does nothing.
 2. Three processes' worth of flushing at full speed against the sandbox with Stripe's limits on, while a
@@ -101,7 +101,7 @@ async def _together(act: Callable[[int], Awaitable[None]]) -> float:
 
 @dataclass
 class Tried:
-    """What came of the calls of one lane; *taken* in seconds from asking to answer."""
+    """Results of one lane's calls; *taken* has the seconds from request to response."""
 
     ok: int = 0
     taken: list[float] = field(default_factory=list)

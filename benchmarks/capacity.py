@@ -1,4 +1,4 @@
-"""What staleness a Stripe allowance buys: ``python -m benchmarks.capacity``, or ``make capacity``.
+"""Staleness of drafts by Stripe allowance: ``python -m benchmarks.capacity``, or ``make capacity``.
 
 A simulated day at the operator's settings (``simulated_day``), for each of ``SIZES``, ``ALLOWANCES`` and a few
 settings. Writes ``docs/capacity.svg``.

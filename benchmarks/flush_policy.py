@@ -208,7 +208,7 @@ async def _world(settings: Settings) -> AsyncIterator[World]:
 
 
 async def _rush(services: Services, customer: CustomerId) -> None:
-    """What no budget holds back: ``RUSH`` calls at once."""
+    """Make ``RUSH`` calls at once, without a budget."""
     path = f"/v1/customers/{customer}"
     reads = [services.stripe.read(path, lane=Lane.SUPPORT) for _ in range(RUSH)]
     await asyncio.gather(*reads, return_exceptions=True)

@@ -14,7 +14,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass
 class Run:
-    """What one run came to: answers, seconds, the server's CPU seconds, and what was no good answer."""
+    """Results of one run: responses, seconds, the server's CPU seconds, and failed responses."""
 
     answers: int
     seconds: float
@@ -76,7 +76,7 @@ async def load(
 
 
 async def listens(port: int) -> bool:
-    """Whether somebody takes connections on *port* of this machine."""
+    """True if *port* of this machine accepts connections."""
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:
@@ -86,7 +86,7 @@ async def listens(port: int) -> bool:
 
 
 def cpu_seconds(process: int) -> float:
-    """How long *process* (a pid) has been on a CPU."""
+    """CPU seconds of *process* (a pid)."""
     fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
 

@@ -1,4 +1,4 @@
-"""What the ledger takes in, and what remembering costs: ``python -m benchmarks ledger``.
+"""Throughput of the ledger, and the memory it takes: ``python -m benchmarks ledger``.
 
 1. Deltas recorded durably (append-only file, fsync on every write) in batches of 500, four at a time,
    against two measures of the same run: the ceiling, which is the server doing that very work with

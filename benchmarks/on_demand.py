@@ -1,4 +1,4 @@
-"""How long a customer waits for ``syncBilling`` while everybody is flushed: ``python -m benchmarks on_demand``.
+"""Duration of ``syncBilling`` while all customers are flushed: ``python -m benchmarks on_demand``.
 
 Gateway and two workers against the sandbox with Stripe's limits and delays. ``ON_DEMAND_CALLS`` (350) calls at
 random moments, five a second: first alone, then at the same moments while 100 customers with new usage every
@@ -167,7 +167,7 @@ class Taken:
 
 
 async def _time(shop: Shop, caller: Caller, calls: int) -> list[Taken]:
-    """How long each of *calls* took; they come at the same random moments whenever this is asked."""
+    """Duration of each of *calls*, which start at the same random times in every run."""
     dice, running = random.Random(7), []
     for n in range(calls):
         running.append(asyncio.create_task(_one(shop, caller, shop.callers[n % CALLERS])))

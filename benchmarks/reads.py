@@ -1,4 +1,4 @@
-"""What a panel costs beside a bare route that returns the same bytes: ``python -m benchmarks reads``.
+"""Cost of a panel beside a bare route that returns the same bytes: ``python -m benchmarks reads``.
 
 One gateway process on one core; Redis, Stripe's sandbox, the load and the usage that streams in share
 the other. Each round runs the floor and every kind of view in turn, so that a noisy machine treats them
@@ -87,7 +87,7 @@ def bare() -> Starlette:
 
 @dataclass
 class Bench:
-    """What runs, and the customer that is looked at."""
+    """The processes, and the customer that is read."""
 
     services: Services
     system: System
@@ -244,7 +244,7 @@ async def _stream(bench: Bench) -> None:
 
 
 async def _watch(bench: Bench) -> None:
-    """How old the totals are that somebody is shown meanwhile."""
+    """Age of the totals that are shown meanwhile."""
     body = {"query": STREAMING_VIEW, "variables": {"id": bench.customer}}
     headers = {"Authorization": f"Bearer {bench.system.token('customer', [bench.customer])}"}
     async with httpx.AsyncClient(timeout=30) as http:
@@ -266,7 +266,7 @@ class Copies:
     bodies: dict[str, bytes] = field(default_factory=dict)
 
     async def read(self, path: str, params: Mapping[str, Any], *, lane: Lane) -> Any:
-        """What the original's answer would be for the copy that *path* or *params* name."""
+        """The original's response, for the copy that *path* or *params* name."""
         request = orjson.dumps([path, params]).decode()
         copy = request[request.index("cus_") :].split('"')[0].split("/")[0]
         path, params = orjson.loads(request.replace(copy, self.original))
@@ -336,7 +336,7 @@ def _median(runs: Sequence[Run], what: str) -> float:
 
 
 async def _memory(bench: Bench) -> None:
-    """What a cached customer takes, in Redis and in a process."""
+    """Memory of a cached customer, in Redis and in a process."""
     before = (await bench.redis.info("memory"))["used_memory"]
     customers = await _new_customers(bench.services, bench.customer, "memory")
     in_redis = ((await bench.redis.info("memory"))["used_memory"] - before) / len(customers)

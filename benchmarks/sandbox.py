@@ -1,4 +1,4 @@
-"""What the Stripe sandbox can carry: ``python -m benchmarks.sandbox [customers]``.
+"""Throughput and memory of the Stripe sandbox: ``python -m benchmarks.sandbox [customers]``.
 
 1. Simple calls a second, limits and delays off, beside their floor: the same client, server and
    connections with an application that only returns as many bytes. "Per core" divides by the CPU

@@ -43,7 +43,7 @@ class Customer:
         return int(self.cents * (now // TICK * TICK))
 
     def snapshot(self, now: int) -> Snapshot:
-        """What the ledger would show."""
+        """The ledger's snapshot."""
         line = StripeLine("il", Decimal(self.synced), "price", self.synced)
         return replace(
             BLANK,
@@ -87,7 +87,7 @@ BLANK = Snapshot(
 
 @dataclass
 class Figures:
-    """What a day came to; *ages* in ms and *money* in cents, one of each for every flush in turn."""
+    """Figures of a day; *ages* in ms and *money* in cents, one of each for every routine flush."""
 
     customers: int
     ages: list[int] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What an idle WebSocket takes: ``python -m benchmarks sockets``.
+"""Memory and CPU of an idle WebSocket: ``python -m benchmarks sockets``.
 
 One process of the gateway holds so many sockets, each opened as a browser opens it (with compression
 offered): greeted only, and following one customer with `billingChanged`. Beside it a bare Starlette route
@@ -85,7 +85,7 @@ class Peer:
 
 
 def frames(token: str, customer: str, *, following: bool) -> list[object]:
-    """What a client of ours says first."""
+    """The first frames of a client."""
     init = {"type": "connection_init", "payload": {"Authorization": f"Bearer {token}"}}
     payload = {"query": FOLLOW, "variables": {"id": customer}}
     return [init, {"type": "subscribe", "id": "1", "payload": payload}][: 2 if following else 1]
@@ -126,7 +126,7 @@ async def measure(title: str, process: int, port: int, says: Iterator[list[objec
 
 
 def memory(process: int) -> int:
-    """What *process* (a pid) holds for itself alone, in bytes."""
+    """Private memory of *process* (a pid), in bytes."""
     lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
     return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
 

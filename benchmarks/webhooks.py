@@ -80,7 +80,7 @@ async def _flood(flood: Flood) -> None:
 
 
 async def _paced(flood: Flood, panels: Panels, rate: int, seconds: float) -> Times:
-    """How long panels take beside so many deliveries a second, which come evenly."""
+    """Measure panels beside a number of evenly spaced deliveries a second."""
     taken, events = Times(), round(seconds * rate / ATTEMPTS)
     async with _meanwhile(panels.keep_reading(taken)):
         if events:

@@ -115,7 +115,7 @@ def test_docstrings_begin_with_their_subject_or_a_verb() -> None:
     """A docstring that opens with a question word has to be decoded."""
     wrong = [
         f"{path}: {doc.splitlines()[0]}"
-        for path, tree in sources(*PRODUCT)
+        for path, tree in sources(*PRODUCT, "benchmarks", "tests/support")
         for node in ast.walk(tree)
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         and RIDDLE.match(doc := ast.get_docstring(node) or "")

@@ -21,7 +21,7 @@ PANEL = """query Panel($id: ID!) { customer(id: $id) { name
 
 
 class Times(list[float | None]):
-    """How long panels took, in ms; None for one that was answered with an error."""
+    """Response times of panels in ms; None for one that was answered with an error."""
 
     def __str__(self) -> str:
         answered = [answer for answer in self if answer is not None]
@@ -74,7 +74,7 @@ class Panels:
         return None if "errors" in body else body["data"]["customer"]
 
     async def differing(self, services: Services) -> int:
-        """How many show something else than Stripe has."""
+        """Count the panels that differ from Stripe."""
         differences = (self._differs(services, number) for number in range(len(self._bodies)))
         return sum(await side_by_side(differences))
 

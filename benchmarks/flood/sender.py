@@ -63,7 +63,7 @@ class Stage:
 
 @dataclass
 class Sent:
-    """What was sent and what became of it; *run* counts what was refused as a failure."""
+    """The deliveries sent and their results; *run* counts refused ones as failures."""
 
     run: Run = field(default_factory=lambda: Run(0, 0.0, 0.0, 0))
     genuine: int = 0
@@ -72,7 +72,7 @@ class Sent:
 
     @property
     def bad(self) -> int:
-        """What must be refused."""
+        """The number of deliveries that must be refused."""
         return self.forged + self.garbage
 
     def add(self, run: Run) -> None:

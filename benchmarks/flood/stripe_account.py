@@ -1,4 +1,4 @@
-"""What exists at Stripe: customers with one draft each, and people who go on changing them."""
+"""The Stripe account: customers with one draft each, and people who keep changing them."""
 
 import asyncio
 import random

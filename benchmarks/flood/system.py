@@ -30,7 +30,7 @@ CUSTOMERS = 300
 
 @dataclass
 class Flood:
-    """What runs: Stripe delivers to the gateways of *systems*, *front* is the people's gateway."""
+    """The processes: Stripe delivers to the gateways of *systems*; *front* serves panels."""
 
     services: Services
     sandbox: StripeSandbox
@@ -77,7 +77,7 @@ class Flood:
         return [sender, *(server["process_id"] for server in servers)]
 
     async def count_stored(self, name: bytes, numbers: range) -> int:
-        """How many of these events the inbox has."""
+        """Count these events in the inbox."""
         found = 0
         for start in range(0, len(numbers), 1000):
             part = numbers[start : start + 1000]
@@ -95,7 +95,7 @@ class Flood:
         }
 
     async def sizes(self) -> str:
-        """What could grow, in MB."""
+        """The sizes that could grow, in MB."""
         ledger = (await self.redis.info("memory"))["used_memory"] / 1e6
         file = (await self.redis.info("persistence"))["aof_current_size"] / 1e6
         ours = [_resident(gateway.process) for gateway in self.gateways] + list(

@@ -1,1 +1,1 @@
-"""What the tests share: the sandbox and the gateway as processes."""
+"""Shared parts of the tests: the sandbox and the gateway as processes."""

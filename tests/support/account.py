@@ -65,7 +65,7 @@ class Account:
         }
 
     async def calls(self, endpoint: str) -> int:
-        """How often Stripe was asked."""
+        """The number of calls to Stripe."""
         return await self.world.sandbox.calls(endpoint)
 
     async def adjust(self, quantity: str, key: str, month: Period | None = None) -> None:

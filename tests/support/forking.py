@@ -33,7 +33,7 @@ class Forked:
 
     @property
     def returncode(self) -> int | None:
-        """How it ended: negative for a signal, None while it runs."""
+        """The exit status: negative for a signal, None while it runs."""
         return self._process.exitcode
 
     def poll(self) -> int | None:

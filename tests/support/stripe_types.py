@@ -1,4 +1,4 @@
-"""What Stripe's own SDK promises of an answer, by the annotations of its objects."""
+"""The types that Stripe's SDK promises of a response, by the annotations of its objects."""
 
 from collections.abc import Iterator
 from decimal import Decimal
