@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
-from sandbox import customers, invoices, lines, prices, resources, sdk, webhooks
+from sandbox import company, customers, invoices, lines, prices, resources, sdk, webhooks
 from sandbox.account import Account
 from sandbox.errors import StripeError, not_simulated
 from sandbox.params import Params
@@ -26,6 +26,7 @@ NESTED_UNDER: Final = {
     "balance_transactions": "customers/*/",
     "payment_methods": "customers/*/",
     "lines": "invoices/*/",
+    "configurations": "billing_portal/",
 }
 
 
@@ -78,6 +79,6 @@ def _actions() -> dict[str, Callable[..., Json]]:
             template, handler = VERBS[verb]
             actions[template.format(NESTED_UNDER.get(name, "") + name)] = partial(handler, name)
     actions["GET /v1/payment_methods/*"] = partial(resources.retrieve, "payment_methods")
-    for module in (customers, invoices, lines, prices, webhooks):
+    for module in (company, customers, invoices, lines, prices, webhooks):
         actions.update(module.ACTIONS)
     return actions

@@ -10,7 +10,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sandbox import invoices
+from sandbox import company, invoices
 from sandbox.account import DAY, Account
 from sandbox.actions import Routes
 from sandbox.errors import StripeError
@@ -41,6 +41,7 @@ class Sandbox:
         self.initial_settings = asdict(settings)
         self.limiter, self.faults, self.routes = Limiter(settings, seed), Faults(), Routes()
         self.webhook_sender = WebhookSender(self.account, self.faults)
+        company.complete(self.account)
 
     def perform(self, endpoint: str, params: Params, *ids: str, by: str | None = None) -> Json:
         """Run the operation *endpoint* outside HTTP and without an idempotency key."""
@@ -95,6 +96,7 @@ class Sandbox:
         """Remove all objects, faults and counts; restore the settings and endpoints given at start."""
         _change_settings(self, self.initial_settings)
         self.account.clear()
+        company.complete(self.account)
         self.faults.active.clear()
         self.limiter.counts.clear()
         self.webhook_sender.clear()
@@ -148,6 +150,14 @@ def _perform_dashboard_action(sandbox: Sandbox, body: Body) -> Body:
     return sandbox.perform(DASHBOARD[action], params, invoice, by=request)
 
 
+def _put_object(sandbox: Sandbox, body: Body) -> Body:
+    return company.put_object(sandbox.account, body["kind"], body["fields"])
+
+
+def _restrict_key(sandbox: Sandbox, body: Body) -> None:
+    company.restrict_key(sandbox.account, body["key"], body["rights"])
+
+
 async def _drain_webhooks(sandbox: Sandbox, body: Body) -> Body:
     drained = await sandbox.webhook_sender.drain(body["timeout"])
     report = sandbox.webhook_sender.report()
@@ -166,6 +176,8 @@ ROUTES: Final[Mapping[str, tuple[Callable[[Sandbox, Body], Any], Body | None]]] 
     "POST faults": (_add_fault, None),
     "DELETE faults": (lambda sandbox, _: sandbox.faults.active.clear(), {}),
     "POST dashboard": (_perform_dashboard_action, None),
+    "POST objects": (_put_object, {"kind": "", "fields": {}}),
+    "POST keys": (_restrict_key, {"key": "", "rights": {}}),
     "GET clock": (lambda sandbox, _: sandbox.advance(0), {}),
     "POST clock": (lambda sandbox, body: sandbox.advance(body["advance"]), {"advance": 0.0}),
     "GET webhooks": (lambda sandbox, _: sandbox.webhook_sender.report(), {}),

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from sandbox.account import DAY
 from sandbox.actions import Operation
 from sandbox.admin import Sandbox
+from sandbox.company import check_rights
 from sandbox.errors import StripeError, bad_request, not_simulated, rate_limited, server_error
 from sandbox.faults import REQUEST_FAULTS
 from sandbox.params import Params, decode, validate
@@ -69,12 +70,13 @@ class Api:
 
     async def _respond(self, request: Request, name: str) -> Response:
         headers, method, path = request.headers, request.method, request.scope["path"]
-        _authenticate(headers.get("authorization", ""))
+        api_key = _authenticate(headers.get("authorization", ""))
         operation, ids = self.routes.match(method, path)
         counts = self.limiter.counts[operation.endpoint]
         counts["calls"] += 1
         try:
             self.limiter.admit(operation.endpoint)
+            check_rights(self.account, api_key, operation.endpoint)
             if (version := headers.get("stripe-version", API_VERSION)) != API_VERSION:
                 raise not_simulated(f"API version {version} (only {API_VERSION})")
             key = headers.get("idempotency-key", "") if method == "POST" else ""
@@ -179,7 +181,8 @@ class Api:
         return shown
 
 
-def _authenticate(authorization: str) -> None:
+def _authenticate(authorization: str) -> str:
+    """Return the API key; StripeError 401 if it is none for a test account."""
     scheme, _, key = authorization.partition(" ")
     if scheme == "Basic":  # as curl -u sends it
         with suppress(ValueError):
@@ -189,6 +192,7 @@ def _authenticate(authorization: str) -> None:
         raise StripeError(401, message, code="livemode_mismatch")
     if not key.startswith(("sk_test_", "rk_test_")):
         raise StripeError(401, "You did not provide an API key (Authorization: Bearer sk_test_…).")
+    return key
 
 
 def _response(body: Json, status: int) -> Response:

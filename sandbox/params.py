@@ -28,7 +28,8 @@ subscription_pause subscription_update subscription_update_confirm tax tax_amoun
 tax_code tax_details tax_id_data tax_rates test_clock transfer_data validate
 credit_notes.credit_amount credit_notes.lines credit_notes.out_of_band_amount
 invoice_payments.payment invoice_items.currency invoice_items.invoiceitem lines.invoice_item
-recurring.meter"""
+recurring.meter subscriptions.current_period_end subscriptions.current_period_start
+subscriptions.plan subscriptions.price"""
 NOT_SIMULATED: Final = frozenset(_NOT_SIMULATED.split())
 # Type → its name in an error code, its pattern, and its converter.
 SCALARS: Final[Mapping[Any, tuple[str, str, Callable[[str], Any]]]] = {

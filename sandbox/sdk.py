@@ -122,7 +122,6 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "customer_tax_ids": [],
     "delinquent": False,
     "discountable": True,
-    "invoice_settings": blank(stripe.Customer.InvoiceSettings),
     "is_default": True,
     "issuer": {"type": "self"},
     "next_invoice_sequence": 1,
@@ -134,7 +133,7 @@ DEFAULTS: Final[Mapping[str, Any]] = {
 class Kind:
     """A kind of object: its SDK type, id prefix, common verbs, and the defaults that only it has."""
 
-    def __init__(self, sdk_type: Any, prefix: str, verbs: str = "", **new: str) -> None:
+    def __init__(self, sdk_type: Any, prefix: str, verbs: str = "", **new: Any) -> None:
         self.type, self.prefix, self.verbs = sdk_type, prefix, verbs.split()
         self.name: str = sdk_type.OBJECT_NAME
         bare = blank(sdk_type)
@@ -145,7 +144,12 @@ class Kind:
 
 _BalanceTransaction: Final = stripe.CustomerBalanceTransaction
 KINDS: Final[Mapping[str, Kind]] = {
-    "customers": Kind(stripe.Customer, "cus_", "list retrieve search"),
+    "customers": Kind(
+        stripe.Customer,
+        "cus_",
+        "list retrieve search",
+        invoice_settings=blank(stripe.Customer.InvoiceSettings),
+    ),
     "balance_transactions": Kind(_BalanceTransaction, "cbtxn_1", "list retrieve update"),
     "payment_methods": Kind(stripe.PaymentMethod, "pm_1", "list retrieve", type="card"),
     "sessions": Kind(stripe.billing_portal.Session, "bps_1", configuration="bpc_1sandbox"),
@@ -157,5 +161,9 @@ KINDS: Final[Mapping[str, Kind]] = {
     "invoice_payments": Kind(stripe.InvoicePayment, "inpay_1", "list retrieve"),
     "credit_notes": Kind(stripe.CreditNote, "cn_1", "list retrieve update"),
     "events": Kind(stripe.Event, "evt_1", "list retrieve"),
+    "subscriptions": Kind(stripe.Subscription, "sub_1", "list retrieve"),
+    "account": Kind(stripe.Account, "acct_1", type="standard"),
+    "settings": Kind(stripe.tax.Settings, "tax_settings"),
+    "configurations": Kind(stripe.billing_portal.Configuration, "bpc_1", "list retrieve"),
     "webhook_endpoints": Kind(stripe.WebhookEndpoint, "we_1", "delete list retrieve"),
 }

@@ -92,6 +92,14 @@ class StripeSandbox:
         body = {"url": url, "secret": secret, "enabled_events": events or ["*"]}
         return str((await self.control("POST", "webhooks/endpoint", body))["id"])
 
+    async def put_object(self, kind: str, **fields: Any) -> dict[str, Any]:
+        """Create an object, or change the one with the id given, as another system would."""
+        return await self.control("POST", "objects", {"kind": kind, "fields": fields})
+
+    async def restrict_key(self, key: str, **rights: str) -> None:
+        """Give the key ``rk_test_…`` these rights only: first part of a path → ``read`` or ``write``."""
+        await self.control("POST", "keys", {"key": key, "rights": rights})
+
     async def control(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         """Call the control path; httpx.HTTPStatusError tells what was wrong."""
         # Plain HTTP: without verify=False each client would load all certificates first.

@@ -19,6 +19,8 @@ SCALARS: dict[Any, tuple[type, ...]] = {
 OBJECTS: dict[str, Any] = {
     kind.OBJECT_NAME: kind
     for kind in (
+        stripe.Account,
+        stripe.billing_portal.Configuration,
         stripe.billing_portal.Session,
         stripe.CreditNote,
         stripe.Customer,
@@ -31,6 +33,8 @@ OBJECTS: dict[str, Any] = {
         stripe.PaymentMethod,
         stripe.Price,
         stripe.Product,
+        stripe.Subscription,
+        stripe.tax.Settings,
         stripe.WebhookEndpoint,
     )
 }
