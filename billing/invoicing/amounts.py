@@ -17,7 +17,8 @@ from billing.invoicing.diff import (
     is_amount_line,
 )
 from billing.invoicing.remote_invoice import RemoteInvoice
-from billing.invoicing.snapshot import PlannedLine, Snapshot, StripeLine
+from billing.invoicing.request_batch import PlannedLine
+from billing.invoicing.snapshot import Snapshot, StripeLine
 from billing.money import EXACT, Money, line_amount
 from billing.usage import LineKey
 

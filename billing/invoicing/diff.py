@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from billing.invoicing.snapshot import PlannedLine, Snapshot, StripeLine
+from billing.invoicing.request_batch import PlannedLine
+from billing.invoicing.snapshot import Snapshot, StripeLine
 from billing.money import line_amount
 from billing.usage import REST_LINE, LineKey, Price
 

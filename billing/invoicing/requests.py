@@ -6,14 +6,8 @@ from typing import Any
 
 from billing.invoicing import metadata_keys
 from billing.invoicing.diff import AddedLine, Diff, Prices, UpdatedLine, chunked, is_amount_line
-from billing.invoicing.snapshot import (
-    PlannedLine,
-    RequestBatch,
-    RequestKind,
-    Snapshot,
-    StripeLine,
-    StripeRequest,
-)
+from billing.invoicing.request_batch import PlannedLine, RequestBatch, RequestKind, StripeRequest
+from billing.invoicing.snapshot import Snapshot, StripeLine
 from billing.money import format_decimal
 from billing.usage import ADJUSTMENT_PREFIX, REST_LINE, LineKey, Period
 

@@ -84,17 +84,7 @@ class Adjustments(LedgerPart):
             raise _refused(outcome, adjustment, details)
         number, text = details
         created = _decode(adjustment.customer, int(number), text.decode())
-        if (created.sku, created.quantity, created.reason, created.period) != (
-            adjustment.sku,
-            adjustment.quantity,
-            adjustment.reason,
-            adjustment.period or created.period,
-        ):
-            raise Refused(
-                ErrorCode.IDEMPOTENCY_CONFLICT,
-                f"This idempotency key made another correction, {created.id}; use a new key for a new one.",
-                ("idempotencyKey",),
-            )
+        _require_same(created, adjustment)
         return created
 
     async def created_by(self, customer: CustomerId, idempotency_key: str) -> Adjustment | None:
@@ -158,6 +148,21 @@ def wrong_currency(sku: str) -> Refused:
         f"The price of {sku} is in another currency than the customer's invoices; use a SKU priced in theirs.",
         ("sku",),
     )
+
+
+def _require_same(created: Adjustment, requested: NewAdjustment) -> None:
+    """Refuse if the key of *requested* created a different adjustment."""
+    if (created.sku, created.quantity, created.reason, created.period) != (
+        requested.sku,
+        requested.quantity,
+        requested.reason,
+        requested.period or created.period,
+    ):
+        raise Refused(
+            ErrorCode.IDEMPOTENCY_CONFLICT,
+            f"This idempotency key made another correction, {created.id}; use a new key for a new one.",
+            ("idempotencyKey",),
+        )
 
 
 def _quantity_text(quantity: Decimal) -> str:

@@ -1,21 +1,14 @@
 """Conversion of snapshots, holds, lines and request batches to and from the stored form."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import orjson
 
-from billing.invoicing.snapshot import (
-    Hold,
-    PeriodState,
-    PlannedLine,
-    RequestBatch,
-    RequestKind,
-    Snapshot,
-    StripeLine,
-    StripeRequest,
-)
+from billing.invoicing.request_batch import PlannedLine, RequestBatch, RequestKind, StripeRequest
+from billing.invoicing.snapshot import Hold, PeriodState, Snapshot, StripeLine
 from billing.money import format_decimal
 from billing.usage import CustomerId, LineKey, Period
 
@@ -28,7 +21,7 @@ def decode_snapshot(customer: CustomerId, period: Period, raw: Sequence[Any]) ->
         LineKey(line): total.split(" ") for line, total in decode_fields(totals).items()
     }
     requested, verified = _verify_tokens(header, epoch.decode())
-    return Snapshot(
+    snapshot = Snapshot(
         customer=customer,
         period=period,
         currency=of_customer.get("currency", ""),
@@ -54,6 +47,14 @@ def decode_snapshot(customer: CustomerId, period: Period, raw: Sequence[Any]) ->
         prices={line: price for line, (price, _) in price_and_quantity.items()},
         lines=_decode_lines(lines),
         batch=_decode_request_batch(dict(_pairs(batch))),
+    )
+    return _with_marks(snapshot, of_customer, header)
+
+
+def _with_marks(snapshot: Snapshot, of_customer: "Fields", header: "Fields") -> Snapshot:
+    """Add to *snapshot* what only some customers and periods have."""
+    return replace(
+        snapshot,
         conflicts=of_customer.integer("conflicts"),
         sync_requested="asked" in header,
         final="final" in header,

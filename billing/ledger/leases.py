@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from billing.errors import UnknownPeriod
-from billing.invoicing.snapshot import Lease, RequestBatch, Snapshot, StripeLine
+from billing.invoicing.request_batch import RequestBatch
+from billing.invoicing.snapshot import Lease, Snapshot, StripeLine
 from billing.ledger import keys
 from billing.ledger.base import LedgerPart
 from billing.ledger.codec import decode_snapshot, encode_lines, encode_request_batch
-from billing.ledger.syncs import SyncFailure, SyncOutcome, SyncStatus, sync_id
+from billing.ledger.sync_ids import sync_id
+from billing.ledger.syncs import SyncFailure, SyncOutcome, SyncStatus
 from billing.usage import CustomerId, LineKey, Period
 
 LEASE_MS = 60_000

@@ -11,6 +11,7 @@ from enum import StrEnum
 from billing.ledger import keys
 from billing.ledger.base import LedgerPart
 from billing.ledger.codec import Fields, decode_fields
+from billing.ledger.sync_ids import member_id, parse_sync_id, sync_id
 from billing.pagination import Page
 from billing.usage import CustomerId, Period
 
@@ -124,7 +125,7 @@ class Syncs(LedgerPart):
 
     async def get_many(self, ids: Sequence[str]) -> list[Sync | None]:
         """Return the sync of each of *ids*, in their order."""
-        parsed = [_parse_id(sync_id) for sync_id in ids]
+        parsed = [parse_sync_id(sync_id) for sync_id in ids]
         commands = [("HGETALL", keys.sync(*position)) for position in parsed if position]
         hashes = iter(await self._server.execute_all(commands))
         return [
@@ -196,7 +197,7 @@ class Syncs(LedgerPart):
         )
         ranked = sorted(
             (
-                (int(score), _member_id(member))
+                (int(score), member_id(member))
                 for page in pages
                 for member, score in zip(page[::2], page[1::2], strict=True)
             ),
@@ -205,23 +206,6 @@ class Syncs(LedgerPart):
         if last:
             ranked = [entry for entry in ranked if entry < (last.requested_ms, last.id)]
         return [sync_id for _, sync_id in ranked[:count]]
-
-
-def sync_id(customer: CustomerId, number: int) -> str:
-    """``sync_<customer>_<number>``; the customer, and so the slot, can be parsed from it."""
-    return f"sync_{customer.removeprefix('cus_')}_{number}"
-
-
-def _parse_id(sync_id: str) -> tuple[CustomerId, int] | None:
-    customer, _, number = sync_id.removeprefix("sync_").rpartition("_")
-    if not (sync_id.startswith("sync_") and customer and number.isdecimal() and number.isascii()):
-        return None
-    return CustomerId(f"cus_{customer}"), int(number)
-
-
-def _member_id(member: bytes) -> str:
-    customer, _, number = member.decode().rpartition("|")
-    return sync_id(CustomerId(customer), int(number))
 
 
 def _fields(raw: Mapping[bytes, bytes]) -> Fields:

@@ -23,7 +23,7 @@ import structlog
 from billing.budget import Budget, CallOutcome, Lane, UnlimitedBudget
 from billing.budget.call import StripeCall
 from billing.errors import BillingError, KeyExpired, OutcomeUnknown, StripeBusy
-from billing.invoicing.snapshot import StripeRequest
+from billing.invoicing.request_batch import StripeRequest
 from billing.stripe.errors import REPLAYED_HEADER, budget_outcome, translate
 from billing.stripe.transport import NOT_SENT, HttpxTransport
 

@@ -5,7 +5,7 @@ from decimal import Decimal
 import strawberry
 
 from billing.invoicing.amounts import compute_amounts, preview_flush
-from billing.invoicing.snapshot import PlannedLine as Planned
+from billing.invoicing.request_batch import PlannedLine as Planned
 from billing.usage import LineKey
 from resolvers.billing_periods import PricedSnapshot
 from schema.decorators import graphql_type

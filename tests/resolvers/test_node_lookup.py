@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from billing.events.effects import EventRef
-from billing.invoicing.snapshot import RequestKind, StripeRequest
+from billing.invoicing.request_batch import RequestKind, StripeRequest
 from billing.ledger import NewAdjustment
 from billing.usage import CustomerId
 from resolvers.context import Viewer

@@ -22,7 +22,7 @@ import structlog
 
 from billing.errors import KeyExpired, OutcomeUnknown
 from billing.invoicing import carry_forward, diff, requests, rewind
-from billing.invoicing.snapshot import RequestBatch
+from billing.invoicing.request_batch import RequestBatch
 from billing.ledger import server, usage
 from billing.ledger.leases import Leases
 from tests.simulation.machine import Machine

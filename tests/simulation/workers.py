@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from billing.errors import KeyExpired, OutcomeUnknown, StripeBusy, StripeRejected
-from billing.invoicing.snapshot import StripeRequest
+from billing.invoicing.request_batch import StripeRequest
 from billing.stripe import ApiResponse
 from billing.usage import CustomerId, Period, Price
 from tests.simulation.stripe_model import Refusal, Reply, Request

@@ -12,7 +12,7 @@ from random import Random
 
 from redis.asyncio import Redis
 
-from billing.invoicing.snapshot import RequestKind, StripeRequest
+from billing.invoicing.request_batch import RequestKind, StripeRequest
 from billing.ledger import DeltaOutcome, Ledger, LedgerPolicy, keys
 from billing.usage import CustomerId, Period, Price, UsageDelta
 from tests.simulation.machine import SHARDS, Machine

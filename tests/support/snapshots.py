@@ -5,7 +5,8 @@ from decimal import Decimal
 from typing import Any
 
 from billing.invoicing.remote_invoice import RemoteInvoice
-from billing.invoicing.snapshot import PeriodState, PlannedLine, Snapshot, StripeLine
+from billing.invoicing.request_batch import PlannedLine
+from billing.invoicing.snapshot import PeriodState, Snapshot, StripeLine
 from billing.usage import REST_LINE, CustomerId, LineKey, Period, Price
 
 NOVEMBER = Period(2026, 11)

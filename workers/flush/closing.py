@@ -12,18 +12,16 @@ from billing.invoicing import carry_forward, requests
 from billing.invoicing.remote_invoice import VOID
 from billing.invoicing.snapshot import Snapshot
 from billing.ledger import Ledger
-from workers.flush.deleted_customer import is_settled, write_step
+from workers.flush.deleted_customer import is_settled
 from workers.flush.execution import FlushExecution
-from workers.flush.outcome import (
-    RETRY_NOW,
-    FlushOutcome,
-    FlushResult,
+from workers.flush.outcome import RETRY_NOW, FlushOutcome, FlushResult, no_room_result
+from workers.flush.steps import (
     LinePlan,
     delete_draft,
     mark_synced,
-    no_room_result,
     plan_lines,
     surplus_draft,
+    write_step,
 )
 from workers.flush.voided import hold_voided
 
@@ -64,9 +62,9 @@ async def closing_step(execution: FlushExecution) -> FlushResult | None:
 async def _complete_draft(execution: FlushExecution) -> FlushResult | None:
     plan = await plan_lines(execution)
     if plan is None:
-        return no_room_result(execution)
+        return no_room_result(execution.snapshot.invoice)
     empty = execution.invoice is None or not execution.invoice.lines
-    if (empty and not plan.diff) or is_settled(execution, plan):
+    if (empty and not plan.diff) or is_settled(execution, plan.lines):
         return await _end_without_bill(execution)
     if plan.diff:
         return await write_step(execution, plan)

@@ -4,24 +4,21 @@ A draft or bill that Stripe still has is flushed as any other. Only what Stripe 
 is parked without retries, apart from other parked periods, until Support acts.
 """
 
+from collections.abc import Mapping
+
 import structlog
 
 from billing.budget import Lane
 from billing.errors import StripeRejected
 from billing.invoicing.amounts import compute_amounts
+from billing.invoicing.request_batch import PlannedLine
 from billing.invoicing.snapshot import CUSTOMER_DELETED
 from billing.ledger import Ledger
 from billing.money import format_decimal
 from billing.stripe import StripeApi
-from billing.usage import CustomerId
+from billing.usage import CustomerId, LineKey
 from workers.flush.execution import FlushExecution
-from workers.flush.outcome import (
-    FlushResult,
-    LinePlan,
-    mark_synced,
-    parked_result,
-    prepare_requests,
-)
+from workers.flush.outcome import FlushResult, parked_result
 from workers.flush.state import NOT_FOUND
 
 log = structlog.get_logger(__name__)
@@ -58,23 +55,10 @@ async def is_customer_deleted(execution: FlushExecution, error: StripeRejected) 
     return await record_deletion(context.stripe, context.ledger, snapshot.customer, execution.lane)
 
 
-def is_settled(execution: FlushExecution, plan: LinePlan) -> bool:
-    """Return True if the customer was deleted and owes nothing: the lines cancel each other out."""
-    total = sum(line.amount for line in plan.lines.values())
+def is_settled(execution: FlushExecution, lines: Mapping[LineKey, PlannedLine]) -> bool:
+    """Return True if the customer was deleted and owes nothing: *lines* cancel each other out."""
+    total = sum(line.amount for line in lines.values())
     return execution.snapshot.customer_deleted and total == 0
-
-
-async def write_step(execution: FlushExecution, plan: LinePlan) -> FlushResult | None:
-    """Prepare the requests of *plan*; a deleted customer without an invoice gets none any more."""
-    snapshot = execution.snapshot
-    no_invoice = snapshot.customer_deleted and snapshot.invoice is None
-    if plan.diff and no_invoice and not is_settled(execution, plan):
-        return await unbillable_result(execution)
-    if plan.diff and not no_invoice:
-        await prepare_requests(execution, plan)
-    else:
-        await mark_synced(execution)
-    return None
 
 
 async def unbillable_result(

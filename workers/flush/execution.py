@@ -7,7 +7,8 @@ import structlog
 from billing.errors import KeyExpired, OutcomeUnknown, StripeBusy, StripeRejected
 from billing.invoicing import diff, metadata_keys
 from billing.invoicing.remote_invoice import RemoteInvoice, has_all_lines
-from billing.invoicing.snapshot import RequestBatch, RequestKind, StripeLine, StripeRequest
+from billing.invoicing.request_batch import RequestBatch, RequestKind, StripeRequest
+from billing.invoicing.snapshot import StripeLine
 from billing.stripe import ApiResponse
 from billing.usage import LineKey
 from workers.flush.state import NOT_FOUND, REPLAN, FlushState

@@ -19,22 +19,20 @@ from billing.ledger.syncs import SyncFailure, SyncOutcome, SyncStatus
 from billing.stripe.price_catalog import PriceMissing
 from billing.usage import CustomerId, Period
 from workers.flush.closing import closing_step
-from workers.flush.deleted_customer import is_customer_deleted, unbillable_result, write_step
+from workers.flush.deleted_customer import is_customer_deleted, unbillable_result
 from workers.flush.execution import FlushExecution
 from workers.flush.on_hold import is_on_hold, on_hold_step
 from workers.flush.outcome import (
     RETRY_NOW,
     FlushOutcome,
     FlushResult,
-    delete_draft,
     no_room_result,
     parked_result,
-    plan_lines,
     rejected_result,
-    surplus_draft,
 )
 from workers.flush.policy import FlushContext
 from workers.flush.rewind import recovery_step, review_step
+from workers.flush.steps import delete_draft, plan_lines, surplus_draft, write_step
 
 log = structlog.get_logger(__name__)
 
@@ -175,7 +173,7 @@ async def _open_step(execution: FlushExecution) -> FlushResult | None:
         return await delete_draft(execution, draft)
     plan = await plan_lines(execution)
     if plan is None:
-        return no_room_result(execution)
+        return no_room_result(snapshot.invoice)
     return await write_step(execution, plan)
 
 

@@ -7,7 +7,8 @@ import structlog
 from billing.errors import OutcomeUnknown, StripeRejected
 from billing.invoicing.metadata_keys import IDEMPOTENCY_PREFIX
 from billing.invoicing.remote_invoice import DRAFT
-from billing.invoicing.snapshot import PeriodState, RequestKind, StripeRequest
+from billing.invoicing.request_batch import RequestKind, StripeRequest
+from billing.invoicing.snapshot import PeriodState
 from workers.flush.execution import FlushExecution
 from workers.flush.outcome import FlushOutcome, FlushResult
 

@@ -1,18 +1,11 @@
-"""Flush results, and the steps that open and closing periods share.
-
-A step returns None if it changed something and the flush should decide again, else the `FlushResult`.
-"""
+"""Flush results."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 from billing.errors import StripeRejected
-from billing.invoicing import diff, requests
-from billing.invoicing.remote_invoice import RemoteInvoice
-from billing.invoicing.snapshot import PlannedLine
+from billing.invoicing import diff
 from billing.ledger.syncs import SyncFailure
-from billing.usage import LineKey
-from workers.flush.execution import FlushExecution
 
 
 class FlushOutcome(StrEnum):
@@ -39,70 +32,6 @@ class FlushResult:
 RETRY_NOW = FlushResult(FlushOutcome.WAITING)
 
 
-@dataclass(frozen=True, slots=True)
-class LinePlan:
-    """The desired lines of the invoice, and the changes that lead there."""
-
-    lines: dict[LineKey, PlannedLine]
-    diff: diff.Diff
-
-
-async def plan_lines(execution: FlushExecution) -> LinePlan | None:
-    """Plan against the fetched invoice, else the stored lines; None if there is no room for a line."""
-    snapshot, invoice = execution.snapshot, execution.invoice
-    room = diff.MAX_LINES - (0 if invoice is None else invoice.foreign_line_count)
-    if room <= 0 and any(snapshot.totals.values()):
-        return None
-    lines = diff.desired_lines(snapshot, await execution.prices(), room=max(room, 1))
-    current = snapshot.lines.items() if invoice is None else invoice.own_lines
-    return LinePlan(lines, diff.diff_lines(lines, current))
-
-
-async def prepare_requests(execution: FlushExecution, plan: LinePlan) -> None:
-    """Prepare the creation of the draft if there is none, else the requests of *plan*."""
-    snapshot = execution.snapshot
-    if snapshot.invoice is None:
-        await execution.prepare(requests.create(snapshot))
-        return
-    prices, seq = await execution.prices(), execution.next_seq()
-    batch = requests.edit_lines(snapshot, plan.diff, plan.lines, prices, seq=seq)
-    await execution.prepare(batch)
-
-
-async def mark_synced(execution: FlushExecution) -> None:
-    """Commit that Stripe agrees with this snapshot."""
-    snapshot, invoice = execution.snapshot, execution.invoice
-    await execution.commit(
-        lines=snapshot.lines if invoice is None else invoice.lines_by_key,
-        synced_to=(snapshot.version, snapshot.verify_requested),
-    )
-
-
-def surplus_draft(execution: FlushExecution) -> RemoteInvoice | None:
-    """Return a surplus draft of the period; a create that arrived very late leaves one."""
-    invoices = execution.invoices if execution.is_final else execution.other_invoices or ()
-    return next((invoice for invoice in invoices if invoice.is_draft), None)
-
-
-async def delete_draft(execution: FlushExecution, draft: RemoteInvoice) -> FlushResult | None:
-    """Delete *draft*; park if it has foreign lines, because a person has to decide then."""
-    snapshot = execution.snapshot
-    if draft.foreign_line_count:
-        return parked_result(
-            "two_drafts",
-            f"Draft {draft.id} is one too many for {snapshot.period} and holds lines that are not"
-            " the gateway's; move or delete them.",
-        )
-    lines = {
-        key: PlannedLine(line.quantity, line.price, line.amount)
-        for key, line in snapshot.lines.items()
-        if draft.id != snapshot.invoice
-    }
-    seq = execution.next_seq()
-    await execution.prepare(requests.delete(snapshot, draft.id, lines, seq=seq))
-    return None
-
-
 def parked_result(code: str, message: str, request_id: str | None = None) -> FlushResult:
     """Park the period with a reason that a person can act on."""
     return FlushResult(FlushOutcome.PARKED, failure=SyncFailure(code, message, request_id))
@@ -114,10 +43,10 @@ def rejected_result(error: StripeRejected) -> FlushResult:
     return parked_result(code, error.message, error.request_id)
 
 
-def no_room_result(execution: FlushExecution) -> FlushResult:
-    """Park the period because foreign lines fill the invoice."""
+def no_room_result(invoice: str | None) -> FlushResult:
+    """Park the period because foreign lines fill *invoice*."""
     return parked_result(
         "no_room",
-        f"Invoice {execution.snapshot.invoice} has {diff.MAX_LINES} lines that are not the"
-        " gateway's; remove some so that usage can be billed.",
+        f"Invoice {invoice} has {diff.MAX_LINES} lines that are not the gateway's; remove some so that"
+        " usage can be billed.",
     )

@@ -15,14 +15,8 @@ from billing.errors import StripeRejected
 from billing.invoicing import amounts
 from billing.invoicing.metadata_keys import period_of
 from billing.invoicing.remote_invoice import RemoteInvoice, has_all_lines
-from billing.invoicing.snapshot import (
-    Lease,
-    PeriodState,
-    RequestKind,
-    Snapshot,
-    StripeLine,
-    StripeRequest,
-)
+from billing.invoicing.request_batch import RequestKind, StripeRequest
+from billing.invoicing.snapshot import Lease, PeriodState, Snapshot, StripeLine
 from billing.ledger.policy import RECOVERY_WINDOW_MS
 from billing.stripe.price_catalog import PriceMissing
 from billing.usage import LineKey, Price

@@ -14,7 +14,7 @@ from billing.invoicing.amounts import (
     usage_by_group,
     usage_by_sku,
 )
-from billing.invoicing.snapshot import RequestBatch
+from billing.invoicing.request_batch import RequestBatch
 from billing.money import Money
 from billing.usage import LineKey
 from tests.support.snapshots import (

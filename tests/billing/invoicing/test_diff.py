@@ -14,7 +14,7 @@ from billing.invoicing.diff import (
     diff_lines,
     requires_fetch,
 )
-from billing.invoicing.snapshot import RequestKind
+from billing.invoicing.request_batch import RequestKind
 from billing.usage import REST_LINE, LineKey, Period
 from tests.support.snapshots import (
     NOVEMBER,

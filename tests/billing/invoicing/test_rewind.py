@@ -8,7 +8,8 @@ import pytest
 
 from billing.invoicing import rewind
 from billing.invoicing.remote_invoice import RemoteInvoice
-from billing.invoicing.snapshot import Hold, RequestBatch, StripeLine
+from billing.invoicing.request_batch import RequestBatch
+from billing.invoicing.snapshot import Hold, StripeLine
 from billing.usage import LineKey, Price
 from tests.support.snapshots import snapshot
 

@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from billing.errors import ErrorCode, Refused
-from billing.invoicing.snapshot import RequestBatch, RequestKind, StripeRequest
+from billing.invoicing.request_batch import RequestBatch, RequestKind, StripeRequest
 from billing.ledger import Ledger, NewAdjustment
 from billing.usage import CustomerId, adjustment_line_key
 from tests.support.ledger import (

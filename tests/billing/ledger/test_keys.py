@@ -6,7 +6,7 @@ from decimal import Decimal
 from redis.asyncio import Redis
 from redis.crc import key_slot
 
-from billing.invoicing.snapshot import RequestBatch
+from billing.invoicing.request_batch import RequestBatch
 from billing.ledger import NewAdjustment, keys
 from billing.ledger.syncs import SyncFailure, SyncStatus
 from tests.support.ledger import CUSTOMER, NOVEMBER, PRICES, Clock, delta, open_ledger, outcomes

@@ -7,13 +7,8 @@ import pytest
 from redis.asyncio import Redis
 
 from billing.errors import LeaseLost, UnknownPeriod
-from billing.invoicing.snapshot import (
-    Lease,
-    PlannedLine,
-    RequestBatch,
-    RequestKind,
-    StripeRequest,
-)
+from billing.invoicing.request_batch import PlannedLine, RequestBatch, RequestKind, StripeRequest
+from billing.invoicing.snapshot import Lease
 from billing.ledger import DeltaOutcome, Ledger, keys
 from billing.ledger.syncs import SyncFailure, SyncOutcome, SyncStatus
 from billing.usage import CustomerId, LineKey

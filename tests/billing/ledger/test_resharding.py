@@ -18,7 +18,7 @@ from billing.errors import LedgerUnavailable
 from billing.events.effects import EventRef
 from billing.events.inbox import Inbox, InboxPolicy
 from billing.events.records import EventStatus
-from billing.invoicing.snapshot import RequestBatch
+from billing.invoicing.request_batch import RequestBatch
 from billing.ledger import DeltaOutcome, LeasedPeriod, Ledger, NewAdjustment, keys
 from billing.ledger.syncs import SyncFailure
 from billing.usage import CustomerId

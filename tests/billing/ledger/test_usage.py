@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from billing.invoicing.snapshot import RequestBatch
+from billing.invoicing.request_batch import RequestBatch
 from billing.ledger import DeltaOutcome, Ledger, LedgerPolicy, NewAdjustment, keys
 from billing.ledger.quantities import QuantityOutOfRange, to_fixed_point
 from billing.ledger.usage import CurrencySource

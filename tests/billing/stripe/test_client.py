@@ -25,7 +25,7 @@ from billing.budget import Budget, CallOutcome, Lane
 from billing.budget.call import StripeCall
 from billing.budget.policy import BudgetPolicy, RateLimit
 from billing.errors import BillingError, KeyExpired, OutcomeUnknown, StripeBusy, StripeRejected
-from billing.invoicing.snapshot import RequestKind, StripeRequest
+from billing.invoicing.request_batch import RequestKind, StripeRequest
 from billing.money import format_decimal
 from billing.services import Services
 from billing.stripe import API_VERSION, StripeApi, count_calls

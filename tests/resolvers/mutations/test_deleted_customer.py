@@ -1,6 +1,6 @@
 """Support can settle the billing of a customer that was deleted at Stripe."""
 
-from billing.invoicing.snapshot import RequestKind, StripeRequest
+from billing.invoicing.request_batch import RequestKind, StripeRequest
 from tests.resolvers.conftest import OTHER_CUSTOMER, SUPPORT, ApiHarness, panel_viewer
 
 ADJUST = """mutation ($id: ID!, $quantity: Decimal!) {

@@ -6,7 +6,8 @@ import pytest
 
 from billing.budget import Lane
 from billing.errors import ErrorCode
-from billing.invoicing.snapshot import PeriodState, RequestKind, StripeRequest
+from billing.invoicing.request_batch import RequestKind, StripeRequest
+from billing.invoicing.snapshot import PeriodState
 from billing.ledger.keys import shard_of
 from billing.usage import CustomerId, Period
 from billing.usage_ingestion import record_usage

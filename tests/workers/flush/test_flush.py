@@ -9,7 +9,8 @@ from redis.asyncio import Redis
 
 from billing.budget import Lane
 from billing.invoicing import diff
-from billing.invoicing.snapshot import Lease, RequestBatch, RequestKind, StripeRequest
+from billing.invoicing.request_batch import RequestBatch, RequestKind, StripeRequest
+from billing.invoicing.snapshot import Lease
 from billing.ledger import Ledger, LedgerPolicy, keys
 from billing.ledger.syncs import SyncStatus
 from billing.stripe import boottime, count_calls

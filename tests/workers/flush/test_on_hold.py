@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from billing.invoicing.snapshot import Lease, RequestBatch
+from billing.invoicing.request_batch import RequestBatch
+from billing.invoicing.snapshot import Lease
 from billing.usage import CustomerId, Period
 from billing.usage_ingestion import record_usage
 from tests.support.account import Account
