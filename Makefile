@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 GRAPHIQL := gateway/static/graphiql
 .DEFAULT_GOAL := help
-.PHONY: help up token test check bench simulate chaos capacity format schema lock clean
+.PHONY: help up token doctor test check bench simulate chaos capacity format schema lock clean
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUNBUFFERED := 1
 # Compiled once, though the shell may say otherwise: up and test start many processes.
@@ -18,6 +18,9 @@ up: $(VENV)/.ready $(GRAPHIQL)/.ready ## Run everything here (Valkey, Stripe san
 
 token: $(VENV)/.ready ## Print one token: ROLE=support, ROLE=metering or ROLE=customer CUSTOMER=cus_…
 	@$(BIN)/python -m demo token --role '$(ROLE)' --customer '$(CUSTOMER)'
+
+doctor: $(VENV)/.ready ## Check the Stripe account of BILLING_STRIPE_API_KEY, reading only
+	@$(BIN)/python -m billing doctor $(ARGS)
 
 # Three processes for two cores, because tests wait for each other's parts; the browser's stay together.
 test: $(VENV)/.ready-dev $(GRAPHIQL)/.ready ## Run the whole test suite against real parts on free ports

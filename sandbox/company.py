@@ -1,4 +1,4 @@
-"""What an account has besides the billing of this project: itself, tax settings, portals, subscriptions, keys.
+"""The account itself, and what others have in it: tax settings, portals, subscriptions, restricted keys.
 
 The API only reads them; the control API changes them, as the Dashboard or another system would.
 """

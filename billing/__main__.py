@@ -1,0 +1,5 @@
+"""``python -m billing``: see ``doctor.cli``."""
+
+from billing.doctor.cli import main
+
+main()
