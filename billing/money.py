@@ -80,6 +80,13 @@ class Money:
             shown = plain if plain == shown else EXACT.plus(shown).normalize(EXACT)
         return f"{self.currency.upper()} {shown:,f}"
 
+    @property
+    def rounded(self) -> str:
+        """Display form in whole minor units, a half away from zero as Stripe rounds a line: ``USD 1,234.50``."""
+        unit = MINOR[exponent(self.currency)]
+        shown = self.amount.quantize(unit, rounding=ROUND_HALF_UP, context=EXACT)
+        return f"{self.currency.upper()} {shown or abs(shown):,f}"
+
     def __add__(self, other: "Money") -> "Money":
         self._must_match(other)
         return Money(EXACT.add(self.amount, other.amount), self.currency)

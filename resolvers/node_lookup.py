@@ -9,8 +9,9 @@ from billing.ledger.syncs import Sync
 from billing.stripe import resources
 from billing.stripe.records import CustomerRecord, InvoiceRecord
 from billing.stripe.resources import OWNED_OBJECTS
-from billing.usage import CustomerId
+from billing.usage import CustomerId, Period
 from resolvers.adjustments import find_adjustment
+from resolvers.billing_periods import PricedSnapshot, current_period, find_period
 from resolvers.context import Context, Role
 from resolvers.dataloaders.stripe import Loaded
 from resolvers.invoices import find_line
@@ -119,6 +120,25 @@ async def _fetch_owner(context: Context, any_id: str) -> str | None:
         return (await context.loaders.get(resources.owner(form[1], any_id))).value
     except StripeRejected:
         return None
+
+
+async def find_visible_period(
+    context: Context, customer: str, month: Period | None
+) -> PricedSnapshot | None:
+    """One *month* (None: the current one) of *customer*, without a read of the customer at Stripe.
+
+    None when the viewer may not see the customer, or the ledger has never counted usage of it.
+    """
+    form = ID_PATTERN.fullmatch(customer)
+    if form is None or form[1] != "cus" or not context.viewer.may_see(customer):
+        context.missed_lookups += 1
+        return None
+    snapshot = await context.loaders.snapshot(customer)
+    if not snapshot.currency:
+        return None
+    if month is None:
+        return await current_period(context, snapshot.customer, snapshot.currency)
+    return await find_period(context, snapshot.customer, month, snapshot.currency)
 
 
 async def require_customer(context: Context, any_id: str) -> Loaded[CustomerRecord]:

@@ -22,7 +22,7 @@ Roles = frozenset[Role]
 _TABLE: Mapping[str, Mapping[Roles, str]] = {
     "Query": {
         EVERYONE: "viewer",
-        PANEL: "node nodes customer invoice sync",
+        PANEL: "node nodes customer invoice sync period",
         SUPPORT: "customers syncs webhookEvents holds stripeBudget auditLog",
     },
     "Mutation": {
@@ -32,7 +32,7 @@ _TABLE: Mapping[str, Mapping[Roles, str]] = {
         "sweepWebhookEvents",
     },
     "Subscription": {PANEL: "billingChanged"},
-    "Viewer": {EVERYONE: "role", PANEL: "customers"},
+    "Viewer": {EVERYONE: "role", PANEL: "customers customerIds"},
     "Customer": {
         PANEL: "id organization name email currency delinquent creditBalance defaultPaymentMethod paymentMethods "
         "invoices currentPeriod period spendHistory syncState freshness",
@@ -40,7 +40,7 @@ _TABLE: Mapping[str, Mapping[Roles, str]] = {
     },
     "BillingPeriod": {PANEL: "start end state invoice inStripe claimed pending total usage asOf"},
     "UsageBreakdown": {
-        PANEL: "key description quantity unit amount",
+        PANEL: "key description quantity unit amount unitPrice corrections",
         SUPPORT: "stripeDashboardUrl",
     },
     "MonthlySpend": {PANEL: "month total invoices"},
@@ -65,7 +65,7 @@ _TABLE: Mapping[str, Mapping[Roles, str]] = {
     },
     "SyncFailure": {PANEL: "code message requestId", SUPPORT: "stripeDashboardUrl"},
     "SyncState": {PANEL: "status lastSyncedAt pendingDeltas oldestPendingAt nextSyncAt lastSync"},
-    "Money": {PANEL: "amount currency formatted"},
+    "Money": {PANEL: "amount currency formatted rounded"},
     "Freshness": {PANEL: "source fetchedAt"},
     "UserError": {EVERYONE: "code message path retryAfter"},
     "PageInfo": {PANEL: "hasNextPage hasPreviousPage startCursor endCursor"},

@@ -10,10 +10,18 @@ import strawberry
 from billing.events.records import EventStatus
 from billing.ledger.syncs import SyncStatus
 from billing.pagination import MAX_PAGE_SIZE, PageRequest
+from billing.usage_validation import MONTH_FORMAT, parse_month
 from resolvers.customer_search import search_customers
 from resolvers.customers import list_customers
 from resolvers.dataloaders.stripe import EMPTY_PAGE
-from resolvers.node_lookup import FoundNode, find_customer, find_invoice, find_node, find_sync
+from resolvers.node_lookup import (
+    FoundNode,
+    find_customer,
+    find_invoice,
+    find_node,
+    find_sync,
+    find_visible_period,
+)
 from schema.connections import (
     After,
     Before,
@@ -29,6 +37,7 @@ from schema.decorators import graphql_type
 from schema.info import Info, note_selection
 from schema.types.adjustment import Adjustment
 from schema.types.audit import AuditEntry
+from schema.types.billing_period import BillingPeriod
 from schema.types.customer import CUSTOMERS_PAGE_SIZE, Customer
 from schema.types.hold import Hold
 from schema.types.invoice import Invoice
@@ -51,6 +60,16 @@ Ids = Annotated[
     strawberry.argument(
         description="At most 100 ids, from Stripe or from the gateway, in any order."
     ),
+]
+CustomerIdArgument = Annotated[
+    strawberry.ID, strawberry.argument(description="Id of the customer, `cus_…`.")
+]
+Month = Annotated[
+    str | None, strawberry.argument(description='Month such as "2026-10"; default: this one.')
+]
+Email = Annotated[
+    str | None,
+    strawberry.argument(description="Only customers with exactly this e-mail address."),
 ]
 PAGE_SIZE = 20
 NODE_CONVERTERS: Mapping[str, Callable[[Any], Node]] = {
@@ -79,9 +98,7 @@ class Query:
     async def nodes(self, info: Info, ids: Ids) -> list[Node | None]:
         """The objects with these ids, in the order of `ids`, each as `node` returns it."""
         if len(ids) > MAX_PAGE_SIZE:
-            raise bad_input(
-                f"`ids` has {len(ids)} entries; at most {MAX_PAGE_SIZE} are looked up at once."
-            )
+            raise bad_input(f"`ids` has {len(ids)} entries; ask for at most {MAX_PAGE_SIZE}.")
         note_selection(info)
         nodes = await asyncio.gather(*(find_node(info.context, any_id) for any_id in ids))
         return [_to_node(found) for found in nodes]
@@ -114,6 +131,23 @@ class Query:
         return Sync.from_record(record) if record else None
 
     @strawberry.field
+    async def period(
+        self,
+        info: Info,
+        customer_id: CustomerIdArgument,
+        month: Month = None,
+    ) -> BillingPeriod | None:
+        """A customer's month, from the ledger alone: it is answered while Stripe is not.
+
+        Null if the ledger has nothing for it, or if it is not visible to the viewer. `invoice` still reads Stripe.
+        """
+        wanted = parse_month(month) if month else None
+        if month and wanted is None:
+            raise bad_input(MONTH_FORMAT)
+        period = await find_visible_period(info.context, customer_id, wanted)
+        return BillingPeriod.from_record(period) if period else None
+
+    @strawberry.field
     async def customers(  # noqa: PLR0913 the contract's arguments
         self,
         info: Info,
@@ -122,10 +156,7 @@ class Query:
         after: After = None,
         last: Last = None,
         before: Before = None,
-        email: Annotated[
-            str | None,
-            strawberry.argument(description="Only customers with exactly this e-mail address."),
-        ] = None,
+        email: Email = None,
         search: Annotated[
             str | None,
             strawberry.argument(
@@ -171,9 +202,8 @@ class Query:
         if customer_id and owner is None:
             return Connection.from_page(EMPTY_PAGE, PageRequest(0), Sync.from_record)
         customer = owner.value.id if owner else None
-        page = partial(
-            info.context.bypass_loaders().ledger.syncs.page, customer=customer, status=status
-        )
+        syncs = info.context.bypass_loaders().ledger.syncs
+        page = partial(syncs.page, customer=customer, status=status)
         return await connect(info, request, forward_only(page), Sync.from_record)
 
     @strawberry.field
@@ -197,8 +227,8 @@ class Query:
     ) -> Connection[Hold]:
         """Support only: the active billing holds of all customers, oldest first."""
         request = page_request(first, after, default=PAGE_SIZE)
-        page = info.context.bypass_loaders().ledger.holds.page
-        return await connect(info, request, forward_only(page), Hold.from_record)
+        page = forward_only(info.context.bypass_loaders().ledger.holds.page)
+        return await connect(info, request, page, Hold.from_record)
 
     @strawberry.field
     async def audit_log(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
+from typing import TypeVar
 
 from billing.invoicing.diff import (
     MAX_LINES,
@@ -20,7 +21,9 @@ from billing.invoicing.remote_invoice import RemoteInvoice
 from billing.invoicing.request_batch import PlannedLine
 from billing.invoicing.snapshot import Snapshot, StripeLine
 from billing.money import EXACT, Money, line_amount
-from billing.usage import LineKey
+from billing.usage import ADJUSTMENT_PREFIX, LineKey
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class UsageRow:
     """One row of a usage breakdown; *key* is a line key, app, region or organization.
 
     *amount* is exact and may have sub-cent digits. *quantity* has a meaningful unit only within one SKU.
+    *unit_price* is None for a row of several prices, *corrections* (the part of the amount that adjustments
+    make up) for one without.
     """
 
     key: str
@@ -48,6 +53,8 @@ class UsageRow:
     quantity: Decimal
     unit: str | None
     amount: Money
+    unit_price: Money | None
+    corrections: Money | None
 
 
 class DriftKind(StrEnum):
@@ -155,18 +162,29 @@ def _row(
     snapshot: Snapshot,
     prices: Prices,
 ) -> UsageRow:
-    quantity, minor, units, names = Decimal(0), Decimal(0), set(), set()
+    quantity, minor, corrected, used_prices = Decimal(0), Decimal(0), Decimal(0), set()
     for line, used in lines:
         price = prices[snapshot.prices[line]]
         quantity = EXACT.add(quantity, used)
-        minor = EXACT.add(minor, EXACT.multiply(used, price.unit_amount))
-        units.add(price.unit)
-        names.add(price.description)
-    amount = Money.from_minor(minor, snapshot.currency)
-    return UsageRow(key, _single(names), quantity, _single(units), amount)
+        amount = EXACT.multiply(used, price.unit_amount)
+        minor = EXACT.add(minor, amount)
+        if line.startswith(ADJUSTMENT_PREFIX):
+            corrected = EXACT.add(corrected, amount)
+        used_prices.add(price)
+    currency = snapshot.currency
+    unit_amount = _single({price.unit_amount for price in used_prices})
+    return UsageRow(
+        key,
+        description=_single({price.description for price in used_prices}),
+        quantity=quantity,
+        unit=_single({price.unit for price in used_prices}),
+        amount=Money.from_minor(minor, currency),
+        unit_price=None if unit_amount is None else Money.from_minor(unit_amount, currency),
+        corrections=Money.from_minor(corrected, currency) if corrected else None,
+    )
 
 
-def _single(values: set[str | None]) -> str | None:
+def _single(values: set[T]) -> T | None:
     return next(iter(values)) if len(values) == 1 else None
 
 

@@ -71,6 +71,12 @@ class UsageBreakdown:
         description="Unit of `quantity`; null when the entry combines different units."
     )
     amount: Money = strawberry.field(description="Amount charged for this usage.")
+    unit_price: Money | None = strawberry.field(
+        description="Price of one unit; null when the entry combines different prices."
+    )
+    corrections: Money | None = strawberry.field(
+        description="Part of `amount` that corrections by Support make up; null when there is none."
+    )
     price: strawberry.Private[str | None]
 
     @strawberry.field
@@ -88,6 +94,8 @@ class UsageBreakdown:
             quantity=row.quantity,
             unit=row.unit,
             amount=Money.from_money(row.amount),
+            unit_price=Money.from_money(row.unit_price) if row.unit_price else None,
+            corrections=Money.from_money(row.corrections) if row.corrections else None,
         )
 
 

@@ -25,6 +25,11 @@ class Viewer:
     role: Role = strawberry.field(description="Role that the token grants.")
 
     @strawberry.field
+    def customer_ids(self, info: Info) -> list[strawberry.ID]:
+        """Ids of the customers that the token names, without a read from Stripe; empty for Support."""
+        return [strawberry.ID(name) for name in sorted(info.context.viewer.customers)]
+
+    @strawberry.field
     async def customers(
         self,
         info: Info,

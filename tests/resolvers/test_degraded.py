@@ -9,7 +9,7 @@ import pytest
 from billing.cache import CachePolicy, open_cache
 from billing.errors import Unavailable
 from gateway.billing_extension import to_graphql_error
-from tests.resolvers.conftest import ApiHarness, panel_viewer
+from tests.resolvers.conftest import SUPPORT, ApiHarness, panel_viewer
 from tests.support.stripe_sandbox import StripeSandbox
 
 PAGE = """query ($id: ID!) { customer(id: $id) { name freshness { source fetchedAt }
@@ -135,3 +135,26 @@ async def test_without_cache_server_every_read_goes_to_stripe(api: ApiHarness) -
 
     assert (before["freshness"]["source"], after["freshness"]["source"]) == ("STRIPE", "STRIPE")
     assert (before["name"], after["name"]) == ("Acme", "Renamed")
+
+
+async def test_month_of_the_ledger_needs_no_read_from_stripe(
+    api: ApiHarness, sandbox: StripeSandbox
+) -> None:
+    """A customer who was never shown sees this month while Stripe is away, and only their own."""
+    customer = await api.shop.customer()
+    await api.record_usage(customer, "1000000", app="web")
+    await sandbox.fault("error_500_before", "*", times=1_000)
+    query = """query ($id: ID!, $month: String) { viewer { customerIds }
+      period(customerId: $id, month: $month) { state total { rounded } usage(by: APP) { key unitPrice { formatted } } } }"""
+    viewer = panel_viewer(customer)
+
+    shown = await api.query(viewer, query, id=customer)
+    elsewhere = await api.query(panel_viewer("cus_other"), query, id=customer)
+
+    assert shown["viewer"] == {"customerIds": [customer]}
+    assert shown["period"]["total"] == {"rounded": "USD 31.00"}
+    assert shown["period"]["usage"] == [{"key": "web", "unitPrice": {"formatted": "USD 0.000031"}}]
+    assert elsewhere["period"] is None
+    assert (await api.query(viewer, query, id=customer, month="2020-01"))["period"] is None
+    assert await api.error_codes(viewer, query, id=customer, month="October") == ["BAD_USER_INPUT"]
+    assert (await api.query(SUPPORT, query, id="not an id"))["period"] is None

@@ -30,3 +30,20 @@ def test_amount_uses_decimals_of_its_currency(
         currency.lower(),
         formatted,
     )
+
+
+@pytest.mark.parametrize(
+    ("minor", "currency", "rounded"),
+    [
+        ("123450", "usd", "USD 1,234.50"),
+        ("0.5", "usd", "USD 0.01"),
+        ("-0.5", "usd", "USD -0.01"),
+        ("0.00015", "usd", "USD 0.00"),
+        ("-0.00015", "usd", "USD 0.00"),
+        ("499.5", "jpy", "JPY 500"),
+        ("1234.4", "kwd", "KWD 1.234"),
+    ],
+)
+def test_rounded_amount_has_whole_minor_units(minor: str, currency: str, rounded: str) -> None:
+    """A half goes away from zero, as on a line at Stripe, and nothing is shown as minus zero."""
+    assert Money.from_minor(Decimal(minor), currency).rounded() == rounded

@@ -95,6 +95,19 @@ def test_usage_row_of_several_skus_has_no_description() -> None:
     ]
 
 
+def test_usage_row_names_its_unit_price_and_its_corrections() -> None:
+    """A panel can show why a line costs what it costs, and what Support took off."""
+    pinned = {"cpu": "price_cpu", "net": "price_net", "adj:adj_1": "price_cpu"}
+    at = snapshot({"cpu": "3", "net": "1", "adj:adj_1": "-1"}, prices=pinned)
+    groups = {"web": {"cpu": Decimal(3)}, "": {"adj:adj_1": Decimal(-1), "net": Decimal(1)}}
+    rows = usage_by_group(groups, at, PRICES)
+
+    assert [(row.key, row.unit_price, row.corrections) for row in rows] == [
+        ("", None, _usd("-0.02")),
+        ("web", _usd("0.02"), None),
+    ]
+
+
 def test_unchanged_invoice_has_no_drift() -> None:
     """Usage that is not yet sent is pending, not drift."""
     line = line_body("il_cpu", 2, "cpu", price="price_cpu", quantity="1", sent="1")
