@@ -1,5 +1,6 @@
 """The viewer, and the `Context` of one operation."""
 
+import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
@@ -42,6 +43,24 @@ class Viewer:
     expires_at: float | None = None
     token_id: str | None = None
 
+    @property
+    def person(self) -> str:
+        """Pseudonym of the person or program: the same for all tokens with this role, subject and customers.
+
+        The customers are part of it because a panel's backend may sign for all of them under one subject.
+        """
+        return _pseudonym(self.role, self.subject, *sorted(self.customers))
+
+    @property
+    def caller(self) -> str:
+        """Pseudonym of the party whose share of a common resource the viewer uses.
+
+        All people with the same customers are one party; Support and services stand for themselves.
+        """
+        if not self.customers:
+            return self.person
+        return _pseudonym("customers", *sorted(self.customers))
+
     def require_role(self, *roles: Role) -> None:
         """Raise a GraphQLError (FORBIDDEN) unless the viewer has one of *roles*."""
         if self.role not in roles:
@@ -52,6 +71,11 @@ class Viewer:
         return self.role is Role.SUPPORT or (
             self.role is Role.CUSTOMER and customer in self.customers
         )
+
+
+def _pseudonym(*parts: str) -> str:
+    """Return a short hash of *parts*, which may be named in a Redis key or a log."""
+    return hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 LANES = {

@@ -74,11 +74,34 @@ async def test_customers_claim_is_ignored_for_staff_and_services(role: str) -> N
     assert (Role(role), frozenset()) == (viewer.role, viewer.customers)
 
 
-async def test_tokens_without_jti_have_distinct_ids() -> None:
-    """Cost limits count by token, and most tokens carry no `jti`."""
-    one, other = [await TOKENS.verify(bearer(sub=sub)) for sub in ("a", "b")]
+async def test_tokens_of_one_person_are_one_caller() -> None:
+    """A new login, or another name for the token, is no second allowance; another role or person is one."""
+    one = await TOKENS.verify(bearer(sub="a", jti="1"))
+    again = await TOKENS.verify(bearer(sub="a", jti="2", exp=2_000_000_000))
+    others = [
+        await TOKENS.verify(bearer(sub="b", jti="1")),
+        await TOKENS.verify(bearer(sub="a", customers=["cus_9"])),
+        await TOKENS.verify(bearer(sub="a", role="support")),
+        await TOKENS.verify(bearer(sub="\ud800")),
+    ]
 
-    assert one.token_id != other.token_id
+    assert one.person == again.person
+    assert len({viewer.person for viewer in (one, *others)}) == 5
+    assert one.person != "a"
+
+
+async def test_people_of_the_same_customers_share_one_identity() -> None:
+    """Whatever the order in which their tokens name them; Support and services stand for themselves."""
+    customers = [["cus_1", "cus_2"], ["cus_2", "cus_1"], ["cus_1"]]
+    one, same, other = [
+        await TOKENS.verify(bearer(sub=f"user-{number}", customers=named))
+        for number, named in enumerate(customers)
+    ]
+    agent = await TOKENS.verify(bearer(role="support"))
+
+    assert one.caller == same.caller != other.caller
+    assert one.person != same.person
+    assert agent.caller == agent.person
 
 
 @pytest.mark.parametrize(
