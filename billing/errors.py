@@ -44,14 +44,23 @@ class BillingError(Exception):
 class Refused(BillingError):
     """The request cannot be carried out as it stands; *message* names the cure and may be shown.
 
-    *path* points at the offending input field, outermost first.
+    *path* points at the offending input field, outermost first. *retry_after*: seconds until the same request
+    may succeed, because what refused it may be out of date; None: never.
     """
 
-    def __init__(self, code: ErrorCode, message: str, path: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        path: tuple[str, ...] | None = None,
+        *,
+        retry_after: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.path = path
+        self.retry_after = retry_after
 
 
 class MixedCurrencies(Refused):

@@ -4,25 +4,22 @@ Serves ``recordUsage`` and ``POST /usage``. Each delta has its own result: an in
 a reason and does not affect the others.
 """
 
-import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 
 import msgspec
 
-from billing.budget import Lane
+from billing.amount_limit import excess_of_line
 from billing.change_feed import Change, ChangeReason
-from billing.errors import ErrorCode, Overloaded, Refused, StripeRejected, Unavailable
+from billing.customer_registration import deleted, register_customers, unknown, update_currencies
+from billing.errors import ErrorCode, Refused, Unavailable
 from billing.ledger import DeltaOutcome
-from billing.ledger.usage import CurrencySource
 from billing.services import Services
-from billing.stripe import resources
-from billing.stripe.records import CustomerRecord
+from billing.stripe.price_catalog import PriceCatalog
 from billing.usage import CustomerId, Price, UsageDelta
 from billing.usage_validation import RawDelta, Rejection, RejectionError, invalid_field, validate
 
 MAX_BATCH = 10_000
-# New customers are looked up at Stripe; the caller waits at most so many seconds.
-MAX_CONCURRENT_LOOKUPS, LOOKUP_SECONDS = 8, 10.0
 
 
 class UsageReport(msgspec.Struct, frozen=True, rename="camel"):
@@ -39,45 +36,52 @@ class UsageReport(msgspec.Struct, frozen=True, rename="camel"):
     errors: tuple[()] = ()
 
 
-async def record_usage(services: Services, raw_deltas: Sequence[RawDelta]) -> UsageReport:
-    """Record each delta once; returns after the ledger has made them durable."""
-    validated = [validate(raw) for raw in raw_deltas]
-    deltas = [delta for delta in validated if isinstance(delta, UsageDelta)]
-    prices = await services.price_catalog.by_sku({delta.sku for delta in deltas})
-    priced = [delta for delta in deltas if delta.sku in prices]
-    unconfirmed = await _register_new_customers(services, priced, prices)
-    sent = [delta for delta in priced if delta.customer not in unconfirmed]
-    outcomes = await _record(services, sent, prices)
-    await _publish_changes(services, sent, outcomes)
+async def record_usage(services: Services, reported: Sequence[RawDelta | Rejection]) -> UsageReport:
+    """Record each delta once; returns after the ledger has made them durable.
 
-    rejected = [rejection for rejection in validated if isinstance(rejection, Rejection)]
-    rejected += [
-        _unpriced(delta, services.price_catalog.refusal(delta.sku))
-        for delta in deltas
-        if delta.sku not in prices
-    ]
-    rejected += [
-        _unconfirmed_customer(delta, unconfirmed[delta.customer])
-        for delta in priced
-        if delta.customer in unconfirmed
-    ]
-    rejected += [
-        _REJECTIONS[outcome](delta)
-        for delta, outcome in zip(sent, outcomes, strict=True)
-        if outcome in _REJECTIONS
-    ]
+    What is already rejected, because it could not be read, is part of the report.
+    """
+    requested_at = datetime.now(UTC)
+    results = [raw if isinstance(raw, Rejection) else validate(raw) for raw in reported]
+    catalog = services.price_catalog
+    prices = await catalog.by_sku({delta.sku for delta in _deltas(results)})
+    _reject_each(results, lambda delta: _unpriced(delta, prices, catalog, requested_at))
+    first_prices = {delta.customer: prices[delta.sku] for delta in reversed(_deltas(results))}
+    refusals = await register_customers(services, first_prices, requested_at)
+    _reject_each(results, lambda delta: _unconfirmed_customer(delta, refusals))
+    deltas = _deltas(results)
+    outcomes = await _record(services, deltas, prices, requested_at)
+    await _publish_changes(services, deltas, outcomes)
+    unread = iter(outcomes)
+    _reject_each(results, lambda delta: _uncounted(delta, next(unread)))
     durability, epoch = await services.ledger.health.durability()
     return UsageReport(
         accepted=outcomes.count(DeltaOutcome.ACCEPTED),
         duplicates=outcomes.count(DeltaOutcome.DUPLICATE),
-        rejected=tuple(rejected),
+        rejected=tuple(result for result in results if isinstance(result, Rejection)),
         durability=durability,
         ledger_epoch=epoch,
     )
 
 
+def _deltas(results: Sequence[UsageDelta | Rejection]) -> list[UsageDelta]:
+    return [result for result in results if isinstance(result, UsageDelta)]
+
+
+def _reject_each(
+    results: list[UsageDelta | Rejection], rejection_of: Callable[[UsageDelta], Rejection | None]
+) -> None:
+    """Replace each delta for which there is a rejection by it."""
+    for position, result in enumerate(results):
+        if isinstance(result, UsageDelta):
+            results[position] = rejection_of(result) or result
+
+
 async def _record(
-    services: Services, deltas: Sequence[UsageDelta], prices: Mapping[str, Price]
+    services: Services,
+    deltas: Sequence[UsageDelta],
+    prices: Mapping[str, Price],
+    requested_at: datetime,
 ) -> list[DeltaOutcome]:
     """Record *deltas*; those in another currency than their customer's again if that was a mistake."""
     usage = services.ledger.usage
@@ -86,67 +90,12 @@ async def _record(
     if not refused:
         return outcomes
     unconfirmed = await usage.with_unconfirmed_currency(deltas[n].customer for n in refused)
-    records, _ = await _look_up_customers(services, unconfirmed)
-    await asyncio.gather(
-        *(_register(services, record, record.currency) for record in records if record.currency)
-    )
-    looked_up = {record.id for record in records}
+    looked_up = await update_currencies(services, unconfirmed, requested_at)
     again = [n for n in refused if deltas[n].customer in looked_up]
     results = await usage.record([deltas[n] for n in again], prices)
     for n, result in zip(again, results, strict=True):
         outcomes[n] = result.outcome
     return outcomes
-
-
-async def _register_new_customers(
-    services: Services,
-    deltas: Iterable[UsageDelta],
-    prices: Mapping[str, Price],
-) -> dict[CustomerId, Unavailable | StripeRejected]:
-    """Register customers that are new to the ledger and exist at Stripe.
-
-    Returns the customers that could not be looked up now, with the error.
-    """
-    first = {delta.customer: delta for delta in reversed(list(deltas))}
-    known = await services.ledger.usage.registered_currencies(list(first))
-    records, failures = await _look_up_customers(services, first.keys() - known.keys())
-    await asyncio.gather(
-        *(_register(services, record, prices[first[record.id].sku].currency) for record in records)
-    )
-    return failures
-
-
-async def _look_up_customers(
-    services: Services, customers: Iterable[CustomerId]
-) -> tuple[list[CustomerRecord], dict[CustomerId, Unavailable | StripeRejected]]:
-    """Read *customers* at Stripe, without deleted ones; and those that could not be read, with the error."""
-    slots, deadline = asyncio.Semaphore(MAX_CONCURRENT_LOOKUPS), _now() + LOOKUP_SECONDS
-    records: list[CustomerRecord] = []
-    failures: dict[CustomerId, Unavailable | StripeRejected] = {}
-
-    async def look_up(customer: CustomerId) -> None:
-        async with slots:
-            try:
-                if _now() > deadline:
-                    raise Overloaded("Too many customers are new at once.")
-                resource = resources.customer(customer)
-                record = (await services.stripe_reader.get(resource, Lane.CUSTOMER)).value
-            except (Unavailable, StripeRejected) as error:
-                failures[customer] = error
-                return
-        if record is not None and not record.deleted:
-            records.append(record)
-
-    await asyncio.gather(*map(look_up, customers))
-    return records, failures
-
-
-async def _register(services: Services, customer: CustomerRecord, currency: str) -> None:
-    """Register *customer* in its own currency at Stripe, or else in *currency*, that of a price."""
-    source = CurrencySource.STRIPE if customer.currency else CurrencySource.PRICE
-    await services.ledger.usage.register_customer(
-        customer.id, customer.currency or currency, source
-    )
 
 
 async def _publish_changes(
@@ -165,19 +114,35 @@ async def _publish_changes(
     )
 
 
-def _unconfirmed_customer(delta: UsageDelta, error: Unavailable | StripeRejected) -> Rejection:
-    retry_after = error.whole_seconds if isinstance(error, Unavailable) else None
-    message = f"Stripe could not confirm {delta.customer}: {error.message} Not counted; send this delta again."
+def _unconfirmed_customer(
+    delta: UsageDelta, refusals: Mapping[CustomerId, Unavailable | Refused]
+) -> Rejection | None:
+    error = refusals.get(delta.customer)
+    if error is None:
+        return None
+    message = error.message
+    if error.code is not ErrorCode.NOT_FOUND:
+        message = f"Stripe could not confirm {delta.customer}: {message} Not counted; send this delta again."
+    retry_after = error.retry_after if isinstance(error, Refused) else error.whole_seconds
     return _reject(delta, error.code, "customerId", message, retry_after)
 
 
-def _now() -> float:
-    return asyncio.get_running_loop().time()
+def _unpriced(
+    delta: UsageDelta, prices: Mapping[str, Price], catalog: PriceCatalog, requested_at: datetime
+) -> Rejection | None:
+    """Return the rejection of a delta without a price, or with an amount that no invoice can show."""
+    price = prices.get(delta.sku)
+    if price is None:
+        refusal = catalog.refusal(delta.sku, requested_at)
+        message = f"{refusal.message.removesuffix('.')}, then send this delta again."
+        return _reject(delta, refusal.code, "sku", message, refusal.retry_after)
+    excess = excess_of_line(delta.quantity, price)
+    return invalid_field(delta.id, "quantity", f"{excess} Check the quantity.") if excess else None
 
 
-def _unpriced(delta: UsageDelta, refusal: Refused) -> Rejection:
-    message = f"{refusal.message.removesuffix('.')}, then send this delta again."
-    return _reject(delta, refusal.code, "sku", message)
+def _uncounted(delta: UsageDelta, outcome: DeltaOutcome) -> Rejection | None:
+    rejection_of = _REJECTIONS.get(outcome)
+    return rejection_of and rejection_of(delta)
 
 
 def _reject(
@@ -186,7 +151,7 @@ def _reject(
     return Rejection(delta.id, RejectionError(code, message, (field,), retry_after))
 
 
-_REJECTIONS = {
+_REJECTIONS: Mapping[DeltaOutcome, Callable[[UsageDelta], Rejection]] = {
     DeltaOutcome.CONFLICT: lambda delta: _reject(
         delta,
         ErrorCode.IDEMPOTENCY_CONFLICT,
@@ -217,12 +182,12 @@ _REJECTIONS = {
         delta,
         ErrorCode.NOT_FOUND,
         "customerId",
-        f"Stripe knows no customer {delta.customer}; check the id.",
+        unknown(delta.customer).message,
     ),
     DeltaOutcome.CUSTOMER_DELETED: lambda delta: _reject(
         delta,
         ErrorCode.NOT_FOUND,
         "customerId",
-        f"Customer {delta.customer} was deleted in Stripe; stop sending usage for it.",
+        deleted(delta.customer).message,
     ),
 }

@@ -11,14 +11,22 @@ from billing.errors import ErrorCode
 from billing.usage import REST_LINE, CustomerId, Period, UsageDelta
 
 MAX_TEXT_LENGTH = 255
-QUANTITY = re.compile(r"-?\d{1,15}(?:\.\d{1,12})?", re.ASCII)
+MAX_NUMBER_LENGTH = 64
+# Zeros before and after the digits that count are allowed: FOCUS writes quantities with 18 decimals.
+QUANTITY = re.compile(r"-?0*\d{1,15}(?:\.\d{1,12}0*)?", re.ASCII)
 RFC_3339 = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:(\d\d)(?:\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+)
+# Control characters, ends of lines, overrides of the text direction and lone surrogates: they make a log or a
+# bill unreadable. Everything else may be part of a name in some script.
+UNREADABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufff9-\ufffb\ufffe\uffff]"
 )
 MONTH = re.compile(r"20\d\d-(?:0[1-9]|1[0-2])", re.ASCII)
 CUSTOMER = re.compile(r"cus_[A-Za-z0-9]{1,64}", re.ASCII)
 QUANTITY_FORMAT = (
-    "Write the quantity as a plain decimal string, at most 15 digits before the point and 12 after."
+    "Write the quantity as a plain decimal string without an exponent, such as 0.0000001: at most 15 digits "
+    "before the point and 12 after."
 )
 MONTH_FORMAT = "Write the month as YYYY-MM, such as 2026-10."
 TIMESTAMP_FORMAT = "Write the time as RFC 3339 with an offset, such as 2026-11-22T09:30:00Z."
@@ -81,7 +89,7 @@ def validate(raw: RawDelta) -> UsageDelta | Rejection:
 
 def _invalid_text(raw: RawDelta) -> Rejection | None:
     for field, text in (("id", raw.id), ("sku", raw.sku)):
-        if not 0 < len(text) <= MAX_TEXT_LENGTH or not text.isprintable():
+        if not text or not is_readable(text):
             return invalid_field(
                 raw.id[:MAX_TEXT_LENGTH],
                 field,
@@ -92,7 +100,7 @@ def _invalid_text(raw: RawDelta) -> Rejection | None:
         ("region", raw.region),
         ("organization", raw.organization),
     ):
-        if label is not None and (len(label) > MAX_TEXT_LENGTH or not label.isprintable()):
+        if label and not is_readable(label):
             return invalid_field(
                 raw.id, field, f"Give {field} at most {MAX_TEXT_LENGTH} printable characters."
             )
@@ -121,9 +129,14 @@ def _reserved_sku(sku: str) -> str | None:
 
 def parse_quantity(text: object) -> Decimal | None:
     """Parse a plain decimal string; None for anything else."""
-    if isinstance(text, str) and QUANTITY.fullmatch(text):
+    if isinstance(text, str) and len(text) <= MAX_NUMBER_LENGTH and QUANTITY.fullmatch(text):
         return Decimal(text)
     return None
+
+
+def is_readable(text: str) -> bool:
+    """Return True if *text* is at most 255 characters long, none of them a control character."""
+    return len(text) <= MAX_TEXT_LENGTH and not UNREADABLE.search(text)
 
 
 def parse_month(text: str) -> Period | None:
@@ -132,13 +145,22 @@ def parse_month(text: str) -> Period | None:
 
 
 def parse_timestamp(text: object) -> datetime | None:
-    """Parse an RFC 3339 string into UTC; None for anything else."""
-    if not isinstance(text, str) or not RFC_3339.fullmatch(text):
+    """Parse an RFC 3339 string into UTC; None for anything else.
+
+    A leap second (23:59:60 UTC) counts as the last microsecond before it, which is in the same month.
+    """
+    if not isinstance(text, str) or len(text) > MAX_TEXT_LENGTH:
         return None
+    form = RFC_3339.fullmatch(text)
+    if form is None:
+        return None
+    is_leap = form[1] == "60"
+    written = f"{text[: form.start(1)]}59.999999{form[2]}" if is_leap else form[0]
     try:
-        return datetime.fromisoformat(text).astimezone(UTC)
+        moment = datetime.fromisoformat(written.upper()).astimezone(UTC)
     except (ValueError, OverflowError):  # 30 February, or a year that an offset pushes below 1
         return None
+    return None if is_leap and (moment.hour, moment.minute) != (23, 59) else moment
 
 
 def invalid_field(delta_id: str, field: str, message: str) -> Rejection:

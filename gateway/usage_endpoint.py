@@ -1,8 +1,10 @@
 """``POST /usage``: bulk usage from metering as newline-delimited JSON, one ``UsageDeltaInput`` a line.
 
 Rules and response are those of ``recordUsage``. A malformed line is rejected by itself; the others
-are counted.
+are counted. A batch of which nothing was counted has the status of an error, with the same response.
 """
+
+import codecs
 
 import msgspec
 from starlette.requests import Request
@@ -10,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from billing.errors import ErrorCode, Unavailable
-from billing.usage_ingestion import MAX_BATCH, record_usage
+from billing.usage_ingestion import MAX_BATCH, UsageReport, record_usage
 from billing.usage_validation import RawDelta, Rejection, RejectionError
 from gateway.auth.tokens import TokenVerifier
 from gateway.http.body import read_body
@@ -38,31 +40,44 @@ def usage_route(verifier: TokenVerifier) -> Route:
         if viewer.role is not Role.METERING:
             message = "Only a token with the role metering may report usage."
             raise HttpError(403, "FORBIDDEN", message)
-        deltas, malformed = _parse_lines(await read_body(request, limit=MAX_BYTES))
+        lines = _parse_lines(await read_body(request, limit=MAX_BYTES))
         try:
-            report = await record_usage(request.app.state.services, deltas)
+            report = await record_usage(request.app.state.services, lines)
         except Unavailable as error:
             # Some deltas may have been counted; resent under the same ids they count once.
             headers = {"Retry-After": str(error.whole_seconds)}
             raise HttpError(503, error.code, error.message, headers) from error
-        report = msgspec.structs.replace(report, rejected=(*report.rejected, *malformed))
-        return Response(msgspec.json.encode(report), media_type="application/json")
+        return _response(report)
 
     return Route("/usage", record, methods=["POST"])
 
 
-def _parse_lines(body: bytes) -> tuple[list[RawDelta], list[Rejection]]:
+def _response(report: UsageReport) -> Response:
+    """Return *report* as JSON; its status is an error if nothing was counted, now or before."""
+    status, headers = 200, {}
+    if report.rejected and not report.accepted + report.duplicates:
+        waits = [rejection.error.retry_after for rejection in report.rejected]
+        retry_after = max((wait for wait in waits if wait is not None), default=None)
+        status = 422 if retry_after is None else 503
+        headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    content = msgspec.json.encode(report)
+    return Response(content, status, headers, media_type="application/json")
+
+
+def _parse_lines(body: bytes) -> list[RawDelta | Rejection]:
     """Return each line of *body* as a delta, or as the rejection of a malformed one."""
-    lines = [(number, line) for number, line in enumerate(body.split(b"\n"), 1) if line.strip()]
+    texts = body.removeprefix(codecs.BOM_UTF8).split(b"\n")
+    lines = [(number, line) for number, line in enumerate(texts, 1) if line.strip()]
     if len(lines) > MAX_BATCH:
         raise HttpError(413, "PAYLOAD_TOO_LARGE", f"Send at most {MAX_BATCH:,} deltas at a time.")
-    deltas, malformed = [], []
-    for number, line in lines:
-        try:
-            deltas.append(_delta_decoder.decode(line))
-        except (ValueError, RecursionError) as error:
-            malformed.append(_parse_rejection(number, line, error))
-    return deltas, malformed
+    return [_parse_line(number, line) for number, line in lines]
+
+
+def _parse_line(number: int, line: bytes) -> RawDelta | Rejection:
+    try:
+        return _delta_decoder.decode(line)
+    except (ValueError, RecursionError) as error:
+        return _parse_rejection(number, line, error)
 
 
 def _parse_rejection(number: int, line: bytes, error: Exception) -> Rejection:
@@ -70,5 +85,5 @@ def _parse_rejection(number: int, line: bytes, error: Exception) -> Rejection:
         id_ = _id_decoder.decode(line).id
     except (ValueError, RecursionError):
         id_ = ""
-    message = f"Line {number} is not a UsageDeltaInput: {error}."
+    message = f"Line {number} is not a usage delta: {error}."
     return Rejection(id_, RejectionError(ErrorCode.INVALID_INPUT, message))

@@ -1,22 +1,22 @@
 """Validation of mutation arguments: the reason, quantities, months and SKUs."""
 
+from datetime import UTC, datetime
 from decimal import Decimal
 
 from billing import usage_validation
+from billing.amount_limit import excess_of_line
 from billing.errors import ErrorCode, Refused
 from billing.services import Services
 from billing.usage import Period, Price
+from billing.usage_validation import UNREADABLE
 
 MAX_REASON_LENGTH = 1000
-# Arabic, Hebrew, Persian and composed emoji need these. Overrides of the text direction (U+202E) stay
-# refused, because they make the log unreadable.
-INVISIBLE_CHARACTERS = dict.fromkeys(map(ord, "\u200c\u200d\u200e\u200f"))
 
 
 def validate_reason(reason: str) -> str:
     """Return *reason* with its whitespace normalized; Refused (INVALID_INPUT) if it is empty or too long."""
     text = " ".join(reason.split())
-    if 0 < len(text) <= MAX_REASON_LENGTH and text.translate(INVISIBLE_CHARACTERS).isprintable():
+    if 0 < len(text) <= MAX_REASON_LENGTH and not UNREADABLE.search(text):
         return text
     raise Refused(
         ErrorCode.INVALID_INPUT,
@@ -46,11 +46,19 @@ def parse_month(value: str | None, path: tuple[str, ...]) -> Period | None:
     return month
 
 
+def require_billable(quantity: Decimal, price: Price, path: tuple[str, ...]) -> None:
+    """Refuse (INVALID_INPUT, with *path*) a quantity whose amount no invoice can show."""
+    if excess := excess_of_line(quantity, price):
+        raise Refused(ErrorCode.INVALID_INPUT, f"{excess} Check the quantity.", path)
+
+
 async def get_price(services: Services, sku: str, path: tuple[str, ...]) -> Price:
     """Return the price at which *sku* is sold; Refused (UNKNOWN_SKU, UNUSABLE_PRICE; with *path*) if it is not."""
+    requested_at = datetime.now(UTC)
     prices = await services.price_catalog.by_sku([sku])
     if sku not in prices:
-        refusal = services.price_catalog.refusal(sku)
+        refusal = services.price_catalog.refusal(sku, requested_at)
         hint = "`currentPeriod.usage` shows the SKUs on the bill."
-        raise Refused(refusal.code, f"{refusal.message} {hint}", path)
+        message = f"{refusal.message} {hint}"
+        raise Refused(refusal.code, message, path, retry_after=refusal.retry_after)
     return prices[sku]

@@ -21,6 +21,9 @@ T = TypeVar("T")
 PRICE_CATALOG = "catalogue"
 """Generation of all prices and products."""
 
+PRICE_LIST = "prices"
+"""Generation of the list of active prices alone: replaced to read it again for a SKU that it lacks."""
+
 PRICE_CATALOG_FRESH_TTL = 900.0
 """Seconds; reading the catalog takes one call for each hundred prices."""
 

@@ -17,6 +17,8 @@ class QuantityOutOfRange(ValueError):
 
 def to_fixed_point(quantity: Decimal) -> tuple[int, int]:
     """Return *quantity* as ``hi + lo * 10**-12``, ``0 <= lo < 10**12``, or raise QuantityOutOfRange."""
+    if not quantity:
+        return 0, 0  # with any number of zeros
     if not quantity.is_finite() or not -QUANTITY_PLACES <= quantity.adjusted() < WHOLE_DIGITS:
         raise QuantityOutOfRange
     steps = EXACT.scaleb(quantity, QUANTITY_PLACES)

@@ -2,22 +2,34 @@
 
 Prices change rarely and every batch of usage needs them. All active ones are one cache entry under one
 generation, which ``price.*`` and ``product.*`` webhooks replace; a process checks it at most once a second.
+Their events may be late or lost, so the list is read again before a SKU is refused for good.
 The ledger pins the price that was active at a line's first usage. If it was archived since, it is read by id.
 """
 
 import asyncio
+import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from billing.budget import Lane
+from billing.cache import entries
 from billing.errors import ErrorCode, Refused, Unavailable
+from billing.pagination import Page
 from billing.stripe import resources
 from billing.stripe.price_record import PriceRecord
-from billing.stripe.reader import StripeReader
+from billing.stripe.reader import ReadResult, StripeReader
 from billing.usage import Price
 
 RECHECK_SECONDS = 1.0
+# The list is read again for a SKU that it lacks, by all processes together at most so often; for a SKU that it
+# still lacked the last times, ever less often.
+REREAD_SECONDS, MAX_REREAD_SECONDS = 3.0, 300.0
+MAX_MISSED_SKUS = 1_000  # remembered; a sender may invent them
+NEVER = datetime.fromtimestamp(0, UTC)
 
 
 class PriceMissing(Refused):
@@ -32,11 +44,11 @@ class PriceMissing(Refused):
 
 @dataclass(frozen=True)
 class _Prices:
-    """The active prices, indexed; *unusable* are those that cannot count usage, by SKU."""
+    """The active prices, indexed; *unusable* says why a SKU's price cannot count usage."""
 
     by_sku: Mapping[str, Price] = field(default_factory=dict)
     by_id: Mapping[str, Price] = field(default_factory=dict)
-    unusable: Mapping[str, Refused] = field(default_factory=dict)
+    unusable: Mapping[str, str] = field(default_factory=dict)
 
 
 class PriceCatalog:
@@ -49,19 +61,31 @@ class PriceCatalog:
         self._monotonic = monotonic
         self._prices = _Prices()
         self._inactive: dict[str, Price] = {}
-        self._fetched_at: object = None
+        self._fetched_at = NEVER
         self._checked_at = float("-inf")
+        self._rereading = asyncio.Lock()
+        self._misses: defaultdict[str, int] = defaultdict(int)
 
     async def by_sku(self, skus: Iterable[str]) -> dict[str, Price]:
         """The price at which new usage of each of *skus* is counted; see `refusal` for those left out."""
-        wanted = set(skus)
+        requested_at, wanted = datetime.now(UTC), set(skus)
         await self._refresh(urgent=not wanted <= self._prices.by_sku.keys())
+        if missing := wanted - self._prices.by_sku.keys():
+            await self._reread(missing, requested_at)
         return {sku: self._prices.by_sku[sku] for sku in wanted if sku in self._prices.by_sku}
 
-    def refusal(self, sku: str) -> Refused:
-        """The reason for which `by_sku` left out *sku*, with the cure."""
-        return self._prices.unusable.get(sku) or Refused(
-            ErrorCode.UNKNOWN_SKU, f"No active Stripe price has the lookup key {sku!r}; create it."
+    def refusal(self, sku: str, requested_at: datetime) -> Refused:
+        """The reason for which `by_sku`, called after *requested_at*, left out *sku*, with the cure.
+
+        It has a *retry_after* if the list of prices was read before that, and may be out of date.
+        """
+        code = ErrorCode.UNKNOWN_SKU
+        message = f"No active Stripe price has the lookup key {sku!r}; create it."
+        if unusable := self._prices.unusable.get(sku):
+            code, message = ErrorCode.UNUSABLE_PRICE, unusable
+        retry_after = max(1, math.ceil(self._reread_at(sku) - time.time()))
+        return Refused(
+            code, message, retry_after=None if self._fetched_at >= requested_at else retry_after
         )
 
     async def by_id(self, ids: Iterable[str]) -> dict[str, Price]:
@@ -94,11 +118,38 @@ class PriceCatalog:
         if not urgent and now - self._checked_at < RECHECK_SECONDS:
             return False
         self._checked_at = now
-        result = await self._reader.get(resources.prices(), Lane.CUSTOMER)
+        self._use(await self._reader.get(resources.prices(), Lane.CUSTOMER))
+        return True
+
+    async def _reread(self, missing: set[str], requested_at: datetime) -> None:
+        """Read the list again for SKUs that it lacks, if it is the time of one of them.
+
+        While Stripe is unavailable the list stays as it is.
+        """
+        async with self._rereading:
+            if self._fetched_at >= requested_at or min(map(self._reread_at, missing)) > time.time():
+                return
+            with suppress(Unavailable):
+                self._use(
+                    await self._reader.reload(resources.prices(), entries.PRICE_LIST, Lane.CUSTOMER)
+                )
+            if len(self._misses) > MAX_MISSED_SKUS:
+                self._misses.clear()
+            if self._fetched_at >= requested_at:
+                for sku in missing - self._prices.by_sku.keys():
+                    self._misses[sku] += 1
+
+    def _reread_at(self, sku: str) -> float:
+        """The Unix time from which the list may be read again for *sku*."""
+        pause = REREAD_SECONDS * 2.0 ** min(self._misses.get(sku, 0), 20)
+        return self._fetched_at.timestamp() + min(pause, MAX_REREAD_SECONDS)
+
+    def _use(self, result: ReadResult[Page[PriceRecord]]) -> None:
         if result.fetched_at != self._fetched_at:
             self._prices = _index(result.value.items if result.value else ())
             self._fetched_at = result.fetched_at
-        return True
+            for sku in self._prices.by_sku.keys() & self._misses.keys():
+                del self._misses[sku]
 
     async def _read(self, price_id: str) -> None:
         """Read a price that the list of active ones does not have."""
@@ -115,13 +166,14 @@ class PriceCatalog:
 def _index(records: Iterable[PriceRecord]) -> _Prices:
     by_id = {record.id: price for record in records if (price := _price(record))}
     by_sku: dict[str, Price] = {}
-    unusable: dict[str, Refused] = {}
+    unusable: dict[str, str] = {}
     for record in records:
         if not record.sku:
             continue
         if problem := record.problem:
-            message = f"Price {record.id} of {record.sku!r} cannot count usage: {problem}"
-            unusable[record.sku] = Refused(ErrorCode.UNUSABLE_PRICE, message)
+            unusable[record.sku] = (
+                f"Price {record.id} of {record.sku!r} cannot count usage: {problem}"
+            )
         else:
             by_sku[record.sku] = by_id[record.id]
     return _Prices(by_sku, by_id, unusable)

@@ -78,6 +78,11 @@ class StripeReader:
             load.included,
         )
 
+    async def reload(self, resource: Resource[T], generation: str, lane: Lane) -> ReadResult[T]:
+        """As `get`, after replacing *generation*, unless that was replaced within the last second."""
+        await self._cache.invalidate_throttled(generation)
+        return await self.get(resource, lane)
+
     async def get_fresh(self, resource: Resource[T], lane: Lane) -> ReadResult[T]:
         """As `get`, bypassing the cache."""
         load, requested_at = _Load(self._api, resource, lane), datetime.now(UTC)

@@ -19,6 +19,7 @@ from billing.cache.entries import (
     CUSTOMERS,
     PRICE_CATALOG,
     PRICE_CATALOG_FRESH_TTL,
+    PRICE_LIST,
     CacheEntry,
 )
 from billing.invoicing.remote_invoice import RemoteInvoice
@@ -211,7 +212,7 @@ def price(id_: str) -> Resource[PriceRecord]:
 
 def prices() -> Resource[Page[PriceRecord]]:
     """Every active price with its product."""
-    entry = CacheEntry("catalogue", (PRICE_CATALOG,), PRICE_CATALOG_FRESH_TTL)
+    entry = CacheEntry("prices", (PRICE_CATALOG, PRICE_LIST), PRICE_CATALOG_FRESH_TTL)
     params = {"active": True, "expand": ["data.product"]}
     return Resource(entry, "/v1/prices", PRICE_PAGE, params, all_pages=True)
 

@@ -14,14 +14,13 @@ from billing.money import format_decimal
 from billing.services import Services
 from billing.stripe.records import CustomerRecord
 from billing.usage import CustomerId, Period, Price
+from billing.usage_validation import MAX_TEXT_LENGTH, is_readable
 from resolvers.adjustments import PricedAdjustment, correction_price, with_price
 from resolvers.audited import AuditedAction
 from resolvers.context import Context
 from resolvers.mutations.sync_billing import request_sync
 from resolvers.node_lookup import require_billed_customer
-from resolvers.validation import parse_month, parse_quantity, validate_reason
-
-MAX_KEY_LENGTH = 255
+from resolvers.validation import parse_month, parse_quantity, require_billable, validate_reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +50,7 @@ async def adjust_usage(
     customer = (await require_billed_customer(context, customer_id)).value
     services = context.bypass_loaders()
     price = await _price(services, customer.id, month, correction.sku, idempotency_key)
+    require_billable(quantity, price, ("quantity",))
     new = NewAdjustment(
         customer=customer.id,
         sku=correction.sku,
@@ -92,10 +92,10 @@ def _parse_quantity(correction: Correction) -> Decimal:
 
 
 def _validate_key(key: str) -> None:
-    if not (0 < len(key) <= MAX_KEY_LENGTH and key.isprintable()):
+    if not (key and is_readable(key)):
         raise Refused(
             ErrorCode.INVALID_INPUT,
-            f"Give the idempotency key 1 to {MAX_KEY_LENGTH} printable characters.",
+            f"Give the idempotency key 1 to {MAX_TEXT_LENGTH} printable characters.",
             ("idempotencyKey",),
         )
 

@@ -17,7 +17,7 @@ from resolvers.context import Context
 from resolvers.customers import DEFAULT_CURRENCY
 from resolvers.mutations.adjust_usage import Correction
 from resolvers.node_lookup import require_customer
-from resolvers.validation import parse_month, parse_quantity
+from resolvers.validation import parse_month, parse_quantity, require_billable
 
 SKU_PATH = ("correction", "sku")
 PREVIEW_LINE = adjustment_line_key("preview")
@@ -37,6 +37,7 @@ async def preview_sync(
     price = None
     if correction and quantity:
         price = await correction_price(services, snapshot, correction.sku, SKU_PATH)
+        require_billable(quantity, price, ("correction", "quantity"))
     currency = _currency(snapshot, customer, price)
     preview = PricedSnapshot(replace(snapshot, currency=currency), prices)
     if price:

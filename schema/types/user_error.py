@@ -50,5 +50,5 @@ class UserError:
         path = list(error.path or ()) if isinstance(error, Refused) else []
         if path and path[0] not in ARGUMENTS:
             path = ["input", *path]
-        later = error.whole_seconds if isinstance(error, Unavailable) else None
+        later = error.whole_seconds if isinstance(error, Unavailable) else error.retry_after
         return cls(code=error.code, message=error.message, path=path or None, retry_after=later)

@@ -4,13 +4,21 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import orjson
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from billing import usage_ingestion
+from billing import customer_registration
+from billing.amount_limit import MAX_AMOUNT, excess_of_line
 from billing.budget import Lane
 from billing.errors import ErrorCode
+from billing.invoicing.request_batch import RequestKind, StripeRequest
+from billing.ledger.quantities import to_fixed_point
+from billing.money import Money, line_amount
 from billing.services import Services
-from billing.usage import CustomerId, LineKey, Period
+from billing.stripe import price_catalog
+from billing.usage import CustomerId, LineKey, Period, Price
 from billing.usage_ingestion import record_usage
 from billing.usage_validation import parse_quantity, parse_timestamp
 from tests.support.stripe_catalog import Shop, delta
@@ -40,6 +48,13 @@ async def give_currency(services: Services, customer: str, currency: str) -> Non
         params = {"amount": amount, "currency": currency}
         await services.stripe.write(path, params, key=f"{path} {amount}", lane=Lane.SUPPORT)
     await services.cache.invalidate(customer)
+
+
+async def delete_customer(services: Services, customer: str) -> None:
+    """Delete *customer* at Stripe."""
+    path = f"/v1/customers/{customer}"
+    request = StripeRequest(RequestKind.DELETE, "DELETE", path, {}, path)
+    await services.stripe.send(request, lane=Lane.SUPPORT)
 
 
 async def test_repeated_delta_counts_once(services: Services, shop: Shop) -> None:
@@ -161,23 +176,24 @@ async def test_customers_beyond_the_lookup_deadline_are_rejected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A metering service that starts with ten thousand customers must not wait for all of them."""
-    monkeypatch.setattr(usage_ingestion, "LOOKUP_SECONDS", 0.2)
+    monkeypatch.setattr(customer_registration, "LOOKUP_SECONDS", 0.2)
     await sandbox.fault(
         "slow",
         "GET /v1/customers/{customer}",
-        times=usage_ingestion.MAX_CONCURRENT_LOOKUPS,
+        times=customer_registration.MAX_CONCURRENT_LOOKUPS,
         seconds=0.5,
     )
     batch = [
-        delta(await shop.customer()) for _ in range(usage_ingestion.MAX_CONCURRENT_LOOKUPS + 2)
+        delta(await shop.customer())
+        for _ in range(customer_registration.MAX_CONCURRENT_LOOKUPS + 2)
     ]
 
     report = await record_usage(services, batch)
     again = await record_usage(services, batch)
 
-    assert report.accepted == usage_ingestion.MAX_CONCURRENT_LOOKUPS
+    assert report.accepted == customer_registration.MAX_CONCURRENT_LOOKUPS
     assert [rejection.error.code for rejection in report.rejected] == [ErrorCode.OVERLOADED] * 2
-    assert (again.accepted, again.duplicates) == (2, usage_ingestion.MAX_CONCURRENT_LOOKUPS)
+    assert (again.accepted, again.duplicates) == (2, customer_registration.MAX_CONCURRENT_LOOKUPS)
 
 
 @pytest.mark.parametrize("offset", [timedelta(days=-36), timedelta(minutes=6)])
@@ -233,6 +249,23 @@ def test_parse_quantity_accepts_plain_decimals_only(text: object) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0.083333333333000000", "0.083333333333"),
+        ("2.000000000000000", "2"),
+        ("-0.000000000000000000", "0"),
+        ("0000000000000000007.50", "7.5"),
+    ],
+)
+def test_zeros_around_a_quantity_change_nothing(text: str, value: str) -> None:
+    """FOCUS writes consumed quantities with eighteen decimals."""
+    quantity = parse_quantity(text)
+
+    assert quantity == Decimal(value)
+    assert to_fixed_point(quantity) == to_fixed_point(Decimal(value))
+
+
+@pytest.mark.parametrize(
     ("text", "utc"),
     [
         ("2026-11-22T09:30:00Z", "2026-11-22T09:30:00+00:00"),
@@ -242,6 +275,14 @@ def test_parse_quantity_accepts_plain_decimals_only(text: object) -> None:
         ("2026-11-22T24:01:00Z", None),
         ("2026-11-22T10:00:00Z\n", None),
         ("2026-11-22", None),
+        ("2026-11-30t20:29:23z", "2026-11-30T20:29:23+00:00"),
+        ("2026-11-30T20:29:23.12345678901234567890-00:00", "2026-11-30T20:29:23.123456+00:00"),
+        ("2026-12-31T23:59:60Z", "2026-12-31T23:59:59.999999+00:00"),
+        ("2026-12-31T15:59:60.5-08:00", "2026-12-31T23:59:59.999999+00:00"),
+        ("2026-12-31T12:00:60Z", None),
+        ("2026-12-31T23:59:61Z", None),
+        ("2026-11-30T20:29:23,5Z", None),
+        ("2026-11-30T20:29:23." + "0" * 999 + "Z", None),
         (1_700_000_000, None),
         (None, None),
     ],
@@ -269,6 +310,143 @@ async def test_recurring_price_rejects_only_its_own_usage(services: Services, sh
     assert plan in rejected.error.message
     assert rejected.error.message.endswith("(transfer_lookup_key), then send this delta again.")
     assert await total(services, customer, "pro-plan") == 0
+
+
+@pytest.fixture
+def quick_reread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the list of prices be read again after a second."""
+    monkeypatch.setattr(price_catalog, "REREAD_SECONDS", 1.0)
+
+
+@pytest.mark.usefixtures("quick_reread")
+async def test_price_whose_event_is_late_counts_usage(
+    services: Services, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    """A SKU is refused for good only after a second look, also one whose price is unusable in the old copy."""
+    customer = await shop.customer()
+    await shop.sell("plan", recurring={"interval": "month"})
+    first = await record_usage(services, [plan := delta(customer, "2", "plan")])
+    await shop._create_price("new-sku", unit_amount_decimal="2")  # no event invalidates the list
+    await shop._create_price("plan", unit_amount_decimal="2")
+    batch = [delta(customer, "2", "new-sku"), plan, delta(customer, "3")]
+
+    early = await record_usage(services, batch)
+    await asyncio.sleep(1.1)
+    late = await record_usage(services, batch)
+
+    assert [r.error.retry_after for r in (*first.rejected, *early.rejected)] == [None, 1, 1]
+    assert [r.error.code for r in early.rejected] == [
+        ErrorCode.UNKNOWN_SKU,
+        ErrorCode.UNUSABLE_PRICE,
+    ]
+    assert (early.accepted, late.accepted, late.duplicates) == (1, 2, 1)
+
+
+@pytest.mark.usefixtures("quick_reread")
+async def test_invented_sku_reads_the_list_less_and_less(
+    services: Services, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    """A sender that never stops would use up the month's reads; another SKU is not held up by it."""
+    customer = await shop.customer()
+    waits = []
+    for sku in ("nope", "nope", "nope", "other"):
+        report = await record_usage(services, [delta(customer, sku=sku)])
+        waits.append(report.rejected[0].error.retry_after)
+        await asyncio.sleep(1.1 if len(waits) < 3 else 0)
+
+    assert waits == [None, None, 1, None]  # the second look at "nope" doubled its pause
+    assert await sandbox.calls("GET /v1/prices") == 3
+
+
+@pytest.mark.usefixtures("quick_reread")
+async def test_outage_during_the_second_look_refuses_only_the_unknown_sku(
+    services: Services, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    """What can be counted is counted, and the rest may be sent again."""
+    customer = await shop.customer()
+    await record_usage(services, [delta(customer)])
+    await asyncio.sleep(1.1)
+    await sandbox.fault("error_500_before", "GET /v1/prices", times=20)
+
+    report = await record_usage(services, [delta(customer), delta(customer, sku="new-sku")])
+
+    assert report.accepted == 1
+    assert [(r.error.code, bool(r.error.retry_after)) for r in report.rejected] == [
+        (ErrorCode.UNKNOWN_SKU, True)
+    ]
+
+
+async def test_customer_that_did_not_exist_a_moment_ago_is_not_refused_for_good(
+    services: Services, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    """Absence is cached; the event of the creation may be late."""
+    nobody = [delta("cus_nobody")]
+
+    first = await record_usage(services, nobody)
+    second = await record_usage(services, nobody)
+    reads = await sandbox.calls("GET /v1/customers/{customer}")
+
+    assert [r.error.code for r in (*first.rejected, *second.rejected)] == [ErrorCode.NOT_FOUND] * 2
+    assert [r.error.retry_after for r in (*first.rejected, *second.rejected)] == [None, 3]
+    assert reads == 1
+
+
+async def test_customer_that_was_deleted_is_refused_for_good(
+    services: Services, shop: Shop
+) -> None:
+    """Stripe cannot bring one back, so a copy of any age is true."""
+    customer = await shop.customer()
+    await delete_customer(services, customer)
+
+    for _ in range(2):
+        [rejected] = (await record_usage(services, [delta(customer)])).rejected
+        assert (rejected.error.code, rejected.error.retry_after) == (ErrorCode.NOT_FOUND, None)
+        assert "was deleted in Stripe" in rejected.error.message
+
+
+@given(
+    st.decimals(-(10**15) + 1, 10**15 - 1, places=12, allow_nan=False),
+    st.decimals(0, 10**12, places=12, allow_nan=False),
+    st.sampled_from(["usd", "jpy", "kwd", "ugx"]),
+)
+@example(Decimal(10**15 - 1), Decimal(20_000), "usd")
+@example(Decimal(MAX_AMOUNT), Decimal(1), "usd")
+@example(Decimal(MAX_AMOUNT), Decimal("1.000000000001"), "usd")
+def test_amount_within_the_limit_can_be_stored_and_billed(
+    quantity: Decimal, unit_amount: Decimal, currency: str
+) -> None:
+    """Each within its own limit, a quantity and a price may multiply to what no integer of JSON holds."""
+    price = Price("price_1", "sku", currency, unit_amount)
+    amount = line_amount(quantity, unit_amount)
+
+    excess = excess_of_line(quantity, price)
+
+    if excess is None:
+        assert abs(amount) <= MAX_AMOUNT
+        assert orjson.loads(orjson.dumps(amount * 250)) == amount * 250  # a whole invoice
+    else:
+        assert abs(quantity * unit_amount) > MAX_AMOUNT
+        assert "'sku'" in excess
+        assert Money.from_minor(MAX_AMOUNT, currency).formatted in excess
+
+
+async def test_delta_above_the_largest_amount_is_rejected_alone(
+    services: Services, shop: Shop
+) -> None:
+    """Counted, it would stop the customer's whole month."""
+    await shop.sell("gpu-hours", unit_amount_decimal="20000")
+    customer = await shop.customer()
+
+    report = await record_usage(
+        services, [delta(customer), delta(customer, "999999999999999", "gpu-hours")]
+    )
+
+    [rejected] = report.rejected
+    assert (report.accepted, rejected.error.path) == (1, ("quantity",))
+    assert rejected.error.message == (
+        "999999999999999 of 'gpu-hours' comes to USD 199,999,999,999,999,800.00, and Stripe takes no amount"
+        " above USD 9,999,999,999.99. Check the quantity."
+    )
 
 
 async def test_archived_price_is_not_sold(services: Services, shop: Shop) -> None:

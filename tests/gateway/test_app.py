@@ -171,7 +171,7 @@ async def test_usage_endpoint_and_mutation_respond_alike(
         json.loads(text)
         for text in (
             usage_line("a", customer),
-            usage_line("b", customer, sku="nope"),
+            usage_line("b", customer, sku="adj:1"),
             usage_line("d", customer, quantity=1.5),
             usage_line("e", customer, occurredAt="today"),
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -166,5 +167,6 @@ async def test_price_that_stripe_does_not_know_is_a_typed_error(shop: Shop) -> N
 
 
 async def _refusal(catalog: PriceCatalog, sku: str) -> Any:
+    requested_at = datetime.now(UTC)
     assert await catalog.by_sku([sku]) == {}
-    return catalog.refusal(sku)
+    return catalog.refusal(sku, requested_at)
