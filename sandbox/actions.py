@@ -6,7 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
-from sandbox import company, customers, invoices, lines, prices, resources, sdk, webhooks
+from sandbox import (
+    company,
+    credit_notes,
+    customers,
+    discounts,
+    invoices,
+    lines,
+    payments,
+    prices,
+    resources,
+    sdk,
+    webhooks,
+)
 from sandbox.account import Account
 from sandbox.errors import StripeError, not_simulated
 from sandbox.params import Params
@@ -21,6 +33,18 @@ VERBS: Final[Mapping[str, tuple[str, Callable[..., Json]]]] = {
     "update": ("POST /v1/{}/*", resources.update),
     "delete": ("DELETE /v1/{}/*", resources.delete),
 }
+# Modules with operations of their own.
+MODULES: Final = (
+    company,
+    credit_notes,
+    customers,
+    discounts,
+    invoices,
+    lines,
+    payments,
+    prices,
+    webhooks,
+)
 # Kinds whose objects have their path under another object's.
 NESTED_UNDER: Final = {
     "balance_transactions": "customers/*/",
@@ -79,6 +103,6 @@ def _actions() -> dict[str, Callable[..., Json]]:
             template, handler = VERBS[verb]
             actions[template.format(NESTED_UNDER.get(name, "") + name)] = partial(handler, name)
     actions["GET /v1/payment_methods/*"] = partial(resources.retrieve, "payment_methods")
-    for module in (company, customers, invoices, lines, prices, webhooks):
+    for module in MODULES:
         actions.update(module.ACTIONS)
     return actions

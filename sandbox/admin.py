@@ -10,7 +10,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sandbox import company, invoices
+from sandbox import company, invoices, payments
 from sandbox.account import DAY, Account
 from sandbox.actions import Routes
 from sandbox.errors import StripeError
@@ -81,6 +81,7 @@ class Sandbox:
     def tick(self) -> None:
         """Finalize the drafts that are due; purge expired events and idempotency keys."""
         invoices.run_timers(self.account)
+        payments.run_timers(self.account)
         self.account.purge("events", "created", 30 * DAY)
         self.account.purge("keys", "at", DAY)
 

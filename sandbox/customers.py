@@ -8,11 +8,12 @@ from sandbox.errors import bad_request, not_simulated
 from sandbox.params import Params
 
 PORTAL_SECONDS: Final = 300
-# Test card → brand, last four digits, True if it can be charged.
+# Test card → brand, last four digits, and what becomes of a charge (empty: it succeeds).
 TEST_CARDS: Final = {
-    "pm_card_visa": ("visa", "4242", True),
-    "pm_card_mastercard": ("mastercard", "4444", True),
-    "pm_card_chargeCustomerFail": ("visa", "0341", False),
+    "pm_card_visa": ("visa", "4242", ""),
+    "pm_card_mastercard": ("mastercard", "4444", ""),
+    "pm_card_chargeCustomerFail": ("visa", "0341", "declined"),
+    "pm_card_authenticationRequired": ("visa", "3184", "action_required"),
 }
 
 
@@ -57,10 +58,10 @@ def _default_card(customer: Record) -> str | None:
 
 
 def _test_card(name: str) -> Record:
-    brand, last4, chargeable = TEST_CARDS[name]
+    brand, last4, failure = TEST_CARDS[name]
     card: Record = {"brand": brand, "display_brand": brand, "last4": last4, "country": "US"}
     card |= {"exp_month": 12, "exp_year": 2034, "funding": "credit", "checks": {}}
-    return {"card": card | {"networks": {"available": [brand]}}, "declines": not chargeable}
+    return {"card": card | {"networks": {"available": [brand]}}, "fails": failure}
 
 
 def _create(account: Account, params: Params) -> Record:

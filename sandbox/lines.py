@@ -13,7 +13,8 @@ from sandbox.account import Account, Record
 from sandbox.customers import get_required
 from sandbox.errors import bad_request, not_found
 from sandbox.params import Params
-from sandbox.prices import billed_quantity, create_inline_price, require_billable
+from sandbox.prices import billed_quantity, create_inline_price, in_currency, require_billable
+from sandbox.totals import require_taxable
 
 MAX_LINES: Final = 250
 _EXACT: Final = Context(prec=80)
@@ -75,6 +76,7 @@ def change_lines(
     if max(len(lines), len(params["lines"])) > MAX_LINES:
         raise bad_request(f"An invoice has at most {MAX_LINES} items.", param="lines")
     metadata = {"metadata": params["invoice_metadata"]} if "invoice_metadata" in params else {}
+    require_taxable(account, draft | {"held": list(lines.values())})
     return account.change("invoices", draft, {"held": list(lines.values())} | metadata)
 
 
@@ -139,10 +141,7 @@ def _price(account: Account, item: Record, sent: Params, at: str) -> Record:
         name = sent.get("price") or sent["pricing"].get("price") or ""
         price = account.get("prices", name, f"{at}[pricing][price]")
         require_billable(account, price, at)
-    if price["currency"] != item["currency"]:
-        message = f"The price is in {price['currency']}, not in {item['currency']}."
-        raise bad_request(message, param=at)
-    return price
+    return in_currency(price, item["currency"], at)
 
 
 def _create_item(account: Account, params: Params) -> Record:

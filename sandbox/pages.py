@@ -13,7 +13,7 @@ from starlette.routing import Route
 from sandbox.admin import Sandbox
 from sandbox.faults import REQUEST_FAULTS, WEBHOOK_FAULTS
 from sandbox.sdk import API_VERSION
-from sandbox.serializers import invoice_total
+from sandbox.totals import compute
 
 # Currencies without a minor unit.
 ZERO_DECIMAL: Final = ("clp", "jpy", "krw", "vnd", "xaf", "xof", "xpf")
@@ -59,7 +59,7 @@ def routes(sandbox: Sandbox) -> list[Route]:
         rows, links = [("Card", card["card"]["last4"], "") for card in cards], ""
         for invoice in account.owned_by("invoices", customer).values():
             if invoice["status"] != "draft":
-                amount = _money(invoice_total(invoice), invoice["currency"])
+                amount = _money(compute(sandbox.account, invoice).total, invoice["currency"])
                 rows.append((invoice["number"], invoice["status"], amount))
                 links += f'<p><a href="/i/{invoice["id"]}">{escape(invoice["number"])}</a>'
         name = account.rows["customers"].get(customer, {}).get("name") or customer

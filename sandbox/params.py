@@ -18,17 +18,21 @@ MAX_VALUE: Final = 500
 _SEGMENT: Final = re.compile(r"\[([^\]]*)\]")
 # Parameters of Stripe that are not simulated: in every operation, or (with a dot) under one parent.
 _NOT_SIMULATED: Final = """
-account_tax_ids after_expiration allow_redisplay application_fee_amount automatic_tax cash_balance
-configuration connect currency_options customer_account customer_details default_price_data
-default_source default_tax_rates discounts email_type forgive invoicing_rules issuer
+account_tax_ids after_expiration allow_redisplay application_fee_amount cash_balance
+configuration connect customer_account customer_details default_price_data
+default_source email_type forgive invoicing_rules issuer
 mandate marketing_features off_session on_behalf_of package_dimensions payment_settings
 preview_mode refund_amount refunds rendering rendering_options schedule schedule_details
 shipping_cost shipping_details source subscription subscription_cancel subscription_details
-subscription_pause subscription_update subscription_update_confirm tax tax_amounts tax_behavior
+subscription_pause subscription_update subscription_update_confirm tax tax_amounts
 tax_code tax_details tax_id_data tax_rates test_clock transfer_data validate
 credit_notes.credit_amount credit_notes.lines credit_notes.out_of_band_amount
 invoice_payments.payment invoice_items.currency invoice_items.invoiceitem lines.invoice_item
-recurring.meter subscriptions.current_period_end subscriptions.current_period_start
+recurring.meter automatic_tax.liability coupons.currency_options discounts.discount
+discounts.promotion_code lines.discounts invoice_items.discounts invoiceitems.discounts
+invoiceitems.tax_behavior invoice_items.tax_behavior price_data.tax_behavior
+currency_options.tiers currency_options.custom_unit_amount subscriptions.automatic_tax
+subscriptions.current_period_end subscriptions.current_period_start
 subscriptions.plan subscriptions.price"""
 NOT_SIMULATED: Final = frozenset(_NOT_SIMULATED.split())
 # Type → its name in an error code, its pattern, and its converter.
@@ -37,6 +41,7 @@ SCALARS: Final[Mapping[Any, tuple[str, str, Callable[[str], Any]]]] = {
     int: ("integer", r"[+-]?\d{1,18}", int),
     bool: ("boolean", "true|false", "true".__eq__),
     # Stripe documents 12 decimal places; 15 digits before the point are a guess.
+    float: ("number", r"-?\d{1,15}(\.\d{1,12})?", float),
     Decimal: ("decimal", r"-?\d{1,15}(\.\d{1,12})?", str),
 }
 
@@ -104,7 +109,13 @@ def _convert_value(hint: Any, name: str, sent: Any, at: str) -> Any:
         if hasattr(option, "__required_keys__"):
             return _convert_structure(option, name, sent, at)
         if origin is dict:
-            return _check_metadata(sent, at)
+            structure = get_args(option)[-1]
+            if not hasattr(structure, "__required_keys__"):
+                return _check_metadata(sent, at)
+            return {
+                key: _convert_structure(structure, name, value, f"{at}[{key}]")
+                for key, value in sent.items()
+            }
     raise bad_request(f"Invalid string: {at}", param=at)
 
 

@@ -27,6 +27,10 @@ def create_price(account: Account, params: Params, at: str = "unit_amount") -> R
     price = {"product": product["id"], "unit_amount_decimal": sent[0] if sent else None}
     if tiers:
         price["tiers"] = tiers
+    if options := params.pop("currency_options", None):
+        price["currency_options"] = {
+            currency.lower(): _currency_option(option) for currency, option in options.items()
+        }
     if cycle := params.get("recurring"):
         price |= {"type": "recurring"}
         params["recurring"] = {"interval_count": 1, "usage_type": "licensed"} | cycle
@@ -58,6 +62,17 @@ def require_billable(account: Account, price: Record, at: str) -> None:
         message = "Prices with `custom_unit_amount` are not supported here."
     if message:
         raise bad_request(message, param=f"{at}[pricing]")
+
+
+def in_currency(price: Record, currency: str, at: str) -> Record:
+    """Return *price* with its amount in *currency*; StripeError 400 if it has none."""
+    if price["currency"] == currency:
+        return price
+    option: Record | None = (price.get("currency_options") or {}).get(currency)
+    if option is None:
+        message = f"The price is in {price['currency']}, not in {currency}."
+        raise bad_request(message, param=at)
+    return price | option | {"currency": currency}
 
 
 def billed_quantity(account: Account, quantity: str, price_id: str | None) -> str:
@@ -127,6 +142,16 @@ def _validate_kind(params: Params, at: str) -> None:
         raise bad_request(message, param="transform_quantity")
     if cycle and cycle.get("usage_type") == "metered":
         raise bad_request("Metered prices must be backed by meters.", param="recurring[meter]")
+
+
+def _currency_option(sent: Params) -> Record:
+    exact = sent.get("unit_amount_decimal", sent.get("unit_amount"))
+    if exact is None:
+        raise bad_request("Give the unit amount in each currency.", param="currency_options")
+    whole = None if Decimal(exact) % 1 else int(Decimal(exact))
+    behavior = sent.get("tax_behavior") or "unspecified"
+    amounts = {"unit_amount": whole, "unit_amount_decimal": str(exact)}
+    return amounts | {"custom_unit_amount": None, "tax_behavior": behavior}
 
 
 def _tier(sent: Params) -> Record:

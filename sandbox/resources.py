@@ -11,10 +11,11 @@ from itertools import dropwhile, islice
 from typing import Any, Final
 
 from sandbox.account import Account, Record
+from sandbox.discounts import shown_discount
 from sandbox.errors import bad_request, not_found
 from sandbox.params import Params
 from sandbox.sdk import KINDS, Json
-from sandbox.serializers import list_object, serialize
+from sandbox.serializers import list_object, serialize, with_totals
 
 PAGING: Final = {"limit", "starting_after", "ending_before"}
 UNLISTED: Final = {"deleted", "inline"}
@@ -27,6 +28,7 @@ EXPANDABLE: Final = {
     "price": "prices",
     "product": "products",
     "default_payment_method": "payment_methods",
+    "payment_intent": "payment_intents",
 }
 SEARCHABLE: Final = {"customers": {"created", "email", "metadata", "name", "phone"}}
 _CLAUSE: Final = re.compile(
@@ -92,6 +94,8 @@ def list_objects(kind: str, account: Account, params: Params, *owner: str) -> Js
     matching = (row for row in live if all(_matches(account, bare | row, *f) for f in filters))
     shown = [serialize(account, kind, row) for row in islice(matching, limit + 1)]
     data = shown[:limit][::-1] if before else shown[:limit]
+    if kind == "lines":
+        data = with_totals(account, account.get("invoices", *owner), data)
     return list_object(url, data, has_more=len(shown) > limit)
 
 
@@ -118,16 +122,23 @@ def expand(account: Account, node: Any, path: str) -> Any:
         return [expand(account, item, path) for item in node]
     name, _, rest = path.partition(".")
     value = node.get(name, "") if isinstance(node, dict) else ""
-    if name == "payments" and isinstance(node, dict) and node.get("object") == "invoice":
+    if name == "payments" and _is(node, "invoice"):
         value = list_objects("invoice_payments", account, {"invoice": node["id"]})
-    elif name == "tiers" and isinstance(node, dict) and node.get("object") == "price":
-        value = account.rows["prices"][node["id"]].get("tiers")
+    elif name in ("tiers", "currency_options") and _is(node, "price"):
+        value = account.rows["prices"][node["id"]].get(name)
+    elif name == "discounts" and _is(node, "invoice"):
+        found = account.rows["invoices"].get(node["id"], {}).get("discounts") or ()
+        return node | {"discounts": [shown_discount(discount) for discount in found]}
     elif value and name in EXPANDABLE and isinstance(value, str):
         record = account.rows[EXPANDABLE[name]].get(value)
         value = serialize(account, EXPANDABLE[name], record) if record else value
     elif isinstance(value, str) or not (value is None or rest):
         raise bad_request(f"This property cannot be expanded ({path}).", param="expand")
     return {**node, name: expand(account, value, rest) if rest and value is not None else value}
+
+
+def _is(node: Any, name: str) -> bool:
+    return isinstance(node, dict) and node.get("object") == name
 
 
 def _page_size(params: Params) -> int:

@@ -1,13 +1,14 @@
 """Serialization: a stored record, filled into a blank object of its kind, as Stripe shows it."""
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
 from sandbox.account import Account, Record
 from sandbox.sdk import API_VERSION, KINDS, Json, filled
+from sandbox.totals import automatic_tax_status, compute
 
 INLINE_LINES: Final = 10
-SUMS: Final = ("subtotal", "subtotal_excluding_tax", "total", "total_excluding_tax")
 
 
 def serialize(account: Account, kind: str, record: Record) -> Json:
@@ -26,18 +27,14 @@ def serialize(account: Account, kind: str, record: Record) -> Json:
     elif kind == "prices":
         amount = record["unit_amount_decimal"] and Decimal(record["unit_amount_decimal"])
         shown["unit_amount"] = None if amount is None or amount % 1 else int(amount)
-        shown.pop("tiers", None)  # shown only when they are expanded
+        for name in ("tiers", "currency_options"):  # shown only when they are expanded
+            shown.pop(name, None)
     return shown
 
 
 def list_object(url: str, data: list[Any], *, has_more: bool = False) -> Json:
     """Return a list object."""
     return {"object": "list", "data": data, "has_more": has_more, "url": url}
-
-
-def invoice_total(invoice: Record) -> int:
-    """Return the sum of an invoice's lines, each rounded on its own."""
-    return sum(item["amount"] for item in invoice["held"])
 
 
 def invoice_prefix(customer: Record) -> str:
@@ -78,19 +75,44 @@ def _before_basil(invoice: Json) -> Json:
     return old
 
 
+def with_totals(account: Account, invoice: Record, lines: Sequence[Json]) -> list[Json]:
+    """Return serialized *lines* of an invoice with their discounts and taxes."""
+    amounts = {
+        item["line"]: {"discount_amounts": _discount_amounts(line.discounts), "taxes": line.taxes}
+        for item, line in zip(invoice["held"], compute(account, invoice).lines, strict=True)
+    }
+    return [line | amounts[line["id"]] for line in lines]
+
+
 def _complete_invoice(account: Account, record: Record, shown: Json) -> None:
     customer = record.get("billed") or account.rows["customers"].get(record["customer"], {})
-    items, amount = record["held"], invoice_total(record)
+    items, totals = record["held"], compute(account, record)
+    amount = totals.total
     balance = customer.get("balance", 0) if customer.get("currency") == record["currency"] else 0
     starting = record.get("starting_balance", balance)
     due = record.get("amount_due", max(amount + starting, 0) if amount > 0 else 0)
-    shown |= dict.fromkeys(SUMS, amount) | {"starting_balance": starting, "amount_due": due}
+    shown |= {"starting_balance": starting, "amount_due": due}
+    shown |= {"subtotal": totals.subtotal, "total": amount}
+    shown |= dict.fromkeys(("subtotal_excluding_tax", "total_excluding_tax"), totals.untaxed)
+    shown["total_discount_amounts"] = _discount_amounts(totals.discounts)
+    shown["total_taxes"] = totals.taxes
+    shown["automatic_tax"] = shown["automatic_tax"] | automatic_tax_status(account, record)
+    shown["discounts"] = list(totals.discounts) or [d["id"] for d in record.get("discounts") or ()]
+    rates = record.get("default_tax_rates") or ()
+    shown["default_tax_rates"] = [
+        serialize(account, "tax_rates", account.get("tax_rates", r)) for r in rates
+    ]
     shown |= {f"customer_{n}": customer.get(n) for n in ("address", "email", "name", "phone")}
     shown["period_start"] = shown["period_end"] = record["created"]
     shown["amount_remaining"] = max(due - shown["amount_paid"], 0)
     first = [serialize(account, "lines", item) for item in items[:INLINE_LINES]]
+    first = with_totals(account, record, first)
     url, has_more = f"/v1/invoices/{record['id']}/lines", len(items) > INLINE_LINES
     shown["lines"] = list_object(url, first, has_more=has_more)
+
+
+def _discount_amounts(amounts: dict[str, int]) -> list[Json]:
+    return [{"discount": name, "amount": amount} for name, amount in amounts.items()]
 
 
 def _complete_item(record: Record, shown: Json) -> None:

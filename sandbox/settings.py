@@ -7,7 +7,10 @@ from typing import Any
 
 @dataclass(slots=True)
 class Settings:
-    """Times are in seconds; ``retry_scale`` is a factor and ``duplicates`` a probability."""
+    """Times are in seconds; ``retry_scale`` is a factor and ``duplicates`` a probability.
+
+    ``automatic_tax`` is the account's default for invoices that do not mention it.
+    """
 
     limits: bool = True
     latency: bool = True
@@ -19,6 +22,7 @@ class Settings:
     duplicates: float = 0.01
     shuffle: float = 0.05
     webhook_timeout: float = 10.0
+    automatic_tax: bool = False
 
 
 def validated(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -203,6 +203,8 @@ async def _walk_invoices(send: Send) -> None:
     await send("GET /v1/invoices", customer=customer, status="paid")
     payment = (await send("GET /v1/invoice_payments", invoice=invoice))["data"][0]["id"]
     await send("GET /v1/invoice_payments/{invoice_payment}", payment)
+    intents = await send("GET /v1/payment_intents", customer=customer)
+    await send("GET /v1/payment_intents/{intent}", intents["data"][0]["id"])
     note = (await send("POST /v1/credit_notes", invoice=invoice, amount=10, memo="sorry"))["id"]
     await send("POST /v1/credit_notes/{id}", note, memo="very sorry")
     await send("GET /v1/credit_notes/{id}", note)
@@ -218,7 +220,35 @@ async def _walk_the_company(send: Send, sandbox: StripeSandbox) -> None:
     portal = portals["data"][0]["id"]
     await send("GET /v1/billing_portal/configurations/{configuration}", portal)
     await send("GET /v1/subscriptions", status="active")
+    await _walk_taxes_and_discounts(send, customer)
     await send("GET /v1/subscriptions/{subscription_exposed_id}", placed["id"])
+
+
+async def _walk_taxes_and_discounts(send: Send, customer: str) -> None:
+    coupon = (await send("POST /v1/coupons", percent_off="12.5", name="Friends"))["id"]
+    await send("POST /v1/coupons/{coupon}", coupon, name="Old friends")
+    await send("GET /v1/coupons/{coupon}", coupon)
+    await send("GET /v1/coupons")
+    rate = {"display_name": "VAT", "percentage": "19", "inclusive": "false"}
+    tax_rate = (await send("POST /v1/tax_rates", **rate))["id"]
+    await send("POST /v1/tax_rates/{tax_rate}", tax_rate, active="false")
+    await send("GET /v1/tax_rates/{tax_rate}", tax_rate)
+    await send("GET /v1/tax_rates", inclusive="false")
+    given = {"discounts[0][coupon]": coupon, "default_tax_rates[0]": tax_rate}
+    invoice = (await send("POST /v1/invoices", customer=customer, **given))["id"]
+    lines = {"lines[0][amount]": "900", "lines[0][discountable]": "true"}
+    await send("POST /v1/invoices/{invoice}/add_lines", invoice, **lines)
+    await send("GET /v1/invoices/{invoice}/lines", invoice)
+    await send("GET /v1/invoices/{invoice}", invoice, **{"expand[0]": "discounts"})
+    await send("DELETE /v1/coupons/{coupon}", coupon)
+    automatic = {"automatic_tax[enabled]": "true"}
+    await send("POST /v1/invoices", customer=customer, **automatic)
+    address = {"address[country]": "DE"}
+    await send("POST /v1/customers/{customer}", customer, **address)
+    priced = {"currency": "usd", "unit_amount": "5", "product_data[name]": "Unit"}
+    options = {"currency_options[eur][unit_amount]": "4", "tax_behavior": "exclusive"}
+    price = (await send("POST /v1/prices", **priced, **options))["id"]
+    await send("GET /v1/prices/{price}", price, **{"expand[0]": "currency_options"})
 
 
 async def _walk_the_rest(send: Send) -> None:
