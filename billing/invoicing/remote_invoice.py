@@ -1,11 +1,12 @@
 """A period's invoice as Stripe shows it. Our metadata separates our lines from foreign ones."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any, Self
 
 from billing.invoicing import metadata_keys
+from billing.invoicing.request_batch import PlannedLine, RequestBatch, RequestKind
 from billing.invoicing.snapshot import StripeLine
 from billing.usage import REST_LINE, LineKey
 
@@ -70,6 +71,28 @@ class RemoteInvoice:
             lines=tuple(RemoteLine.from_stripe(line) for line in shown),
         )
 
+    def with_changes(self, batch: RequestBatch) -> Self:
+        """Return this invoice as *batch*, which adds no line, changes it."""
+        removed = {
+            line["id"]
+            for request in batch.requests
+            if request.kind is RequestKind.REMOVE_LINES
+            for line in request.params["lines"]
+        }
+        lines = [line for line in self.lines if line.line.id not in removed]
+        return replace(self, lines=tuple(_as_planned(line, batch.expected_lines) for line in lines))
+
+    def as_shown(self, body: Mapping[str, Any]) -> Self | None:
+        """Return this invoice with the status of *body*, which embeds only some lines, if it has these lines.
+
+        It does if the lines that *body* embeds are among them, and its sum is theirs; else None.
+        """
+        shown = self.from_stripe(body)
+        amounts = sum(line.line.amount for line in self.lines)
+        if body.get("subtotal") != amounts or not set(shown.lines) <= set(self.lines):
+            return None
+        return replace(shown, lines=self.lines)
+
     @property
     def is_draft(self) -> bool:
         """True if the invoice can still be edited."""
@@ -108,6 +131,14 @@ class RemoteInvoice:
 def has_all_lines(body: Mapping[str, Any]) -> bool:
     """Return True if *body*, an invoice, embeds all of its lines (Stripe embeds the first page)."""
     return not body["lines"].get("has_more")
+
+
+def _as_planned(line: RemoteLine, planned: Mapping[LineKey, PlannedLine]) -> RemoteLine:
+    if line.key is None or line.key not in planned:
+        return line
+    plan = planned[line.key]
+    changed = replace(line.line, quantity=plan.quantity, price=plan.price, amount=plan.amount)
+    return replace(line, line=changed)
 
 
 def _price_id(body: Mapping[str, Any]) -> str | None:

@@ -119,6 +119,11 @@ class Snapshot:
         return self.version == self.synced_version
 
     @property
+    def verify_pending(self) -> bool:
+        """True if Stripe's invoice must be read before the next write."""
+        return self.verify_requested != self.verify_done
+
+    @property
     def up_to_date(self) -> bool:
         """True if nothing is left to do: synced, and every verify request is answered."""
-        return self.is_synced and self.verify_requested == self.verify_done
+        return self.is_synced and not self.verify_pending

@@ -159,14 +159,15 @@ class FlushExecution(FlushState):
 
     async def _apply_edit(self, batch: RequestBatch, response: ApiResponse) -> None:
         """Compare Stripe's lines with the batch's expected lines; a difference is planned again."""
-        if self._outcome_is_certain(batch, response):
-            lines, self.invoice = self._lines_after(batch), None
-            await self.commit(lines=lines, synced_to=(batch.version, batch.verify))
+        if self.invoice is None and self._outcome_is_certain(batch, response):
+            await self.commit(
+                lines=self._lines_after(batch), synced_to=(batch.version, batch.verify)
+            )
             return
         if response.replayed:
             await self.fetch_invoice()
         else:
-            self.invoice = await self.with_all_lines(response.body)
+            self.invoice = await self.with_all_lines(response.body, self._invoice_after(batch))
         if self.invoice is None:
             return  # it was deleted, and that is committed
         reached = (self.invoice.seq, self.invoice.version) == (batch.seq, batch.version)
@@ -188,8 +189,13 @@ class FlushExecution(FlushState):
         partial = not has_all_lines(response.body)
         return partial and reached and self.prepared_here and not response.replayed and in_place
 
+    def _invoice_after(self, batch: RequestBatch) -> RemoteInvoice | None:
+        """Return the fetched invoice as *batch* changes it; None if that adds lines, whose ids are unknown."""
+        adds = any(request.kind is RequestKind.ADD_LINES for request in batch.requests)
+        return None if self.invoice is None or adds else self.invoice.with_changes(batch)
+
     def _lines_after(self, batch: RequestBatch) -> dict[LineKey, StripeLine]:
-        before = self.snapshot.lines if self.invoice is None else self.invoice.lines_by_key
+        before = self.snapshot.lines
         return {
             key: replace(before[key], quantity=line.quantity, price=line.price, amount=line.amount)
             for key, line in batch.expected_lines.items()

@@ -136,7 +136,7 @@ async def _schedule_delay(execution: FlushExecution) -> int:
     """Return how long (ms) usage may still wait; 0 if there is other work or a sync was requested."""
     snapshot = execution.snapshot
     begun = snapshot.batch is not None or snapshot.state is not PeriodState.OPEN
-    other_work = begun or snapshot.rewound or _verify_pending(snapshot)
+    other_work = begun or snapshot.rewound or snapshot.verify_pending
     if execution.lane is not Lane.INTERVAL or other_work or snapshot.up_to_date:
         return 0
     return execution.context.policy.schedule.delay_ms(snapshot, await execution.prices())
@@ -163,7 +163,7 @@ async def _open_step(execution: FlushExecution) -> FlushResult | None:
     if snapshot.up_to_date:
         return FlushResult(FlushOutcome.SYNCED)
     if _must_fetch(execution):
-        await execution.fetch_invoices(listing=_verify_pending(snapshot))
+        await execution.fetch_invoices(listing=snapshot.verify_pending)
         return None
     if execution.is_final:
         # A person finalized it early: the period ends here, later usage goes to the next one.
@@ -180,15 +180,11 @@ async def _open_step(execution: FlushExecution) -> FlushResult | None:
 def _must_fetch(execution: FlushExecution) -> bool:
     """Return True if Stripe must be read first: before a line is added and before a draft is made."""
     snapshot = execution.snapshot
-    if _verify_pending(snapshot) and execution.other_invoices is None:
+    if snapshot.verify_pending and execution.other_invoices is None:
         return True
     if snapshot.invoice is None:
         return execution.other_invoices is None and any(snapshot.totals.values())
     return execution.invoice is None and (snapshot.rewound or diff.requires_fetch(snapshot))
-
-
-def _verify_pending(snapshot: Snapshot) -> bool:
-    return snapshot.verify_requested != snapshot.verify_done
 
 
 def _backoff_ms(execution: FlushExecution, error: Unavailable) -> int:

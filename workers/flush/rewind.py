@@ -31,9 +31,9 @@ async def review_step(execution: FlushExecution) -> FlushResult | None:
         return None
     invoice, lost = await _find_loss(execution)
     if invoice is not None and lost:
+        await _commit(execution, rewound=True)  # fails if another worker has written meanwhile
         hold = await _place_hold(execution, invoice, lost)
         if hold is not None:
-            await _commit(execution, rewound=True)
             result = await on_hold_step(execution)
             return replace(result, delay_ms=execution.context.policy.rewind_recheck_ms)
         log.warning("ledger.loss_accepted", **_names(execution.snapshot), invoice=invoice.id)
@@ -53,9 +53,9 @@ async def recovery_step(execution: FlushExecution) -> FlushResult | None:
     if invoice is not None and lost:
         await _commit(execution, rewound=True)
         return waiting
+    await _end_review(execution)
     active = await ledger.holds.release(snapshot.customer, snapshot.hold)
     execution.snapshot = replace(execution.snapshot, hold=active)
-    await _end_review(execution)
     log.info("ledger.recovered", **_names(snapshot))
     return None
 

@@ -14,39 +14,21 @@ from billing.budget import Lane
 from billing.errors import StripeRejected
 from billing.invoicing import amounts
 from billing.invoicing.metadata_keys import period_of
-from billing.invoicing.remote_invoice import RemoteInvoice, has_all_lines
-from billing.invoicing.request_batch import RequestKind, StripeRequest
+from billing.invoicing.remote_invoice import RemoteInvoice, RemoteLine, has_all_lines
 from billing.invoicing.snapshot import Lease, PeriodState, Snapshot, StripeLine
 from billing.ledger.policy import RECOVERY_WINDOW_MS
 from billing.stripe.price_catalog import PriceMissing
 from billing.usage import LineKey, Price
 from workers.flush.policy import FlushContext
+from workers.flush.stats import FlushStats
 
 log = structlog.get_logger(__name__)
 
 NOT_FOUND = 404
+LINES_READ = 200  # of an invoice, before its other lines are compared by their sum
 
 REPLAN = ("", None)
 """`FlushState.commit(synced_to=)`: Stripe is at no known version of the ledger, so plan again."""
-
-
-@dataclass(slots=True)
-class FlushStats:
-    """Counts of what this flush did at Stripe, for the Sync record."""
-
-    lines_added: int = 0
-    lines_updated: int = 0
-    lines_removed: int = 0
-    calls: int = 0
-
-    def add(self, request: StripeRequest) -> None:
-        """Count one request that was answered."""
-        if request.kind is RequestKind.ADD_LINES:
-            self.lines_added += len(request.lines)
-        elif request.kind is RequestKind.UPDATE_LINES:
-            self.lines_updated += len(request.lines)
-        elif request.kind is RequestKind.REMOVE_LINES:
-            self.lines_removed += len(request.lines)
 
 
 @dataclass(slots=True)
@@ -138,7 +120,7 @@ class FlushState:
         its metadata names the period.
         """
         self.reviewed = False
-        if self.snapshot.invoice is not None:
+        if self.snapshot.invoice is not None and not listing:
             await self.fetch_invoice()
         if self.snapshot.invoice is None or listing:
             await self._list_invoices()
@@ -163,14 +145,40 @@ class FlushState:
             return
         self.invoice = await self.with_all_lines(body)
 
-    async def with_all_lines(self, body: dict[str, Any]) -> RemoteInvoice:
-        """Return the invoice in *body* with all of its lines."""
+    async def with_all_lines(
+        self, body: dict[str, Any], expected: RemoteInvoice | None = None
+    ) -> RemoteInvoice:
+        """Return the invoice in *body* with all of its lines.
+
+        They are not read if *expected*, read under this lease, has them. Of a long bill the last ones are not
+        read if the stored lines have them.
+        """
         if has_all_lines(body):
             return RemoteInvoice.from_stripe(body)
-        self.stats.calls += 1
-        path = f"/v1/invoices/{body['id']}/lines"
-        lines = await self.context.stripe.list_all(path, lane=self.lane)
+        if expected is not None and (shown := expected.as_shown(body)):
+            return shown
+        lines = await self._list_lines(body, limit=LINES_READ)
+        if len(lines) == LINES_READ:
+            partial = {**body, "lines": {"data": lines}}
+            if shown := self._stored_invoice(body).as_shown(partial):
+                return shown
+            lines += await self._list_lines(body, starting_after=lines[-1]["id"])
         return RemoteInvoice.from_stripe(body, lines)
+
+    async def _list_lines(
+        self, body: dict[str, Any], *, limit: int | None = None, **cursor: str
+    ) -> list[dict[str, Any]]:
+        path = f"/v1/invoices/{body['id']}/lines"
+        self.stats.calls += 1
+        return await self.context.stripe.list_all(path, cursor, lane=self.lane, limit=limit)
+
+    def _stored_invoice(self, body: dict[str, Any]) -> RemoteInvoice:
+        """Return the invoice in *body* with the stored lines; without, if they are not to be relied on."""
+        snapshot = self.snapshot
+        certain = not (snapshot.verify_pending or snapshot.in_doubt_since_ms)
+        lines = snapshot.lines.items() if certain and body["id"] == snapshot.invoice else ()
+        stored = tuple(RemoteLine(key, line) for key, line in lines)
+        return replace(RemoteInvoice.from_stripe(body, ()), lines=stored)
 
     async def _renew_lease(self) -> None:
         await self.context.ledger.leases.renew(self.lease, self.context.policy.lease_ms)
@@ -181,12 +189,17 @@ class FlushState:
         self.stats.calls += 1
         query = {"customer": self.snapshot.customer}
         bodies = await self.context.stripe.list_all("/v1/invoices", query, lane=self.lane)
-        ours = [body for body in bodies if period_of(body) == self.snapshot.period]
+        known, period = self.snapshot.invoice, self.snapshot.period
+        ours = [body for body in bodies if body["id"] == known or period_of(body) == period]
         await self._recover_lost_periods([body for body in bodies if body not in ours])
         found = sorted(
             [await self.with_all_lines(body) for body in ours],
             key=lambda invoice: (invoice.created, invoice.id),
         )
+        if known is not None:
+            self.invoice = next((invoice for invoice in found if invoice.id == known), None)
+            if self.invoice is None:
+                await self.fetch_invoice()  # deleted
         if self.snapshot.invoice is None and found:
             adopted = next((invoice for invoice in found if not invoice.is_draft), found[0])
             log.info("flush.adopted", customer=self.snapshot.customer, invoice=adopted.id)
