@@ -54,7 +54,7 @@ def serialize_event(account: Account, record: Record, version: str) -> Json:
         data = {part: _before_basil(shown) for part, shown in data.items()}
     shown = KINDS["events"].blank | {key: record[key] for key in ("id", "created", "type")}
     request = {"id": record.get("request"), "idempotency_key": record.get("key")}
-    shown |= {"account": "acct_sandbox", "api_version": version, "data": data, "request": request}
+    shown |= {"api_version": version, "data": data, "request": request}
     return shown | {"pending_webhooks": account.pending_endpoints(record["id"])}
 
 

@@ -43,12 +43,21 @@ MAX_CONCURRENT = 64  # deliveries; about 4 ms of work, during which other reques
 
 DELIVERIES = Counter(
     "billing_webhook_deliveries",
-    "Deliveries of Stripe events by outcome: new, duplicate, unknown_type, other_mode, refused, unavailable.",
+    "Deliveries of Stripe events by outcome: new, duplicate, unknown_type, other_mode, other_account, refused, "
+    "unavailable.",
     ["outcome"],
 )
-NEW, DUPLICATE, UNKNOWN_TYPE, OTHER_MODE, REFUSED, UNAVAILABLE = (
+NEW, DUPLICATE, UNKNOWN_TYPE, OTHER_MODE, OTHER_ACCOUNT, REFUSED, UNAVAILABLE = (
     DELIVERIES.labels(outcome)
-    for outcome in ("new", "duplicate", "unknown_type", "other_mode", "refused", "unavailable")
+    for outcome in (
+        "new",
+        "duplicate",
+        "unknown_type",
+        "other_mode",
+        "other_account",
+        "refused",
+        "unavailable",
+    )
 )
 
 
@@ -100,9 +109,9 @@ class WebhookEndpoint:
     async def _ingest(self, scope: Scope, body: bytes) -> Counter:
         ingestion = self._ingestion or self._start(scope["app"].state.services)
         _verify_signature(scope, body, self._secrets)
-        event = _parse(body, livemode=self._livemode)
-        if event is None:
-            return OTHER_MODE
+        event, payload = _parse(body)
+        if not_ours := _outcome_of_foreign(event, payload, livemode=self._livemode):
+            return not_ours
         new = await ingestion.submit(event)
         if event.effect is None:
             return UNKNOWN_TYPE
@@ -150,8 +159,8 @@ def _verify_signature(scope: Scope, body: bytes, secrets: Sequence[bytes]) -> No
         raise RejectedDelivery(HTTPStatus.BAD_REQUEST, str(error)) from error
 
 
-def _parse(body: bytes, *, livemode: bool) -> EventRef | None:
-    """The event in *body*; None for one of the other mode, whose objects our key cannot read."""
+def _parse(body: bytes) -> tuple[EventRef, dict[str, Any]]:
+    """The event in *body*, and the JSON that it was reduced from."""
     try:
         payload = parse_event(body)
         event = EventRef.from_payload(payload)
@@ -160,10 +169,23 @@ def _parse(body: bytes, *, livemode: bool) -> EventRef | None:
     except InvalidEvent as error:
         raise RejectedDelivery(HTTPStatus.BAD_REQUEST, str(error)) from error
     _warn_on_other_version(event, payload)
+    return event, payload
+
+
+def _outcome_of_foreign(
+    event: EventRef, payload: dict[str, Any], *, livemode: bool
+) -> Counter | None:
+    """The outcome for an event whose objects our key cannot read; None for our own events.
+
+    Stripe names the account of events of connected accounts alone.
+    """
     if payload.get("livemode", livemode) is not livemode:
         log.warning("webhook.other_mode", event_id=event.id)
-        return None
-    return event
+        return OTHER_MODE
+    if payload.get("account"):
+        log.warning("webhook.other_account", event_id=event.id)
+        return OTHER_ACCOUNT
+    return None
 
 
 def _warn_on_other_version(event: EventRef, payload: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ class _Event(TypedDict, total=False):
     object: Any
     id: Any
     type: Any
+    account: Any
     api_version: Any
     livemode: Any
     request: Any

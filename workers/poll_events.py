@@ -32,6 +32,9 @@ OVERLAP_SECONDS = 60  # before the cursor, read again
 # and at most half a million reads in 30 days.
 MAX_PAGES, MAX_OTHER_PAGES = 60, 20
 
+NO_EVENT = ""
+"""The cursor after a poll of an account without events: whatever comes later is new."""
+
 LAST_PAGE: dict[str, Any] = {"data": [], "has_more": False}
 
 Event = dict[str, Any]
@@ -46,6 +49,8 @@ async def poll_events(services: Services) -> int:
     cursor = await services.inbox.cursor()
     if cursor is None:
         return await _start_at_latest(services)
+    if cursor == NO_EVENT:
+        return await _restart(services) + await _ingest_backlog(services)
     try:
         new = await _ingest_undelivered(services, cursor)
         new += await _ingest_overlap(services, cursor)
@@ -60,8 +65,7 @@ async def poll_events(services: Services) -> int:
 
 async def _start_at_latest(services: Services) -> int:
     page = await _fetch_page(services, {"limit": 1})
-    for event in page["data"]:
-        await services.inbox.move_cursor(event["id"])
+    await services.inbox.move_cursor(page["data"][0]["id"] if page["data"] else NO_EVENT)
     return 0
 
 

@@ -18,13 +18,13 @@ from billing.usage import CustomerId, Period
 
 # An event that contains only its object's id. Our endpoint requests full events, another may not.
 THIN_EVENT = "v2.core.event"
-_NAME = re.compile(r"[a-z0-9_.]{1,100}")
+_NAME = re.compile(r"[!-~]{1,255}")  # Stripe writes v2.core.account[requirements].updated, too
 EVENT_ID = re.compile(r"evt_[A-Za-z0-9_]{1,250}")
 _ID = re.compile(r"[A-Za-z0-9_]{1,255}")
 
 
 class InvalidEvent(ValueError):
-    """The JSON is not a Stripe event; the message says in one sentence what is missing."""
+    """The JSON is no event of any API version; the message says in one sentence what is missing."""
 
 
 class FollowUp(StrEnum):
@@ -131,14 +131,17 @@ class EventRef:
 
     @classmethod
     def from_payload(cls, event: object) -> Self:
-        """Reduce an event (parsed JSON), full or thin, of any API version; or raise InvalidEvent."""
-        body = _mapping(event, "The body is not a JSON object.")
-        if body.get("object") == THIN_EVENT:
-            body = _expand_thin_event(body)
-        data = _mapping(body.get("data"), "The event has no `data`.")
-        subject = _mapping(data.get("object"), "The event has no `data.object`.")
+        """Reduce an event (parsed JSON), full or thin, of any API version, also one without an object.
+
+        Raises InvalidEvent if it has no id or no type: whatever has both is Stripe's to send.
+        """
+        if not isinstance(event, dict):
+            raise InvalidEvent("The body is not a JSON object.")
+        body = _expand_thin_event(event) if event.get("object") == THIN_EVENT else event
+        data = _mapping(body.get("data"))
+        subject = _mapping(data.get("object"))
         return cls(
-            id=_matching(EVENT_ID, body.get("id"), "The event has no usable `id`."),
+            id=_matching(_ID, body.get("id"), "The event has no usable `id`."),
             type=_matching(_NAME, body.get("type"), "The event has no usable `type`."),
             object_id=_id(subject.get("id")),
             customer=customer_of(subject) or customer_of(data.get("previous_attributes")),
@@ -195,19 +198,17 @@ def customer_of(body: object) -> CustomerId | None:
 
 def _expand_thin_event(thin: Mapping[str, Any]) -> Mapping[str, Any]:
     """A thin event in the format of a full one whose object has only an id."""
-    reason = thin.get("reason")
+    kind = thin.get("type")
     return {
         "id": thin.get("id"),
-        "type": str(thin.get("type")).removeprefix("v1."),
+        "type": kind.removeprefix("v1.") if isinstance(kind, str) else None,
         "data": {"object": thin.get("related_object")},
-        "request": reason.get("request") if isinstance(reason, dict) else None,
+        "request": _mapping(thin.get("reason")).get("request"),
     }
 
 
-def _mapping(value: object, message: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise InvalidEvent(message)
-    return value
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _matching(pattern: re.Pattern[str], value: object, message: str) -> str:

@@ -190,6 +190,38 @@ async def test_unknown_type_is_accepted_counted_and_ignored(webhook: Endpoint) -
     assert event.status is EventStatus.IGNORED
 
 
+async def test_event_of_no_known_shape_is_accepted_counted_and_ignored(webhook: Endpoint) -> None:
+    """A thin event about something that no object stands for is authentic, too."""
+    before = deliveries("unknown_type")
+    no_meter = {
+        "id": "evt_1",
+        "object": "v2.core.event",
+        "type": "v1.billing.meter.no_meter_found",
+        "related_object": None,
+    }
+    response = await webhook.deliver(no_meter)
+
+    event = await webhook.inbox.get("evt_1")
+    assert (response.status_code, deliveries("unknown_type")) == (204, before + 1)
+    assert event is not None
+    assert event.status is EventStatus.IGNORED
+
+
+async def test_event_of_another_account_is_accepted_counted_and_left_alone(
+    webhook: Endpoint,
+) -> None:
+    """Our key reads none of its objects, and their ids name nothing here."""
+    generations = await webhook.cache.generations("in_1", "cus_1")
+    before = deliveries("other_account")
+    response = await webhook.deliver(invoice_event(account="acct_1Other"))
+
+    assert (response.status_code, deliveries("other_account")) == (204, before + 1)
+    assert await webhook.stored() == []
+    assert await webhook.cache.generations("in_1", "cus_1") == generations
+    assert (await webhook.deliver(invoice_event(account=None))).status_code == 204
+    assert await webhook.stored() == ["evt_1"]
+
+
 async def test_echo_of_our_own_write_is_ignored_but_invalidates(webhook: Endpoint) -> None:
     """It needs no work, but a read that overtook our own invalidation is corrected."""
     [before] = await webhook.cache.generations("in_1")
@@ -224,8 +256,8 @@ async def test_other_api_version_is_logged_and_accepted(webhook: Endpoint) -> No
         (b'{"a":' * 40_000 + b"1" + b"}" * 40_000, "The body is not JSON."),
         (b'{"id": NaN}', "The body is not JSON."),
         (b"[]", "The body is not a JSON object."),
-        (b'{"object": "event", "id": "evt_1"}', "The event has no `data`."),
-        (b'{"object": "v2.core.event", "id": "evt_1"}', "The event has no `data.object`."),
+        (b'{"object": "event", "id": "evt_1"}', "The event has no usable `type`."),
+        (b'{"object": "v2.core.event", "type": "v1.x"}', "The event has no usable `id`."),
     ],
 )
 async def test_signed_invalid_body_is_rejected(

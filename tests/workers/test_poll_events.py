@@ -58,7 +58,24 @@ async def test_account_without_events_is_not_an_error(world_without_webhooks: We
     await world_without_webhooks.sandbox.reset()
 
     assert await poll_events(world_without_webhooks.services) == 0
-    assert await world_without_webhooks.services.inbox.cursor() is None
+    assert await ids_in_inbox(world_without_webhooks) == []
+
+
+async def test_first_look_at_an_empty_list_is_a_beginning(
+    world_without_webhooks: WebhookWorld,
+) -> None:
+    """The account's first events must not be taken for older than the ledger."""
+    world = world_without_webhooks
+    await world.sandbox.reset()
+    await poll_events(world.services)
+    await world.shop.open()
+    await world.shop.customer()
+
+    new = await poll_events(world.services)
+
+    assert new > 0
+    assert await world.services.inbox.cursor() == (await ids_at_stripe(world, "*"))[0]
+    assert await poll_events(world.services) == 0
 
 
 async def test_events_during_downtime_are_found_and_processed(
@@ -271,7 +288,7 @@ class _MalformedEvents:
         good = {"id": "evt_2", "type": "customer.updated", "data": {"object": {"id": "cus_1"}}}
         if path != "/v1/events":
             return good | {"id": path.rpartition("/")[2], "created": 0}
-        malformed = {"id": "evt_1", "type": "customer.updated", "data": None}
+        malformed = {"id": "evt_1", "type": None, "data": None}
         listed = [event | {"created": 1} for event in (good, malformed)]
         return {"data": listed, "has_more": False}
 
