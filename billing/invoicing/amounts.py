@@ -21,7 +21,7 @@ from billing.invoicing.remote_invoice import RemoteInvoice
 from billing.invoicing.request_batch import PlannedLine
 from billing.invoicing.snapshot import Snapshot, StripeLine
 from billing.money import EXACT, Money, line_amount
-from billing.usage import ADJUSTMENT_PREFIX, LineKey
+from billing.usage import ADJUSTMENT_PREFIX, LineKey, Price
 
 T = TypeVar("T")
 
@@ -91,9 +91,12 @@ class FlushPreview:
 
 
 def compute_amounts(snapshot: Snapshot, prices: Prices) -> PeriodAmounts:
-    """Return the period's amounts; *prices* must have every price that the snapshot pins."""
+    """Return the period's amounts; *prices* must have every price that the snapshot pins.
+
+    Stripe's rounding counts for what it has: pending is only what it was not told.
+    """
     total = sum(
-        line_amount(quantity, prices[snapshot.prices[key]].unit_amount)
+        _stripe_amount(snapshot, key, quantity, prices[snapshot.prices[key]])
         for key, quantity in snapshot.totals.items()
     )
     in_stripe = _sum(snapshot.lines)
@@ -150,6 +153,14 @@ def preview_flush(snapshot: Snapshot, prices: Prices) -> FlushPreview:
     diff = diff_lines(lines, snapshot.lines.items())
     creates = snapshot.invoice is None and bool(lines)
     return FlushPreview(creates, diff, diff.calls + creates)
+
+
+def _stripe_amount(snapshot: Snapshot, key: LineKey, quantity: Decimal, price: Price) -> int:
+    """Return Stripe's amount of the line if it has this quantity at this price, else the one that we expect."""
+    line = snapshot.lines.get(key)
+    if line is not None and (line.quantity, line.price) == (quantity, price.id):
+        return line.amount
+    return line_amount(quantity, price.unit_amount)
 
 
 def _sum(lines: Mapping[LineKey, StripeLine] | Mapping[LineKey, PlannedLine]) -> int:

@@ -44,6 +44,17 @@ def test_recorded_usage_is_pending_until_stripe_has_it() -> None:
     assert (amounts.pending, amounts.total) == (_usd("0.02"), _usd("0.10"))
 
 
+def test_rounding_by_stripe_is_not_pending() -> None:
+    """Half a cent that Stripe rounded down, where we would have rounded it up, is billed as Stripe has it."""
+    lines = dict([stripe_line("ram", "5", 2), stripe_line("cpu", "3", 6)])
+    at = snapshot({"ram": "5", "cpu": "4"}, lines=lines)
+
+    amounts = compute_amounts(at, PRICES)
+
+    assert (amounts.total, amounts.in_stripe) == (_usd("0.10"), _usd("0.08"))
+    assert amounts.pending == _usd("0.02")
+
+
 @given(
     st.lists(st.decimals(-1000, 1000, places=4), min_size=3, max_size=3),
     st.integers(-500, 500),
