@@ -4,34 +4,20 @@ Amounts are `Decimal` in major units (dollars) or `int` in minor units (cents), 
 Stripe uses minor units; their number of decimals depends on the currency.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Context, Decimal
 from functools import lru_cache
 
 from billing.errors import MixedCurrencies
 
-# Stripe's documentation, "Supported currencies": zero-decimal and three-decimal currencies.
-ZERO_DECIMAL = frozenset(
-    [
-        "bif",
-        "clp",
-        "djf",
-        "gnf",
-        "jpy",
-        "kmf",
-        "krw",
-        "mga",
-        "pyg",
-        "rwf",
-        "ugx",
-        "vnd",
-        "vuv",
-        "xaf",
-        "xof",
-        "xpf",
-    ],
-)
-THREE_DECIMAL = frozenset(["bhd", "jod", "kwd", "omr", "tnd"])
+# Stripe's documentation, "Supported currencies". All others have two decimals, among them the special cases: ISK and
+# UGX, which have no fractions but are still sent in hundredths (5 ISK are 500), and HUF and TWD, of which only payouts
+# are whole. UGX stands in the list of zero-decimal currencies, too; its special case decides.
+DECIMALS: Mapping[str, int] = {
+    "bif": 0, "clp": 0, "djf": 0, "gnf": 0, "jpy": 0, "kmf": 0, "krw": 0, "mga": 0, "pyg": 0, "rwf": 0,
+    "vnd": 0, "vuv": 0, "xaf": 0, "xof": 0, "xpf": 0, "bhd": 3, "jod": 3, "kwd": 3, "omr": 3, "tnd": 3,
+}  # fmt: skip
 
 # 15+12 digits of quantity times 12+12 digits of unit amount fit without rounding.
 EXACT = Context(prec=80)
@@ -42,11 +28,8 @@ QUANTITY_STEP = Decimal(1).scaleb(-QUANTITY_PLACES)
 
 @lru_cache(maxsize=256)
 def exponent(currency: str) -> int:
-    """Number of decimals of *currency*'s minor unit (ISO 4217, any case): 0, 2 or 3."""
-    code = currency.lower()
-    if code in ZERO_DECIMAL:
-        return 0
-    return 3 if code in THREE_DECIMAL else 2
+    """Number of decimals of *currency*'s minor unit at Stripe (in any case): 0, 2 or 3."""
+    return DECIMALS.get(currency.lower(), 2)
 
 
 def line_amount(quantity: Decimal, unit_amount: Decimal) -> int:

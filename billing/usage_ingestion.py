@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from billing.amount_limit import excess_of_line
+from billing.amount_limit import excess_of_usage
 from billing.change_feed import Change, ChangeReason
 from billing.customer_registration import deleted, register_customers, unknown, update_currencies
 from billing.errors import ErrorCode, Refused, Unavailable
@@ -136,7 +136,7 @@ def _unpriced(
         refusal = catalog.refusal(delta.sku, requested_at)
         message = f"{refusal.message.removesuffix('.')}, then send this delta again."
         return _reject(delta, refusal.code, "sku", message, refusal.retry_after)
-    excess = excess_of_line(delta.quantity, price)
+    excess = excess_of_usage(delta.quantity, price)
     return invalid_field(delta.id, "quantity", f"{excess} Check the quantity.") if excess else None
 
 

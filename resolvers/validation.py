@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from billing import usage_validation
-from billing.amount_limit import excess_of_line
+from billing.amount_limit import excess_of_usage
 from billing.errors import ErrorCode, Refused
 from billing.services import Services
 from billing.usage import Period, Price
@@ -48,7 +48,7 @@ def parse_month(value: str | None, path: tuple[str, ...]) -> Period | None:
 
 def require_billable(quantity: Decimal, price: Price, path: tuple[str, ...]) -> None:
     """Refuse (INVALID_INPUT, with *path*) a quantity whose amount no invoice can show."""
-    if excess := excess_of_line(quantity, price):
+    if excess := excess_of_usage(quantity, price):
         raise Refused(ErrorCode.INVALID_INPUT, f"{excess} Check the quantity.", path)
 
 

@@ -1,6 +1,7 @@
 """HTML pages: the front page, an invoice with a pay button, and the customer portal."""
 
 from collections.abc import Iterable
+from decimal import Decimal
 from html import escape
 from pathlib import Path
 from string import Template
@@ -15,8 +16,11 @@ from sandbox.faults import REQUEST_FAULTS, WEBHOOK_FAULTS
 from sandbox.sdk import API_VERSION
 from sandbox.totals import compute
 
-# Currencies without a minor unit.
-ZERO_DECIMAL: Final = ("clp", "jpy", "krw", "vnd", "xaf", "xof", "xpf")
+# The currencies that have other than two decimals.
+DECIMALS: Final = {
+    "bif": 0, "clp": 0, "djf": 0, "gnf": 0, "jpy": 0, "kmf": 0, "krw": 0, "mga": 0, "pyg": 0, "rwf": 0,
+    "vnd": 0, "vuv": 0, "xaf": 0, "xof": 0, "xpf": 0, "bhd": 3, "jod": 3, "kwd": 3, "omr": 3, "tnd": 3,
+}  # fmt: skip
 HERE: Final = Path(__file__).parent
 
 
@@ -81,8 +85,7 @@ async def error_page(_: Request, error: Exception) -> Response:
 def _money(amount: int, currency: str) -> str:
     """Format an amount in minor units: ``-USD 1,234.50``."""
     size, sign = abs(amount), "-" if amount < 0 else ""
-    digits = f"{size:,}" if currency in ZERO_DECIMAL else f"{size // 100:,}.{size % 100:02}"
-    return f"{sign}{currency.upper()} {digits}"
+    return f"{sign}{currency.upper()} {Decimal(size).scaleb(-DECIMALS.get(currency, 2)):,f}"
 
 
 def _table(rows: Iterable[tuple[Any, ...]]) -> str:

@@ -8,16 +8,40 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.errors import MixedCurrencies
-from billing.money import Money, exponent, format_decimal, line_amount
+from billing.money import DECIMALS, Money, exponent, format_decimal, line_amount
 
 QUANTITIES = st.decimals("-999999999999999", "999999999999999", places=12)
 UNITS = st.decimals("0", "999999999999", places=12)
 
 
-@pytest.mark.parametrize(("currency", "digits"), [("USD", 2), ("jpy", 0), ("kwd", 3), ("eur", 2)])
-def test_exponent_depends_on_currency(currency: str, digits: int) -> None:
-    """A yen has no cents, a dinar has a thousand fils."""
-    assert exponent(currency) == digits
+@pytest.mark.parametrize(
+    ("minor", "currency", "formatted"),
+    [
+        (1000, "USD", "USD 10.00"),
+        (1099, "eur", "EUR 10.99"),
+        (500, "jpy", "JPY 500"),
+        (5120, "kwd", "KWD 5.120"),
+        (500, "isk", "ISK 5.00"),
+        (500, "ugx", "UGX 5.00"),
+        (1045, "huf", "HUF 10.45"),
+        (80045, "twd", "TWD 800.45"),
+        (500, "mga", "MGA 500"),
+        (999_999_999_999, "idr", "IDR 9,999,999,999.99"),
+    ],
+)
+def test_minor_units_are_those_of_stripes_documentation(
+    minor: int, currency: str, formatted: str
+) -> None:
+    """ISO 4217 differs in ISK and UGX; each of Stripe's examples and special cases is here."""
+    assert Money.from_minor(minor, currency).formatted == formatted
+
+
+def test_other_currencies_without_two_decimals_are_stripes() -> None:
+    """Fifteen have none (UGX is a special case of the list), five have three."""
+    without = {code for code in DECIMALS if exponent(code) == 0}
+
+    assert len(without) == 15
+    assert {code for code in DECIMALS if code not in without} == {"bhd", "jod", "kwd", "omr", "tnd"}
 
 
 @pytest.mark.parametrize(
