@@ -1,6 +1,5 @@
 """Adjustments of usage, with the prices of their amounts."""
 
-import asyncio
 from typing import NamedTuple
 
 from billing.invoicing.snapshot import Snapshot
@@ -67,13 +66,12 @@ async def _pinned_price(services: Services, snapshot: Snapshot, sku: str) -> str
     late = [key for key in snapshot.prices if key.startswith(f"{sku}~")]
     if late:
         return snapshot.prices[max(late)]
-    made = await asyncio.gather(
-        *(
-            services.ledger.adjustments.get(key.removeprefix(ADJUSTMENT_PREFIX))
-            for key in snapshot.prices
-            if key.startswith(ADJUSTMENT_PREFIX)
-        )
-    )
-    corrections = [adjustment for adjustment in made if adjustment and adjustment.sku == sku]
+    ids = [
+        key.removeprefix(ADJUSTMENT_PREFIX)
+        for key in snapshot.prices
+        if key.startswith(ADJUSTMENT_PREFIX)
+    ]
+    made = await services.ledger.adjustments.get_many(snapshot.customer, ids)
+    corrections = [adjustment for adjustment in made if adjustment.sku == sku]
     latest = max(corrections, key=lambda adjustment: adjustment.at_ms, default=None)
     return None if latest is None else latest.price

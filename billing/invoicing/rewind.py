@@ -33,6 +33,11 @@ def unknown_flush(snapshot: Snapshot, invoices: Iterable[RemoteInvoice]) -> Remo
     return max(unknown, key=lambda invoice: invoice.seq, default=None)
 
 
+def latest_version(invoices: Iterable[RemoteInvoice]) -> str:
+    """Return the latest ledger version that any of *invoices* names; "" if none does."""
+    return max((invoice.version or "" for invoice in invoices), key=_counter, default="")
+
+
 def lost_usage(snapshot: Snapshot, lines: Lines, prices: Prices) -> list[LostUsage]:
     """Return the *lines* of which the ledger has less: a smaller quantity, a smaller credit, no adjustment.
 
@@ -69,7 +74,7 @@ def hold_reason(snapshot: Snapshot, invoice: RemoteInvoice, lost: Iterable[LostU
 def is_rewind_hold(snapshot: Snapshot) -> bool:
     """Return True if the active hold is the one for lost usage of this period."""
     hold = snapshot.hold
-    return snapshot.rewound and hold is not None and is_for_lost_usage(hold, snapshot.period)
+    return hold is not None and is_for_lost_usage(hold, snapshot.period)
 
 
 def is_for_lost_usage(hold: Hold, period: Period) -> bool:
@@ -82,9 +87,8 @@ def _opening(period: Period) -> str:
 
 
 def _is_known(snapshot: Snapshot, invoice: RemoteInvoice) -> bool:
-    version = invoice.version or ""
-    newer = _counter(version) > _counter(snapshot.version)
-    return invoice.seq <= snapshot.last_seq and (not newer or version == snapshot.stripe_version)
+    reviewed = max(_counter(snapshot.version), _counter(snapshot.stripe_version))
+    return invoice.seq <= snapshot.last_seq and _counter(invoice.version or "") <= reviewed
 
 
 def _counter(version: str) -> int:
@@ -97,7 +101,7 @@ def _is_behind(snapshot: Snapshot, key: LineKey, line: StripeLine) -> bool:
     if key.startswith("adj:"):
         return key not in snapshot.totals  # a known adjustment never changes
     recorded = _quantity(snapshot, key)
-    return recorded < line.quantity if line.quantity > 0 else recorded > line.quantity
+    return recorded < line.quantity if line.quantity > 0 else recorded > line.quantity < 0
 
 
 def _quantity(snapshot: Snapshot, key: LineKey) -> Decimal:

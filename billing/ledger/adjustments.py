@@ -1,5 +1,6 @@
 """Adjustments: Support's corrections of a bill."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -113,6 +114,11 @@ class Adjustments(LedgerPart):
         customer, _, number = adjustment_id.removeprefix("adj_").rpartition("_")
         return await self._numbered(CustomerId(f"cus_{customer}"), number)
 
+    async def get_many(self, customer: CustomerId, ids: Sequence[str]) -> list[Adjustment]:
+        """Return those adjustments of *customer* that have one of *ids*, in one round trip."""
+        numbers = [adjustment_id.rpartition("_")[2] for adjustment_id in ids]
+        return await self._all_numbered(customer, numbers)
+
     async def _numbered(self, customer: CustomerId, number: str) -> Adjustment | None:
         text = await self._server.execute("HGET", keys.adjustments(customer), number)
         return _decode(customer, int(number), text.decode()) if text else None
@@ -130,15 +136,19 @@ class Adjustments(LedgerPart):
             number = after.rpartition("_")[2]
             count = int(number) - 1 if number.isdecimal() else 0
         numbers = list(range(count, max(0, count - first - 1), -1))
+        return Page.from_items(await self._all_numbered(customer, numbers), first)
+
+    async def _all_numbered(
+        self, customer: CustomerId, numbers: Sequence[str | int]
+    ) -> list[Adjustment]:
         if not numbers:
-            return Page((), has_more=False)
+            return []
         texts = await self._server.execute("HMGET", keys.adjustments(customer), *numbers)
-        adjustments = [
-            _decode(customer, number, text.decode())
+        return [
+            _decode(customer, int(number), text.decode())
             for number, text in zip(numbers, texts, strict=True)
             if text
         ]
-        return Page.from_items(adjustments, first)
 
 
 def wrong_currency(sku: str) -> Refused:

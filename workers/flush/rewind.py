@@ -15,7 +15,6 @@ from billing.usage import REST_LINE
 from workers.flush.execution import FlushExecution
 from workers.flush.on_hold import on_hold_step
 from workers.flush.outcome import FlushOutcome, FlushResult
-from workers.flush.state import REPLAN
 
 log = structlog.get_logger(__name__)
 
@@ -42,10 +41,11 @@ async def review_step(execution: FlushExecution) -> FlushResult | None:
 
 
 async def recovery_step(execution: FlushExecution) -> FlushResult | None:
-    """Release the hold if the ledger has caught up, which is seen in the ledger before Stripe is read."""
+    """Release the hold if the ledger has caught up; Stripe is read once that is seen in the ledger, or on request."""
     snapshot, ledger = execution.snapshot, execution.context.ledger
     waiting = FlushResult(FlushOutcome.WAITING, execution.context.policy.rewind_recheck_ms)
-    if await _lost_usage(execution, snapshot.lines.items()):
+    lost_before = await _lost_usage(execution, snapshot.lines.items())
+    if lost_before and not snapshot.verify_pending:
         return waiting
     if execution.other_invoices is None:
         await execution.fetch_invoices(listing=True)
@@ -99,7 +99,7 @@ async def _end_review(execution: FlushExecution) -> None:
     """Learn the last flush that the invoice shows, so that it is no longer unknown, and clear the mark."""
     execution.reviewed = True
     if execution.invoice is not None:
-        seq, version = execution.next_seq() - 1, execution.invoice.version or ""
+        seq, version = execution.next_seq() - 1, rewind.latest_version(execution.invoices)
         execution.snapshot = replace(execution.snapshot, seq=seq, stripe_version=version)
     if execution.snapshot.rewound:
         await _commit(execution, rewound=False)
@@ -110,7 +110,7 @@ async def _commit(execution: FlushExecution, *, rewound: bool) -> None:
     execution.snapshot = replace(execution.snapshot, rewound=rewound)
     invoice = execution.invoice
     lines = execution.snapshot.lines if invoice is None else invoice.lines_by_key
-    await execution.commit(lines=lines, synced_to=REPLAN)
+    await execution.commit(lines=lines, synced_to=("", execution.snapshot.verify_requested))
 
 
 def _names(snapshot: Snapshot) -> dict[str, str]:

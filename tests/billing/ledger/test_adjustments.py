@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from billing.errors import ErrorCode, Refused
 from billing.invoicing.request_batch import RequestBatch, RequestKind, StripeRequest
 from billing.ledger import Ledger, NewAdjustment
+from billing.redis_clients import awaited
 from billing.usage import CustomerId, adjustment_line_key
 from tests.support.ledger import (
     CUSTOMER,
@@ -62,6 +63,23 @@ async def test_adjustment_has_its_own_line(ledger: Ledger, clock: Clock) -> None
     assert (await ledger.usage.breakdown(CUSTOMER, NOVEMBER, "app"))[""][created.line] == Decimal(
         "-2.5"
     )
+
+
+async def test_adjustments_of_a_customer_take_one_round_trip(ledger: Ledger, redis: Redis) -> None:
+    """A bill of two hundred corrections is priced without two hundred commands."""
+    made = [
+        await ledger.adjustments.create(replace(CREDIT, idempotency_key=f"{n}"), PRICES["cpu"])
+        for n in range(5)
+    ]
+    await awaited(redis.config_resetstat())
+    found = await ledger.adjustments.get_many(CUSTOMER, [*(a.id for a in made), "adj_Test1_9"])
+
+    assert found == made
+    commands = await redis.info("commandstats")
+    assert {name: entry["calls"] for name, entry in commands.items() if "hmget" in name} == {
+        "cmdstat_hmget": 1
+    }
+    assert await ledger.adjustments.get_many(CUSTOMER, []) == []
 
 
 async def test_adjustment_is_created_once_per_idempotency_key(ledger: Ledger) -> None:

@@ -376,7 +376,7 @@ async def test_sku_is_priced_anew_in_the_new_currency(ledger: Ledger) -> None:
     assert (snapshot.currency, snapshot.prices) == ("eur", {"cpu": "price_cpu_eur"})
 
 
-@pytest.mark.parametrize("obstacle", ["usage", "adjustment", "invoice", "batch", "lease"])
+@pytest.mark.parametrize("obstacle", ["usage", "adjustment", "invoice", "batch", "lease", "doubt"])
 async def test_currency_stays_while_something_is_counted_or_billed_in_it(
     ledger: Ledger, clock: Clock, obstacle: str
 ) -> None:
@@ -391,6 +391,10 @@ async def test_currency_stays_while_something_is_counted_or_billed_in_it(
         if obstacle == "invoice":
             await ledger.leases.commit(
                 leased.lease, version=None, verify=None, invoice="in_1", lines={}
+            )
+        if obstacle == "doubt":  # a draft may still be created
+            await ledger.leases.commit(
+                leased.lease, version="", verify=None, invoice=None, lines={}, in_doubt=True
             )
         if obstacle == "batch":
             await ledger.leases.prepare(leased.lease, RequestBatch(1, "", "", 0, ()))

@@ -1,5 +1,6 @@
 """A ledger that was emptied or restored from an old copy: bills wait for the lost usage or for a person."""
 
+import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from billing.budget import Lane
 from billing.invoicing.snapshot import PeriodState
 from billing.ledger import keys
 from billing.redis_clients import awaited
@@ -225,6 +227,103 @@ async def test_draft_deleted_by_a_person_ends_the_hold(account: Account, redis: 
 
     assert await account.lines() == {"egress-gb": ("10", 20)}
     assert (await hold_reason(account), await rewound(account)) == ("", 0)
+
+
+async def test_draft_lowered_by_a_person_ends_the_hold(account: Account, redis: Redis) -> None:
+    """Stripe is read when it says that the draft was changed, though the stored lines are still ahead."""
+    await account.use("10")
+    await account.flush()
+    await redis.flushall()
+    await account.use("9")
+    await account.flush()
+    (draft,) = await account.invoices()
+    line = (await account.snapshot()).lines[LineKey("egress-gb")].id
+    edit = {"line": line, "quantity_decimal": "9"}
+    await account.world.sandbox.dashboard("edit_line", draft["id"], **edit)
+    await account.flush()
+    assert "lost usage" in await hold_reason(account)
+
+    await account.world.services.ledger.periods.request_verify(account.customer, account.period)
+    await account.flush()
+    assert (await hold_reason(account), await rewound(account)) == ("", 0)
+    assert await account.lines() == {"egress-gb": ("10", 18)}
+
+
+async def test_verification_that_finds_the_loss_is_not_repeated(
+    account: Account, redis: Redis
+) -> None:
+    """Its answer is stored, so the checks every ten minutes read nothing."""
+    await account.use("10")
+    await account.flush()
+    await redis.flushall()
+    await account.use("9")
+    await account.flush()
+    await account.world.services.ledger.periods.request_verify(account.customer, account.period)
+    await account.flush()
+    await account.world.sandbox.reset_counters()
+    await account.flush()
+
+    assert (await account.world.sandbox.counters())["total"] == 0
+    assert "lost usage" in await hold_reason(account)
+
+
+async def test_second_lost_month_does_not_wait_for_its_turn(account: Account, redis: Redis) -> None:
+    """Two workers found them at once, so one hold is queued; when the other ends its month is due at once."""
+    before = Account(account.world, account.customer, account.period.previous())
+    at = (before.period.end - timedelta(minutes=1)).isoformat()
+    for month, facts in ((before, {"occurred_at": at}), (account, {})):
+        await month.use("10", **facts)
+        await month.flush()
+    await redis.flushall()
+    await before.use("1", occurred_at=at)
+    await account.use("1")
+    await asyncio.gather(before.flush(), account.flush())
+    await before.use("9", occurred_at=at)
+    await account.use("9")
+    first, second = (before, account)
+    if str(account.period) in await hold_reason(account):
+        first, second = second, first
+    await second.flush()
+    await first.flush()
+    assert str(second.period) in await hold_reason(account)
+
+    due_ms = await account.world.services.ledger.due.time_ms(account.customer, second.period)
+    assert due_ms is not None
+    assert due_ms <= (await second.snapshot()).now_ms
+    await second.flush()
+    assert (await hold_reason(account), await rewound(account)) == ("", 0)
+
+
+async def test_accepted_loss_places_no_second_hold_for_a_surplus_draft(
+    account: Account, redis: Redis
+) -> None:
+    """The draft stays because of a person's line; what it shows was accepted with the other."""
+    services = account.world.services
+    await account.use("10")
+    await account.flush()
+    (draft,) = await account.invoices()
+    metadata = {**draft["metadata"], "gw_seq": "1", "gw_ver": f"9:{draft['id']}"}
+    body = {"customer": account.customer, "metadata": metadata}
+    await account.world.sandbox.advance(2)  # the older draft is adopted
+    spare = (await services.stripe.write("/v1/invoices", body, key="x", lane=Lane.SUPPORT)).body
+    line = {
+        "amount": 10,
+        "description": "late",
+        "metadata": {"gw_line": "egress-gb", "gw_quantity": "5"},
+    }
+    path = f"/v1/invoices/{spare['id']}/add_lines"
+    await services.stripe.write(path, {"lines": [line]}, key="y", lane=Lane.SUPPORT)
+    await account.world.sandbox.dashboard("add_line", spare["id"], amount=5, description="advice")
+    await redis.flushall()
+    await account.use("1")
+    await account.flush()
+    assert "lost usage" in await hold_reason(account)
+    await services.ledger.holds.release(account.customer)
+
+    for _ in range(3):
+        await services.ledger.periods.request_verify(account.customer, account.period)
+        await account.flush()
+    assert await hold_reason(account) == ""
 
 
 async def test_credit_that_the_ledger_lost_stays(account: Account, redis: Redis) -> None:
