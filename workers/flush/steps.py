@@ -5,9 +5,11 @@ A step returns None if it changed something and the flush should decide again, e
 
 from dataclasses import dataclass
 
+from billing.amount_limit import MAX_AMOUNT, excess
 from billing.invoicing import diff, requests
 from billing.invoicing.remote_invoice import RemoteInvoice
 from billing.invoicing.request_batch import PlannedLine
+from billing.money import format_decimal
 from billing.usage import LineKey
 from workers.flush.deleted_customer import is_settled, unbillable_result
 from workers.flush.execution import FlushExecution
@@ -34,8 +36,15 @@ async def plan_lines(execution: FlushExecution) -> LinePlan | None:
 
 
 async def write_step(execution: FlushExecution, plan: LinePlan) -> FlushResult | None:
-    """Prepare the requests of *plan*; a deleted customer without an invoice gets none any more."""
+    """Prepare the requests of *plan*; a deleted customer without an invoice gets none any more.
+
+    Parks if an amount is too large for Stripe, and perhaps for the stored requests.
+    """
     snapshot = execution.snapshot
+    if too_much := _excess(execution, plan):
+        return parked_result(
+            "amount_too_large", f"{too_much} Take it off with usage of the opposite sign."
+        )
     no_invoice = snapshot.customer_deleted and snapshot.invoice is None
     if plan.diff and no_invoice and not is_settled(execution, plan.lines):
         return await unbillable_result(execution)
@@ -44,6 +53,18 @@ async def write_step(execution: FlushExecution, plan: LinePlan) -> FlushResult |
     else:
         await mark_synced(execution)
     return None
+
+
+def _excess(execution: FlushExecution, plan: LinePlan) -> str | None:
+    """Return which line or total is too large; each delta may be within its limit."""
+    snapshot = execution.snapshot
+    amounts = {
+        f"{format_decimal(line.quantity)} of {key!r}": line.amount
+        for key, line in plan.lines.items()
+    }
+    amounts[f"The bill of {snapshot.period}"] = sum(amounts.values())
+    found = ((what, amount) for what, amount in amounts.items() if abs(amount) > MAX_AMOUNT)
+    return next((excess(what, amount, snapshot.currency) for what, amount in found), None)
 
 
 async def _prepare_requests(execution: FlushExecution, plan: LinePlan) -> None:

@@ -1,7 +1,8 @@
 """A flush against the real ledger and the Stripe sandbox: its requests, and its reaction to failures."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from billing.invoicing.snapshot import Lease
 from billing.ledger import Ledger, LedgerPolicy, keys
 from billing.ledger.syncs import SyncStatus
 from billing.stripe import boottime, count_calls
-from billing.usage import CustomerId, Price
+from billing.usage import CustomerId, Price, UsageDelta
 from billing.usage_ingestion import record_usage
 from tests.support.account import Account
 from tests.support.ledger import Proxy
@@ -124,6 +125,32 @@ async def test_line_may_cross_zero_and_come_back(account: Account) -> None:
         {"egress-gb": ("4", 8)},
         {},
     ]
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+async def test_amount_beyond_every_limit_parks_at_once_and_says_which(
+    account: Account, sign: str
+) -> None:
+    """Stored as a request it would exceed 64 bits, and five workers in a row would die of it."""
+    services, most = account.world.services, Decimal(f"{sign}999999999999999")
+    prices = await services.price_catalog.by_sku(["egress-gb"])
+    typo = UsageDelta("typo", account.customer, "egress-gb", most, datetime.now(UTC))
+    await account.use("3", "volume-hours")
+    await services.ledger.usage.record([typo], prices)  # as an older version took it
+
+    ending = await account.flush()
+
+    assert ending.outcome is FlushOutcome.PARKED
+    assert await account.calls(CREATE) == 0
+    assert ending.failure is not None
+    assert ending.failure.code == "amount_too_large"
+    assert ending.failure.message == (
+        f"{most} of 'egress-gb' comes to USD {sign}19,999,999,999,999.98, and Stripe takes no amount above USD"
+        " 999,999,999,999.99. Take it off with usage of the opposite sign."
+    )
+
+    await services.ledger.usage.record([replace(typo, id="undone", quantity=-most)], prices)
+    assert (await account.flush()).outcome is FlushOutcome.SYNCED
 
 
 async def test_foreign_line_is_left_alone(account: Account) -> None:
