@@ -59,7 +59,7 @@ lock: ## Resolve pyproject.toml's dependencies anew (needs uv and npm) into the 
 LOCK := --quiet --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11
 
 $(GRAPHIQL)/.ready: ide/build.py ide/package-lock.json | $(VENV)/.ready
-	@echo "Fetching GraphiQL's files …"
+	@echo "Fetching GraphiQL's files for /graphiql from npm's registry, half a minute the first time …"
 	@$(BIN)/python ide/build.py $(GRAPHIQL)
 
 clean: ## Remove what was set up and the demo's data
@@ -70,9 +70,10 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.ready: $(VENV)/bin/python requirements.txt pyproject.toml
-	@echo "Setting up $(VENV) …"
+	@echo "Setting up $(VENV): pip fetches $$(grep -c '==' requirements.txt) packages and checks their hashes, a minute or two the first time …"
 	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements.txt
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@echo "$(VENV) is ready."
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready requirements-dev.txt

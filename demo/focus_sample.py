@@ -31,12 +31,14 @@ class SampleCustomer:
 
 @dataclass(frozen=True, slots=True)
 class SamplePrice:
-    """A SKU; *unit_amount* in US cents, up to 12 decimals."""
+    """A SKU; *unit_amount* in US cents, up to 12 decimals. *charge* is the first text that bills it."""
 
     sku: str
     name: str
     unit: str
     unit_amount: Decimal
+    charge: str
+    region: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,10 @@ def prices() -> list[SamplePrice]:
         if sku not in found:
             dollars = Decimal("0" if row["ListUnitPrice"] == "NULL" else row["ListUnitPrice"])
             name = f"{row['ServiceName']} ({sku})"
-            found[sku] = SamplePrice(sku, name, row["PricingUnit"], dollars * 100)
+            charge = f"{row['ServiceName']}: {row['ChargeDescription']}"
+            found[sku] = SamplePrice(
+                sku, name, row["PricingUnit"], dollars * 100, charge, _region(row)
+            )
     return list(found.values())
 
 
@@ -96,9 +101,13 @@ def _delta(number: int, row: dict[str, str], start: datetime, anchor: datetime) 
         quantity=Decimal(row["PricingQuantity"]),
         moment=moment.replace(microsecond=0),
         app=tags.get("application"),
-        region=None if row["RegionId"] == "NULL" else row["RegionId"],
+        region=_region(row),
         organization=tags.get("business_unit"),
     )
+
+
+def _region(row: dict[str, str]) -> str | None:
+    return None if row["RegionId"] == "NULL" else row["RegionId"]
 
 
 def _rows() -> Iterator[dict[str, str]]:

@@ -35,14 +35,31 @@ def single_instance() -> Iterator[None]:
 
 def get_or_store(name: str, default: Any) -> Any:
     """Return the value that an earlier start stored under *name*; store *default* if there is none."""
-    state = json.loads(STATE_FILE.read_text()) if STATE_FILE.exists() else {}
-    if name not in state:
-        state[name] = default
-        new = STATE_FILE.with_suffix(".new")
-        new.touch(mode=0o600)
-        new.write_text(json.dumps(state, indent=2))
-        new.replace(STATE_FILE)
-    return state[name]
+    state = _state()
+    return state[name] if name in state else store(name, default)
+
+
+def store(name: str, value: Any) -> Any:
+    """Store *value* under *name* for later starts, and return it."""
+    new = STATE_FILE.with_suffix(".new")
+    new.touch(mode=0o600)
+    new.write_text(json.dumps(_state() | {name: value}, indent=2))
+    new.replace(STATE_FILE)
+    return value
+
+
+def check_sample(name: str) -> None:
+    """Raise DemoError when the data folder has another sample than *name*, of an older version."""
+    loaded = "older" if _state() and "sample" not in _state() else get_or_store("sample", name)
+    if loaded != name:
+        raise DemoError(
+            f"The data in {HOME} are those of an older demo; remove that folder (`rm -r {HOME}`) and start again."
+        )
+
+
+def _state() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(STATE_FILE.read_text()) if STATE_FILE.exists() else {}
+    return found
 
 
 def secret(name: str, prefix: str = "") -> str:

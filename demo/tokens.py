@@ -1,6 +1,7 @@
 """Tokens for the demo, signed with its own secret; in production Fly's issuer signs them."""
 
 import os
+import re
 import time
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ import jwt
 from demo.home import STATE_FILE, DemoError, secret
 
 LIFETIME = 7 * 86_400
+CUSTOMER_ID = re.compile(r"cus_\w+", re.ASCII)
 ROLES = ("customer", "support", "metering")
 
 
@@ -32,6 +34,12 @@ def token(role: str, customers: Sequence[str] = ()) -> str:
         raise DemoError(
             "A customer's token names its customer: make -s token ROLE=customer CUSTOMER=cus_…"
         )
+    for customer in customers:
+        if not CUSTOMER_ID.fullmatch(customer):
+            raise DemoError(
+                f"CUSTOMER is a Stripe id, cus_…, and not {customer!r}: the bill that `make up` links to has "
+                "one, and the tab Find of /graphiql finds it by name."
+            )
     claims: dict[str, object] = {
         "sub": f"demo-{role}",
         "role": role,

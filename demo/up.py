@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import signal
@@ -11,15 +12,20 @@ from dataclasses import dataclass
 from types import FrameType
 
 import httpx
+import structlog
 
 from billing.services import open_services
 from billing.settings import load_settings
-from demo import home
+from demo import home, live_usage
+from demo.history import write_history
 from demo.load import LoadResult, load
 from demo.processes import Processes
+from demo.stripe_objects import write_seed
 from demo.tokens import jwt_secret, token
 
 OK = 200
+SAMPLE = "fly-1"  # the name of the showcase's data; another name cannot use data that exist
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PORT = re.compile(r"[0-9]{1,5}")
 HIGHEST_PORT = 65_535
 
@@ -42,8 +48,10 @@ class Addresses:
 def up() -> None:
     """Run until Ctrl-C or SIGTERM."""
     signal.signal(signal.SIGTERM, _interrupt)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     owner = os.getppid()
     with home.single_instance(), contextlib.suppress(KeyboardInterrupt):
+        home.check_sample(SAMPLE)
         addresses = _choose_addresses()
         os.environ.update(_environment(addresses))
         load_settings()  # refuses here, with a sentence, before anything is started
@@ -53,7 +61,8 @@ def up() -> None:
             _print_summary(addresses, loaded)
             while not _make_was_killed(owner):
                 processes.check_alive()
-                time.sleep(1)
+                live_usage.send(addresses.gateway, loaded.most_used)
+                time.sleep(live_usage.SECONDS)
     print("Stopped; the data stay in", home.HOME)
 
 
@@ -117,6 +126,7 @@ def _start(processes: Processes, addresses: Addresses) -> None:
         processes.start("valkey", "demo.valkey", str(addresses.valkey_port), str(folder))
         processes.wait_until(lambda: _listens(addresses.valkey_port), "Valkey")
     if addresses.sandbox_port is not None:
+        write_seed(home.HOME / "seed.json")
         processes.start("sandbox", "sandbox", *_sandbox_arguments(addresses))
         processes.wait_until(lambda: _listens(addresses.sandbox_port), "The Stripe sandbox")
     processes.start("worker", "arq", "workers.main.WorkerSettings")
@@ -134,6 +144,7 @@ def _sandbox_arguments(addresses: Addresses) -> list[str]:
     secret = os.environ["BILLING_STRIPE_WEBHOOK_SECRETS"].split(",")[0]
     return [
         *("--port", str(addresses.sandbox_port), "--state", str(home.HOME / "sandbox.state")),
+        *("--seed-file", str(home.HOME / "seed.json")),
         *("--webhook-url", f"{addresses.gateway}/webhooks/stripe", "--webhook-secret", secret),
     ]
 
@@ -151,29 +162,41 @@ def _gateway_ready(addresses: Addresses) -> bool:
 
 
 async def _load(addresses: Addresses) -> LoadResult:
-    async with open_services(load_settings()) as services:
-        return await load(services, addresses.gateway)
+    settings = load_settings()
+    async with open_services(settings) as services:
+        loaded = await load(services, addresses.gateway)
+        if addresses.sandbox_port is not None and addresses.valkey_port is not None:
+            stripe = settings.stripe_api_base
+            await write_history(services, addresses.gateway, stripe, loaded.most_used)
+        return loaded
 
 
 def _print_summary(addresses: Addresses, loaded: LoadResult) -> None:
-    customer = loaded.most_used
+    customer = loaded.most_used[0]
+    customer_token = token("customer", [customer])
+    # A token in an address ends up in histories and logs; on this machine alone that does no harm.
+    signed_in = f"#token={customer_token}" if addresses.host in LOOPBACK else ""
     stripe = os.environ.get("BILLING_STRIPE_API_BASE", "https://dashboard.stripe.com")
-    query = f'{{customer(id:"{customer}"){{name currentPeriod{{start total{{formatted}} inStripe{{formatted}} pending{{formatted}} invoice{{id status}}}} freshness{{source}}}}}}'
+    query = f'{{customer(id:"{customer}"){{name currentPeriod{{start total{{rounded}} inStripe{{rounded}} pending{{rounded}} invoice{{id status}}}} freshness{{source}}}}}}'
     body = query.replace('"', '\\"')
     print(
         f"""
 {len(loaded.customers)} customers, {loaded.deltas:,} usage deltas counted, a draft invoice for each customer.
 
-  Panel      {addresses.gateway}/
+Open a customer's bill, signed in:
+
+  {addresses.gateway}/{signed_in}
+
   GraphiQL   {addresses.gateway}/graphiql
   Stripe     {stripe}/
   Logs       {home.HOME / "logs"}
 
   export SUPPORT={token("support")}
   export METERING={token("metering")}
-  export CUSTOMER={token("customer", [customer])}
+  export CUSTOMER={customer_token}
 
-Paste the three lines above, then this one, to see a bill:
+Support's token opens every customer, in the panel and in GraphiQL. Paste the three lines above, then this one, to
+see the bill in a shell:
 
   curl -s {addresses.gateway}/graphql -H "Authorization: Bearer $CUSTOMER" -H 'Content-Type: application/json' -d '{{"query":"{body}"}}'
 
