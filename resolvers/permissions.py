@@ -38,17 +38,23 @@ _TABLE: Mapping[str, Mapping[Roles, str]] = {
         "invoices currentPeriod period spendHistory syncState freshness",
         SUPPORT: "stripeDashboardUrl hold adjustments drift auditLog",
     },
-    "BillingPeriod": {PANEL: "start end state invoice inStripe claimed pending total usage asOf"},
+    "BillingPeriod": {
+        PANEL: "start end state invoice inStripe claimed pending total estimate usage asOf"
+    },
     "UsageBreakdown": {
         PANEL: "key description quantity unit amount unitPrice corrections",
         SUPPORT: "stripeDashboardUrl",
     },
     "MonthlySpend": {PANEL: "month total invoices"},
     "Invoice": {
-        PANEL: "id number status customer periodStart periodEnd createdAt finalizesAt dueAt subtotal tax total "
-        "amountDue amountPaid lines usagePeriod hostedInvoiceUrl invoicePdf freshness",
+        PANEL: "id number status customer periodStart periodEnd createdAt finalizedAt finalizesAt paidAt dueAt isOverdue "
+        "subtotal tax total amountDue amountPaid amountRemaining bill collectionMethod paymentAttempts "
+        "nextPaymentAttemptAt paymentFailure lines usagePeriod hostedInvoiceUrl invoicePdf freshness",
         SUPPORT: "stripeDashboardUrl availableActions",
     },
+    "Bill": {PANEL: "rows amountDue estimated"},
+    "BillRow": {PANEL: "kind amount estimated"},
+    "PaymentFailure": {PANEL: "code declineCode message actionRequired"},
     "InvoiceAction": {SUPPORT: "action blockedBy"},
     "InvoiceLine": {
         PANEL: "id description sku quantity unitAmount amount periodStart periodEnd",

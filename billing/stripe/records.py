@@ -1,12 +1,12 @@
 """Stripe's objects as frozen records, limited to the fields that the gateway reads.
 
 Amounts are in minor units next to their currency, decimals are exact, times are aware (UTC).
-``from_stripe`` takes Stripe's JSON and raises KeyError if a field that the pinned API version always
-sends is missing. Records are msgspec structs, which cost a fifth of frozen dataclasses to create (a
+``from_stripe`` takes Stripe's JSON; what another API version may lack is None. Without a field that nothing can
+stand in for it raises KeyError, which `Resource.decode` turns into an UnreadableAnswer. Records are msgspec structs, which cost a fifth of frozen dataclasses to create (a
 first view creates dozens).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Self
@@ -91,7 +91,7 @@ class LineRecord(msgspec.Struct, frozen=True, gc=False):
         return cls(
             id=body["id"],
             key=LineKey(metadata[metadata_keys.LINE]) if metadata_keys.LINE in metadata else None,
-            description=body["description"],
+            description=body.get("description"),
             quantity=_quantity(body, metadata),
             unit_amount=optional_decimal(pricing.get("unit_amount_decimal")),
             amount=body["amount"],
@@ -120,7 +120,9 @@ def _quantity(body: StripeObject, metadata: Mapping[str, str]) -> Decimal | None
 class InvoiceRecord(msgspec.Struct, frozen=True, gc=False):
     """A Stripe invoice; amounts in minor units of *currency*, *tax* None if Stripe computed none.
 
-    *period* is the billing period that it bills, None if the gateway did not create the invoice.
+    *tax_included* is the part of it that the lines contain; *credited* are credit notes of an open invoice,
+    *starting_balance* and *ending_balance* the customer's, negative in their favor. *period* is the billing
+    period that it bills, None if the gateway did not create the invoice.
     *lines* is the first page, which Stripe embeds; *has_more_lines* if there are more.
     """
 
@@ -134,7 +136,18 @@ class InvoiceRecord(msgspec.Struct, frozen=True, gc=False):
     total: int
     amount_due: int
     amount_paid: int
+    amount_remaining: int
+    discount: int
+    tax_included: int
+    credited: int
+    starting_balance: int
+    ending_balance: int | None
+    collection_method: str
+    attempt_count: int
+    next_attempt: datetime | None
     created: datetime
+    finalized: datetime | None
+    paid: datetime | None
     period_start: datetime
     period_end: datetime
     finalizes_at: datetime | None
@@ -149,18 +162,30 @@ class InvoiceRecord(msgspec.Struct, frozen=True, gc=False):
     def from_stripe(cls, body: StripeObject) -> Self:
         """From an ``invoice``, with or without its lines."""
         lines = body.get("lines") or {"data": [], "has_more": True}
+        taxes, times = body.get("total_taxes") or (), body.get("status_transitions") or {}
         return cls(
             id=body["id"],
-            number=body["number"],
+            number=body.get("number"),
             status=body["status"],
-            customer=CustomerId(str(id_of(body["customer"]))),
+            customer=_owner(body),
             currency=body["currency"],
             subtotal=body["subtotal"],
-            tax=_total_tax(body.get("total_taxes")),
+            tax=_sum(taxes) if taxes else None,
             total=body["total"],
             amount_due=body["amount_due"],
             amount_paid=body["amount_paid"],
+            amount_remaining=body.get("amount_remaining", body["amount_due"] - body["amount_paid"]),
+            discount=_sum(body.get("total_discount_amounts") or ()),
+            tax_included=_sum(tax for tax in taxes if tax.get("tax_behavior") == "inclusive"),
+            credited=body.get("pre_payment_credit_notes_amount") or 0,
+            starting_balance=body.get("starting_balance") or 0,
+            ending_balance=body.get("ending_balance"),
+            collection_method=body.get("collection_method") or "charge_automatically",
+            attempt_count=body.get("attempt_count") or 0,
+            next_attempt=optional_time(body.get("next_payment_attempt")),
             created=from_unix(body["created"]),
+            finalized=optional_time(times.get("finalized_at")),
+            paid=optional_time(times.get("paid_at")),
             period_start=from_unix(body["period_start"]),
             period_end=from_unix(body["period_end"]),
             finalizes_at=optional_time(body.get("automatically_finalizes_at")),
@@ -173,8 +198,15 @@ class InvoiceRecord(msgspec.Struct, frozen=True, gc=False):
         )
 
 
-def _total_tax(taxes: list[StripeObject] | None) -> int | None:
-    return sum(tax["amount"] for tax in taxes) if taxes else None
+def _owner(body: StripeObject) -> CustomerId:
+    customer = id_of(body.get("customer"))
+    if customer is None:
+        raise KeyError("customer")
+    return CustomerId(customer)
+
+
+def _sum(parts: Iterable[StripeObject]) -> int:
+    return sum(part["amount"] for part in parts)
 
 
 class PaymentMethodRecord(msgspec.Struct, frozen=True, gc=False):

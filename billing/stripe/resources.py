@@ -22,8 +22,10 @@ from billing.cache.entries import (
     PRICE_LIST,
     CacheEntry,
 )
+from billing.errors import UnreadableAnswer
 from billing.invoicing.remote_invoice import RemoteInvoice
 from billing.pagination import Page, PageRequest
+from billing.stripe.payment_failure import PaymentFailureRecord
 from billing.stripe.price_record import PriceRecord
 from billing.stripe.records import (
     CustomerRecord,
@@ -81,6 +83,13 @@ class Resource(Generic[T]):
     all_pages: bool = field(default=False, compare=False)
     all_lines: bool = field(default=False, compare=False)
 
+    def decode(self, body: StripeObject) -> T:
+        """The value in *body*, Stripe's JSON; or UnreadableAnswer."""
+        try:
+            return self.value_type.from_stripe(body)
+        except UnreadableAnswer.CAUSES as error:
+            raise UnreadableAnswer(self.path, error) from None
+
     @property
     def is_cached(self) -> bool:
         """False if every read goes to Stripe."""
@@ -118,6 +127,7 @@ LINE_PAGE = ValueType(Page[LineRecord], partial(_page_from_stripe, LineRecord.fr
 PAYMENT_METHOD_PAGE = ValueType(
     Page[PaymentMethodRecord], partial(_page_from_stripe, PaymentMethodRecord.from_stripe)
 )
+PAYMENT_FAILURE = ValueType(PaymentFailureRecord | None, PaymentFailureRecord.from_stripe)
 PRICE = ValueType(PriceRecord, PriceRecord.from_stripe)
 PRICE_PAGE = ValueType(Page[PriceRecord], partial(_page_from_stripe, PriceRecord.from_stripe))
 
@@ -202,6 +212,13 @@ def payment_methods(customer: str, page: PageRequest) -> Resource[Page[PaymentMe
     entry = CacheEntry(f"payment_methods:{customer}:{_page_key(page)}", (customer, ANY_CUSTOMER))
     path = f"/v1/customers/{customer}/payment_methods"
     return Resource(entry, path, PAYMENT_METHOD_PAGE, _params(page))
+
+
+def payment_failure(invoice: str) -> Resource[PaymentFailureRecord | None]:
+    """The last failed attempt to charge an invoice."""
+    entry = CacheEntry(f"payment_failure:{invoice}", (invoice, ANY_CUSTOMER))
+    params = {"invoice": invoice, "expand": ["data.payment.payment_intent"]}
+    return Resource(entry, "/v1/invoice_payments", PAYMENT_FAILURE, params)
 
 
 def price(id_: str) -> Resource[PriceRecord]:

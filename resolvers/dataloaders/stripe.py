@@ -14,6 +14,7 @@ import msgspec
 from billing.cache.local_cache import Source
 from billing.pagination import Page, PageRequest
 from billing.stripe import resources
+from billing.stripe.payment_failure import PaymentFailureRecord
 from billing.stripe.reader import ReadResult
 from billing.stripe.records import (
     CustomerRecord,
@@ -143,6 +144,10 @@ class Loaders(LedgerLoaders):
         ids = [line.id for line in found.items]
         await self._services.line_index.add(invoice, loaded.value.customer, ids)
         return found
+
+    async def payment_failure(self, invoice: str) -> PaymentFailureRecord | None:
+        """The last failed attempt to charge an invoice."""
+        return (await self.get(resources.payment_failure(invoice))).value
 
     async def payment_methods(
         self, customer: str, page: PageRequest

@@ -13,12 +13,16 @@ from billing.invoicing.amounts import UsageRow, compute_amounts
 from billing.invoicing.snapshot import Snapshot
 from billing.ledger.usage import Dimension
 from billing.usage import LineKey
-from resolvers.billing_periods import PricedSnapshot, usage_rows
+from resolvers.billing_periods import MAX_ROWS, PricedSnapshot, usage_rows
+from resolvers.bills import estimate_bill
 from resolvers.spend import SpendRecord
+from resolvers.turns import turns
+from schema.connections import validate_page_size
 from schema.decorators import graphql_enum, graphql_type
 from schema.info import Info
 from schema.scalars import to_datetime
 from schema.stripe_links import dashboard_url
+from schema.types.bill import Bill
 from schema.types.invoice import Invoice
 from schema.types.money import Money
 
@@ -59,7 +63,7 @@ class UsageBreakdown:
     """Usage and amount of one SKU, app, region or organization."""
 
     key: str = strawberry.field(
-        description="SKU, app, region or organization; empty for usage reported without one. Grouped by SKU, each adjustment has its own entry with the key `adj:` and its id.",
+        description="SKU, app, region or organization; empty for usage reported without one. Grouped by SKU, each adjustment has its own entry with the key `adj:` and its id. The entry that combines all beyond `first` has the key `rest:` and their number.",
     )
     description: str | None = strawberry.field(
         description="Name of the SKU on the invoice; null when the entry combines several."
@@ -148,6 +152,14 @@ class BillingPeriod:
         return Invoice.from_record(loaded) if loaded else None
 
     @strawberry.field
+    async def estimate(self, info: Info) -> Bill | None:
+        """Amounts from the usage to what the customer will pay if the month ended now, in rows that add up.
+
+        Null, with an error, when Stripe cannot be read. `total` is the usage alone.
+        """
+        return Bill.from_record(await estimate_bill(info.context, self.record))
+
+    @strawberry.field
     async def usage(
         self,
         info: Info,
@@ -160,10 +172,18 @@ class BillingPeriod:
                 description="Return only this SKU: its usage, including usage carried forward from another month, and its adjustments."
             ),
         ] = None,
+        first: Annotated[
+            int | None,
+            strawberry.argument(
+                description="Maximum number of entries, 0 to 100; one more combines all others, so that the amounts add up."
+            ),
+        ] = MAX_ROWS,
     ) -> list[UsageBreakdown]:
         """Usage by SKU, app, region or organization, highest amount first."""
         dimension = DIMENSIONS.get(by) if by else None
-        rows = await usage_rows(info.context, self.record, dimension, sku)
+        size = validate_page_size(first, MAX_ROWS)
+        rows = await usage_rows(info.context, self.record, dimension, sku, size)
+        await turns.take(len(rows))
         prices = {} if dimension else self.record.snapshot.prices
         return [UsageBreakdown.from_row(row, prices.get(LineKey(row.key))) for row in rows]
 

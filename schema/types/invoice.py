@@ -1,6 +1,6 @@
-"""The invoice type, with the actions that Support can take on it."""
+"""The invoice type."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,52 +8,26 @@ import strawberry
 
 from billing.stripe.records import InvoiceRecord
 from resolvers.billing_periods import find_period
+from resolvers.bills import invoice_bill
 from resolvers.dataloaders.stripe import Loaded
-from resolvers.invoices import InvoiceActionKind, InvoiceBlocker, available_actions
+from resolvers.invoices import available_actions
 from schema.connections import After, Before, Connection, First, Last, connect, page_request
 from schema.decorators import graphql_enum, graphql_type
 from schema.info import Info
 from schema.stripe_links import dashboard_url
+from schema.types.bill import Bill
 from schema.types.freshness import Freshness
+from schema.types.invoice_action import InvoiceAction
 from schema.types.invoice_line import InvoiceLine
 from schema.types.money import Money
 from schema.types.node import Node
+from schema.types.payment_failure import PaymentFailure
 
 if TYPE_CHECKING:
     from schema.types.billing_period import BillingPeriod
     from schema.types.customer import Customer
 
 LINES_PAGE_SIZE = 50
-
-
-graphql_enum(
-    SYNC="Send pending usage to Stripe now: `syncBilling`.",
-    ADJUST="Adjust the usage of the invoice's month: `adjustUsage`.",
-    HOLD="Place a hold on the customer's billing: `holdBilling`.",
-    RELEASE="Release the hold on the customer's billing: `releaseBilling`.",
-    FINALIZE="Finalize the draft, so that Stripe sends it to the customer: `finalizeInvoice`.",
-)(InvoiceActionKind)
-
-graphql_enum(
-    NOT_DRAFT="The invoice is finalized; refunds and credit notes are made in Stripe's Dashboard.",
-    SYNC_IN_PROGRESS="A sync is writing to Stripe; try again when it has finished.",
-    ON_HOLD="Billing is on hold; call `releaseBilling` first.",
-    NOT_ON_HOLD="There is no hold to release.",
-    DRIFT="Stripe and the ledger differ; call `repairDrift` first.",
-    PERIOD_OPEN="The month has not ended; usage is still being counted.",
-    PERIOD_CLOSED="The ledger has closed the month, and its bill can no longer change; adjust the current month.",
-    NOT_OURS="The invoice was made by hand in Stripe and bills no recorded usage; edit it in Stripe.",
-)(InvoiceBlocker)
-
-
-@graphql_type
-class InvoiceAction:
-    """An action on an invoice, and the reasons that block it now."""
-
-    action: InvoiceActionKind = strawberry.field(description="Kind of the action.")
-    blocked_by: list[InvoiceBlocker] = strawberry.field(
-        description="All reasons that block the action; empty when it is available.",
-    )
 
 
 @graphql_enum(
@@ -71,6 +45,17 @@ class InvoiceStatus(StrEnum):
     PAID = "paid"
     UNCOLLECTIBLE = "uncollectible"
     VOID = "void"
+
+
+@graphql_enum(
+    CHARGE_AUTOMATICALLY="Stripe charges the default payment method when the invoice is finalized.",
+    SEND_INVOICE="Stripe sends the invoice to the customer, who pays it by `dueAt`.",
+)
+class CollectionMethod(StrEnum):
+    """Way in which an invoice is collected, as Stripe defines it."""
+
+    CHARGE_AUTOMATICALLY = "charge_automatically"
+    SEND_INVOICE = "send_invoice"
 
 
 @graphql_type
@@ -91,6 +76,21 @@ class Invoice(Node):
     )
     created_at: datetime = strawberry.field(
         description="Time at which the draft was created (Stripe's `created`)."
+    )
+    finalized_at: datetime | None = strawberry.field(
+        description="Time at which the invoice was finalized: its date of issue; null for a draft."
+    )
+    paid_at: datetime | None = strawberry.field(
+        description="Time at which the invoice was paid in full; null until then."
+    )
+    collection_method: CollectionMethod = strawberry.field(
+        description="Way in which the invoice is collected."
+    )
+    payment_attempts: int = strawberry.field(
+        description="Number of attempts to charge the invoice (Stripe's `attempt_count`)."
+    )
+    next_payment_attempt_at: datetime | None = strawberry.field(
+        description="Time at which Stripe tries to charge again; null when it does not."
     )
     finalizes_at: datetime | None = strawberry.field(
         description="Time at which Stripe finalizes the draft by itself; null when the gateway finalizes it after the end of the month.",
@@ -130,6 +130,30 @@ class Invoice(Node):
     def amount_paid(self) -> Money:
         """Amount already paid (Stripe's `amount_paid`)."""
         return self._money(self.record.amount_paid)
+
+    @strawberry.field
+    def amount_remaining(self) -> Money:
+        """Amount still to be paid (Stripe's `amount_remaining`)."""
+        return self._money(self.record.amount_remaining)
+
+    @strawberry.field
+    def is_overdue(self) -> bool:
+        """True when the invoice is open and `dueAt` has passed."""
+        due = self.record.due_date
+        return self.status is InvoiceStatus.OPEN and due is not None and due < datetime.now(UTC)
+
+    @strawberry.field
+    async def payment_failure(self, info: Info) -> PaymentFailure | None:
+        """Reason for which the last attempt to charge failed; null unless an open invoice was charged in vain."""
+        if self.status is not InvoiceStatus.OPEN or not self.record.attempt_count:
+            return None
+        failure = await info.context.loaders.payment_failure(self.record.id)
+        return PaymentFailure.from_record(failure) if failure else None
+
+    @strawberry.field
+    async def bill(self, info: Info) -> Bill:
+        """Amounts from the lines to `amountDue`, in rows that add up."""
+        return Bill.from_record(await invoice_bill(info.context, self.record))
 
     @strawberry.field
     def stripe_dashboard_url(self, info: Info) -> str:
@@ -198,6 +222,11 @@ class Invoice(Node):
             period_start=period.start if period else record.period_start,
             period_end=period.end if period else record.period_end,
             created_at=record.created,
+            finalized_at=record.finalized,
+            paid_at=record.paid,
+            collection_method=CollectionMethod(record.collection_method),
+            payment_attempts=record.attempt_count,
+            next_payment_attempt_at=record.next_attempt,
             finalizes_at=record.finalizes_at,
             due_at=record.due_date,
             hosted_invoice_url=record.hosted_invoice_url,

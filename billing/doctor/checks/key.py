@@ -14,6 +14,7 @@ NEEDED = {
     "products": ("Products", "/v1/products"),
     "events": ("Events", "/v1/events"),
     "credit_notes": ("Credit notes", "/v1/credit_notes"),
+    "payment_intents": ("Payment intents", "/v1/payment_intents"),
 }
 WRITES = "Invoices and Customer portal"
 

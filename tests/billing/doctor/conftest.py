@@ -68,6 +68,7 @@ async def customer(sandbox: StripeSandbox, client: StripeClient) -> str:
                 "events",
                 "invoiceitems",
                 "invoices",
+                "payment_intents",
                 "prices",
                 "products",
                 "subscriptions",

@@ -228,14 +228,23 @@ async def test_finding_is_provoked(
 
 @pytest.mark.parametrize(
     "resource",
-    ["customers", "invoices", "invoiceitems", "prices", "products", "events", "credit_notes"],
+    [
+        "customers",
+        "invoices",
+        "invoiceitems",
+        "prices",
+        "products",
+        "events",
+        "credit_notes",
+        "payment_intents",
+    ],
 )
 async def test_right_that_the_key_lacks_is_named(
     resource: str, sandbox: StripeSandbox, customer: str
 ) -> None:
     """A missing right is a problem of its own; checks that need it are left undone, not failed."""
     rights = dict.fromkeys(("customers", "invoices", "invoiceitems", "prices", "products"), "read")
-    rights |= {"events": "read", "credit_notes": "read"}
+    rights |= {"events": "read", "credit_notes": "read", "payment_intents": "read"}
     del rights[resource]
     await sandbox.restrict_key(RESTRICTED, **rights)
 
