@@ -4,6 +4,7 @@
 
     BillingError ─┬─ Refused ── change the request ─┬─ MixedCurrencies
                   │                                 ├─ StripeRejected ── plan anew
+                  │                                 │  └─ UnreadableAnswer
                   │                                 └─ KeyExpired ────── plan anew
                   ├─ Unavailable ── retry later ────┬─ Overloaded ────── our own limit, nothing sent
                   │                                 │  └─ ShuttingDown ─ another process resumes at once
@@ -94,6 +95,25 @@ class StripeRejected(Refused):
         self.stripe_code = stripe_code
         self.request_id = request_id
         self.replayed = replayed
+
+
+class UnreadableAnswer(StripeRejected):
+    """An object of Stripe's lacks a field that is needed, or has one of another form.
+
+    Its API version is another one than ours. Nothing of the answer is repeated but the name of the field.
+    """
+
+    CAUSES = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)
+    """What the conversion of such an object raises."""
+
+    def __init__(self, what: str, cause: Exception) -> None:
+        missing = isinstance(cause, KeyError) and bool(cause.args)
+        has = f"no `{cause.args[0]}`" if missing else "a field of an unknown form"
+        super().__init__(
+            f"Stripe's answer about {what} has {has}; check the API version of the Stripe client.",
+            status=200,
+            stripe_code="unreadable_answer",
+        )
 
 
 class KeyExpired(Refused):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any, Self
 
+from billing.errors import UnreadableAnswer
 from billing.invoicing import metadata_keys
 from billing.invoicing.request_batch import PlannedLine, RequestBatch, RequestKind
 from billing.invoicing.snapshot import StripeLine
@@ -61,15 +62,21 @@ class RemoteInvoice:
         body: Mapping[str, Any],
         lines: Iterable[Mapping[str, Any]] | None = None,
     ) -> Self:
-        """Return the invoice in *body*; pass *lines* if ``body`` embeds only the first page of them."""
-        shown = body["lines"]["data"] if lines is None else lines
-        return cls(
-            id=body["id"],
-            status=body["status"],
-            created=int(body.get("created") or 0),
-            metadata=body.get("metadata") or {},
-            lines=tuple(RemoteLine.from_stripe(line) for line in shown),
-        )
+        """Return the invoice in *body*, or UnreadableAnswer.
+
+        Pass *lines* if ``body`` embeds only the first page of them.
+        """
+        try:
+            shown = body["lines"]["data"] if lines is None else lines
+            return cls(
+                id=body["id"],
+                status=body["status"],
+                created=int(body.get("created") or 0),
+                metadata=body.get("metadata") or {},
+                lines=tuple(RemoteLine.from_stripe(line) for line in shown),
+            )
+        except UnreadableAnswer.CAUSES as error:
+            raise UnreadableAnswer("an invoice", error) from None
 
     def with_changes(self, batch: RequestBatch) -> Self:
         """Return this invoice as *batch*, which adds no line, changes it."""
@@ -130,7 +137,7 @@ class RemoteInvoice:
 
 def has_all_lines(body: Mapping[str, Any]) -> bool:
     """Return True if *body*, an invoice, embeds all of its lines (Stripe embeds the first page)."""
-    return not body["lines"].get("has_more")
+    return not (body.get("lines") or {}).get("has_more", True)
 
 
 def _as_planned(line: RemoteLine, planned: Mapping[LineKey, PlannedLine]) -> RemoteLine:

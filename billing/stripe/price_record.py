@@ -34,19 +34,20 @@ class PriceRecord(msgspec.Struct, frozen=True, gc=False):
     @classmethod
     def from_stripe(cls, body: StripeObject) -> Self:
         """From a ``price`` whose product is expanded."""
-        product = body["product"] if isinstance(body["product"], Mapping) else {}
+        product = body.get("product")
+        product = product if isinstance(product, Mapping) else {}
         return cls(
             id=body["id"],
-            sku=body["lookup_key"],
-            active=body["active"],
+            sku=body.get("lookup_key"),
+            active=body.get("active", True),
             currency=body["currency"],
-            unit_amount=optional_decimal(body["unit_amount_decimal"]),
+            unit_amount=optional_decimal(body.get("unit_amount_decimal", body.get("unit_amount"))),
             description=product.get("name"),
             unit=product.get("unit_label"),
-            is_recurring=body["type"] != "one_time",
-            is_tiered=body["billing_scheme"] != "per_unit",
-            is_package=body["transform_quantity"] is not None,
-            is_custom=body["custom_unit_amount"] is not None,
+            is_recurring=body.get("type", "one_time") != "one_time" or bool(body.get("recurring")),
+            is_tiered=body.get("billing_scheme", "per_unit") != "per_unit",
+            is_package=body.get("transform_quantity") is not None,
+            is_custom=body.get("custom_unit_amount") is not None,
             product_active=product.get("active", not product.get("deleted", False)),
         )
 

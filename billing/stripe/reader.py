@@ -110,7 +110,7 @@ class _Load(Generic[T]):
         with count_calls() as count:
             self._counts.append(count)
             body = await self._read(self._resource.params)
-        return None if body is None else self._resource.value_type.from_stripe(body)
+        return None if body is None else self._resource.decode(body)
 
     def split(self, value: T) -> tuple[T, Sequence[EntryValue]]:
         """The value of the resource's own entry, and the values of others."""

@@ -37,7 +37,7 @@ async def _disable_auto_advance(execution: FlushExecution, invoice: str) -> None
     path, changed = f"/v1/invoices/{invoice}", (execution.snapshot.customer, invoice)
     execution.stats.calls += 1
     body = await context.stripe.read(path, lane=lane)
-    if body["status"] != DRAFT or not body.get("auto_advance"):
+    if body.get("status") != DRAFT or not body.get("auto_advance"):
         return
     await context.cache.begin_write(*changed)
     execution.write_intents |= set(changed)

@@ -29,11 +29,11 @@ async def hold_voided(
     """Hold the customer, once, if *invoice* of the period and every revision of it is void."""
     body = await stripe.read(f"/v1/invoices/{invoice}", lane=lane)
     for _ in range(MAX_REVISIONS):
-        if body["status"] != VOID or not body.get("latest_revision"):
+        if body.get("status") != VOID or not body.get("latest_revision"):
             break
         body = await stripe.read(f"/v1/invoices/{body['latest_revision']}", lane=lane)
-    customer, last = snapshot.customer, body["id"]
-    if body["status"] != VOID:
+    customer, last = snapshot.customer, body.get("id", invoice)
+    if body.get("status") != VOID:
         log.info("invoice.revised", customer=customer, invoice=invoice, revision=last)
         return
     revised = "" if last == invoice else f", the last revision of {invoice},"

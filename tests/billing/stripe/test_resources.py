@@ -1,6 +1,7 @@
 """Resources: their values survive the cache unchanged, and hold only what the gateway reads."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,6 +9,7 @@ import orjson
 import pytest
 
 from billing.budget import Lane
+from billing.errors import UnreadableAnswer
 from billing.pagination import PageRequest
 from billing.services import Services
 from billing.stripe import resources
@@ -53,6 +55,59 @@ async def examples(services: Services) -> Mapping[str, Resource[Any]]:
         "lines": resources.lines(draft["id"], PAGE),
         "payment_methods": resources.payment_methods(customer, PAGE),
         "prices": resources.prices(),
+    }
+
+
+def paths_in(body: Any, *above: Any) -> Iterator[tuple[Any, ...]]:
+    """The path of every field in *body*, outermost key first."""
+    items = body.items() if isinstance(body, dict) else enumerate(body)
+    for key, value in items:
+        if isinstance(body, dict):
+            yield (*above, key)
+        if isinstance(value, dict | list):
+            yield from paths_in(value, *above, key)
+
+
+def without(body: Any, path: Sequence[Any]) -> Any:
+    """A copy of *body* without the field at *path*."""
+    if len(path) == 1:
+        return {key: value for key, value in body.items() if key != path[0]}
+    changed = without(body[path[0]], path[1:])
+    if isinstance(body, list):
+        return [changed if n == path[0] else item for n, item in enumerate(body)]
+    return body | {path[0]: changed}
+
+
+def with_null(body: Any, path: Sequence[Any]) -> Any:
+    """A copy of *body* in which the field at *path* is null."""
+    if not path:
+        return None
+    changed = with_null(body[path[0]], path[1:])
+    if isinstance(body, list):
+        return [changed if n == path[0] else item for n, item in enumerate(body)]
+    return body | {path[0]: changed}
+
+
+async def test_field_that_another_api_version_lacks_is_null_or_named(
+    services: Services, examples: Mapping[str, Resource[Any]]
+) -> None:
+    """Each field of each object that is decoded, missing or null: never an exception without words."""
+    of_draft = next(r for r in examples.values() if r.path.startswith("/v1/invoices/"))
+    draft = resources.remote_invoice(of_draft.path.rpartition("/")[2])
+    refused: dict[str, str] = {}
+    for resource in [*examples.values(), draft]:
+        body = await services.stripe.read(resource.path, resource.params, lane=Lane.CUSTOMER)
+        for path, change in itertools.product(paths_in(body), (without, with_null)):
+            try:
+                resource.decode(change(body, path))
+            except UnreadableAnswer as error:
+                refused[path[-1]] = error.message
+
+    assert all("check the API version" in message for message in refused.values())
+    assert refused.keys() <= {
+        *("id", "status", "customer", "currency", "type", "data", "has_more", "lines"),
+        *("amount", "subtotal", "total", "amount_due", "amount_paid"),
+        *("created", "period", "start", "end", "period_start", "period_end"),
     }
 
 
