@@ -48,7 +48,7 @@ class Bill:
 
     @property
     def amount_due(self) -> int:
-        """What Stripe will ask for."""
+        """The amount that Stripe will ask for."""
         return sum(row.amount for row in self.rows)
 
     @property
@@ -127,7 +127,7 @@ async def _own_lines(context: Context, invoice: InvoiceRecord) -> int:
 
 
 def _settlement(total: int, balance: int) -> dict[BillRowKind, int]:
-    """What the customer's *balance* does to a *total*: it is applied, and a negative rest becomes balance."""
+    """The rows by which a *total* meets the customer's *balance*: it is applied, and a negative rest becomes balance."""
     applied = _applied(total, balance)
     return {
         BillRowKind.BALANCE: applied,

@@ -155,6 +155,10 @@ def _put_object(sandbox: Sandbox, body: Body) -> Body:
     return company.put_object(sandbox.account, body["kind"], body["fields"])
 
 
+def _revoke_key(sandbox: Sandbox, body: Body) -> None:
+    company.revoke_key(sandbox.account, body["key"])
+
+
 def _restrict_key(sandbox: Sandbox, body: Body) -> None:
     company.restrict_key(sandbox.account, body["key"], body["rights"])
 
@@ -179,6 +183,7 @@ ROUTES: Final[Mapping[str, tuple[Callable[[Sandbox, Body], Any], Body | None]]] 
     "POST dashboard": (_perform_dashboard_action, None),
     "POST objects": (_put_object, {"kind": "", "fields": {}}),
     "POST keys": (_restrict_key, {"key": "", "rights": {}}),
+    "POST keys/revoke": (_revoke_key, {"key": ""}),
     "GET clock": (lambda sandbox, _: sandbox.advance(0), {}),
     "POST clock": (lambda sandbox, body: sandbox.advance(body["advance"]), {"advance": 0.0}),
     "GET webhooks": (lambda sandbox, _: sandbox.webhook_sender.report(), {}),

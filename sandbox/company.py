@@ -55,10 +55,19 @@ def restrict_key(account: Account, key: str, rights: Mapping[str, str]) -> None:
         account.put("api_keys", {"id": key, "rights": dict(rights)})
 
 
+def revoke_key(account: Account, key: str) -> None:
+    """Make *key* unknown, as after it was rolled in the Dashboard."""
+    with account.transaction():
+        account.put("api_keys", {"id": key, "revoked": True, "rights": {}})
+
+
 def check_rights(account: Account, key: str, endpoint: str) -> None:
-    """Raise StripeError 403 if the restricted *key* may not call *endpoint*; unknown keys may do all."""
+    """StripeError 401 if *key* is revoked, 403 if it is restricted and may not call *endpoint*."""
     method, resource = endpoint.partition(" ")[0], endpoint.split("/")[2]
     restricted = account.rows["api_keys"].get(key)
+    if restricted and restricted.get("revoked"):
+        message = f"Expired API Key provided: {key[:8]}***"
+        raise StripeError(401, message, code="api_key_expired")
     wanted = {"read", "write"} if method == "GET" else {"write"}
     if restricted and restricted["rights"].get(resource) not in wanted:
         message = f"The provided key '{key[:8]}***' does not have the required permissions for this endpoint on account 'acct_sandbox'."

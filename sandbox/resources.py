@@ -30,10 +30,21 @@ EXPANDABLE: Final = {
     "default_payment_method": "payment_methods",
     "payment_intent": "payment_intents",
 }
-SEARCHABLE: Final = {"customers": {"created", "email", "metadata", "name", "phone"}}
+SEARCHABLE: Final = {
+    "customers": {"created", "email", "metadata", "name", "phone"},
+    "invoices": {
+        *("created", "currency", "customer", "metadata", "number", "receipt_number", "status"),
+        *("subscription", "total"),
+    },
+}
+NUMERIC: Final = {"created", "total"}
+MAX_CLAUSES: Final = 10
+MIN_SUBSTRING: Final = 3
 _CLAUSE: Final = re.compile(
     r"""(?P<not>-?)(?P<field>\w+)(?:\[["'](?P<key>.+?)["']\])?\s*(?P<sign>:|~|>=|<=|>|<)\s*"""
-    r"""(?:(?P<quote>["'])(?P<text>.*?)(?P=quote)|(?P<word>[\w.]+))(?:\s+(?P<join>AND|OR)\s+|$)"""
+    r"""(?:(?P<quote>["'])(?P<text>(?:\\.|(?!(?P=quote)).)*)(?P=quote)|(?P<word>[\w.]+))"""
+    r"""(?:\s+(?P<join>AND|OR)\s+|$)""",
+    re.DOTALL,
 )
 # As list filters and as search queries write them.
 COMPARISONS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
@@ -167,7 +178,8 @@ def _parse_query(query: str, fields: set[str]) -> Callable[[Record], bool]:
     clauses = list(_CLAUSE.finditer(query))
     joins = {clause["join"] for clause in clauses} - {None}
     known = {clause["field"] for clause in clauses} <= fields and len(joins) <= 1
-    if not (clauses and known and "".join(clause[0] for clause in clauses) == query):
+    whole = "".join(clause[0] for clause in clauses) == query and len(clauses) <= MAX_CLAUSES
+    if not (clauses and known and whole):
         raise bad_request(f"We were unable to parse your search query: {query}", param="query")
     tests, combined = [_predicate(clause) for clause in clauses], any if "OR" in joins else all
     return lambda record: combined(test(record) for test in tests)
@@ -175,8 +187,13 @@ def _parse_query(query: str, fields: set[str]) -> Callable[[Record], bool]:
 
 def _predicate(clause: re.Match[str]) -> Callable[[Record], bool]:
     field, key, sign = clause["field"], clause["key"], clause["sign"]
-    text = (clause["word"] or clause["text"] or "").lower()
-    bound = _number(text if field == "created" else "") if sign in COMPARISONS else 0
+    text = clause["word"] or re.sub(r"\\(.)", r"\1", clause["text"] or "", flags=re.DOTALL)
+    text = text.lower()
+    bound = _number(text if field in NUMERIC else "") if sign in COMPARISONS else 0
+    if sign == "~" and (len(text) < MIN_SUBSTRING or field in NUMERIC):
+        raise bad_request(
+            f"A substring search needs a text of {MIN_SUBSTRING} characters.", param="query"
+        )
 
     def holds(record: Record) -> bool:
         value = record.get(field)

@@ -65,6 +65,18 @@ async def test_malformed_restriction_is_refused(
         await sandbox.control("POST", "keys", body)
 
 
+async def test_revoked_key_is_unknown_until_it_is_restored(
+    sandbox: StripeSandbox, http: httpx.AsyncClient
+) -> None:
+    """Also a secret key; other keys go on."""
+    await sandbox.revoke_key("sk_test_1")
+    assert (await http.get("/v1/customers")).status_code == 401
+    other = {"authorization": "Bearer sk_test_2"}
+    assert (await http.get("/v1/customers", headers=other)).status_code == 200
+    await sandbox.reset()
+    assert (await http.get("/v1/customers")).status_code == 200
+
+
 async def test_sdk_sees_a_permission_error(sandbox: StripeSandbox) -> None:
     """stripe-python raises its own error for a 403."""
     await sandbox.restrict_key("rk_test_none")

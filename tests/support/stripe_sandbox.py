@@ -100,6 +100,10 @@ class StripeSandbox:
         """Give the key ``rk_test_…`` these rights only: first part of a path → ``read`` or ``write``."""
         await self.control("POST", "keys", {"key": key, "rights": rights})
 
+    async def revoke_key(self, key: str) -> None:
+        """Make any test key unknown; `restrict_key` makes a restricted one known again."""
+        await self.control("POST", "keys/revoke", {"key": key})
+
     async def control(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         """Call the control path; httpx.HTTPStatusError tells what was wrong."""
         # Plain HTTP: without verify=False each client would load all certificates first.

@@ -14,6 +14,7 @@ from billing.stripe import API_VERSION
 from tests.billing.doctor.conftest import RESTRICTED, URL
 from tests.support.stripe_sandbox import StripeSandbox
 
+REVOKED = "rk_test_revoked0123456789"
 Provoke = Callable[[StripeSandbox, StripeClient, str], Awaitable[Any]]
 
 
@@ -297,8 +298,9 @@ async def test_answer_that_is_no_answer_leaves_a_check_undone(
 
 async def test_unknown_key_and_silent_server_end_the_examination(sandbox: StripeSandbox) -> None:
     """Without any answer there is nothing to report."""
+    await sandbox.revoke_key(REVOKED)
     with pytest.raises(AccountUnreachable, match="does not know the API key"):
-        await run(sandbox, "sk_nonsense_0123456789")
+        await run(sandbox, REVOKED)
     async with StripeAccount(RESTRICTED, "http://127.0.0.1:9") as account:
         with pytest.raises(AccountUnreachable, match="does not answer"):
             await examine(account)

@@ -38,8 +38,9 @@ async def test_command_prints_findings_and_exits_by_them(
 
 
 async def test_command_says_why_it_could_not_begin(sandbox: StripeSandbox) -> None:
-    """A key that Stripe does not know, and a server that is not there: one sentence, exit code 2."""
-    refused = run(sandbox.url, "sk_nonsense_0123456789")
+    """A key that was revoked, and a server that is not there: one sentence, exit code 2."""
+    await sandbox.revoke_key(RESTRICTED)
+    refused = run(sandbox.url, RESTRICTED)
     silent = run("http://127.0.0.1:9", RESTRICTED)
 
     for done in (refused, silent):
