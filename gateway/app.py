@@ -24,7 +24,7 @@ from billing.settings import Environment, Settings, StartupError, load_settings
 from billing.shutdown_signal import on_shutdown_signal
 from gateway.auth.jwks import JwksClient
 from gateway.auth.tokens import TokenVerifier, create_authenticator
-from gateway.billing_extension import billing_extension, to_graphql_error
+from gateway.billing_extension import measure_billing, to_graphql_error
 from gateway.graphql.admission.admission import Admission
 from gateway.graphql.admission.best_effort_redis import BestEffortRedis
 from gateway.graphql.admission.limits import Limits
@@ -121,7 +121,7 @@ def _create_graphql_endpoint(
     )
     admission = Admission(core, Limits(), CostLimiter(redis), persisted)
     return GraphQLEndpoint(
-        OperationRunner(core, admission, to_graphql_error, billing_extension),
+        OperationRunner(core, admission, to_graphql_error, measure_billing),
         create_authenticator(app, verifier, settings),
         shutdown=shutting_down,
         allowed_origins=_allowed_origins(settings),

@@ -1,9 +1,10 @@
 """The viewer, and the `Context` of one operation."""
 
 import hashlib
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from graphql import GraphQLError
 
@@ -11,6 +12,8 @@ from billing.budget import Lane
 from billing.services import Services
 from resolvers.dataloaders.cached_reads import ReadStats
 from resolvers.dataloaders.stripe import Loaders
+
+T = TypeVar("T")
 
 
 class Role(StrEnum):
@@ -41,7 +44,6 @@ class Viewer:
     role: Role
     customers: frozenset[str] = frozenset()
     expires_at: float | None = None
-    token_id: str | None = None
 
     @property
     def person(self) -> str:
@@ -90,7 +92,7 @@ class Context:
     """The context of one operation; *loaders* serve one operation, or one event of a subscription.
 
     Strawberry stores a WebSocket's init payload in *connection_params*. *missed_lookups* counts lookups of
-    objects that do not exist or that the viewer may not see.
+    objects that do not exist or that the viewer may not see, *rows_computed* the rows of usage breakdowns.
     """
 
     viewer: Viewer
@@ -98,11 +100,23 @@ class Context:
     loaders: Loaders
     connection_params: dict[str, Any] | None = field(default=None)
     missed_lookups: int = 0
+    rows_computed: int = 0
 
     @classmethod
     def for_viewer(cls, viewer: Viewer, services: Services) -> Self:
         """Create the context of one operation by *viewer*."""
         return cls(viewer, services, Loaders(services, LANES[viewer.role]))
+
+    async def count_lookup(self, lookup: Awaitable[T]) -> T:
+        """Await *lookup*, which counts as missed until it finds something, also for a client that leaves before."""
+        self.missed_lookups += 1
+        try:
+            found = await lookup
+        except Exception:
+            self.missed_lookups -= 1
+            raise
+        self.missed_lookups -= bool(found)
+        return found
 
     @property
     def livemode(self) -> bool:

@@ -75,6 +75,5 @@ async def _check_cursor_ownership(
     if context.viewer.role is Role.SUPPORT:
         return
     for argument, cursor in (("after", request.after), ("before", request.before)):
-        if cursor and not await owns(cursor):
-            context.missed_lookups += 1
+        if cursor and not await context.count_lookup(owns(cursor)):
             raise UnknownCursor(argument)

@@ -68,13 +68,14 @@ async def find_node(context: Context, any_id: str) -> FoundNode | None:
 
     A customer cannot tell the two apart: both take the same work.
     """
+    if context.viewer.role is Role.SUPPORT or any_id in context.viewer.customers:
+        return await _find(context, any_id)
+    return await context.count_lookup(_find_visible(context, any_id))
+
+
+async def _find_visible(context: Context, any_id: str) -> FoundNode | None:
     node = await _find(context, any_id)
-    if context.viewer.role is Role.SUPPORT:
-        return node
-    if node is not None and context.viewer.may_see(node.owner or ""):
-        return node
-    context.missed_lookups += 1
-    return None
+    return node if node is not None and context.viewer.may_see(node.owner or "") else None
 
 
 async def _find(context: Context, any_id: str) -> FoundNode | None:

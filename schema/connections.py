@@ -13,6 +13,7 @@ import strawberry
 from graphql import GraphQLError
 
 from billing.pagination import MAX_PAGE_SIZE, Page, PageRequest
+from resolvers.loop_slots import loop_slots
 from schema.decorators import graphql_type
 from schema.info import Info, selects
 
@@ -121,6 +122,7 @@ async def connect(
     else:
         probe = await load(request._replace(size=1))
         page = Page((), has_more=bool(probe.items) or probe.has_more)
+    await loop_slots.take(len(page.items))
     return Connection[N].from_page(page, request, convert)
 
 

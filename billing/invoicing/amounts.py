@@ -116,15 +116,12 @@ def usage_by_sku(snapshot: Snapshot, prices: Prices) -> list[UsageRow]:
 
 
 def usage_by_group(
-    groups: Mapping[str, Mapping[str, Decimal]],
+    groups: Mapping[str, Mapping[LineKey, Decimal]],
     snapshot: Snapshot,
     prices: Prices,
 ) -> list[UsageRow]:
     """Return one row per group, highest amount first; *groups* is group → line → quantity."""
-    rows = [
-        _row(value, [(LineKey(key), quantity) for key, quantity in lines.items()], snapshot, prices)
-        for value, lines in groups.items()
-    ]
+    rows = [_row(value, lines.items(), snapshot, prices) for value, lines in groups.items()]
     return sorted(rows, key=lambda row: (-row.amount.amount, row.key))
 
 

@@ -1,5 +1,6 @@
 """Recording of usage: each delta is counted once, no matter how often it is sent."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -161,7 +162,9 @@ class Usage(LedgerPart):
             for line, total in zip(totals[::2], totals[1::2], strict=True)
         }
         by_value: dict[str, dict[LineKey, Decimal]] = defaultdict(dict)
-        for field, text in zip(parts[::2], parts[1::2], strict=True):
+        for number, (field, text) in enumerate(zip(parts[::2], parts[1::2], strict=True), 1):
+            if number % BATCH_SIZE == 0:
+                await asyncio.sleep(0)  # there may be many thousands of values
             line, _, value = field.decode().partition("\0")
             by_value[value][LineKey(line)] = Decimal(text.decode())
             rest[LineKey(line)] -= Decimal(text.decode())

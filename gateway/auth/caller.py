@@ -13,10 +13,11 @@ Authenticate = Callable[[object], Awaitable["Caller"]]
 class Caller:
     """The bearer of a token.
 
-    *name* keys the cost limit and the connection limit. Connections end at *expires_at* (Unix
-    seconds). *may_introspect* allows introspection and suggestions in error messages. *may_send_ad_hoc*
-    allows documents outside the trusted manifest. *new_context* makes the context of one operation;
-    *extra_cost* is the cost of an operation with that context, beyond the cost of its response.
+    *name* keys the person's allowance and the connection limit; callers of the same *group* share an allowance
+    as well. Connections end at *expires_at* (Unix seconds). *may_introspect* allows introspection and
+    suggestions in error messages. *may_send_ad_hoc* allows documents outside the trusted manifest.
+    *new_context* makes the context of one operation. Each id or cursor in an operation, but *own_ids*, reserves
+    *lookup_cost* until it is found.
     """
 
     name: str
@@ -24,7 +25,9 @@ class Caller:
     expires_at: float = float("inf")
     may_introspect: bool = True
     may_send_ad_hoc: bool = True
-    extra_cost: Callable[[Any], int] = lambda _: 0
+    group: str = ""
+    lookup_cost: int = 0
+    own_ids: frozenset[str] = frozenset()
 
     def remaining_seconds(self) -> float:
         """Return how long a connection opened now may last, at most a day."""

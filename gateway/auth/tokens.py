@@ -3,7 +3,6 @@
 Tokens are never logged.
 """
 
-import hashlib
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -15,6 +14,7 @@ from starlette.applications import Starlette
 from billing.settings import Environment, Settings
 from gateway.auth.caller import Authenticate, Caller
 from gateway.auth.jwks import ASYMMETRIC, JwksClient
+from gateway.billing_extension import MISSED_LOOKUP_COST
 from gateway.http.errors import unauthenticated
 from resolvers.context import Context, Role, Viewer
 
@@ -22,9 +22,6 @@ AUDIENCE = "fly-billing"
 # Tolerated difference between two clocks, in seconds.
 LEEWAY = 5.0
 MAX_TOKEN_LENGTH = 8192
-# Cost points, of 20,000 that refill at 1,000 a second. Looking up an unknown id or cursor calls Stripe each
-# time, and invented ones must not use up the Stripe budget.
-MISSED_LOOKUP_COST = 500
 
 
 class TokenVerifier:
@@ -47,7 +44,7 @@ class TokenVerifier:
             raise unauthenticated("The token has expired; get a new one.") from None
         except jwt.PyJWTError:
             raise unauthenticated("The token is not valid here; get a new one.") from None
-        return _viewer_from_claims(claims, token)
+        return _viewer_from_claims(claims)
 
     async def _verify_signature(self, token: str) -> dict[str, Any]:
         if self._secret is not None and self._jwks is None:
@@ -86,14 +83,14 @@ def create_authenticator(
     async def authenticate(authorization: object) -> Caller:
         viewer = await verifier.verify(authorization)
         return Caller(
-            name=viewer.token_id or viewer.subject,
+            name=viewer.person,
+            group=viewer.caller,
             new_context=partial(Context.for_viewer, viewer, app.state.services),
             expires_at=connection_deadline(viewer),
             may_introspect=introspection_for_all or viewer.role is not Role.CUSTOMER,
             may_send_ad_hoc=viewer.role is Role.SUPPORT,
-            extra_cost=lambda context: (
-                MISSED_LOOKUP_COST * (context.missed_lookups + context.loaders.stats.missed_lookups)
-            ),
+            lookup_cost=MISSED_LOOKUP_COST if viewer.role is Role.CUSTOMER else 0,
+            own_ids=viewer.customers,
         )
 
     return authenticate
@@ -111,7 +108,7 @@ def _decode(token: str, key: str | jwt.PyJWK, algorithm: str) -> dict[str, Any]:
     return claims
 
 
-def _viewer_from_claims(claims: Mapping[str, Any], token: str) -> Viewer:
+def _viewer_from_claims(claims: Mapping[str, Any]) -> Viewer:
     try:
         role = Role(str(claims.get("role")))
     except ValueError:
@@ -126,5 +123,4 @@ def _viewer_from_claims(claims: Mapping[str, Any], token: str) -> Viewer:
         role=role,
         customers=frozenset(customers),
         expires_at=float(claims["exp"]),
-        token_id=str(claims.get("jti") or hashlib.sha256(token.encode()).hexdigest()[:16]),
     )

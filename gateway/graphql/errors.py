@@ -22,6 +22,16 @@ STATUS_BY_CODE = {
 }
 
 
+MAX_NAME_LENGTH = 255
+"""Length of the longest name that a caller may use, in characters."""
+MAX_ECHO = 80
+
+
+def shorten(text: str, length: int = MAX_ECHO) -> str:
+    """Return *text*, which a caller wrote, cut to *length* characters for a message."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
 def request_error(code: str, message: str, **extensions: Any) -> GraphQLError:
     """Return an error that keeps an operation from running; *message* names the cure."""
     return GraphQLError(message, extensions={"code": code, **extensions})

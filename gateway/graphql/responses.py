@@ -4,7 +4,6 @@ Every body that is sent over HTTP, SSE or WebSocket is made here, so that no une
 resolver, an extension or the endpoint itself can bypass the masking.
 """
 
-import re
 import secrets
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -13,7 +12,7 @@ import structlog
 from graphql import ExecutionResult, GraphQLError
 
 from billing.logs import frames
-from gateway.graphql.errors import request_error
+from gateway.graphql.errors import request_error, shorten
 
 log = structlog.get_logger()
 
@@ -21,37 +20,40 @@ ResponseBody = dict[str, Any]
 MapError = Callable[[BaseException], GraphQLError | None]
 """Maps an expected exception to a public error; None for an unexpected one."""
 
-SUGGESTION = re.compile(r" ?Did you mean [^?]*\?")
+MAX_MESSAGE_LENGTH = 1_000
+"""Messages repeat names and values that the caller wrote."""
 
 
-def from_result(result: ExecutionResult, map_error: MapError, *, suggestions: bool) -> ResponseBody:
+def from_result(result: ExecutionResult, map_error: MapError) -> ResponseBody:
     """Return the body for an execution's *result*; without ``data`` when nothing was executed."""
     errors = result.errors or []
     if not _was_executed(result):
-        return from_errors(errors, map_error, suggestions=suggestions)
+        return from_errors(errors, map_error)
     body: ResponseBody = {"data": result.data}
     if errors:
-        public = [_public_error(error, map_error).formatted for error in errors]
-        body = {"errors": public, **body}
+        body = {"errors": _format(errors, map_error), **body}
     return body
 
 
-def from_errors(
-    errors: Iterable[GraphQLError], map_error: MapError, *, suggestions: bool
-) -> ResponseBody:
+def from_errors(errors: Iterable[GraphQLError], map_error: MapError) -> ResponseBody:
     """Return the body for an operation that *errors* kept from running; each gets a code."""
-    public = [_public_error(error, map_error).formatted for error in errors]
+    public = _format(errors, map_error)
     for error in public:
         error["extensions"] = {"code": "BAD_USER_INPUT", **error.get("extensions", {})}
-        if not suggestions:
-            error["message"] = SUGGESTION.sub("", error["message"])
     return {"errors": public}
 
 
 def from_exception(exception: BaseException, map_error: MapError) -> ResponseBody:
     """Return the body for an operation that *exception* ended before it had a result."""
     error = GraphQLError("", original_error=exception)  # type: ignore[arg-type]
-    return from_errors([error], map_error, suggestions=True)
+    return from_errors([error], map_error)
+
+
+def _format(errors: Iterable[GraphQLError], map_error: MapError) -> list[Any]:
+    public: list[Any] = [_public_error(error, map_error).formatted for error in errors]
+    for error in public:
+        error["message"] = shorten(error["message"], MAX_MESSAGE_LENGTH)
+    return public
 
 
 def _was_executed(result: ExecutionResult) -> bool:

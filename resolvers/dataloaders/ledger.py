@@ -1,7 +1,9 @@
 """Loaders of the ledger's data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 
 from billing.budget import Lane
 from billing.invoicing.snapshot import Hold, Snapshot
@@ -13,6 +15,14 @@ from resolvers.dataloaders.base import DataLoaders, load_batch, load_once
 from resolvers.dataloaders.cached_reads import CacheDependencies, CachedReader, ReadStats
 
 Quantities = Mapping[LineKey, Decimal]
+
+
+@dataclass(frozen=True, slots=True)
+class Computation:
+    """Something to compute by *run*; those with the same *key* have the same result."""
+
+    key: Hashable
+    run: Callable[[], Awaitable[Any]] = field(compare=False)
 
 
 class LedgerLoaders(DataLoaders):
@@ -58,6 +68,11 @@ class LedgerLoaders(DataLoaders):
         """Quantities of a customer's period by value of a dimension, then by line."""
         await self._reader.depend_on_ledger(customer)
         return await self._services.ledger.usage.breakdown(CustomerId(customer), period, dimension)
+
+    @load_once
+    async def computed(self, computation: Computation) -> Any:
+        """Result of a computation, once per operation however many fields ask for it."""
+        return await computation.run()
 
     @load_once
     async def due_ms(self, customer: str, period: Period) -> int | None:

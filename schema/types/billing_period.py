@@ -15,8 +15,8 @@ from billing.ledger.usage import Dimension
 from billing.usage import LineKey
 from resolvers.billing_periods import MAX_ROWS, PricedSnapshot, usage_rows
 from resolvers.bills import estimate_bill
+from resolvers.loop_slots import loop_slots
 from resolvers.spend import SpendRecord
-from resolvers.turns import turns
 from schema.connections import validate_page_size
 from schema.decorators import graphql_enum, graphql_type
 from schema.info import Info
@@ -183,7 +183,7 @@ class BillingPeriod:
         dimension = DIMENSIONS.get(by) if by else None
         size = validate_page_size(first, MAX_ROWS)
         rows = await usage_rows(info.context, self.record, dimension, sku, size)
-        await turns.take(len(rows))
+        await loop_slots.take(len(rows))
         prices = {} if dimension else self.record.snapshot.prices
         return [UsageBreakdown.from_row(row, prices.get(LineKey(row.key))) for row in rows]
 

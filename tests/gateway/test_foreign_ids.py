@@ -1,8 +1,10 @@
 """Foreign ids: a customer cannot tell whether an object of another customer exists."""
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -41,6 +43,12 @@ EVERYTHING = """query ($id: ID!) { customer(id: $id) {
   paymentMethods { nodes { id } } invoices { nodes { id lines { nodes { id } } } } } }"""
 
 
+def nodes(number: int) -> str:
+    """A query of *number* invented invoices."""
+    invented = ", ".join(f'"in_{number:024}"' for number in range(number))
+    return f"{{ nodes(ids: [{invented}]) {{ id }} }}"
+
+
 @dataclass
 class TwoCustomers:
     """Two customers: *theirs* owns one object of each kind, *mine* looks them up."""
@@ -51,27 +59,43 @@ class TwoCustomers:
     theirs: str
     mine: str
     ids: dict[str, str]
-    tokens: Iterator[int] = field(default_factory=count)
+    people: Iterator[int] = field(default_factory=count)
 
     async def execute(
-        self, customer: str, document: str, *, token: str | None = None, **variables: str
+        self, customer: str, document: str, *, person: str | None = None, **variables: str
     ) -> dict[str, Any]:
-        """Execute *document* as *customer*, with a new token unless one is named; return the answer without `throttleStatus`."""
-        assert self.settings.jwt_secret
-        token_id = token or str(next(self.tokens))
-        claims = {"sub": "panel", "role": "customer", "customers": [customer], "jti": token_id}
-        secret = self.settings.jwt_secret.get_secret_value()
-        bearer = jwt.encode(
-            {**claims, "aud": "fly-billing", "exp": int(time.time()) + 60}, secret, "HS256"
-        )
+        """Execute *document* as *customer*, for a new person unless one is named; return the answer without `throttleStatus`."""
         answer = await self.http.post(
             "/graphql",
             json={"query": document, "variables": variables},
-            headers={"Authorization": f"Bearer {bearer}"},
+            headers=self.bearer(customer, person or str(next(self.people))),
         )
         body: dict[str, Any] = answer.json()
         body.get("extensions", {}).get("cost", {}).pop("throttleStatus", None)
         return body
+
+    def bearer(self, customer: str, person: str) -> dict[str, str]:
+        """The header of a new token."""
+        assert self.settings.jwt_secret
+        claims = {"sub": person, "role": "customer", "customers": [customer], "aud": "fly-billing"}
+        secret = self.settings.jwt_secret.get_secret_value()
+        token = jwt.encode(
+            {**claims, "exp": int(time.time()) + 60, "jti": str(next(self.people))}, secret, "HS256"
+        )
+        return {"Authorization": f"Bearer {token}"}
+
+    async def allowance(self, customer: str, person: str) -> int:
+        """The allowance that *person* has left."""
+        answer = await self.http.post(
+            "/graphql",
+            json={"query": "{ viewer { role } }"},
+            headers=self.bearer(customer, person),
+        )
+        body = answer.json()
+        if "errors" in body:
+            return -int(body["errors"][0]["extensions"]["retryAfter"])
+        available: int = body["extensions"]["cost"]["throttleStatus"]["currentlyAvailable"]
+        return available
 
     async def observations(self, document: str, any_id: str, **variables: str) -> list[Any]:
         """All that the caller can observe in two attempts: the answers, and whether Stripe was called."""
@@ -161,22 +185,58 @@ async def test_foreign_and_absent_cursors_are_indistinguishable(scene: TwoCustom
         assert "INVALID_INPUT" in observed[0][0][0]
 
 
-async def test_invented_ids_cost_more_than_found_ones(
-    scene: TwoCustomers, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_invented_ids_cost_more_than_found_ones(scene: TwoCustomers) -> None:
     """Each missed lookup calls Stripe, so it costs more than a hit and uses up the caller's own allowance."""
-    monkeypatch.setattr("gateway.graphql.admission.admission.MAX_PENDING_REFUNDS", 1)
-    invented = ", ".join(f'"in_{number:024}"' for number in range(90))
-
-    observed = await scene.execute(
-        scene.mine, f"{{ nodes(ids: [{invented}]) {{ id }} }}", token="mine"
-    )
-    refused = await scene.execute(scene.mine, "{ viewer { role } }", token="mine")
+    observed = await scene.execute(scene.mine, nodes(90), person="mine")
+    refused = await scene.execute(scene.mine, "{ viewer { role } }", person="mine")
     other = await scene.execute(scene.theirs, LOOKUPS["invoice"], id=scene.ids["in"])
 
     assert observed["extensions"]["cost"]["actualQueryCost"] == 45_000 + 1
     assert refused["errors"][0]["extensions"]["code"] == "RATE_LIMITED"
     assert other["data"] == {"invoice": {"id": scene.ids["in"]}}
+
+
+async def test_leaving_before_the_answer_saves_nothing(scene: TwoCustomers) -> None:
+    """A client that hangs up while Stripe is asked for invented ids has used up its allowance all the same."""
+    await scene.sandbox.fault("slow", times=100_000, seconds=2.0)
+    await scene.sandbox.reset_counters()
+    for _ in range(20):
+        with suppress(httpx.TimeoutException):
+            await scene.http.post(
+                "/graphql",
+                json={"query": nodes(100)},
+                headers=scene.bearer(scene.mine, "mine"),
+                timeout=0.3,
+            )
+        if await scene.allowance(scene.mine, "mine") < 0:
+            break
+
+    assert await scene.allowance(scene.mine, "mine") < -20
+    assert (await scene.sandbox.counters())["total"] <= 100
+
+
+async def test_concurrent_requests_for_invented_ids_are_few(scene: TwoCustomers) -> None:
+    """Each reserves what it may cost, so that not all of them begin before the first has missed."""
+    await scene.execute(scene.mine, nodes(100), person="other")  # so that the document is known
+    await scene.sandbox.reset_counters()
+    answers = await asyncio.gather(
+        *(scene.execute(scene.mine, nodes(100), person="mine") for _ in range(30))
+    )
+
+    assert sum("data" in answer for answer in answers) <= 4
+    assert (await scene.sandbox.counters())["total"] <= 4 * 100
+
+
+async def test_own_ids_reserve_nothing_for_long(scene: TwoCustomers) -> None:
+    """What is found is returned, and a customer that the token names is no guess."""
+    own = f'{{ customer(id: "{scene.theirs}") {{ id }} }}'
+    ids = ", ".join([f'"{scene.ids["in"]}"'] * 9)
+    found = f"{{ nodes(ids: [{ids}]) {{ id }} }}"
+    for _ in range(2):
+        for document in (own, found):
+            assert "errors" not in await scene.execute(scene.theirs, document, person="p")
+
+    assert await scene.allowance(scene.theirs, "p") > 20_000 - 300
 
 
 async def test_invented_cursors_cost_more_than_valid_ones(scene: TwoCustomers) -> None:

@@ -2,24 +2,34 @@
 
 import asyncio
 import gc
+import json
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from itertools import count
 
 import httpx
+import jwt
 import pytest
 from graphql import GraphQLError, get_introspection_query, parse, specified_rules
+from redis.asyncio import Redis
 from strawberry.schema import schema as strawberry_schema
 
+from billing.budget import Lane
+from billing.services import Services
+from billing.settings import Environment, Settings
+from gateway.app import create_app
+from gateway.graphql.admission.best_effort_redis import BestEffortRedis
 from gateway.graphql.admission.documents import (
     VALIDATION_RULES,
     DocumentCache,
     InvalidDocument,
 )
 from gateway.graphql.admission.limits import Limits
-from tests.support.gateway_server import CORE
-from tests.support.hostile_corpus import bodies, documents
+from tests.support.gateway_server import CORE, SmallGateway, http_client, serve
+from tests.support.hostile_corpus import billing_documents, bodies, documents
 from tests.support.websocket_client import WebSocketClient, connect, subscribe
 
 MAX_BLOCKED_SECONDS = 0.050
@@ -62,16 +72,68 @@ async def monitor_loop() -> AsyncIterator[LoopMonitor]:
         watcher.cancel()
 
 
+@pytest.fixture
+def small_gateway(redis: Redis) -> SmallGateway:
+    """An endpoint that looks at every document: an empty bucket would refuse most of them."""
+    return SmallGateway(BestEffortRedis(redis), capacity=10**9)
+
+
+@pytest.mark.parametrize("introspects", [True, False])
 async def test_hostile_body_neither_blocks_the_loop_nor_breaks_the_server(
-    client: httpx.AsyncClient,
+    small_gateway: SmallGateway, *, introspects: bool
 ) -> None:
     """Other requests of the process wait less than 50 ms, and there is no internal error."""
+    small_gateway.caller = lambda caller: replace(caller, may_introspect=introspects)
+    async with http_client(small_gateway) as client:
+        blocked, broken = await attack(client, bodies(), dict)
+
+    assert blocked == {}
+    assert broken == {}
+
+
+ROLES = ("customer", "support", "metering", None)
+
+
+@pytest.mark.parametrize("environment", Environment)
+@pytest.mark.parametrize("role", ROLES)
+async def test_hostile_body_is_harmless_for_every_role_and_environment(
+    settings: Settings, services: Services, environment: Environment, role: str | None
+) -> None:
+    """Suggestions, introspection and the panel differ between them; so may a protection."""
+    made = await services.stripe.write("/v1/customers", {}, key="cus", lane=Lane.CUSTOMER)
+    customer, people = str(made.body["id"]), count()
+    own = (
+        (name, json.dumps({"query": text}).encode()) for name, text in billing_documents(customer)
+    )
+
+    def headers() -> dict[str, str]:
+        return bearer(settings, role, customer, f"person-{next(people)}") if role else {}
+
+    app = create_app(settings.model_copy(update={"environment": environment}))
+    async with (
+        serve(app) as address,
+        httpx.AsyncClient(base_url=f"http://{address}") as client,
+    ):
+        blocked, broken = await attack(client, (*bodies(), *own), headers)
+
+    assert blocked == {}
+    assert broken == {}
+
+
+async def attack(
+    client: httpx.AsyncClient,
+    hostile: Iterable[tuple[str, bytes]],
+    headers: Callable[[], dict[str, str]],
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Send *hostile* bodies; return the times for which they blocked the event loop, and internal errors."""
     blocked, broken = {}, {}
-    for name, body in bodies():
+    for name, body in hostile:
         for _ in range(ATTEMPTS):
             async with monitor_loop() as monitor:
                 response = await client.post(
-                    "/graphql", content=body, headers={"Content-Type": "application/json"}
+                    "/graphql",
+                    content=body,
+                    headers={"Content-Type": "application/json", **headers()},
                 )
             if monitor.longest < MAX_BLOCKED_SECONDS:
                 break
@@ -79,9 +141,19 @@ async def test_hostile_body_neither_blocks_the_loop_nor_breaks_the_server(
             blocked[name] = monitor.longest
         if response.status_code >= 500 or "INTERNAL_SERVER_ERROR" in response.text:
             broken[name] = response.text
+    return blocked, broken
 
-    assert blocked == {}
-    assert broken == {}
+
+def bearer(settings: Settings, role: str, customer: str, person: str) -> dict[str, str]:
+    """Return the header of a token; each person of a customer has other colleagues, and so an allowance."""
+    assert settings.jwt_secret
+    claims = {"sub": person, "role": role, "customers": [customer, f"cus_{person}"]}
+    token = jwt.encode(
+        {**claims, "aud": "fly-billing", "exp": int(time.time()) + 60},
+        settings.jwt_secret.get_secret_value(),
+        "HS256",
+    )
+    return {"Authorization": f"Bearer {token}"}
 
 
 async def test_hostile_document_takes_a_bounded_number_of_calls() -> None:
@@ -100,9 +172,7 @@ def _max_calls(document: str) -> int:
         nonlocal calls
         calls += event in ("call", "c_call")
 
-    preparation = (
-        DocumentCache(CORE, Limits()).get_or_prepare(document, suggestions=True).__await__()
-    )
+    preparation = DocumentCache(CORE, Limits()).prepare(document, suggestions=True).__await__()
     sys.setprofile(count)
     try:
         for _ in preparation:
@@ -178,7 +248,7 @@ async def test_full_introspection_is_within_the_limits() -> None:
         input_value_deprecation=True,
     )
 
-    document = await DocumentCache(CORE, Limits()).get_or_prepare(query, suggestions=False)
+    document = await DocumentCache(CORE, Limits()).prepare(query, suggestions=False)
 
     assert document.operation(None).introspects
 
@@ -187,12 +257,12 @@ async def test_valid_document_is_prepared_once() -> None:
     """Parsing and validation take two thirds of a query's time."""
     documents = DocumentCache(CORE, Limits(), capacity=2)
 
-    first = await documents.get_or_prepare("{ hello }", suggestions=False)
-    await documents.get_or_prepare("{ leaf { id } }", suggestions=False)
+    first = await documents.prepare("{ hello }", suggestions=False)
+    await documents.prepare("{ leaf { id } }", suggestions=False)
 
-    assert await documents.get_or_prepare("{ hello }", suggestions=False) is first
-    await documents.get_or_prepare("{ leaf { name } }", suggestions=False)
-    assert await documents.get_or_prepare("{ hello }", suggestions=False) is first
+    assert await documents.prepare("{ hello }", suggestions=False) is first
+    await documents.prepare("{ leaf { name } }", suggestions=False)
+    assert await documents.prepare("{ hello }", suggestions=False) is first
 
 
 def test_validation_rules_are_those_of_strawberry(monkeypatch: pytest.MonkeyPatch) -> None:

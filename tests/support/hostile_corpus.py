@@ -1,9 +1,10 @@
-"""Hostile documents and bodies of up to 32 KB."""
+"""Hostile documents and bodies: those of 32 KB for the small schema, and some for billing's own."""
 
 import json
 from collections.abc import Iterator
 
 KB_32 = 32_000
+KB_200 = 200_000
 
 
 def _fill(unit: str, around: str = "{%s}", size: int = KB_32) -> str:
@@ -96,6 +97,50 @@ def documents() -> Iterator[tuple[str, str]]:
     yield "deprecated syntax", "{" + "hello(name:$a)" * 200
 
 
+def billing_documents(customer: str) -> Iterator[tuple[str, str]]:
+    """Yield documents that are valid, or nearly so, on the gateway's schema, with their names."""
+    own = f'customer(id: "{customer}")'
+    invented = " ".join(f'"in_{number:024}"' for number in range(30))
+    invoice = "invoice { id customer { currentPeriod { NEXT } } }"
+    deep = f"{{ {own} {{ currentPeriod {{ NEXT }} }} }}"
+    for _ in range(3):
+        deep = deep.replace("NEXT", invoice)
+    yield "periods within periods", deep.replace("NEXT", "start")
+    yield (
+        "breakdowns over and over",
+        f"{{ {own} {{ currentPeriod {{ "
+        + " ".join(f"a{n}: usage(by: APP) {{ key amount {{ formatted }} }}" for n in range(40))
+        + " } } }",
+    )
+    yield "invented ids", f"{{ nodes(ids: [{invented}]) {{ id }} }}"
+    yield "the same id over and over", "{ nodes(ids: [" + f'"{customer}" ' * 100 + "]) { id } }"
+    yield (
+        "periods over and over",
+        f"{{ {own} {{ " + " ".join(f"a{n}: currentPeriod {{ start }}" for n in range(45)) + " } }",
+    )
+    yield (
+        "errors behind many lines",
+        "\n" * 1_900
+        + f"{{ {own} {{ "
+        + " ".join(f'a{n}: period(month: "x") {{ start }}' for n in range(45))
+        + " } }",
+    )
+    yield (
+        "unknown fields that are nearly known",
+        "{" + " ".join(f"a{n}: custome(id: 1) {{ id }}" for n in range(45)) + "}",
+    )
+    yield "a long id", '{ node(id: "in_' + "x" * 31_000 + '") { id } }'
+    yield (
+        "a long cursor",
+        f'{{ {own} {{ invoices(after: "' + "QQ" * 15_000 + '") { nodes { id } } } }',
+    )
+    yield (
+        "wide introspection",
+        "{__schema{types{" + " ".join(f"a{n}:fields{{type{{name}}}}" for n in range(40)) + "}}}",
+    )
+    yield "introspection within data", f"{{ __schema {{ types {{ name }} }} {own} {{ id }} }}"
+
+
 def bodies() -> Iterator[tuple[str, bytes]]:
     """Yield request bodies that are hostile outside the document as well."""
     for name, document in documents():
@@ -114,6 +159,11 @@ def bodies() -> Iterator[tuple[str, bytes]]:
                 f"{name} as ${variable}",
                 json.dumps({"query": query, "variables": variables}).encode(),
             )
+    for name in ('Did you mean "', "query", "\\ud800", "?"):
+        long = (name * KB_200)[:KB_200]
+        body = {"query": "query A { hello } query B { hello }", "operationName": long}
+        yield f"an operation named {name}", json.dumps(body).encode()
+    yield "a long id of a document", json.dumps({"documentId": "Did you mean" * 10_000}).encode()
     yield "braces", b'{"a":' * 5_000
     yield "escaped quotes", b'{"query":"' + b'\\"' * 15_000 + b'"}'
     yield "names over and over", b"{" + b",".join([b'"query":"{ hello }"'] * 1_500) + b"}"

@@ -55,6 +55,16 @@ class Leaf:
 
 
 @strawberry.type
+class Fault:
+    """An object that cannot be shown."""
+
+    @strawberry.field
+    def text(self) -> str | None:
+        """Refuses."""
+        raise GraphQLError("No.")
+
+
+@strawberry.type
 class LeafConnection:
     """A page."""
 
@@ -81,6 +91,16 @@ class Query:
         return LeafConnection(
             nodes=[Leaf(id=strawberry.ID(str(n)), name="n") for n in range(min(first, 3))]
         )
+
+    @strawberry.field
+    def crowd(self) -> list[Leaf]:
+        """A list without a size, which is longer than anybody guesses."""
+        return [Leaf(id=strawberry.ID(str(n)), name="n") for n in range(300)]
+
+    @strawberry.field
+    def faults(self) -> list["Fault"]:
+        """A list whose items all fail."""
+        return [Fault() for _ in range(300)]
 
     @strawberry.field
     def colour(self, of: Colour) -> Colour:

@@ -1,13 +1,14 @@
 """Static query cost: an object costs 1 (the root as well), a scalar 0, a mutation field 10 more.
 
 A list multiplies the cost of its items by its size: the value of ``first`` or ``last`` (on the
-connection around ``edges`` and ``nodes``), of ``months``, the number of ``ids``, else ten. Introspection
-has a fixed cost. The cost of a document is analysed once and evaluated with each request's variables.
+connection around ``edges`` and ``nodes``), of ``months``, the number of ``ids``, else ten. An answer that has more
+than that is charged for more. Objects of the schema itself are counted one by one (`introspection`).
+The cost of a document is analysed once and evaluated with each request's variables.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from graphql import (
     FieldNode,
@@ -18,7 +19,6 @@ from graphql import (
     GraphQLSchema,
     InlineFragmentNode,
     OperationDefinitionNode,
-    OperationType,
     SelectionNode,
     SelectionSetNode,
     VariableNode,
@@ -29,10 +29,10 @@ from graphql import (
     value_from_ast_untyped,
 )
 
+from gateway.graphql.admission.lookups import Lookups
 from gateway.graphql.errors import request_error
 
 MUTATION_COST = 10
-INTROSPECTION_COST = 50
 DEFAULT_LIST_SIZE = 10
 SIZE_ARGUMENTS = ("first", "last", "months", "ids")  # of several, the last one given decides
 
@@ -60,48 +60,62 @@ class ListSize:
         return max(int(size), 0)
 
 
+class AnswerSize(NamedTuple):
+    """The number of *objects* in an answer, which are its cost, and of scalar *values*."""
+
+    objects: int
+    values: int
+
+
 @dataclass(frozen=True, slots=True)
 class QueryCost:
-    """A *fixed* cost, plus the size of each list times the cost of one of its items."""
+    """A *fixed* cost and number of *values*, plus the size of each list times those of one of its items."""
 
     fixed: int = 0
     lists: tuple[tuple[ListSize, "QueryCost"], ...] = ()
+    values: int = 0
 
-    def evaluate(self, variables: Mapping[str, Any], page_size: int) -> int:
-        """Return the cost of one request."""
-        return self.fixed + sum(
-            size.evaluate(variables, page_size) * item.evaluate(variables, page_size)
-            for size, item in self.lists
-        )
+    def evaluate(self, variables: Mapping[str, Any], page_size: int) -> AnswerSize:
+        """Return the size of the answer to one request."""
+        objects, values = self.fixed, self.values
+        for size, item in self.lists:
+            number = size.evaluate(variables, page_size)
+            of_item = item.evaluate(variables, page_size)
+            objects += number * of_item.objects
+            values += number * of_item.values
+        return AnswerSize(objects, values)
 
     def __add__(self, other: "QueryCost") -> "QueryCost":
-        return QueryCost(self.fixed + other.fixed, self.lists + other.lists)
+        return QueryCost(
+            self.fixed + other.fixed, self.lists + other.lists, self.values + other.values
+        )
 
 
 def analyze_cost(
     operation: OperationDefinitionNode,
     fragments: Mapping[str, FragmentDefinitionNode],
     schema: GraphQLSchema,
-) -> QueryCost:
-    """Return the cost of a valid *operation*; `limits` has bounded its size with *fragments* expanded."""
+) -> tuple[QueryCost, Lookups]:
+    """Return the cost and the lookups of a valid *operation*, without what it reads of the schema itself.
+
+    `limits` has bounded its size with *fragments* expanded.
+    """
     defaults = {
         definition.variable.name.value: value_from_ast_untyped(definition.default_value)
         for definition in operation.variable_definitions or ()
         if definition.default_value
     }
     root = cast("GraphQLCompositeType", schema.get_root_type(operation.operation))
-    analysis = _CostAnalysis(schema, fragments, defaults)
+    analysis = _CostAnalysis(schema, fragments, Lookups(defaults))
     cost = QueryCost(1) + analysis.selection_set(operation.selection_set, root, ListSize())
-    if operation.operation is OperationType.MUTATION:
-        cost += QueryCost(MUTATION_COST * len(operation.selection_set.selections))
-    return cost
+    return cost, analysis.lookups
 
 
 @dataclass(frozen=True, slots=True)
 class _CostAnalysis:
     schema: GraphQLSchema
     fragments: Mapping[str, FragmentDefinitionNode]
-    defaults: Mapping[str, Any]
+    lookups: Lookups
 
     def selection_set(
         self, selected: SelectionSetNode | None, parent: GraphQLCompositeType, page: ListSize
@@ -125,13 +139,17 @@ class _CostAnalysis:
         return self.selection_set(fragment.selection_set, parent, page)
 
     def _field(self, node: FieldNode, parent: GraphQLCompositeType, page: ListSize) -> QueryCost:
-        name = node.name.value
-        if name.startswith("__"):
-            return QueryCost(0 if name == "__typename" else INTROSPECTION_COST)
-        definition = cast("GraphQLField", self.schema.get_field(parent, name))
+        if node.name.value.startswith("__"):
+            return QueryCost(values=1)
+        definition = cast("GraphQLField", self.schema.get_field(parent, node.name.value))
+        self.lookups.add(node, definition)
+        cost = self._answer(node, definition, page)
+        return cost + QueryCost(MUTATION_COST) if parent is self.schema.mutation_type else cost
+
+    def _answer(self, node: FieldNode, definition: GraphQLField, page: ListSize) -> QueryCost:
         named = get_named_type(definition.type)
         if is_leaf_type(named):
-            return QueryCost()
+            return QueryCost(values=1)
         size = self._list_size(node, definition)
         of_type = cast("GraphQLCompositeType", named)
         if is_list_type(get_nullable_type(definition.type)):
@@ -151,7 +169,7 @@ class _CostAnalysis:
             )
             if isinstance(value, VariableNode):
                 variable = value.name.value
-                default = self.defaults.get(variable, argument.default_value)
+                default = self.lookups.defaults.get(variable, argument.default_value)
                 size = ListSize(default, variable, size)
             elif value is not None:
                 size = ListSize(value_from_ast_untyped(value), fallback=size)

@@ -27,11 +27,15 @@ class Limits:
 
     *fields*, *aliases*, *directives* and *spreads* count with fragments expanded. *overlaps* counts
     pairs of fields with the same response name in the same place, because validation compares each
-    pair. *characters* and *tokens* bound the text. *cost*, *page_size* and *timeout_seconds* bound execution.
+    pair. *characters*, *tokens* and *lines* bound the text, because each error is located by counting lines.
+    *name_length* bounds names, because the answer repeats them for each object. *cost*, *values* (scalars in the
+    answer), *page_size* and *timeout_seconds* bound execution.
     """
 
     characters: int = 32_768
     tokens: int = 1_500
+    lines: int = 2_000
+    name_length: int = 255
     operations: int = 10
     fragments: int = 100
     depth: int = 16
@@ -42,6 +46,7 @@ class Limits:
     overlaps: int = 1_500
     errors: int = 5
     cost: int = 5_000
+    values: int = 20_000
     page_size: int = 100
     timeout_seconds: float = 15.0
 
@@ -69,6 +74,11 @@ def check_limits(document: DocumentNode, limits: Limits) -> None:
     # Validation also visits fragments that are never spread.
     for name in fragments.keys() - walk.spread_names:
         walk.selection_set(fragments[name].selection_set, _ResponseField(), 1)
+
+
+def check_text(text: str, limits: Limits) -> None:
+    """Raise a GraphQLError (QUERY_TOO_COMPLEX) when *text* has too many lines."""
+    _check_limit(limits, "lines", text.count("\n") + text.count("\r"))
 
 
 def fragments_of(document: DocumentNode) -> Mapping[str, FragmentDefinitionNode]:
@@ -114,6 +124,7 @@ class _Walk:
         self.count("fields")
         self.count("aliases", 1 if node.alias else 0)
         response_name = (node.alias or node.name).value
+        self._check("name_length", len(response_name))
         child = parent.children.setdefault(response_name, _ResponseField())
         self.count("overlaps", child.fields)
         child.fields += 1
@@ -130,9 +141,13 @@ class _Walk:
         self._active_fragments.discard(name)
 
     def _check(self, limit: str, found: int) -> None:
-        allowed: int = getattr(self._limits, limit)
-        if found > allowed:
-            raise request_error(
-                "QUERY_TOO_COMPLEX",
-                f"The document passes a limit ({limit}: {allowed}); ask for less at a time.",
-            )
+        _check_limit(self._limits, limit, found)
+
+
+def _check_limit(limits: Limits, limit: str, found: int) -> None:
+    allowed: int = getattr(limits, limit)
+    if found > allowed:
+        raise request_error(
+            "QUERY_TOO_COMPLEX",
+            f"The document passes a limit ({limit}: {allowed}); ask for less at a time.",
+        )

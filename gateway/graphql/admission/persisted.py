@@ -10,11 +10,14 @@ from gateway.graphql.errors import request_error
 from gateway.graphql.request_params import RequestParams
 
 SHA_256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
-DAY = 86_400
+HOUR, DAY = 3_600, 86_400
 
 
 class DocumentStore:
-    """Documents by their SHA-256, for a day since their last use; while Redis is down, none is known."""
+    """Documents by their SHA-256: for an hour until one is used by its hash, then for a day since its last use.
+
+    While Redis is down, none is known.
+    """
 
     def __init__(self, redis: BestEffortRedis) -> None:
         self._redis = redis
@@ -28,7 +31,7 @@ class DocumentStore:
     async def put(self, sha: str, text: str) -> None:
         """Store *text* under its hash *sha*."""
         client = self._redis.client
-        await self._redis.execute(lambda: client.set(f"gw:document:{sha}", text, ex=DAY))
+        await self._redis.execute(lambda: client.set(f"gw:document:{sha}", text, ex=HOUR))
 
 
 class PersistedDocuments:

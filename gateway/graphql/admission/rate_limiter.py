@@ -1,15 +1,21 @@
-"""Rate limit by query cost: a token bucket per caller in Redis, shared by the gateway's processes.
+"""Rate limit by query cost: token buckets in Redis, shared by the gateway's processes.
 
-While Redis does not answer, every bucket counts as full.
+Each person has a bucket, and so has each group of people, a larger one: many people, or many tokens of one,
+get no more than that together. While Redis does not answer, every bucket counts as full.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import NamedTuple
 
 from billing.cache.batcher import Batcher
 from billing.redis_clients import load_script
+from gateway.auth.caller import Caller
 from gateway.graphql.admission.best_effort_redis import BestEffortRedis
+
+GROUP_FACTOR = 3
+"""Size of a group's bucket, in buckets of a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,27 +28,51 @@ class ThrottleStatus:
     retry_after: int = 0
 
 
+class _Charge(NamedTuple):
+    """A *cost* for a person and a group; if *unconditional*, whatever is available."""
+
+    person: str
+    group: str
+    cost: int
+    unconditional: bool
+
+
 class CostLimiter:
-    """Token buckets of query cost with this *capacity*, which regain *rate* a second."""
+    """Token buckets of query cost: a person's has this *capacity* and regains *rate* a second."""
 
     def __init__(
         self, redis: BestEffortRedis, *, capacity: int = 20_000, rate: int = 1_000
     ) -> None:
         self._redis = redis
         self._script = load_script(redis.client, "gateway.graphql.admission", "charge")
-        self._batcher: Batcher[tuple[str, int, int], tuple[int, int]] = Batcher(self._charge)
-        self._capacity = capacity
+        self._batcher: Batcher[_Charge, tuple[int, int]] = Batcher(self._charge)
+        self.capacity = capacity
         self._rate = rate
 
-    async def charge(self, caller: str, cost: int, refund: int = 0) -> ThrottleStatus:
-        """Return *refund* to *caller*'s bucket, then take *cost*; one command per event loop iteration."""
-        available, wait_ms = await self._batcher.submit((caller, cost, refund))
-        return ThrottleStatus(self._capacity, available, self._rate, ceil(wait_ms / 1000))
+    async def charge(self, caller: Caller, cost: int) -> ThrottleStatus:
+        """Take *cost* from the buckets of *caller*, if both cover it; one command per event loop iteration."""
+        charge = _Charge(caller.name, caller.group or caller.name, cost, unconditional=False)
+        available, wait_ms = await self._batcher.submit(charge)
+        return ThrottleStatus(self.capacity, available, self._rate, ceil(wait_ms / 1000))
 
-    async def _charge(self, charges: Sequence[tuple[str, int, int]]) -> Sequence[tuple[int, int]]:
-        keys = [f"gw:allowance:{caller}" for caller, _, _ in charges]
-        amounts = [amount for _, cost, refund in charges for amount in (cost, refund)]
+    def settle(self, caller: Caller, difference: int) -> None:
+        """Charge *difference*, or refund a negative one, soon and in any case: the work has been done."""
+        if difference:
+            group = caller.group or caller.name
+            self._batcher.submit(_Charge(caller.name, group, difference, unconditional=True))
+
+    async def _charge(self, charges: Sequence[_Charge]) -> Sequence[tuple[int, int]]:
+        keys = [
+            key
+            for charge in charges
+            for key in (f"gw:allowance:{charge.person}", f"gw:allowance:group:{charge.group}")
+        ]
+        of_person = (self.capacity, self._rate)
+        of_group = [GROUP_FACTOR * amount for amount in of_person]
+        amounts = [
+            number for charge in charges for number in (charge.cost, int(charge.unconditional))
+        ]
         replies: Sequence[tuple[int, int]] | None = await self._redis.execute(
-            lambda: self._script(keys, [self._capacity, self._rate, *amounts])
+            lambda: self._script(keys, [*of_person, *of_group, *amounts])
         )
-        return replies or [(self._capacity, 0)] * len(charges)
+        return replies or [(self.capacity, 0)] * len(charges)

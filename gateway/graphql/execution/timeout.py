@@ -8,15 +8,17 @@ from graphql import (
     ExecutionResult,
     Executor,
     GraphQLError,
+    GraphQLOutputType,
     GraphQLResolveInfoHelpers,
     GraphQLSchema,
     OperationType,
 )
-from graphql.execution.collect_fields import collect_fields
-from graphql.pyutils import AwaitableOrValue
+from graphql.execution.collect_fields import FieldDetailsList, collect_fields
+from graphql.pyutils import AwaitableOrValue, Path
 
 from gateway.graphql.execution.executor import plan_executor_class
 
+MAX_LOCATED_ERRORS = 50
 TIMEOUT_MESSAGE = "This took too long and was stopped; ask for less."
 
 
@@ -24,9 +26,11 @@ class TimeoutExecutor(Executor[Any]):
     """Mixin for an executor: cancels an execution, with its resolvers, after *timeout_seconds*.
 
     A query or mutation then fails as a whole. A subscription's event is null, and the subscription goes on.
+    Of many errors only the first `MAX_LOCATED_ERRORS` have locations: each counts the document's lines.
     """
 
     timeout_seconds: ClassVar[float]
+    errors = 0
 
     @property
     def async_helpers(self) -> GraphQLResolveInfoHelpers:
@@ -36,6 +40,18 @@ class TimeoutExecutor(Executor[Any]):
     @async_helpers.setter
     def async_helpers(self, _: GraphQLResolveInfoHelpers) -> None:
         pass
+
+    def handle_field_error(
+        self,
+        raw_error: Exception,
+        return_type: GraphQLOutputType,
+        field_details_list: FieldDetailsList,
+        path: Path,
+    ) -> None:
+        """Locate an error, raise it in a non-null field, and collect it otherwise."""
+        self.errors += 1
+        located = field_details_list if self.errors <= MAX_LOCATED_ERRORS else []
+        super().handle_field_error(raw_error, return_type, located, path)
 
     def execute_operation(self, serially: bool | None = None) -> AwaitableOrValue[Any]:
         """Return the result of the operation, or of the event that is the root value."""
