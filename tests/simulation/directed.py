@@ -281,6 +281,23 @@ async def price_archived_while_usage_waits(stage: Stage) -> None:
     await stage.record(1)
 
 
+async def frozen_worker_reads_its_successor(stage: Stage) -> None:
+    """A worker freezes before it reads the draft; meanwhile another one bills more than the first knows."""
+    await stage.record(4)
+    await stage.flush()
+    await stage.ledger.periods.request_verify(CUSTOMER, OCTOBER)
+    frozen = Worker(stage, CUSTOMER, OCTOBER)
+    await frozen.wait_idle()
+    for _ in range(2):
+        await frozen.step()  # the lease, and its renewal before the read
+    await stage._advance(2 * 60_000)
+    await stage.record(3)
+    await stage.flush()
+    await frozen.run()
+    hold = await stage.ledger.holds.get(CUSTOMER)
+    stage.oracle.require(hold is None, f"held without a loss: {hold}")
+
+
 REFUSALS = Mode(refusals=True)
 ADJUSTED = tuple(adjusted_before(step) for step in range(40))  # the last ones come when all is over
 DIRECTED: dict[str, tuple[Mode, *tuple[Schedule, ...]]] = {
@@ -318,6 +335,10 @@ DIRECTED: dict[str, tuple[Mode, *tuple[Schedule, ...]]] = {
         Mode(rewinds=True),
         restored_without_replay,
         emptied_without_replay,
+    ),
+    "a hold for lost usage is placed by the lease's worker": (
+        Mode(),
+        frozen_worker_reads_its_successor,
     ),
     "an archived price bills no new line": (Mode(), price_archived_while_usage_waits),
     "an amount of ours is read back as its quantity": (Mode(), price_archived_while_usage_waits),

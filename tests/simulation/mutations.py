@@ -29,6 +29,7 @@ from tests.simulation.machine import Machine
 from tests.simulation.run import MODES, Figures, Simulation, open_simulation
 from tests.support.ledger import Proxy
 from workers.flush import closing, flush
+from workers.flush import rewind as rewind_steps
 from workers.flush.execution import FlushExecution
 
 
@@ -209,11 +210,12 @@ def _no_hold() -> Any:
     return instead_of(flush, "is_on_hold", free)
 
 
-def _no_recovery() -> Any:
-    async def nothing(*_: Any) -> None:
-        pass
+async def _nothing(*_: Any, **__: Any) -> None:
+    pass
 
-    return instead_of(FlushExecution, "_recover_lost_periods", nothing)
+
+def _no_recovery() -> Any:
+    return instead_of(FlushExecution, "_recover_lost_periods", _nothing)
 
 
 def _unmarked_amounts() -> Any:
@@ -348,6 +350,10 @@ MUTATIONS = (
         lambda: instead_of(rewind, "lost_usage", lambda *_: []),
         (2, 3),
     ),
+    Mutation(
+        "a hold for lost usage is placed by the lease's worker",
+        lambda: instead_of(rewind_steps, "_commit", _nothing),
+    ),
     Mutation("Stripe reminds the ledger of a period it has lost", _no_recovery, (2, 3)),
     Mutation(
         "a draft is looked at once more when a request was given up",
@@ -374,10 +380,11 @@ async def schedules_until_noticed(
     tried = 0
     with mutation.off():
         for seed in range(10_000_000):
-            if seed % len(MODES) not in mutation.modes:
+            mode = seed % len(MODES)
+            if mode not in mutation.modes:
                 continue
             figures = Figures()
-            await simulation.schedule(seed, figures)
+            await simulation.schedule(seed, figures, MODES[mode])
             tried += 1
             if figures.failures:
                 seen = figures.failures[seed]

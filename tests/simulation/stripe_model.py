@@ -146,11 +146,11 @@ class StripeModel:
             newest = sorted(
                 found, key=lambda invoice: (invoice["created"], invoice["id"]), reverse=True
             )
-            return _page([_shown(invoice) for invoice in newest], params)
+            return page_of([self.shown(invoice) for invoice in newest], params)
         invoice = self._invoice(parts[0])
         if parts[1:] == ["lines"]:
-            return _page(copy.deepcopy(invoice["lines"]), params)
-        return _shown(invoice)
+            return page_of(self.shown_lines(invoice), params)
+        return self.shown(invoice)
 
     def _receive(self, request: Request, fault: Fault | None) -> Reply:
         if request.method == "DELETE":
@@ -180,7 +180,7 @@ class StripeModel:
     def _effect(self, request: Request, *, partial: bool) -> dict[str, Any]:
         parts = request.path.split("/")[3:]
         if not parts:
-            return _shown(self._create(request.params))
+            return self.shown(self._create(request.params))
         invoice = self._invoice(parts[0])
         if request.method == "DELETE":
             self._must_be_draft(invoice)
@@ -192,7 +192,7 @@ class StripeModel:
             self.finalize(invoice)
         else:
             self._bulk(invoice, parts[1], request.params, partial=partial)
-        return _shown(invoice)
+        return self.shown(invoice)
 
     def _create(self, params: Mapping[str, Any]) -> dict[str, Any]:
         invoice = {
@@ -289,6 +289,18 @@ class StripeModel:
             "metadata": {},
         }
 
+    def shown(self, invoice: Mapping[str, Any]) -> dict[str, Any]:
+        """The invoice as a response has it: with its first lines."""
+        lines = self.shown_lines(invoice)
+        page = {"data": lines[:INLINE_LINES], "has_more": len(lines) > INLINE_LINES}
+        subtotal = sum(line["amount"] for line in lines)
+        return {**copy.deepcopy(dict(invoice)), "lines": page, "subtotal": subtotal}
+
+    def shown_lines(self, invoice: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """All lines of the invoice as a response has them."""
+        lines: list[dict[str, Any]] = copy.deepcopy(invoice["lines"])
+        return lines
+
     def _invoice(self, invoice: str) -> dict[str, Any]:
         if invoice not in self.invoices:
             raise Refusal(404, "resource_missing")
@@ -303,16 +315,8 @@ class StripeModel:
         return f"{prefix}_{self._ids:06}"
 
 
-def _shown(invoice: Mapping[str, Any]) -> dict[str, Any]:
-    body = copy.deepcopy(dict(invoice))
-    body["lines"] = {
-        "data": body["lines"][:INLINE_LINES],
-        "has_more": len(body["lines"]) > INLINE_LINES,
-    }
-    return body
-
-
-def _page(items: list[dict[str, Any]], params: Mapping[str, Any]) -> dict[str, Any]:
+def page_of(items: list[dict[str, Any]], params: Mapping[str, Any]) -> dict[str, Any]:
+    """The page of *items* that *params* ask for."""
     after = params.get("starting_after")
     start = (
         0 if after is None else next(n for n, item in enumerate(items) if item["id"] == after) + 1

@@ -6,8 +6,10 @@ from tests.simulation.directed import DIRECTED, play
 from tests.simulation.mutations import MUTATIONS, Mutation, schedules_until_noticed
 from tests.simulation.oracle import Violation
 from tests.simulation.run import MODES, Figures, open_simulation
+from tests.simulation.year.kinds import KINDS as YEAR_KINDS
+from tests.simulation.year.kinds import Kind
 
-SCHEDULES = 30
+SCHEDULES, YEAR_SCHEDULES = 30, 2
 FIRST_SEED = 20_261_122 // len(MODES) * len(MODES)
 
 # Noticed within a few schedules; the others take hundreds (docs/proof.md has the figures).
@@ -28,11 +30,23 @@ async def test_failures_never_lose_or_duplicate_usage(mode: int) -> None:
     figures = Figures()
     async with open_simulation() as simulation:
         for n in range(SCHEDULES):
-            await simulation.schedule(FIRST_SEED + n * len(MODES) + mode, figures)
+            await simulation.schedule(FIRST_SEED + n * len(MODES) + mode, figures, MODES[mode])
 
     assert figures.failures == {}
     assert figures.schedules == SCHEDULES
     assert figures.counts["worker deaths"] > 0
+
+
+@pytest.mark.parametrize("kind", YEAR_KINDS, ids=str)
+async def test_a_year_of_trouble_ends_with_exact_bills(kind: Kind) -> None:
+    """Prices change, customers go, the ledger is lost, people and Support act on anything of any age."""
+    figures = Figures()
+    async with open_simulation() as simulation:
+        for seed in range(YEAR_SCHEDULES):
+            await simulation.schedule(seed, figures, kind)
+
+    assert figures.failures == {}
+    assert figures.counts["deltas accepted"] > 0
 
 
 @pytest.mark.parametrize(

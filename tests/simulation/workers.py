@@ -1,27 +1,62 @@
 """Workers that stop before each call of a dependency until the schedule lets them continue or kills them."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from collections import Counter
+from collections.abc import Mapping
+from random import Random
+from typing import Any, Protocol, cast
 
+from billing.budget import Lane
 from billing.errors import KeyExpired, OutcomeUnknown, StripeBusy, StripeRejected
 from billing.invoicing.request_batch import StripeRequest
+from billing.ledger import Ledger
 from billing.stripe import ApiResponse
-from billing.usage import CustomerId, Period, Price
-from tests.simulation.stripe_model import Refusal, Reply, Request
+from billing.usage import CustomerId, Period
+from tests.simulation.stripe_model import Fault, Refusal, Reply, Request, StripeModel
 from workers.flush.flush import flush
 from workers.flush.outcome import FlushResult
 from workers.flush.policy import FlushContext, FlushPolicy
 
-if TYPE_CHECKING:
-    from tests.simulation.world import World
+
+class SimulatedWorld(Protocol):
+    """What a worker needs of the world that it runs in."""
+
+    now: int
+    rng: Random
+    counts: Counter[str]
+    outcomes: Counter[str]
+    ledger: Ledger
+    price_catalog: Any
+    flush_policy: FlushPolicy
+
+    @property
+    def stripe(self) -> StripeModel:
+        """The Stripe account."""
+
+    def next_fault(self) -> Fault | None:
+        """Return the fault of the next write."""
+
+    def next_read_fails(self) -> bool:
+        """Return True if the next read fails."""
+
+    async def check_write(self, request: StripeRequest, worker: "Worker") -> None:
+        """Check what a write of *worker* has done."""
 
 
 class Worker:
     """One running flush."""
 
-    def __init__(self, world: "World", customer: CustomerId, period: Period) -> None:
+    def __init__(
+        self,
+        world: "SimulatedWorld",
+        customer: CustomerId,
+        period: Period,
+        lane: Lane = Lane.INTERVAL,
+    ) -> None:
         self.world = world
+        self.customer = customer
+        self.lane = lane
+        self.began_ms = world.now
         self.began_after = world.counts["rewinds"]
         self._gate: asyncio.Future[None] | None = None
         self._idle = asyncio.Event()
@@ -74,14 +109,14 @@ class Worker:
         context = FlushContext(
             ledger=cast("Any", GatedLedger(self)),
             stripe=cast("Any", GatedStripe(self)),
-            price_catalog=cast("Any", GatedPriceCatalog(self)),
+            price_catalog=world.price_catalog,
             cache=cast("Any", NoOp()),
             change_feed=cast("Any", NoOp()),
             clock=lambda: world.now / 1000,
             random=world.rng.random,
-            policy=FlushPolicy(quiet_ms=world.quiet_ms),
+            policy=world.flush_policy,
         )
-        result = await flush(customer, period, context)
+        result = await flush(customer, period, context, lane=self.lane)
         world.outcomes[result.outcome] += 1
         return result
 
@@ -113,17 +148,6 @@ class GatedPart:
         return gated
 
 
-class GatedPriceCatalog:
-    """Prices never fail here; the catalog has its own tests."""
-
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-
-    async def by_id(self, ids: Iterable[str]) -> Mapping[str, Price]:
-        """Prices by id."""
-        return {price: self._worker.world.prices_by_id[price] for price in ids}
-
-
 class NoOp:
     """Cache and change feed, which do not affect money."""
 
@@ -153,9 +177,9 @@ class GatedStripe:
             raise KeyExpired
         wire = Request(request.method, request.path, request.params, request.idempotency_key)
         reply = self._world.stripe.post(wire, self._world.next_fault())
-        await self._world.check_invoices(request, since=self._worker.began_after)
+        await self._world.check_write(request, self._worker)
         await self._worker.gate()  # the effect is there, the response is not
-        return _translated(reply)
+        return translated(reply)
 
     async def read(
         self, path: str, params: Mapping[str, Any] | None = None, *, lane: object
@@ -177,19 +201,21 @@ class GatedStripe:
         params: Mapping[str, Any] | None = None,
         *,
         lane: object,
+        limit: int | None = None,
     ) -> list[dict[str, Any]]:
-        """Read all pages."""
+        """Read all pages, or the first *limit* objects."""
         found: list[dict[str, Any]] = []
         query = {**(params or {}), "limit": 100}
         while True:
             page = await self.read(path, query, lane=lane)
             found += page["data"]
-            if not page["has_more"]:
-                return found
+            if not page["has_more"] or (limit is not None and len(found) >= limit):
+                return found[:limit]
             query["starting_after"] = found[-1]["id"]
 
 
-def _translated(reply: Reply) -> ApiResponse:
+def translated(reply: Reply) -> ApiResponse:
+    """Return *reply* as the client of `billing.stripe` does, or raise its error."""
     code = reply.body.get("error", {}).get("code") if reply.status != 200 else None
     if reply.status == 200:
         return ApiResponse(reply.body, reply.replayed, None)

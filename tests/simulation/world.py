@@ -5,6 +5,7 @@ Redis and the code under test are real.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -22,6 +23,7 @@ from tests.simulation.stripe_model import DAY_MS, HOUR_MS, Fault, StripeModel
 from tests.simulation.workers import Worker
 from workers.flush.closing import close_ended_periods
 from workers.flush.outcome import FlushResult
+from workers.flush.policy import FlushPolicy
 
 START = datetime(2026, 10, 30, tzinfo=UTC)
 MINUTE_MS = 60_000
@@ -44,6 +46,17 @@ class Mode:
         return ", ".join(name for name, on in vars(self).items() if on) or "plain"
 
 
+@dataclass(frozen=True)
+class Prices:
+    """Prices that never fail; the catalog has its own tests."""
+
+    known: dict[str, Price]
+
+    async def by_id(self, ids: Iterable[str]) -> dict[str, Price]:
+        """Return the prices with these ids."""
+        return {id_: self.known[id_] for id_ in ids}
+
+
 class World:
     """One schedule. ``await run()`` raises Violation as soon as an invariant is broken."""
 
@@ -55,7 +68,7 @@ class World:
         self._epochs = epochs
         # October ends two days in, or soon, or now.
         self.now = int(START.timestamp() * 1000) + self.rng.choice([0, 40, 47]) * HOUR_MS
-        self.quiet_ms = QUIET_MS
+        self.flush_policy = FlushPolicy(quiet_ms=QUIET_MS)
         interval = self.rng.choice([MINUTE_MS, 6 * HOUR_MS])
         policy = LedgerPolicy(
             flush_interval_ms=interval,
@@ -68,7 +81,7 @@ class World:
             sku: Price(f"price_{sku}", sku, "usd", Decimal(unit))
             for sku, unit in (("a", "0.5"), ("b", "25"), ("c", "4"), ("d", "12.5"))
         }
-        self.prices_by_id = {price.id: price for price in self.prices.values()}
+        self.price_catalog = Prices({price.id: price for price in self.prices.values()})
         units = {price.id: price.unit_amount for price in self.prices.values()}
         self.stripe = StripeModel(self.rng, lambda: self.now, units)
         self.oracle = Oracle(self)
@@ -112,9 +125,9 @@ class World:
         self.counts[Fault.READ_FAILED] += fails
         return fails
 
-    async def check_invoices(self, request: StripeRequest, *, since: int) -> None:
-        """Check right after a write by a worker that started after *since* rewinds."""
-        knowing = since == self.counts["rewinds"]
+    async def check_write(self, request: StripeRequest, worker: Worker) -> None:
+        """Check right after a write of *worker*, which may not know of the last rewind."""
+        knowing = worker.began_after == self.counts["rewinds"]
         if not knowing:
             self.oracle.arrived_late |= set(request.path.split("/")[3:4])
         self.oracle.check_lines(knowing=knowing)
@@ -215,7 +228,7 @@ class World:
     def archive_price(self, sku: str) -> None:
         """Archive the price of *sku* at Stripe; usage that was counted at it stays."""
         price = self.prices[sku]
-        self.prices_by_id[price.id] = replace(price, billable=False)
+        self.price_catalog.known[price.id] = replace(price, billable=False)
         self.stripe.archived.add(price.id)
 
     async def _dispatch(self) -> None:

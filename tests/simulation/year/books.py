@@ -1,0 +1,113 @@
+"""Books of what the ledger has counted: each unit, the month it counts in, and the price it was counted at."""
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from billing.ledger import Adjustment, DeltaOutcome
+from billing.ledger.usage import RecordResult
+from billing.usage import CustomerId, Period, Price, UsageDelta
+
+Sums = defaultdict[tuple[CustomerId, str, str], Decimal]
+"""By customer, SKU (or line of a correction) and price id."""
+Record = Callable[[Sequence[UsageDelta], Mapping[str, Price]], Awaitable[list[RecordResult]]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One delta or correction, counted at *at_ms* in *month*; *line* is the key of its line there."""
+
+    customer: CustomerId
+    sku: str
+    month: Period
+    line: str
+    price: str
+    quantity: Decimal
+    at_ms: int
+
+
+@dataclass
+class Page:
+    """What the ledger has: *entries* by id of the delta or correction, *pins* the price of each line.
+
+    *months* are those that it has had, of each customer, forgotten ones included.
+    """
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    pins: dict[tuple[CustomerId, Period, str], str] = field(default_factory=dict)
+    months: set[tuple[str, Period]] = field(default_factory=set)
+
+    def copied(self) -> "Page":
+        """A copy, as a backup has it."""
+        return Page(dict(self.entries), dict(self.pins), set(self.months))
+
+
+class Books:
+    """*page* is what the ledger has now, *ever* all that it has ever acknowledged, by id."""
+
+    def __init__(self, now: Callable[[], int]) -> None:
+        self._now = now
+        self._moved: list[Entry] = []  # counted again after a loss, in another month
+        self.page = Page()
+        self.ever: dict[str, Entry] = {}
+
+    def observed(self, record: Record) -> Record:
+        """Wrap the ledger's *record*, so that what it counts is entered here."""
+
+        async def recorded(
+            deltas: Sequence[UsageDelta], prices: Mapping[str, Price]
+        ) -> list[RecordResult]:
+            results = await record(deltas, prices)
+            for delta, result in zip(deltas, results, strict=True):
+                if result.outcome is DeltaOutcome.ACCEPTED and result.period is not None:
+                    self._enter(delta, result.period, prices[delta.sku].id)
+            return results
+
+        return recorded
+
+    def enter_adjustment(self, adjustment: Adjustment) -> None:
+        """Enter a correction."""
+        entry = Entry(
+            adjustment.customer,
+            adjustment.line,
+            adjustment.period,
+            adjustment.line,
+            adjustment.price,
+            adjustment.quantity,
+            self._now(),
+        )
+        self.page.entries[adjustment.line] = entry
+        # A ledger that has lost a correction gives its number to another one.
+        self.ever[f"{adjustment.line} {adjustment.at_ms}"] = entry
+
+    def pinned(self, customer: CustomerId, month: Period, sku: str) -> str | None:
+        """The price at which usage of *sku* counts in *month*, if there is some."""
+        return self.page.pins.get((customer, month, sku))
+
+    def sums(self, entries: Mapping[str, Entry]) -> Sums:
+        """Add *entries* up."""
+        found: Sums = defaultdict(Decimal)
+        for entry in entries.values():
+            found[entry.customer, entry.sku, entry.price] += entry.quantity
+        return found
+
+    def credited_since(self, at_ms: int) -> dict[tuple[str, str], Decimal]:
+        """Add up what was taken off since *at_ms*, by customer and SKU."""
+        found: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
+        for entry in [*self.ever.values(), *self._moved]:
+            if entry.at_ms >= at_ms:
+                found[entry.customer, entry.sku] += min(entry.quantity, Decimal())
+        return found
+
+    def _enter(self, delta: UsageDelta, month: Period, sold_at: str) -> None:
+        origin = Period.containing(delta.occurred_at)
+        late = month != origin
+        line = f"{delta.sku}~{origin}" if late else delta.sku
+        known = self.page.pins.get((delta.customer, origin, delta.sku)) if late else None
+        price = self.page.pins.setdefault((delta.customer, month, line), known or sold_at)
+        entry = Entry(delta.customer, delta.sku, month, line, price, delta.quantity, self._now())
+        self.page.entries[delta.id] = entry
+        first = self.ever.setdefault(delta.id, entry)
+        if (first.month, first.line) != (month, line):
+            self._moved.append(entry)

@@ -1,0 +1,124 @@
+"""The oracle's last word: everything is at rest, and every unit is billed once, or shown as what it is."""
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from billing.invoicing.snapshot import PeriodState
+from billing.usage import Period
+from tests.simulation.year.oracle import YearOracle
+
+if TYPE_CHECKING:
+    from tests.simulation.year.world import YearWorld
+
+
+class Ending:
+    """Checks of a schedule's end."""
+
+    def __init__(self, world: "YearWorld", oracle: YearOracle) -> None:
+        self._world = world
+        self._oracle = oracle
+
+    async def check(self) -> None:
+        """Check everything."""
+        self._oracle.check_lines()
+        await self._check_bills()
+        self._check_drafts()
+        self._check_voids()
+        require, items = self._oracle.require, self._world.stripe.pending_items
+        require(len(items) == self._oracle.pending_items, "a person's pending item was billed")
+        for invoice in self._oracle._promised & self._world.stripe.invoices.keys():
+            status = self._world.stripe.invoices[invoice]["status"]
+            require(status != "draft", f"{invoice} was to be finalized and never was")
+
+    async def _check_bills(self) -> None:
+        """Check that what was counted is billed, per customer, SKU and price; or unbillable."""
+        world = self._world
+        owed = dict(world.books.sums(world.books.page.entries))
+        found = dict(self._oracle.billed())
+        for key, quantity in (await self._unbillable()).items():
+            found[key] = found.get(key, Decimal()) + quantity
+        for key, quantity in self._beyond_recall().items():
+            found[key] = found.get(key, Decimal()) - quantity
+        if world.losses:  # what is sent again may be counted at another price
+            owed, found = _without_price(owed), _without_price(found)
+        wrong = {
+            key: (owed.get(key, 0), found.get(key, 0))
+            for key in {*owed, *found}
+            if owed.get(key, 0) != found.get(key, 0)
+        }
+        self._oracle.require(not wrong, f"owed, billed: {wrong}")
+
+    async def _unbillable(self) -> dict[Any, Decimal]:
+        """What deleted customers owe in months that have no bill, or more than their bill has."""
+        world, found = self._world, dict[Any, Decimal]()
+        unsealed = [
+            snapshot
+            for customer in world.customers
+            if world.stripe.customers[customer].get("deleted")
+            for month in await world.ledger.periods.list_retained(customer)
+            if (snapshot := await world.ledger.periods.snapshot(customer, month)).state
+            is not PeriodState.SEALED
+        ]
+        for snapshot in [*unsealed, *self._oracle.settled.values()]:
+            invoice = world.stripe.invoices.get(snapshot.invoice or "", {"lines": ()})
+            for line, quantity in snapshot.totals.items():
+                key = (snapshot.customer, line.split("~")[0], snapshot.prices[line])
+                found[key] = found.get(key, Decimal()) + quantity
+            for line in invoice["lines"]:
+                if name := line["metadata"].get("gw_line"):
+                    key = (snapshot.customer, name.split("~")[0], self._oracle.price(line)[1])
+                    found[key] = found.get(key, Decimal()) - self._oracle.quantity(line)
+        return found
+
+    def _beyond_recall(self) -> dict[Any, Decimal]:
+        """What is billed for months of which a ledger that was lost never learned again."""
+        found = dict[Any, Decimal]()
+        for invoice in self._world.stripe.invoices.values():
+            if self._world.losses and self._oracle.is_ours(invoice) and self.is_beyond(invoice):
+                for line in invoice["lines"]:
+                    if name := line["metadata"].get("gw_line"):
+                        price = self._oracle.price(line)[1]
+                        key = (invoice["customer"], name.split("~")[0], price)
+                        found[key] = found.get(key, Decimal()) + self._oracle.quantity(line)
+        return found
+
+    def is_beyond(self, invoice: Any) -> bool:
+        """True if the ledger has not had the invoice's month since its last loss."""
+        month = Period.parse(invoice["metadata"]["gw_period"])
+        return (invoice["customer"], month) not in self._world.books.page.months
+
+    def _check_drafts(self) -> None:
+        """Check that no draft of ours is left, but those of a month or customer that a loss has taken."""
+        left = [
+            invoice["id"]
+            for invoice in self._world.stripe.invoices.values()
+            if invoice["status"] == "draft"
+            and self._oracle.is_ours(invoice)
+            and not (self._world.losses and self.is_beyond(invoice))
+            and not self._world.stripe.customers[invoice["customer"]].get("deleted")
+        ]
+        self._oracle.require(not left, f"drafts left: {left}")
+
+    def _check_voids(self) -> None:
+        """Check that a person was told of each bill that is void, and of none that was revised."""
+        if self._world.losses:
+            return  # a hold may be lost with the ledger
+        invoices, shown = self._world.stripe.invoices, " ".join(self._oracle._reasons)
+        for voided, remembered in self._oracle._voided.items():
+            original = invoices[voided]
+            if not self._oracle.is_ours(original):
+                continue
+            last = original
+            while last["status"] == "void" and last.get("latest_revision"):
+                last = invoices[last["latest_revision"]]
+            told = f"Invoice {last['id']}" in shown
+            self._oracle.require(
+                told or not remembered or last["status"] != "void", f"nobody was told of {voided}"
+            )
+
+
+def _without_price(sums: dict[Any, Decimal]) -> dict[Any, Decimal]:
+    found = dict[Any, Decimal]()
+    for (customer, sku, _), quantity in sums.items():
+        found[customer, sku] = found.get((customer, sku), Decimal()) + quantity
+    return found
