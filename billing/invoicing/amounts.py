@@ -106,13 +106,13 @@ def compute_amounts(snapshot: Snapshot, prices: Prices) -> PeriodAmounts:
 
 
 def usage_by_sku(snapshot: Snapshot, prices: Prices) -> list[UsageRow]:
-    """Return one row per line of the ledger, highest amount first."""
+    """Return one row per line of the ledger, largest amount first, whatever its sign."""
     rows = [
         _row(key, [(key, quantity)], snapshot, prices)
         for key, quantity in snapshot.totals.items()
         if quantity
     ]
-    return sorted(rows, key=lambda row: (-row.amount.amount, row.key))
+    return sorted(rows, key=_by_size)
 
 
 def usage_by_group(
@@ -120,9 +120,9 @@ def usage_by_group(
     snapshot: Snapshot,
     prices: Prices,
 ) -> list[UsageRow]:
-    """Return one row per group, highest amount first; *groups* is group → line → quantity."""
+    """Return one row per group, largest amount first; *groups* is group → line → quantity."""
     rows = [_row(value, lines.items(), snapshot, prices) for value, lines in groups.items()]
-    return sorted(rows, key=lambda row: (-row.amount.amount, row.key))
+    return sorted(rows, key=_by_size)
 
 
 def find_drift(snapshot: Snapshot, invoice: RemoteInvoice | None) -> list[DriftLine]:
@@ -162,6 +162,11 @@ def _stripe_amount(snapshot: Snapshot, key: LineKey, quantity: Decimal, price: P
 
 def _sum(lines: Mapping[LineKey, StripeLine] | Mapping[LineKey, PlannedLine]) -> int:
     return sum(line.amount for line in lines.values())
+
+
+def _by_size(row: UsageRow) -> tuple[Decimal, str]:
+    """Sort a credit beside the charges of its size: it may be the reason for the total."""
+    return -abs(row.amount.amount), row.key
 
 
 def _row(

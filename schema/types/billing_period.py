@@ -179,7 +179,7 @@ class BillingPeriod:
             ),
         ] = MAX_ROWS,
     ) -> list[UsageBreakdown]:
-        """Usage by SKU, app, region or organization, highest amount first."""
+        """Usage by SKU, app, region or organization, largest amount first; a credit counts by its size."""
         dimension = DIMENSIONS.get(by) if by else None
         size = validate_page_size(first, MAX_ROWS)
         rows = await usage_rows(info.context, self.record, dimension, sku, size)

@@ -95,6 +95,15 @@ def test_usage_rows_are_exact_and_sorted_by_amount() -> None:
     assert (rows[0].description, rows[0].unit, rows[0].quantity) == ("The cpu", "h", Decimal(3))
 
 
+def test_credit_is_sorted_by_its_size() -> None:
+    """The credit that makes a total stands above the charges that do not."""
+    at = snapshot({"cpu": "5", "ram": "4", "net": "-600"})
+    groups = {"web": {"cpu": Decimal(5)}, "api": {"net": Decimal(-600)}, "db": {"ram": Decimal(4)}}
+
+    assert [row.key for row in usage_by_sku(at, PRICES)] == ["net", "cpu", "ram"]
+    assert [row.key for row in usage_by_group(groups, at, PRICES)] == ["api", "web", "db"]
+
+
 def test_usage_row_of_several_skus_has_no_description() -> None:
     """An app uses several SKUs; amounts add up, descriptions do not."""
     groups = {"web": {"cpu": Decimal(1), "net": Decimal(1)}, "db": {"net": Decimal(3)}}
