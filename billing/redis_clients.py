@@ -1,28 +1,26 @@
-"""Redis: clients by URL, awaited replies, translated errors, scripts, and pauses after a failure.
+"""Redis: clients by URL (`billing.redis_urls`), awaited replies, translated errors, scripts, pauses after a failure."""
 
-A URL names one server, a master that Sentinel knows, or a cluster:
-
-    redis://host:6379/0                                one server (rediss:// over TLS, unix:// by socket)
-    redis+sentinel://one:26379,two:26379/name/0        the master that the Sentinels call *name*
-    redis+cluster://host:6379                          a cluster, by any of its servers
-
-User and password in a URL are the servers'; rediss+sentinel:// and rediss+cluster:// are over TLS.
-"""
-
+import math
 import time
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any, Self, TypeVar, cast
-from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis import exceptions
 from redis.asyncio import Redis, RedisCluster
-from redis.asyncio.connection import AbstractConnection, parse_url
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.commands.core import AsyncScript
 
 from billing.errors import LedgerUnavailable
+from billing.redis_urls import (
+    CLUSTER_SCHEMES,
+    SENTINEL_SCHEMES,
+    parse_sentinel_url,
+    plain_url,
+    scheme_of,
+)
 
 UNREACHABLE = (exceptions.RedisError, exceptions.RedisClusterException, OSError)
 """Errors of a server that does not answer; redis-py wraps neither a refused connection nor a lost cluster."""
@@ -55,54 +53,40 @@ what it wrote before stays. ``require_whole_slot``, called before anything else,
 a move, because a command on two absent keys does.
 """
 
-SINGLE_SCHEMES = frozenset({"redis", "rediss", "unix"})
-SENTINEL_SCHEMES = frozenset({"redis+sentinel", "rediss+sentinel"})
-CLUSTER_SCHEMES = frozenset({"redis+cluster", "rediss+cluster"})
-SENTINEL_PORT = 26379
-
 Client = TypeVar("Client", bound=Redis)
 T = TypeVar("T")
 
 
-def is_redis_url(url: str, schemes: frozenset[str]) -> bool:
-    """True for a valid URL with one of *schemes*."""
-    if _scheme(url) not in schemes:
-        return False
-    try:
-        if _scheme(url) in SENTINEL_SCHEMES:
-            addresses, name, _ = _parse_sentinel_url(url)
-            return bool(addresses and name)
-        return bool(parse_url(_plain_url(url)))
-    except ValueError:
-        return False
-
-
 def client(url: str, client_class: type[Client], **options: Any) -> Client:
     """A client of the server at *url*, or of the server that Sentinel names as the master."""
-    if _scheme(url) not in SENTINEL_SCHEMES:
+    options = {"redis_connect_func": handshake, **options}
+    if scheme_of(url) == "unix":
+        options.pop("socket_keepalive", None)  # a connection by socket takes no such option
+    if scheme_of(url) not in SENTINEL_SCHEMES:
         single: Client = client_class.from_url(url, **options)
         return single
-    addresses, name, server_options = _parse_sentinel_url(url)
+    parsed = parse_sentinel_url(url)
     timeouts = {
         option: options[option]
         for option in ("socket_timeout", "socket_connect_timeout")
         if option in options
     }
-    sentinel = Sentinel(addresses, sentinel_kwargs=timeouts)  # type: ignore[no-untyped-call]
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+        parsed.addresses, sentinel_kwargs={**timeouts, **parsed.sentinel_options}
+    )
     master: Client = sentinel.master_for(
-        name,
+        parsed.name,
         redis_class=client_class,
         connection_pool_class=_SentinelPool,
-        **server_options,
-        **options,
+        **{**options, **parsed.master_options},
     )
     return master
 
 
 def client_or_cluster(url: str, **options: Any) -> Redis | RedisCluster:
     """As `client`, or a client of the cluster at *url*."""
-    if _scheme(url) in CLUSTER_SCHEMES:
-        return Cluster.from_url(_plain_url(url), **options)
+    if scheme_of(url) in CLUSTER_SCHEMES:
+        return Cluster.from_url(plain_url(url), **options)
     return client(url, Redis, **options)
 
 
@@ -135,6 +119,9 @@ def load_script(redis: Redis | RedisCluster, package: str, name: str) -> AsyncSc
 
 async def handshake(connection: AbstractConnection, *sections: str) -> bytes:
     """Set up a new connection, as a ``redis_connect_func`` has to; the server's INFO *sections*."""
+    # redis-py would check the connection's health before the first command of its own set-up. Where the server
+    # refuses that, it connects anew, and checks again, until the stack ends.
+    connection.next_health_check = math.inf
     await connection.on_connect()
     for section in sections:
         await connection.send_command("INFO", section)
@@ -187,34 +174,3 @@ class _SentinelPool(SentinelConnectionPool):
         if inuse_connections:
             for sentinel in self.sentinel_manager.sentinels:
                 await sentinel.aclose()
-
-
-def _scheme(url: str) -> str:
-    return url.partition("://")[0]
-
-
-def _plain_url(url: str) -> str:
-    return url.replace("+cluster://", "://", 1)
-
-
-def _parse_sentinel_url(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any]]:
-    """The Sentinels' addresses, their name for the master, and its connection options; or a ValueError."""
-    parts = urlsplit(url)
-    login, _, hosts = parts.netloc.rpartition("@")
-    name, _, db = parts.path.lstrip("/").partition("/")
-    if parse_qs(parts.query):
-        raise ValueError("a Sentinel's address has no options")
-    username, _, password = login.partition(":")
-    options: dict[str, Any] = {"db": int(db or 0)}
-    if login:
-        options |= {"username": unquote(username) or None, "password": unquote(password) or None}
-    if parts.scheme.startswith("rediss"):
-        options["ssl"] = True
-    return [_host_and_port(host) for host in hosts.split(",") if host], name, options
-
-
-def _host_and_port(text: str) -> tuple[str, int]:
-    parts = urlsplit(f"//{text}")
-    if not parts.hostname:
-        raise ValueError("a Sentinel has a host")
-    return parts.hostname, parts.port or SENTINEL_PORT

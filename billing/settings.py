@@ -4,10 +4,11 @@
 default) one server may be all three. Both require a durable ledger.
 """
 
+import os
 from enum import StrEnum
 from typing import Annotated, Self, TypeAlias, TypeVar
-from urllib.parse import urlsplit
 
+import structlog
 from pydantic import (
     Field,
     NonNegativeInt,
@@ -18,28 +19,22 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from billing.redis_clients import CLUSTER_SCHEMES, SENTINEL_SCHEMES, SINGLE_SCHEMES, is_redis_url
+from billing import setting_checks as checks
+from billing.redis_urls import (
+    CLUSTER_SCHEMES,
+    SENTINEL_SCHEMES,
+    SINGLE_SCHEMES,
+    scheme_of,
+)
+from billing.setting_checks import PREFIX, STRIPE_API_BASE
 
-STRIPE_API_BASE = "https://api.stripe.com"
-MIN_SECRET = 16
+log = structlog.get_logger(__name__)
+
 DAY = 86_400
 PositiveFloat: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-REMEDIES = {
-    "BILLING_STRIPE_API_KEY": "copy a secret or restricted key from Stripe's Dashboard (Developers, API keys)",
-    "BILLING_STRIPE_API_BASE": f"unset it for Stripe itself ({STRIPE_API_BASE}), or give the sandbox's address, such as http://127.0.0.1:12111",
-    "BILLING_STRIPE_WEBHOOK_SECRETS": "give the endpoint's signing secret, which `python -m webhooks` prints",
-    "BILLING_REDIS_URL": "give the address of the ledger's server, such as redis://ledger:6379/0",
-    "BILLING_QUEUE_URL": "give the address of one server or of Sentinels, such as redis://queue:6379/0",
-    "BILLING_CACHE_URL": "give the address of one server, such as redis://cache:6379/0",
-    "BILLING_LEDGER_REPLICAS": "leave it at 0 for a cluster, whose servers confirm nothing together, or let BILLING_REDIS_URL lead to one server or Sentinels",
-    "BILLING_LEDGER_RETENTION": "give days, 100 (late usage may still ask for a billed month) to 3650",
-    "BILLING_CACHE_FRESH": "give seconds, at most 1200: what is three times as old is still shown once",
-    "BILLING_USAGE_MAX_AGE": "give seconds, at most 38 days (3283200): what is older may find its month's bill forgotten",
-    "BILLING_USAGE_MAX_FUTURE": "give seconds, at most 4 days (345600): an id is remembered for six weeks",
-    "BILLING_JWT_SECRET": "give the secret that your issuer signs tokens with, or set BILLING_JWKS_URL instead",
-    "BILLING_JWKS_URL": "give the address of your issuer's keys, such as https://issuer.example/.well-known/jwks.json",
-}
+# Variables of `make up`, which this process may inherit.
+DEMO_VARIABLES = ("BILLING_PORT", "BILLING_DATA_DIR")
 
 
 class Environment(StrEnum):
@@ -59,15 +54,17 @@ class StartupError(SystemExit):
 class StripeSettings(BaseSettings):
     """Access to Stripe; each field is the variable ``BILLING_<FIELD>`` in upper case."""
 
-    model_config = SettingsConfigDict(env_prefix="BILLING_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True
+    )
 
     stripe_api_key: SecretStr
     stripe_api_base: str = STRIPE_API_BASE
 
     @model_validator(mode="after")
     def _check_stripe_address(self) -> Self:
-        _require_length("BILLING_STRIPE_API_KEY", self.stripe_api_key)
-        _require_web_address("BILLING_STRIPE_API_BASE", self.stripe_api_base)
+        checks.check_api_key(self.stripe_api_key)
+        checks.check_web_address("BILLING_STRIPE_API_BASE", self.stripe_api_base)
         if self.livemode and self.stripe_api_base != STRIPE_API_BASE:
             raise ValueError(
                 "BILLING_STRIPE_API_BASE points away from Stripe while BILLING_STRIPE_API_KEY is a live "
@@ -89,8 +86,12 @@ class Settings(StripeSettings):
     redis_url: str
     queue_url: str = ""
     cache_url: str = ""
+    # The secret of HS256 tokens, and the one before it while it is being replaced; the address of the issuer's
+    # public keys; and the `iss` that tokens must have, if the issuer's keys sign for others as well.
     jwt_secret: SecretStr | None = None
+    jwt_previous_secret: SecretStr | None = None
     jwks_url: str | None = None
+    jwt_issuer: str | None = None
     # Replicas of the ledger's server that must have a write before it is acknowledged; 0 with a cluster.
     ledger_replicas: NonNegativeInt = 0
     # Days for which the ledger keeps a finalized month and a line is found by its id. Late usage (and
@@ -139,6 +140,10 @@ class Settings(StripeSettings):
     stripe_list_concurrency: PositiveInt = 8
     stripe_read_allowance: PositiveInt = 500_000
     stripe_max_wait: NonNegativeFloat = 5
+    # Reads that the tokens of one customer may cause in a day (UTC), at most a sixtieth of the reads above, and
+    # sessions of Stripe's portal that one party may open for a customer in a minute.
+    stripe_customer_reads: PositiveInt = 5_000
+    portal_sessions_per_minute: PositiveInt = 10
     # Seconds after which a cached object is read again although no webhook reported a change. A panel
     # that is being followed costs three reads each time. At most twenty minutes, because a value three
     # times as old is shown once more while it is refreshed; one an hour old only while Stripe is down.
@@ -154,37 +159,53 @@ class Settings(StripeSettings):
         return values
 
     @model_validator(mode="after")
-    def _check_complete(self) -> Self:
-        for secret in self.stripe_webhook_secrets:
-            _require_length("BILLING_STRIPE_WEBHOOK_SECRETS", secret)
-        if self.jwt_secret is not None:
-            _require_length("BILLING_JWT_SECRET", self.jwt_secret)
-        if self.jwks_url:
-            _require_web_address("BILLING_JWKS_URL", self.jwks_url)
-        for name, url, kinds in (
-            (
-                "BILLING_REDIS_URL",
-                self.redis_url,
-                SINGLE_SCHEMES | SENTINEL_SCHEMES | CLUSTER_SCHEMES,
-            ),
-            ("BILLING_QUEUE_URL", self.queue, SINGLE_SCHEMES | SENTINEL_SCHEMES),
-            ("BILLING_CACHE_URL", self.cache, SINGLE_SCHEMES),
-        ):
-            if not is_redis_url(url, kinds):
-                raise ValueError(_with_remedy(name, "names no server that can be used for it"))
-        if self.ledger_replicas and is_redis_url(self.redis_url, CLUSTER_SCHEMES):
-            raise ValueError(
-                _with_remedy("BILLING_LEDGER_REPLICAS", "are not supported with a cluster")
-            )
-        if not self.stripe_webhook_secrets:
-            raise ValueError(_with_remedy("BILLING_STRIPE_WEBHOOK_SECRETS", "names no secret"))
+    def _check_tokens(self) -> Self:
+        production = self.environment is Environment.PRODUCTION
         if not (self.jwt_secret or self.jwks_url):
-            raise ValueError(_with_remedy("BILLING_JWT_SECRET", "is not set"))
-        if self.environment is Environment.PRODUCTION and not (self.queue_url and self.cache_url):
+            raise checks.invalid("BILLING_JWT_SECRET", "is not set")
+        if self.jwt_previous_secret and not self.jwt_secret:
+            raise checks.invalid("BILLING_JWT_PREVIOUS_SECRET", "is set without BILLING_JWT_SECRET")
+        for name, secret in (
+            ("BILLING_JWT_SECRET", self.jwt_secret),
+            ("BILLING_JWT_PREVIOUS_SECRET", self.jwt_previous_secret),
+        ):
+            if secret:
+                checks.check_jwt_secret(name, secret)
+        if self.jwks_url:
+            checks.check_web_address("BILLING_JWKS_URL", self.jwks_url, encrypted=production)
+        checks.check_origins(self.origins)
+        return self
+
+    @model_validator(mode="after")
+    def _check_stripe(self) -> Self:
+        checks.check_webhook_secrets(self.stripe_webhook_secrets)
+        if self.livemode and self.environment is not Environment.PRODUCTION:
+            raise ValueError(
+                "BILLING_STRIPE_API_KEY is a live key while BILLING_ENVIRONMENT is not production; set "
+                "BILLING_ENVIRONMENT=production, or use a test key",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_servers(self) -> Self:
+        any_scheme = SINGLE_SCHEMES | SENTINEL_SCHEMES | CLUSTER_SCHEMES
+        checks.check_redis_url("BILLING_REDIS_URL", self.redis_url, any_scheme)
+        checks.check_redis_url("BILLING_QUEUE_URL", self.queue, SINGLE_SCHEMES | SENTINEL_SCHEMES)
+        checks.check_redis_url("BILLING_CACHE_URL", self.cache, SINGLE_SCHEMES)
+        if self.ledger_replicas and scheme_of(self.redis_url) in CLUSTER_SCHEMES:
+            raise checks.invalid("BILLING_LEDGER_REPLICAS", "are not supported with a cluster")
+        if self.environment is not Environment.PRODUCTION:
+            return self
+        if not (self.queue_url and self.cache_url):
             raise ValueError(
                 "in production BILLING_QUEUE_URL and BILLING_CACHE_URL are servers of their own, "
                 "because the ledger's never evicts; set both",
             )
+        checks.check_apart(
+            BILLING_REDIS_URL=self.redis_url,
+            BILLING_QUEUE_URL=self.queue,
+            BILLING_CACHE_URL=self.cache,
+        )
         return self
 
     @property
@@ -196,6 +217,11 @@ class Settings(StripeSettings):
     def cache(self) -> str:
         """Address of the read cache; outside production it defaults to the ledger's server."""
         return self.cache_url or self.redis_url
+
+    @property
+    def origins(self) -> list[str]:
+        """Web origins other than the gateway's own whose pages may call it."""
+        return [origin.strip() for origin in self.allowed_origins.split(",") if origin.strip()]
 
 
 def load_settings() -> Settings:
@@ -209,42 +235,14 @@ def load_stripe_settings() -> StripeSettings:
 
 
 def _load(kind: type[SettingsT]) -> SettingsT:
+    known = [*(f"{PREFIX}{name.upper()}" for name in Settings.model_fields), *DEMO_VARIABLES]
     try:
-        return kind()
+        unknown = checks.check_names(os.environ, known)
+        settings = kind()
     except ValidationError as error:
-        raise StartupError(
-            "\n".join(_error_message(problem) for problem in error.errors())
-        ) from None
-
-
-def _error_message(error: object) -> str:
-    fields = dict(error)  # type: ignore[call-overload]
-    if not fields["loc"]:
-        return f"Refusing to start: {str(fields['msg']).removeprefix('Value error, ')}."
-    variable = f"BILLING_{str(fields['loc'][0]).upper()}"
-    if fields["type"] == "missing":
-        return f"Refusing to start: {_with_remedy(variable, 'is not set')}."
-    cure = f"; {REMEDIES[variable]}" if variable in REMEDIES else ""
-    return f"Refusing to start: {variable} is invalid ({fields['msg']}){cure}."
-
-
-def _require_length(name: str, secret: SecretStr) -> None:
-    if len(secret.get_secret_value()) < MIN_SECRET:
-        raise ValueError(_with_remedy(name, f"is empty or shorter than {MIN_SECRET} characters"))
-
-
-def _require_web_address(name: str, text: str) -> None:
-    if not _is_web_address(text):
-        raise ValueError(_with_remedy(name, "is not an http:// or https:// address"))
-
-
-def _is_web_address(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
-
-
-def _with_remedy(variable: str, wrong: str) -> str:
-    return f"{variable} {wrong}; {REMEDIES[variable]}"
+        raise StartupError("\n".join(map(checks.refusal, error.errors()))) from None
+    except ValueError as error:
+        raise StartupError(f"Refusing to start: {error}.") from None
+    if unknown:
+        log.warning("settings.unknown", names=unknown)
+    return settings

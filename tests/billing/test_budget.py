@@ -655,8 +655,8 @@ def test_policy_comes_from_settings() -> None:
     secret = "a-secret-for-the-tests-only-0123456789"
     policy = BudgetPolicy.from_settings(
         Settings(
-            stripe_api_key=SecretStr(secret),
-            stripe_webhook_secrets=(SecretStr(secret),),
+            stripe_api_key=SecretStr("sk_test_0123456789abcdef"),
+            stripe_webhook_secrets=(SecretStr("whsec_0123456789abcdef"),),
             jwt_secret=SecretStr(secret),
             redis_url="redis://127.0.0.1:6379/0",
         ),

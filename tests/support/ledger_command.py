@@ -11,8 +11,8 @@ async def run_command(url: str, *arguments: str, typed: str = "") -> tuple[int, 
     """Run ``python -m billing.ledger`` on the ledger at *url*; return its exit status and output."""
     settings = {
         "REDIS_URL": url,
-        "STRIPE_API_KEY": SECRET,
-        "STRIPE_WEBHOOK_SECRETS": SECRET,
+        "STRIPE_API_KEY": "sk_test_0123456789abcdef",
+        "STRIPE_WEBHOOK_SECRETS": "whsec_0123456789abcdef",
         "JWT_SECRET": SECRET,
     }
     process = await asyncio.create_subprocess_exec(

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from pydantic import SecretStr
 from redis.asyncio import Redis
 from starlette.applications import Starlette
 from stripe import WebhookSignature
@@ -78,11 +79,11 @@ async def open_endpoint(
 ) -> AsyncIterator[Endpoint]:
     """The endpoint of a gateway that has *stripe_api_key*."""
     settings = Settings(
-        stripe_api_key=stripe_api_key,
+        stripe_api_key="sk_test_0123456789abcdef",
         stripe_webhook_secrets=(OLD_SECRET, SECRET),
         redis_url=redis_url,
-        jwt_secret="a-secret-for-the-tests-only",
-    )
+        jwt_secret="a-secret-for-the-tests-only-0123456789",
+    ).model_copy(update={"stripe_api_key": SecretStr(stripe_api_key)})
     app = Starlette(routes=[webhook_route()])
     async with open_cache(redis_url) as cache:
         inbox = Inbox(redis)
