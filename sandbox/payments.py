@@ -68,18 +68,18 @@ def charge(account: Account, invoice: Record, card: Record | None) -> Record:
         status, code, decline = FAILURES[failure]
         error = {"type": "card_error", "code": code, "message": MESSAGES[code]}
         error |= {"decline_code": decline} if decline else {}
-        account.change("payment_intents", intent, {"status": status, "last_payment_error": error})
+        tried_charge = _create_charge(account, intent, "failed") if failure == "declined" else {}
+        failed_intent = {"status": status, "last_payment_error": error}
+        account.change("payment_intents", intent, failed_intent | tried_charge)
         failed = account.change("invoices", invoice, tried)
         account.emit("invoice.payment_failed", "invoices", failed)
         if failure == "action_required":
             account.emit("invoice.payment_action_required", "invoices", failed)
         return failed
     due = remaining(account, invoice)
-    account.change(
-        "payment_intents",
-        intent,
-        {"status": "succeeded", "last_payment_error": None, "amount_received": due},
-    )
+    received = {"status": "succeeded", "last_payment_error": None, "amount_received": due}
+    made = _create_charge(account, intent, "succeeded")
+    account.change("payment_intents", intent, received | made)
     done = {"amount_paid": due, "status": "paid", "status_transitions": {"paid_at": account.now}}
     account.emit(
         "invoice_payment.paid", "invoice_payments", account.put("invoice_payments", payment | done)
@@ -87,6 +87,15 @@ def charge(account: Account, invoice: Record, card: Record | None) -> Record:
     paid = transition(account, invoice, "pay", tried | {"amount_paid": due})
     account.emit("invoice.payment_succeeded", "invoices", paid)
     return paid
+
+
+def _create_charge(account: Account, intent: Record, status: str) -> Record:
+    """Create the charge of one attempt; returns how the payment intent names it."""
+    paid, terms = status == "succeeded", {k: intent[k] for k in ("amount", "currency", "customer")}
+    outcome = {"status": status, "paid": paid, "captured": paid}
+    charge = account.create("charges", terms | outcome | {"payment_intent": intent["id"]})
+    account.emit(f"charge.{status}", "charges", charge)
+    return {"latest_charge": charge["id"]}
 
 
 def remaining(account: Account, invoice: Record) -> int:

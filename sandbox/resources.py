@@ -34,10 +34,9 @@ SEARCHABLE: Final = {
     "customers": {"created", "email", "metadata", "name", "phone"},
     "invoices": {
         *("created", "currency", "customer", "metadata", "number", "receipt_number", "status"),
-        *("subscription", "total"),
+        "subscription",
     },
 }
-NUMERIC: Final = {"created", "total"}
 MAX_CLAUSES: Final = 10
 MIN_SUBSTRING: Final = 3
 _CLAUSE: Final = re.compile(
@@ -189,8 +188,8 @@ def _predicate(clause: re.Match[str]) -> Callable[[Record], bool]:
     field, key, sign = clause["field"], clause["key"], clause["sign"]
     text = clause["word"] or re.sub(r"\\(.)", r"\1", clause["text"] or "", flags=re.DOTALL)
     text = text.lower()
-    bound = _number(text if field in NUMERIC else "") if sign in COMPARISONS else 0
-    if sign == "~" and (len(text) < MIN_SUBSTRING or field in NUMERIC):
+    bound = _number(text if field == "created" else "") if sign in COMPARISONS else 0
+    if sign == "~" and (len(text) < MIN_SUBSTRING):
         raise bad_request(
             f"A substring search needs a text of {MIN_SUBSTRING} characters.", param="query"
         )

@@ -11,9 +11,10 @@ from billing.events.records import EventStatus
 from billing.ledger.syncs import SyncStatus
 from billing.pagination import MAX_PAGE_SIZE, PageRequest
 from billing.usage_validation import MONTH_FORMAT, parse_month
-from resolvers.customer_search import search_customers
+from resolvers.customer_search import search_by_email, search_customers
 from resolvers.customers import list_customers
 from resolvers.dataloaders.stripe import EMPTY_PAGE
+from resolvers.loop_slots import loop_slots
 from resolvers.node_lookup import (
     FoundNode,
     find_customer,
@@ -69,7 +70,9 @@ Month = Annotated[
 ]
 Email = Annotated[
     str | None,
-    strawberry.argument(description="Only customers with exactly this e-mail address."),
+    strawberry.argument(
+        description="Only customers with exactly this e-mail address, in capitals or not."
+    ),
 ]
 PAGE_SIZE = 20
 NODE_CONVERTERS: Mapping[str, Callable[[Any], Node]] = {
@@ -101,6 +104,7 @@ class Query:
             raise bad_input(f"`ids` has {len(ids)} entries; ask for at most {MAX_PAGE_SIZE}.")
         note_selection(info)
         nodes = await asyncio.gather(*(find_node(info.context, any_id) for any_id in ids))
+        await loop_slots.take(len(nodes))
         return [_to_node(found) for found in nodes]
 
     @strawberry.field
@@ -160,8 +164,9 @@ class Query:
         search: Annotated[
             str | None,
             strawberry.argument(
-                description="An e-mail address, an organization, part of a name, or any id; exclusive of `email`. "
-                "A search by words has one page. Empty: all customers.",
+                description="An e-mail address or part of one, an organization, part of a name, an invoice's number, or "
+                "any id; at most 255 characters, capitals or not; exclusive of `email`. A search by words has one "
+                "page. Empty: all customers.",
             ),
         ] = None,
     ) -> Connection[Customer]:
@@ -173,11 +178,11 @@ class Query:
         text = (search or "").strip()
         if text and (request.after is not None or request.before is not None):
             raise bad_input("A search has one page; narrow it down instead.")
-        load = (
-            partial(search_customers, info.context, text)
-            if text
-            else partial(list_customers, info.context, email=email)
-        )
+        load = partial(list_customers, info.context)
+        if text:
+            load = partial(search_customers, info.context, text)
+        elif email:
+            load = partial(search_by_email, info.context, email)
         return await connect(info, request, load, Customer.from_record)
 
     @strawberry.field

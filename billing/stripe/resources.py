@@ -24,7 +24,7 @@ from billing.cache.entries import (
 )
 from billing.errors import UnreadableAnswer
 from billing.invoicing.remote_invoice import RemoteInvoice
-from billing.pagination import Page, PageRequest
+from billing.pagination import MAX_PAGE_SIZE, Page, PageRequest
 from billing.stripe.payment_failure import PaymentFailureRecord
 from billing.stripe.price_record import PriceRecord
 from billing.stripe.records import (
@@ -115,6 +115,7 @@ CUSTOMER_WITH_CARD = ValueType(CustomerWithCard, CustomerWithCard.from_stripe)
 INVOICE = ValueType(InvoiceRecord, InvoiceRecord.from_stripe)
 PAYMENT_METHOD = ValueType(PaymentMethodRecord, PaymentMethodRecord.from_stripe)
 OWNER = ValueType(CustomerId | None, _owner_from_stripe)
+OWNER_PAGE = ValueType(Page[CustomerId | None], partial(_page_from_stripe, _owner_from_stripe))
 REMOTE_INVOICE = ValueType(RemoteInvoice, RemoteInvoice.from_stripe)
 CUSTOMER_PAGE = ValueType(
     Page[CustomerRecord], partial(_page_from_stripe, CustomerRecord.from_stripe)
@@ -162,6 +163,13 @@ def customer_search(query: str, size: int) -> Resource[Page[CustomerRecord]]:
     entry = CacheEntry(f"customer_search:{size}:{query}", ())
     params = {"query": query, "limit": size}
     return Resource(entry, "/v1/customers/search", CUSTOMER_PAGE, params)
+
+
+def owners_of_number(number: str) -> Resource[Page[CustomerId | None]]:
+    """The customers of the invoices with a *number* (letters, digits and hyphens), by search; never cached."""
+    entry = CacheEntry(f"owners_of_number:{number}", ())
+    params = {"query": f'number:"{number}"', "limit": MAX_PAGE_SIZE}
+    return Resource(entry, "/v1/invoices/search", OWNER_PAGE, params)
 
 
 def invoice(id_: str) -> Resource[InvoiceRecord]:

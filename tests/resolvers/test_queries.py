@@ -411,54 +411,6 @@ async def test_empty_page_tells_whether_entries_follow(
     assert [page["pageInfo"]["hasNextPage"] for page in empty_pages(with_info)] == [True] * 13
 
 
-SEARCH = "query ($text: String) { customers(search: $text) { nodes { id } } }"
-
-
-async def test_customer_search_by_id_email_organization_or_name(
-    api: ApiHarness, sandbox: StripeSandbox
-) -> None:
-    """The search accepts an e-mail address, an organization, a name or any id."""
-    await sandbox.settings(search_lag=0)
-    customer = await api.shop.customer("umbrella")
-    await api.shop.customer("acme")
-    invoice = await api.create_invoice(customer, 100)
-
-    for text in (customer, invoice, "billing@umbrella.example", " umbrella ", "Umbrel"):
-        shown = await api.query(SUPPORT, SEARCH, text=text)
-        assert shown == {"customers": {"nodes": [{"id": customer}]}}, text
-
-
-async def test_customer_search_finds_a_new_customer(
-    api: ApiHarness, sandbox: StripeSandbox
-) -> None:
-    """A new customer is found although Stripe's search lags by a minute."""
-    await sandbox.settings(search_lag=3600)
-    customer = await api.shop.customer("umbrella")
-
-    for text in ("umbrella", "UMBR"):
-        shown = await api.query(SUPPORT, SEARCH, text=text)
-        assert shown == {"customers": {"nodes": [{"id": customer}]}}, text
-
-
-@pytest.mark.parametrize(
-    "text", ['"', "'\\", "cus_absent", "nobody@nowhere.example", '" OR name:"']
-)
-async def test_customer_search_without_match_is_empty(api: ApiHarness, text: str) -> None:
-    """Search text never becomes part of Stripe's query language."""
-    await api.shop.customer()
-
-    assert await api.query(SUPPORT, SEARCH, text=text) == {"customers": {"nodes": []}}
-
-
-async def test_blank_customer_search_lists_all(api: ApiHarness) -> None:
-    """A blank search returns the first page of all customers."""
-    customer = await api.shop.customer()
-
-    assert await api.query(SUPPORT, SEARCH, text=" ") == {
-        "customers": {"nodes": [{"id": customer}]}
-    }
-
-
 async def test_syncs_and_webhook_events_with_filters(api: ApiHarness) -> None:
     """Lists of Support, newest first, with their filters."""
     one, other = [await api.shop.customer(slug) for slug in ("acme", "other")]

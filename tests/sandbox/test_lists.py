@@ -97,6 +97,72 @@ async def test_search_finds_by_metadata_after_the_search_lag(
         assert answer.status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("name", "query"),
+    [
+        ("O'Brien", 'name:"o\'brien"'),
+        ("O'Brien", r"name:'O\'Brien'"),
+        ('The "Sky" Inc', r'name~"\"sky\" i"'),
+        ("back\\slash", r'name:"back\\slash"'),
+        ("a/b & c", 'name~"/b & "'),
+    ],
+)
+async def test_search_text_may_have_escaped_quotes(
+    http: httpx.AsyncClient, name: str, query: str
+) -> None:
+    """Stripe's documentation: a backslash escapes a quote within quotes; capitals make no difference."""
+    await http.post("/v1/customers", data={"name": name})
+    await http.post("/v1/customers", data={"name": "somebody else"})
+
+    answer = await http.get("/v1/customers/search", params={"query": query})
+
+    assert [found["name"] for found in answer.json()["data"]] == [name]
+
+
+@pytest.mark.parametrize(
+    "query", ['name~"ab"', " OR ".join(['name:"a"'] * 11), 'name:"a', "name:'a' name:'b'"]
+)
+async def test_search_refuses_what_stripe_refuses(http: httpx.AsyncClient, query: str) -> None:
+    """A substring of two characters, an eleventh clause, an open quote, two clauses without a join."""
+    answer = await http.get("/v1/customers/search", params={"query": query})
+
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "query")
+
+
+async def test_search_finds_an_invoice_by_its_number(http: httpx.AsyncClient) -> None:
+    """A customer who calls has nothing else in hand."""
+    customer = (await http.post("/v1/customers")).json()["id"]
+    invoice = (await http.post("/v1/invoices", data={"customer": customer})).json()["id"]
+    number = (await http.post(f"/v1/invoices/{invoice}/finalize")).json()["number"]
+
+    query = {"query": f'number:"{number}"'}
+    [found] = (await http.get("/v1/invoices/search", params=query)).json()["data"]
+
+    assert (found["id"], found["customer"]) == (invoice, customer)
+
+
+async def test_attempts_to_collect_are_charges(http: httpx.AsyncClient) -> None:
+    """A charge that failed, and the one that succeeded, both by id."""
+    card = {"payment_method": "pm_card_chargeCustomerFail"}
+    customer = (await http.post("/v1/customers")).json()["id"]
+    item = {"customer": customer, "amount": "500", "currency": "usd"}
+    await http.post("/v1/invoiceitems", data=item)
+    bill = {"customer": customer, "pending_invoice_items_behavior": "include"}
+    invoice = (await http.post("/v1/invoices", data=bill)).json()["id"]
+    await http.post(f"/v1/invoices/{invoice}/finalize")
+    await http.post(f"/v1/invoices/{invoice}/pay", data=card)
+    await http.post(f"/v1/invoices/{invoice}/pay", data={"payment_method": "pm_card_visa"})
+
+    charges = (await http.get("/v1/charges", params={"customer": customer})).json()["data"]
+    one = (await http.get(f"/v1/charges/{charges[0]['id']}")).json()
+
+    assert [(charge["status"], charge["paid"]) for charge in charges] == [
+        ("succeeded", True),
+        ("failed", False),
+    ]
+    assert (one["customer"], one["amount"]) == (customer, 500)
+
+
 async def test_expand_replaces_ids_by_objects(http: httpx.AsyncClient) -> None:
     """In one object and in lists; a 400 for a field that cannot be expanded."""
     customer = (await http.post("/v1/customers", data={"name": "A"})).json()["id"]

@@ -205,6 +205,9 @@ async def _walk_invoices(send: Send) -> None:
     await send("GET /v1/invoice_payments/{invoice_payment}", payment)
     intents = await send("GET /v1/payment_intents", customer=customer)
     await send("GET /v1/payment_intents/{intent}", intents["data"][0]["id"])
+    charges = await send("GET /v1/charges", customer=customer)
+    await send("GET /v1/charges/{charge}", charges["data"][0]["id"])
+    await send("GET /v1/invoices/search", query=f"customer:'{customer}'")
     note = (await send("POST /v1/credit_notes", invoice=invoice, amount=10, memo="sorry"))["id"]
     await send("POST /v1/credit_notes/{id}", note, memo="very sorry")
     await send("GET /v1/credit_notes/{id}", note)
@@ -214,12 +217,22 @@ async def _walk_invoices(send: Send) -> None:
 async def _walk_the_company(send: Send, sandbox: StripeSandbox) -> None:
     customer = (await send("POST /v1/customers", email="d@example.com"))["id"]
     placed = await sandbox.put_object("subscriptions", customer=customer, status="active")
+    setup = await sandbox.put_object("setup_intents", customer=customer, status="succeeded")
+    await send("GET /v1/setup_intents", customer=customer)
+    await send("GET /v1/setup_intents/{intent}", setup["id"])
     await send("GET /v1/account")
     await send("GET /v1/tax/settings")
     portals = await send("GET /v1/billing_portal/configurations")
     portal = portals["data"][0]["id"]
     await send("GET /v1/billing_portal/configurations/{configuration}", portal)
     await send("GET /v1/subscriptions", status="active")
+    clocks, ahead = "/v1/test_helpers/test_clocks", int(await sandbox.now()) + 60
+    clock = (await send(f"POST {clocks}", frozen_time=ahead))["id"]
+    await send("POST /v1/customers", test_clock=clock)
+    await send(f"POST {clocks}/{{test_clock}}/advance", clock, frozen_time=ahead + 60)
+    await send(f"GET {clocks}/{{test_clock}}", clock)
+    await send(f"GET {clocks}")
+    await send(f"DELETE {clocks}/{{test_clock}}", clock)
     await _walk_taxes_and_discounts(send, customer)
     await send("GET /v1/subscriptions/{subscription_exposed_id}", placed["id"])
 

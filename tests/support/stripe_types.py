@@ -22,6 +22,7 @@ OBJECTS: dict[str, Any] = {
         stripe.Account,
         stripe.billing_portal.Configuration,
         stripe.billing_portal.Session,
+        stripe.Charge,
         stripe.Coupon,
         stripe.CreditNote,
         stripe.Customer,
@@ -38,7 +39,9 @@ OBJECTS: dict[str, Any] = {
         stripe.Product,
         stripe.Subscription,
         stripe.TaxRate,
+        stripe.SetupIntent,
         stripe.tax.Settings,
+        stripe.test_helpers.TestClock,
         stripe.WebhookEndpoint,
     )
 }
