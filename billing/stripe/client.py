@@ -189,7 +189,7 @@ class StripeApi:
                     **options,
                 )
             except stripe.StripeError as error:
-                failure = translate(error)
+                failure = translate(error, method.upper())
                 permit.outcome = budget_outcome(failure, sent=error.code != NOT_SENT)
                 _log_failure(call, failure, error)
                 raise failure from error

@@ -7,11 +7,15 @@ from billing.errors import BillingError, OutcomeUnknown, StripeBusy, StripeRejec
 from billing.stripe.transport import NOT_SENT
 
 REPLAYED_HEADER = "idempotent-replayed"
+NO_ANSWER_TO_READ = "Stripe gave no usable answer; nothing was changed. Ask again in a moment."
+NO_ANSWER_TO_WRITE = (
+    "Stripe gave no usable answer; it may have been done all the same. Look again in a minute."
+)
 RATE_LIMIT_HEADER = "stripe-rate-limited-reason"
 
 
-def translate(error: stripe.StripeError) -> BillingError:
-    """Translate the SDK's *error* into ours.
+def translate(error: stripe.StripeError, method: str) -> BillingError:
+    """Translate the SDK's *error* about a request with *method* into ours.
 
     The code is read from the body, because the SDK sets ``code`` on two of its classes only.
     """
@@ -26,7 +30,7 @@ def translate(error: stripe.StripeError) -> BillingError:
     if not replayed and status in (409, 429):
         return StripeBusy(f"Stripe is busy ({code}).", reason=headers.get(RATE_LIMIT_HEADER))
     if not replayed and status // 100 != 4:  # noqa: PLR2004 anything but a 4xx
-        return OutcomeUnknown("Stripe gave no usable answer; the request may have been executed.")
+        return OutcomeUnknown(NO_ANSWER_TO_READ if method == "GET" else NO_ANSWER_TO_WRITE)
     return StripeRejected(
         message,
         status=status,

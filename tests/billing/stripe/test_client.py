@@ -214,6 +214,22 @@ async def test_failure_is_translated(
     assert len(fake.requests) == 1
 
 
+@pytest.mark.parametrize("status", [500, 501, 502, 503])
+async def test_only_of_a_write_it_is_said_that_it_may_have_been_done(
+    api: StripeApi, fake: FakeStripe, status: int
+) -> None:
+    """Whoever reads their bill must not fear that they were charged."""
+    fake.responses += [error_response(status), error_response(status)]
+
+    with pytest.raises(OutcomeUnknown) as of_read:
+        await api.read("/v1/charges/ch_1", lane=Lane.CUSTOMER)
+    with pytest.raises(OutcomeUnknown) as of_write:
+        await api.send(add_lines(), lane=Lane.CUSTOMER)
+
+    assert "nothing was changed" in of_read.value.message
+    assert "may have been done" in of_write.value.message
+
+
 @pytest.mark.parametrize(
     ("response", "outcome"),
     [
