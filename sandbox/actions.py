@@ -17,6 +17,7 @@ from sandbox import (
     prices,
     resources,
     sdk,
+    test_clocks,
     webhooks,
 )
 from sandbox.account import Account
@@ -43,6 +44,7 @@ MODULES: Final = (
     lines,
     payments,
     prices,
+    test_clocks,
     webhooks,
 )
 # Kinds whose objects have their path under another object's.
@@ -51,6 +53,7 @@ NESTED_UNDER: Final = {
     "payment_methods": "customers/*/",
     "lines": "invoices/*/",
     "configurations": "billing_portal/",
+    "test_clocks": "test_helpers/",
 }
 
 

@@ -25,7 +25,7 @@ mandate marketing_features off_session on_behalf_of package_dimensions payment_s
 preview_mode refund_amount refunds rendering rendering_options schedule schedule_details
 shipping_cost shipping_details source subscription subscription_cancel subscription_details
 subscription_pause subscription_update subscription_update_confirm tax tax_amounts
-tax_code tax_details tax_id_data tax_rates test_clock transfer_data validate
+tax_code tax_details tax_id_data tax_rates transfer_data validate
 credit_notes.credit_amount credit_notes.lines credit_notes.out_of_band_amount
 invoice_payments.payment invoice_items.currency invoice_items.invoiceitem lines.invoice_item
 recurring.meter automatic_tax.liability coupons.currency_options discounts.discount
@@ -33,7 +33,7 @@ discounts.promotion_code lines.discounts invoice_items.discounts invoiceitems.di
 invoiceitems.tax_behavior invoice_items.tax_behavior price_data.tax_behavior
 currency_options.tiers currency_options.custom_unit_amount subscriptions.automatic_tax
 subscriptions.current_period_end subscriptions.current_period_start
-subscriptions.plan subscriptions.price"""
+subscriptions.plan subscriptions.price subscriptions.test_clock test_helpers.customer"""
 NOT_SIMULATED: Final = frozenset(_NOT_SIMULATED.split())
 # Type → its name in an error code, its pattern, and its converter.
 SCALARS: Final[Mapping[Any, tuple[str, str, Callable[[str], Any]]]] = {

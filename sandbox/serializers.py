@@ -118,6 +118,8 @@ def _discount_amounts(amounts: dict[str, int]) -> list[Json]:
 def _complete_item(record: Record, shown: Json) -> None:
     """Complete an invoice item, or the same record as an invoice line."""
     shown["quantity"] = int(Decimal(record["quantity_decimal"]))
+    # Stripe documents false for negative lines and true for all others.
+    shown["discountable"] = record.get("discountable", record["amount"] >= 0)
     if unit := record["unit_amount_decimal"]:
         details = record["price_details"]
         shown["pricing"] = {"type": "price_details", "unit_amount_decimal": unit}

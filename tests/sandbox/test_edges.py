@@ -53,7 +53,7 @@ async def test_key_is_accepted_as_basic_auth(sandbox: StripeSandbox) -> None:
         ("POST", "/v1/customers", {"address[town]": "A"}, 400, "parameter_unknown"),
         ("POST", "/v1/customers", {"balance": "1.5"}, 400, "parameter_invalid_integer"),
         ("POST", "/v1/subscriptions", {}, 501, "not_simulated"),
-        ("POST", "/v1/customers", {"test_clock": "clock_1"}, 501, "not_simulated"),
+        ("POST", "/v1/customers", {"source": "tok_1"}, 501, "not_simulated"),
         ("GET", "/v1/customers/cus_1/tax_ids", None, 501, "not_simulated"),
     ],
 )
