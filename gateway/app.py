@@ -56,7 +56,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         middleware=[
             Middleware(Telemetry),
             Middleware(DirectRoute, webhooks),
-            *_cors_middleware(_allowed_origins(settings)),
+            *_cors_middleware(settings.origins),
             Middleware(ResponseCacheMiddleware, response_cache, "/graphql"),
         ],
         exception_handlers={HttpError: _on_http_error, HTTPException: _on_starlette_error},
@@ -102,9 +102,12 @@ def _lifespan(
 
 
 def _create_verifier(settings: Settings, client: httpx.AsyncClient) -> TokenVerifier:
-    secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else None
+    secret, previous = settings.jwt_secret, settings.jwt_previous_secret
     return TokenVerifier(
-        secret, JwksClient(settings.jwks_url, client) if settings.jwks_url else None
+        secret.get_secret_value() if secret else None,
+        JwksClient(settings.jwks_url, client) if settings.jwks_url else None,
+        previous_secret=previous.get_secret_value() if previous else None,
+        issuer=settings.jwt_issuer,
     )
 
 
@@ -124,7 +127,7 @@ def _create_graphql_endpoint(
         OperationRunner(core, admission, to_graphql_error, measure_billing),
         create_authenticator(app, verifier, settings),
         shutdown=shutting_down,
-        allowed_origins=_allowed_origins(settings),
+        allowed_origins=settings.origins,
     )
 
 
@@ -139,10 +142,6 @@ def _load_trusted_documents(path: str) -> dict[str, str] | None:
         raise StartupError(
             f"Refusing to start: BILLING_TRUSTED_DOCUMENTS ({path}) is not a JSON object of id to document."
         ) from error
-
-
-def _allowed_origins(settings: Settings) -> list[str]:
-    return [origin.strip() for origin in settings.allowed_origins.split(",") if origin.strip()]
 
 
 def _cors_middleware(origins: list[str]) -> list[Middleware]:

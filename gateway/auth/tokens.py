@@ -3,6 +3,7 @@
 Tokens are never logged.
 """
 
+import contextlib
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -22,14 +23,27 @@ AUDIENCE = "fly-billing"
 # Tolerated difference between two clocks, in seconds.
 LEEWAY = 5.0
 MAX_TOKEN_LENGTH = 8192
+# What PyJWT and the conversion of claims raise for parts of a type or a size that they do not expect.
+MALFORMED = (jwt.PyJWTError, TypeError, ValueError, OverflowError, AttributeError, RecursionError)
 
 
 class TokenVerifier:
-    """Verifies tokens with a shared *secret* (HS256), a *jwks* (asymmetric), or both, chosen by ``alg``."""
+    """Verifies tokens with a shared *secret* (HS256), a *jwks* (asymmetric), or both, chosen by ``alg``.
 
-    def __init__(self, secret: str | None, jwks: JwksClient | None) -> None:
-        self._secret = secret
+    *previous_secret* is valid as well while the issuer changes to *secret*. With *issuer*, a token's ``iss`` must be it.
+    """
+
+    def __init__(
+        self,
+        secret: str | None,
+        jwks: JwksClient | None,
+        *,
+        previous_secret: str | None = None,
+        issuer: str | None = None,
+    ) -> None:
+        self._secrets = [text for text in (secret, previous_secret) if text is not None]
         self._jwks = jwks
+        self._issuer = issuer
 
     async def verify(self, authorization: object) -> Viewer:
         """Return the bearer of *authorization* (``Bearer <JWT>``); HttpError 401 when it is not valid."""
@@ -39,25 +53,45 @@ class TokenVerifier:
         if scheme.lower() != "bearer" or not 0 < len(token) <= MAX_TOKEN_LENGTH:
             raise unauthenticated("Send a token: `Authorization: Bearer <JWT>`.")
         try:
-            claims = await self._verify_signature(token.strip())
+            return _viewer_from_claims(await self._verify_signature(token.strip()))
         except jwt.ExpiredSignatureError:
             raise unauthenticated("The token has expired; get a new one.") from None
-        except jwt.PyJWTError:
+        except MALFORMED:
             raise unauthenticated("The token is not valid here; get a new one.") from None
-        return _viewer_from_claims(claims)
 
     async def _verify_signature(self, token: str) -> dict[str, Any]:
-        if self._secret is not None and self._jwks is None:
-            return _decode(token, self._secret, "HS256")
+        if self._jwks is None:
+            return self._decode_by_secret(token)
         header = jwt.get_unverified_header(token)
         algorithm = header.get("alg")
-        if algorithm == "HS256" and self._secret is not None:
-            return _decode(token, self._secret, "HS256")
-        if algorithm in ASYMMETRIC and self._jwks is not None:
+        if algorithm == "HS256":
+            return self._decode_by_secret(token)
+        # Before the signature is verified any part may be of any JSON type.
+        if isinstance(algorithm, str) and algorithm in ASYMMETRIC:
             key = await self._jwks.get_key(header.get("kid"))
             if key is not None and key.algorithm_name == algorithm:
-                return _decode(token, key, algorithm)
+                return self._decode(token, key, algorithm)
         raise jwt.InvalidKeyError
+
+    def _decode_by_secret(self, token: str) -> dict[str, Any]:
+        for secret in self._secrets[:-1]:
+            with contextlib.suppress(jwt.InvalidSignatureError):
+                return self._decode(token, secret, "HS256")
+        if not self._secrets:
+            raise jwt.InvalidKeyError
+        return self._decode(token, self._secrets[-1], "HS256")
+
+    def _decode(self, token: str, key: str | jwt.PyJWK, algorithm: str) -> dict[str, Any]:
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            key,
+            [algorithm],
+            {"require": ["aud", "exp", "sub"]},
+            audience=AUDIENCE,
+            issuer=self._issuer,
+            leeway=LEEWAY,
+        )
+        return claims
 
 
 def connection_deadline(viewer: Viewer) -> float:
@@ -94,18 +128,6 @@ def create_authenticator(
         )
 
     return authenticate
-
-
-def _decode(token: str, key: str | jwt.PyJWK, algorithm: str) -> dict[str, Any]:
-    claims: dict[str, Any] = jwt.decode(
-        token,
-        key,
-        [algorithm],
-        {"require": ["aud", "exp", "sub"]},
-        audience=AUDIENCE,
-        leeway=LEEWAY,
-    )
-    return claims
 
 
 def _viewer_from_claims(claims: Mapping[str, Any]) -> Viewer:

@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
+import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -11,9 +13,11 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from gateway.auth.jwks import JwksClient
@@ -167,6 +171,7 @@ class Issuer:
         self.responding.set()
         self.response_body: str | None = None
         self.extra: list[dict[str, Any]] = []
+        self.stream: Callable[[], AsyncIterator[bytes]] | None = None
         self.app = Starlette(routes=[Route("/jwks", self._answer)])
         self.address = ""
         self.client = httpx.AsyncClient()
@@ -180,6 +185,8 @@ class Issuer:
     async def _answer(self, _: Request) -> Response:
         self.fetches += 1
         await self.responding.wait()
+        if self.stream is not None:
+            return StreamingResponse(self.stream())
         if self.response_body is not None:
             return Response(self.response_body)
         listed = [self._jwk(kid, key) for kid, key in self.keys.items()]
@@ -229,13 +236,158 @@ async def test_rotated_keys_are_fetched_at_once(issuer: Issuer) -> None:
 
 
 async def test_unknown_key_ids_do_not_trigger_a_fetch_each(issuer: Issuer) -> None:
-    """Anybody can send any `kid`."""
+    """Anybody can send any `kid`; until the next fetch nobody can tell whether it is the issuer's newest."""
     tokens = issuer.verifier()
 
-    for number in range(20):
-        assert await rejection_status(tokens, bearer(RSA, "RS256", f"invented-{number}")) == 401
+    statuses = [
+        await rejection_status(tokens, bearer(RSA, "RS256", f"invented-{number}"))
+        for number in range(20)
+    ]
 
+    assert statuses == [401] + [503] * 19
     assert issuer.fetches == 1
+
+
+async def test_unknown_key_is_no_invalid_token_while_the_keys_cannot_be_read(
+    issuer: Issuer,
+) -> None:
+    """A panel signs its person out after a 401; after a 503 it tries again, at the time that is named."""
+    tokens = issuer.verifier(min_refresh_interval=0)
+    await tokens.verify(bearer(RSA, "RS256", "rsa-1"))
+    issuer.keys["ec-2"] = EC
+    issuer.up = False
+
+    with pytest.raises(HttpError) as raised:
+        await tokens.verify(bearer(EC, "ES256", "ec-2"))
+    assert (raised.value.status, raised.value.code) == (503, "KEYS_UNAVAILABLE")
+    assert int(raised.value.headers["Retry-After"]) >= 1
+
+    issuer.up = True
+    assert (await tokens.verify(bearer(EC, "ES256", "ec-2"))).subject == "user-1"
+
+
+async def test_set_of_one_key_serves_tokens_without_key_id(issuer: Issuer) -> None:
+    """`kid` is optional (RFC 7515, 4.1.4); with two keys nobody can tell which is meant."""
+    tokens = issuer.verifier(min_refresh_interval=0)
+    assert await rejection_status(tokens, bearer(RSA, "RS256")) == 401
+
+    issuer.keys = {"rsa-1": RSA}
+    assert (await tokens.verify(bearer(RSA, "RS256"))).subject == "user-1"
+    assert await rejection_status(tokens, bearer(EC, "ES256")) == 401
+
+
+async def test_key_for_encryption_verifies_nothing(issuer: Issuer) -> None:
+    """Its owner may have given the private half to others."""
+    public = Issuer._jwk("enc-1", EC)
+    issuer.keys = {"rsa-1": RSA}
+    issuer.extra = [public | {"use": "enc"}]
+
+    assert await rejection_status(issuer.verifier(), bearer(EC, "ES256", "enc-1")) == 401
+    del issuer.extra[0]["use"]
+    assert (await issuer.verifier().verify(bearer(EC, "ES256", "enc-1"))).subject == "user-1"
+
+
+async def test_reading_keys_is_bounded_in_time_and_size(issuer: Issuer) -> None:
+    """An issuer that drips or pours is one that is down, and callers with an unknown key do not wait for it."""
+    for part, pause in ((b" ", 0.05), (b" " * 65_536, 0.0)):
+        sent = 0
+
+        async def pour(part: bytes = part, pause: float = pause) -> AsyncIterator[bytes]:
+            nonlocal sent
+            while sent < 100_000_000:
+                sent += len(part)
+                yield part
+                await asyncio.sleep(pause)
+
+        issuer.stream = pour
+        verifier = issuer.verifier(fetch_timeout=0.3 if pause else 60)
+        assert await rejection_status(verifier, bearer(RSA, "RS256", "rsa-1")) == 503
+        assert sent < 50_000_000
+
+
+async def test_previous_secret_is_valid_beside_the_new_one() -> None:
+    """The issuer changes to the new one at its own time; without the setting the old one is nothing."""
+    old = "another-secret-of-the-same-length-00000"
+    tokens = TokenVerifier(SECRET, None, previous_secret=old)
+
+    for secret in (SECRET, old):
+        assert (await tokens.verify(bearer(secret))).subject == "user-1"
+    assert await rejection_status(tokens, bearer("x" * 40)) == 401
+    with pytest.raises(HttpError, match="expired"):
+        await tokens.verify(bearer(exp=int(time.time()) - 3600))
+
+
+async def test_issuer_is_checked_if_it_is_set(issuer: Issuer) -> None:
+    """Keys that several services share sign for all of them; by secret or by key."""
+    jwks = JwksClient(f"http://{issuer.address}/jwks", issuer.client)
+    tokens = TokenVerifier(SECRET, jwks, issuer="https://fly.example")
+
+    for key in ((SECRET, "HS256"), (RSA, "RS256", "rsa-1")):
+        assert (await tokens.verify(bearer(*key, iss="https://fly.example"))).subject == "user-1"
+        for wrong in ("https://fly.example/", "", None):
+            assert await rejection_status(tokens, bearer(*key, iss=wrong)) == 401
+
+
+DEEP = "[" * 2500 + "]" * 2500
+HEADER_FIELDS = ("alg", "kid", "typ", "crit", "b64", "zip", "jwk", "x5c")
+CLAIMS = ("aud", "exp", "sub", "role", "customers", "iat", "nbf", "iss", "jti")
+json_text = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda values: (
+        st.lists(values, max_size=3) | st.dictionaries(st.text(max_size=5), values, max_size=3)
+    ),
+    max_leaves=5,
+).map(json.dumps) | st.sampled_from(
+    ["1e400", "-1e400", "NaN", "9" * 400, DEEP, "{", '"RS256"', '"rsa-1"']
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    field=st.sampled_from(HEADER_FIELDS + CLAIMS),
+    value=json_text,
+    whole=st.booleans(),
+    signed_by=st.sampled_from(["HS256", "RS256", "none"]),
+)
+async def test_any_type_in_any_part_of_a_token_is_a_viewer_or_a_401(
+    issuer: Issuer, field: str, value: str, signed_by: str, *, whole: bool
+) -> None:
+    """Anybody can send an unsigned token, and an issuer's mistake is no fault of ours; it is never a 500."""
+    header = {"alg": signed_by, "kid": "rsa-1", "typ": "JWT"}
+    parts = {"header": json.dumps(header), "payload": json.dumps(claims())}
+    part = "header" if field in HEADER_FIELDS else "payload"
+    fields = {name: json.dumps(known) for name, known in json.loads(parts[part]).items()}
+    fields[field] = value
+    text = ", ".join(f"{json.dumps(name)}: {raw}" for name, raw in fields.items())
+    parts[part] = value if whole else f"{{{text}}}"
+    signing_input = ".".join(_base64(parts[name].encode()) for name in ("header", "payload"))
+    signature = b""
+    if signed_by != "none":
+        algorithm = jwt.get_algorithm_by_name(signed_by)
+        key = algorithm.prepare_key(SECRET if signed_by == "HS256" else RSA)
+        signature = algorithm.sign(signing_input.encode(), key)
+    authorization = f"Bearer {signing_input}.{_base64(signature)}"
+
+    for tokens in (issuer.verifier(min_refresh_interval=0), TOKENS):
+        with suppress_unauthenticated():
+            viewer = await tokens.verify(authorization)
+            assert viewer.subject
+            assert viewer.person
+            assert connection_deadline(viewer) > 0
+
+
+@contextmanager
+def suppress_unauthenticated() -> Iterator[None]:
+    """Suppress the HttpError of a token that is not valid, and no other."""
+    try:
+        yield
+    except HttpError as error:
+        if error.status != 401:
+            raise
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 async def test_slow_issuer_delays_only_unknown_keys(issuer: Issuer) -> None:
@@ -283,7 +435,12 @@ async def test_known_keys_stay_valid_while_the_issuer_is_down(issuer: Issuer) ->
 
 
 @pytest.mark.parametrize(
-    "garbage", ["", "<html>", "[]", "{}", '{"keys": 1}', '{"keys": [1]}', '{"keys": [{}]}']
+    "garbage",
+    [
+        *("", "<html>", "[]", "{}", '{"keys": 1}', '{"keys": [1]}', '{"keys": [{}]}'),
+        *("[" * 100_000, '{"keys": [{"kty": "RSA", "alg": []}]}', '{"keys": [{"kty": {}}]}'),
+        '{"keys": [{"kty": "oct", "kid": [], "k": "AAAA"}]}',
+    ],
 )
 async def test_invalid_jwks_keeps_the_known_keys(issuer: Issuer, garbage: str) -> None:
     """An issuer that serves a maintenance page is down, whatever its status."""
