@@ -4,6 +4,7 @@ This module requests and reads them. The scripts ``request_sync``, ``acquire``, 
 ``release`` store them, in the same step as the flush that they describe.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,6 +15,10 @@ from billing.ledger.codec import Fields, decode_fields
 from billing.ledger.sync_ids import member_id, parse_sync_id, sync_id
 from billing.pagination import Page
 from billing.usage import CustomerId, Period
+
+MAX_OVERTAKEN = (
+    8  # syncs that are requested while a routine one runs, which gets its number at its end
+)
 
 
 class SyncStatus(StrEnum):
@@ -90,6 +95,11 @@ class Sync:
     invoice: str | None
     failure: SyncFailure | None
 
+    @property
+    def position(self) -> tuple[int, int]:
+        """Its place among its customer's, by the time of the request, then by its number."""
+        return self.requested_ms, int(self.id.rpartition("_")[2])
+
 
 class Syncs(LedgerPart):
     """The remembered syncs, newest first. Every method may raise LedgerUnavailable."""
@@ -163,14 +173,16 @@ class Syncs(LedgerPart):
         last: Sync | None,
         statuses: Sequence[SyncStatus],
     ) -> Page[Sync]:
-        highest = int(last.id.rpartition("_")[2]) - 1 if last else await self._count(customer)
+        before = last.position if last else (sys.maxsize, sys.maxsize)
+        highest = min(await self._count(customer), before[1] + MAX_OVERTAKEN)
         syncs: list[Sync] = []
         # Purged syncs have lower numbers than remembered ones, so the first gap is the end.
-        while highest > 0 and len(syncs) <= first:
-            numbers = range(highest, max(0, highest - first - 1), -1)
+        while highest > 0 and len(syncs) <= first + MAX_OVERTAKEN:
+            numbers = range(highest, max(0, highest - first - MAX_OVERTAKEN - 1), -1)
             batch = await self.get_many([sync_id(customer, number) for number in numbers])
-            syncs += [sync for sync in batch if sync and sync.status in statuses]
+            syncs += [s for s in batch if s and s.status in statuses and s.position < before]
             highest = numbers[-1] - 1 if all(batch) else 0
+        syncs.sort(key=lambda sync: sync.position, reverse=True)
         return Page.from_items(syncs, first)
 
     async def _count(self, customer: CustomerId) -> int:

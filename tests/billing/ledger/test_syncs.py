@@ -290,6 +290,28 @@ async def test_syncs_are_paged_newest_first_over_all_customers(
     assert (await syncs.page(4, "sync_Nobody_1")).items == ()
 
 
+async def test_sync_that_was_requested_during_a_routine_one_comes_first(
+    ledger: Ledger, syncs: Syncs, clock: Clock
+) -> None:
+    """A routine sync is numbered when it ends; the list is by the time of the request, on every page."""
+    for _ in range(3):
+        leased = await acquire_lease(ledger)
+        clock.advance(milliseconds=5)
+        await ledger.syncs.request(CUSTOMER, "ON_DEMAND")
+        clock.advance(milliseconds=5)
+        await ledger.leases.release(leased.lease, sync=DONE)  # which it wrote
+        await run_sync(ledger, CUSTOMER)
+        clock.advance(milliseconds=5)
+
+    paged: list[Sync] = []
+    while page := (await syncs.page(1, paged[-1].id if paged else None, customer=CUSTOMER)).items:
+        paged += page
+
+    assert len(paged) == 6
+    assert paged == sorted(paged, key=lambda sync: sync.requested_ms, reverse=True)
+    assert [s.id for s in paged] != sorted((s.id for s in paged), reverse=True)
+
+
 async def run_sync(ledger: Ledger, customer: CustomerId) -> None:
     """Request and finish one sync of *customer*."""
     await ledger.syncs.request(customer, "ON_DEMAND")
