@@ -16,9 +16,7 @@ from billing.ledger.sync_ids import member_id, parse_sync_id, sync_id
 from billing.pagination import Page
 from billing.usage import CustomerId, Period
 
-MAX_OVERTAKEN = (
-    8  # syncs that are requested while a routine one runs, which gets its number at its end
-)
+MAX_OVERTAKEN = 8  # syncs requested while a routine one runs, which is numbered at its end
 
 
 class SyncStatus(StrEnum):
