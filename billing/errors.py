@@ -7,7 +7,9 @@
                   │                                 │  └─ UnreadableAnswer
                   │                                 └─ KeyExpired ────── plan anew
                   ├─ Unavailable ── retry later ────┬─ Overloaded ────── our own limit, nothing sent
+                  │                                 │  ├─ ShareUsed ──── the limit of one caller alone
                   │                                 │  └─ ShuttingDown ─ another process resumes at once
+                  │                                 ├─ KeyRefused ────── our API key is wrong, not executed
                   │                                 ├─ StripeBusy ────── not executed, same key later
                   │                                 ├─ OutcomeUnknown ── perhaps executed, same key later
                   │                                 └─ LedgerUnavailable
@@ -77,8 +79,8 @@ class MixedCurrencies(Refused):
 class StripeRejected(Refused):
     """Stripe refused for good under this idempotency key: read its state and plan anew.
 
-    *replayed* is true when Stripe repeated a stored failure (``Idempotent-Replayed``): it will
-    repeat it for as long as the key lives.
+    *param* is the parameter that Stripe blames. *replayed* is true when Stripe repeated a stored failure
+    (``Idempotent-Replayed``): it will repeat it for as long as the key lives.
     """
 
     def __init__(
@@ -87,12 +89,14 @@ class StripeRejected(Refused):
         *,
         status: int,
         stripe_code: str | None = None,
+        param: str | None = None,
         request_id: str | None = None,
         replayed: bool = False,
     ) -> None:
         super().__init__(ErrorCode.STRIPE_REJECTED, message)
         self.status = status
         self.stripe_code = stripe_code
+        self.param = param
         self.request_id = request_id
         self.replayed = replayed
 
@@ -148,11 +152,25 @@ class Overloaded(Unavailable):
     code = ErrorCode.OVERLOADED
 
 
+class ShareUsed(Overloaded):
+    """The caller has used its share of a limit that callers share; the others' calls go on."""
+
+
 class ShuttingDown(Overloaded):
     """Shutting down: no further calls; another worker resumes."""
 
     def __init__(self) -> None:
         super().__init__("This process is ending; another one goes on.", retry_after=0.1)
+
+
+class KeyRefused(Unavailable):
+    """Stripe refuses our API key (401), or the key may not do this (403); that says nothing about the object."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Stripe refuses this gateway's key; whoever runs the gateway has to give it another.",
+            retry_after=60,
+        )
 
 
 class StripeBusy(Unavailable):

@@ -35,6 +35,7 @@ def translate(error: stripe.StripeError, method: str) -> BillingError:
         message,
         status=status,
         stripe_code=code,
+        param=details.get("param"),
         request_id=headers.get("request-id"),
         replayed=replayed,
     )

@@ -19,7 +19,6 @@ from billing.stripe import StripeApi
 from billing.usage import CustomerId, LineKey
 from workers.flush.execution import FlushExecution
 from workers.flush.outcome import FlushResult, parked_result
-from workers.flush.state import NOT_FOUND
 
 log = structlog.get_logger(__name__)
 
@@ -45,12 +44,15 @@ async def record_deletion(
 
 
 async def is_customer_deleted(execution: FlushExecution, error: StripeRejected) -> bool:
-    """Return True if Stripe rejected the flush because its customer was deleted."""
+    """Return True if Stripe rejected the flush because its customer was deleted, and for nothing else.
+
+    What else Stripe refuses of the draft of a deleted customer may be cured, like any other customer's.
+    """
     snapshot, context = execution.snapshot, execution.context
+    if error.stripe_code != "resource_missing" or error.param != "customer":
+        return False
     if snapshot.customer_deleted:
         return True
-    if error.status != NOT_FOUND and error.stripe_code != "resource_missing":
-        return False
     execution.stats.calls += 1
     return await record_deletion(context.stripe, context.ledger, snapshot.customer, execution.lane)
 

@@ -137,6 +137,32 @@ async def test_draft_of_a_deleted_customer_is_still_billed(
     assert [invoice["total"] for invoice in await account.invoices()] == [1000]
 
 
+async def test_refusal_that_is_not_about_the_deleted_customer_can_be_cured(
+    world_without_webhooks: WebhookWorld,
+) -> None:
+    """A draft of theirs is parked with Stripe's own reason, and billed when that is gone."""
+    account = await account_with_usage(world_without_webhooks)
+    await account.flush()
+    await account.use("300", "volume-hours", occurred_at=late(account.period))
+    services, shop = account.world.services, account.world.shop
+    price = (await services.price_catalog.by_sku(["volume-hours"]))["volume-hours"].id
+    archive = {"active": False}  # which our copy of the prices does not know yet
+    await services.stripe.write(f"/v1/prices/{price}", archive, key="archive", lane=Lane.SUPPORT)
+    await delete_customer(account)
+    await services.ledger.usage.record_deletion(account.customer)
+
+    refused = await account.flush()
+    await shop.reload()
+    await services.ledger.due.wake(account.customer, account.period)
+    cured = await account.flush()
+
+    assert refused.failure is not None
+    assert refused.outcome is FlushOutcome.PARKED
+    assert refused.failure.code != "customer_deleted"
+    assert cured.outcome is FlushOutcome.SYNCED
+    assert [invoice["total"] for invoice in await account.invoices()] == [1006]
+
+
 @pytest.mark.parametrize("source", ["event", "flush"])
 async def test_deleted_customer_accepts_no_usage(world: WebhookWorld, source: str) -> None:
     """A typed rejection from then on; what was counted before is still recognised as a duplicate."""
