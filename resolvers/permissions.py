@@ -23,7 +23,7 @@ _TABLE: Mapping[str, Mapping[Roles, str]] = {
     "Query": {
         EVERYONE: "viewer",
         PANEL: "node nodes customer invoice sync period",
-        SUPPORT: "customers syncs webhookEvents holds stripeBudget auditLog",
+        SUPPORT: "customers unpaidInvoices syncs webhookEvents holds stripeBudget auditLog",
     },
     "Mutation": {
         PANEL: "syncBilling createPortalSession",
@@ -87,7 +87,7 @@ _TABLE: Mapping[str, Mapping[Roles, str]] = {
     "ReleaseBillingPayload": {SUPPORT: "customer errors"},
     "FinalizeInvoicePayload": {SUPPORT: "invoice errors"},
     "PreviewSyncPayload": {SUPPORT: "plan errors"},
-    "SyncPlan": {SUPPORT: "createsInvoice linesAdded linesUpdated linesRemoved total stripeCalls"},
+    "SyncPlan": {SUPPORT: "createsInvoice linesAdded linesUpdated linesRemoved warnings total stripeCalls"},
     "PlannedLine": {SUPPORT: "sku quantity amount wasQuantity stripeDashboardUrl"},
     "RetrySyncPayload": {SUPPORT: "sync errors"},
     "RepairDriftPayload": {SUPPORT: "sync errors"},

@@ -23,6 +23,7 @@ from resolvers.node_lookup import (
     find_sync,
     find_visible_period,
 )
+from schema.arguments import AnyId, CustomerIdArgument, Email, Ids, Month
 from schema.connections import (
     After,
     Before,
@@ -39,7 +40,7 @@ from schema.info import Info, note_selection
 from schema.types.adjustment import Adjustment
 from schema.types.audit import AuditEntry
 from schema.types.billing_period import BillingPeriod
-from schema.types.customer import CUSTOMERS_PAGE_SIZE, Customer
+from schema.types.customer import CUSTOMERS_PAGE_SIZE, INVOICES_PAGE_SIZE, Customer
 from schema.types.hold import Hold
 from schema.types.invoice import Invoice
 from schema.types.invoice_line import InvoiceLine
@@ -50,30 +51,6 @@ from schema.types.sync import Sync
 from schema.types.viewer import Viewer
 from schema.types.webhook_event import WebhookEvent
 
-AnyId = Annotated[
-    strawberry.ID,
-    strawberry.argument(
-        name="id", description="Id of any object, from Stripe or from the gateway."
-    ),
-]
-Ids = Annotated[
-    list[strawberry.ID],
-    strawberry.argument(
-        description="At most 100 ids, from Stripe or from the gateway, in any order."
-    ),
-]
-CustomerIdArgument = Annotated[
-    strawberry.ID, strawberry.argument(description="Id of the customer, `cus_…`.")
-]
-Month = Annotated[
-    str | None, strawberry.argument(description='Month such as "2026-10"; default: this one.')
-]
-Email = Annotated[
-    str | None,
-    strawberry.argument(
-        description="Only customers with exactly this e-mail address, in capitals or not."
-    ),
-]
 PAGE_SIZE = 20
 NODE_CONVERTERS: Mapping[str, Callable[[Any], Node]] = {
     "cus": Customer.from_record,
@@ -184,6 +161,21 @@ class Query:
         elif email:
             load = partial(search_by_email, info.context, email)
         return await connect(info, request, load, Customer.from_record)
+
+    @strawberry.field
+    async def unpaid_invoices(
+        self,
+        info: Info,
+        first: First = INVOICES_PAGE_SIZE,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+    ) -> Connection[Invoice]:
+        """Support only: open invoices of all customers, newest first: payments that wait, failed or are overdue."""
+        request = page_request(first, after, last, before, default=INVOICES_PAGE_SIZE)
+        return await connect(
+            info, request, info.context.loaders.unpaid_invoices, Invoice.from_record
+        )
 
     @strawberry.field
     async def syncs(

@@ -11,7 +11,7 @@ from billing.cache.local_cache import Source
 from billing.errors import ErrorCode, Refused, StripeRejected
 from billing.stripe.client import CallCount, StripeApi, count_calls
 from billing.stripe.records import StripeObject
-from billing.stripe.resources import EntryValue, Resource
+from billing.stripe.resource import EntryValue, Resource
 
 T = TypeVar("T")
 U = TypeVar("U")

@@ -7,10 +7,9 @@ The generation of an object is its id. An entry is also valid under its customer
 has an entry without generations.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -22,7 +21,6 @@ from billing.cache.entries import (
     PRICE_LIST,
     CacheEntry,
 )
-from billing.errors import UnreadableAnswer
 from billing.invoicing.remote_invoice import RemoteInvoice
 from billing.pagination import MAX_PAGE_SIZE, Page, PageRequest
 from billing.stripe.payment_failure import PaymentFailureRecord
@@ -36,12 +34,9 @@ from billing.stripe.records import (
     StripeObject,
     id_of,
 )
+from billing.stripe.resource import EntryValue, Resource, ValueType, page_from_stripe
 from billing.usage import CustomerId
 
-T = TypeVar("T")
-EntryValue = tuple[CacheEntry, Any]
-
-CURSORS = {"starting_after": "after", "ending_before": "before"}
 DEFAULT_CARD = "invoice_settings.default_payment_method"
 
 OWNED_OBJECTS: Mapping[str, str] = {
@@ -56,55 +51,6 @@ OWNED_OBJECTS: Mapping[str, str] = {
 """Path segment by id prefix, of the objects that are read for their customer's id alone."""
 
 
-class ValueType(NamedTuple, Generic[T]):
-    """A resource's value: its *type* in the cache, and its conversion from Stripe's JSON."""
-
-    type: Any
-    from_stripe: Callable[[StripeObject], T]
-
-
-def _whole(value: T) -> tuple[T, Sequence[EntryValue]]:
-    return value, ()
-
-
-@dataclass(frozen=True, slots=True)
-class Resource(Generic[T]):
-    """One GET of Stripe, identified by its cache *entry*.
-
-    *split* separates the values of other entries from the loaded value. *all_pages*: the value is a whole
-    list. *all_lines*: the value is an invoice with all of its lines, not only those that Stripe embeds.
-    """
-
-    entry: CacheEntry
-    path: str = field(compare=False)
-    value_type: ValueType[T] = field(compare=False)
-    params: Mapping[str, Any] = field(default_factory=dict, compare=False)
-    split: Callable[[T], tuple[T, Sequence[EntryValue]]] = field(default=_whole, compare=False)
-    all_pages: bool = field(default=False, compare=False)
-    all_lines: bool = field(default=False, compare=False)
-
-    def decode(self, body: StripeObject) -> T:
-        """The value in *body*, Stripe's JSON; or UnreadableAnswer."""
-        try:
-            return self.value_type.from_stripe(body)
-        except UnreadableAnswer.CAUSES as error:
-            raise UnreadableAnswer(self.path, error) from None
-
-    @property
-    def is_cached(self) -> bool:
-        """False if every read goes to Stripe."""
-        return bool(self.entry.generations)
-
-    @property
-    def cursor_argument(self) -> str | None:
-        """Name of the page argument that is a cursor, or None for a first page."""
-        return next((CURSORS[name] for name in CURSORS if name in self.params), None)
-
-
-def _page_from_stripe(from_stripe: Callable[[StripeObject], T], body: StripeObject) -> Page[T]:
-    return Page(tuple([from_stripe(item) for item in body["data"]]), has_more=body["has_more"])
-
-
 def _owner_from_stripe(body: StripeObject) -> CustomerId | None:
     customer = id_of(body.get("customer"))
     return CustomerId(customer) if customer else None
@@ -115,22 +61,22 @@ CUSTOMER_WITH_CARD = ValueType(CustomerWithCard, CustomerWithCard.from_stripe)
 INVOICE = ValueType(InvoiceRecord, InvoiceRecord.from_stripe)
 PAYMENT_METHOD = ValueType(PaymentMethodRecord, PaymentMethodRecord.from_stripe)
 OWNER = ValueType(CustomerId | None, _owner_from_stripe)
-OWNER_PAGE = ValueType(Page[CustomerId | None], partial(_page_from_stripe, _owner_from_stripe))
+OWNER_PAGE = ValueType(Page[CustomerId | None], partial(page_from_stripe, _owner_from_stripe))
 REMOTE_INVOICE = ValueType(RemoteInvoice, RemoteInvoice.from_stripe)
 CUSTOMER_PAGE = ValueType(
-    Page[CustomerRecord], partial(_page_from_stripe, CustomerRecord.from_stripe)
+    Page[CustomerRecord], partial(page_from_stripe, CustomerRecord.from_stripe)
 )
 CUSTOMER_WITH_CARD_PAGE = ValueType(
-    Page[CustomerWithCard], partial(_page_from_stripe, CustomerWithCard.from_stripe)
+    Page[CustomerWithCard], partial(page_from_stripe, CustomerWithCard.from_stripe)
 )
-INVOICE_PAGE = ValueType(Page[InvoiceRecord], partial(_page_from_stripe, InvoiceRecord.from_stripe))
-LINE_PAGE = ValueType(Page[LineRecord], partial(_page_from_stripe, LineRecord.from_stripe))
+INVOICE_PAGE = ValueType(Page[InvoiceRecord], partial(page_from_stripe, InvoiceRecord.from_stripe))
+LINE_PAGE = ValueType(Page[LineRecord], partial(page_from_stripe, LineRecord.from_stripe))
 PAYMENT_METHOD_PAGE = ValueType(
-    Page[PaymentMethodRecord], partial(_page_from_stripe, PaymentMethodRecord.from_stripe)
+    Page[PaymentMethodRecord], partial(page_from_stripe, PaymentMethodRecord.from_stripe)
 )
 PAYMENT_FAILURE = ValueType(PaymentFailureRecord | None, PaymentFailureRecord.from_stripe)
 PRICE = ValueType(PriceRecord, PriceRecord.from_stripe)
-PRICE_PAGE = ValueType(Page[PriceRecord], partial(_page_from_stripe, PriceRecord.from_stripe))
+PRICE_PAGE = ValueType(Page[PriceRecord], partial(page_from_stripe, PriceRecord.from_stripe))
 
 
 def customer(id_: str) -> Resource[CustomerRecord]:
@@ -200,6 +146,13 @@ def invoice_heads(customer: str, page: PageRequest) -> Resource[Page[InvoiceReco
     return Resource(
         entry, "/v1/invoices", INVOICE_PAGE, params, split=lambda page: (page.map(_head), ())
     )
+
+
+def unpaid_invoices(page: PageRequest) -> Resource[Page[InvoiceRecord]]:
+    """A page of all customers' open invoices; never cached, because any event about an invoice may change it."""
+    params = _params(page, status="open")
+    entry = CacheEntry(f"unpaid_invoices:{_page_key(page)}", ())
+    return Resource(entry, "/v1/invoices", INVOICE_PAGE, params)
 
 
 def lines(invoice: str, page: PageRequest) -> Resource[Page[LineRecord]]:

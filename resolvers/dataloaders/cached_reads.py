@@ -12,7 +12,7 @@ from billing.cache.redis_backend import CacheUnavailable
 from billing.services import Services
 from billing.stripe import CallCount, count_calls
 from billing.stripe.reader import ReadResult, UnknownCursor
-from billing.stripe.resources import Resource
+from billing.stripe.resource import Resource
 
 T = TypeVar("T")
 

@@ -23,7 +23,7 @@ from billing.stripe.records import (
     LineRecord,
     PaymentMethodRecord,
 )
-from billing.stripe.resources import Resource
+from billing.stripe.resource import Resource
 from resolvers.dataloaders.base import load_once
 from resolvers.dataloaders.ledger import LedgerLoaders
 
@@ -63,6 +63,12 @@ class Loaders(LedgerLoaders):
             result = await self.get(resources.customer(id_))
             record = result.value
         return None if record is None or record.deleted else _loaded(result, record)
+
+    async def remains(self, id_: str) -> Loaded[CustomerRecord]:
+        """What is left of a customer that Stripe has deleted, or does not know: its id."""
+        result = await self.get(resources.customer(id_))
+        record = result.value or CustomerRecord.from_stripe({"id": id_, "deleted": True})
+        return _loaded(result, record)
 
     async def deleted_customer(self, id_: str) -> Loaded[CustomerRecord] | None:
         """The remains of a customer that was deleted; None for any other."""
@@ -128,6 +134,15 @@ class Loaders(LedgerLoaders):
             self._prime("get", resource, result.part(invoice))
         found: Page[InvoiceRecord] = result.value or EMPTY_PAGE
         return found.map(lambda record: _loaded_invoice(result, record))
+
+    async def unpaid_invoices(self, page: PageRequest) -> Page[Loaded[InvoiceRecord]]:
+        """A page of all customers' open invoices, newest first."""
+        if not page.size:
+            return EMPTY_PAGE
+        result = await self.get(resources.unpaid_invoices(page))
+        for record in result.value.items if result.value else ():
+            self._prime("get", resources.invoice(record.id), result.part(record))
+        return _loaded_page(result)
 
     async def invoice_heads(self, customer: str, page: PageRequest) -> Page[InvoiceRecord]:
         """A page of a customer's invoices, to be added up; the invoices themselves are not cached."""

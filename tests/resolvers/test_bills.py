@@ -277,3 +277,30 @@ async def test_open_invoice_past_its_due_date_is_overdue(
     await sandbox.put_object("invoices", id=draft, due_date=1_700_000_000)
     await api.services.cache.invalidate(draft, customer)
     assert (await api.query(viewer, PAYMENT, id=draft))["invoice"]["isOverdue"] is True
+
+
+UNPAID = """query ($first: Int, $after: String) { unpaidInvoices(first: $first, after: $after) {
+  nodes { id customer { id } amountRemaining { amount } paymentFailure { declineCode } }
+  pageInfo { hasNextPage endCursor } } }"""
+
+
+async def test_support_lists_unpaid_invoices_of_all_customers(api: ApiHarness) -> None:
+    """Drafts and paid ones are left out; pages go on; a customer may not ask."""
+    unpaid = []
+    for _ in range(3):
+        customer = await api.shop.customer()
+        invoice = await api.create_invoice(customer, 900)
+        await api.finalize_invoice(invoice)
+        await api.create_invoice(customer, 500)
+        unpaid.append((invoice, customer))
+    paid = await api.create_invoice(customer, 700)
+    await api.finalize_invoice(paid)
+    await api.write_stripe(f"/v1/invoices/{paid}/pay", {"paid_out_of_band": True}, 0)
+
+    first = (await api.query(SUPPORT, UNPAID, first=2))["unpaidInvoices"]
+    after = first["pageInfo"]["endCursor"]
+    rest = (await api.query(SUPPORT, UNPAID, first=2, after=after))["unpaidInvoices"]
+    shown = [(node["id"], node["customer"]["id"]) for node in first["nodes"] + rest["nodes"]]
+    assert shown == unpaid[::-1]
+    assert (first["pageInfo"]["hasNextPage"], rest["pageInfo"]["hasNextPage"]) == (True, False)
+    assert await api.error_codes(panel_viewer(customer), UNPAID) == ["FORBIDDEN"]

@@ -15,7 +15,7 @@ from billing.services import Services
 from billing.stripe import resources
 from billing.stripe.reader import ReadResult
 from billing.stripe.records import InvoiceRecord
-from billing.stripe.resources import Resource
+from billing.stripe.resource import Resource
 from tests.support.stripe_catalog import CENTS, Shop
 
 PAGE = PageRequest(10)
