@@ -7,7 +7,7 @@ from decimal import Decimal
 from functools import partial
 from itertools import islice
 
-from billing.invoicing.amounts import UsageRow, usage_by_group
+from billing.invoicing.amounts import UsageRow, by_size, usage_by_group
 from billing.invoicing.snapshot import Snapshot
 from billing.ledger.usage import Dimension
 from billing.money import EXACT
@@ -113,7 +113,7 @@ class _Breakdown:
         ranked: list[UsageRow] = []
         async for groups in self._parts():
             ranked += usage_by_group(groups, self._snapshot, self._prices)
-            ranked = sorted(ranked, key=lambda row: (-row.amount.amount, row.key))[: MAX_ROWS + 2]
+            ranked = sorted(ranked, key=by_size)[: MAX_ROWS + 2]
         return ranked
 
     async def combine(self, shown: Collection[str]) -> UsageRow:

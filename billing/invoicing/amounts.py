@@ -105,16 +105,6 @@ def compute_amounts(snapshot: Snapshot, prices: Prices) -> PeriodAmounts:
     return PeriodAmounts(*(Money.from_minor(amount, snapshot.currency) for amount in amounts))
 
 
-def usage_by_sku(snapshot: Snapshot, prices: Prices) -> list[UsageRow]:
-    """Return one row per line of the ledger, largest amount first, whatever its sign."""
-    rows = [
-        _row(key, [(key, quantity)], snapshot, prices)
-        for key, quantity in snapshot.totals.items()
-        if quantity
-    ]
-    return sorted(rows, key=_by_size)
-
-
 def usage_by_group(
     groups: Mapping[str, Mapping[LineKey, Decimal]],
     snapshot: Snapshot,
@@ -122,7 +112,12 @@ def usage_by_group(
 ) -> list[UsageRow]:
     """Return one row per group, largest amount first; *groups* is group → line → quantity."""
     rows = [_row(value, lines.items(), snapshot, prices) for value, lines in groups.items()]
-    return sorted(rows, key=_by_size)
+    return sorted(rows, key=by_size)
+
+
+def by_size(row: UsageRow) -> tuple[Decimal, str]:
+    """Sort a credit beside the charges of its size: it may be the reason for the total."""
+    return -abs(row.amount.amount), row.key
 
 
 def find_drift(snapshot: Snapshot, invoice: RemoteInvoice | None) -> list[DriftLine]:
@@ -162,11 +157,6 @@ def _stripe_amount(snapshot: Snapshot, key: LineKey, quantity: Decimal, price: P
 
 def _sum(lines: Mapping[LineKey, StripeLine] | Mapping[LineKey, PlannedLine]) -> int:
     return sum(line.amount for line in lines.values())
-
-
-def _by_size(row: UsageRow) -> tuple[Decimal, str]:
-    """Sort a credit beside the charges of its size: it may be the reason for the total."""
-    return -abs(row.amount.amount), row.key
 
 
 def _row(

@@ -12,7 +12,6 @@ from billing.invoicing.amounts import (
     find_drift,
     preview_flush,
     usage_by_group,
-    usage_by_sku,
 )
 from billing.invoicing.request_batch import RequestBatch
 from billing.money import Money
@@ -86,7 +85,8 @@ def test_pending_create_claims_nothing() -> None:
 
 def test_usage_rows_are_exact_and_sorted_by_amount() -> None:
     """Stripe rounds lines; a row shows all digits."""
-    rows = usage_by_sku(snapshot({"ram": "0.001", "cpu": "3", "net": "0"}), PRICES)
+    groups = {sku: {sku: Decimal(used)} for sku, used in (("ram", "0.001"), ("cpu", "3"))}
+    rows = usage_by_group(groups, snapshot({"ram": "0.001", "cpu": "3"}), PRICES)
 
     assert [(row.key, row.amount) for row in rows] == [
         ("cpu", _usd("0.06")),
@@ -100,7 +100,6 @@ def test_credit_is_sorted_by_its_size() -> None:
     at = snapshot({"cpu": "5", "ram": "4", "net": "-600"})
     groups = {"web": {"cpu": Decimal(5)}, "api": {"net": Decimal(-600)}, "db": {"ram": Decimal(4)}}
 
-    assert [row.key for row in usage_by_sku(at, PRICES)] == ["net", "cpu", "ram"]
     assert [row.key for row in usage_by_group(groups, at, PRICES)] == ["api", "web", "db"]
 
 
