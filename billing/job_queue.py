@@ -16,7 +16,7 @@ from redis.backoff import ExponentialBackoff
 
 from billing.budget import Lane
 from billing.errors import Unavailable
-from billing.redis_clients import RETRIED_ERRORS, UNREACHABLE, client
+from billing.redis_clients import RETRIED_ERRORS, UNREACHABLE, awaited, client, describe_failure
 from billing.usage import CustomerId, Period
 
 log = structlog.get_logger()
@@ -60,6 +60,15 @@ def queue_pool(url: str, *, max_retries: int) -> ArqRedis:
     return pool
 
 
+async def failure_of(pool: ArqRedis) -> str | None:
+    """Return why the queue of *pool* cannot be used, as a sentence; None if it can."""
+    try:
+        await awaited(pool.ping())
+    except UNREACHABLE as error:
+        return describe_failure(error)
+    return None
+
+
 def set_max_retries(pool: ArqRedis, max_retries: int) -> None:
     """Let each further command of *pool* be retried *max_retries* times."""
     pool.set_retry(_retry(max_retries))
@@ -87,7 +96,7 @@ class JobQueue:
         try:
             await self._pool.enqueue_job(POLL_EVENTS_JOB)
         except UNREACHABLE as error:
-            raise Unavailable("The queue cannot be reached; ask again.", retry_after=1) from error
+            raise Unavailable("The queue cannot be reached; try again.", retry_after=1) from error
 
 
 @asynccontextmanager

@@ -1,6 +1,8 @@
 """Redis: clients by URL (`billing.redis_urls`), awaited replies, translated errors, scripts, pauses after a failure."""
 
 import math
+import socket
+import ssl
 import time
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
@@ -32,6 +34,15 @@ RETRIED_ERRORS: list[type[Exception]] = [
     exceptions.BusyLoadingError,
 ]
 """``retry_on_error`` of the clients that wait for a server to restart."""
+
+REFUSALS = {
+    "Authentication required": "It wants a password; give one in the address, as in redis://:PASSWORD@host:6379/0.",
+    "invalid username-password pair": "It refuses the user or the password of the address.",
+    "without any password configured": "It has no password; take it out of the address, or set requirepass.",
+    "DB index is out of range": "It has no database of the address's number.",
+    "no permissions to run": "The user of the address lacks permissions; its ACL needs all commands and keys.",
+}
+"""Replies of a server that will not go away by waiting, and a sentence for each."""
 
 LUA_COMMON = """\
 local function now_us()
@@ -128,6 +139,44 @@ async def handshake(connection: AbstractConnection, *sections: str) -> bytes:
     return b"".join([await connection.read_response() for _ in sections])
 
 
+def ledger_failure(error: LedgerUnavailable) -> str:
+    """Return what an operator has to know about *error*, of a ledger that cannot be opened."""
+    cause = error.__cause__
+    return f"The ledger cannot be opened. {describe_failure(cause)}" if cause else error.message
+
+
+def describe_failure(error: BaseException | None) -> str:
+    """Return a sentence for an operator about the *error* of a server, without anything of its address."""
+    if refusal := refusal_of(error):
+        return refusal
+    causes = list(_chain(error))
+    if any(isinstance(cause, socket.gaierror) for cause in causes):
+        return "The host of the address cannot be found."
+    if any(isinstance(cause, exceptions.TimeoutError | TimeoutError) for cause in causes):
+        return (
+            "It does not answer in time; an address with rediss:// needs a server that speaks TLS."
+        )
+    if any(isinstance(cause, FileNotFoundError) for cause in causes):
+        return "A socket or file that the address names does not exist."
+    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+        return "Nothing listens at the address."
+    return "It cannot be reached; see that it runs, and whether it speaks TLS (rediss://)."
+
+
+def refusal_of(error: BaseException | None) -> str | None:
+    """Return what a server has against its address, as a sentence with the cure; None if it is only away."""
+    for cause in _chain(error):
+        if isinstance(cause, ssl.SSLError):
+            return (
+                f"TLS fails ({cause.reason}); write redis:// if it speaks none, or name its authority with "
+                "?ssl_ca_certs=…"
+            )
+        for text, sentence in REFUSALS.items():
+            if text in str(cause):
+                return sentence
+    return None
+
+
 class Cluster(RedisCluster):
     """A client that finds its cluster again.
 
@@ -174,3 +223,9 @@ class _SentinelPool(SentinelConnectionPool):
         if inuse_connections:
             for sentinel in self.sentinel_manager.sentinels:
                 await sentinel.aclose()
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -20,7 +20,16 @@ from billing.errors import LedgerUnavailable
 from billing.events import Inbox
 from billing.job_queue import JobQueue, open_job_queue
 from billing.ledger import Ledger, LedgerPolicy
-from billing.redis_clients import RETRIED_ERRORS, client, client_or_cluster
+from billing.redis_clients import (
+    RETRIED_ERRORS,
+    UNREACHABLE,
+    awaited,
+    client,
+    client_or_cluster,
+    describe_failure,
+    ledger_failure,
+    refusal_of,
+)
 from billing.settings import DAY, Environment, Settings, StartupError
 from billing.stripe import StripeApi
 from billing.stripe.price_catalog import PriceCatalog
@@ -70,8 +79,10 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             client(settings.queue, Redis, socket_timeout=1, retry=Retry(NoBackoff(), 1)),
         )
         line_index_redis = await stack.enter_async_context(
-            Redis.from_url(settings.cache, socket_timeout=1, socket_connect_timeout=1)
+            client(settings.cache, Redis, socket_timeout=1, socket_connect_timeout=1)
         )
+        await check_server("BILLING_QUEUE_URL", budget_redis)
+        await check_server("BILLING_CACHE_URL", line_index_redis)
         budget = Budget(budget_redis, BudgetPolicy.from_settings(settings))
         stack.push_async_callback(budget.drain)
         stripe = StripeApi(
@@ -128,9 +139,7 @@ async def check_durability(ledger: Ledger, settings: Settings) -> None:
     try:
         await ledger.open(create=settings.environment is not Environment.PRODUCTION)
     except LedgerUnavailable as error:
-        raise startup_error(
-            f"BILLING_REDIS_URL: {error.message} See that this server runs and the address is right."
-        ) from None
+        raise startup_error(f"BILLING_REDIS_URL: {ledger_failure(error)}") from None
     health = await ledger.health.check()
     if health.ok or settings.accept_volatile_ledger:
         return
@@ -141,6 +150,17 @@ async def check_durability(ledger: Ledger, settings: Settings) -> None:
         else " (for a try: BILLING_ACCEPT_VOLATILE_LEDGER=true)"
     )
     raise startup_error(f"the ledger at BILLING_REDIS_URL would forget usage. {problems}{hint}")
+
+
+async def check_server(variable: str, redis: Redis) -> None:
+    """Raise StartupError if a server that may be away refuses the address in *variable*; log it if it is away."""
+    try:
+        await awaited(redis.ping())
+    except UNREACHABLE as error:
+        reason = describe_failure(error)
+        if refusal_of(error):
+            raise startup_error(f"{variable}: {reason}") from None
+        log.warning("start.server_unavailable", variable=variable, reason=reason)
 
 
 def startup_error(reason: str) -> StartupError:

@@ -5,8 +5,8 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import orjson
@@ -56,13 +56,16 @@ def main() -> None:
     """Serve until SIGTERM or SIGINT."""
     args = _arguments()
     settings = Settings(limits=not args.no_limits, latency=not args.no_latency, mode=args.limits)
-    sandbox = Sandbox(settings, args.state, args.seed)
-    listener = socket.create_server((args.host, args.port), backlog=2048)
+    with _or_exit(f"The state file {args.state} cannot be used"):
+        sandbox = Sandbox(settings, args.state, args.seed)
+    with _or_exit(f"Nothing can listen on port {args.port} of {args.host}"):
+        listener = socket.create_server((args.host, args.port), backlog=2048)
     sandbox.account.base_url = f"http://{args.host}:{listener.getsockname()[1]}"
     if args.webhook_url:
         sandbox.register_endpoint(url=args.webhook_url, secret=args.webhook_secret, lasting=True)
     if args.seed_file:
-        sandbox.load_seed(args.seed_file)
+        with _or_exit(f"The seed file {args.seed_file} cannot be used"):
+            sandbox.load_seed(args.seed_file)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(
             number, lambda *_: sys.exit(0)
@@ -78,6 +81,17 @@ def main() -> None:
         lifespan="on",
     )
     uvicorn.Server(config).run(sockets=[listener])
+
+
+@contextmanager
+def _or_exit(problem: str) -> Iterator[None]:
+    """End the process with *problem* and its cause as one sentence if the block fails."""
+    try:
+        yield
+    except (OSError, ArithmeticError, ValueError, TypeError, LookupError, AttributeError) as error:
+        sys.exit(f"{problem} ({type(error).__name__}: {error}).")
+    except StripeError as error:
+        sys.exit(f"{problem}: {error}")
 
 
 def _arguments() -> argparse.Namespace:

@@ -16,6 +16,7 @@ from uuid import uuid4
 import structlog
 
 from billing.budget import Lane, UnlimitedBudget
+from billing.errors import Refused, Unavailable
 from billing.events.effects import EFFECTS
 from billing.settings import load_stripe_settings
 from billing.stripe import API_VERSION, StripeApi
@@ -33,7 +34,11 @@ def main() -> None:
     parser.add_argument("--create", action="store_true", help="create it, or correct it")
     args = parser.parse_args()
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    sys.exit(asyncio.run(_run(args.url, create=args.create)))
+    try:
+        status = asyncio.run(_run(args.url, create=args.create))
+    except (Refused, Unavailable) as error:
+        sys.exit(f"Nothing was checked: {error.message}")
+    sys.exit(status)
 
 
 async def _run(url: str, *, create: bool) -> int:

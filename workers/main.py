@@ -24,13 +24,14 @@ from billing.job_queue import (
     POLL_EVENTS_JOB,
     QUEUE_NAME,
     deserialize,
+    failure_of,
     queue_pool,
     serialize,
     set_max_retries,
 )
 from billing.ledger.keys import SHARDS
 from billing.logs import configure_logging
-from billing.services import open_services
+from billing.services import open_services, startup_error
 from billing.settings import Settings, load_settings
 from billing.shutdown_signal import on_shutdown_signal
 from billing.usage import CustomerId, Period
@@ -190,6 +191,13 @@ def worker_settings(settings: Settings) -> type:
     return type("WorkerSettings", (), attributes)
 
 
+async def _check_queue(settings: Settings) -> None:
+    """Raise StartupError if the queue cannot be reached; arq would end with a traceback."""
+    async with queue_pool(settings.queue, max_retries=QUEUE_ATTEMPTS_AT_START) as queue:
+        if failure := await failure_of(queue):
+            raise startup_error(f"BILLING_QUEUE_URL: {failure}")
+
+
 def _begin_shutdown(worker: WorkerState, queue: ArqRedis) -> None:
     """Start nothing more, and keep arq from retrying its last command for ten minutes."""
     worker.begin_shutdown()
@@ -198,5 +206,9 @@ def _begin_shutdown(worker: WorkerState, queue: ArqRedis) -> None:
 
 def __getattr__(name: str) -> Any:
     if name == "WorkerSettings":
-        return worker_settings(load_settings())
+        configure_logging()
+        settings = load_settings()
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:  # arq's own comes later
+            runner.run(_check_queue(settings))
+        return worker_settings(settings)
     raise AttributeError(name)

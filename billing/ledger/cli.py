@@ -16,7 +16,7 @@ from billing.invoicing import rewind
 from billing.invoicing.snapshot import Snapshot
 from billing.ledger import Ledger
 from billing.ledger.usage import CurrencySource
-from billing.redis_clients import client_or_cluster
+from billing.redis_clients import client_or_cluster, ledger_failure
 from billing.settings import load_settings
 from billing.usage import CustomerId
 
@@ -104,7 +104,7 @@ async def _run(options: argparse.Namespace) -> int:
             await ledger.open(create=run is _create)
             status: int = await run(url, ledger, AuditLog(redis), options)
         except LedgerUnavailable as error:
-            sys.stderr.write(f"{error.message}\n")
+            sys.stderr.write(f"BILLING_REDIS_URL: {ledger_failure(error)}\n")
             return 1
         return status
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from redis.asyncio import RedisCluster
@@ -77,7 +78,7 @@ class Health(LedgerPart):
             durability=durable if synced else MEMORY,
             epoch=self._server.epoch,
             problems=problems,
-            warnings=_named(servers, _warnings),
+            warnings=_named(servers, partial(_warnings, replicas=self._policy.replicas)),
             server=next(iter(servers.values())).get("run_id", ""),
         )
 
@@ -140,12 +141,17 @@ def _problems(facts: Mapping[str, str]) -> list[str]:
     return [sentence for sentence, applies in wrong.items() if applies]
 
 
-def _warnings(facts: Mapping[str, str]) -> list[str]:
-    return (
-        [_clock_skew_message(facts)]
-        if CLOCK_SKEW_WARNING_SECONDS < float(facts["clock_skew"]) <= CLOCK_SKEW_LIMIT_SECONDS
-        else []
-    )
+def _warnings(facts: Mapping[str, str], *, replicas: int) -> list[str]:
+    connected = int(facts.get("connected_slaves", replicas))
+    wrong = {
+        _clock_skew_message(facts): (
+            CLOCK_SKEW_WARNING_SECONDS < float(facts["clock_skew"]) <= CLOCK_SKEW_LIMIT_SECONDS
+        ),
+        f"Replicas connected to it: {connected}, fewer than BILLING_LEDGER_REPLICAS ({replicas}), so it refuses all "
+        "usage; start one, and better one more than that, because a failover takes one away.": connected
+        < replicas,
+    }
+    return [sentence for sentence, applies in wrong.items() if applies]
 
 
 def _clock_skew_message(facts: Mapping[str, str]) -> str:

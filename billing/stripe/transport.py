@@ -8,6 +8,11 @@ import stripe
 
 LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=50, keepalive_expiry=30)
 NOT_SENT = "not_sent"
+BEFORE_THE_FIRST_BYTE = (
+    *(httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError),
+    # A request that cannot be written, as with a line break in a header, or an address of no server.
+    *(httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL, UnicodeError),
+)
 
 
 class HttpxTransport(stripe.HTTPClient):
@@ -39,7 +44,7 @@ class HttpxTransport(stripe.HTTPClient):
                 content=post_data,
                 extensions={"trace": self._on_event},
             )
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+        except BEFORE_THE_FIRST_BYTE as error:
             raise _connection_error(error, code=NOT_SENT) from error
         except httpx.HTTPError as error:
             raise _connection_error(error) from error
@@ -57,5 +62,5 @@ class HttpxTransport(stripe.HTTPClient):
         await self._http.aclose()
 
 
-def _connection_error(error: httpx.HTTPError, code: str | None = None) -> stripe.APIConnectionError:
+def _connection_error(error: Exception, code: str | None = None) -> stripe.APIConnectionError:
     return stripe.APIConnectionError(str(error), code=code)  # type: ignore[no-untyped-call]

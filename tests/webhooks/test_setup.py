@@ -85,6 +85,7 @@ async def test_command_prints_problems_and_the_new_secret(
     def run(*arguments: str) -> tuple[int, str]:
         command = [sys.executable, "-m", "webhooks", URL, *arguments]
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        assert "Traceback" not in done.stderr
         return done.returncode, done.stdout
 
     status, output = run()
@@ -93,5 +94,9 @@ async def test_command_prints_problems_and_the_new_secret(
     assert status == 0
     assert "whsec_" in output
     assert run() == (0, f"The endpoint {URL} is as it should be.\n")
-    del env["BILLING_STRIPE_API_KEY"]
-    assert run() == (1, "")
+    for wrong in (
+        {"BILLING_STRIPE_API_BASE": "http://127.0.0.1:9"},
+        {"BILLING_STRIPE_API_KEY": ""},
+    ):
+        env |= wrong
+        assert run() == (1, "")

@@ -353,6 +353,22 @@ async def test_acknowledgement_waits_for_a_replica(tmp_path: Path, clock: Clock)
             ]
 
 
+async def test_missing_replica_is_a_warning(tmp_path: Path, clock: Clock) -> None:
+    """The gateway starts and every `POST /usage` is refused, so `/readyz` says why."""
+    with server(tmp_path / "a") as primary:
+        async with Redis.from_url(primary.connection_url) as redis:
+            ledger = await open_ledger(redis, clock, REPLICATED)
+            [warning] = (await ledger.health.check()).warnings
+            assert "Replicas connected to it: 0, fewer than BILLING_LEDGER_REPLICAS (1)" in warning
+
+            with server(tmp_path / "b", replicaof=f"127.0.0.1 {primary.port}"):
+
+                async def connected() -> bool:
+                    return not (await ledger.health.check()).warnings
+
+                await wait_until(connected, "the replica is connected")
+
+
 async def test_replica_does_not_replace_the_disk(tmp_path: Path, clock: Clock) -> None:
     """REPLICATED means on disk and on a replica; without fsync it is MEMORY."""
     long_wait = LedgerPolicy(replicas=1, replica_wait_ms=10_000)

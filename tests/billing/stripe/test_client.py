@@ -291,9 +291,22 @@ async def test_write_is_retried_with_the_same_key(
     assert [request.headers["idempotency-key"] for request, _ in fake.requests] == ["portal-1"] * 3
 
 
-async def test_refused_connection_is_busy_not_unknown(budget: Budget) -> None:
+@pytest.mark.parametrize(
+    ("key", "base"),
+    [
+        (KEY, "http://127.0.0.1:9"),
+        (KEY, "http://nowhere.invalid"),
+        (KEY, "https://[::1]:70000"),
+        (KEY, "ftp://127.0.0.1"),
+        (f"{KEY}\n", None),
+        (f"{KEY}\N{EN DASH}", None),
+    ],
+)
+async def test_request_that_cannot_be_sent_is_busy_not_unknown(
+    budget: Budget, fake: FakeStripe, key: str, base: str | None
+) -> None:
     """Nothing was sent, so nothing is in doubt and no finalization has to wait."""
-    async with aclosing(StripeApi(KEY, "http://127.0.0.1:9", budget)) as api:
+    async with aclosing(StripeApi(key, base or fake.url, budget)) as api:
         with pytest.raises(StripeBusy):
             await api.send(add_lines(), lane=Lane.CUSTOMER)
 
