@@ -54,12 +54,12 @@ def _draw(curves: dict[str, list[tuple[float, float]]], granted: float) -> None:
     }
     PLOT.write_text(
         plot(
-            "How old usage is when Stripe is told of it (p99)",
+            "Age of usage when it reaches Stripe (p99)",
             (
                 "writes per second to one endpoint",
                 {rate: f"{rate:.0f}" for rate in ALLOWANCES},
             ),
-            ("of customers who do not ask", hours),
+            ("for customers without a requested sync", hours),
             curves,
             (granted, "the default: 0.8 of Stripe's 25"),
         ),

@@ -105,7 +105,7 @@ class _BoundedRunner:
         except Unavailable as error:
             await inbox.retry_later(batch.group, error.message, error.retry_after)
         except TimeoutError:
-            await inbox.retry_later(batch.group, "What it needs takes too long; ask again.", 1.0)
+            await inbox.retry_later(batch.group, "What it needs takes too long; try again.", 1.0)
         except Exception as error:  # noqa: BLE001 one broken event must not block the others
             _log_failure(batch.group, error)
             await inbox.record_failure(batch.group, _failure_text(error))

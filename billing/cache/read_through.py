@@ -130,7 +130,7 @@ class ReadThrough:
             return await self._load_or_last_known(request, lookup)
         known = self._last_known(request, lookup)
         if known is None:
-            raise Unavailable("Stripe did not answer a moment ago; ask again.", retry_after=1)
+            raise Unavailable("Stripe did not answer a moment ago; try again.", retry_after=1)
         return known
 
     async def _acquire_or_wait(self, request: ReadRequest) -> Lookup:

@@ -86,7 +86,7 @@ class CacheUnavailable(Unavailable):
     """The cache's Redis server did not answer."""
 
     def __init__(self) -> None:
-        super().__init__("The cache's server cannot be reached; ask again.", retry_after=1)
+        super().__init__("The cache's server cannot be reached; try again.", retry_after=1)
 
 
 class RedisBackend:

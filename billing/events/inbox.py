@@ -219,7 +219,7 @@ async def _run_script(script: AsyncScript, script_keys: Sequence[str], args: Seq
 
 
 async def _execute(command: Awaitable[T] | T) -> T:
-    with ledger_errors("The inbox cannot be reached; ask again."):
+    with ledger_errors("The inbox cannot be reached; try again."):
         return await awaited(command)
 
 

@@ -434,7 +434,7 @@ async def test_events_wait_while_the_cache_is_unavailable(
     assert waiting is not None
     assert (waiting.status, waiting.failure) == (
         EventStatus.PENDING,
-        "The cache's server cannot be reached; ask again.",
+        "The cache's server cannot be reached; try again.",
     )
 
     await world_without_webhooks.services.inbox.requeue("evt_1")
@@ -463,7 +463,7 @@ async def test_slow_stripe_delays_events_without_failure(
     waiting = await services.inbox.get("evt_thin")
     assert waiting is not None
     assert waiting.status is EventStatus.PENDING
-    assert waiting.failure == "What it needs takes too long; ask again."
+    assert waiting.failure == "What it needs takes too long; try again."
 
     await world_without_webhooks.sandbox.clear_faults()
     await world_without_webhooks.services.inbox.requeue("evt_thin")

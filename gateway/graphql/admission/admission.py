@@ -140,7 +140,7 @@ class Admission:
         if status.retry_after:
             raise request_error(
                 "RATE_LIMITED",
-                f"The allowance is used up; ask again in {status.retry_after} s.",
+                f"The allowance is used up; try again in {status.retry_after} s.",
                 retryAfter=status.retry_after,
             )
         return status
