@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from billing.errors import ErrorCode, Refused
 from billing.pagination import Page, PageRequest
 from billing.stripe.reader import UnknownCursor
 from billing.stripe.records import CustomerRecord, InvoiceRecord, PaymentMethodRecord
@@ -15,12 +14,12 @@ DEFAULT_CURRENCY = "usd"
 """Currency of a customer without an invoice; Stripe sets one with the first invoice."""
 
 
-async def load_existing_customer(context: Context, customer: str) -> Loaded[CustomerRecord]:
-    """The owner of an object that the viewer may see; Refused (NOT_FOUND) when Stripe has deleted it."""
-    loaded = await context.loaders.customer(customer)
-    if loaded is None:
-        raise Refused(ErrorCode.NOT_FOUND, f"Customer {customer} was deleted in Stripe.")
-    return loaded
+async def load_owner_record(context: Context, customer: str) -> Loaded[CustomerRecord]:
+    """The owner of an object that the viewer may see; of one that Stripe has deleted, its id.
+
+    A list of objects must not fail because one of their owners has gone.
+    """
+    return await context.loaders.customer(customer) or await context.loaders.remains(customer)
 
 
 async def list_customers(

@@ -41,11 +41,18 @@ async def _load_invoice(context: Context, invoice: str) -> Loaded[InvoiceRecord]
     return await context.loaders.visible_invoice(invoice, context.viewer.may_see)
 
 
+async def _load_customer(context: Context, customer: str) -> Loaded[CustomerRecord] | None:
+    """The customer; for Support also what Stripe has left of one that was deleted, while the ledger has usage."""
+    found = await context.loaders.customer(customer)
+    if found is not None or context.viewer.role is not Role.SUPPORT:
+        return found
+    remains = await context.loaders.deleted_customer(customer)
+    usage, name = context.bypass_loaders().ledger.usage, CustomerId(customer)
+    return remains if remains and await usage.registered_currencies([name]) else None
+
+
 KINDS: Mapping[str, NodeKind] = {
-    "cus": NodeKind(
-        lambda context, customer: context.loaders.customer(customer),
-        lambda loaded: loaded.value.id,
-    ),
+    "cus": NodeKind(_load_customer, lambda loaded: loaded.value.id),
     "in": NodeKind(_load_invoice, lambda loaded: loaded.value.customer),
     "il": NodeKind(find_line, lambda found: found.invoice.customer),
     "pm": NodeKind(
@@ -109,7 +116,7 @@ async def find_customer(context: Context, any_id: str) -> Loaded[CustomerRecord]
         found: Loaded[CustomerRecord] = node.record
         return found
     owner = node.owner if node else await _fetch_owner(context, any_id)
-    return await context.loaders.customer(owner) if owner else None
+    return await _load_customer(context, owner) if owner else None
 
 
 async def _fetch_owner(context: Context, any_id: str) -> str | None:
@@ -148,25 +155,6 @@ async def require_customer(context: Context, any_id: str) -> Loaded[CustomerReco
     if customer is None:
         raise not_found("customer", any_id, "customerId")
     return customer
-
-
-async def require_billed_customer(context: Context, any_id: str) -> Loaded[CustomerRecord]:
-    """As `require_customer`; Support also finds a deleted customer of whom the ledger has usage."""
-    customer = await find_customer(context, any_id)
-    if customer is None and context.viewer.role is Role.SUPPORT:
-        customer = await _find_deleted(context, any_id)
-    if customer is None:
-        raise not_found("customer", any_id, "customerId")
-    return customer
-
-
-async def _find_deleted(context: Context, any_id: str) -> Loaded[CustomerRecord] | None:
-    form, customer = ID_PATTERN.fullmatch(any_id), CustomerId(any_id)
-    if form is None or form[1] != "cus":
-        return None
-    if not await context.bypass_loaders().ledger.usage.registered_currencies([customer]):
-        return None
-    return await context.loaders.deleted_customer(customer)
 
 
 def not_found(kind: str, any_id: str, field: str) -> Refused:

@@ -19,7 +19,7 @@ from resolvers.adjustments import PricedAdjustment, correction_price, with_price
 from resolvers.audited import AuditedAction
 from resolvers.context import Context
 from resolvers.mutations.sync_billing import request_sync
-from resolvers.node_lookup import require_billed_customer
+from resolvers.node_lookup import require_customer
 from resolvers.validation import parse_month, parse_quantity, require_billable, validate_reason
 
 
@@ -47,7 +47,7 @@ async def adjust_usage(
     quantity = _parse_quantity(correction)
     _validate_key(idempotency_key)
     reason, month = validate_reason(reason), parse_month(correction.month, ("month",))
-    customer = (await require_billed_customer(context, customer_id)).value
+    customer = (await require_customer(context, customer_id)).value
     services = context.bypass_loaders()
     price = await _price(services, customer.id, month, correction.sku, idempotency_key)
     require_billable(quantity, price, ("quantity",))

@@ -5,7 +5,7 @@ from billing.invoicing.snapshot import Hold
 from resolvers.audited import AuditedAction
 from resolvers.context import Context
 from resolvers.drift import unsealed_snapshots
-from resolvers.node_lookup import require_billed_customer
+from resolvers.node_lookup import require_customer
 from resolvers.validation import validate_reason
 
 
@@ -16,7 +16,7 @@ async def hold_billing(
 
     Returns None if an earlier call with this key placed the hold and it was released since.
     """
-    customer = (await require_billed_customer(context, customer_id)).value.id
+    customer = (await require_customer(context, customer_id)).value.id
     services, reason = context.bypass_loaders(), validate_reason(reason)
     action = AuditedAction(
         context, customer, "holdBilling", reason, idempotency_key=idempotency_key

@@ -5,7 +5,7 @@ from resolvers.audited import AuditedAction
 from resolvers.context import Context
 from resolvers.dataloaders.stripe import Loaded
 from resolvers.mutations.hold_billing import describe
-from resolvers.node_lookup import require_billed_customer
+from resolvers.node_lookup import require_customer
 from resolvers.validation import validate_reason
 
 
@@ -13,7 +13,7 @@ async def release_billing(
     context: Context, customer_id: str, reason: str, idempotency_key: str | None
 ) -> Loaded[CustomerRecord]:
     """Release the active hold; a hold that waits becomes the active one. Returns the customer."""
-    loaded = await require_billed_customer(context, customer_id)
+    loaded = await require_customer(context, customer_id)
     customer, ledger = loaded.value.id, context.bypass_loaders().ledger
     action = AuditedAction(
         context,

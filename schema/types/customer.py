@@ -16,7 +16,7 @@ from resolvers.customers import (
     DEFAULT_CURRENCY,
     list_invoices,
     list_payment_methods,
-    load_existing_customer,
+    load_owner_record,
 )
 from resolvers.dataloaders.stripe import Loaded
 from resolvers.spend import MAX_MONTHS, spend_by_month
@@ -221,6 +221,6 @@ class Customer(Node):
 
 
 async def load_owner(info: Info, customer: CustomerId) -> Customer:
-    """The owner of an object that the viewer may see; Refused (NOT_FOUND) when Stripe has deleted it."""
+    """The owner of an object that the viewer may see; with nulls if Stripe has deleted it."""
     note_selection(info)
-    return Customer.from_record(await load_existing_customer(info.context, customer))
+    return Customer.from_record(await load_owner_record(info.context, customer))

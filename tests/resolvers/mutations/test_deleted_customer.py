@@ -53,3 +53,43 @@ async def test_deleted_customer_stays_hidden_from_others(api: ApiHarness) -> Non
     for viewer in (panel_viewer(customer), OTHER_CUSTOMER):
         result = await api.execute(viewer, HOLD, id=customer)
         assert result.errors or (result.data and result.data["holdBilling"]["errors"])
+
+
+SEEN = """query ($id: ID!, $text: String!) {
+  customer(id: $id) { id name currentPeriod { total { amount } } invoices(first: 1) { nodes { id } } }
+  customers(search: $text) { nodes { id } }
+  syncs(first: 9) { nodes { customer { id name } } }
+  one: syncs(first: 9, customerId: $id) { nodes { id } } }"""
+
+
+async def test_support_sees_a_deleted_customer_and_everybody_else(api: ApiHarness) -> None:
+    """What is left is shown with its usage, and no list over many fails for one."""
+    other = await api.shop.customer("other")
+    await api.record_usage(other)
+    await api.flush(other)
+    customer = await deleted_customer(api)
+    await api.flush(customer)
+
+    seen = await api.query(SUPPORT, SEEN, id=customer, text=customer)
+
+    assert seen["customer"] == {
+        "id": customer,
+        "name": None,
+        "currentPeriod": {"total": {"amount": "10"}},
+        "invoices": {"nodes": []},
+    }
+    assert seen["customers"] == {"nodes": [{"id": customer}]}
+    shown = {node["customer"]["id"]: node["customer"]["name"] for node in seen["syncs"]["nodes"]}
+    assert shown == {customer: None, other: "Other"}
+    assert len(seen["one"]["nodes"]) == 1
+
+
+async def test_repair_for_a_deleted_customer_is_recorded(api: ApiHarness) -> None:
+    """Support may try again what a worker parked."""
+    repair = """mutation ($id: ID!) { repairDrift(input: {customerId: $id, reason: "look again"}) {
+      sync { status } errors { code } } }"""
+    customer = await deleted_customer(api)
+
+    answer = (await api.query(SUPPORT, repair, id=customer))["repairDrift"]
+
+    assert answer == {"sync": {"status": "QUEUED"}, "errors": []}
