@@ -33,6 +33,7 @@ function fetcher() {
     await customerLookup; // of a customer who was just typed in
     const variables = declaredOnly(operation.query, withDefaults(operation.variables));
     if (/\$customer\b/.test(operation.query) && !variables.customer) return missingCustomer();
+    if (variables.month && !MONTH.test(variables.month)) return wrongMonth();
     const { documentAST = options?.documentAST, operationName } = parsed(operation);
     const answer = await send({ ...operation, operationName, variables }, { ...options, documentAST });
     const found = answer.data?.customers?.nodes;
@@ -40,6 +41,7 @@ function fetcher() {
       if (found[0].id !== $("customer").value.trim()) setMonth("");
       selectCustomer(found[0]);
     }
+    if (/^mutation\b/m.test(operation.query) && variables.customer) customerLookup = lookUp(); // a hold shows at once
     if ("data" in answer) delete answer.extensions; // Support does not need the cost
     return answer;
   };
@@ -56,6 +58,11 @@ function withDefaults(variables) {
 function missingCustomer() {
   $("customer").focus();
   return { errors: [{ message: "Say whom it is about: put an e-mail, an organization, a name or any Stripe id into “Customer” above." }] };
+}
+
+function wrongMonth() {
+  $("month").focus();
+  return { errors: [{ message: "Write the month as YYYY-MM, such as 2026-10, or leave “Month” above empty for the current one." }] };
 }
 
 // Right after a change of tabs GraphiQL still passes the previous tab's document and operation name.
@@ -104,7 +111,8 @@ function setStatus(id, bad, text) {
   $(id).textContent = text;
 }
 
-const FIND = "query Who($search: String!) { customers(first: 3, search: $search) { nodes { id name organization } } }";
+const FIND = "query Who($search: String!) { customers(first: 3, search: $search) { nodes { id name organization delinquent hold { reason } syncState { status } } } }";
+const MONTH = /^\d{4}-(0[1-9]|1[0-2])$/;
 let customerLookup = Promise.resolve();
 
 // Replaces the typed text by the id of the one customer that it matches; text that matches several stays.
@@ -112,6 +120,7 @@ async function lookUp() {
   const typed = $("customer").value.trim();
   sessionStorage.setItem("customer", typed);
   setStatus("whom", false, "");
+  $("flags").textContent = "";
   if (!typed || !token()) return;
   const headers = { "Content-Type": "application/json", ...authorization() };
   const body = JSON.stringify({ query: FIND, variables: { search: typed } });
@@ -119,19 +128,25 @@ async function lookUp() {
   if ($("customer").value.trim() !== typed) return;
   const found = answer.data?.customers.nodes ?? [];
   if (found.length === 1) selectCustomer(found[0]);
-  else setStatus("whom", true, answer.errors?.[0].message ?? (found.length ? "Several match: press play on Find" : "Nobody found"));
+  else setStatus("whom", true, answer.errors?.[0].message ?? (found.length ? "Several match: press play on Find" : "Nobody has this. Try an e-mail, an organization or an invoice's number"));
 }
 
 // The month belongs to the customer for whom it was typed, and is cleared with the next one.
 function setMonth(month) {
   $("month").value = month;
   sessionStorage.setItem("month", month);
+  const wrong = month !== "" && !MONTH.test(month);
+  $("month").setAttribute("aria-invalid", String(wrong));
+  setStatus("month-problem", wrong, wrong ? "Write it as 2026-10" : "");
 }
 
-function selectCustomer({ id, name, organization }) {
+// What an agent must know before anything is said: the customer is on hold, has not paid, or is not synced.
+function selectCustomer({ id, name, organization, hold, delinquent, syncState }) {
   $("customer").value = id;
   sessionStorage.setItem("customer", id);
   setStatus("whom", false, name ?? organization ?? "");
+  const flags = [hold && `On hold: ${hold.reason}`, delinquent && "Payment failed", syncState?.status === "FAILED" && "Sync failed"];
+  $("flags").textContent = flags.filter(Boolean).join(" · ");
 }
 
 // --- the page ---------------------------------------------------------------------------------------
@@ -198,7 +213,7 @@ $("share").onclick = async () => {
 
 $("customer").value = sessionStorage.getItem("customer") ?? "";
 $("customer").onchange = () => { setMonth(""); customerLookup = lookUp(); };
-$("month").value = sessionStorage.getItem("month") ?? "";
+setMonth(sessionStorage.getItem("month") ?? "");
 $("month").onchange = () => setMonth($("month").value.trim());
 
 const linked = fromLink();
@@ -206,4 +221,11 @@ const operations = (await (await fetch("/graphiql/operations.json")).json()).map
 if (linked) clearTabs(); // GraphiQL prefers its stored tabs
 activeTab = linked ?? operations[0];
 customerLookup = lookUp();
+// GraphiQL leaves its editors' text areas without a name, which a screen reader needs.
+new MutationObserver(() => {
+  for (const area of document.querySelectorAll("textarea:not([aria-label])")) {
+    const editor = area.closest("[class^=graphiql-query-editor], .graphiql-editor-tool, .result-window");
+    area.setAttribute("aria-label", editor?.matches(".result-window") ? "Answer" : editor?.matches(".graphiql-editor-tool") ? "Variables" : "Operation");
+  }
+}).observe($("graphiql"), { childList: true, subtree: true });
 ReactDOM.createRoot($("graphiql")).render(createElement(SupportConsole, { operations, linked }));

@@ -7,7 +7,7 @@ from billing.errors import Refused
 from billing.invoicing.amounts import compute_amounts
 from billing.invoicing.snapshot import Snapshot
 from billing.ledger.adjustments import wrong_currency
-from billing.money import format_decimal
+from billing.money import Money, format_decimal, line_amount
 from billing.stripe.records import CustomerRecord
 from billing.usage import CustomerId, Period, Price, adjustment_line_key
 from resolvers.adjustments import correction_price
@@ -44,11 +44,39 @@ async def preview_sync(
         preview = _with_correction(preview, quantity, price)
     async with AuditedAction(context, customer.id, "previewSync").run({}) as audit:
         audit.after = {
-            "correction": f"{correction.sku} {format_decimal(quantity)}" if correction else None,
+            "correction": f"{correction.sku} {format_decimal(quantity)}"
+            if price and correction
+            else None,
             "total": compute_amounts(preview.snapshot, preview.prices).total.formatted,
             "month": str(snapshot.period),
         }
     return preview
+
+
+def correction_warnings(preview: PricedSnapshot) -> list[str]:
+    """Doubts about the previewed correction, for the person who is about to make it."""
+    snapshot = preview.snapshot
+    quantity = snapshot.totals.get(PREVIEW_LINE)
+    if not quantity:
+        return []
+    sku = preview.sku_of(PREVIEW_LINE)
+    lines = [key for key in snapshot.totals if key != PREVIEW_LINE and preview.sku_of(key) == sku]
+    used = sum((snapshot.totals[key] for key in lines), Decimal())
+    price = preview.prices[snapshot.prices[PREVIEW_LINE]]
+    warnings = []
+    if not lines:
+        warnings.append(f"The month has no usage of {sku}.")
+    elif used + quantity < 0:
+        taken, left = format_decimal(-quantity), format_decimal(used)
+        warnings.append(f"This takes off {taken} of {sku}, and the month has {left}.")
+    if line_amount(quantity, price.unit_amount) == 0:
+        each = Money.from_minor(price.unit_amount, price.currency).formatted
+        warnings.append(
+            f"This comes to nothing: a quantity is in the unit of the price, {each} each, and not in money."
+        )
+    if compute_amounts(snapshot, preview.prices).total.amount < 0:
+        warnings.append("The month's total becomes negative.")
+    return warnings
 
 
 async def _load_snapshot(

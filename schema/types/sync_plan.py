@@ -8,6 +8,7 @@ from billing.invoicing.amounts import compute_amounts, preview_flush
 from billing.invoicing.request_batch import PlannedLine as Planned
 from billing.usage import LineKey
 from resolvers.billing_periods import PricedSnapshot
+from resolvers.mutations.preview_sync import correction_warnings
 from schema.decorators import graphql_type
 from schema.info import Info
 from schema.stripe_links import dashboard_url
@@ -46,6 +47,9 @@ class SyncPlan:
     lines_added: list[PlannedLine] = strawberry.field(description="Lines that would be added.")
     lines_updated: list[PlannedLine] = strawberry.field(description="Lines that would be updated.")
     lines_removed: list[PlannedLine] = strawberry.field(description="Lines that would be removed.")
+    warnings: list[str] = strawberry.field(
+        description="Doubts about the previewed correction, such as one larger than the month's usage of the SKU; they block nothing."
+    )
     total: Money = strawberry.field(description="Total amount of the month after the sync.")
     stripe_calls: int = strawberry.field(
         description="Number of writes to Stripe that the sync would make."
@@ -75,6 +79,7 @@ class SyncPlan:
                 for updated in change.updated
             ],
             lines_removed=[line(key, REMOVED_LINE, was.quantity) for key, was in change.removed],
+            warnings=correction_warnings(period),
             total=Money.from_money(compute_amounts(snapshot, prices).total),
             stripe_calls=plan.calls,
         )

@@ -58,3 +58,27 @@ async def test_preview_with_correction_shows_new_total(api: ApiHarness) -> None:
     assert unknown["errors"] == [{"code": "UNKNOWN_SKU", "path": ["correction", "sku"]}]
     assert vague["errors"] == [{"code": "INVALID_INPUT", "path": ["correction", "quantity"]}]
     assert (await api.query(SUPPORT, AUDIT, id=customer))["customer"]["adjustments"]["nodes"] == []
+
+
+async def test_preview_warns_of_a_doubtful_correction(api: ApiHarness) -> None:
+    """More than the month has, an item that it does not have, and money mistaken for a quantity."""
+    customer = await api.shop.customer()
+    await api.record_usage(customer, "2000000")
+    query = """mutation ($id: ID!, $sku: String!, $q: Decimal!) { previewSync(input: {customerId: $id},
+      correction: {sku: $sku, quantity: $q}) { plan { warnings } } }"""
+
+    async def warnings(sku: str, quantity: str) -> list[str]:
+        shown = await api.query(SUPPORT, query, id=customer, sku=sku, q=quantity)
+        found: list[str] = shown["previewSync"]["plan"]["warnings"]
+        return found
+
+    assert await warnings("machine-seconds", "-2000000") == []
+    assert await warnings("machine-seconds", "0") == []
+    assert await warnings("machine-seconds", "-2500000") == [
+        "This takes off 2500000 of machine-seconds, and the month has 2000000.",
+        "The month's total becomes negative.",
+    ]
+    assert await warnings("egress-gb", "-5") == ["The month has no usage of egress-gb."]
+    assert await warnings("machine-seconds", "-20") == [
+        "This comes to nothing: a quantity is in the unit of the price, USD 0.000031 each, and not in money."
+    ]
