@@ -54,6 +54,11 @@ class Money:
         return cls(EXACT.scaleb(Decimal(minor), -exponent(currency)), currency.lower())
 
     @property
+    def minor(self) -> int:
+        """Whole minor units; decimals below are cut off."""
+        return int(EXACT.scaleb(self.amount, exponent(self.currency)))
+
+    @property
     def formatted(self) -> str:
         """Display form: ``USD 1,234.50``; a sub-cent amount keeps all of its digits."""
         unit = MINOR[exponent(self.currency)]

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TypeVar
@@ -81,8 +82,21 @@ def _backlog_metrics(backlogs: list[Backlog]) -> Iterator[Metric]:
     yield _gauge("held", "Customers whose billing is on hold, by Support or by a void.", on_hold)
     yield _gauge("held_oldest_seconds", "Age of the oldest of these holds.", oldest_hold)
     yield _gauge("rewound", "Customers of whom the ledger lost usage that Stripe shows.", rewound)
+    yield from _books_metrics(backlogs)
     yield _gauge(
         "due_late_seconds", "Longest wait of due work for a worker.", late | aliases, "line"
+    )
+
+
+def _books_metrics(backlogs: list[Backlog]) -> Iterator[Metric]:
+    differences = sum(shard.differences for shard in backlogs)
+    sums: Counter[str] = Counter()
+    for shard in backlogs:
+        for currency, amount in shard.difference_sums.items():
+            sums[currency] += amount
+    yield _gauge("books_unbalanced", "Periods whose ledger and invoice differ.", differences)
+    yield _gauge(
+        "books_difference", "Ledger minus Stripe in minor units; 0 if all is well.", sums, "currency"
     )
 
 

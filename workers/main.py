@@ -35,6 +35,7 @@ from billing.services import open_services, startup_error
 from billing.settings import Settings, load_settings
 from billing.shutdown_signal import on_shutdown_signal
 from billing.usage import CustomerId, Period
+from workers.balance_books import balance_books
 from workers.dispatcher import SLOTS, WorkerState, dispatch
 from workers.flush.closing import close_ended_periods
 from workers.flush.flush import flush
@@ -99,6 +100,11 @@ async def poll_events_job(ctx: dict[str, Any]) -> None:
 async def reconcile_job(ctx: dict[str, Any]) -> None:
     """Request a verify of the open periods of one shard; every hour."""
     await reconcile(ctx["worker"].services.ledger, now_ms=round(time.time() * 1000))
+
+
+async def balance_books_job(ctx: dict[str, Any]) -> None:
+    """Balance the books of one shard; every quarter of an hour."""
+    await balance_books(ctx["worker"].services, now_ms=round(time.time() * 1000))
 
 
 async def _run_loop(worker: WorkerState, step: Callable[[WorkerState], Awaitable[bool]]) -> None:
@@ -182,6 +188,7 @@ def worker_settings(settings: Settings) -> type:
                 keep_result=0,
             ),
             cron(reconcile_job, name="reconcile", minute=17, keep_result=0),
+            cron(balance_books_job, name="balance", minute={4, 19, 34, 49}, keep_result=0),
         ],
         "redis_pool": queue_pool(settings.queue, max_retries=QUEUE_ATTEMPTS_AT_START),
         "on_startup": lifecycle.start,

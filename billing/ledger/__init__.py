@@ -9,6 +9,7 @@ from collections.abc import Callable
 from secrets import token_hex
 
 from billing.ledger.adjustments import Adjustment, Adjustments, NewAdjustment
+from billing.ledger.books import Books
 from billing.ledger.due import DueQueue
 from billing.ledger.health import Health
 from billing.ledger.holds import ActiveHold, Holds
@@ -54,6 +55,7 @@ class Ledger:
         self.periods = Periods(server, policy)
         self.adjustments = Adjustments(server, policy)
         self.holds = Holds(server, policy)
+        self.books = Books(server, policy)
         self.syncs = Syncs(server, policy)
         self.health = Health(server, policy, wall_clock)
 

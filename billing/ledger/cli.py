@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import structlog
@@ -15,6 +16,7 @@ from billing.errors import ErrorCode, LedgerUnavailable
 from billing.invoicing import rewind
 from billing.invoicing.snapshot import Snapshot
 from billing.ledger import Ledger
+from billing.ledger.keys import SHARDS
 from billing.ledger.usage import CurrencySource
 from billing.redis_clients import client_or_cluster, ledger_failure
 from billing.settings import load_settings
@@ -44,6 +46,11 @@ ACCEPT_LOSS = """\
 Bill what the ledger has, and give back what Stripe's invoices show beyond it: drafts are lowered, and what
 a final bill shows too much is credited on the next one. Lets go of every hold that was placed for lost usage.
 """
+BOOKS = """\
+List the months in which ledger and Stripe differ where they ought to agree, in minor units. "lost": Stripe showed
+more than the ledger has. "unsent": a synced draft does not have what the ledger has. With --settle, after
+somebody has looked at them and at the bills: removes the entries of a customer.
+"""
 SET_CURRENCY = """\
 Bill a customer in another currency than that of its first delta. Possible while nothing is counted or billed
 in that one: take its usage off with deltas of the opposite sign, and delete the draft in Stripe.
@@ -68,6 +75,9 @@ def main() -> None:
 
     add("create", _create, "begin a ledger on an empty server", CREATE)
     add("rewound", _list_rewound, "list the customers whose usage the ledger has lost", REWOUND)
+    books = add("books", _show_books, "list where ledger and Stripe differ", BOOKS)
+    books.add_argument("--settle", metavar="cus_…", type=CustomerId, help="remove this customer's")
+    books.add_argument("--reason", default="", help="of --settle, for the audit log")
     begin = add(
         "begin-epoch", _begin_epoch, "distrust what the ledger remembers of Stripe", BEGIN_EPOCH
     )
@@ -130,6 +140,24 @@ async def _begin_epoch(url: str, ledger: Ledger, _: AuditLog, options: argparse.
 async def _list_rewound(_: str, ledger: Ledger, __: AuditLog, options: argparse.Namespace) -> int:
     del options
     _show(await ledger.periods.list_rewound())
+    return 0
+
+
+async def _show_books(_: str, ledger: Ledger, audit: AuditLog, options: argparse.Namespace) -> int:
+    shards = [await ledger.books.differences(shard) for shard in range(SHARDS)]
+    differences = [found for shard in shards for found in shard]
+    for found in differences:
+        place = f"{found.customer} {found.period}"
+        sys.stdout.write(f"{place} {found.kind}: {found.amount:,} minor units\n")
+    sys.stdout.write(f"Differences: {len(differences):,}.\n")
+    settled = [found for found in differences if found.customer == options.settle]
+    if settled:
+        before = {f"{found.period} {found.kind}": str(found.amount) for found in settled}
+        intent = ActionIntent(options.settle, ACTOR, "settleBooks", options.reason, before)
+        started = await audit.begin(intent)
+        await ledger.books.record([replace(found, amount=0) for found in settled])
+        await audit.complete(started, dict.fromkeys(before, "0"))
+        sys.stdout.write(f"{len(settled):,} of {options.settle} settled.\n")
     return 0
 
 

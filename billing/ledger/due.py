@@ -1,9 +1,11 @@
 """Due queue: the periods that a worker must flush, by shard and time, and the backlog of each shard."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from billing.ledger import keys
 from billing.ledger.base import LedgerPart
+from billing.ledger.codec import decode_fields
 from billing.ledger.server import ScriptCall
 from billing.usage import CustomerId, Period
 
@@ -17,7 +19,8 @@ class Backlog:
     the number of parked periods, *on_hold* the number of customers on hold, the first of them for
     *on_hold_ms*, *rewound* the number of customers of whom the ledger has lost usage that an invoice shows,
     *unbillable* the number of periods of deleted customers that a person has to write off; the latter are
-    neither in *unsynced_ms* nor in *parked*.
+    neither in *unsynced_ms* nor in *parked*. *differences* is the number of those in the books,
+    *difference_sums* their sums in minor units by currency.
     """
 
     priority_ms: int | None
@@ -28,6 +31,8 @@ class Backlog:
     on_hold_ms: int | None = None
     rewound: int = 0
     unbillable: int = 0
+    differences: int = 0
+    difference_sums: Mapping[str, int] = field(default_factory=dict)
 
 
 class DueQueue(LedgerPart):
@@ -58,7 +63,10 @@ class DueQueue(LedgerPart):
     async def backlogs(self) -> list[Backlog]:
         """Return the backlog of each shard in one round trip, independent of the number of customers."""
         calls: list[ScriptCall] = [("waits", keys.due(shard), ()) for shard in range(keys.SHARDS)]
-        return [Backlog(*values) for values in await self._server.run_scripts(calls)]
+        return [
+            Backlog(*waits, difference_sums=_integers(sums))
+            for *waits, sums in await self._server.run_scripts(calls)
+        ]
 
     async def wake(self, customer: CustomerId, period: Period) -> bool:
         """Make the period due now, even if it is parked or backing off; False if it is sealed or unknown."""
@@ -73,3 +81,7 @@ class DueQueue(LedgerPart):
             ("wake_parked", keys.due(shard), ()) for shard in shards if parked[shard]
         ]
         return sum(await self._server.run_scripts(calls)) if calls else 0
+
+
+def _integers(hash_fields: Sequence[bytes]) -> dict[str, int]:
+    return {name: int(text) for name, text in decode_fields(hash_fields).items()}

@@ -83,6 +83,16 @@ def rewound(shard: int) -> Key:
     return Key(f"{_hash_tag(shard)}:rewound")
 
 
+def books(shard: int) -> Key:
+    """HASH, permanent, empty while all is well: ``customer|period|kind`` → ledger minus Stripe in minor units."""
+    return Key(f"{_hash_tag(shard)}:books")
+
+
+def book_sums(shard: int) -> Key:
+    """HASH, permanent: currency → sum of the shard's ``books`` in minor units."""
+    return Key(f"{_hash_tag(shard)}:books:sums")
+
+
 def open_periods(shard: int) -> Key:
     """ZSET, permanent: ``customer|period`` of every open period of customers without lost usage → time (ms) at which it ends."""
     return Key(f"{_hash_tag(shard)}:open")

@@ -129,6 +129,8 @@ async def test_gateway_shows_customers_whose_usage_is_lost(
 
     figures = await shared_figures(world_without_webhooks.services)
     assert (figures["billing_rewound"], figures["billing_held"]) == (1, 1)
+    assert figures["billing_books_unbalanced"] == 1
+    assert figures["billing_books_difference usd"] < 0
 
 
 async def test_gateway_shows_rates_learned_from_stripe(services: Services, redis: Redis) -> None:

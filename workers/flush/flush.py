@@ -74,7 +74,7 @@ async def flush(
     if leased is None:
         return FlushResult(FlushOutcome.BUSY)
     lane = _effective_lane(lane, leased.snapshot)
-    execution = FlushExecution(context, leased.lease, leased.snapshot, lane, started_at)
+    execution = FlushExecution.begin(context, leased, lane, started_at)
     try:
         result = await _run_to_result(execution)
         await _finish(execution, result)

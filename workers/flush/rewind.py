@@ -11,6 +11,7 @@ from billing.invoicing import rewind
 from billing.invoicing.remote_invoice import RemoteInvoice
 from billing.invoicing.rewind import LostUsage
 from billing.invoicing.snapshot import GATEWAY, Hold, Snapshot
+from billing.ledger.books import Difference, DifferenceKind
 from billing.usage import REST_LINE
 from workers.flush.execution import FlushExecution
 from workers.flush.on_hold import on_hold_step
@@ -28,6 +29,7 @@ async def review_step(execution: FlushExecution) -> FlushResult | None:
     without_invoice = execution.snapshot.rewound and listed  # a person has deleted the draft
     if execution.reviewed or not (execution.invoices or without_invoice):
         return None
+    await _record_in_books(execution)
     invoice, lost = await _find_loss(execution)
     if invoice is not None and lost:
         await _commit(execution, rewound=True)  # fails if another worker has written meanwhile
@@ -36,6 +38,7 @@ async def review_step(execution: FlushExecution) -> FlushResult | None:
             result = await on_hold_step(execution)
             return replace(result, delay_ms=execution.context.policy.rewind_recheck_ms)
         log.warning("ledger.loss_accepted", **_names(execution.snapshot), invoice=invoice.id)
+        await _book(execution, 0)
     await _end_review(execution)
     return None
 
@@ -103,6 +106,31 @@ async def _end_review(execution: FlushExecution) -> None:
         execution.snapshot = replace(execution.snapshot, seq=seq, stripe_version=version)
     if execution.snapshot.rewound:
         await _commit(execution, rewound=False)
+        await _book(execution, 0)
+
+
+async def _record_in_books(execution: FlushExecution) -> None:
+    """Record what Stripe shows beyond the ledger, if the ledger never put it there.
+
+    That a flush wrote it is no condition here: the books show a loss that the review above does not recognize.
+    """
+    told = execution.told
+    lines = [
+        (key, line)
+        for invoice in execution.invoices
+        for key, line in invoice.lines_by_key.items()
+        if key not in told
+    ]
+    if lost := await _lost_usage(execution, lines):
+        amount = rewind.money_at_stake(execution.snapshot, lost).minor
+        log.error("books.unbalanced", **_names(execution.snapshot), amount=-amount)
+        await _book(execution, -amount)
+
+
+async def _book(execution: FlushExecution, amount: int) -> None:
+    snapshot = execution.snapshot
+    found = Difference(snapshot.customer, snapshot.period, DifferenceKind.LOST, amount)
+    await execution.context.ledger.books.record([found])
 
 
 async def _commit(execution: FlushExecution, *, rewound: bool) -> None:

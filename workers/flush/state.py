@@ -6,7 +6,7 @@ the lease lasts.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import structlog
 
@@ -16,6 +16,7 @@ from billing.invoicing import amounts
 from billing.invoicing.metadata_keys import period_of
 from billing.invoicing.remote_invoice import RemoteInvoice, RemoteLine, has_all_lines
 from billing.invoicing.snapshot import Lease, PeriodState, Snapshot, StripeLine
+from billing.ledger import LeasedPeriod
 from billing.ledger.policy import RECOVERY_WINDOW_MS
 from billing.stripe.price_catalog import PriceMissing
 from billing.usage import LineKey, Price
@@ -37,7 +38,7 @@ class FlushState:
 
     *invoice* is the period's invoice and *other_invoices* are further invoices of the period, as fetched
     under this lease; None if not fetched. *reviewed*: they show no usage that the ledger has lost, or the loss
-    was accepted; until then the ledger learns no sequence number from them.
+    was accepted; until then the ledger learns no sequence number from them. *told*: lines of earlier flushes.
     """
 
     context: FlushContext
@@ -48,7 +49,17 @@ class FlushState:
     invoice: RemoteInvoice | None = None
     other_invoices: tuple[RemoteInvoice, ...] | None = None
     reviewed: bool = False
+    told: frozenset[LineKey] = frozenset()
     stats: FlushStats = field(default_factory=FlushStats)
+
+    @classmethod
+    def begin(
+        cls, context: FlushContext, leased: LeasedPeriod, lane: Lane, started_at: float
+    ) -> Self:
+        """Return the state in which a flush begins."""
+        snapshot, batch = leased.snapshot, leased.snapshot.batch
+        told = frozenset({*snapshot.lines, *(batch.expected_lines if batch else ())})
+        return cls(context, leased.lease, snapshot, lane, started_at, told=told)
 
     @property
     def invoices(self) -> tuple[RemoteInvoice, ...]:
@@ -150,8 +161,7 @@ class FlushState:
     ) -> RemoteInvoice:
         """Return the invoice in *body* with all of its lines.
 
-        They are not read if *expected*, read under this lease, has them. Of a long bill the last ones are not
-        read if the stored lines have them.
+        They are not read if *expected* has them, nor are the last ones of a long bill if the stored lines do.
         """
         if has_all_lines(body):
             return RemoteInvoice.from_stripe(body)
@@ -175,9 +185,9 @@ class FlushState:
     def _stored_invoice(self, body: dict[str, Any]) -> RemoteInvoice:
         """Return the invoice in *body* with the stored lines; without, if they are not to be relied on."""
         snapshot = self.snapshot
-        certain = not (snapshot.verify_pending or snapshot.in_doubt_since_ms)
-        lines = snapshot.lines.items() if certain and body["id"] == snapshot.invoice else ()
-        stored = tuple(RemoteLine(key, line) for key, line in lines)
+        doubt = snapshot.verify_pending or snapshot.in_doubt_since_ms
+        lines = {} if doubt or body["id"] != snapshot.invoice else snapshot.lines
+        stored = tuple(RemoteLine(key, line) for key, line in lines.items())
         return replace(RemoteInvoice.from_stripe(body, ()), lines=stored)
 
     async def _renew_lease(self) -> None:

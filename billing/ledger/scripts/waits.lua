@@ -1,7 +1,8 @@
 -- Report the backlog of a shard: the longest wait in `first`, `due` and `untold` in ms (negative until it
 -- is due, false if empty), the number of parked periods, the number of customers on hold, the age of the
 -- oldest hold, and the number of customers of whom the ledger has lost usage that an invoice shows, and the
--- number of unbillable periods of deleted customers.
+-- number of unbillable periods of deleted customers, the number of differences in the books and their sums by
+-- currency.
 local function waited(queue)
     local _, since = unpack(redis.call('ZRANGE', SHARD .. ':' .. queue, 0, 0, 'WITHSCORES'))
     return since and now - since or false
@@ -27,5 +28,6 @@ end
 return {
     waited('first'), waited('due'), unsynced(), redis.call('ZCARD', SHARD .. ':parked'),
     redis.call('ZCARD', SHARD .. ':held'), waited('held'), redis.call('ZCARD', SHARD .. ':rewound'),
-    redis.call('ZCARD', SHARD .. ':unbillable'),
+    redis.call('ZCARD', SHARD .. ':unbillable'), redis.call('HLEN', SHARD .. ':books'),
+    redis.call('HGETALL', SHARD .. ':books:sums'),
 }

@@ -11,6 +11,7 @@ from billing.invoicing import rewind
 from billing.invoicing.remote_invoice import RemoteInvoice
 from billing.invoicing.snapshot import StripeLine
 from billing.ledger import Ledger
+from billing.ledger.books import Difference, DifferenceKind
 from billing.usage import CustomerId, LineKey
 from tests.support.ledger import CUSTOMER, NOVEMBER, OTHER, Clock, delta, open_ledger, outcomes
 from tests.support.ledger_command import run_command
@@ -59,6 +60,28 @@ async def test_command_without_confirmation_does_nothing(
 
     assert (status, "Nothing was done." in output) == (1, True)
     await ledger.leases.renew(leased.lease)
+
+
+async def test_command_lists_and_settles_the_books(redis_url: str, ledger: Ledger) -> None:
+    """One customer's entries go, with a line in the audit log; the sums follow."""
+    found = [
+        Difference(CUSTOMER, NOVEMBER, DifferenceKind.LOST, -3100),
+        Difference(OTHER, NOVEMBER, DifferenceKind.UNSENT, 250),
+    ]
+    await ledger.usage.register_customer(OTHER, "usd")
+    await ledger.books.record(found)
+
+    _, listed = await run_command(redis_url, "books")
+    assert f"{CUSTOMER} {NOVEMBER} lost: -3,100 minor units" in listed
+    status, output = await run_command(
+        redis_url, "books", "--settle", CUSTOMER, "--reason", "credit note"
+    )
+
+    assert (status, "1 of" in output) == (0, True)
+    sums = [backlog.difference_sums.get("usd", 0) for backlog in await ledger.due.backlogs()]
+    assert sum(sums) == 250
+    _, listed = await run_command(redis_url, "books")
+    assert "Differences: 1." in listed
 
 
 async def test_unreachable_server_is_reported_without_traceback() -> None:

@@ -8,6 +8,7 @@ from redis.crc import key_slot
 
 from billing.invoicing.request_batch import RequestBatch
 from billing.ledger import NewAdjustment, keys
+from billing.ledger.books import Difference, DifferenceKind
 from billing.ledger.syncs import SyncFailure, SyncStatus
 from tests.support.ledger import CUSTOMER, NOVEMBER, PRICES, Clock, delta, open_ledger, outcomes
 
@@ -30,6 +31,7 @@ async def test_every_key_is_listed_and_in_its_customers_slot(redis: Redis) -> No
     await ledger.leases.commit(leased.lease, version=None, verify=None, invoice=None, lines={})
     await ledger.leases.prepare(leased.lease, RequestBatch(1, "", "", 0, ()))
     await ledger.leases.park(leased.lease, SyncFailure("refused", "Why."))
+    await ledger.books.record([Difference(CUSTOMER, NOVEMBER, DifferenceKind.LOST, -5)])
 
     shard = keys.shard_of(CUSTOMER)
     listed = {
@@ -40,6 +42,8 @@ async def test_every_key_is_listed_and_in_its_customers_slot(redis: Redis) -> No
         keys.epoch(shard),
         keys.parked(shard),
         keys.on_hold(shard),
+        keys.books(shard),
+        keys.book_sums(shard),
         keys.syncs_by_status(shard, SyncStatus.FAILED),
         keys.customer(CUSTOMER),
         keys.periods(CUSTOMER),
