@@ -1,8 +1,7 @@
 """Change feed: notifies subscribers that something of a customer changed, over Redis pub/sub; never a value.
 
-One connection per process receives for all of its subscribers. Each subscriber buffers one change and the
-newest wins, because a change only means "read again". After a lost connection every subscriber gets one
-change, because messages may have been missed.
+One connection per process receives for all of its subscribers. Each subscriber buffers one change and the newest
+wins: a change only means "read again". After a lost connection every subscriber gets one, for missed messages.
 """
 
 import asyncio
@@ -44,6 +43,7 @@ class ChangeReason(StrEnum):
     SYNC = "SYNC"
     USAGE = "USAGE"
     SUPPORT = "SUPPORT"
+    REFRESH = "REFRESH"  # never published: offered where a subscriber may have missed a change
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,8 @@ class Change:
 class ChangeStream:
     """The changes of one customer for one subscriber, until the subscription or the process ends.
 
-    Usage is published at most once a second, and not in the second after another change. Therefore a
-    usage change follows each change, and the start of the subscription, after two seconds.
+    Usage is published at most once a second, and not in the second after another change. Therefore a refresh
+    follows each change, and the start of the subscription, after two seconds.
     """
 
     def __init__(self, customer: str) -> None:
@@ -94,7 +94,7 @@ class ChangeStream:
         while self._newest is None and not self._closed:
             if self._follow_up_at is not None and loop.time() >= self._follow_up_at:
                 self._follow_up_at = None
-                self._newest = Change(self._customer, ChangeReason.USAGE)
+                self._newest = Change(self._customer, ChangeReason.REFRESH)
                 break
             self._updated.clear()
             with suppress(TimeoutError):
@@ -103,7 +103,7 @@ class ChangeStream:
         if self._closed or self._newest is None:
             raise StopAsyncIteration
         change, self._newest = self._newest, None
-        if change.reason is ChangeReason.USAGE:
+        if change.reason in (ChangeReason.USAGE, ChangeReason.REFRESH):
             self._usage_allowed_at = loop.time() + USAGE_INTERVAL_SECONDS
         return change
 
@@ -229,7 +229,7 @@ class ChangeFeed:
             self._confirmed[customer].set()
         elif message["type"] == "subscribe" and customer == ALL_CUSTOMERS:  # a new connection
             if self._may_have_missed:
-                self._offer(ALL_CUSTOMERS, reason=ChangeReason.WEBHOOK)
+                self._offer(ALL_CUSTOMERS, reason=ChangeReason.REFRESH)
             self._may_have_missed = True
             self._pause = MIN_RECONNECT_SECONDS
 

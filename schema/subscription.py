@@ -29,6 +29,8 @@ graphql_enum(
     SYNC="The status of a sync changed.",
     USAGE="New usage was recorded; at most once a second.",
     SUPPORT="An action of Support was completed.",
+    REFRESH="A change may have been missed: some seconds after the subscription begins and after each change, and "
+    "after an interruption.",
 )(ChangeReason)
 
 
@@ -70,7 +72,8 @@ class Subscription:
     ) -> AsyncGenerator[BillingChange, None]:
         """Emit an event whenever the customer's billing may have changed.
 
-        Causes: an event from Stripe, a sync, an action of Support, recorded usage (at most once a second).
+        Causes: an event from Stripe, a sync, an action of Support, recorded usage (at most once a second), and the
+        possibility that one of these was missed.
         Completes at once, without an event, if the customer does not exist or is not visible to the viewer.
         """
         context = info.context
