@@ -13,11 +13,11 @@ from decimal import Decimal
 from typing import Any
 
 import httpx
-from redis.asyncio import Redis
 
 from billing.budget import Lane
 from billing.invoicing.snapshot import PeriodState
 from billing.ledger import Ledger
+from billing.redis_clients import client_or_cluster
 from billing.services import Services
 from billing.usage import CustomerId, Period
 from billing.usage_ingestion import record_usage
@@ -96,7 +96,7 @@ async def _record_month(
         for delta in showcase.deltas(month.start, last_minute)
         if showcase.customer_id(delta.account) == customer
     ]
-    async with Redis.from_url(services.settings.redis_url) as redis:
+    async with client_or_cluster(services.settings.redis_url) as redis:
         past = Ledger(redis, clock=lambda: round(last_minute.timestamp() * 1000))
         await past.open()
         deltas = [RawDelta(**_snake_case(line)) for line in lines]

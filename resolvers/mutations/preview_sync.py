@@ -70,9 +70,9 @@ def correction_warnings(preview: PricedSnapshot) -> list[str]:
         taken, left = format_decimal(-quantity), format_decimal(used)
         warnings.append(f"This takes off {taken} of {sku}, and the month has {left}.")
     if line_amount(quantity, price.unit_amount) == 0:
-        each = Money.from_minor(price.unit_amount, price.currency).formatted
+        unit_price = Money.from_minor(price.unit_amount, price.currency).formatted
         warnings.append(
-            f"This comes to nothing: a quantity is in the unit of the price, {each} each, and not in money."
+            f"This comes to nothing: a quantity is in the unit of the price, {unit_price} each, and not in money."
         )
     if compute_amounts(snapshot, preview.prices).total.amount < 0:
         warnings.append("The month's total becomes negative.")
