@@ -128,6 +128,8 @@ class Settings(StripeSettings):
     # been in doubt for the quiet time (three times Stripe's longest response) before it is finalized.
     settle_window: NonNegativeFloat = 3600
     quiet_time: NonNegativeFloat = 600
+    # Seconds after somebody's last edit of a draft in the Dashboard until it is put right.
+    edit_grace: NonNegativeFloat = 600
 
     # Stripe's published rates per second (docs.stripe.com/rate-limits) and the share we use.
     stripe_rate: PositiveFloat = 100

@@ -110,6 +110,7 @@ def settings(redis_url: str, sandbox_process: StripeSandbox) -> Settings:
         stripe_rate=100_000,  # the sandbox's limits are off; tests of the budget set their own
         stripe_endpoint_rate=100_000,
         stripe_max_wait=30,  # this machine may be busy with other tests
+        edit_grace=0,  # tests of it set their own
         settle_window=62 * 86_400,  # so that tests can use something in the month that ended last
     )
 

@@ -222,16 +222,18 @@ async def _follow_up_customer(
         await record_deletion(services.stripe, ledger, customer, LANE)
     voided = await voided_bills(services.stripe, events, LANE)
     for snapshot in await _snapshots(ledger, customer):
-        concerned = any(_concerns(event, snapshot) for event in events)
+        concerning = [event for event in events if _concerns(event, snapshot)]
         if snapshot.state is PeriodState.SEALED:
             for event in voided:
                 if _concerns(event, snapshot):
                     await hold_voided(services.stripe, ledger, snapshot, str(event.invoice), LANE)
             continue
-        if concerned and follow_ups & {FollowUp.VERIFY, FollowUp.HOLD}:
-            await ledger.periods.request_verify(customer, snapshot.period)
-            verifying = True
-        if snapshot.parked_reason and (concerned or follow_ups & WAKES):
+        if concerning and follow_ups & {FollowUp.VERIFY, FollowUp.HOLD}:
+            edited = all(event.edits_draft(snapshot.invoice) for event in concerning)
+            grace_ms = round(services.settings.edit_grace * 1000) if edited else 0
+            await ledger.periods.request_verify(customer, snapshot.period, grace_ms=grace_ms)
+            verifying |= not grace_ms
+        if snapshot.parked_reason and (concerning or follow_ups & WAKES):
             await ledger.due.wake(customer, snapshot.period)
     if verifying:
         await ledger.syncs.request(customer, TRIGGER)
@@ -244,6 +246,4 @@ async def _snapshots(ledger: Ledger, customer: CustomerId) -> list[Snapshot]:
 
 def _concerns(event: EventRef, snapshot: Snapshot) -> bool:
     """Return True if the event's invoice belongs to the period, by its metadata or by the ledger."""
-    return event.period == snapshot.period or (
-        event.invoice is not None and event.invoice == snapshot.invoice
-    )
+    return event.period == snapshot.period or event.invoice == (snapshot.invoice or "")

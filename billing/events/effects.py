@@ -160,6 +160,10 @@ class EventRef:
         """The key by which pending events are grouped and processed together."""
         return self.invoice or self.object_id or self.id
 
+    def edits_draft(self, invoice: str | None) -> bool:
+        """Return True if somebody may have edited or deleted the draft *invoice*, and no more than that."""
+        return self.invoice == invoice and self.type in ("invoice.updated", "invoice.deleted")
+
     @property
     def stripe_path(self) -> str | None:
         """The path to read the object from, if the event does not name its customer."""

@@ -73,7 +73,8 @@ class Snapshot:
     counts this customer's reports that reused an id for other content. *sync_requested*: a panel waits
     for a sync. *final*: a flush saw that the invoice is no longer a draft. *rewound*: the invoice shows
     usage that the ledger has lost. *stripe_version* is the version that the invoice named last.
-    *customer_deleted*: Stripe has deleted the customer.
+    *customer_deleted*: Stripe has deleted the customer. *edited_ms* is the time at which somebody last edited the
+    draft in Stripe, *closed_ms* that at which the period was closed.
     """
 
     customer: CustomerId
@@ -107,6 +108,8 @@ class Snapshot:
     rewound: bool = False
     stripe_version: str = ""
     customer_deleted: bool = False
+    edited_ms: int | None = None
+    closed_ms: int | None = None
 
     @property
     def last_seq(self) -> int:

@@ -61,6 +61,8 @@ def _with_marks(snapshot: Snapshot, of_customer: "Fields", header: "Fields") -> 
         rewound="rewound" in header,
         stripe_version=header.get("stripe_version", ""),
         customer_deleted="deleted_ms" in of_customer,
+        edited_ms=header.optional_integer("edited_ms"),
+        closed_ms=header.optional_integer("closed_ms"),
     )
 
 

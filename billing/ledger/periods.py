@@ -128,13 +128,18 @@ class Periods(LedgerPart):
         sealed = await self._run_fenced("seal", lease, version, *times, *carried)
         return bool(sealed)
 
-    async def request_verify(self, customer: CustomerId, period: Period) -> None:
-        """Make the next flush, due now, read Stripe's invoice before it writes."""
-        await self.request_verify_all([(customer, period)])
+    async def request_verify(
+        self, customer: CustomerId, period: Period, *, grace_ms: int = 0
+    ) -> None:
+        """Make the next flush read Stripe's invoice before it writes; it is due after *grace_ms*.
+
+        With a grace, somebody has just edited the draft: until it ends, only a requested sync changes it.
+        """
+        await self._run_for_all("verify", [(customer, period)], RECOVERY_WINDOW_MS, grace_ms)
 
     async def request_verify_all(self, periods: Sequence[tuple[CustomerId, Period]]) -> None:
-        """As `request_verify`, for all *periods* in one round trip."""
-        await self._run_for_all("verify", periods, RECOVERY_WINDOW_MS)
+        """As `request_verify` without a grace, for all *periods* in one round trip."""
+        await self._run_for_all("verify", periods, RECOVERY_WINDOW_MS, 0)
 
     async def last_reconciled(self) -> dict[int, int]:
         """Return by shard the time (ms) of its last reconciliation; a shard without one is left out."""

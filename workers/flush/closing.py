@@ -52,6 +52,8 @@ async def closing_step(execution: FlushExecution) -> FlushResult | None:
     if not_fetched or execution.other_invoices is None:
         await execution.fetch_invoices(listing=True)
         return None
+    if execution.grace_ms and not execution.is_final:
+        return FlushResult(FlushOutcome.WAITING, execution.grace_ms)
     if draft := surplus_draft(execution):
         return await delete_draft(execution, draft)
     if execution.is_final:

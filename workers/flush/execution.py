@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
+from billing.budget import Lane
 from billing.errors import KeyExpired, OutcomeUnknown, StripeBusy, StripeRejected
 from billing.invoicing import diff, metadata_keys
 from billing.invoicing.remote_invoice import RemoteInvoice, has_all_lines
@@ -31,6 +32,18 @@ class FlushExecution(FlushState):
     prepared_here: bool = False
     rejections: list[StripeRejected] = field(default_factory=list)
     write_intents: set[str] = field(default_factory=set)
+
+    @property
+    def grace_ms(self) -> int:
+        """For how long (ms) the draft that somebody edited is left as it is; 0 if a person requested the sync.
+
+        A period that closes is not kept open by edits: its draft's grace ends at the latest one after the cut.
+        """
+        snapshot = self.snapshot
+        if snapshot.edited_ms is None or self.lane in (Lane.CUSTOMER, Lane.SUPPORT):
+            return 0
+        since = min(snapshot.edited_ms, snapshot.closed_ms or snapshot.edited_ms)
+        return max(0, since + self.context.policy.edit_grace_ms - snapshot.now_ms)
 
     async def prepare(self, batch: RequestBatch) -> bool:
         """Store *batch*; the next step sends it. False if it would finalize without a new adjustment."""

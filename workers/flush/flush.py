@@ -169,11 +169,17 @@ async def _open_step(execution: FlushExecution) -> FlushResult | None:
         # A person finalized it early: the period ends here, later usage goes to the next one.
         await execution.context.ledger.periods.close(snapshot.customer, snapshot.period)
         return RETRY_NOW
+    if execution.grace_ms:
+        return FlushResult(FlushOutcome.WAITING, execution.grace_ms)
+    return await _draft_step(execution)
+
+
+async def _draft_step(execution: FlushExecution) -> FlushResult | None:
     if draft := surplus_draft(execution):
         return await delete_draft(execution, draft)
     plan = await plan_lines(execution)
     if plan is None:
-        return no_room_result(snapshot.invoice)
+        return no_room_result(execution.snapshot.invoice)
     return await write_step(execution, plan)
 
 

@@ -29,6 +29,7 @@ class FlushPolicy:
 
     *quiet_ms*: an invoice is finalized only after no request was in doubt for so long; at least three
     times Stripe's longest response time. *finalize_ttl_ms*: an older decision to finalize or delete is made again.
+    *edit_grace_ms*: for so long a draft is left as it is after somebody has edited it.
     *key_ttl_ms*: Stripe keeps an idempotency key for 24 hours; we send none after 20.
     """
 
@@ -40,6 +41,7 @@ class FlushPolicy:
     retry_cap_ms: int = 300_000
     hold_recheck_ms: int = 3_600_000
     rewind_recheck_ms: int = 600_000
+    edit_grace_ms: int = 600_000
     schedule: FlushSchedule = IMMEDIATE
 
     @classmethod
@@ -48,6 +50,7 @@ class FlushPolicy:
         return cls(
             quiet_ms=round(settings.quiet_time * 1000),
             lease_ms=round(settings.flush_lease * 1000),
+            edit_grace_ms=round(settings.edit_grace * 1000),
             schedule=FlushSchedule.from_settings(settings),
         )
 

@@ -239,7 +239,7 @@ class FlushState:
         """Log what a person changed on our lines; the flush restores them."""
         if self.invoice is None or not self.snapshot.lines:
             return
-        drift = amounts.find_drift(self.snapshot, self.invoice)
+        drift = amounts.find_drift(self.snapshot, self.invoice, {})
         if drifted := [line for line in drift if line.key is not None]:
             log.warning(
                 "drift.found",
