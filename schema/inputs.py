@@ -68,10 +68,14 @@ class CreatePortalSessionInput:
 
     customer_id: strawberry.ID = strawberry.field(description=CUSTOMER_ID)
     return_url: str = strawberry.field(
-        description="URL of the portal's return link: https, or http on localhost; at most 2,000 ASCII characters.",
+        description="URL of the portal's return link, at most 2,000 ASCII characters. In production its origin is one of "
+        "`BILLING_ALLOWED_ORIGINS`; while developing it is https, or http on this machine.",
     )
     flow: PortalFlow | None = strawberry.field(
         default=None, description="A single task to open; default: the portal's home page."
+    )
+    reason: str | None = strawberry.field(
+        default=None, description="Reason of Support for the audit log; customers need none."
     )
 
 

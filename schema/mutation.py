@@ -64,7 +64,7 @@ class Mutation:
         """
         flow = input.flow.value if input.flow else None
         session = await create_portal_session(
-            info.context, input.customer_id, input.return_url, flow
+            info.context, input.customer_id, input.return_url, flow, input.reason
         )
         sync = Sync.from_record(session.sync) if session.sync else None
         return payloads.CreatePortalSessionPayload(url=session.url, sync=sync)

@@ -1,9 +1,11 @@
 """`createPortalSession`: links to Stripe's Customer Portal."""
 
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import pytest
 
+from billing.settings import Environment
 from tests.resolvers.conftest import ApiHarness, panel_viewer
 from tests.support.mutations import PORTAL
 from tests.support.stripe_sandbox import StripeSandbox
@@ -96,6 +98,29 @@ async def test_return_url_must_be_https_or_localhost(api: ApiHarness) -> None:
         assert await refusals(url) == [("INVALID_INPUT", ["input", "returnUrl"])], url
     for url in ALLOWED_URLS:
         assert await refusals(url) == [], url
+
+
+async def test_production_returns_only_to_allowed_origins(api: ApiHarness) -> None:
+    """A portal that returns to somebody else's page is a gift to whoever imitates ours."""
+    customer = await api.shop.customer()
+    production = {
+        "environment": Environment.PRODUCTION,
+        "allowed_origins": "https://fly.io, https://a.example:8443",
+    }
+    settings = api.services.settings.model_copy(update=production)
+    api.services = replace(api.services, settings=settings)
+
+    async def refused(url: str) -> bool:
+        created = await api.query(panel_viewer(customer), PORTAL, id=customer, url=url)
+        return bool(created["createPortalSession"]["errors"])
+
+    for url in ("https://fly.io/billing?x=1", "https://FLY.io:443", "https://a.example:8443/"):
+        assert not await refused(url), url
+    for url in (
+        "https://fly.io.evil.example/", "https://evil.example/https://fly.io", "http://fly.io/", "http://localhost/",
+        "https://a.example/", "https://fly.io@evil.example/", "https://fly.io:8443/", "https://fly.io:x/", *FORBIDDEN_URLS,
+    ):  # fmt: skip
+        assert await refused(url), url
 
 
 async def test_unavailable_stripe_is_a_user_error(api: ApiHarness, sandbox: StripeSandbox) -> None:
