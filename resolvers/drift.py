@@ -57,4 +57,6 @@ async def drift_lines(services: Services, snapshot: Snapshot) -> list[DriftLine]
     if snapshot.invoice is not None:
         resource = resources.remote_invoice(snapshot.invoice)
         invoice = (await services.stripe_reader.get(resource, Lane.SUPPORT)).value
-    return [line for line in find_drift(snapshot, invoice) if line.key not in in_flight]
+    prices = await services.price_catalog.by_id(snapshot.prices.values())
+    drift = find_drift(snapshot, invoice, prices)
+    return [line for line in drift if line.key not in in_flight]

@@ -4,7 +4,7 @@ All figures of one response come from one snapshot, so in_stripe + claimed + pen
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import TypeVar
@@ -15,7 +15,7 @@ from billing.invoicing.diff import (
     Prices,
     desired_lines,
     diff_lines,
-    is_amount_line,
+    is_remote_amount_line,
 )
 from billing.invoicing.remote_invoice import RemoteInvoice
 from billing.invoicing.request_batch import PlannedLine
@@ -55,6 +55,9 @@ class UsageRow:
     amount: Money
     unit_price: Money | None
     corrections: Money | None
+
+
+ROUNDING = 1  # minor units by which Stripe's rounding of a line may differ from ours
 
 
 class DriftKind(StrEnum):
@@ -120,10 +123,13 @@ def by_size(row: UsageRow) -> tuple[Decimal, str]:
     return -abs(row.amount.amount), row.key
 
 
-def find_drift(snapshot: Snapshot, invoice: RemoteInvoice | None) -> list[DriftLine]:
+def find_drift(
+    snapshot: Snapshot, invoice: RemoteInvoice | None, prices: Prices
+) -> list[DriftLine]:
     """Return the lines in which the invoice differs from the last flush; empty if it agrees.
 
-    Pending usage is not drift.
+    Pending usage is not drift, nor is the rounding of half a minor unit. An amount that is not quantity times
+    unit amount is, also if Stripe has computed it by a price that the ledger multiplies wrongly.
     """
     lines = [] if invoice is None else invoice.own_lines
     found: dict[LineKey, StripeLine] = {}
@@ -134,7 +140,9 @@ def find_drift(snapshot: Snapshot, invoice: RemoteInvoice | None) -> list[DriftL
         else:
             drifted.append(_extra(snapshot, key, line))
     for key, sent in snapshot.lines.items():
-        drifted += _compare_line(snapshot, key, sent, found.get(key))
+        price = prices.get(sent.price)
+        amount = line_amount(sent.quantity, price.unit_amount) if price else sent.amount
+        drifted += _compare_line(snapshot, key, replace(sent, amount=amount), found.get(key))
     foreign = [] if invoice is None else [line for line in invoice.lines if line.key is None]
     return drifted + [_extra(snapshot, None, line.line) for line in foreign]
 
@@ -205,11 +213,10 @@ def _compare_line(
     if found is None:
         amount = Money.from_minor(-sent.amount, snapshot.currency)
         return [DriftLine(key, None, DriftKind.MISSING, sent.quantity, None, amount)]
+    tolerance = 0 if is_remote_amount_line(key, sent) or sent.bare_amount else ROUNDING
     if found.quantity != sent.quantity:
         kind = DriftKind.QUANTITY
-    elif found.price != sent.price or (
-        is_amount_line(key, sent.quantity) and found.amount != sent.amount
-    ):
+    elif found.price != sent.price or abs(found.amount - sent.amount) > tolerance:
         kind = DriftKind.PRICE
     else:
         return []

@@ -133,10 +133,23 @@ def test_unchanged_invoice_has_no_drift() -> None:
 
     assert (
         find_drift(
-            snapshot({"cpu": "9"}, lines=dict([stripe_line("cpu", "1", 2)])), remote_invoice(line)
+            snapshot({"cpu": "9"}, lines=dict([stripe_line("cpu", "1", 2)])),
+            remote_invoice(line),
+            PRICES,
         )
         == []
     )
+
+
+def test_amount_that_is_not_quantity_times_price_is_drift() -> None:
+    """Stripe counts packages where the ledger counts units; half a cent of rounding is no such thing."""
+    lines = dict([stripe_line("cpu", "2500", 15), stripe_line("ram", "5", 2)])
+    packages = line_body("il_cpu", 15, "cpu", price="price_cpu", quantity="2500", sent="2500")
+    rounded = line_body("il_ram", 2, "ram", price="price_ram", quantity="5", sent="5")
+
+    [line] = find_drift(snapshot({}, lines=lines), remote_invoice(packages, rounded), PRICES)
+
+    assert (line.key, line.kind, line.amount) == ("cpu", DriftKind.PRICE, _usd("-49.85"))
 
 
 def test_drift_has_kind_and_amount() -> None:
@@ -156,6 +169,7 @@ def test_drift_has_kind_and_amount() -> None:
             line_body("il_net2", 10, "net", price="price_net", quantity="1", sent="1"),
             line_body("il_9", 500),
         ),
+        PRICES,
     )
 
     assert [(line.key, line.line_id, line.kind, line.amount) for line in found] == [
@@ -169,7 +183,7 @@ def test_drift_has_kind_and_amount() -> None:
 
 def test_deleted_invoice_misses_every_line() -> None:
     """A person deleted the draft."""
-    (line,) = find_drift(snapshot({}, lines=dict([stripe_line("cpu", "1", 2)])), None)
+    (line,) = find_drift(snapshot({}, lines=dict([stripe_line("cpu", "1", 2)])), None, PRICES)
 
     assert line.kind is DriftKind.MISSING
 

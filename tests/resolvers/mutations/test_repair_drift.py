@@ -1,8 +1,9 @@
 """`repairDrift`: drift is listed and repaired."""
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
-from billing.usage import CustomerId, Period
+from billing.usage import CustomerId, Period, Price, UsageDelta
 from tests.resolvers.conftest import SUPPORT, ApiHarness
 from tests.support.mutations import (
     DRIFT,
@@ -49,6 +50,27 @@ async def test_repair_restores_an_edited_line(api: ApiHarness, sandbox: StripeSa
     assert (await available_actions(api, invoice))["FINALIZE"] == ["PERIOD_OPEN"]
     [entry] = await audit_entries(api, customer)
     assert entry["detail"]["before"]["machine-seconds"] == "QUANTITY"
+
+
+async def test_amount_that_stripe_computes_otherwise_is_drift(api: ApiHarness) -> None:
+    """Usage that an older version counted at a price of packages: the panel is wrong, and somebody must know."""
+    customer = CustomerId(await api.shop.customer())
+    await api.record_usage(customer)
+    packages = {"divide_by": 1000, "round": "up"}
+    await api.shop.sell("by-package", unit_amount_decimal="500", transform_quantity=packages)
+    [listed] = await api.services.stripe.list_all(
+        "/v1/prices", {"lookup_keys": ["by-package"]}, lane=api.lane
+    )
+    taken = Price(listed["id"], "by-package", "usd", Decimal(500))
+    usage = UsageDelta("old", customer, "by-package", Decimal(2500), datetime.now(UTC))
+    await api.services.ledger.usage.record([usage], {"by-package": taken})
+    await api.flush(customer)
+
+    [line] = (await api.query(SUPPORT, DRIFT, id=customer))["customer"]["drift"]["lines"]
+
+    assert (line["sku"], line["kind"]) == ("by-package", "PRICE")
+    assert line["expected"] == line["found"] == "2500"
+    assert line["amount"]["amount"] == "-12485"
 
 
 async def test_repair_covers_a_month_being_closed(api: ApiHarness, sandbox: StripeSandbox) -> None:

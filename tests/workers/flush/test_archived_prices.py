@@ -48,8 +48,8 @@ async def flushed(account: Account) -> dict[str, tuple[str, str, int]]:
     snapshot = await account.snapshot()
     assert snapshot.up_to_date
     remote = RemoteInvoice.from_stripe(body, lines)
-    assert find_drift(snapshot, remote) == []
     prices = await account.world.services.price_catalog.by_id(snapshot.prices.values())
+    assert find_drift(snapshot, remote, prices) == []
     amounts = compute_amounts(snapshot, prices)
     assert amounts.in_stripe == amounts.total
     assert sum(line["amount"] for line in lines) == body["total"]
