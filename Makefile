@@ -23,7 +23,7 @@ doctor: $(VENV)/.ready ## Check the Stripe account of BILLING_STRIPE_API_KEY, re
 	@$(BIN)/python -m billing doctor $(ARGS)
 
 # Three processes for two cores, because tests wait for each other's parts; the browser's stay together.
-test: $(VENV)/.ready-dev $(GRAPHIQL)/.ready ## Run the whole test suite against real parts on free ports
+test: $(VENV)/.ready-dev $(GRAPHIQL)/.ready ## Run the whole suite against real parts, four minutes on two idle cores (ARGS=tests/schema for a part)
 	@$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
 check: $(VENV)/.ready-dev ## Lint, format, types, import contracts, SDL drift

@@ -117,7 +117,8 @@ class RecordUsagePayload:
     """Result of `recordUsage`, for the batch as a whole.
 
     Keep sent deltas for one day. A changed `ledgerEpoch` means that the ledger's server was replaced or
-    restored from a backup: send the last 15 minutes again. Deltas already counted are not counted twice.
+    restored from a backup: send again everything that you sent in the last 15 minutes. Deltas already counted
+    are not counted twice.
     """
 
     accepted: int = strawberry.field(

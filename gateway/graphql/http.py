@@ -124,9 +124,12 @@ class GraphQLEndpoint:
 
 def _negotiate(request: Request) -> MediaType:
     if request.method not in ("GET", "POST"):
-        raise HttpError(
-            405, "METHOD_NOT_ALLOWED", "Send GraphQL by GET or POST.", {"Allow": "GET, POST"}
-        )
+        message = "Send GraphQL by GET or POST."
+        if (
+            "access-control-request-method" in request.headers
+        ):  # a preflight that no origin is allowed for
+            message = "Pages of this origin may not call here; add it to BILLING_ALLOWED_ORIGINS."
+        raise HttpError(405, "METHOD_NOT_ALLOWED", message, {"Allow": "GET, POST"})
     media = negotiate(",".join(request.headers.getlist("accept")))
     if media is None:
         offered = ", ".join(MediaType)

@@ -31,7 +31,7 @@ LINES_PAGE_SIZE = 50
 
 
 @graphql_enum(
-    DRAFT="Not finalized yet; invisible to the customer.",
+    DRAFT="Not finalized yet: it can still change, and Stripe does not show it to the customer.",
     OPEN="Finalized and awaiting payment.",
     PAID="Paid, or too small to be charged.",
     UNCOLLECTIBLE="Written off: payment is not expected.",

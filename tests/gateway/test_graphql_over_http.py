@@ -294,6 +294,15 @@ async def test_other_methods_are_a_405(client: httpx.AsyncClient, method: str) -
     assert response.headers["allow"] == "GET, POST"
 
 
+async def test_preflight_of_an_unknown_origin_names_the_setting(client: httpx.AsyncClient) -> None:
+    """A front-end engineer learns why the browser refuses to call."""
+    asks = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST"}
+    response = await client.options("/graphql", headers=asks)
+
+    assert response.status_code == 405
+    assert "BILLING_ALLOWED_ORIGINS" in response.json()["errors"][0]["message"]
+
+
 async def test_too_large_body_is_a_413(client: httpx.AsyncClient) -> None:
     """By its Content-Length, or while it arrives."""
 

@@ -27,6 +27,7 @@ SHORT = {
     "SyncPlan.linesAdded": "lines of one draft; Stripe allows 250",
     "SyncPlan.linesUpdated": "lines of one draft; Stripe allows 250",
     "SyncPlan.linesRemoved": "lines of one draft; Stripe allows 250",
+    "SyncPlan.warnings": "one for each of three doubts",
     "RecordUsagePayload.rejected": "at most as many as were sent, in a body of bounded size",
     "UserError.path": "the depth of an input",
 }
