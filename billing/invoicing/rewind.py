@@ -12,7 +12,7 @@ from billing.invoicing.diff import Prices
 from billing.invoicing.remote_invoice import RemoteInvoice
 from billing.invoicing.snapshot import GATEWAY, Hold, Snapshot, StripeLine
 from billing.money import EXACT, Money, line_amount
-from billing.usage import REST_LINE, LineKey, Period
+from billing.usage import ADJUSTMENT_PREFIX, REST_LINE, LineKey, Period
 
 Lines = Iterable[tuple[LineKey, StripeLine]]
 
@@ -39,7 +39,7 @@ def latest_version(invoices: Iterable[RemoteInvoice]) -> str:
 
 
 def lost_usage(snapshot: Snapshot, lines: Lines, prices: Prices) -> list[LostUsage]:
-    """Return the *lines* of which the ledger has less: a smaller quantity, a smaller credit, no adjustment.
+    """Return the *lines* of which the ledger has less: a smaller quantity, another credit, another or no adjustment.
 
     *prices* are needed for a ``rest`` line only, whose parts can be compared by amount alone.
     """
@@ -98,10 +98,13 @@ def _counter(version: str) -> int:
 
 
 def _is_behind(snapshot: Snapshot, key: LineKey, line: StripeLine) -> bool:
-    if key.startswith("adj:"):
-        return key not in snapshot.totals  # a known adjustment never changes
-    recorded = _quantity(snapshot, key)
-    return recorded < line.quantity if line.quantity > 0 else recorded > line.quantity < 0
+    """Return True if the ledger would lower *line* or give back more; of a credit, also if it has less of it."""
+    recorded = snapshot.totals.get(key)
+    if key.startswith(ADJUSTMENT_PREFIX):
+        return recorded != line.quantity  # it never changes; another one may have got the number of a lost one
+    if line.quantity > 0:
+        return (recorded or 0) < line.quantity
+    return bool(line.quantity) and recorded != line.quantity
 
 
 def _quantity(snapshot: Snapshot, key: LineKey) -> Decimal:
@@ -110,7 +113,7 @@ def _quantity(snapshot: Snapshot, key: LineKey) -> Decimal:
 
 def _lost_amount(snapshot: Snapshot, key: LineKey, line: StripeLine) -> int:
     """Return the part of the line's amount that its lost quantity bears."""
-    if not line.quantity or key not in snapshot.totals:
+    if not line.quantity or key not in snapshot.totals or key.startswith(ADJUSTMENT_PREFIX):
         return line.amount
     lost = EXACT.subtract(line.quantity, _quantity(snapshot, key))
     return line_amount(lost, EXACT.divide(Decimal(line.amount), line.quantity))

@@ -60,10 +60,10 @@ class Stage(World):
         await worker.run()
         return worker.result
 
-    async def adjust(self) -> None:
+    async def adjust(self, quantity: int = -1) -> None:
         """Adjust October, if it still accepts an adjustment."""
         key = f"key-{next(self._numbers)}"
-        requested = NewAdjustment(CUSTOMER, "b", Decimal(-1), "why", "support", key, OCTOBER)
+        requested = NewAdjustment(CUSTOMER, "b", Decimal(quantity), "why", "support", key, OCTOBER)
         with suppress(Refused):
             self.oracle.record_adjustment(
                 await self.ledger.adjustments.create(requested, self.prices["b"]), requested
@@ -298,6 +298,36 @@ async def frozen_worker_reads_its_successor(stage: Stage) -> None:
     stage.oracle.require(hold is None, f"held without a loss: {hold}")
 
 
+async def credit_that_lost_a_part(stage: Stage) -> None:
+    """A line is a credit of 2; the restored ledger lacks one unit of usage and would credit 3."""
+    await stage.record(-3)
+    await stage.flush()
+    await stage.machine.back_up()
+    await stage.record(1)
+    await stage.flush()
+    stage.oracle.record_billed()
+    await stage.machine.restore()
+    await stage.ledger.periods.request_verify(CUSTOMER, OCTOBER)
+    await stage.flush()
+    stage.oracle.check_not_lowered()
+    await stage.recover_by_replay(OCTOBER)
+
+
+async def number_of_a_lost_correction(stage: Stage) -> None:
+    """A correction is lost with its number, and the next one gets it."""
+    await stage.record(4)
+    await stage.flush()
+    await stage.machine.back_up()
+    await stage.adjust(2)
+    await stage.flush()
+    stage.oracle.record_billed()
+    await stage.machine.restore()
+    stage.oracle.forget_adjustments()
+    await stage.adjust(-1)
+    await stage.flush()
+    stage.oracle.check_not_lowered()
+
+
 REFUSALS = Mode(refusals=True)
 ADJUSTED = tuple(adjusted_before(step) for step in range(40))  # the last ones come when all is over
 DIRECTED: dict[str, tuple[Mode, *tuple[Schedule, ...]]] = {
@@ -335,6 +365,8 @@ DIRECTED: dict[str, tuple[Mode, *tuple[Schedule, ...]]] = {
         Mode(rewinds=True),
         restored_without_replay,
         emptied_without_replay,
+        credit_that_lost_a_part,
+        number_of_a_lost_correction,
     ),
     "a hold for lost usage is placed by the lease's worker": (
         Mode(),

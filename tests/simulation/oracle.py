@@ -59,6 +59,14 @@ class Oracle:
             self._adjustments[made.id] = made
             self._owed[requested.customer, f"adj:{made.id}"] += requested.quantity
 
+    def forget_adjustments(self) -> None:
+        """Forget all adjustments: the ledger has lost them, and the next one gets a number of theirs."""
+        lost = {f"adj:{id_}" for id_ in self._adjustments}
+        self._owed = defaultdict(
+            Decimal, {key: owed for key, owed in self._owed.items() if key[1] not in lost}
+        )
+        self._adjustments.clear()
+
     def record_foreign_line(self, invoice: str, line: dict[str, Any]) -> None:
         """Record a person's line: from now on nothing else may change it."""
         self._foreign[line["id"]] = invoice, line["amount"]

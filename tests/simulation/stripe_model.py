@@ -4,15 +4,18 @@ Bulk calls are atomic unless a fault says otherwise; the first outcome of an ide
 and replayed for 24 hours; invoices can only be edited while they are drafts.
 """
 
-import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
 from random import Random
-from typing import Any
+from typing import Any, TypeVar, cast
+
+import orjson
 
 from billing.invoicing import diff
+
+T = TypeVar("T")
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -68,10 +71,11 @@ class Reply:
 class Refusal(Exception):
     """A 4xx."""
 
-    def __init__(self, status: int, code: str) -> None:
+    def __init__(self, status: int, code: str, param: str | None = None) -> None:
         super().__init__(code)
         self.status = status
         self.code = code
+        self.param = param
 
 
 @dataclass
@@ -160,9 +164,9 @@ class StripeModel:
         if stored is not None and self.now() - stored.at < DAY_MS:
             if stored.body != body:
                 return Reply(400, {"error": {"code": "idempotency_error"}})
-            return Reply(stored.reply.status, copy.deepcopy(stored.reply.body), replayed=True)
+            return Reply(stored.reply.status, copied(stored.reply.body), replayed=True)
         reply = self._executed(request, fault)
-        self.stored[request.key] = Stored(self.now(), body, copy.deepcopy(reply))
+        self.stored[request.key] = Stored(self.now(), body, replace(reply, body=copied(reply.body)))
         return reply
 
     def _executed(self, request: Request, fault: Fault | None) -> Reply:
@@ -171,7 +175,7 @@ class StripeModel:
         try:
             answer = self._effect(request, partial=fault is Fault.ERROR_PARTIAL)
         except Refusal as refusal:
-            return Reply(refusal.status, {"error": {"code": refusal.code}})
+            return Reply(refusal.status, {"error": {"code": refusal.code, "param": refusal.param}})
         broken = fault in (Fault.ERROR_AFTER, Fault.ERROR_PARTIAL)
         return Reply(500) if broken else Reply(200, answer)
 
@@ -216,7 +220,7 @@ class StripeModel:
         *,
         partial: bool,
     ) -> None:
-        lines, sent = copy.deepcopy(invoice["lines"]), list(params["lines"])
+        lines, sent = copied(invoice["lines"]), list(params["lines"])
         if partial:
             sent = sent[: self.rng.randrange(len(sent))]
         for item in sent:
@@ -294,11 +298,11 @@ class StripeModel:
         lines = self.shown_lines(invoice)
         page = {"data": lines[:INLINE_LINES], "has_more": len(lines) > INLINE_LINES}
         subtotal = sum(line["amount"] for line in lines)
-        return {**copy.deepcopy(dict(invoice)), "lines": page, "subtotal": subtotal}
+        return {**copied(dict(invoice)), "lines": page, "subtotal": subtotal}
 
     def shown_lines(self, invoice: Mapping[str, Any]) -> list[dict[str, Any]]:
         """All lines of the invoice as a response has them."""
-        lines: list[dict[str, Any]] = copy.deepcopy(invoice["lines"])
+        lines: list[dict[str, Any]] = copied(invoice["lines"])
         return lines
 
     def _invoice(self, invoice: str) -> dict[str, Any]:
@@ -313,6 +317,11 @@ class StripeModel:
     def _id(self, prefix: str) -> str:
         self._ids += 1
         return f"{prefix}_{self._ids:06}"
+
+
+def copied(value: T) -> T:
+    """Copy what is JSON, faster than `copy.deepcopy`."""
+    return cast("T", orjson.loads(orjson.dumps(value)))
 
 
 def page_of(items: list[dict[str, Any]], params: Mapping[str, Any]) -> dict[str, Any]:

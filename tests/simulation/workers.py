@@ -216,11 +216,14 @@ class GatedStripe:
 
 def translated(reply: Reply) -> ApiResponse:
     """Return *reply* as the client of `billing.stripe` does, or raise its error."""
-    code = reply.body.get("error", {}).get("code") if reply.status != 200 else None
+    error = reply.body.get("error", {}) if reply.status != 200 else {}
+    code, param = error.get("code"), error.get("param")
     if reply.status == 200:
         return ApiResponse(reply.body, reply.replayed, None)
     if not reply.replayed and reply.status in (409, 429):
         raise StripeBusy(f"busy ({code})")
     if not reply.replayed and not 400 <= reply.status < 500:
         raise OutcomeUnknown("no usable answer")
-    raise StripeRejected(str(code), status=reply.status, stripe_code=code, replayed=reply.replayed)
+    raise StripeRejected(
+        str(code), status=reply.status, stripe_code=code, param=param, replayed=reply.replayed
+    )

@@ -1,6 +1,5 @@
 """A Stripe account: customers, prices, events, and invoices that end, beside the drafts of the smaller model."""
 
-import copy
 from collections.abc import Callable, Mapping
 from decimal import ROUND_HALF_UP, Decimal
 from random import Random
@@ -13,6 +12,7 @@ from tests.simulation.stripe_model import (
     Reply,
     Request,
     StripeModel,
+    copied,
     page_of,
 )
 from tests.simulation.year.catalog import Catalog
@@ -46,7 +46,7 @@ class Account(StripeModel):
         if kind == "prices":
             return self.catalog.get(rest[0]) if rest else self.catalog.list(params)
         if kind == "customers" and rest[0] in self.customers:
-            return copy.deepcopy(self.customers[rest[0]])
+            return copied(self.customers[rest[0]])
         raise Refusal(404, "resource_missing")
 
     def _event(self, event: str) -> Record:
@@ -117,7 +117,7 @@ class Account(StripeModel):
     def _create(self, params: Mapping[str, Any]) -> Record:
         customer = self.customers.get(params["customer"], {"deleted": True})
         if customer.get("deleted"):
-            raise Refusal(400, "resource_missing")
+            raise Refusal(400, "resource_missing", "customer")
         invoice = super()._create(params)
         invoice["auto_advance"] = params.get("auto_advance", False)
         invoice["by_us"] = True
@@ -178,18 +178,18 @@ class Account(StripeModel):
 
     def copy_invoice(self, invoice: Record, *, metadata: bool, revision: bool) -> Record:
         """Duplicate an invoice as a draft, or begin a revision of it."""
-        copied = copy.deepcopy(invoice)
-        lines = [{**line, "id": self._id("il")} for line in copied["lines"]]
+        clone = copied(invoice)
+        lines = [{**line, "id": self._id("il")} for line in clone["lines"]]
         if not metadata:
             lines = [{**line, "metadata": {}} for line in lines]
-        copied |= {"id": self._id("in"), "status": "draft", "lines": lines, "by_us": False}
-        copied |= {"created": self.now() // 1000, "latest_revision": None}
-        copied["metadata"] = copied["metadata"] if metadata else {}
+        clone |= {"id": self._id("in"), "status": "draft", "lines": lines, "by_us": False}
+        clone |= {"created": self.now() // 1000, "latest_revision": None}
+        clone["metadata"] = clone["metadata"] if metadata else {}
         source = {"action": "revision", "invoice": invoice["id"]} if revision else None
-        copied["from_invoice"] = source
-        self.invoices[copied["id"]] = copied
-        self._changed("created", copied)
-        return copied
+        clone["from_invoice"] = source
+        self.invoices[clone["id"]] = clone
+        self._changed("created", clone)
+        return clone
 
     def set_timer(self, invoice: Record) -> None:
         """Have Stripe finalize a draft in an hour."""
@@ -228,7 +228,7 @@ class Account(StripeModel):
                 "type": type_,
                 "created": self.now() // 1000,
                 "delivered": False,
-                "data": {"object": copy.deepcopy(body)},
+                "data": {"object": copied(body)},
                 "request": {"idempotency_key": self._key},
             }
         )

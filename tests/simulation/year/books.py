@@ -46,8 +46,9 @@ class Page:
 class Books:
     """*page* is what the ledger has now, *ever* all that it has ever acknowledged, by id."""
 
-    def __init__(self, now: Callable[[], int]) -> None:
+    def __init__(self, now: Callable[[], int], check: Callable[[UsageDelta, Price], None]) -> None:
         self._now = now
+        self._check = check
         self._moved: list[Entry] = []  # counted again after a loss, in another month
         self.page = Page()
         self.ever: dict[str, Entry] = {}
@@ -61,6 +62,7 @@ class Books:
             results = await record(deltas, prices)
             for delta, result in zip(deltas, results, strict=True):
                 if result.outcome is DeltaOutcome.ACCEPTED and result.period is not None:
+                    self._check(delta, prices[delta.sku])
                     self._enter(delta, result.period, prices[delta.sku].id)
             return results
 

@@ -1,12 +1,11 @@
 """The prices and products of an account, and the person who changes them."""
 
-import copy
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from random import Random
 from typing import Any
 
-from tests.simulation.stripe_model import Refusal
+from tests.simulation.stripe_model import Refusal, copied
 
 Record = dict[str, Any]
 # Amounts divide without a remainder, so that an amount that a person types is some quantity exactly.
@@ -70,8 +69,8 @@ class Catalog:
         """One price, with its product."""
         if price not in self.prices:
             raise Refusal(404, "resource_missing")
-        found = copy.deepcopy(self.prices[price])
-        return {**found, "product": copy.deepcopy(self.products[found["product"]])}
+        found = copied(self.prices[price])
+        return {**found, "product": copied(self.products[found["product"]])}
 
     def list(self, params: Mapping[str, Any]) -> Record:
         """The active prices, newest first, or the archived ones if they are asked for."""

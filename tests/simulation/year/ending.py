@@ -4,6 +4,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from billing.invoicing.snapshot import PeriodState
+from billing.ledger.policy import RECOVERY_WINDOW_MS
 from billing.usage import Period
 from tests.simulation.year.oracle import YearOracle
 
@@ -83,9 +84,18 @@ class Ending:
         return found
 
     def is_beyond(self, invoice: Any) -> bool:
-        """True if the ledger has not had the invoice's month since its last loss."""
+        """True if the ledger has not had the invoice's month since its last loss.
+
+        A month that had ended less than 45 days before an invoice was listed is known from then on.
+        """
         month = Period.parse(invoice["metadata"]["gw_period"])
-        return (invoice["customer"], month) not in self._world.books.page.months
+        beyond = (invoice["customer"], month) not in self._world.books.page.months
+        listed_ms = self._oracle.listed_ms.get(invoice["customer"], 0)
+        recent = month.end.timestamp() * 1000 > listed_ms - RECOVERY_WINDOW_MS
+        self._oracle.require(
+            not (beyond and listed_ms and recent), f"{invoice['id']} of {month} is not remembered"
+        )
+        return beyond
 
     def _check_drafts(self) -> None:
         """Check that no draft of ours is left, but those of a month or customer that a loss has taken."""
@@ -104,6 +114,12 @@ class Ending:
         if self._world.losses:
             return  # a hold may be lost with the ledger
         invoices, shown = self._world.stripe.invoices, " ".join(self._oracle._reasons)
+        for invoice in invoices.values():
+            last = invoices.get(invoice.get("latest_revision") or "", invoice)
+            wrong = last["status"] != "void" and f"Invoice {invoice['id']} " in shown
+            self._oracle.require(
+                not wrong, f"{invoice['id']} was revised, and somebody was told of it"
+            )
         for voided, remembered in self._oracle._voided.items():
             original = invoices[voided]
             if not self._oracle.is_ours(original):

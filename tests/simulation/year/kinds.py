@@ -36,14 +36,14 @@ EVERYTHING = {
 }
 
 KINDS = (
-    Kind("retention", {"support": 4, "end_invoice": 1}, (YEAR_MS,)),
-    Kind("prices", {"change_price": 6, "support": 1}),
-    Kind("ledger", {"lose_ledger": 3, "support": 1}),
+    Kind("retention", {"support": 3, "retry": 2, "end_invoice": 1}, (YEAR_MS,)),
+    Kind("prices", {"change_price": 6, "support": 1, "adjust": 2}),
+    Kind("ledger", {"lose_ledger": 3, "support": 1, "adjust": 2}),
     Kind("dashboard", {"edit_draft": 8, "end_invoice": 1, "add_pending_item": 1}),
     Kind(
         "customers",
         {"delete_customer": 1, "void": 2, "revise": 3, "duplicate": 2, "support": 2}
-        | {"end_invoice": 1, "correct_currency": 2},
+        | {"end_invoice": 1, "correct_currency": 1, "finalize": 1},
     ),
     Kind("support", {"support": 10}, (40 * DAY_MS, YEAR_MS)),
     Kind("clocks", {"support": 1}, clocks=True),

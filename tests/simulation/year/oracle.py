@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from billing.invoicing.request_batch import RequestKind, StripeRequest
 from billing.invoicing.snapshot import Hold, PeriodState, Snapshot
 from billing.ledger import Adjustment
-from billing.usage import CustomerId, Period
+from billing.usage import CustomerId, Period, Price, UsageDelta
 from tests.simulation.oracle import DECISION_MS, Violation
 from tests.simulation.stripe_model import DAY_MS
 from tests.simulation.workers import Worker
@@ -43,6 +43,9 @@ class YearOracle:
         self._excused: set[str] = set()
         self._floor: dict[tuple[str, str], Decimal] = {}
         self._lost_ms = 0
+        self._gone: set[CustomerId] = set()
+        self._first_look = True
+        self.listed_ms: dict[CustomerId, int] = {}
         self._stuck: Counter[tuple[str, str, str]] = Counter()
 
     def require(self, holds: bool, otherwise: str) -> None:
@@ -103,7 +106,17 @@ class YearOracle:
             revised = [invoice for invoice in self._voided if f"{invoice}," in hold.reason]
             self.require(bool(named or revised), f"{customer} held without a void: {hold.reason}")
 
-    # Corrections
+    # Usage and corrections
+
+    def check_counted(self, delta: UsageDelta, price: Price) -> None:
+        """Check that usage counts at the price that is sold, in the customer's own currency."""
+        sold = self._world.stripe.catalog.sold(delta.sku)
+        found = sold and sold["id"]
+        self.require(found == price.id, f"{delta.sku} counted at {price.id}, sold at {found}")
+        own = self._world.own_currency.get(delta.customer, price.currency)
+        self.require(own == price.currency, f"{delta.customer} counts {price.currency}, not {own}")
+        gone = delta.customer in self._gone
+        self.require(not gone, f"usage of {delta.customer} counted, which is known to be deleted")
 
     async def correction_prices(
         self, customer: CustomerId, sku: str, month: Period | None
@@ -170,6 +183,15 @@ class YearOracle:
         if world.now - self._edited.get(invoice_id, 0) >= DECISION_MS:
             self._require_agreement(invoice, snapshot)
 
+    def check_draft(self, snapshot: Snapshot) -> None:
+        """Check at rest that a draft which nobody has changed says what the ledger says."""
+        invoice = self._world.stripe.invoices.get(snapshot.invoice or "")
+        excused = self._edited.keys() | self._excused
+        if invoice is None or invoice["status"] != "draft" or invoice["id"] in excused:
+            return
+        if not self._world.refusals:
+            self._require_agreement(invoice, snapshot)
+
     def _require_agreement(self, invoice: Invoice, snapshot: Snapshot) -> None:
         counted = {key: quantity for key, quantity in snapshot.totals.items() if quantity}
         ours = [line for line in invoice["lines"] if line["metadata"].get("gw_line")]
@@ -218,6 +240,9 @@ class YearOracle:
         }
         self._lost_ms = self._world.now
         self.accepted.clear()
+        self._gone.clear()
+        self._first_look = True
+        self.listed_ms.clear()
         self._edited_customers.clear()
         self._excused |= set(self._world.stripe.invoices)
 
@@ -255,18 +280,26 @@ class YearOracle:
     # At rest
 
     async def look(self) -> None:
-        """Learn which months the ledger has, and which are sealed."""
+        """Learn which months the ledger has, and which are sealed.
+
+        The seal of a month lists all invoices of its customer, so from then on the ledger knows recent months.
+        """
         ledger = self._world.ledger
         for customer in self._world.customers:
             for month in await ledger.periods.list_retained(customer):
                 self._world.books.page.months.add((customer, month))
                 snapshot = await ledger.periods.snapshot(customer, month)
+                if snapshot.customer_deleted:
+                    self._gone.add(customer)
                 if snapshot.state is PeriodState.SEALED:
+                    if not self._first_look and (customer, month) not in self.sealed:
+                        self.listed_ms.setdefault(customer, self._world.now)
                     self.sealed.add((customer, month))
                     if snapshot.customer_deleted and snapshot.invoice is None:
                         self.settled[customer, month] = snapshot
                 else:
                     self.sealed.discard((customer, month))
+        self._first_look = False
         self.check_not_lowered()
 
     def require_curable(self, snapshot: Snapshot, names_a_cure: bool) -> None:

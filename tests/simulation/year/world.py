@@ -21,7 +21,7 @@ from tests.simulation.world import MINUTE_MS, QUIET_MS, SETTLE_MS, START
 from tests.simulation.year.account import Account
 from tests.simulation.year.books import Books
 from tests.simulation.year.dashboard import Dashboard
-from tests.simulation.year.kinds import Kind
+from tests.simulation.year.kinds import YEAR_MS, Kind
 from tests.simulation.year.machine import LedgerServer, Loss
 from tests.simulation.year.operator import Operator
 from tests.simulation.year.oracle import YearOracle
@@ -39,6 +39,7 @@ HOMES = {CustomerId("cus_a"): "usd", CustomerId("cus_b"): "eur", CustomerId("cus
 SHARDS = tuple(sorted({keys.shard_of(customer) for customer in HOMES}))
 MAX_WORKERS = 5
 MAX_LOSSES = 3
+SUPPORT_DEEDS = {"adjust", "finalize", "retry"}
 TEN_DAYS_MS = 240 * HOUR_MS
 
 
@@ -46,11 +47,13 @@ class YearWorld:
     """One schedule. ``await run()`` raises Violation as soon as something is wrong; *trace* says what happened."""
 
     def __init__(self, seed: int, kind: Kind, redis: Redis, epochs: dict[int, bytes]) -> None:
-        rng = self.rng = Random(seed)
+        self.seed, self.rng = seed, Random(seed)
+        rng = self.rng
         self._nonces = Random(~seed)
         self.kind, self.redis, self._epochs = kind, redis, epochs
         self.now = int(START.timestamp() * 1000) + rng.randrange(60 * 24) * HOUR_MS
         self.customers, self.home = list(HOMES), dict(HOMES)
+        self.own_currency = dict(list(HOMES.items())[:-1])  # at Stripe; the last was never billed
         interval = rng.choice([MINUTE_MS, 6 * HOUR_MS, 12 * HOUR_MS])
         policy = LedgerPolicy(
             flush_interval_ms=interval, settle_ms=SETTLE_MS, quiet_ms=QUIET_MS, sync_history=30
@@ -65,13 +68,16 @@ class YearWorld:
         self.losses = 0
         self.workers: list[Worker] = []
         self.oracle = YearOracle(self)
-        self.books = Books(lambda: self.now)
+        self.books = Books(lambda: self.now, self.oracle.check_counted)
         self.services = year_services(self, redis)
         self.price_catalog = self.services.price_catalog
         self.producers = Producers(self, rng.choice(list(Memory)))
         self.dashboard, self.support = Dashboard(self), Support(self)
         self.operator, self.server = Operator(self), LedgerServer(self, redis, SHARDS)
         self.span_ms = rng.choice(kind.spans_ms)
+        self.haste = (
+            0.1 * self.span_ms / YEAR_MS
+        )  # a year takes more leaps, not as many more events
         self.fault_rate = rng.choice([0.05, 0.2, 0.4])
         self.crash_rate = rng.choice([0, 0.01, 0.03])
         self.deaf = rng.choice([0.0, 0.2, 1.0])  # share of webhooks that never arrive
@@ -126,9 +132,8 @@ class YearWorld:
         for shard, value in self._epochs.items():
             await self.redis.restore(keys.epoch(shard), 0, value)
         self.stripe.catalog.fill(self.rng)
-        for customer, currency in HOMES.items():
-            known = None if customer == self.customers[-1] else currency
-            self.stripe.add_customer(customer, known)
+        for customer in self.customers:
+            self.stripe.add_customer(customer, self.own_currency.get(customer))
         for shard in set(range(keys.SHARDS)) - set(SHARDS):
             await self.ledger.periods.record_reconciled(shard, 1 << 50)
         self.recovering = True
@@ -138,6 +143,8 @@ class YearWorld:
     async def play(self) -> None:
         """Play the schedule with all its troubles; `rest` ends it."""
         try:
+            if "correct_currency" in self.kind.deeds and self.rng.random() < 0.5:
+                await self.operator.correct_currency(self.customers[-1])
             end = self.now + self.span_ms
             while self.now < end:
                 await self._random_event()
@@ -158,9 +165,9 @@ class YearWorld:
             await self.producers.report()
         elif chance < 0.7:
             await self._dispatch(hidden_ms=30_000)
-        elif chance < 0.78:
+        elif chance < 0.76:
             await self.advance(self.rng.choice([5_000, 5_000, 70_000, 20 * MINUTE_MS]))
-        elif chance < 0.86:
+        elif chance < 0.8 + self.haste:
             await self._leap()
         else:
             await self._intervene()
@@ -170,6 +177,8 @@ class YearWorld:
         [deed] = self.rng.choices(list(deeds), list(deeds.values()))
         if deed == "support":
             await self.support.act()
+        elif deed in SUPPORT_DEEDS:
+            await getattr(self.support, deed)()
         elif deed == "lose_ledger":
             await self._lose_ledger()
         elif deed == "correct_currency":
