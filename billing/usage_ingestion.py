@@ -53,7 +53,7 @@ async def record_usage(services: Services, reported: Sequence[RawDelta | Rejecti
     outcomes = await _record(services, deltas, prices, requested_at)
     await _publish_changes(services, deltas, outcomes)
     unread = iter(outcomes)
-    _reject_each(results, lambda delta: _uncounted(delta, next(unread)))
+    _reject_each(results, lambda delta: _uncounted(delta, next(unread), prices[delta.sku]))
     durability, epoch = await services.ledger.health.durability()
     return UsageReport(
         accepted=outcomes.count(DeltaOutcome.ACCEPTED),
@@ -140,7 +140,13 @@ def _unpriced(
     return invalid_field(delta.id, "quantity", f"{excess} Check the quantity.") if excess else None
 
 
-def _uncounted(delta: UsageDelta, outcome: DeltaOutcome) -> Rejection | None:
+def _uncounted(delta: UsageDelta, outcome: DeltaOutcome, price: Price) -> Rejection | None:
+    if outcome is DeltaOutcome.WRONG_CURRENCY:
+        message = (
+            f"{delta.sku!r} is priced in {price.currency.upper()}, and {delta.customer} is billed in another"
+            " currency; send the SKU that is priced in theirs."
+        )
+        return invalid_field(delta.id, "sku", message)
     rejection_of = _REJECTIONS.get(outcome)
     return rejection_of and rejection_of(delta)
 
@@ -172,11 +178,6 @@ _REJECTIONS: Mapping[DeltaOutcome, Callable[[UsageDelta], Rejection]] = {
         delta.id,
         "quantity",
         "With this delta the line would exceed 15 digits before the point; check the quantity.",
-    ),
-    DeltaOutcome.WRONG_CURRENCY: lambda delta: invalid_field(
-        delta.id,
-        "sku",
-        "This SKU's price is in another currency than the customer's invoices; use a price in theirs.",
     ),
     DeltaOutcome.UNKNOWN_CUSTOMER: lambda delta: _reject(
         delta,

@@ -5,6 +5,7 @@ are counted. A batch of which nothing was counted has the status of an error, wi
 """
 
 import codecs
+import re
 
 import msgspec
 from starlette.requests import Request
@@ -85,5 +86,8 @@ def _parse_rejection(number: int, line: bytes, error: Exception) -> Rejection:
         id_ = _id_decoder.decode(line).id
     except (ValueError, RecursionError):
         id_ = ""
-    message = f"Line {number} is not a usage delta: {error}."
+    missing = re.fullmatch(r"Object missing required field (`\w+`)", str(error))
+    message = (
+        f"Line {number} {f'has no {missing[1]}' if missing else f'is not a usage delta: {error}'}."
+    )
     return Rejection(id_, RejectionError(ErrorCode.INVALID_INPUT, message))

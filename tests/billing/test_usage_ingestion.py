@@ -222,6 +222,7 @@ async def test_other_currency_is_rejected(
     report = await record_usage(services, [delta(customer)])
 
     assert [rejection.error.path for rejection in report.rejected] == [("sku",)]
+    assert "is priced in USD" in report.rejected[0].error.message
 
 
 async def test_known_customers_and_prices_cause_no_reads(

@@ -120,6 +120,19 @@ async def test_batch_of_which_nothing_was_counted_is_an_error(
     assert (partly.json()["accepted"], again.json()["duplicates"]) == (1, 1)
 
 
+async def test_line_without_a_field_says_which(client: httpx.AsyncClient) -> None:
+    """Nobody knows what a library calls the object that the line is."""
+    lines = [b"{}", b'{"id": "a"}', b"[]"]
+
+    rejected = (await client.post("/usage", content=b"\n".join(lines))).json()["rejected"]
+
+    assert [r["error"]["message"] for r in rejected] == [
+        "Line 1 has no `id`.",
+        "Line 2 has no `customerId`.",
+        "Line 3 is not a usage delta: Expected `object`, got `array`.",
+    ]
+
+
 async def test_batch_that_may_be_counted_later_is_unavailable(
     client: httpx.AsyncClient, shop: Shop, sandbox: StripeSandbox
 ) -> None:
