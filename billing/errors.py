@@ -164,13 +164,14 @@ class ShuttingDown(Overloaded):
 
 
 class KeyRefused(Unavailable):
-    """Stripe refuses our API key (401), or the key may not do this (403); that says nothing about the object."""
+    """Stripe refuses our API key, for this call or as a *whole*: our configuration, and no answer about the object."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, whole: bool) -> None:
         super().__init__(
-            "Stripe refuses this gateway's key; whoever runs the gateway has to give it another.",
+            "Stripe refuses this gateway's key, so nothing was done; its operators have to correct that.",
             retry_after=60,
         )
+        self.whole = whole
 
 
 class StripeBusy(Unavailable):

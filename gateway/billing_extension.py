@@ -6,10 +6,11 @@ from typing import Any
 
 from graphql import GraphQLError
 
+from billing.budget.caller import calls_on_behalf_of
 from billing.errors import Refused, Unavailable
 from billing.stripe import CallCount, count_calls
 from gateway.graphql.errors import request_error
-from resolvers.context import Context
+from resolvers.context import Context, Role
 
 # Cost points, of 20,000 that refill at 1,000 a second. Looking up an unknown id or cursor calls Stripe each
 # time, and invented ones must not use up the Stripe budget.
@@ -56,8 +57,10 @@ class BillingMeter:
 
 @contextmanager
 def measure_billing(context: Context) -> Iterator[BillingMeter]:
-    """Measure an operation. At the end the dataloaders are dropped."""
-    with count_calls() as sent:
+    """Measure an operation, whose calls to Stripe count against a customer's share. At the end the dataloaders are dropped."""
+    viewer = context.viewer
+    caller = viewer.caller if viewer.role is Role.CUSTOMER else ""
+    with calls_on_behalf_of(caller), count_calls() as sent:
         try:
             yield BillingMeter(context, sent)
         finally:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 
 import orjson
 from starlette.requests import Request
@@ -21,6 +22,11 @@ SHARED_SERVER_WARNING = (
 REWIND_WARNING = (
     "The ledger has lost usage of {customers:,} customers that Stripe's invoices show; their billing is on hold. "
     "Let metering services send it again; `python -m billing.ledger rewound` lists the customers."
+)
+
+KEY_WARNING = (
+    "Stripe refuses this gateway's key ({endpoints}): BILLING_STRIPE_API_KEY is wrong, has expired or lacks a "
+    "permission. What is known is still shown, and usage of known customers is counted; nothing is billed."
 )
 
 
@@ -50,13 +56,14 @@ async def _check_readiness(
         async with asyncio.timeout(TIMEOUT_SECONDS):
             health = await services.ledger.health.check()
             rewound = await services.ledger.periods.count_rewound() if health.epoch else 0
-            await services.budget.state()
+            budget = await services.budget.state()
     except (TimeoutError, BillingError) as error:
         return [f"The ledger or Stripe's budget does not answer ({type(error).__name__})."], []
     tolerated = services.settings.accept_volatile_ledger and health.epoch
     warnings = [
         *health.warnings,
         *_rewind_warning(rewound),
+        *_key_warning(budget.key_refused),
         *(await _shared_server_warning(services, health.server)),
     ]
     if tolerated:
@@ -67,6 +74,11 @@ async def _check_readiness(
 def _rewind_warning(customers: int) -> list[str]:
     """Warn when the ledger has lost usage, which bills then wait for."""
     return [REWIND_WARNING.format(customers=customers)] if customers else []
+
+
+def _key_warning(endpoints: Sequence[str]) -> list[str]:
+    """Warn while Stripe refuses our key, for some or all endpoints."""
+    return [KEY_WARNING.format(endpoints=", ".join(endpoints))] if endpoints else []
 
 
 async def _shared_server_warning(services: Services, ledger: str) -> list[str]:

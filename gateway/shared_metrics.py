@@ -113,6 +113,9 @@ def _budget_metrics(budget: BudgetState) -> Iterator[Metric]:
     yield _gauge("stripe_rate", "Calls per second allowed now.", rates, "endpoint")
     yield _gauge("stripe_refused", "429s of Stripe's limiter so far.", throttled, "endpoint")
     yield _gauge("stripe_limited_until_seconds", "Unix time when a pause ends; 0 for none.", until)
+    yield _gauge(
+        "stripe_key_refused", "1 while Stripe refuses our key.", len(budget.key_refused) > 0
+    )
     yield _gauge("stripe_reads", "Reads in 30 days.", budget.reads_used)
     yield _gauge("stripe_read_allowance", "Reads allowed in 30 days.", budget.read_allowance)
 

@@ -8,15 +8,17 @@ A permit is acquired by one script in one round trip (``redis_limiter``), all or
 - a ration of reads over 30 days,
 - a circuit breaker for each endpoint.
 
-Lanes share the rates by priority, each with a floor that the lanes above cannot take. Within a process the
-calls of a lane to one endpoint queue, and only the first of them polls Redis. Without Redis each process
-uses a limiter of its own (``local_fallback``).
+Lanes share the rates by priority, each with a floor that the lanes above cannot take. A caller has a share of its
+lane, and more only while nobody else wants it. Within a process the callers of a lane take turns at an endpoint,
+as the calls of each caller do, and only the first polls Redis. Without Redis each process uses a limiter of its
+own (``local_fallback``).
 """
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from weakref import WeakValueDictionary
 
 from prometheus_client import Counter as Count
 from prometheus_client import Histogram
@@ -26,9 +28,10 @@ from billing.budget.call import StripeCall
 from billing.budget.local_fallback import LocalLimiter
 from billing.budget.permit import CallOutcome, Lane, Permit
 from billing.budget.policy import BudgetPolicy
+from billing.budget.portal_limiter import PortalLimiter
 from billing.budget.redis_limiter import RedisLimiter
 from billing.budget.state import BudgetState, read_state, read_waiting
-from billing.errors import Overloaded, ShuttingDown, Unavailable
+from billing.errors import Overloaded, ShareUsed, ShuttingDown, Unavailable
 from billing.redis_clients import UNREACHABLE
 
 WAIT_SECONDS = Histogram(
@@ -39,17 +42,23 @@ CALLS = Count(
 )
 
 
+SHARE = "share"  # the caller is beyond its share
+OUT_OF_TURN = frozenset({"", "object", SHARE})  # no reason for the other callers to wait
+Queue = tuple[str, Lane, str]
+
+
 class Budget:
     """The budget in *redis*, which must not evict keys; losing its data costs one burst."""
 
     def __init__(self, redis: Redis, policy: BudgetPolicy) -> None:
         self._redis = redis
         self._policy = policy
+        self.portal = PortalLimiter(redis, policy.portal_sessions)
         self._redis_limiter = RedisLimiter(redis, policy)
         self._local_limiter = LocalLimiter()
         self._closed = asyncio.Event()
-        self._locks: defaultdict[tuple[str, Lane], asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._waiting: Counter[tuple[str, Lane]] = Counter()
+        self._locks: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
+        self._waiting: Counter[Queue] = Counter()
         self._releases: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
@@ -57,7 +66,7 @@ class Budget:
         """Wait for a permit for *call*, and hold it during the call.
 
         Overloaded, with the time to wait in ``retry_after``, if that takes longer than the policy's
-        ``max_wait``. A cancelled wait releases the permit. The permit of a successful read is released in
+        ``max_wait``; ShareUsed if the caller's share is the reason. A cancelled wait releases the permit. The permit of a successful read is released in
         the background: nothing that follows depends on it.
         """
         permit = Permit(call, lane)
@@ -79,32 +88,51 @@ class Budget:
                     await asyncio.sleep(0)  # until the release is sent
 
     async def _acquire(self, permit: Permit) -> None:
-        max_wait = self._policy.max_wait
-        queue, deadline = (permit.call.endpoint, permit.lane), _now() + max_wait
-        queued_seconds = self._waiting[queue] / self._policy.rate_limit(permit.call.endpoint).rate
+        max_wait, call = self._policy.max_wait, permit.call
+        queue, deadline = (call.endpoint, permit.lane, permit.caller), _now() + max_wait
+        queued_seconds = self._waiting[queue] / self._policy.rate_limit(call.endpoint).rate
         if queued_seconds > max_wait:
-            raise _overloaded(permit, queued_seconds)
+            raise _overloaded(permit, queued_seconds, SHARE if permit.caller else "rate")
         self._waiting[queue] += 1
         try:
-            while (wait := await self._acquire_in_order(permit, deadline)) > 0:
+            while (wait := await self._acquire_in_order(permit, queue, deadline)) > 0:
                 await self._sleep(permit, wait, deadline)
         finally:
             self._waiting[queue] -= 1
+            if not self._waiting[queue]:
+                del self._waiting[queue]
 
-    async def _acquire_in_order(self, permit: Permit, deadline: float) -> float:
+    async def _acquire_in_order(self, permit: Permit, queue: Queue, deadline: float) -> float:
         """0 once the permit is acquired, or the seconds to wait for its locked object outside the queue."""
-        lock = self._locks[permit.call.endpoint, permit.lane]
+        async with self._turn(permit, queue, deadline):
+            while True:
+                wait, reason = await self._acquire_in_lane(permit, queue[:2], deadline)
+                if reason != SHARE:
+                    return wait
+                await self._sleep(permit, wait, deadline, reason)
+
+    async def _acquire_in_lane(
+        self, permit: Permit, lane: tuple[str, Lane], deadline: float
+    ) -> tuple[float, str]:
+        """The seconds to wait without holding up other callers, and the reason; (0, "") once acquired."""
+        async with self._turn(permit, lane, deadline):
+            while True:
+                wait, reason = await self._try_acquire(permit)
+                if reason in OUT_OF_TURN:
+                    return wait, reason
+                await self._sleep(permit, wait, deadline, reason)
+
+    @asynccontextmanager
+    async def _turn(self, permit: Permit, queue: object, deadline: float) -> AsyncIterator[None]:
+        """Wait for the turn of *permit* in *queue*, in order of arrival, and keep it."""
+        lock = self._locks.setdefault(queue, asyncio.Lock())
         try:
             async with asyncio.timeout_at(deadline):
                 await lock.acquire()
         except TimeoutError:
             raise _overloaded(permit, self._policy.max_wait) from None
         try:
-            while True:
-                wait, reason = await self._try_acquire(permit)
-                if reason in ("", "object"):
-                    return wait
-                await self._sleep(permit, wait, deadline)
+            yield
         finally:
             lock.release()
 
@@ -113,7 +141,7 @@ class Budget:
             raise ShuttingDown
         if self._local_limiter.active:
             return self._local_limiter.acquire(priority=permit.lane is Lane.CUSTOMER)
-        waiting = sum(n for (_, lane), n in self._waiting.items() if lane is permit.lane)
+        waiting = sum(n for (_, lane, _), n in self._waiting.items() if lane is permit.lane)
         permit.acquired = True
         try:
             wait, reason = await self._redis_limiter.acquire(permit, waiting)
@@ -124,9 +152,9 @@ class Budget:
         permit.acquired = not reason
         return wait, reason
 
-    async def _sleep(self, permit: Permit, wait: float, deadline: float) -> None:
+    async def _sleep(self, permit: Permit, wait: float, deadline: float, reason: str = "") -> None:
         if _now() + wait > deadline:
-            raise _overloaded(permit, wait)
+            raise _overloaded(permit, wait, reason)
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):
                 await self._closed.wait()
@@ -170,10 +198,15 @@ class Budget:
             ) from error
 
 
-def _overloaded(permit: Permit, wait: float) -> Overloaded:
+def _overloaded(permit: Permit, wait: float, reason: str = "") -> Overloaded:
+    retry_after = max(wait, 0.1)
+    if reason == SHARE:
+        return ShareUsed(
+            "Your share of Stripe's limits is used up for now.", retry_after=retry_after
+        )
     return Overloaded(
         f"No room for {permit.call.endpoint} within Stripe's limits for now.",
-        retry_after=max(wait, 0.1),
+        retry_after=retry_after,
     )
 
 

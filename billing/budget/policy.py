@@ -5,6 +5,9 @@ from typing import Self
 
 from billing.settings import Settings
 
+# A caller that reads as much as it may every day uses up the ration of 30 days in so many: half of it.
+MIN_CALLER_DAYS = 60
+
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
@@ -23,7 +26,7 @@ class RateLimit:
 class BudgetPolicy:
     """The limits: *list_slots* concurrent list calls, *read_ration* reads in 30 days, *max_wait* seconds.
 
-    Searches have their own rate limit, smaller than an endpoint's. The permits of a killed process expire
+    A caller reads at most *caller_reads* times a day (UTC), and opens *portal_sessions* for a customer in a minute. Searches have their own rate limit, smaller than an endpoint's. The permits of a killed process expire
     after *lease_ms*, which is longer than the longest call.
     """
 
@@ -32,6 +35,8 @@ class BudgetPolicy:
     list_slots: int
     read_ration: int
     max_wait: float
+    caller_reads: int = 5_000
+    portal_sessions: int = 10
     lease_ms: int = 60_000
     search: RateLimit = RateLimit(16, 4)
 
@@ -44,6 +49,11 @@ class BudgetPolicy:
             list_slots=settings.stripe_list_concurrency,
             read_ration=settings.stripe_read_allowance,
             max_wait=settings.stripe_max_wait,
+            caller_reads=min(
+                settings.stripe_customer_reads,
+                max(1, settings.stripe_read_allowance // MIN_CALLER_DAYS),
+            ),
+            portal_sessions=settings.portal_sessions_per_minute,
             lease_ms=round(settings.flush_lease * 1000),
             search=RateLimit.from_share(settings.stripe_search_rate, settings.stripe_share),
         )

@@ -15,6 +15,7 @@ from billing.budget.permit import Lane, Permit
 from billing.budget.policy import BudgetPolicy, RateLimit
 from billing.budget.state import (
     ACCOUNT,
+    CALLER,
     ENDPOINTS,
     READS,
     WAITING,
@@ -25,6 +26,8 @@ from billing.budget.state import (
 from billing.redis_clients import awaited, load_script
 
 FLOOR_SHARE = 0.05  # of a rate, guaranteed to each lane
+CALLER_SHARE = 0.1  # of an endpoint's rate; a caller gets more only of what nobody else wants
+CALLER_BURST_MS = 5_000  # in this time's share a caller may call at once
 POLL_MS = 25  # while another call holds a slot or an object; its end is unknown
 BREAKER_PAUSE_MS = 30_000
 
@@ -87,6 +90,12 @@ class RedisLimiter:
             "reads": int(policy.read_ration * READ_RATION_SHARE[lane])
             if lane in READ_RATION_SHARE
             else False,
+            "caller": permit.caller
+            and {
+                "share": CALLER_SHARE,
+                "burst": CALLER_BURST_MS,
+                "reads": policy.caller_reads,
+            },
             "waiter": f"{self._waiter}:{lane}",
             "waiting": waiting,
             "lease": policy.lease_ms,
@@ -103,7 +112,8 @@ class RedisLimiter:
 def _keys(permit: Permit) -> list[str]:
     name = permit.call.endpoint
     lock = object_key(permit.call.locked_object)
-    return [ACCOUNT, endpoint_key(name), slots_key(name), lock, READS, WAITING, ENDPOINTS]
+    shared = [ACCOUNT, endpoint_key(name), slots_key(name), lock, READS, WAITING, ENDPOINTS]
+    return [*shared, CALLER + permit.caller]
 
 
 def _numbers(limit: RateLimit) -> dict[str, float]:

@@ -15,11 +15,14 @@ from billing.budget.policy import BudgetPolicy, RateLimit
 from billing.redis_clients import awaited
 
 TAG = "{stripe}:"
-ACCOUNT = TAG + "account"  # hash: rate, tat, cool, cut, throttled, floor:<lane>
+ACCOUNT = TAG + "account"  # hash: rate, tat, cool, cut, throttled, refused, floor:<lane>
 READS = TAG + "reads"  # hash: day since 1970 -> reads; 30 days
 WAITING = TAG + "waiting"  # hash: process:lane -> count|valid until (ms)
+CALLER = TAG + "caller:"  # hash of a caller, a day: tat:<endpoint>, day, reads
 ENDPOINTS = TAG + "endpoints"  # set of the endpoints ever called
 
+ALL_ENDPOINTS = "*"
+REFUSED_MS = 3_600_000  # after this time without a further call, a refusal of our key says nothing any more
 STALE_WAITER_MS = 3_600_000  # a process that has not updated its entry for this long has ended
 
 
@@ -53,7 +56,8 @@ class BudgetState:
     """The state of the budget over all processes.
 
     *lanes* by priority with their waiting calls, *reads_used* of the *read_allowance* in the last 30 days,
-    *limited_until* the end of the last pause after a refusal of Stripe's.
+    *limited_until* the end of the last pause after a refusal of Stripe's. *key_refused*: the endpoints, or "*",
+    for which Stripe refuses our key.
     """
 
     lanes: tuple[tuple[str, int], ...]
@@ -61,6 +65,7 @@ class BudgetState:
     limited_until: datetime | None
     reads_used: int
     read_allowance: int
+    key_refused: tuple[str, ...] = ()
 
 
 async def read_state(redis: Redis, lanes: Iterable[str], policy: BudgetPolicy) -> BudgetState:
@@ -84,6 +89,11 @@ async def read_state(redis: Redis, lanes: Iterable[str], policy: BudgetPolicy) -
         limited_until=_limited_until(buckets, now),
         reads_used=sum(map(int, reads)),
         read_allowance=policy.read_ration,
+        key_refused=tuple(
+            name
+            for name, bucket in zip((ALL_ENDPOINTS, *names), buckets, strict=True)
+            if float(bucket.get(b"refused", 0)) > now - REFUSED_MS
+        ),
     )
 
 

@@ -28,7 +28,7 @@ from billing.cache.redis_backend import (
     RedisBackend,
 )
 from billing.cache.single_flight import SingleFlight
-from billing.errors import Unavailable
+from billing.errors import ShareUsed, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -174,7 +174,8 @@ class ReadThrough:
         return self._store_locally(request, replace(stored, last_value=fill.value), cached)
 
     async def _release_lock(self, entry: CacheEntry, lookup: Lookup, error: BaseException) -> None:
-        cooldown = self._policy.failure_cooldown if isinstance(error, Unavailable) else 0
+        shared = isinstance(error, Unavailable) and not isinstance(error, ShareUsed)
+        cooldown = self._policy.failure_cooldown if shared else 0
         with suppress(CacheUnavailable):
             if lookup.lock_token:
                 await self._backend.release_load_lock(entry, lookup.lock_token, cooldown)

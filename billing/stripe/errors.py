@@ -3,9 +3,10 @@
 import stripe
 
 from billing.budget import CallOutcome
-from billing.errors import BillingError, OutcomeUnknown, StripeBusy, StripeRejected
+from billing.errors import BillingError, KeyRefused, OutcomeUnknown, StripeBusy, StripeRejected
 from billing.stripe.transport import NOT_SENT
 
+UNAUTHORIZED, FORBIDDEN = 401, 403
 REPLAYED_HEADER = "idempotent-replayed"
 NO_ANSWER_TO_READ = "Stripe gave no usable answer; nothing was changed. Ask again in a moment."
 NO_ANSWER_TO_WRITE = (
@@ -22,6 +23,8 @@ def translate(error: stripe.StripeError, method: str) -> BillingError:
     status, headers = error.http_status or 0, error.headers or {}
     if error.code == NOT_SENT:
         return StripeBusy("Stripe cannot be reached; nothing was sent.")
+    if status in (UNAUTHORIZED, FORBIDDEN):
+        return KeyRefused(whole=status == UNAUTHORIZED)
     details = error.json_body.get("error") if isinstance(error.json_body, dict) else None
     details = details if isinstance(details, dict) else {}
     code = details.get("code") or details.get("type")
@@ -45,6 +48,8 @@ def budget_outcome(failure: BillingError, *, sent: bool) -> CallOutcome:
     """The outcome to report to the budget: which limit was hit, or that the endpoint fails."""
     if isinstance(failure, StripeRejected):
         return CallOutcome.OK  # a rejection shows that the endpoint works
+    if isinstance(failure, KeyRefused):
+        return CallOutcome.REFUSED_GLOBALLY if failure.whole else CallOutcome.REFUSED
     if not (sent and isinstance(failure, StripeBusy)):
         return CallOutcome.FAILED
     scope = (failure.reason or "").partition("-")[0]

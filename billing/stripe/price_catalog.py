@@ -14,16 +14,20 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from billing.budget import Lane
+from billing.budget.caller import calls_on_behalf_of
 from billing.cache import entries
 from billing.errors import ErrorCode, Refused, Unavailable
 from billing.pagination import Page
 from billing.stripe import resources
 from billing.stripe.price_record import PriceRecord
 from billing.stripe.reader import ReadResult, StripeReader
+from billing.stripe.resource import Resource
 from billing.usage import Price
 
+T = TypeVar("T")
 RECHECK_SECONDS = 1.0
 # The list is read again for a SKU that it lacks, by all processes together at most so often; for a SKU that it
 # still lacked the last times, ever less often.
@@ -69,7 +73,11 @@ class PriceCatalog:
     async def by_sku(self, skus: Iterable[str]) -> dict[str, Price]:
         """The price at which new usage of each of *skus* is counted; see `refusal` for those left out."""
         requested_at, wanted = datetime.now(UTC), set(skus)
-        await self._refresh(urgent=not wanted <= self._prices.by_sku.keys())
+        try:
+            await self._refresh(urgent=not wanted <= self._prices.by_sku.keys())
+        except Unavailable:
+            if self._fetched_at == NEVER:
+                raise  # otherwise the last known prices count
         if missing := wanted - self._prices.by_sku.keys():
             await self._reread(missing, requested_at)
         return {sku: self._prices.by_sku[sku] for sku in wanted if sku in self._prices.by_sku}
@@ -118,7 +126,7 @@ class PriceCatalog:
         if not urgent and now - self._checked_at < RECHECK_SECONDS:
             return False
         self._checked_at = now
-        self._use(await self._reader.get(resources.prices(), Lane.CUSTOMER))
+        self._use(await self._get(resources.prices()))
         return True
 
     async def _reread(self, missing: set[str], requested_at: datetime) -> None:
@@ -129,7 +137,7 @@ class PriceCatalog:
         async with self._rereading:
             if self._fetched_at >= requested_at or min(map(self._reread_at, missing)) > time.time():
                 return
-            with suppress(Unavailable):
+            with suppress(Unavailable), calls_on_behalf_of(""):
                 self._use(
                     await self._reader.reload(resources.prices(), entries.PRICE_LIST, Lane.CUSTOMER)
                 )
@@ -154,13 +162,18 @@ class PriceCatalog:
     async def _read(self, price_id: str) -> None:
         """Read a price that the list of active ones does not have."""
         try:
-            record = (await self._reader.get(resources.price(price_id), Lane.CUSTOMER)).value
+            record = (await self._get(resources.price(price_id))).value
         except Unavailable:
             if price_id not in self._inactive:
                 raise
             return
         if record is not None and (price := _price(record)):
             self._inactive[price_id] = price
+
+    async def _get(self, resource: Resource[T]) -> ReadResult[T]:
+        """Read *resource* on nobody's behalf: prices are everybody's."""
+        with calls_on_behalf_of(""):
+            return await self._reader.get(resource, Lane.CUSTOMER)
 
 
 def _index(records: Iterable[PriceRecord]) -> _Prices:

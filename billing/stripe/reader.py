@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 from billing.budget import Lane
 from billing.cache import Cache
 from billing.cache.local_cache import Source
-from billing.errors import ErrorCode, Refused, StripeRejected
+from billing.errors import ErrorCode, Refused, ShareUsed, StripeRejected
 from billing.stripe.client import CallCount, StripeApi, count_calls
 from billing.stripe.records import StripeObject
 from billing.stripe.resource import EntryValue, Resource
@@ -66,9 +66,15 @@ class StripeReader:
         if not resource.is_cached:
             return await self.get_fresh(resource, lane)
         load = _Load(self._api, resource, lane)
-        cached = await self._cache.fetch(
-            resource.entry, load, type_=resource.value_type.type, split=load.split
-        )
+        try:
+            cached = await self._cache.fetch(
+                resource.entry, load, type_=resource.value_type.type, split=load.split
+            )
+        except ShareUsed:
+            if load.started:
+                raise
+            # Another caller's share was used up, whose load this one joined.
+            return await self.get(resource, lane)
         return ReadResult(
             cached.value,
             cached.source,
@@ -99,6 +105,11 @@ class _Load(Generic[T]):
         self._lane = lane
         self._counts: list[CallCount] = []
         self.included: Sequence[EntryValue] = ()
+
+    @property
+    def started(self) -> bool:
+        """False while nothing had to be loaded, or another caller's load was joined."""
+        return bool(self._counts)
 
     @property
     def calls(self) -> int:

@@ -5,7 +5,8 @@
 --
 -- Rates change by additive increase and multiplicative decrease: +2/s for each second of successes,
 -- x0.7 on a limiter's 429, at most once a second, with a pause of half a second in which only the first
--- lane may probe. A lock timeout pauses its object only, twice as long each time.
+-- lane may probe. A lock timeout pauses its object only, twice as long each time. `refused` is the time of the
+-- last refusal of our key, until a call succeeds: of the endpoint, or of any.
 
 local args = cjson.decode(ARGV[1])
 local now = now_us() / 1000
@@ -78,7 +79,13 @@ elseif args.outcome == 'limited_globally' then
   cut(KEYS[1], args.account)
 elseif args.outcome == 'failed' then
   failed(KEYS[2])
+elseif args.outcome == 'refused' then
+  redis.call('HSET', KEYS[2], 'refused', text(now))
+elseif args.outcome == 'refused_globally' then
+  redis.call('HSET', KEYS[1], 'refused', text(now))
 elseif args.outcome == 'ok' then
+  redis.call('HDEL', KEYS[1], 'refused')
+  redis.call('HDEL', KEYS[2], 'refused')
   raise(KEYS[1], args.account)
   raise(KEYS[2], args.endpoint)
   worked(KEYS[2])

@@ -24,7 +24,14 @@ from starlette.routing import Route
 from billing.budget import Budget, CallOutcome, Lane
 from billing.budget.call import StripeCall
 from billing.budget.policy import BudgetPolicy, RateLimit
-from billing.errors import BillingError, KeyExpired, OutcomeUnknown, StripeBusy, StripeRejected
+from billing.errors import (
+    BillingError,
+    KeyExpired,
+    KeyRefused,
+    OutcomeUnknown,
+    StripeBusy,
+    StripeRejected,
+)
 from billing.invoicing.request_batch import RequestKind, StripeRequest
 from billing.money import format_decimal
 from billing.services import Services
@@ -181,10 +188,11 @@ async def test_response_reports_replay(api: StripeApi, fake: FakeStripe) -> None
             {"status": 404, "replayed": False},
         ),
         (
-            error_response(401),
-            StripeRejected,
-            {"status": 401, "stripe_code": "invalid_request_error"},
+            error_response(401, idempotent_replayed="true"),
+            KeyRefused,
+            {"whole": True, "retry_after": 60},
         ),
+        (error_response(403), KeyRefused, {"whole": False, "retry_after": 60}),
         (
             error_response(500, idempotent_replayed="true"),
             StripeRejected,
