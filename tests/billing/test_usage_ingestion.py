@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from billing import customer_registration
+from billing import customer_registration, usage_ingestion
 from billing.amount_limit import MAX_AMOUNT, excess_of_usage, largest_amount
 from billing.budget import Lane
 from billing.errors import ErrorCode
@@ -223,6 +223,18 @@ async def test_other_currency_is_rejected(
 
     assert [rejection.error.path for rejection in report.rejected] == [("sku",)]
     assert "is priced in USD" in report.rejected[0].error.message
+
+
+async def test_validation_of_a_large_batch_lets_others_run() -> None:
+    """A panel must not wait for ten thousand deltas of somebody else."""
+    batch = [delta("cus_1") for _ in range(5 * usage_ingestion.SLICE)]
+    validation, others = asyncio.create_task(usage_ingestion._validate_all(batch)), 0
+    while not validation.done():
+        await asyncio.sleep(0)
+        others += 1
+
+    assert len(await validation) == len(batch)
+    assert others >= 5
 
 
 async def test_known_customers_and_prices_cause_no_reads(
