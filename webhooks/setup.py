@@ -1,7 +1,7 @@
 """Creates or checks the webhook endpoint at Stripe: its API version and the event types in `EFFECTS`.
 
 ``python -m webhooks https://billing.example/webhooks/stripe`` lists the problems and exits with 1 if
-there are any; ``--create`` corrects them. The API version of an endpoint is fixed when it is created,
+there are any; ``--create`` corrects them. The address is asked once, without a signature. The API version of an endpoint is fixed when it is created,
 so an upgrade adds a second endpoint; an event delivered through both is processed once. The command
 needs only Stripe's API key: no webhook secret, and no running server.
 """
@@ -10,9 +10,11 @@ import argparse
 import asyncio
 import sys
 from contextlib import aclosing
+from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import structlog
 
 from billing.budget import Lane, UnlimitedBudget
@@ -23,6 +25,8 @@ from billing.stripe import API_VERSION, StripeApi
 
 ENDPOINTS = "/v1/webhook_endpoints"
 SECRETS = "BILLING_STRIPE_WEBHOOK_SECRETS"
+
+UNSIGNED_STATUS, ANSWER_SECONDS = HTTPStatus.BAD_REQUEST.value, 5.0
 
 Endpoint = dict[str, Any]
 
@@ -46,7 +50,7 @@ async def _run(url: str, *, create: bool) -> int:
     key, base = settings.stripe_api_key.get_secret_value(), settings.stripe_api_base
     async with aclosing(StripeApi(key, base, UnlimitedBudget())) as stripe:
         secret = await create_or_update_endpoint(stripe, url) if create else None
-        problems = await check_endpoint(stripe, url)
+        problems = await check_endpoint(stripe, url) + await check_answer(url)
     if secret:
         sys.stdout.write(
             f"Created. Add this secret to {SECRETS}, it is not shown again: {secret}\n"
@@ -66,6 +70,22 @@ async def check_endpoint(stripe: StripeApi, url: str) -> list[str]:
         problems = _problems(current)
     outdated = [endpoint for endpoint in endpoints if endpoint["api_version"] != API_VERSION]
     return problems + [_outdated_problem(endpoint) for endpoint in outdated]
+
+
+async def check_answer(url: str) -> list[str]:
+    """What *url* answers, if that is not our endpoint's refusal of an unsigned delivery.
+
+    Nothing if nobody answers: the gateway may not run yet, and Stripe may reach what this machine does not.
+    """
+    try:
+        async with httpx.AsyncClient(timeout=ANSWER_SECONDS) as http:
+            status = (await http.post(url)).status_code
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return []
+    if status == UNSIGNED_STATUS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return []
+    problem = f"{url} answers an unsigned delivery with {status} instead of {UNSIGNED_STATUS}"
+    return [f"{problem}: correct the address (Stripe follows no redirect)."]
 
 
 async def create_or_update_endpoint(stripe: StripeApi, url: str) -> str | None:

@@ -11,7 +11,8 @@ from billing.services import Services
 from billing.settings import Settings
 from tests.support.stripe_sandbox import StripeSandbox
 from tests.support.system import environment
-from webhooks.setup import check_endpoint, create_or_update_endpoint
+from tests.support.webhook_server import webhook_server
+from webhooks.setup import check_answer, check_endpoint, create_or_update_endpoint
 
 URL = "https://billing.example/webhooks/stripe"
 
@@ -72,6 +73,16 @@ async def test_endpoint_of_another_version_is_reported(services: Services) -> No
 
     [sentence] = await check_endpoint(services.stripe, URL)
     assert "speaks API version 2022-11-15; delete it" in sentence
+
+
+async def test_address_that_is_not_the_endpoint_is_reported(services: Services) -> None:
+    """Every delivery to it would fail; an address that only Stripe reaches is no problem."""
+    async with webhook_server(services) as url:
+        [sentence] = await check_answer(f"{url}/elsewhere")
+        problems = [await check_answer(right) for right in (url, "http://127.0.0.1:1/x", "x://")]
+
+    assert "answers an unsigned delivery with 404 instead of 400" in sentence
+    assert problems == [[], [], []]
 
 
 async def test_command_prints_problems_and_the_new_secret(
