@@ -27,7 +27,7 @@ SLICE = 1_000  # deltas that are validated without a pause
 class UsageReport(msgspec.Struct, frozen=True, rename="camel"):
     """Result of a batch; accepted and duplicate deltas are as durable as *durability* says.
 
-    Encodes as ``RecordUsagePayload`` of the schema, whose *errors* are empty if there is a result.
+    Encodes as ``RecordUsagePayload`` of the schema. *errors* is empty if anything is counted, now or before.
     """
 
     accepted: int
@@ -35,7 +35,7 @@ class UsageReport(msgspec.Struct, frozen=True, rename="camel"):
     rejected: tuple[Rejection, ...]
     durability: str
     ledger_epoch: str
-    errors: tuple[()] = ()
+    errors: tuple[RejectionError, ...] = ()
 
 
 async def record_usage(services: Services, reported: Sequence[RawDelta | Rejection]) -> UsageReport:
@@ -57,12 +57,14 @@ async def record_usage(services: Services, reported: Sequence[RawDelta | Rejecti
     unread = iter(outcomes)
     _reject_each(results, lambda delta: _uncounted(delta, next(unread), prices[delta.sku]))
     durability, epoch = await services.ledger.health.durability()
+    rejected = tuple(result for result in results if isinstance(result, Rejection))
     return UsageReport(
         accepted=outcomes.count(DeltaOutcome.ACCEPTED),
         duplicates=outcomes.count(DeltaOutcome.DUPLICATE),
-        rejected=tuple(result for result in results if isinstance(result, Rejection)),
+        rejected=rejected,
         durability=durability,
         ledger_epoch=epoch,
+        errors=_errors(rejected) if len(rejected) == len(results) else (),
     )
 
 
@@ -76,6 +78,19 @@ async def _validate_all(
         results += [raw if isinstance(raw, Rejection) else validate(raw) for raw in part]
         await asyncio.sleep(0)
     return results
+
+
+def _errors(rejected: Sequence[Rejection]) -> tuple[RejectionError, ...]:
+    """Return the error of a batch of which nothing is counted; none if it is empty."""
+    if not rejected:
+        return ()
+    worst = max(
+        (rejection.error for rejection in rejected), key=lambda error: error.retry_after or 0
+    )
+    message = (
+        f"Nothing is counted: all {len(rejected):,} deltas are in `rejected`, each with its reason."
+    )
+    return (RejectionError(worst.code, message, None, worst.retry_after),)
 
 
 def _deltas(results: Sequence[UsageDelta | Rejection]) -> list[UsageDelta]:

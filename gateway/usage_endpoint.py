@@ -55,12 +55,9 @@ def usage_route(verifier: TokenVerifier) -> Route:
 
 def _response(report: UsageReport) -> Response:
     """Return *report* as JSON; its status is an error if nothing was counted, now or before."""
-    status, headers = 200, {}
-    if report.rejected and not report.accepted + report.duplicates:
-        waits = [rejection.error.retry_after for rejection in report.rejected]
-        retry_after = max((wait for wait in waits if wait is not None), default=None)
-        status = 422 if retry_after is None else 503
-        headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    retry_after = next((error.retry_after for error in report.errors), None)
+    headers = {"Retry-After": str(retry_after)} if retry_after else {}
+    status = (503 if retry_after else 422) if report.errors else 200
     content = msgspec.json.encode(report)
     return Response(content, status, headers, media_type="application/json")
 

@@ -103,13 +103,7 @@ class RejectedDelta:
     @classmethod
     def from_record(cls, rejection: Rejection) -> Self:
         """Convert *rejection*; its path is relative to the delta."""
-        error = UserError(
-            code=rejection.error.code,
-            message=rejection.error.message,
-            path=list(rejection.error.path or ()) or None,
-            retry_after=rejection.error.retry_after,
-        )
-        return cls(id=strawberry.ID(rejection.id), error=error)
+        return cls(id=strawberry.ID(rejection.id), error=UserError.from_rejection(rejection.error))
 
 
 @graphql_type
@@ -149,6 +143,7 @@ class RecordUsagePayload:
             rejected=[RejectedDelta.from_record(rejection) for rejection in report.rejected],
             durability=Durability(report.durability),
             ledger_epoch=report.ledger_epoch,
+            errors=[UserError.from_rejection(error) for error in report.errors],
         )
 
 

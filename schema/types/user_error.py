@@ -5,6 +5,7 @@ from typing import Self
 import strawberry
 
 from billing.errors import ErrorCode, Refused, Unavailable
+from billing.usage_validation import RejectionError
 from schema.decorators import graphql_enum, graphql_type
 
 ARGUMENTS = frozenset({"input", "correction"})
@@ -43,6 +44,12 @@ class UserError:
         default=None,
         description="Seconds to wait before a retry; null when a retry of the same request cannot succeed.",
     )
+
+    @classmethod
+    def from_rejection(cls, error: RejectionError) -> Self:
+        """Convert the reason of a rejected delta, or of a batch; a path is relative to the delta."""
+        path = list(error.path or ()) or None
+        return cls(code=error.code, message=error.message, path=path, retry_after=error.retry_after)
 
     @classmethod
     def from_error(cls, error: Refused | Unavailable) -> Self:

@@ -1,6 +1,7 @@
 """Usage ingestion: each delta separately, counted once, rejected with a reason."""
 
 import asyncio
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from billing import customer_registration, usage_ingestion
 from billing.amount_limit import MAX_AMOUNT, excess_of_usage, largest_amount
 from billing.budget import Lane
+from billing.customer_registration import register_customers
 from billing.errors import ErrorCode
 from billing.invoicing.request_batch import RequestKind, StripeRequest
 from billing.ledger.quantities import to_fixed_point
@@ -169,31 +171,45 @@ async def test_unconfirmed_customer_is_rejected_alone(
     assert (again.accepted, again.duplicates, again.rejected) == (2, 2, ())
 
 
-async def test_customers_beyond_the_lookup_deadline_are_rejected(
+async def test_known_customers_are_counted_when_new_ones_cannot_be_looked_up_in_time(
     services: Services,
     shop: Shop,
     sandbox: StripeSandbox,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A metering service that starts with ten thousand customers must not wait for all of them."""
-    monkeypatch.setattr(customer_registration, "LOOKUP_SECONDS", 0.2)
-    await sandbox.fault(
-        "slow",
-        "GET /v1/customers/{customer}",
-        times=customer_registration.MAX_CONCURRENT_LOOKUPS,
-        seconds=0.5,
-    )
-    batch = [
-        delta(await shop.customer())
-        for _ in range(customer_registration.MAX_CONCURRENT_LOOKUPS + 2)
-    ]
+    """The batch neither waits for a Stripe that hangs nor for thousands of customers; what is refused may be sent again."""
+    monkeypatch.setattr(customer_registration, "LOOKUP_SECONDS", 0.5)
+    at_once = customer_registration.MAX_CONCURRENT_LOOKUPS
+    known = await shop.customer()
+    await record_usage(services, [delta(known)])
+    batch = [delta(known), *[delta(await shop.customer()) for _ in range(at_once + 2)]]
+    slow = "GET /v1/customers/{customer}"
+    await sandbox.fault("slow", slow, times=at_once, seconds=6)
 
-    report = await record_usage(services, batch)
-    again = await record_usage(services, batch)
+    async with asyncio.timeout(5):
+        report = await record_usage(services, batch)
 
-    assert report.accepted == customer_registration.MAX_CONCURRENT_LOOKUPS
-    assert [rejection.error.code for rejection in report.rejected] == [ErrorCode.OVERLOADED] * 2
-    assert (again.accepted, again.duplicates) == (2, customer_registration.MAX_CONCURRENT_LOOKUPS)
+    assert report.accepted == 1
+    assert Counter(rejection.error.code for rejection in report.rejected) == {
+        ErrorCode.STRIPE_UNAVAILABLE: at_once,
+        ErrorCode.OVERLOADED: 2,
+    }
+    assert all(rejection.error.retry_after for rejection in report.rejected)
+
+
+async def test_time_for_prices_is_time_less_for_customers(
+    services: Services, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    """What a batch waits is bounded in all, not for each of the things that it waits for."""
+    await sandbox.fault("slow", "GET /v1/customers/{customer}", seconds=6)
+    price = (await services.price_catalog.by_sku(["machine-seconds"]))["machine-seconds"]
+    customer = CustomerId(await shop.customer())
+    long_ago = datetime.now(UTC) - timedelta(seconds=customer_registration.LOOKUP_SECONDS)
+
+    async with asyncio.timeout(5):
+        refusals = await register_customers(services, {customer: price}, long_ago)
+
+    assert [error.code for error in refusals.values()] == [ErrorCode.STRIPE_UNAVAILABLE]
 
 
 @pytest.mark.parametrize("offset", [timedelta(days=-36), timedelta(minutes=6)])
@@ -360,15 +376,15 @@ async def test_invented_sku_reads_the_list_less_and_less(
     services: Services, shop: Shop, sandbox: StripeSandbox
 ) -> None:
     """A sender that never stops would use up the month's reads; another SKU is not held up by it."""
-    customer = await shop.customer()
-    waits = []
-    for sku in ("nope", "nope", "nope", "other"):
-        report = await record_usage(services, [delta(customer, sku=sku)])
-        waits.append(report.rejected[0].error.retry_after)
-        await asyncio.sleep(1.1 if len(waits) < 3 else 0)
+    customer, catalog = await shop.customer(), services.price_catalog
+    for _ in range(2):
+        report = await record_usage(services, [delta(customer, sku="nope")])
+        assert report.rejected[0].error.retry_after is None
+        await asyncio.sleep(1.1)
 
-    assert waits == [None, None, 1, None]  # the second look at "nope" doubled its pause
-    assert await sandbox.calls("GET /v1/prices") == 3
+    pauses = [catalog._reread_at(sku) - catalog._fetched_at.timestamp() for sku in ("nope", "new")]
+    assert pauses == pytest.approx([2, 1])
+    assert await sandbox.calls("GET /v1/prices") == 2
 
 
 @pytest.mark.usefixtures("quick_reread")

@@ -116,6 +116,9 @@ async def test_batch_of_which_nothing_was_counted_is_an_error(
 
     assert [r.status_code for r in (refused, partly, again, empty)] == [422, 200, 200, 200]
     assert len(refused.json()["rejected"]) == 3
+    [error] = refused.json()["errors"]
+    assert error["message"].startswith("Nothing is counted: all 3 deltas are in `rejected`")
+    assert [r.json()["errors"] for r in (partly, again, empty)] == [[], [], []]
     assert "exponent" in refused.json()["rejected"][2]["error"]["message"]
     assert (partly.json()["accepted"], again.json()["duplicates"]) == (1, 1)
 
