@@ -34,6 +34,7 @@ from gateway.graphql.http import GraphQLEndpoint
 from gateway.graphql.runner import OperationRunner
 from gateway.health import health_routes
 from gateway.http.errors import HttpError
+from gateway.http.send_timeout import SendTimeout
 from gateway.response_cache import ResponseCache, ResponseCacheMiddleware
 from gateway.static_pages import page_routes
 from gateway.telemetry import Telemetry, metrics_route
@@ -72,6 +73,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         metrics_route(),
         *page_routes(panel=settings.environment is Environment.DEVELOPMENT),
     ]
+    app.middleware_stack = SendTimeout(app.build_middleware_stack(), shutting_down)
     return app
 
 

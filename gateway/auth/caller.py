@@ -8,6 +8,8 @@ from typing import Any
 Authenticate = Callable[[object], Awaitable["Caller"]]
 """Maps an Authorization header's value (None when absent) to its caller; raises an HTTP error if it names none."""
 
+MAX_CONNECTION_SECONDS = 86_400.0
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -30,5 +32,9 @@ class Caller:
     own_ids: frozenset[str] = frozenset()
 
     def remaining_seconds(self) -> float:
-        """Return how long a connection opened now may last, at most a day."""
-        return min(max(self.expires_at - time.time(), 0.0), 86_400.0)
+        """Return how long a connection opened now may last."""
+        return min(max(self.expires_at - time.time(), 0.0), MAX_CONNECTION_SECONDS)
+
+    def outlives_connection(self) -> bool:
+        """True if the token is valid for longer than a connection opened now may last."""
+        return self.expires_at - time.time() > MAX_CONNECTION_SECONDS

@@ -25,7 +25,8 @@ from gateway.graphql.responses import ResponseBody
 from gateway.graphql.runner import OperationRunner
 from gateway.graphql.shutdown_notifier import ShutdownNotifier
 from gateway.graphql.sse import EventStreamResponse
-from gateway.graphql.websocket import CloseCode, WebSocketHandler, is_origin_allowed
+from gateway.graphql.websocket import WebSocketHandler, is_origin_allowed
+from gateway.graphql.ws_messages import CloseCode
 from gateway.http.disconnect import cancel_on_disconnect
 from gateway.http.errors import HttpError
 from gateway.http.negotiation import MediaType, negotiate
@@ -115,7 +116,7 @@ class GraphQLEndpoint:
             )
         return EventStreamResponse(
             self.runner.stream(params, caller, allowed_types),
-            lifetime=caller.remaining_seconds(),
+            caller=caller,
             shutdown_notifier=self.shutdown_notifier,
             on_close=lambda: self.connection_limiter.release(caller.name),
             headers=RESPONSE_HEADERS,

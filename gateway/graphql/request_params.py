@@ -21,6 +21,12 @@ class RequestParams(msgspec.Struct, rename="camel"):
     extensions: dict[str, Any] | None = None
     document_id: str | None = None
 
+    @property
+    def names_document(self) -> bool:
+        """True if there is a document, its hash or its id."""
+        persisted = "persistedQuery" in (self.extensions or {})
+        return self.query is not None or self.document_id is not None or persisted
+
 
 _params_decoder = msgspec.json.Decoder(RequestParams)
 _object_decoder = msgspec.json.Decoder(dict[str, Any] | None)

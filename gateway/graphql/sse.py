@@ -12,6 +12,7 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from gateway.auth.caller import Caller
 from gateway.graphql.responses import ResponseBody
 from gateway.graphql.shutdown_notifier import ShutdownNotifier
 from gateway.graphql.tasks import cancel_and_wait
@@ -31,10 +32,10 @@ TOKEN_EXPIRED = {
 
 
 class EventStreamResponse(Response):
-    """Sends *bodies* as events for *lifetime* seconds at most, or until the server shuts down.
+    """Sends *bodies* as events until *caller*'s connection must end, or the server shuts down.
 
-    An expired token ends the stream with an error. A shutdown ends it without a complete event, which
-    makes clients reconnect. *on_close* is called once it is over.
+    An expired token ends the stream with an error. A shutdown, and the end of a day under a token that is
+    still valid, end it without a complete event, which makes clients reconnect. *on_close* is called once it is over.
     """
 
     media_type = MediaType.EVENT_STREAM.content_type
@@ -43,7 +44,7 @@ class EventStreamResponse(Response):
         self,
         bodies: AsyncGenerator[ResponseBody, None],
         *,
-        lifetime: float,
+        caller: Caller,
         shutdown_notifier: ShutdownNotifier,
         on_close: Callable[[], None],
         headers: Mapping[str, str],
@@ -51,7 +52,8 @@ class EventStreamResponse(Response):
         super().__init__(headers={**headers, "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._bodies = bodies
-        self._lifetime = lifetime
+        self._lifetime = caller.remaining_seconds()
+        self._outlived = caller.outlives_connection()
         self._shutdown_notifier = shutdown_notifier
         self._on_close = on_close
 
@@ -91,7 +93,8 @@ class EventStreamResponse(Response):
             await cancel_and_wait(events, heartbeats)
             if disconnect.done():
                 return
-            last = _encode_event(TOKEN_EXPIRED) + COMPLETE_EVENT if expiry.done() else b""
+            expired = expiry.done() and not self._outlived
+            last = _encode_event(TOKEN_EXPIRED) + COMPLETE_EVENT if expired else b""
             await send({"type": "http.response.body", "body": last, "more_body": False})
         finally:
             timer.cancel()

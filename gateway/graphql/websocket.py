@@ -3,7 +3,6 @@
 import asyncio
 import time
 from contextlib import aclosing, suppress
-from enum import IntEnum
 from typing import Any
 
 import orjson
@@ -26,6 +25,7 @@ from gateway.graphql.errors import request_error
 from gateway.graphql.runner import OperationRunner
 from gateway.graphql.shutdown_notifier import ShutdownNotifier
 from gateway.graphql.tasks import cancel_and_wait
+from gateway.graphql.ws_messages import CloseCode
 from gateway.http.errors import UNAUTHENTICATED, HttpError
 
 log = structlog.get_logger()
@@ -37,23 +37,6 @@ MAX_OPERATIONS = 100
 MESSAGES_PER_SECOND = 50.0
 MESSAGE_BURST = 100.0
 SOCKET_CLOSED = (WebSocketDisconnect, WebSocketDisconnected)
-
-
-class CloseCode(IntEnum):
-    """Close codes of RFC 6455 (below 4000) and of graphql-transport-ws."""
-
-    POLICY_VIOLATION = 1008
-    SERVICE_RESTART = 1012
-    TRY_AGAIN_LATER = 1013
-    BAD_REQUEST = 4400
-    UNAUTHORIZED = 4401
-    # A token that was rejected or has expired: clients reconnect with another one, while 4401 is final.
-    FORBIDDEN = 4403
-    SUBPROTOCOL_NOT_ACCEPTABLE = 4406
-    INIT_TIMEOUT = 4408
-    SUBSCRIBER_EXISTS = 4409
-    TOO_MANY_INITS = 4429
-    INTERNAL_ERROR = 4500
 
 
 def is_origin_allowed(headers: Headers, allowed: frozenset[str]) -> bool:
@@ -140,7 +123,11 @@ class WebSocketHandler:
             return
         self._init_received = True
         self._timer.cancel()
-        authorization = payload.get("Authorization") or payload.get("authorization")
+        authorization = (
+            payload.get("Authorization")
+            or payload.get("authorization")
+            or self._websocket.headers.get("authorization")  # of clients other than browsers
+        )
         try:
             caller = await self._authenticate(authorization)
         except HttpError as error:
@@ -152,8 +139,13 @@ class WebSocketHandler:
             await self._close(CloseCode.TRY_AGAIN_LATER, "Too many sockets")
             return
         self._caller = caller
-        reason = "The token has expired; connect with a new one"
-        self._close_after(caller.remaining_seconds(), CloseCode.FORBIDDEN, reason)
+        if caller.outlives_connection():
+            self._close_after(
+                caller.remaining_seconds(), CloseCode.SERVICE_RESTART, "Connect again"
+            )
+        else:
+            reason = "The token has expired; connect with a new one"
+            self._close_after(caller.remaining_seconds(), CloseCode.FORBIDDEN, reason)
         self._shutdown_notifier.subscribe(self._on_shutdown)
         await self._send({"type": "connection_ack"})
 

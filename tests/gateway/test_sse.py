@@ -135,6 +135,18 @@ async def test_stream_ends_without_complete_on_shutdown(
     await wait_until(lambda: "silence closed" in small_gateway.recorder.entries)
 
 
+async def test_stream_under_a_longer_token_ends_for_a_reconnect(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token that is still valid has not expired: no error, and no complete event."""
+    monkeypatch.setattr("gateway.auth.caller.MAX_CONNECTION_SECONDS", 0.1)
+    async with follow(client, SILENCE) as events:
+        await anext(events)
+        rest = [block async for block in events]
+
+    assert rest == []
+
+
 async def test_slow_reader_delays_the_next_event(address: str, small_gateway: SmallGateway) -> None:
     """It fills its socket's buffer, not the gateway's memory."""
     reader, writer = await asyncio.open_connection(*address.split(":"), limit=1024)

@@ -14,7 +14,7 @@ from gateway.auth.caller import Caller
 from gateway.graphql import websocket
 from gateway.graphql.connection_limiter import ConnectionLimiter
 from gateway.http.errors import HttpError
-from tests.support.gateway_server import SmallGateway, http_client
+from tests.support.gateway_server import SmallGateway, http_client, serve
 from tests.support.small_schema import SECRET
 from tests.support.wait import wait_until
 from tests.support.websocket_client import INIT, WebSocketClient, connect, subscribe
@@ -106,6 +106,7 @@ async def test_unexpected_error_in_subscription_is_masked(ws_client: WebSocketCl
         '{"type": "subscribe", "id": "1", "payload": {"query": "{ hello }", "variables": []}}',
         '{"type": "subscribe", "id": "1", "payload": {"query": "{ hello }", "operationName": 1}}',
         '{"type": "subscribe", "id": "1", "payload": {"query": "{ hello }", "extensions": "x"}}',
+        '{"type": "subscribe", "id": "1", "payload": {}}', '{"type": "subscribe", "id": "1", "payload": {"query": null}}',
         '{"type": "ping", "payload": {"long": "' + "x" * 300_000 + '"}}',
     ],
 )  # fmt: skip
@@ -345,3 +346,27 @@ async def test_legacy_subprotocol_closes_with_4406(address: str) -> None:
     legacy = websockets.Subprotocol("graphql-ws")
     async with websockets.connect(f"ws://{address}/graphql", subprotocols=[legacy]) as connection:
         assert await WebSocketClient(connection).close_code() == 4406
+
+
+async def test_token_of_the_handshake_is_accepted(address: str) -> None:
+    """Clients other than browsers can set headers; the message's token comes first."""
+    url, protocols = f"ws://{address}/graphql", [websockets.Subprotocol(websocket.SUBPROTOCOL)]
+    headers = {"Authorization": "Bearer ann"}
+    async with websockets.connect(
+        url, subprotocols=protocols, additional_headers=headers
+    ) as connection:
+        client = WebSocketClient(connection)
+        await client.send({"type": "connection_init"})
+
+        assert await client.receive() == {"type": "connection_ack"}
+
+
+async def test_socket_under_a_longer_token_closes_for_a_reconnect(
+    small_gateway: SmallGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token that is still valid has not expired, and works again."""
+    monkeypatch.setattr("gateway.auth.caller.MAX_CONNECTION_SECONDS", 0.1)
+    async with serve(small_gateway.app) as address, connect(address) as client:
+        await client.init()
+
+        assert await client.close_code() == 1012

@@ -24,6 +24,7 @@ from gateway.graphql.connection_limiter import ConnectionLimiter
 from gateway.graphql.http import GraphQLEndpoint
 from gateway.graphql.runner import OperationRunner
 from gateway.http.errors import unauthenticated
+from gateway.http.send_timeout import SendTimeout
 from tests.support.small_schema import Context, EventRecorder, schema
 
 CORE: GraphQLSchema = schema._schema
@@ -86,7 +87,9 @@ class SmallGateway:
         runner = OperationRunner(CORE, admission, lambda _: None)
         endpoint = GraphQLEndpoint(runner, self.authenticate, shutdown=self.shutdown)
         endpoint.connection_limiter = self.connection_limiter
-        return Starlette(routes=[Route("/graphql", endpoint), WebSocketRoute("/graphql", endpoint)])
+        app = Starlette(routes=[Route("/graphql", endpoint), WebSocketRoute("/graphql", endpoint)])
+        app.middleware_stack = SendTimeout(app.build_middleware_stack(), self.shutdown)
+        return app
 
 
 @asynccontextmanager
