@@ -29,6 +29,7 @@ from billing.usage import Price
 
 T = TypeVar("T")
 RECHECK_SECONDS = 1.0
+MAX_WAIT_SECONDS = 5.0  # of a batch of usage for the prices of its SKUs
 # The list is read again for a SKU that it lacks, by all processes together at most so often; for a SKU that it
 # still lacked the last times, ever less often.
 REREAD_SECONDS, MAX_REREAD_SECONDS = 3.0, 300.0
@@ -74,12 +75,16 @@ class PriceCatalog:
         """The price at which new usage of each of *skus* is counted; see `refusal` for those left out."""
         requested_at, wanted = datetime.now(UTC), set(skus)
         try:
-            await self._refresh(urgent=not wanted <= self._prices.by_sku.keys())
-        except Unavailable:
+            async with asyncio.timeout(MAX_WAIT_SECONDS):
+                await self._refresh(urgent=not wanted <= self._prices.by_sku.keys())
+                if missing := wanted - self._prices.by_sku.keys():
+                    await self._reread(missing, requested_at)
+        except TimeoutError:
             if self._fetched_at == NEVER:
-                raise  # otherwise the last known prices count
-        if missing := wanted - self._prices.by_sku.keys():
-            await self._reread(missing, requested_at)
+                raise Unavailable("Stripe's prices cannot be read now; ask again.") from None
+        except Unavailable:
+            if self._fetched_at == NEVER:  # otherwise the last known prices count
+                raise
         return {sku: self._prices.by_sku[sku] for sku in wanted if sku in self._prices.by_sku}
 
     def refusal(self, sku: str, requested_at: datetime) -> Refused:
@@ -119,6 +124,11 @@ class PriceCatalog:
         if missing := wanted - found.keys():
             raise PriceMissing(min(missing))
         return found
+
+    async def expire(self) -> None:
+        """Read the prices again at their next use: Stripe has refused one, and its event may be late."""
+        await self._reader.expire(entries.PRICE_CATALOG)
+        self._checked_at = float("-inf")
 
     async def _refresh(self, *, urgent: bool) -> bool:
         """Reload what has changed; False if the last check was a moment ago."""

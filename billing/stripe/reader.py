@@ -86,8 +86,12 @@ class StripeReader:
 
     async def reload(self, resource: Resource[T], generation: str, lane: Lane) -> ReadResult[T]:
         """As `get`, after replacing *generation*, unless that was replaced within the last second."""
-        await self._cache.invalidate_throttled(generation)
+        await self.expire(generation)
         return await self.get(resource, lane)
+
+    async def expire(self, generation: str) -> None:
+        """Replace *generation*, unless it was replaced within the last second."""
+        await self._cache.invalidate_throttled(generation)
 
     async def get_fresh(self, resource: Resource[T], lane: Lane) -> ReadResult[T]:
         """As `get`, bypassing the cache."""

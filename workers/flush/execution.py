@@ -69,7 +69,7 @@ class FlushExecution(FlushState):
             if self.prepared_here or not batch.deletes:
                 response = await self._send_all(batch)
         except (StripeRejected, KeyExpired) as error:
-            self._record_rejection(error)
+            await self._record_rejection(error)
         if response is None:
             await self.discard_batch()
         else:
@@ -145,9 +145,12 @@ class FlushExecution(FlushState):
         policy = self.context.policy
         return policy.finalize_ttl_ms if request.kind in IRREVOCABLE else policy.key_ttl_ms
 
-    def _record_rejection(self, error: StripeRejected | KeyExpired) -> None:
+    async def _record_rejection(self, error: StripeRejected | KeyExpired) -> None:
+        """Remember Stripe's rejection; after one of a price, plan with the prices that Stripe has now."""
         if isinstance(error, StripeRejected):
             self.rejections.append(error)
+            if "pric" in (error.param or ""):  # `lines[0][pricing][price]` or a part of it
+                await self.context.price_catalog.expire()
         log.warning("flush.rejected", customer=self.snapshot.customer, error=type(error).__name__)
 
     async def _apply(self, batch: RequestBatch, response: ApiResponse) -> None:

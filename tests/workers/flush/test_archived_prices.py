@@ -1,5 +1,6 @@
 """Usage counted at a price that was archived since: it is billed, exactly, and stops nothing else."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -113,6 +114,27 @@ async def test_usage_that_waited_while_its_price_was_archived_is_billed(account:
     assert await flushed(account) == {SKU: ("egress gb: 7.5", "7.5", 15)}
     await seal(account)
     assert await next_totals(account) == {}
+
+
+async def test_price_whose_archival_is_not_known_yet_stops_nothing(account: Account) -> None:
+    """Stripe refuses it once, for a line or a new one; then prices are read again, whatever became of the event."""
+    await use(account, "2")
+    await flushed(account)
+    services = account.world.services
+    await use(account, "5")
+    await use(account, "1000", "volume-hours")
+    await use(account, "1000000", "machine-seconds")
+    for sku, price in (await services.price_catalog.by_sku([SKU, "volume-hours"])).items():
+        archived = {"active": False}
+        path = f"/v1/prices/{price.id}"
+        await services.stripe.write(path, archived, key=f"archive {sku}", lane=Lane.SUPPORT)
+    await asyncio.sleep(1.1)  # prices are read again at most once a second
+
+    assert await flushed(account) == {
+        SKU: ("egress gb", "7", 14),
+        "volume-hours": ("volume hours: 1000", "1000", 21),
+        "machine-seconds": ("machine seconds", "1000000", 3100),
+    }
 
 
 async def test_reactivated_price_leaves_the_line_as_it_is(account: Account) -> None:

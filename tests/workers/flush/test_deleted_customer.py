@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from billing.budget import Lane
-from billing.errors import ErrorCode
+from billing.errors import ErrorCode, StripeRejected
 from billing.invoicing.request_batch import RequestKind, StripeRequest
 from billing.invoicing.snapshot import PeriodState
 from billing.ledger.keys import shard_of
@@ -14,6 +14,8 @@ from billing.usage_ingestion import record_usage
 from tests.support.account import Account
 from tests.support.stripe_catalog import delta
 from tests.support.webhook_server import WebhookWorld
+from workers.flush.deleted_customer import is_customer_deleted
+from workers.flush.execution import FlushExecution
 from workers.flush.outcome import FlushOutcome
 
 CREATE = "POST /v1/invoices"
@@ -137,30 +139,28 @@ async def test_draft_of_a_deleted_customer_is_still_billed(
     assert [invoice["total"] for invoice in await account.invoices()] == [1000]
 
 
-async def test_refusal_that_is_not_about_the_deleted_customer_can_be_cured(
-    world_without_webhooks: WebhookWorld,
+@pytest.mark.parametrize(
+    ("code", "param", "unbillable"),
+    [
+        ("resource_missing", "customer", True),
+        ("resource_missing", "lines[0][pricing][price]", False),
+        ("resource_missing", None, False),
+        ("invoice_not_editable", None, False),
+    ],
+)
+async def test_only_a_refusal_that_blames_the_customer_is_unbillable(
+    world_without_webhooks: WebhookWorld, code: str, param: str | None, unbillable: bool
 ) -> None:
-    """A draft of theirs is parked with Stripe's own reason, and billed when that is gone."""
+    """What else Stripe refuses of the draft of a deleted customer can be cured like anybody's."""
     account = await account_with_usage(world_without_webhooks)
-    await account.flush()
-    await account.use("300", "volume-hours", occurred_at=late(account.period))
-    services, shop = account.world.services, account.world.shop
-    price = (await services.price_catalog.by_sku(["volume-hours"]))["volume-hours"].id
-    archive = {"active": False}  # which our copy of the prices does not know yet
-    await services.stripe.write(f"/v1/prices/{price}", archive, key="archive", lane=Lane.SUPPORT)
-    await delete_customer(account)
-    await services.ledger.usage.record_deletion(account.customer)
+    await account.world.services.ledger.usage.record_deletion(account.customer)
+    leases = account.world.services.ledger.leases
+    leased = await leases.acquire(account.customer, account.period)
+    assert leased is not None
+    execution = FlushExecution(account.context, leased.lease, leased.snapshot, Lane.SUPPORT, 0)
+    error = StripeRejected("No.", status=400, stripe_code=code, param=param)
 
-    refused = await account.flush()
-    await shop.reload()
-    await services.ledger.due.wake(account.customer, account.period)
-    cured = await account.flush()
-
-    assert refused.failure is not None
-    assert refused.outcome is FlushOutcome.PARKED
-    assert refused.failure.code != "customer_deleted"
-    assert cured.outcome is FlushOutcome.SYNCED
-    assert [invoice["total"] for invoice in await account.invoices()] == [1006]
+    assert await is_customer_deleted(execution, error) is unbillable
 
 
 @pytest.mark.parametrize("source", ["event", "flush"])
