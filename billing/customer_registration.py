@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from billing.budget import Lane
 from billing.errors import ErrorCode, Overloaded, Refused, Unavailable
@@ -12,7 +12,7 @@ from billing.stripe import resources
 from billing.stripe.records import CustomerRecord
 from billing.usage import CustomerId, Price
 
-# The caller waits at most so many seconds.
+# A batch waits at most so many seconds in all; what is not confirmed by then is refused, the rest is counted.
 MAX_CONCURRENT_LOOKUPS, LOOKUP_SECONDS = 8, 10.0
 # A customer that did not exist so long ago may exist now: Stripe is asked again before one is refused for good.
 MAX_ABSENCE_AGE = timedelta(seconds=3)
@@ -62,7 +62,8 @@ async def _look_up(
 ) -> tuple[list[CustomerRecord], dict[CustomerId, Unavailable | Refused]]:
     """Read *customers* at Stripe; returns them, and the reasons for those that cannot be read or billed."""
     loop, slots = asyncio.get_running_loop(), asyncio.Semaphore(MAX_CONCURRENT_LOOKUPS)
-    deadline = loop.time() + LOOKUP_SECONDS
+    waited = (datetime.now(UTC) - requested_at).total_seconds()
+    deadline = loop.time() + max(LOOKUP_SECONDS - waited, 0)
     records: list[CustomerRecord] = []
     refusals: dict[CustomerId, Unavailable | Refused] = {}
 
@@ -71,7 +72,10 @@ async def _look_up(
             try:
                 if loop.time() > deadline:
                     raise Overloaded("Too many customers are new at once.")
-                records.append(await _require(services, customer, requested_at))
+                async with asyncio.timeout_at(deadline):
+                    records.append(await _require(services, customer, requested_at))
+            except TimeoutError:
+                refusals[customer] = Unavailable("It did not answer in time.")
             except (Unavailable, Refused) as error:
                 refusals[customer] = error
 

@@ -11,13 +11,14 @@ import structlog
 from billing.budget import Lane
 from billing.cache import entries
 from billing.change_feed import Change, ChangeReason
-from billing.errors import LeaseLost, ShuttingDown, StripeRejected, Unavailable, UnknownPeriod
+from billing.errors import LeaseLost, StripeRejected, Unavailable, UnknownPeriod
 from billing.invoicing import diff
 from billing.invoicing.rewind import is_rewind_hold
 from billing.invoicing.snapshot import PeriodState, Snapshot
-from billing.ledger.syncs import SyncFailure, SyncOutcome, SyncStatus
+from billing.ledger.syncs import SyncOutcome, SyncStatus
 from billing.stripe.price_catalog import PriceMissing
 from billing.usage import CustomerId, Period
+from workers.flush.backoff import unavailable_result
 from workers.flush.closing import closing_step
 from workers.flush.deleted_customer import is_customer_deleted, unbillable_result
 from workers.flush.execution import FlushExecution
@@ -105,11 +106,8 @@ async def _run_to_result(execution: FlushExecution) -> FlushResult:
         return parked_result(error.code, error.message)
     except StripeRejected as error:
         return rejected_result(error)
-    except ShuttingDown:
-        return RETRY_NOW  # by another worker; nothing has failed
     except Unavailable as error:
-        failure = SyncFailure(error.code, error.message)
-        return FlushResult(FlushOutcome.RETRYING, _backoff_ms(execution, error), failure)
+        return unavailable_result(execution, error)
 
 
 async def _run_steps(execution: FlushExecution) -> FlushResult:
@@ -191,15 +189,6 @@ def _must_fetch(execution: FlushExecution) -> bool:
     if snapshot.invoice is None:
         return execution.other_invoices is None and any(snapshot.totals.values())
     return execution.invoice is None and (snapshot.rewound or diff.requires_fetch(snapshot))
-
-
-def _backoff_ms(execution: FlushExecution, error: Unavailable) -> int:
-    """Return an exponential, capped delay with jitter; not shorter than the error's retry_after."""
-    policy = execution.context.policy
-    exponent = min(execution.snapshot.attempts, 20)
-    delay = min(policy.retry_cap_ms, policy.retry_base_ms << exponent)
-    jittered = int(delay * (0.5 + execution.context.random() / 2))
-    return max(int(error.retry_after * 1000), jittered)
 
 
 async def _finish(execution: FlushExecution, result: FlushResult) -> None:

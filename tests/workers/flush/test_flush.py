@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from billing.budget import Lane
+from billing.budget import Budget, Lane
+from billing.budget.policy import BudgetPolicy, RateLimit
 from billing.invoicing import diff
 from billing.invoicing.request_batch import RequestBatch, RequestKind, StripeRequest
 from billing.invoicing.snapshot import Lease
 from billing.ledger import Ledger, LedgerPolicy, keys
 from billing.ledger.syncs import SyncStatus
-from billing.stripe import boottime, count_calls
+from billing.redis_clients import client
+from billing.stripe import StripeApi, boottime, count_calls
 from billing.usage import CustomerId, Price, UsageDelta
 from billing.usage_ingestion import record_usage
 from tests.support.account import Account
@@ -379,6 +381,29 @@ async def test_frozen_worker_sends_nothing(account: Account) -> None:
 
     assert first.outcome is FlushOutcome.RETRYING
     assert await account.invoices() == []
+    assert (await account.flush()).outcome is FlushOutcome.SYNCED
+
+
+async def test_refusal_by_our_own_limits_is_no_attempt(account: Account) -> None:
+    """The customer is due again at the time that the limit named, however often that happens, without a failure."""
+    await account.use("3")
+    services = account.world.services
+    crowded = replace(
+        BudgetPolicy.from_settings(services.settings), account=RateLimit(0.2, 1), max_wait=0
+    )
+    async with client(services.settings.queue, Redis) as redis:
+        api_key = services.settings.stripe_api_key.get_secret_value()
+        stripe = StripeApi(api_key, services.settings.stripe_api_base, Budget(redis, crowded))
+        context, account.context = account.context, replace(account.context, stripe=stripe)
+        results = [await account.flush() for _ in range(4)]
+        await stripe.aclose()
+    snapshot = await account.snapshot()
+
+    assert {result.outcome for result in results} == {FlushOutcome.WAITING}
+    assert all(500 <= result.delay_ms <= 7_500 for result in results)
+    assert snapshot.attempts == 0
+    assert all(result.failure is None for result in results)
+    account.context = context
     assert (await account.flush()).outcome is FlushOutcome.SYNCED
 
 
