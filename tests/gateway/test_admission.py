@@ -10,7 +10,11 @@ import httpx
 import pytest
 from graphql import get_introspection_query
 
-from gateway.graphql.admission.admission import CHARACTERS_PER_POINT, MIN_PREPARATION_COST
+from gateway.graphql.admission.admission import (
+    CHARACTERS_PER_POINT,
+    MIN_PREPARATION_COST,
+    VALUES_PER_POINT,
+)
 from gateway.graphql.admission.documents import DocumentCache, InvalidDocument
 from gateway.graphql.admission.limits import Limits
 from gateway.graphql.execution.timeout import MAX_LOCATED_ERRORS
@@ -309,3 +313,30 @@ async def test_flood_over_a_socket_is_charged_like_one_over_http(
             codes.append(error["payload"][0]["extensions"]["code"])
 
     assert codes == ["GRAPHQL_VALIDATION_FAILED"] * 3 + ["RATE_LIMITED"] * 2
+
+
+@pytest.mark.parametrize(
+    ("value", "limit"),
+    [([1] * 25_001, "variable_values"), ([[1] * 300] * 100, "variable_values"), ({f"k{n}": 1 for n in range(101)}, "keys")],
+)  # fmt: skip
+async def test_variables_have_a_bounded_number_of_values(
+    client: httpx.AsyncClient, value: object, limit: str
+) -> None:
+    """Each is coerced before anything runs, and a suggestion is sought for each unknown key."""
+    query = "query ($n: String) { hello(name: $n) }"
+    body = await post(client, query, variables={"n": value})
+
+    assert code(body) == "QUERY_TOO_COMPLEX"
+    assert f"({limit}: " in body["errors"][0]["message"]
+
+
+async def test_many_variable_values_are_charged(small_gateway: SmallGateway) -> None:
+    """A batch of usage costs what its coercion does."""
+    small_gateway.rate = 1
+    query = "query ($n: String) { hello(name: $n) }"
+    async with http_client(small_gateway) as client:
+        before = await available(client)
+        for _ in range(2):
+            await post(client, query, variables={"n": [1] * 20_000})
+
+        assert before - await available(client) >= 2 * 20_000 // VALUES_PER_POINT

@@ -163,6 +163,14 @@ def bodies() -> Iterator[tuple[str, bytes]]:
         long = (name * KB_200)[:KB_200]
         body = {"query": "query A { hello } query B { hello }", "operationName": long}
         yield f"an operation named {name}", json.dumps(body).encode()
+    deltas = "mutation ($d: [UsageDeltaInput!]!) { recordUsage(deltas: $d) { accepted } }"
+    for name, value in {
+        "empty objects": [{}] * 30_000,
+        "numbers for objects": [1] * 30_000,
+        "unknown keys": [{f"k{n}": n for n in range(3_000)}],
+        "unknown keys in each": [{"a": 1, "b": 2}] * 10_000,
+    }.items():
+        yield f"{name} as deltas", json.dumps({"query": deltas, "variables": {"d": value}}).encode()
     yield "a long id of a document", json.dumps({"documentId": "Did you mean" * 10_000}).encode()
     yield "braces", b'{"a":' * 5_000
     yield "escaped quotes", b'{"query":"' + b'\\"' * 15_000 + b'"}'

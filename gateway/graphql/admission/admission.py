@@ -13,15 +13,16 @@ from graphql import ExecutionResult, GraphQLSchema, OperationType
 
 from gateway.auth.caller import Caller
 from gateway.graphql.admission.documents import Document, DocumentCache, Operation
-from gateway.graphql.admission.limits import Limits
+from gateway.graphql.admission.limits import Limits, count_variable_values
 from gateway.graphql.admission.persisted import PersistedDocuments
 from gateway.graphql.admission.rate_limiter import CostLimiter, ThrottleStatus
 from gateway.graphql.errors import MAX_NAME_LENGTH, request_error
 from gateway.graphql.request_params import RequestParams
 
-# One point is about 0.1 ms of work. The worst document takes 20 ms in 2,000 characters, and storing one takes room.
+# One point is about 0.1 ms of work; the worst documents take 2 ms in 100 characters.
 MIN_PREPARATION_COST = 20
-CHARACTERS_PER_POINT = 10
+CHARACTERS_PER_POINT = 5
+VALUES_PER_POINT = 50  # of the variables, which are coerced
 CONTAINERS = frozenset({dict, list})
 
 
@@ -87,21 +88,22 @@ class Admission:
             )
         text = await self._persisted.find_text(params, ad_hoc=caller.may_send_ad_hoc)
         document = self._documents.get(text)
-        minimum = 0
+        prepaid = 0
         if document is None:
-            minimum = await self._charge_preparation(text, caller)
+            prepaid = await self._charge_preparation(text, caller)
             document = await self._documents.prepare(
                 text, group=caller.group or caller.name, suggestions=caller.may_introspect
             )
         operation = document.operation(params.operation_name)
         _check_allowed(operation, caller, allowed_types)
         variables = params.variables or {}
+        minimum = prepaid + count_variable_values(variables, self.limits) // VALUES_PER_POINT
         cost = self._evaluate(operation, variables)
         reserved = caller.lookup_cost and caller.lookup_cost * operation.lookups.count(
             variables, caller.own_ids
         )
         charged = max(cost, minimum) + reserved
-        status = await self._charge(caller, charged - minimum)
+        status = await self._charge(caller, charged - prepaid)
         await self._persisted.store(params)
         status = replace(status, available=min(status.available + reserved, status.maximum))
         return AdmittedOperation(document, operation, cost, minimum, charged, status)

@@ -7,6 +7,7 @@ twice is rejected after ``fields`` steps, not after 2ⁿ.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from graphql import (
     DocumentNode,
@@ -29,7 +30,8 @@ class Limits:
     pairs of fields with the same response name in the same place, because validation compares each
     pair. *characters*, *tokens* and *lines* bound the text, because each error is located by counting lines.
     *name_length* bounds names, because the answer repeats them for each object. *cost*, *values* (scalars in the
-    answer), *page_size* and *timeout_seconds* bound execution.
+    answer), *page_size* and *timeout_seconds* bound execution; *variable_values*, and *keys* of an object among them,
+    bound what is coerced before.
     """
 
     characters: int = 32_768
@@ -47,6 +49,8 @@ class Limits:
     errors: int = 5
     cost: int = 5_000
     values: int = 20_000
+    variable_values: int = 25_000
+    keys: int = 100
     page_size: int = 100
     timeout_seconds: float = 15.0
 
@@ -79,6 +83,20 @@ def check_limits(document: DocumentNode, limits: Limits) -> None:
 def check_text(text: str, limits: Limits) -> None:
     """Raise a GraphQLError (QUERY_TOO_COMPLEX) when *text* has too many lines."""
     _check_limit(limits, "lines", text.count("\n") + text.count("\r"))
+
+
+def count_variable_values(variables: Mapping[str, Any], limits: Limits) -> int:
+    """Return the number of values in *variables*; raise a GraphQLError (QUERY_TOO_COMPLEX) when they are too many."""
+    count, containers = 0, [variables]
+    while containers:
+        container: Any = containers.pop()
+        count += len(container)
+        _check_limit(limits, "variable_values", count)
+        if isinstance(container, dict):
+            _check_limit(limits, "keys", len(container))
+            container = container.values()
+        containers += [value for value in container if isinstance(value, dict | list)]
+    return count
 
 
 def fragments_of(document: DocumentNode) -> Mapping[str, FragmentDefinitionNode]:
@@ -149,5 +167,5 @@ def _check_limit(limits: Limits, limit: str, found: int) -> None:
     if found > allowed:
         raise request_error(
             "QUERY_TOO_COMPLEX",
-            f"The document passes a limit ({limit}: {allowed}); ask for less at a time.",
+            f"The request passes a limit ({limit}: {allowed}); ask for less at a time.",
         )
