@@ -45,7 +45,7 @@ class Story:
 
 # Owes last month, paid the two before; pays by card; the card was declined.
 STORIES = (Story(0, 3, paid=2), Story(1, 3, PAYING), Story(2, 1, DECLINING))
-ON_HOLD = 3
+ON_HOLD, WITH_CREDIT, CREDIT = 3, 4, -5_000  # ranks; cents, negative in the customer's favour
 
 
 async def write_history(
@@ -56,6 +56,7 @@ async def write_history(
         return
     print("Billing earlier months; one payment is declined, one customer put on hold …", flush=True)
     await asyncio.gather(*(_tell(services, stripe, story, customers) for story in STORIES))
+    await _write(services, f"/v1/customers/{customers[WITH_CREDIT]}", {"balance": CREDIT})
     await asyncio.gather(_correct(gateway, customers[0]), _hold(gateway, customers[ON_HOLD]))
     store("history", value=True)
 

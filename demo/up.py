@@ -57,7 +57,7 @@ def up() -> None:
         load_settings()  # refuses here, with a sentence, before anything is started
         with Processes(home.HOME / "logs") as processes:
             _start(processes, addresses)
-            loaded = asyncio.run(_load(addresses))
+            loaded = asyncio.run(_load_watching(processes, addresses))
             _print_summary(addresses, loaded)
             while not _make_was_killed(owner):
                 processes.check_alive()
@@ -159,6 +159,14 @@ def _gateway_ready(addresses: Addresses) -> bool:
         return httpx.get(f"{addresses.gateway}/readyz", timeout=2).status_code == OK
     except httpx.HTTPError:
         return False
+
+
+async def _load_watching(processes: Processes, addresses: Addresses) -> LoadResult:
+    """Load the demo data; DemoError as soon as a process has ended."""
+    loading = asyncio.create_task(_load(addresses))
+    while not (await asyncio.wait({loading}, timeout=1))[0]:
+        processes.check_alive()
+    return loading.result()
 
 
 async def _load(addresses: Addresses) -> LoadResult:

@@ -77,6 +77,7 @@ const isTransient = (error) => !(error instanceof ApiError) || error.status >= 5
 const WORDS = {
   STRIPE_UNAVAILABLE: "Stripe, which keeps invoices and payments, does not answer just now. Nothing was charged.",
   LEDGER_UNAVAILABLE: "Usage cannot be read just now. Nothing is lost.",
+  ON_HOLD: "Support has paused your billing. Usage is still counted.",
 };
 const words = ({ message, extensions, code }) => WORDS[code ?? extensions?.code] ?? message;
 const errorMessage = (error) => error instanceof ApiError ? words(error) : "The billing gateway does not answer.";
@@ -268,7 +269,7 @@ function drawEstimate(total, estimate) {
 
 const SYNC_WORDS = {
   UP_TO_DATE: "Up to date", PENDING: "Waiting for the next sync", QUEUED: "Sync requested", RUNNING: "Syncing…",
-  RETRYING: "Stripe is slow; retrying", FAILED: "Needs attention", HELD: "On hold by Support",
+  RETRYING: "Stripe is slow; retrying", FAILED: "Needs attention", HELD: "Paused by Support",
 };
 
 function drawSync(sync) {
@@ -279,7 +280,7 @@ function drawSync(sync) {
   $("sync-state").dataset.status = sync.status;
   const waiting = sync.pendingDeltas ? `${count(sync.pendingDeltas, "usage record")} waiting` : "Nothing waiting";
   const next = sync.nextSyncAt && sync.pendingDeltas ? `, next sync ${clock(sync.nextSyncAt)}` : "";
-  const last = sync.lastSyncedAt ? ` · last told ${clock(sync.lastSyncedAt)}` : "";
+  const last = sync.lastSyncedAt ? ` · last sent ${clock(sync.lastSyncedAt)}` : "";
   $("sync-more").textContent = sync.lastSync?.failure?.message ?? waiting + next + last;
 }
 
@@ -299,7 +300,7 @@ function drawProgress(sync) {
   if (state.sync && sync.id !== state.sync) return;
   const lines = sync.linesAdded + sync.linesUpdated + sync.linesRemoved;
   const progress = {
-    QUEUED: "Waiting for a worker…", RUNNING: "Telling Stripe…",
+    QUEUED: "Waiting for a worker…", RUNNING: "Sending to Stripe…",
     RETRYING: "Stripe asked us to wait; trying again…",
     SUCCEEDED: sync.stripeCalls ? `Done: ${count(lines, "line")} in ${count(sync.stripeCalls, "Stripe call")}.` : "Stripe was up to date already.",
     FAILED: sync.failure?.message ?? "It failed; Support can see why.",

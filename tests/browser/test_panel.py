@@ -245,7 +245,7 @@ async def test_panel_shows_age_of_data_while_stripe_is_down(scene: Scene) -> Non
     await expect(scene.page.locator("#total")).to_have_text("USD 323.73")
     await scene.page.get_by_role("button", name="Sync now").click()
     await expect(scene.page.locator("#sync-state")).to_have_text("Stripe is slow; retrying")
-    await expect(scene.page.locator("#steps [aria-current]")).to_have_text("Telling Stripe")
+    await expect(scene.page.locator("#steps [aria-current]")).to_have_text("Sending to Stripe")
     await expect(scene.page.locator("#notice")).to_contain_text("payments are as of")
     await expect(scene.page.locator("#bills-fresh")).to_contain_text("Last known")
     await scene.page.get_by_role("button", name="Payment method").click()

@@ -107,6 +107,7 @@ def test_demo_survives_sigkill_and_stops_at_sigterm(
 
     with running_demo(home, port) as first:
         assert "73 customers, 1,000 usage deltas" in first.output
+        assert re.search(rf"  http://127\.0\.0\.1:{port}/#token=[\w.-]+\n", first.output)
         bill = first.paste()["data"]["customer"]
         assert bill["currentPeriod"]["invoice"]["status"] == "DRAFT"
         for page in (ROOT / "README.md", ROOT / "docs" / "metering.md"):
@@ -143,7 +144,7 @@ def _words(answer: Any) -> Any:
     return re.sub(r"in_\w+|-?\d[\d:.,TZ-]*", "#", answer) if isinstance(answer, str) else answer
 
 
-CUSTOMERS = """{ viewer { customers(first: 100) { nodes { id name delinquent hold { reason }
+CUSTOMERS = """{ viewer { customers(first: 100) { nodes { id name delinquent hold { reason } creditBalance { rounded }
   currentPeriod { total { amount } } } } } }"""
 INVOICES = """{ customer(id: \\"%s\\") { defaultPaymentMethod { last4 } invoices(first: 5) { nodes { status
   usagePeriod { state usage { key } } } } } }"""
@@ -156,7 +157,8 @@ def _assert_account_lives(demo: Demo) -> None:
     bills = [float(customer["currentPeriod"]["total"]["amount"]) for customer in customers]
     assert sum(bill > 2 for bill in bills) > 60
     assert sum(bill > 100 for bill in bills) > 10
-    assert [customer["name"] for customer in customers if customer["hold"]]
+    assert sum(customer["hold"] is not None for customer in customers) == 1
+    assert sum(customer["creditBalance"]["rounded"] == "USD 50.00" for customer in customers) == 1
 
     [declined] = [customer["id"] for customer in customers if customer["delinquent"]]
     shown = _as_support(demo, INVOICES % declined)["customer"]

@@ -1,5 +1,7 @@
 """`previewSync`: the plan of a sync, with and without a correction."""
 
+import json
+
 from tests.resolvers.conftest import SUPPORT, ApiHarness
 from tests.support.mutations import AUDIT, PREVIEW
 from tests.support.stripe_sandbox import StripeSandbox
@@ -74,6 +76,9 @@ async def test_preview_warns_of_a_doubtful_correction(api: ApiHarness) -> None:
 
     assert await warnings("machine-seconds", "-2000000") == []
     assert await warnings("machine-seconds", "0") == []
+    log = "query ($id: ID!) { customer(id: $id) { auditLog(first: 1) { nodes { detail } } } }"
+    [entry] = (await api.query(SUPPORT, log, id=customer))["customer"]["auditLog"]["nodes"]
+    assert json.loads(entry["detail"])["after"]["correction"] is None
     assert await warnings("machine-seconds", "-2500000") == [
         "This takes off 2500000 of machine-seconds, and the month has 2000000.",
         "The month's total becomes negative.",
