@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from billing.cache.local_cache import Source
-from billing.pagination import Page, PageRequest
+from billing.pagination import MAX_PAGE_SIZE, Page, PageRequest
 from billing.stripe import resources
 from billing.stripe.payment_failure import PaymentFailureRecord
 from billing.stripe.reader import ReadResult
@@ -171,6 +171,20 @@ class Loaders(LedgerLoaders):
         if not page.size:
             return EMPTY_PAGE
         return _loaded_page(await self.get(resources.payment_methods(customer, page)))
+
+    async def own_payment_method(
+        self, customer: str, id_: str
+    ) -> Loaded[PaymentMethodRecord] | None:
+        """One of a customer's payment methods, found in their list."""
+        page = PageRequest(MAX_PAGE_SIZE)
+        while True:
+            found = await self.payment_methods(customer, page)
+            for loaded in found.items:
+                if loaded.value.id == id_:
+                    return loaded
+            if not found.has_more:
+                return None
+            page = PageRequest(MAX_PAGE_SIZE, after=found.items[-1].value.id)
 
     async def payment_method(self, id_: str) -> Loaded[PaymentMethodRecord] | None:
         """A payment method; None if Stripe has none."""

@@ -84,6 +84,37 @@ async def test_foreign_nodes_look_absent(api: ApiHarness, ids: dict[str, str]) -
     assert foreign == await find_nodes(api, OTHER_CUSTOMER, absent)
 
 
+async def test_payment_method_is_not_read_each_time(
+    api: ApiHarness, sandbox: StripeSandbox
+) -> None:
+    """A customer who asks again and again for a card, its own or another's, calls Stripe once; a new card is found."""
+    customer, other = await api.shop.customer(), await api.shop.customer()
+    viewer, foreign = panel_viewer(customer), await api.attach_card(other)
+    card = await api.attach_card(customer)
+    await sandbox.reset_counters()
+    for _ in range(3):
+        found = await api.query(viewer, NODES, ids=[card, foreign, "pm_invented"])
+        assert [node and node["id"] for node in found["nodes"]] == [card, None, None]
+    assert (await sandbox.counters())["total"] == 1
+
+    second = await api.attach_card(customer)
+    await api.services.cache.invalidate(customer)  # as its event does
+    assert (await api.query(viewer, NODES, ids=[second]))["nodes"] == [
+        {"__typename": "PaymentMethod", "id": second}
+    ]
+
+
+async def test_payment_method_of_one_of_many_customers(api: ApiHarness) -> None:
+    """A token for many customers does not list the payment methods of all of them."""
+    customer = await api.shop.customer()
+    card = await api.attach_card(customer)
+    several = panel_viewer(customer, *(f"cus_{n}" for n in range(3)))
+    many = panel_viewer(customer, *(f"cus_{n}" for n in range(10)))
+
+    for viewer in (several, many):
+        assert (await api.query(viewer, NODES, ids=[card]))["nodes"][0]["id"] == card
+
+
 INVALID_IDS = [
     "",
     "cus_",
