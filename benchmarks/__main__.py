@@ -4,7 +4,15 @@ import runpy
 import sys
 from pathlib import Path
 
-NOT_BENCHMARKS = {"__main__", "capacity", "http_load", "simulated_day", "svg"}
+NOT_BENCHMARKS = {
+    "__main__",
+    "capacity",
+    "http_load",
+    "month_end",
+    "simulated_day",
+    "svg",
+    "virtual_time",
+}
 
 
 def main(only: str | None) -> None:

@@ -1,12 +1,13 @@
 """Staleness of drafts by Stripe allowance: ``python -m benchmarks.capacity``, or ``make capacity``.
 
 A simulated day at the operator's settings (``simulated_day``), for each of ``SIZES``, ``ALLOWANCES`` and a few
-settings. Writes ``docs/capacity.svg``.
+settings, and the end of a month (``month_end``). Writes ``docs/capacity.svg``.
 """
 
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks import month_end
 from benchmarks.simulated_day import HOUR, TICK, Figures, simulate
 from benchmarks.svg import plot
 from billing.budget.policy import RateLimit
@@ -38,6 +39,7 @@ def main() -> None:
             + mark
         )
     _compare_settings(base, first, granted)
+    month_end.report()
     _draw(curves, granted)
     print(f"\nThe first table as a plot: {PLOT.relative_to(Path.cwd())}")
 

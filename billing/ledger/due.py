@@ -1,7 +1,7 @@
 """Due queue: the periods that a worker must flush, by shard and time, and the backlog of each shard."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from billing.ledger import keys
 from billing.ledger.base import LedgerPart
@@ -64,7 +64,7 @@ class DueQueue(LedgerPart):
         """Return the backlog of each shard in one round trip, independent of the number of customers."""
         calls: list[ScriptCall] = [("waits", keys.due(shard), ()) for shard in range(keys.SHARDS)]
         return [
-            Backlog(*waits, difference_sums=_integers(sums))
+            replace(Backlog(*waits), difference_sums=_integers(sums))
             for *waits, sums in await self._server.run_scripts(calls)
         ]
 
