@@ -48,9 +48,11 @@ class DataLoaders:
         self._loader(method).prime(Arguments((argument,)), value)
 
     async def _load(self, method: str, arguments: Arguments) -> Any:
-        loading = asyncio.shield(self._loader(method).load(arguments))
-        loading.add_done_callback(_retrieve_exception)
-        return await loading
+        loading = self._loader(method).load(arguments)
+        shield = asyncio.shield(loading)
+        for future in (loading, shield):
+            future.add_done_callback(_retrieve_exception)
+        return await shield
 
 
 def load_once(
