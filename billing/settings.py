@@ -9,23 +9,11 @@ from enum import StrEnum
 from typing import Annotated, Self, TypeAlias, TypeVar
 
 import structlog
-from pydantic import (
-    Field,
-    NonNegativeInt,
-    PositiveInt,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, NonNegativeInt, PositiveInt, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from billing import setting_checks as checks
-from billing.redis_urls import (
-    CLUSTER_SCHEMES,
-    SENTINEL_SCHEMES,
-    SINGLE_SCHEMES,
-    scheme_of,
-)
+from billing.redis_urls import CLUSTER_SCHEMES, SENTINEL_SCHEMES, SINGLE_SCHEMES, scheme_of
 from billing.setting_checks import PREFIX, STRIPE_API_BASE
 
 log = structlog.get_logger(__name__)
@@ -97,6 +85,8 @@ class Settings(StripeSettings):
     # Days for which the ledger keeps a finalized month and a line is found by its id. Late usage (and
     # `RECOVERY_WINDOW_MS` in billing/ledger/policy.py) needs at least a hundred.
     ledger_retention: Annotated[int, Field(ge=100, le=3650)] = 100
+    # Days for which an entry of the audit log is kept; None: for ever.
+    audit_retention: Annotated[int, Field(ge=30, le=36_500)] | None = None
     # Serve although the ledger's server is not durable, or its durability is unknown (CONFIG forbidden);
     # `/readyz` then warns instead of failing.
     accept_volatile_ledger: bool = False
@@ -109,6 +99,10 @@ class Settings(StripeSettings):
     # Address of a worker's Prometheus endpoint (the gateway has /metrics); port 0 disables it.
     host: str = "127.0.0.1"
     metrics_port: Annotated[int, Field(ge=0, lt=65_536)] = 0
+    # The bearer token that the gateway's /metrics wants; None: it answers anybody.
+    metrics_token: SecretStr | None = None
+    # Seconds for which a gateway that was told to stop still serves, while /readyz already says 503.
+    shutdown_delay: NonNegativeFloat = 0
 
     # Usage is accepted so many seconds before and after now; the ledger remembers ids no longer.
     usage_max_age: Annotated[int, Field(gt=0, le=38 * DAY)] = 35 * DAY

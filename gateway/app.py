@@ -47,13 +47,13 @@ def create_app(settings: Settings | None = None) -> Starlette:
     """Build the application; its Services open at startup and are stored in ``state.services``."""
     configure_logging()
     settings = settings or load_settings()
-    shutting_down = asyncio.Event()
+    announced, shutting_down = asyncio.Event(), asyncio.Event()
     redis = BestEffortRedis.from_url(settings.cache)
     jwks_http = httpx.AsyncClient(timeout=3)
     response_cache = ResponseCache(lambda: app.state.services.cache)
     webhooks = webhook_route()
     app = Starlette(
-        lifespan=_lifespan(settings, shutting_down, [redis.close, jwks_http.aclose]),
+        lifespan=_lifespan(settings, announced, shutting_down, [redis.close, jwks_http.aclose]),
         middleware=[
             Middleware(Telemetry),
             Middleware(DirectRoute, webhooks),
@@ -69,8 +69,8 @@ def create_app(settings: Settings | None = None) -> Starlette:
         WebSocketRoute("/graphql", graphql),
         usage_route(verifier),
         webhooks,
-        *health_routes(shutting_down),
-        metrics_route(),
+        *health_routes(announced, shutting_down),
+        metrics_route(settings.metrics_token),
         *page_routes(panel=settings.environment is Environment.DEVELOPMENT),
     ]
     app.middleware_stack = SendTimeout(app.build_middleware_stack(), shutting_down)
@@ -79,6 +79,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
 
 def _lifespan(
     settings: Settings,
+    announced: asyncio.Event,
     shutting_down: asyncio.Event,
     close_callbacks: list[Callable[[], Awaitable[None]]],
 ) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
@@ -94,7 +95,8 @@ def _lifespan(
                 # A response's objects have no cycles and are freed without the collector, which took
                 # a fifth of the CPU time.
                 gc.set_threshold(50_000)
-                with on_shutdown_signal(shutting_down.set):
+                stop, delay = shutting_down.set, settings.shutdown_delay
+                with on_shutdown_signal(stop, announce=announced.set, delay=delay):
                     yield
         finally:
             for close in close_callbacks:

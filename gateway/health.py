@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Sequence
 
 import orjson
@@ -14,6 +15,7 @@ from billing.errors import BillingError
 from billing.services import Services
 
 TIMEOUT_SECONDS = 2.0
+MAX_AGE_SECONDS = 1.0  # frequent and concurrent probes share one check
 SHARED_SERVER_WARNING = (
     "Ledger and cache are the same server: a full cache would stop usage from being recorded. Point "
     "BILLING_CACHE_URL at a server of its own."
@@ -30,14 +32,21 @@ KEY_WARNING = (
 )
 
 
-def health_routes(shutting_down: asyncio.Event) -> list[Route]:
-    """Return both routes, for an application whose Services are in ``state.services``."""
+def health_routes(*shutting_down: asyncio.Event) -> list[Route]:
+    """Return both routes, for an application whose Services are in ``state.services``.
+
+    The process is not ready once one of the events is set.
+    """
+    readiness = Readiness()
 
     async def alive(_: Request) -> Response:
         return _json_response(200, alive=True)
 
     async def ready(request: Request) -> Response:
-        reasons, warnings = await _check_readiness(request, shutting_down)
+        if any(event.is_set() for event in shutting_down):
+            reasons, warnings = ["The process is shutting down."], []
+        else:
+            reasons, warnings = await readiness.check(request.app.state.services)
         return _json_response(
             503 if reasons else 200, ready=not reasons, reasons=reasons, warnings=warnings
         )
@@ -45,13 +54,24 @@ def health_routes(shutting_down: asyncio.Event) -> list[Route]:
     return [Route("/healthz", alive), Route("/readyz", ready)]
 
 
-async def _check_readiness(
-    request: Request, shutting_down: asyncio.Event
-) -> tuple[list[str], list[str]]:
-    """Return the reasons why this process cannot serve, and warnings that do not stop it."""
-    services: Services = request.app.state.services
-    if shutting_down.is_set():
-        return ["The process is shutting down."], []
+class Readiness:
+    """The last check, at most a second old."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._stale_at = 0.0
+        self._checked: tuple[list[str], list[str]] = ([], [])
+
+    async def check(self, services: Services) -> tuple[list[str], list[str]]:
+        """Return the reasons why this process cannot serve, and warnings that do not stop it."""
+        async with self._lock:
+            if time.monotonic() >= self._stale_at:
+                self._checked = await _check_readiness(services)
+                self._stale_at = time.monotonic() + MAX_AGE_SECONDS
+        return self._checked
+
+
+async def _check_readiness(services: Services) -> tuple[list[str], list[str]]:
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             health = await services.ledger.health.check()

@@ -5,12 +5,14 @@ hosts; a script injected into an invoice's description would not run.
 """
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import orjson
 from graphql import OperationDefinitionNode, parse, value_from_ast_untyped
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -78,7 +80,13 @@ def _page_route(path: str, file: Path | None) -> Route:
 
 
 async def _operations_json(_: Request) -> Response:
-    return JSONResponse(list(support_operations()), headers=HEADERS)
+    return Response(_encoded_operations(), headers=HEADERS, media_type="application/json")
+
+
+@cache
+def _encoded_operations() -> bytes:
+    """Return the operations as JSON; parsing them takes 15 ms."""
+    return orjson.dumps(list(support_operations()))
 
 
 class _StaticFiles(StaticFiles):

@@ -11,6 +11,7 @@ from itertools import count
 
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
+from pydantic import SecretStr
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -19,7 +20,7 @@ from structlog.contextvars import bind_contextvars
 
 from billing.logs import frames
 from billing.settings import StartupError
-from gateway.http.errors import HttpError
+from gateway.http.errors import HttpError, unauthenticated
 from gateway.shared_metrics import SharedMetrics
 
 log = structlog.get_logger()
@@ -119,11 +120,15 @@ async def lifespan(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> 
         raise
 
 
-def metrics_route() -> Route:
-    """``GET /metrics``: this process's metrics, and those that all processes share."""
+def metrics_route(token: SecretStr | None) -> Route:
+    """``GET /metrics``: this process's metrics, and those that all processes share, for who has the *token*."""
     shared = SharedMetrics()
+    wanted = f"Bearer {token.get_secret_value()}".encode() if token else b""
 
     async def metrics(request: Request) -> Response:
+        given = request.headers.get("authorization", "").encode()
+        if wanted and not secrets.compare_digest(given, wanted):
+            raise unauthenticated("Send BILLING_METRICS_TOKEN as a bearer token.")
         text = generate_latest() + await shared.render(request.app.state.services)
         return Response(text, media_type=CONTENT_TYPE_LATEST)
 

@@ -2,6 +2,8 @@
 
 from collections import Counter
 
+ANONYMOUS = ""  # sockets that have not said yet whose they are
+
 
 class ConnectionLimiter:
     """Admits *total* open connections, *per_caller* of them for one caller."""
@@ -13,8 +15,9 @@ class ConnectionLimiter:
         self._open_by_caller: Counter[str] = Counter()
 
     def acquire(self, caller: str) -> bool:
-        """Count a connection of *caller*; False when the limit is reached."""
-        if self._open >= self._total or self._open_by_caller[caller] >= self._per_caller:
+        """Count a connection of *caller*, or of `ANONYMOUS`; False when the limit is reached."""
+        full = caller and self._open_by_caller[caller] >= self._per_caller
+        if full or self._open >= self._total:
             return False
         self._open += 1
         self._open_by_caller[caller] += 1

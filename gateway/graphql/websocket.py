@@ -20,7 +20,7 @@ from strawberry.http.websocket_origin import is_same_origin, normalize_origin
 from billing.logs import frames
 from gateway.auth.caller import Authenticate, Caller
 from gateway.graphql import ws_messages
-from gateway.graphql.connection_limiter import ConnectionLimiter
+from gateway.graphql.connection_limiter import ANONYMOUS, ConnectionLimiter
 from gateway.graphql.errors import request_error
 from gateway.graphql.runner import OperationRunner
 from gateway.graphql.shutdown_notifier import ShutdownNotifier
@@ -71,6 +71,7 @@ class WebSocketHandler:
         self._rate_limiter = MessageRateLimiter()
         self._init_received = False
         self._caller: Caller | None = None
+        self._place: str | None = None
         self._operations: dict[str, asyncio.Task[None]] = {}
         self._cancellations: set[asyncio.Task[None]] = set()
         self._closing: asyncio.Task[None] | None = None
@@ -82,6 +83,9 @@ class WebSocketHandler:
         await websocket.accept(SUBPROTOCOL if supported else None)
         if not supported:
             await self._close(CloseCode.SUBPROTOCOL_NOT_ACCEPTABLE, "Subprotocol not acceptable")
+            return
+        if not self._move(ANONYMOUS):
+            await self._close(CloseCode.TRY_AGAIN_LATER, "Too many sockets")
             return
         reason = "Connection initialisation timeout"
         self._close_after(INIT_TIMEOUT_SECONDS, CloseCode.INIT_TIMEOUT, reason)
@@ -98,7 +102,7 @@ class WebSocketHandler:
             await self._clean_up()
 
     async def _receive_messages(self) -> None:
-        while self._is_open:
+        while self._websocket.application_state is WebSocketState.CONNECTED:
             event = await self._websocket.receive()
             if event["type"] == "websocket.disconnect":
                 return
@@ -135,7 +139,7 @@ class WebSocketHandler:
             code = CloseCode.FORBIDDEN if rejected else CloseCode.TRY_AGAIN_LATER
             await self._close(code, error.message)
             return
-        if not self._connection_limiter.acquire(caller.name):
+        if not self._move(caller.name):
             await self._close(CloseCode.TRY_AGAIN_LATER, "Too many sockets")
             return
         self._caller = caller
@@ -148,6 +152,14 @@ class WebSocketHandler:
             self._close_after(caller.remaining_seconds(), CloseCode.FORBIDDEN, reason)
         self._shutdown_notifier.subscribe(self._on_shutdown)
         await self._send({"type": "connection_ack"})
+
+    def _move(self, caller: str | None) -> bool:
+        """Take a place among *caller*'s connections in place of the present one; False if there is none."""
+        if self._place is not None:
+            self._connection_limiter.release(self._place)
+        taken = caller is not None and self._connection_limiter.acquire(caller)
+        self._place = caller if taken else None
+        return taken
 
     async def _subscribe(self, message: ws_messages.Subscribe) -> None:
         if self._caller is None:
@@ -209,16 +221,11 @@ class WebSocketHandler:
         with suppress(*SOCKET_CLOSED):
             await self._websocket.close(code, reason.encode()[:120].decode(errors="ignore"))
 
-    @property
-    def _is_open(self) -> bool:
-        return self._websocket.application_state is WebSocketState.CONNECTED
-
     async def _clean_up(self) -> None:
         """Stop all operations and release the caller's connection."""
         self._timer.cancel()
         self._shutdown_notifier.unsubscribe(self._on_shutdown)
-        if self._caller:
-            self._connection_limiter.release(self._caller.name)
+        self._move(None)
         for operation_id in list(self._operations):
             self._stop(operation_id)
         await asyncio.gather(cancel_and_wait(*filter(None, [self._closing])), *self._cancellations)

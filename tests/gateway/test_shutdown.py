@@ -13,6 +13,7 @@ from billing.services import Services
 from billing.settings import Settings
 from tests.gateway.test_app import create_customer
 from tests.support.system import System
+from tests.support.wait import wait_for_value
 from tests.support.websocket_client import connect
 
 SECONDS = 5
@@ -43,6 +44,27 @@ async def test_sigterm_ends_streams_and_finishes_requests(
             answer = await asyncio.wait_for(reader.read(), SECONDS)
             assert b'"role":"SUPPORT"' in answer
             writer.close()
+        assert await asyncio.to_thread(process.wait, SECONDS) in (0, -signal.SIGTERM)
+    finally:
+        system.stop()
+
+
+async def test_delayed_shutdown_serves_while_it_is_not_ready(
+    settings: Settings, services: Services, tmp_path: Path
+) -> None:
+    """A balancer that asks /readyz sends nobody to a closed port; a second signal ends the wait."""
+    system = System(settings.model_copy(update={"shutdown_delay": 60.0}), tmp_path)
+    process = await system.start_gateway()
+    try:
+        process.send_signal(signal.SIGTERM)
+        async with httpx.AsyncClient(base_url=system.url) as client:
+
+            async def ready() -> int:
+                return (await client.get("/readyz")).status_code
+
+            await wait_for_value(ready, 503)
+            assert (await client.get("/healthz")).status_code == 200
+        process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(process.wait, SECONDS) in (0, -signal.SIGTERM)
     finally:
         system.stop()

@@ -370,3 +370,17 @@ async def test_socket_under_a_longer_token_closes_for_a_reconnect(
         await client.init()
 
         assert await client.close_code() == 1012
+
+
+async def test_silent_socket_has_a_place_until_it_is_closed(
+    small_gateway: SmallGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who says nothing counts among all connections, and leaves nothing."""
+    monkeypatch.setattr(websocket, "INIT_TIMEOUT_SECONDS", 0.2)
+    limiter = small_gateway.connection_limiter = ConnectionLimiter(total=2)
+    async with serve(small_gateway.app) as address, connect(address) as named:
+        await named.init()
+        async with connect(address) as silent, connect(address) as refused:
+            assert await refused.close_code() == 1013
+            assert await silent.close_code() == 4408
+        assert (limiter._open, dict(limiter._open_by_caller)) == (1, {"ann": 1})

@@ -157,10 +157,10 @@ async def test_operators_are_told(api: ApiHarness, sandbox: StripeSandbox, break
     services = api.services
     customer = await api.shop.customer()
     await api.record_usage(await api.shop.customer())
-    app = Starlette(routes=health_routes(asyncio.Event()))
-    app.state.services = services
 
     async def told() -> tuple[str, bool]:
+        app = Starlette(routes=health_routes())
+        app.state.services = services
         metrics = (await SharedMetrics().render(services)).decode()
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app), base_url="http://gateway"
