@@ -4,6 +4,7 @@ In the order of the data flow; imports are limited by the contract "Inside billi
 package imports no other package of the project.
 
     usage_ingestion   records deltas: ``usage_validation`` checks their syntax, then customer, price and ledger
+    customer_registration   looks up customers that are new to the ledger
     ledger/           durable: usage, periods, holds, adjustments and syncs of every customer
     invoicing/        pure functions: the lines that an invoice must have, and the requests that produce them
     stripe/           the only client of Stripe, its objects as records, and the price catalog
@@ -16,7 +17,7 @@ package imports no other package of the project.
     audit/            log of Support's actions, written before each action
     services          composition root: creates and connects these objects
 
-Shared value objects: ``usage``, ``money``, ``errors``, ``pagination``, ``settings``. ``redis_clients`` creates Redis
+Shared value objects: ``usage``, ``money``, ``amount_limit``, ``errors``, ``pagination``, ``settings``. ``redis_clients`` creates Redis
 clients, ``logs`` configures logging; ``shutdown_signal`` and
 ``deadline`` are asyncio helpers.
 """

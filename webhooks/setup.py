@@ -73,7 +73,7 @@ async def check_endpoint(stripe: StripeApi, url: str) -> list[str]:
 
 
 async def check_answer(url: str) -> list[str]:
-    """What *url* answers, if that is not our endpoint's refusal of an unsigned delivery.
+    """The answer of *url*, if that is not our endpoint's refusal of an unsigned delivery.
 
     Nothing if nobody answers: the gateway may not run yet, and Stripe may reach what this machine does not.
     """

@@ -65,7 +65,7 @@ class Loaders(LedgerLoaders):
         return None if record is None or record.deleted else _loaded(result, record)
 
     async def remains(self, id_: str) -> Loaded[CustomerRecord]:
-        """What is left of a customer that Stripe has deleted, or does not know: its id."""
+        """The remains of a customer that Stripe has deleted, or does not know: its id."""
         result = await self.get(resources.customer(id_))
         record = result.value or CustomerRecord.from_stripe({"id": id_, "deleted": True})
         return _loaded(result, record)
