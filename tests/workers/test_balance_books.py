@@ -43,8 +43,8 @@ async def sealed_month(account: Account, quantity: str) -> Account:
 async def balance(account: Account) -> int:
     """Balance the books of all shards; return the number of periods that were looked at."""
     services = account.world.services
-    turns = range(keys.SHARDS)
-    return sum([await balance_books(services, now_ms=turn * INTERVAL_MS) for turn in turns])
+    shards = range(keys.SHARDS)
+    return sum([await balance_books(services, now_ms=shard * INTERVAL_MS) for shard in shards])
 
 
 async def difference(account: Account) -> int:

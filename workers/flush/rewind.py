@@ -114,12 +114,12 @@ async def _record_in_books(execution: FlushExecution) -> None:
 
     That a flush wrote it is no condition here: the books show a loss that the review above does not recognize.
     """
-    told = execution.told
+    sent = execution.sent
     lines = [
         (key, line)
         for invoice in execution.invoices
         for key, line in invoice.lines_by_key.items()
-        if key not in told
+        if key not in sent
     ]
     if lost := await _lost_usage(execution, lines):
         amount = rewind.money_at_stake(execution.snapshot, lost).minor

@@ -38,7 +38,7 @@ class FlushState:
 
     *invoice* is the period's invoice and *other_invoices* are further invoices of the period, as fetched
     under this lease; None if not fetched. *reviewed*: they show no usage that the ledger has lost, or the loss
-    was accepted; until then the ledger learns no sequence number from them. *told*: lines of earlier flushes.
+    was accepted; until then the ledger learns no sequence number from them. *sent*: lines of earlier flushes.
     """
 
     context: FlushContext
@@ -49,7 +49,7 @@ class FlushState:
     invoice: RemoteInvoice | None = None
     other_invoices: tuple[RemoteInvoice, ...] | None = None
     reviewed: bool = False
-    told: frozenset[LineKey] = frozenset()
+    sent: frozenset[LineKey] = frozenset()
     stats: FlushStats = field(default_factory=FlushStats)
 
     @classmethod
@@ -58,8 +58,8 @@ class FlushState:
     ) -> Self:
         """Return the state in which a flush begins."""
         snapshot, batch = leased.snapshot, leased.snapshot.batch
-        told = frozenset({*snapshot.lines, *(batch.expected_lines if batch else ())})
-        return cls(context, leased.lease, snapshot, lane, started_at, told=told)
+        sent = frozenset({*snapshot.lines, *(batch.expected_lines if batch else ())})
+        return cls(context, leased.lease, snapshot, lane, started_at, sent=sent)
 
     @property
     def invoices(self) -> tuple[RemoteInvoice, ...]:
