@@ -3,94 +3,24 @@
 Each ends well with the protection, and in a Violation without it.
 """
 
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from itertools import count
+from datetime import timedelta
 
-from redis.asyncio import Redis
-
-from billing.errors import LeaseLost, Refused
-from billing.ledger import NewAdjustment, keys
-from billing.usage import Period, UsageDelta
-from tests.simulation.people import CUSTOMERS
+from billing.ledger import keys
+from tests.simulation.directed_losses import (
+    credit_that_lost_a_part,
+    doubt_lost_by_a_rewind,
+    emptied_without_replay,
+    fence_issued_twice,
+    frozen_worker_reads_its_successor,
+    number_of_a_lost_correction,
+    period_lost_by_the_ledger,
+    restored_without_replay,
+)
 from tests.simulation.run import Simulation, small
-from tests.simulation.stripe_model import HOUR_MS, Fault
+from tests.simulation.stage import CUSTOMER, NOVEMBER, OCTOBER, Schedule, Stage
+from tests.simulation.wire import HOUR_MS, Fault
 from tests.simulation.workers import Worker
-from tests.simulation.world import QUIET_MS, Mode, World
-from workers.flush.outcome import FlushResult
-
-OCTOBER, NOVEMBER = Period(2026, 10), Period(2026, 11)
-CUSTOMER = CUSTOMERS[0]
-
-
-class Stage(World):
-    """A world without random failures; it begins on 30 October."""
-
-    def __init__(self, mode: Mode, redis: Redis, epochs: dict[int, bytes]) -> None:
-        super().__init__(0, mode, redis, epochs)
-        self.now = int(datetime(2026, 10, 30, tzinfo=UTC).timestamp() * 1000)
-        self.unreported = []
-        self.fates: deque[Fault | None] = deque()
-        self._numbers = count(1)
-
-    def next_fault(self) -> Fault | None:
-        """Return the schedule's faults, one per write; afterwards none."""
-        return self.fates.popleft() if self.fates else None
-
-    def next_read_fails(self) -> bool:
-        """Reads never fail."""
-        return False
-
-    async def record(self, quantity: int, *, at: datetime | None = None) -> None:
-        """Record usage of now, or of *at*."""
-        number, moment = next(self._numbers), at or self.current_time()
-        await self.report(
-            [UsageDelta(f"event-{number}", CUSTOMER, "a", Decimal(quantity), moment, None)]
-        )
-
-    async def flush(
-        self, period: Period = OCTOBER, *, fates: Iterable[Fault | None] = ()
-    ) -> FlushResult:
-        """Run a whole flush whose writes have the faults *fates*."""
-        self.fates.extend(fates)
-        worker = Worker(self, CUSTOMER, period)
-        await worker.run()
-        return worker.result
-
-    async def adjust(self, quantity: int = -1) -> None:
-        """Adjust October, if it still accepts an adjustment."""
-        key = f"key-{next(self._numbers)}"
-        requested = NewAdjustment(CUSTOMER, "b", Decimal(quantity), "why", "support", key, OCTOBER)
-        with suppress(Refused):
-            self.oracle.record_adjustment(
-                await self.ledger.adjustments.create(requested, self.prices["b"]), requested
-            )
-
-    async def recover_by_replay(self, *flushed: Period) -> None:
-        """Replay all usage; the hold must end by itself as the periods are *flushed*."""
-        await self.machine.replay()
-        for period in flushed:
-            await self.flush(period)
-        hold = await self.ledger.holds.get(CUSTOMER)
-        self.oracle.require(hold is None, f"still on hold: {hold}")
-        self.oracle.check_not_lowered()
-
-    async def end_october(self) -> None:
-        """End and close October."""
-        await self._advance(int(OCTOBER.end.timestamp() * 1000) + 2 * HOUR_MS - self.now)
-        await self._cron()
-
-    async def play(self, schedule: "Schedule") -> None:
-        """Run *schedule*, then recover and check."""
-        await self._begin()
-        await schedule(self)
-        await self._recover()
-
-
-Schedule = Callable[[Stage], Awaitable[None]]
+from tests.simulation.world import QUIET_MS, Mode
 
 
 async def update_abandoned_as_the_period_ends(stage: Stage) -> None:
@@ -116,50 +46,6 @@ async def late_usage_of_an_empty_period(stage: Stage) -> None:
     """An invoice for October would be finalized as soon as it was created."""
     await stage.end_october()
     await stage.record(2, at=OCTOBER.end - timedelta(hours=1))
-
-
-async def period_lost_by_the_ledger(stage: Stage) -> None:
-    """Late usage was billed in November; then the ledger is restored to when October was open."""
-    await stage.record(4)
-    await stage.flush()
-    await stage.machine.back_up()
-    await stage.end_october()
-    await stage.record(2, at=OCTOBER.end - timedelta(hours=1))
-    await stage.flush(NOVEMBER)
-    await stage.machine.rewind()
-
-
-async def doubt_lost_by_a_rewind(stage: Stage) -> None:
-    """Three updates are late, the last under a key that the restored ledger does not issue again."""
-    await stage.record(4)
-    await stage.flush()
-    await stage.record(2)
-    await stage.end_october()
-    await stage.machine.back_up()
-    await stage.flush(fates=[Fault.LATE])
-    await stage.flush(fates=[Fault.REFUSED, Fault.LATE])
-    await stage.flush(fates=[Fault.REFUSED, Fault.LATE])
-    await stage.machine.rewind()
-    await stage.flush()
-
-
-async def fence_issued_twice(stage: Stage) -> None:
-    """The restored counter issues the same number to a worker before and one after the restore."""
-    await stage.record(4)
-    await stage.machine.back_up()
-    zombie = await stage.ledger.leases.acquire(CUSTOMER, OCTOBER)
-    await stage.machine.rewind()
-    heir = await stage.ledger.leases.acquire(CUSTOMER, OCTOBER)
-    assert zombie is not None
-    assert heir is not None
-    numbers = [leased.lease.fence.partition(":")[0] for leased in (zombie, heir)]
-    assert numbers == ["1", "1"]
-    try:
-        await stage.ledger.leases.renew(zombie.lease)
-    except LeaseLost:
-        await stage.ledger.leases.release(heir.lease)
-    else:
-        stage.oracle.require(False, "a zombie has its lease back")
 
 
 def adjusted_before(step: int) -> Schedule:
@@ -232,41 +118,6 @@ async def flush_of_a_forgotten_month(stage: Stage) -> None:
         await stage.redis.restore(name, 0, content, replace=True)
 
 
-async def restored_without_replay(stage: Stage) -> None:
-    """The draft has usage that the restored ledger lacks, until producers send it again."""
-    await stage.record(4)
-    await stage.flush()
-    await stage.machine.back_up()
-    await stage.record(3)
-    await stage.flush()
-    stage.oracle.record_billed()
-    await stage.machine.restore()
-    await stage.record(2)
-    await stage.flush()
-    stage.oracle.check_not_lowered()
-    await stage.recover_by_replay(OCTOBER)
-
-
-async def emptied_without_replay(stage: Stage) -> None:
-    """October is billed and November has a draft; the new ledger knows neither."""
-    await stage.record(4)
-    await stage.flush()
-    await stage.end_october()
-    await stage.flush()
-    await stage.record(3)
-    await stage.flush(NOVEMBER)
-    stage.oracle.record_billed()
-    await stage.machine.empty()
-    await stage.record(1)
-    for _ in range(3):
-        await stage.flush(NOVEMBER)
-        await stage._advance(HOUR_MS)
-        await stage._cron()
-        await stage.flush()
-    stage.oracle.check_not_lowered()
-    await stage.recover_by_replay(NOVEMBER, OCTOBER, NOVEMBER)
-
-
 async def price_archived_while_usage_waits(stage: Stage) -> None:
     """A line at the price exists, and late usage and the next month need new ones."""
     await stage.record(4)
@@ -279,53 +130,6 @@ async def price_archived_while_usage_waits(stage: Stage) -> None:
     await stage.record(1)
     await stage.flush(NOVEMBER)
     await stage.record(1)
-
-
-async def frozen_worker_reads_its_successor(stage: Stage) -> None:
-    """A worker freezes before it reads the draft; meanwhile another one bills more than the first knows."""
-    await stage.record(4)
-    await stage.flush()
-    await stage.ledger.periods.request_verify(CUSTOMER, OCTOBER)
-    frozen = Worker(stage, CUSTOMER, OCTOBER)
-    await frozen.wait_idle()
-    for _ in range(2):
-        await frozen.step()  # the lease, and its renewal before the read
-    await stage._advance(2 * 60_000)
-    await stage.record(3)
-    await stage.flush()
-    await frozen.run()
-    hold = await stage.ledger.holds.get(CUSTOMER)
-    stage.oracle.require(hold is None, f"held without a loss: {hold}")
-
-
-async def credit_that_lost_a_part(stage: Stage) -> None:
-    """A line is a credit of 2; the restored ledger lacks one unit of usage and would credit 3."""
-    await stage.record(-3)
-    await stage.flush()
-    await stage.machine.back_up()
-    await stage.record(1)
-    await stage.flush()
-    stage.oracle.record_billed()
-    await stage.machine.restore()
-    await stage.ledger.periods.request_verify(CUSTOMER, OCTOBER)
-    await stage.flush()
-    stage.oracle.check_not_lowered()
-    await stage.recover_by_replay(OCTOBER)
-
-
-async def number_of_a_lost_correction(stage: Stage) -> None:
-    """A correction is lost with its number, and the next one gets it."""
-    await stage.record(4)
-    await stage.flush()
-    await stage.machine.back_up()
-    await stage.adjust(2)
-    await stage.flush()
-    stage.oracle.record_billed()
-    await stage.machine.restore()
-    stage.oracle.forget_adjustments()
-    await stage.adjust(-1)
-    await stage.flush()
-    stage.oracle.check_not_lowered()
 
 
 REFUSALS = Mode(refusals=True)

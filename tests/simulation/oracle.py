@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from billing.invoicing.snapshot import PeriodState
 from billing.ledger import Adjustment, NewAdjustment
 from billing.usage import CustomerId, LineKey, Period, UsageDelta
-from tests.simulation.stripe_model import HOUR_MS
+from tests.simulation.wire import HOUR_MS
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

@@ -12,7 +12,8 @@ from billing.invoicing.request_batch import StripeRequest
 from billing.ledger import Ledger
 from billing.stripe import ApiResponse
 from billing.usage import CustomerId, Period
-from tests.simulation.stripe_model import Fault, Refusal, Reply, Request, StripeModel
+from tests.simulation.stripe_model import StripeModel
+from tests.simulation.wire import Fault, Refusal, Reply, Request
 from workers.flush.flush import flush
 from workers.flush.outcome import FlushResult
 from workers.flush.policy import FlushContext, FlushPolicy

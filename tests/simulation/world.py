@@ -19,7 +19,8 @@ from billing.usage import CustomerId, Period, Price, UsageDelta
 from tests.simulation.machine import SHARDS, Machine
 from tests.simulation.oracle import Oracle
 from tests.simulation.people import CUSTOMERS, People
-from tests.simulation.stripe_model import DAY_MS, HOUR_MS, Fault, StripeModel
+from tests.simulation.stripe_model import StripeModel
+from tests.simulation.wire import DAY_MS, HOUR_MS, Fault
 from tests.simulation.workers import Worker
 from workers.flush.closing import close_ended_periods
 from workers.flush.outcome import FlushResult

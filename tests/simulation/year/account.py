@@ -5,16 +5,8 @@ from decimal import ROUND_HALF_UP, Decimal
 from random import Random
 from typing import Any
 
-from tests.simulation.stripe_model import (
-    DAY_MS,
-    HOUR_MS,
-    Refusal,
-    Reply,
-    Request,
-    StripeModel,
-    copied,
-    page_of,
-)
+from tests.simulation.stripe_model import StripeModel
+from tests.simulation.wire import DAY_MS, HOUR_MS, Refusal, Reply, Request, copied, page_of
 from tests.simulation.year.catalog import Catalog
 
 EVENT_DAYS = 30
@@ -50,7 +42,7 @@ class Account(StripeModel):
         raise Refusal(404, "resource_missing")
 
     def _event(self, event: str) -> Record:
-        found = next((each for each in self._listed() if each["id"] == event), None)
+        found = next((listed for listed in self._listed() if listed["id"] == event), None)
         if found is None:
             raise Refusal(404, "resource_missing")
         return found

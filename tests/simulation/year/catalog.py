@@ -5,7 +5,7 @@ from decimal import Decimal
 from random import Random
 from typing import Any
 
-from tests.simulation.stripe_model import Refusal, copied
+from tests.simulation.wire import Refusal, copied
 
 Record = dict[str, Any]
 # Amounts divide without a remainder, so that an amount that a person types is some quantity exactly.

@@ -91,6 +91,7 @@ class Dashboard:
     def change_price(self) -> None:
         """Change a price, archive it or its product, or activate them again."""
         deed = self._account.catalog.change(self._world.rng)
+        self._world.counts["repriced"] += 1
         self._did(f"price: {deed.split()[0]}", deed)
 
     def _sealed_bills(self) -> list[Record]:
@@ -154,6 +155,7 @@ class Dashboard:
 
     def _edited(self, deed: str, draft: Record) -> None:
         self._did(deed, draft["id"])
+        self._world.counts["repriced"] += deed == "line retyped"
         self._world.oracle.record_edit(draft)
         if draft["id"] in self._account.invoices:
             self._account.edited(draft)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tests.simulation.stripe_model import DAY_MS
+from tests.simulation.wire import DAY_MS
 
 MONTHS_MS, YEAR_MS = 130 * DAY_MS, 380 * DAY_MS
 

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from billing.ledger import keys
 from billing.ledger.server import _script_sha
-from tests.simulation.stripe_model import DAY_MS, HOUR_MS
+from tests.simulation.wire import DAY_MS, HOUR_MS
 from tests.simulation.year.books import Page
 
 if TYPE_CHECKING:

@@ -51,7 +51,9 @@ class Operator:
         rewound = await world.ledger.periods.list_rewound()
         for snapshot in rewound:
             world.oracle.accepted.add(snapshot.customer)
-        world.note(f"operator: accepts the loss of {[str(each.period) for each in rewound]}")
+        world.note(
+            f"operator: accepts the loss of {[str(snapshot.period) for snapshot in rewound]}"
+        )
         world.counts["operator: losses accepted"] += len(rewound)
         options = argparse.Namespace(customer=None, yes=True, reason="nothing is left")
         with contextlib.redirect_stdout(io.StringIO()):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from billing.errors import ErrorCode, Unavailable
 from billing.usage_ingestion import record_usage
 from billing.usage_validation import RawDelta
-from tests.simulation.stripe_model import DAY_MS, HOUR_MS
+from tests.simulation.wire import DAY_MS, HOUR_MS
 from tests.simulation.year.catalog import SKUS
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from billing.invoicing.snapshot import PeriodState
-from tests.simulation.stripe_model import HOUR_MS
+from tests.simulation.wire import HOUR_MS
 from tests.simulation.world import MINUTE_MS
 from tests.simulation.year.ending import Ending
 
@@ -37,7 +37,7 @@ async def drain(world: "YearWorld") -> None:
     """Flush until nothing is due; people act on what waits for them."""
     for _ in range(ROUNDS):
         await world.tick()
-        if not world.workers and not await world.due() and not await world.operator.decide():
+        if not world.crew.running and not await world.due() and not await world.operator.decide():
             await _check_idle(world)
             return
         await world.operator.decide()

@@ -20,7 +20,7 @@ from billing.stripe import ApiResponse
 from billing.stripe.price_catalog import PriceCatalog
 from billing.stripe.reader import StripeReader
 from billing.usage import CustomerId, Period
-from tests.simulation.stripe_model import Refusal, Request
+from tests.simulation.wire import Refusal, Request
 from tests.simulation.workers import NoOp, translated
 from tests.support.ledger import Proxy
 
@@ -115,11 +115,11 @@ class JobQueue:
 
     async def enqueue_flush(self, customer: CustomerId, period: Period, lane: Lane) -> None:
         """Start a worker."""
-        await self._world.start_worker(customer, period, lane)
+        await self._world.crew.start(customer, period, lane)
 
     async def enqueue_poll(self) -> None:
         """Poll for events at the next opportunity."""
-        self._world.poll_requested = True
+        self._world.crons.poll_requested = True
 
 
 def year_services(world: "YearWorld", redis: Redis) -> Services:

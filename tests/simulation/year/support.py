@@ -128,7 +128,7 @@ class Support:
 
     async def poll(self) -> None:
         """Fetch the events that never arrived."""
-        self._world.poll_requested = True
+        self._world.crons.poll_requested = True
 
     async def write_off(self, customer: CustomerId, month: Period) -> bool:
         """Take off what cannot be billed of a deleted customer; False if that is refused."""

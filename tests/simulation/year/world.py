@@ -7,19 +7,17 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from billing.budget import Lane
-from billing.errors import Unavailable
-from billing.event_ingestion import ingest
-from billing.events.effects import EventRef
 from billing.invoicing.flush_schedule import FlushSchedule
 from billing.invoicing.request_batch import StripeRequest
 from billing.ledger import Ledger, LedgerPolicy, keys
 from billing.usage import CustomerId, Period
-from tests.simulation.stripe_model import HOUR_MS, Fault
+from tests.simulation.wire import HOUR_MS, Fault
 from tests.simulation.workers import Worker
 from tests.simulation.world import MINUTE_MS, QUIET_MS, SETTLE_MS, START
 from tests.simulation.year.account import Account
 from tests.simulation.year.books import Books
+from tests.simulation.year.crew import Crew
+from tests.simulation.year.crons import Crons
 from tests.simulation.year.dashboard import Dashboard
 from tests.simulation.year.kinds import YEAR_MS, Kind
 from tests.simulation.year.machine import LedgerServer, Loss
@@ -29,18 +27,14 @@ from tests.simulation.year.producers import Memory, Producers
 from tests.simulation.year.rest import rest
 from tests.simulation.year.services import year_services
 from tests.simulation.year.support import Support
-from workers.flush.closing import close_ended_periods
 from workers.flush.policy import FlushPolicy
 from workers.poll_events import poll_events
-from workers.process_events import process_events
-from workers.reconcile import reconcile
 
 HOMES = {CustomerId("cus_a"): "usd", CustomerId("cus_b"): "eur", CustomerId("cus_c"): "usd"}
 SHARDS = tuple(sorted({keys.shard_of(customer) for customer in HOMES}))
-MAX_WORKERS = 5
 MAX_LOSSES = 3
+CRON_DEEDS = ("run_jobs", "deliver", "process")
 SUPPORT_DEEDS = {"adjust", "finalize", "retry"}
-TEN_DAYS_MS = 240 * HOUR_MS
 
 
 class YearWorld:
@@ -66,7 +60,6 @@ class YearWorld:
         self.outcomes: Counter[str] = Counter()
         self.trace: deque[str] = deque(maxlen=400)
         self.losses = 0
-        self.workers: list[Worker] = []
         self.oracle = YearOracle(self)
         self.books = Books(lambda: self.now, self.oracle.check_counted)
         self.services = year_services(self, redis)
@@ -79,11 +72,9 @@ class YearWorld:
             0.1 * self.span_ms / YEAR_MS
         )  # a year takes more leaps, not as many more events
         self.fault_rate = rng.choice([0.05, 0.2, 0.4])
-        self.crash_rate = rng.choice([0, 0.01, 0.03])
-        self.deaf = rng.choice([0.0, 0.2, 1.0])  # share of webhooks that never arrive
         self.refusals = rng.random() < 0.3  # with repetitions that are refused a draft may be wrong
-        self.recovering = self.poll_requested = False
-        self._polled_ms = self.now
+        self.recovering = False
+        self.crons, self.crew = Crons(self, SHARDS), Crew(self, SHARDS)
 
     # What workers ask
 
@@ -105,15 +96,6 @@ class YearWorld:
         self.note(f"{worker.customer}: {request.kind} {target} {_quantities(request)}{zombie}")
         await self.oracle.check_write(request, worker)
 
-    async def start_worker(
-        self, customer: CustomerId, period: Period, lane: Lane = Lane.INTERVAL
-    ) -> None:
-        """Start a flush, unless too many run."""
-        if len(self.workers) < MAX_WORKERS:
-            worker = Worker(self, customer, period, lane)
-            self.workers.append(worker)
-            await worker.wait_idle()
-
     # The schedule
 
     async def run(self) -> None:
@@ -123,7 +105,7 @@ class YearWorld:
         try:
             await rest(self)
         finally:
-            await self.stop()
+            await self.crew.stop()
 
     async def begin(self) -> None:
         """Begin with an empty ledger, and an account with customers and prices."""
@@ -149,22 +131,16 @@ class YearWorld:
             while self.now < end:
                 await self._random_event()
         finally:
-            await self.stop()
-
-    async def stop(self) -> None:
-        """End all workers."""
-        for worker in self.workers:
-            await worker.die()
-        self.workers = []
+            await self.crew.stop()
 
     async def _random_event(self) -> None:
         chance = self.rng.random()
-        if self.workers and chance < 0.45:
-            await self._run_worker(self.rng.choice(self.workers), self.rng.choice([1, 2, 4, 12]))
+        if self.crew.running and chance < 0.45:
+            await self.crew.run(self.rng.choice(self.crew.running), self.rng.choice([1, 2, 4, 12]))
         elif chance < 0.6:
             await self.producers.report()
         elif chance < 0.7:
-            await self._dispatch(hidden_ms=30_000)
+            await self.crew.dispatch(hidden_ms=30_000)
         elif chance < 0.76:
             await self.advance(self.rng.choice([5_000, 5_000, 70_000, 20 * MINUTE_MS]))
         elif chance < 0.8 + self.haste:
@@ -173,7 +149,7 @@ class YearWorld:
             await self._intervene()
 
     async def _intervene(self) -> None:
-        deeds = {**self.kind.deeds, "cron": 2, "deliver": 2, "process": 2}
+        deeds = {**self.kind.deeds, **dict.fromkeys(CRON_DEEDS, 2)}
         [deed] = self.rng.choices(list(deeds), list(deeds.values()))
         if deed == "support":
             await self.support.act()
@@ -183,8 +159,8 @@ class YearWorld:
             await self._lose_ledger()
         elif deed == "correct_currency":
             await self.operator.correct_currency(self.customers[-1])
-        elif deed in ("cron", "deliver", "process"):
-            await {"cron": self.cron, "deliver": self.deliver, "process": self.process}[deed]()
+        elif deed in CRON_DEEDS:
+            await getattr(self.crons, deed)()
         else:
             getattr(self.dashboard, deed)()
             await self.advance(2_000)  # the price catalog is as old as a second
@@ -218,15 +194,15 @@ class YearWorld:
         await self.server.back_up()
         await self.producers.replay()
         for _ in range(self.rng.choice([1, 2, 3])):
-            await self.cron()
-            await self.deliver()
-            await self.process()
-            await self._dispatch(hidden_ms=30_000)
-            for worker in list(self.workers):
+            await self.crons.run_jobs()
+            await self.crons.deliver()
+            await self.crons.process()
+            await self.crew.dispatch(hidden_ms=30_000)
+            for worker in list(self.crew.running):
                 if self.recovering or self.rng.random() < 0.8:
-                    await self._run_worker(worker, 10_000)
+                    await self.crew.run(worker, 10_000)
             await self.advance(self.rng.choice([MINUTE_MS, 12 * MINUTE_MS, 70 * MINUTE_MS]))
-        await self.oracle.look()
+        await self.oracle.losses.look()
 
     async def advance(self, ms: int) -> None:
         """Let time pass; late requests arrive and Stripe's own timers run on the way."""
@@ -239,59 +215,6 @@ class YearWorld:
         self.now = until
         for invoice in self.stripe.run_timers():
             self.oracle.record_edit(self.stripe.invoices[invoice])
-
-    async def _run_worker(self, worker: Worker, steps: int) -> None:
-        for _ in range(steps):
-            if worker.done:
-                break
-            if not self.recovering and self.rng.random() < self.crash_rate:
-                self.counts["worker deaths"] += 1
-                await worker.die()
-            else:
-                await worker.step()
-        self.workers = [other for other in self.workers if not other.done]
-
-    async def _dispatch(self, *, hidden_ms: int) -> None:
-        for shard in SHARDS:
-            free = MAX_WORKERS - len(self.workers)
-            if free > 0:
-                for claim in (self.ledger.due.claim_priority, self.ledger.due.claim):
-                    for customer, period in await claim(shard, free, hidden_ms):
-                        await self.start_worker(customer, period)
-
-    # Crons and webhooks
-
-    async def cron(self) -> None:
-        """Cut what has ended and compare what is old, by a clock that may be wrong; poll now and then."""
-        skew = self.rng.choice([-26 * HOUR_MS, 0, HOUR_MS, 40 * 24 * HOUR_MS]) * self.kind.clocks
-        here = self.now + (0 if self.recovering else skew)
-        self.counts["periods cut"] += await close_ended_periods(
-            self.ledger, SHARDS, now_ms=here, settle_ms=SETTLE_MS
-        )
-        await reconcile(self.ledger, now_ms=self.now)
-        overdue = self.now - self._polled_ms > TEN_DAYS_MS
-        if self.poll_requested or overdue or self.rng.random() < 0.2:
-            self.poll_requested, self._polled_ms = False, self.now
-            try:
-                self.counts["events polled"] += await poll_events(self.services)
-            except Unavailable:
-                self._polled_ms = 0
-
-    async def deliver(self) -> None:
-        """Deliver webhooks, in any order, some of them twice, and some never."""
-        waiting = [event for event in self.stripe.events[-40:] if not event["delivered"]]
-        for event in self.rng.sample(waiting, min(len(waiting), 6)):
-            if self.rng.random() >= self.deaf:
-                event["delivered"] = self.rng.random() < 0.9
-                await ingest(self.services, [EventRef.from_payload(event)])
-
-    async def process(self) -> None:
-        """Process events that wait; a pause before a retry is over by now."""
-        for subject in await self.redis.zrange(keys.inbox_due(), 0, -1):
-            await self.redis.zadd(keys.inbox_due(), {subject: 0})
-        for _ in range(10):
-            if not await process_events(self.services, 1):
-                break
 
     # Time
 
