@@ -48,7 +48,7 @@ const rendered = {}; // section -> its rendered data as JSON: an unchanged secti
 // --- GraphQL requests -------------------------------------------------------------------------------
 
 async function execute(query, variables = {}) {
-  const response = await fetch("/graphql", {
+  const response = await fetch("graphql", {
     method: "POST",
     headers: {
       "Content-Type": "application/json",
@@ -84,7 +84,7 @@ const errorMessage = (error) => error instanceof ApiError ? words(error) : "The 
 
 // graphql-sse, distinct connections mode: the subscription is one POST whose response is a stream.
 async function* changes(customer, signal) {
-  const response = await fetch("/graphql", {
+  const response = await fetch("graphql", {
     method: "POST",
     signal,
     headers: { "Content-Type": "application/json", Accept: "text/event-stream", Authorization: `Bearer ${state.token}` },
@@ -163,7 +163,8 @@ function draw({ data, errors, extensions }) {
   document.title = `Billing · ${$("name").textContent}`;
   $("panel").hidden = $("portal").hidden = $("leave").hidden = false;
   notice(
-    stale ? `Stripe does not answer right now. Usage is live; invoices and payments are as of ${clock(customer.freshness.fetchedAt)}.`
+    state.failure ? state.failure
+    : stale ? `Stripe does not answer right now. Usage is live; invoices and payments are as of ${clock(customer.freshness.fetchedAt)}.`
     : errors ? `${words(errors[0])} What is missing here follows by itself.` : "",
   );
   for (const section of document.querySelectorAll(".owed, .months, .bills")) section.hidden = !customer;
@@ -437,11 +438,11 @@ function notice(text) {
   $("notice").hidden = !text;
 }
 
-// A failed act is explained until the next answer shows how things are now.
+// A failed act is explained for some seconds; then the page shows how things are now.
 function fail(error) {
-  notice(errorMessage(error));
-  clearTimeout(state.retryTimer);
-  state.retryTimer = setTimeout(refresh, 5000);
+  state.failure = errorMessage(error);
+  notice(state.failure);
+  setTimeout(() => { state.failure = ""; if (state.customer) refresh(); }, 5000);
 }
 
 const make = (tag, text = "", name = "") => Object.assign(document.createElement(tag), { textContent: text, className: name });
@@ -507,7 +508,7 @@ async function signIn(token) {
 }
 
 function selectCustomer(customer) {
-  Object.assign(state, { customer, month: null, older: [], cursor: null });
+  Object.assign(state, { customer, failure: "", month: null, older: [], cursor: null });
   sessionStorage.setItem("customer", customer);
   $("pick").value = customer;
   refresh();
