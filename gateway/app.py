@@ -34,6 +34,7 @@ from gateway.graphql.http import GraphQLEndpoint
 from gateway.graphql.runner import OperationRunner
 from gateway.health import health_routes
 from gateway.http.errors import HttpError
+from gateway.http.paths import PathNormalizer
 from gateway.http.send_timeout import SendTimeout
 from gateway.response_cache import ResponseCache, ResponseCacheMiddleware
 from gateway.static_pages import page_routes
@@ -55,6 +56,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     app = Starlette(
         lifespan=_lifespan(settings, announced, shutting_down, [redis.close, jwks_http.aclose]),
         middleware=[
+            Middleware(PathNormalizer),
             Middleware(Telemetry),
             Middleware(DirectRoute, webhooks),
             *_cors_middleware(settings.origins),
@@ -73,6 +75,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         metrics_route(settings.metrics_token),
         *page_routes(panel=settings.environment is Environment.DEVELOPMENT),
     ]
+    app.router.redirect_slashes = False
     app.middleware_stack = SendTimeout(app.build_middleware_stack(), shutting_down)
     return app
 

@@ -27,7 +27,7 @@ from resolvers.context import Context
 MAX_AGE = 30.0  # seconds; bounds the age of a change at Stripe whose webhook was lost
 LEDGER_MAX_AGE = 1.0  # seconds; usage may be published that late
 WAIT_SECONDS = 0.05  # for a response that another request computes; a longer one waits for Stripe
-VARY_HEADERS = frozenset({b"authorization", b"accept", b"content-type"})
+VARY_HEADERS = frozenset({b"authorization", b"accept", b"content-type", b"content-encoding"})
 
 CacheKey = tuple[object, ...]
 """The headers that a response depends on, and the body of its request."""

@@ -27,6 +27,9 @@ HEADERS = {
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=()",
     "Cache-Control": "no-cache",
 }
 
@@ -44,6 +47,7 @@ def page_routes(*, panel: bool) -> list[BaseRoute]:
         _page_route(
             "/graphiql", SUPPORT_CONSOLE / "index.html" if (GRAPHIQL / ".ready").exists() else None
         ),
+        Route("/graphiql/", _without_slash),
         _page_route("/graphiql/console.js", SUPPORT_CONSOLE / "console.js"),
         _page_route("/graphiql/console.css", SUPPORT_CONSOLE / "console.css"),
         Route("/graphiql/operations.json", _operations_json),
@@ -77,6 +81,11 @@ def _page_route(path: str, file: Path | None) -> Route:
         return FileResponse(file, headers=HEADERS)
 
     return Route(path, page)
+
+
+async def _without_slash(_: Request) -> Response:
+    """Redirect to the form from which the page's relative addresses lead to its files, behind any prefix."""
+    return Response(status_code=308, headers={"Location": "../graphiql", **HEADERS})
 
 
 async def _operations_json(_: Request) -> Response:

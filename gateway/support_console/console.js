@@ -2,8 +2,12 @@
 // tabs. The customer in the bar is the default of $customer, and of $search while that is empty; the month in
 // the bar is the default of $month.
 
-const { createElement, useState, useMemo, useEffect } = React;
 const $ = (id) => document.getElementById(id);
+for (const kind of ["error", "unhandledrejection"]) addEventListener(kind, () => {
+  if ($("graphiql").textContent === "Loading…") $("graphiql").textContent = "The console could not start: reload the page; if that does not help, see the browser's console.";
+});
+
+const { createElement, useState, useMemo, useEffect } = React;
 const explorer = GraphiQLPluginExplorer.explorerPlugin();
 
 // GraphiQL stores its tabs here: they may contain a customer's data, so not beyond this browser tab.
@@ -20,11 +24,11 @@ const authorization = () => (token() ? { Authorization: `Bearer ${token()}` } : 
 
 function fetcher() {
   const send = GraphiQL.createFetcher({
-    url: "/graphql",
+    url: "graphql",
     enableIncrementalDelivery: false,
     fetch: (url, options) => fetch(url, { ...options, headers: { ...options.headers, ...authorization() } }),
     wsClient: graphqlWs.createClient({
-      url: `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/graphql`,
+      url: new URL("graphql", location.href.replace(/^http/, "ws")).href,
       connectionParams: authorization,
       lazy: true,
     }),
@@ -124,7 +128,7 @@ async function lookUp() {
   if (!typed || !token()) return;
   const headers = { "Content-Type": "application/json", ...authorization() };
   const body = JSON.stringify({ query: FIND, variables: { search: typed } });
-  const answer = await fetch("/graphql", { method: "POST", headers, body }).then((response) => response.json(), () => ({}));
+  const answer = await fetch("graphql", { method: "POST", headers, body }).then((response) => response.json(), () => ({}));
   if ($("customer").value.trim() !== typed) return;
   const found = answer.data?.customers.nodes ?? [];
   if (found.length === 1) selectCustomer(found[0]);
@@ -187,8 +191,11 @@ function SupportConsole({ operations, linked }) {
   });
 }
 
+// crypto.randomUUID and navigator.clipboard exist only on https and localhost.
+const randomKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+
 function withFreshKey(variables) {
-  const fresh = "idempotencyKey" in variables && { idempotencyKey: crypto.randomUUID() };
+  const fresh = "idempotencyKey" in variables && { idempotencyKey: randomKey() };
   return JSON.stringify({ ...variables, ...fresh }, null, 2);
 }
 
@@ -206,7 +213,9 @@ $("share").onclick = async () => {
   const params = new URLSearchParams({ query: activeTab?.query ?? "", variables: activeTab?.variables ?? "{}" });
   if ($("customer").value.trim()) params.set("customer", $("customer").value.trim());
   if ($("month").value.trim()) params.set("month", $("month").value.trim());
-  await navigator.clipboard.writeText(`${location.origin}${location.pathname}#${params}`);
+  const link = `${location.origin}${location.pathname}#${params}`;
+  if (!navigator.clipboard) { prompt("Copy this link:", link); return; }
+  await navigator.clipboard.writeText(link);
   $("share").textContent = "Copied";
   setTimeout(() => { $("share").textContent = "Copy link"; }, 1500);
 };
@@ -217,7 +226,7 @@ setMonth(sessionStorage.getItem("month") ?? "");
 $("month").onchange = () => setMonth($("month").value.trim());
 
 const linked = fromLink();
-const operations = (await (await fetch("/graphiql/operations.json")).json()).map(({ query, variables }) => ({ query, variables: withFreshKey(variables) }));
+const operations = (await (await fetch("graphiql/operations.json")).json()).map(({ query, variables }) => ({ query, variables: withFreshKey(variables) }));
 if (linked) clearTabs(); // GraphiQL prefers its stored tabs
 activeTab = linked ?? operations[0];
 customerLookup = lookUp();

@@ -98,6 +98,16 @@ async def test_repeated_request_gets_the_stored_bytes(panel: Panel) -> None:
     assert len({response.headers["x-request-id"] for response in again}) == 5
 
 
+async def test_compressed_body_is_refused_whatever_is_stored(panel: Panel) -> None:
+    """The same bytes under another encoding are another request."""
+    token = panel.token("customer", panel.customer)
+    body = (await panel.warm(NAME, token)).request.content
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    gzipped = {**headers, "Content-Encoding": "gzip"}
+    answers = [await panel.http.post("/graphql", content=body, headers=gzipped) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [415, 415]
+
+
 async def test_response_from_stripe_is_not_stored(panel: Panel) -> None:
     """Its source STRIPE would be wrong the second time."""
     token = panel.token("customer", panel.customer)

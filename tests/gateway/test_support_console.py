@@ -33,9 +33,9 @@ def test_page_loads_only_served_files() -> None:
     """No address in it leads to another host."""
     page = (SUPPORT_CONSOLE / "index.html").read_text()
     loaded = re.findall(r'(?:src|href)="(?!data:)([^"]+)"', page)
-    served = {f"/graphiql/assets/{name}" for name in FILES.values()}
+    served = {f"graphiql/assets/{name}" for name in FILES.values()}
 
-    assert set(loaded) == served | {"/graphiql/console.css", "/graphiql/console.js"}
+    assert set(loaded) == served | {"graphiql/console.css", "graphiql/console.js"}
     assert "://" not in page
 
 

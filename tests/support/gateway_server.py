@@ -40,11 +40,15 @@ class Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serve(app: ASGIApp) -> AsyncIterator[str]:
+async def serve(app: ASGIApp, root_path: str = "") -> AsyncIterator[str]:
     """Serve *app* on a free port; yields ``127.0.0.1:port``."""
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        app, log_config=None, ws_ping_interval=None, timeout_graceful_shutdown=5
+        app,
+        log_config=None,
+        ws_ping_interval=None,
+        timeout_graceful_shutdown=5,
+        root_path=root_path,
     )
     server = Server(config)
     running = asyncio.create_task(server.serve([listener]))
