@@ -99,10 +99,13 @@ def wait_until_free(host: str, number: int) -> bool:
 
 
 def _is_free(host: str, number: int) -> bool:
-    with socket.socket() as probe:
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, number))
+            probe.bind(address)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise

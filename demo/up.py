@@ -25,6 +25,7 @@ from demo.tokens import jwt_secret, token
 
 OK = 200
 SAMPLE = "fly-1"  # the name of the showcase's data; another name cannot use data that exist
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 to listen on, and to reach it at
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PORT = re.compile(r"[0-9]{1,5}")
 HIGHEST_PORT = 65_535
@@ -42,7 +43,8 @@ class Addresses:
     @property
     def gateway(self) -> str:
         """The gateway's base address."""
-        return f"http://{self.host}:{self.port}"
+        host = ANY_ADDRESS.get(self.host, self.host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
 
 def up() -> None:
