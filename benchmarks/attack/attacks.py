@@ -141,7 +141,7 @@ async def _stop_reading(attacker: Attacker) -> Answers:
     return answers
 
 
-KEPT: list[object] = []  # sockets that nobody reads stay open to the end of the process
+UNREAD_SOCKETS: list[object] = []  # sockets that nobody reads stay open to the end of the process
 
 
 async def _event_stream(address: str, token: str, payload: Mapping[str, Any]) -> None:
@@ -154,7 +154,7 @@ async def _event_stream(address: str, token: str, payload: Mapping[str, Any]) ->
     await asyncio.get_running_loop().sock_sendall(
         narrow, post("/graphql", orjson.dumps(payload), **headers)
     )
-    KEPT.append(narrow)
+    UNREAD_SOCKETS.append(narrow)
 
 
 async def _web_socket(address: str, token: str, payload: Mapping[str, Any]) -> None:
@@ -166,7 +166,7 @@ async def _web_socket(address: str, token: str, payload: Mapping[str, Any]) -> N
     await connection.send(orjson.dumps(init).decode())
     subscribe = {"type": "subscribe", "id": "1", "payload": payload}
     await connection.send(orjson.dumps(subscribe).decode())
-    KEPT.append(connection)
+    UNREAD_SOCKETS.append(connection)
 
 
 ATTACKS: Mapping[str, Callable[[Attacker], Coroutine[Any, Any, Answers]]] = {

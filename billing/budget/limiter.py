@@ -43,7 +43,7 @@ CALLS = Count(
 
 
 SHARE = "share"  # the caller is beyond its share
-OUT_OF_TURN = frozenset({"", "object", SHARE})  # no reason for the other callers to wait
+OWN_REASONS = frozenset({"", "object", SHARE})  # the other callers need not wait
 Queue = tuple[str, Lane, str]
 
 
@@ -104,7 +104,7 @@ class Budget:
 
     async def _acquire_in_order(self, permit: Permit, queue: Queue, deadline: float) -> float:
         """0 once the permit is acquired, or the seconds to wait for its locked object outside the queue."""
-        async with self._turn(permit, queue, deadline):
+        async with self._first_in_queue(permit, queue, deadline):
             while True:
                 wait, reason = await self._acquire_in_lane(permit, queue[:2], deadline)
                 if reason != SHARE:
@@ -115,16 +115,18 @@ class Budget:
         self, permit: Permit, lane: tuple[str, Lane], deadline: float
     ) -> tuple[float, str]:
         """The seconds to wait without holding up other callers, and the reason; (0, "") once acquired."""
-        async with self._turn(permit, lane, deadline):
+        async with self._first_in_queue(permit, lane, deadline):
             while True:
                 wait, reason = await self._try_acquire(permit)
-                if reason in OUT_OF_TURN:
+                if reason in OWN_REASONS:
                     return wait, reason
                 await self._sleep(permit, wait, deadline, reason)
 
     @asynccontextmanager
-    async def _turn(self, permit: Permit, queue: object, deadline: float) -> AsyncIterator[None]:
-        """Wait for the turn of *permit* in *queue*, in order of arrival, and keep it."""
+    async def _first_in_queue(
+        self, permit: Permit, queue: object, deadline: float
+    ) -> AsyncIterator[None]:
+        """Wait until *permit* is the first in *queue*, and keep it there."""
         lock = self._locks.setdefault(queue, asyncio.Lock())
         try:
             async with asyncio.timeout_at(deadline):

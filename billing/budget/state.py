@@ -22,7 +22,7 @@ CALLER = TAG + "caller:"  # hash of a caller, a day: tat:<endpoint>, day, reads
 ENDPOINTS = TAG + "endpoints"  # set of the endpoints ever called
 
 ALL_ENDPOINTS = "*"
-REFUSED_MS = 3_600_000  # after this time without a further call, a refusal of our key says nothing any more
+REFUSED_MS = 3_600_000  # a refusal of our key older than that says nothing about today's
 STALE_WAITER_MS = 3_600_000  # a process that has not updated its entry for this long has ended
 
 

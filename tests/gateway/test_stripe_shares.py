@@ -39,7 +39,7 @@ async def look(services: Services, viewer: Viewer, customer: str) -> None:
         await services.price_catalog.by_sku(["egress-gb"])
 
 
-async def reads(redis: Redis) -> dict[str, bytes]:
+async def reads(redis: Redis) -> dict[str, object]:
     """The reads of today by caller."""
     keys = [key.decode() async for key in redis.scan_iter(f"{CALLER}*")]
     return {key.removeprefix(CALLER): await awaited(redis.hget(key, "reads")) for key in keys}

@@ -158,7 +158,7 @@ async def test_operators_are_told(api: ApiHarness, sandbox: StripeSandbox, break
     customer = await api.shop.customer()
     await api.record_usage(await api.shop.customer())
 
-    async def told() -> tuple[str, bool]:
+    async def operator_view() -> tuple[str, bool]:
         app = Starlette(routes=health_routes())
         app.state.services = services
         metrics = (await SharedMetrics().render(services)).decode()
@@ -169,14 +169,14 @@ async def test_operators_are_told(api: ApiHarness, sandbox: StripeSandbox, break
         assert ready.json()["ready"]
         return str(ready.json()["warnings"]), "billing_stripe_key_refused 1.0" in metrics
 
-    before = await told()
+    before = await operator_view()
     await breaks(sandbox)
     await record_usage(services, [delta(customer)])
-    during = await told()
+    during = await operator_view()
     await grant(sandbox)
     await asyncio.sleep(1.1)  # the cache retries Stripe one second after a failure
     await record_usage(services, [delta(customer)])
-    after = await told()
+    after = await operator_view()
 
     assert "BILLING_STRIPE_API_KEY" in during[0]
     assert (before[1], during[1], after[1]) == (False, True, False)
