@@ -9,8 +9,8 @@ CustomerId = NewType("CustomerId", str)
 """A Stripe customer id, ``cus_…``."""
 
 LineKey = NewType("LineKey", str)
-"""Key of one line of a period's bill: ``sku``, ``sku~2026-10`` (late usage of another period) or
-``adj:<id>`` (an adjustment)."""
+"""Key of one line of a period's bill: ``sku``, ``sku~2026-10`` (late usage of another period) or ``adj:<id>`` (an
+adjustment). What is carried to a month that has this line at another price gets that price's id: ``sku~2026-10~price_1``."""
 
 REST_LINE = LineKey("rest")
 """The line that sums up all lines beyond an invoice's limit; a reserved SKU name."""

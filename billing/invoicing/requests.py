@@ -1,6 +1,7 @@
 """Builds request batches. They are stored before they are sent, under keys that any worker can recompute. Pure."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,11 +98,12 @@ def idempotency_key(snapshot: Snapshot, seq: int, index: int) -> str:
 
 def origin_period(key: LineKey, period: Period) -> Period:
     """Return the period whose usage the line bills: *period*, or the one it was carried from."""
-    _, tilde, origin = key.rpartition("~")
-    try:
-        return Period.parse(origin) if tilde else period
-    except ValueError:  # a SKU may contain a tilde
-        return period
+    for part in reversed(
+        key.split("~")[1:]
+    ):  # a SKU may contain a tilde, and a price may follow the period
+        with suppress(ValueError):
+            return Period.parse(part)
+    return period
 
 
 def month_name(period: Period) -> str:

@@ -210,7 +210,9 @@ def _description(row: UsageRow) -> str | None:
     sku, carried, origin = row.key.partition("~")
     if row.description is None or not (carried or sku.startswith("adj:")):
         return row.description
-    return f"{row.description} ({f'usage of {origin}' if carried else 'correction'})"
+    month = origin.partition("~")[0]
+    note = "correction" if sku.startswith("adj:") else f"usage of {month}"
+    return f"{row.description} ({note})"
 
 
 DIMENSIONS: Mapping[UsageDimension, Dimension] = {

@@ -35,17 +35,23 @@ for i = 8, #ARGV, 2 do
         return redis.error_reply('NOPRICE ' .. line)
     end
     have_hi, have_lo = minus(have_hi, have_lo, hi, lo)
-    local there = redis.call('HGET', part(target, 'totals'), carried_as(line))
+    local name = carried_as(line)
+    local there = redis.call('HGET', part(target, 'totals'), name)
+    if there and price_and_quantity(there) ~= price then
+        -- After a loss the target may have counted the same usage at another price, or have given another
+        -- correction the same number: a line has one price, so this is one of its own.
+        name = name .. '~' .. price
+        there = redis.call('HGET', part(target, 'totals'), name)
+    end
     if there then
-        local quantity
-        price, quantity = price_and_quantity(there)
+        local _, quantity = price_and_quantity(there)
         hi, lo = plus(hi, lo, parsed(quantity))
     end
     if not (in_range(have_hi, have_lo) and in_range(hi, lo)) then
         return redis.error_reply('OUTOFRANGE ' .. line)
     end
     moved[#moved + 1] = {
-        line, price .. ' ' .. written(have_hi, have_lo), carried_as(line), price .. ' ' .. written(hi, lo),
+        line, price .. ' ' .. written(have_hi, have_lo), name, price .. ' ' .. written(hi, lo),
     }
 end
 

@@ -203,6 +203,7 @@ def test_tilde_in_sku_is_not_a_period() -> None:
     """Customers choose SKU names."""
     assert requests.origin_period(LineKey("cpu~fast"), NOVEMBER) == NOVEMBER
     assert requests.origin_period(LineKey("cpu~fast~2026-10"), NOVEMBER) == Period(2026, 10)
+    assert requests.origin_period(LineKey("cpu~2026-10~price_1"), NOVEMBER) == Period(2026, 10)
 
 
 @given(

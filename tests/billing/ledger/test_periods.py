@@ -1,5 +1,6 @@
 """Periods: their snapshots, their verification, and their life from open to sealed."""
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -16,6 +17,7 @@ from tests.support.ledger import (
     LINES,
     NOVEMBER,
     OTHER,
+    PRICES,
     Clock,
     acquire_lease,
     close_and_commit,
@@ -111,6 +113,32 @@ async def test_seal_carries_residuals_to_the_next_period(ledger: Ledger, redis: 
     assert not following.up_to_date
     assert await ledger.due.time_ms(CUSTOMER, NOVEMBER) is None
     assert await ledger.due.time_ms(CUSTOMER, DECEMBER) is not None
+
+
+async def test_residual_at_another_price_gets_a_line_of_its_own(
+    ledger: Ledger, redis: Redis
+) -> None:
+    """After a loss the next month may count the same usage at a new price; a line has one price."""
+    leased = await close_and_commit(ledger)
+    version = (await ledger.periods.snapshot(CUSTOMER, NOVEMBER)).version
+    cheaper = {**PRICES, "cpu": replace(PRICES["cpu"], id="price_new")}
+    await redis.hdel(keys.totals(CUSTOMER, NOVEMBER), "cpu")  # lost with its price
+    await ledger.usage.record([delta("late", "2")], cheaper)
+    await redis.hset(keys.totals(CUSTOMER, NOVEMBER), "cpu", "price_cpu 1.5")
+
+    assert await ledger.periods.seal(
+        leased.lease, version=version, residuals={CPU: Decimal("-1.5")}
+    )
+
+    following = await ledger.periods.snapshot(CUSTOMER, DECEMBER)
+    assert following.totals == {
+        carried_line_key("cpu", NOVEMBER): Decimal(2),
+        LineKey("cpu~2026-11~price_cpu"): Decimal("-1.5"),
+    }
+    assert following.prices == {
+        carried_line_key("cpu", NOVEMBER): "price_new",
+        LineKey("cpu~2026-11~price_cpu"): "price_cpu",
+    }
 
 
 async def test_carried_line_keeps_its_original_month(ledger: Ledger) -> None:

@@ -50,7 +50,7 @@ class Operator:
         world = self._world
         rewound = await world.ledger.periods.list_rewound()
         for snapshot in rewound:
-            world.oracle.accepted.add(snapshot.customer)
+            world.oracle.accept_loss(snapshot.customer)
         world.note(
             f"operator: accepts the loss of {[str(snapshot.period) for snapshot in rewound]}"
         )

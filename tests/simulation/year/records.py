@@ -18,6 +18,7 @@ REMEMBERED_MS = 75 * DAY_MS
 class Records:
     """*foreign* are people's lines, *edited* drafts by the time of the last edit, *voided* bills that are void.
 
+    *accepted* are customers whose last loss was accepted.
     *sealed* are months as they were last seen, *duplicates* copies of bills, *reasons* those of all holds.
     """
 
@@ -78,6 +79,10 @@ class Records:
         """Record that Support was told of no reason not to finalize *invoice*."""
         self.promised.add(invoice)
 
+    def accept_loss(self, customer: CustomerId) -> None:
+        """Record that a person accepts what the ledger has lost of *customer*."""
+        self.accepted.add(customer)
+
     def check_hold(self, customer: CustomerId, hold: Hold) -> None:
         """Check that a hold of the gateway's has a cause, and remember that it was shown."""
         self.reasons.append(hold.reason)
@@ -85,7 +90,7 @@ class Records:
             return
         if "has lost usage" in hold.reason:
             self.require(self._world.losses > 0, f"{customer} held without a loss: {hold.reason}")
-            self.accepted.add(customer)
+            self.accept_loss(customer)
         else:
             named = [invoice for invoice in self.voided if f"{invoice} " in f"{hold.reason} "]
             revised = [invoice for invoice in self.voided if f"{invoice}," in hold.reason]
