@@ -126,8 +126,8 @@ def _payment_of(account: Account, invoice: Record) -> tuple[Record, Record]:
     terms = {"amount": due, "status": "requires_payment_method", "payment_method_types": ["card"]}
     intent = account.create("payment_intents", owner | terms)
     details = {"type": "payment_intent", "payment_intent": intent["id"]}
-    asked = {"amount_requested": due, "payment": details, "status": "open"}
-    return account.create("invoice_payments", owner | asked | {"invoice": invoice["id"]}), intent
+    requested = {"amount_requested": due, "payment": details, "status": "open"}
+    return account.create("invoice_payments", owner | requested | {"invoice": invoice["id"]}), intent
 
 
 def _set_delinquent(account: Account, invoice: Record, *, delinquent: bool) -> None:

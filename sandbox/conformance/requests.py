@@ -57,9 +57,9 @@ async def deletions(account: TestAccount, probe: Probe) -> None:
     await account.delete(f"invoices/{made['id']}")
     item = await account.call("GET", f"invoiceitems/{parent['invoice_item']}")
     probe.expect("status of an item of a deleted draft", 404, item.status)
-    kept = await account.draft({"amount": 7})
-    await account.delete(f"customers/{kept['customer']}")
-    draft = await account.call("GET", f"invoices/{kept['id']}")
+    other = await account.draft({"amount": 7})
+    await account.delete(f"customers/{other['customer']}")
+    draft = await account.call("GET", f"invoices/{other['id']}")
     probe.expect("status of a deleted customer's draft", "draft", draft.body.get("status"))
 
 
