@@ -138,12 +138,12 @@ class ChangeFeed:
 
         A cancelled caller does not cancel it: redis-py would close the connection of all subscribers.
         """
-        sending = asyncio.create_task(self._send_in_turn(command, customer))
+        sending = asyncio.create_task(self._send_alone(command, customer))
         self._sending.add(sending)
         sending.add_done_callback(self._sending.discard)
         await asyncio.shield(sending)
 
-    async def _send_in_turn(
+    async def _send_alone(
         self, command: Callable[[PubSub, str], Awaitable[Any]], customer: str
     ) -> None:
         async with self._send_lock:

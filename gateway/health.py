@@ -16,6 +16,7 @@ from billing.services import Services
 
 TIMEOUT_SECONDS = 2.0
 MAX_AGE_SECONDS = 1.0  # frequent and concurrent probes share one check
+SHUTTING_DOWN = "The process is shutting down."
 SHARED_SERVER_WARNING = (
     "Ledger and cache are the same server: a full cache would stop usage from being recorded. Point "
     "BILLING_CACHE_URL at a server of its own."
@@ -44,9 +45,8 @@ def health_routes(*shutting_down: asyncio.Event) -> list[Route]:
 
     async def ready(request: Request) -> Response:
         if any(event.is_set() for event in shutting_down):
-            reasons, warnings = ["The process is shutting down."], []
-        else:
-            reasons, warnings = await readiness.check(request.app.state.services)
+            return _json_response(503, ready=False, reasons=[SHUTTING_DOWN], warnings=[])
+        reasons, warnings = await readiness.check(request.app.state.services)
         return _json_response(
             503 if reasons else 200, ready=not reasons, reasons=reasons, warnings=warnings
         )

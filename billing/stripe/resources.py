@@ -214,7 +214,7 @@ def _page_key(page: PageRequest) -> str:
 
 
 def _digest(text: str | None) -> str:
-    """What stands for an e-mail address in keys, which servers and logs show."""
+    """A digest that takes the place of an e-mail address in keys, which servers and logs show."""
     return hashlib.sha256(text.encode()).hexdigest()[:32] if text else ""
 
 
