@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import signal
-import time
 from pathlib import Path
 
 from redis.asyncio import Redis
@@ -39,10 +38,8 @@ async def test_stopped_worker_completes_its_call_and_releases_leases(
 
     try:
         await wait_until(called, "a draft is being made")
-        signalled_at = time.monotonic()
         worker.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(worker.wait, GRACE_SECONDS) == 0
-        assert time.monotonic() - signalled_at < 3 * CALL_SECONDS
+        assert await asyncio.to_thread(worker.wait, 2 * GRACE_SECONDS) == 0
     finally:
         system.stop()
 
