@@ -102,7 +102,7 @@ async def http_client(small_gateway: SmallGateway) -> AsyncIterator[httpx.AsyncC
     async with (
         serve(small_gateway.app) as address,
         httpx.AsyncClient(
-            base_url=f"http://{address}", headers={"Authorization": "Bearer ann"}
+            base_url=f"http://{address}", headers={"Authorization": "Bearer ann"}, timeout=60
         ) as client,
     ):
         yield client
