@@ -73,11 +73,13 @@ redis.call('ZREM', SHARD .. ':untold', member(period))
 -- A parked period woken after its expiry would begin again, empty, and credit all that was billed.
 unpark(period)
 redis.call('ZREMRANGEBYSCORE', CUSTOMER .. ':periods', '-inf', now)
-redis.call('ZADD', CUSTOMER .. ':periods', now + ARGV[6], period)
+-- A month that a person ended early is kept until it would be over anyway: forgotten before, it would begin again.
+local retained = math.max(now, end_of(period)) - now + ARGV[6]
+redis.call('ZADD', CUSTOMER .. ':periods', now + retained, period)
 for _, name in ipairs({ 'totals', 'lines', 'app', 'region', 'organization' }) do
-    redis.call('PEXPIRE', part(period, name), ARGV[6])
+    redis.call('PEXPIRE', part(period, name), retained)
 end
-redis.call('PEXPIRE', key, ARGV[6])
+redis.call('PEXPIRE', key, retained)
 if header.rewound then
     redis.call('HDEL', key, 'rewound')
     recovered()

@@ -134,3 +134,13 @@ def no_void_hold() -> Iterator[None]:
         instead_of(process_events, "hold_voided", nothing),
     ):
         yield
+
+
+@contextmanager
+def surplus_drafts_stay() -> Iterator[None]:
+    """A second draft of a month is not looked at."""
+    with (
+        instead_of(closing, "surplus_draft", lambda _: None),
+        instead_of(flush, "surplus_draft", lambda _: None),
+    ):
+        yield

@@ -6,7 +6,7 @@ from billing.stripe.price_catalog import PriceCatalog
 from resolvers import adjustments, invoices
 from tests.simulation.mutation import Mutation, instead_of, lua
 from tests.simulation.year import absences
-from workers.flush import closing, voided
+from workers.flush import voided
 from workers.flush.execution import FlushExecution
 
 LOSSES = ("ledger",)
@@ -125,7 +125,7 @@ YEAR_PROTECTIONS = (
     ),
     Mutation(
         "a surplus draft is deleted",
-        lambda: instead_of(closing, "surplus_draft", lambda _: None),
+        absences.surplus_drafts_stay,
         ("dashboard", "everything"),
     ),
     Mutation(
@@ -159,5 +159,15 @@ YEAR_PROTECTIONS = (
         "Stripe reminds the ledger of a period it has lost",
         lambda: instead_of(FlushExecution, "_recover_lost_periods", absences.nothing),
         LOSSES,
+    ),
+    Mutation(
+        "what is carried at another price has a line of its own",
+        lambda: lua("seal", "there and price_and_quantity(there) ~= price", "false"),
+        ("everything", "ledger"),
+    ),
+    Mutation(
+        "a month that ended early is kept until after its end",
+        lambda: lua("seal", "math.max(now, end_of(period)) - now + ARGV[6]", "ARGV[6]"),
+        ("dashboard",),
     ),
 )
