@@ -88,7 +88,11 @@ def _opening(period: Period) -> str:
 
 def _is_known(snapshot: Snapshot, invoice: RemoteInvoice) -> bool:
     reviewed = max(_counter(snapshot.version), _counter(snapshot.stripe_version))
-    return invoice.seq <= snapshot.last_seq and _counter(invoice.version or "") <= reviewed
+    first = (
+        1 if invoice.own_lines else 0
+    )  # a call that Stripe carried out in part leaves lines and no number
+    known = max(invoice.seq, first) <= snapshot.last_seq
+    return known and _counter(invoice.version or "") <= reviewed
 
 
 def _counter(version: str) -> int:
@@ -101,7 +105,9 @@ def _is_behind(snapshot: Snapshot, key: LineKey, line: StripeLine) -> bool:
     """Return True if the ledger would lower *line* or give back more; of a credit, also if it has less of it."""
     recorded = snapshot.totals.get(key)
     if key.startswith(ADJUSTMENT_PREFIX):
-        return recorded != line.quantity  # it never changes; another one may have got the number of a lost one
+        return (
+            recorded != line.quantity
+        )  # it never changes; another one may have got the number of a lost one
     if line.quantity > 0:
         return (recorded or 0) < line.quantity
     return bool(line.quantity) and recorded != line.quantity

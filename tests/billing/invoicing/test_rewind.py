@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from billing.invoicing import rewind
-from billing.invoicing.remote_invoice import RemoteInvoice
+from billing.invoicing.remote_invoice import RemoteInvoice, RemoteLine
 from billing.invoicing.request_batch import RequestBatch
 from billing.invoicing.snapshot import Hold, StripeLine
 from billing.usage import LineKey, Price
@@ -45,6 +45,15 @@ def test_flush_above_all_that_the_ledger_knows_is_unknown(
     found = rewind.unknown_flush(replace(snapshot(), **facts), [invoice(seq, version)])
 
     assert (found is not None) is unknown
+
+
+def test_lines_without_a_number_are_of_an_unknown_flush_if_the_ledger_has_sent_none() -> None:
+    """Stripe added some of the lines, failed, and the ledger was replaced: nothing else tells of them."""
+    written = replace(invoice("0", ""), lines=(RemoteLine(*line("cpu", "4", 8)),))
+
+    assert rewind.unknown_flush(replace(snapshot(), seq=0), [written]) is written
+    assert rewind.unknown_flush(replace(snapshot(), seq=1), [written]) is None
+    assert rewind.unknown_flush(replace(snapshot(), seq=0), [invoice("0", "")]) is None
 
 
 def test_latest_unknown_flush_counts_as_rewind_evidence() -> None:

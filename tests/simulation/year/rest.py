@@ -36,6 +36,7 @@ async def rest(world: "YearWorld") -> None:
 async def drain(world: "YearWorld") -> None:
     """Flush until nothing is due; people act on what waits for them."""
     for _ in range(ROUNDS):
+        world.crons.poll_requested = True
         await world.tick()
         if not world.crew.running and not await world.due() and not await world.operator.decide():
             await _check_idle(world)
