@@ -32,7 +32,7 @@ from billing.job_queue import (
 from billing.ledger.keys import SHARDS
 from billing.logs import configure_logging
 from billing.services import open_services, startup_error
-from billing.settings import Settings, load_settings
+from billing.settings import DAY, Settings, load_settings
 from billing.shutdown_signal import on_shutdown_signal
 from billing.usage import CustomerId, Period
 from workers.balance_books import balance_books
@@ -105,6 +105,14 @@ async def reconcile_job(ctx: dict[str, Any]) -> None:
 async def balance_books_job(ctx: dict[str, Any]) -> None:
     """Balance the books of one shard; every quarter of an hour."""
     await balance_books(ctx["worker"].services, now_ms=round(time.time() * 1000))
+
+
+async def trim_audit_job(ctx: dict[str, Any]) -> None:
+    """Remove entries of the audit log that are older than its retention, if there is one; every night."""
+    services = ctx["worker"].services
+    if days := services.settings.audit_retention:
+        removed = await services.audit.trim(round((time.time() - days * DAY) * 1000))
+        log.info("audit.trimmed", removed=removed)
 
 
 async def _run_loop(worker: WorkerState, step: Callable[[WorkerState], Awaitable[bool]]) -> None:
@@ -189,6 +197,7 @@ def worker_settings(settings: Settings) -> type:
             ),
             cron(reconcile_job, name="reconcile", minute=17, keep_result=0),
             cron(balance_books_job, name="balance", minute={4, 19, 34, 49}, keep_result=0),
+            cron(trim_audit_job, name="trim_audit", hour=3, minute=41, keep_result=0),
         ],
         "redis_pool": queue_pool(settings.queue, max_retries=QUEUE_ATTEMPTS_AT_START),
         "on_startup": lifecycle.start,

@@ -1,4 +1,4 @@
-"""The audit log in the ledger's Redis: one stream per customer, and one without; none expires.
+"""The audit log in the ledger's Redis: one stream per customer, and one without; entries stay unless `trim` is called.
 
 An entry is written before its action and completed after it, so a crash in between leaves an entry with
 an unknown outcome, never an action without an entry.
@@ -26,6 +26,10 @@ from billing.redis_clients import awaited, ledger_errors, load_script
 from billing.usage import CustomerId
 
 ENTRY_ID = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
+
+SCAN_COUNT = 1_000
+ERASED = "(erased)"
+FREE_TEXT_VALUES = ("hold",)  # the others are ids, amounts and states
 
 UNAVAILABLE_MESSAGE = "The audit log cannot be reached, and nothing is done without it; try again."
 
@@ -97,6 +101,8 @@ class AuditLog:
         self._redis = redis
         self._replica_ack = replica_ack
         self._begin_script = load_script(redis, "billing.audit", "begin")
+        self._erase_script = load_script(redis, "billing.audit", "erase")
+        self._trim_script = load_script(redis, "billing.audit", "trim")
 
     async def begin(self, intent: ActionIntent) -> StartedAction:
         """Record *intent*; Refused (IDEMPOTENCY_CONFLICT) if its key began another action."""
@@ -142,6 +148,21 @@ class AuditLog:
         rows = zip(stream, ends, strict=True)
         entries = [_entry(entry_id, fields, end) for (entry_id, fields), end in rows]
         return Page.from_items(entries, first)
+
+    async def erase(self, started: StartedAction, customer: CustomerId) -> None:
+        """Erase free text from all entries of *customer* but *started*: reasons, and what holds said."""
+        script_keys = [keys.audit(customer), keys.audit_ends(customer)]
+        with ledger_errors(UNAVAILABLE_MESSAGE):
+            await self._erase_script(script_keys, [started.id, ERASED, *FREE_TEXT_VALUES])
+
+    async def trim(self, before_ms: int) -> int:
+        """Remove all entries from before *before_ms* (ms since 1970); return their number."""
+        removed = 0
+        with ledger_errors(UNAVAILABLE_MESSAGE):
+            async for name in self._redis.scan_iter(match="{*:audit", count=SCAN_COUNT):
+                log = name.decode()
+                removed += await self._trim_script([log, f"{log}:ends", f"{log}:keys"], [before_ms])
+        return removed
 
     async def _close_entry(
         self, started: StartedAction, end: Mapping[str, object], *, keep_key: bool

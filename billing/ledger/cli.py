@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from billing import erasure
 from billing.audit import ActionIntent, AuditLog
 from billing.errors import ErrorCode, LedgerUnavailable
 from billing.invoicing import rewind
@@ -90,7 +91,9 @@ def main() -> None:
     )
     currency.add_argument("customer", metavar="cus_…", type=CustomerId)
     currency.add_argument("currency", metavar="usd", type=_currency)
-    for command in (accept, currency):
+    erase = add("erase", erasure.run, "erase the person behind a customer", erasure.DESCRIPTION)
+    erase.add_argument("customer", metavar="cus_…", type=CustomerId)
+    for command in (accept, currency, erase):
         command.add_argument("--reason", required=True, help="for the audit log")
     for command in (begin, accept):
         command.add_argument("--yes", action="store_true", help="do not ask whether you mean it")

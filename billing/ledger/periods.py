@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+from billing.errors import ErrorCode, Refused
 from billing.invoicing.snapshot import Lease, Snapshot
 from billing.ledger import keys
 from billing.ledger.base import LedgerPart
@@ -149,6 +150,23 @@ class Periods(LedgerPart):
     async def record_reconciled(self, shard: int, at_ms: int) -> None:
         """Record that all open periods of *shard* were reconciled at *at_ms*."""
         await self._server.execute("HSET", keys.last_reconciled(), shard, at_ms)
+
+    async def erase(self, customer: CustomerId, replacement: str) -> None:
+        """Erase what the usage of *customer* was for, and put *replacement* in place of all free text.
+
+        Refused while the customer's billing is on hold, or usage is not billed.
+        """
+        found = await self._run_acknowledged(
+            "erase", keys.customer(customer), replacement, self._policy.sync_history
+        )
+        if found == [b"hold"]:
+            raise Refused(ErrorCode.ON_HOLD, "Billing is on hold; release it first.")
+        if found:
+            months = ", ".join(sorted(month.decode() for month in found))
+            raise Refused(
+                ErrorCode.INVALID_INPUT,
+                f"Usage of {months} is not billed yet; wait until its bill is final, or correct the usage to nothing.",
+            )
 
     async def _run_for_all(
         self, name: str, periods: Sequence[tuple[CustomerId, Period]], *args: int

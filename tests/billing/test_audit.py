@@ -1,5 +1,6 @@
 """The audit log: an entry is written before its action and completed after it, through any crash."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,9 @@ from redis.asyncio import Redis
 
 from billing.audit import ActionIntent, ActionOutcome, AuditLog
 from billing.errors import ErrorCode, Refused
+from billing.ledger import keys
 from billing.usage import CustomerId
+from tests.support.wait import wait_until
 
 CUSTOMER = CustomerId("cus_Test1")
 HOLD = ActionIntent(
@@ -87,3 +90,27 @@ async def test_entries_are_paged_newest_first(log: AuditLog) -> None:
     assert (first.has_more, second.has_more) == (True, False)
     assert (await log.page(CUSTOMER, 2, "nonsense")).items == ()
     assert [entry.action for entry in (await log.page(None, 10)).items] == ["holdBilling"]
+
+
+async def test_entries_older_than_the_retention_are_removed(log: AuditLog, redis: Redis) -> None:
+    """With their outcomes and keys, of every customer and of none; an entry at the limit stays."""
+    old = [
+        await log.begin(replace(HOLD, customer=customer, idempotency_key="old"))
+        for customer in (CUSTOMER, CustomerId("cus_Test2"), None)
+    ]
+    for entry in old:
+        await log.complete(entry, {"hold": None})
+    limit = max(int(entry.id.partition("-")[0]) for entry in old) + 1
+    await wait_until(lambda: time.time() * 1000 > limit + 1, "a later millisecond")
+    newer = await log.begin(replace(HOLD, idempotency_key="new"))
+    await log.complete(newer, {"hold": "Disputed (ann)"})
+
+    assert await log.trim(limit) == 3
+    assert await log.trim(limit) == 0
+
+    [entry] = (await log.page(CUSTOMER, 10)).items
+    assert (entry.id, entry.outcome) == (newer.id, ActionOutcome.DONE)
+    assert sorted(await redis.hkeys(keys.audit_keys(CUSTOMER))) == [b"new"]
+    assert await redis.hkeys(keys.audit_ends(CUSTOMER)) == [newer.id.encode()]
+    assert (await log.page(None, 10)).items == ()
+    assert not (await log.begin(replace(HOLD, idempotency_key="old"))).completed
