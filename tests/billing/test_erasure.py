@@ -111,13 +111,13 @@ async def test_texts_and_breakdowns_go_and_amounts_stay(
     )
     [adjustment] = (await ledger.adjustments.page(CUSTOMER, 10)).items
     assert (adjustment.quantity, adjustment.reason, adjustment.by) == (-1, ERASED, "agent-7")
-    erasure, refused, held = (await audit.page(CUSTOMER, 10)).items
+    erasure, refused, placed = (await audit.page(CUSTOMER, 10)).items
     assert (erasure.action, erasure.reason) == ("eraseCustomer", "request 17")
     assert erasure.outcome is ActionOutcome.DONE
     assert (refused.refusal, refused.reason) == ("ON_HOLD", ERASED)
-    assert (held.actor, held.reason, held.outcome) == ("agent-7", ERASED, ActionOutcome.DONE)
-    assert held.before == {"hold": None, "total": "USD 31.00"}
-    assert held.after == {"hold": ERASED, "total": "USD 30.00"}
+    assert (placed.actor, placed.reason, placed.outcome) == ("agent-7", ERASED, ActionOutcome.DONE)
+    assert placed.before == {"hold": None, "total": "USD 31.00"}
+    assert placed.after == {"hold": ERASED, "total": "USD 30.00"}
 
 
 async def test_erasure_can_be_repeated(
