@@ -111,7 +111,7 @@ async def number_of_a_lost_correction(stage: Stage) -> None:
     await stage.flush()
     stage.oracle.record_billed()
     await stage.machine.restore()
-    stage.oracle.forget_adjustments()
+    stage.oracle.purge_adjustments()
     await stage.adjust(-1)
     await stage.flush()
     stage.oracle.check_not_lowered()

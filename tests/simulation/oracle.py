@@ -59,7 +59,7 @@ class Oracle:
             self._adjustments[made.id] = made
             self._owed[requested.customer, f"adj:{made.id}"] += requested.quantity
 
-    def forget_adjustments(self) -> None:
+    def purge_adjustments(self) -> None:
         """Forget all adjustments: the ledger has lost them, and the next one gets a number of theirs."""
         lost = {f"adj:{id_}" for id_ in self._adjustments}
         self._owed = defaultdict(

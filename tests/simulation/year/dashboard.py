@@ -58,7 +58,7 @@ class Dashboard:
             if revision["status"] == "open":
                 self._end(revision, "void")
             elif world.rng.random() < 0.3:
-                world.oracle.forget_foreign(revision["id"])
+                world.oracle.unregister_foreign_lines(revision["id"])
                 self._account.delete_draft(revision)
             else:
                 self._finalize_revision(revision)
@@ -140,7 +140,7 @@ class Dashboard:
         self._edited("line added", draft)
 
     def _delete(self, draft: Record) -> None:
-        self._world.oracle.forget_foreign(draft["id"])
+        self._world.oracle.unregister_foreign_lines(draft["id"])
         self._account.delete_draft(draft)
         self._edited("draft deleted", draft)
 

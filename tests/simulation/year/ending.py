@@ -157,9 +157,10 @@ class Ending:
             last = original
             while last["status"] == "void" and last.get("latest_revision"):
                 last = invoices[last["latest_revision"]]
-            told = f"Invoice {last['id']}" in shown
+            shown_to_a_person = f"Invoice {last['id']}" in shown
             self._oracle.require(
-                told or not remembered or last["status"] != "void", f"nobody was told of {voided}"
+                shown_to_a_person or not remembered or last["status"] != "void",
+                f"nobody was told of {voided}",
             )
 
 

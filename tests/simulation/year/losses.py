@@ -53,8 +53,8 @@ class Losses:
         billed = records.bills.by_sku()
         taken_off = self._world.books.credited_since(self._lost_ms)
         for key, floor in self._floor.items():
-            gone = self._world.stripe.customers[key[0]].get("deleted")
-            if gone or key[0] not in customers - records.accepted - records.edited_customers:
+            deleted = self._world.stripe.customers[key[0]].get("deleted")
+            if deleted or key[0] not in customers - records.accepted - records.edited_customers:
                 continue
             least, now = floor + taken_off[key], billed.get(key, Decimal())
             records.require(

@@ -103,7 +103,7 @@ class Operator:
                 period = invoice["metadata"].get("gw_period")
                 mine = invoice["customer"] == snapshot.customer and period == str(snapshot.period)
                 if mine and invoice["status"] == "draft" and not invoice.get("from_invoice"):
-                    world.oracle.forget_foreign(invoice["id"])
+                    world.oracle.unregister_foreign_lines(invoice["id"])
                     invoice["lines"] = [line for line in invoice["lines"] if line["metadata"]]
         await world.ledger.due.wake(snapshot.customer, snapshot.period)
         return True

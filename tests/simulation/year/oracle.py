@@ -45,8 +45,10 @@ class YearOracle(Records):
         self.require(found == price.id, f"{delta.sku} counted at {price.id}, sold at {found}")
         own = self._world.own_currency.get(delta.customer, price.currency)
         self.require(own == price.currency, f"{delta.customer} counts {price.currency}, not {own}")
-        gone = delta.customer in self.losses.deleted
-        self.require(not gone, f"usage of {delta.customer} counted, which is known to be deleted")
+        deleted = delta.customer in self.losses.deleted
+        self.require(
+            not deleted, f"usage of {delta.customer} counted, which is known to be deleted"
+        )
 
     async def correction_prices(
         self, customer: CustomerId, sku: str, month: Period | None
@@ -110,8 +112,8 @@ class YearOracle(Records):
         ]
         self.require(not coming, f"{invoice_id} finalized while {coming} may still arrive")
         hold = snapshot.hold
-        held = hold is not None and world.now - hold.since_ms > DECISION_MS
-        self.require(not held, f"{invoice_id} finalized under a hold")
+        on_hold = hold is not None and world.now - hold.since_ms > DECISION_MS
+        self.require(not on_hold, f"{invoice_id} finalized under a hold")
         ended_ms = month_of(invoice).end.timestamp() * 1000
         self.require(world.now >= ended_ms, f"{invoice_id} finalized before its month was over")
         if world.now - self.edited.get(invoice_id, 0) >= DECISION_MS:
@@ -151,5 +153,5 @@ class YearOracle(Records):
 
     def check_unbillable(self, snapshot: Snapshot) -> None:
         """Check that only a deleted customer's usage is said to be unbillable."""
-        gone = self._world.stripe.customers[snapshot.customer].get("deleted")
-        self.require(bool(gone), f"{snapshot.customer} is said to be deleted")
+        deleted = self._world.stripe.customers[snapshot.customer].get("deleted")
+        self.require(bool(deleted), f"{snapshot.customer} is said to be deleted")

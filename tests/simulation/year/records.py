@@ -71,7 +71,7 @@ class Records:
         for line in copied["lines"]:
             self.record_foreign_line(copied["id"], line)
 
-    def forget_foreign(self, invoice: str) -> None:
+    def unregister_foreign_lines(self, invoice: str) -> None:
         """Forget the lines of a draft that a person deleted or cleared."""
         self.foreign = {line: at for line, at in self.foreign.items() if at[0] != invoice}
 
