@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 GRAPHIQL := gateway/static/graphiql
 .DEFAULT_GOAL := help
-.PHONY: help up token doctor test check bench simulate chaos capacity format schema lock clean
+.PHONY: help up token doctor test check bench simulate chaos capacity format schema lock audit clean
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUNBUFFERED := 1
 # Compiled once, though the shell may say otherwise: up and test start many processes.
@@ -58,12 +58,17 @@ lock: ## Resolve pyproject.toml's dependencies anew (needs uv and npm) into the 
 	@cd ide && npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved --silent
 LOCK := --quiet --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11
 
+audit: $(VENV)/.ready ## Look the locked dependencies up in the advisories of PyPI and npm (needs the internet)
+	@test -x .audit/bin/pip-audit || ($(PYTHON) -m venv .audit && .audit/bin/pip install --quiet pip-audit)
+	@.audit/bin/pip-audit --disable-pip --require-hashes -r requirements-dev.txt -r requirements.txt
+	@$(BIN)/python ide/build.py --audit
+
 $(GRAPHIQL)/.ready: ide/build.py ide/package-lock.json | $(VENV)/.ready
 	@echo "Fetching GraphiQL's files for /graphiql from npm's registry, half a minute the first time …"
 	@$(BIN)/python ide/build.py $(GRAPHIQL)
 
 clean: ## Remove what was set up and the demo's data
-	@rm -rf $(VENV) $(GRAPHIQL) .data
+	@rm -rf $(VENV) .audit $(GRAPHIQL) .data
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make: Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with PYTHON=…")'

@@ -1,5 +1,7 @@
 """Put GraphiQL's published files where the gateway serves them: ``python ide/build.py FOLDER``.
 
+``python ide/build.py --audit`` looks the locked packages up in npm's advisories instead.
+
 npm installs the packages under ``package-lock.json`` (exact versions, integrity hashes); the files are
 copied as they were published, nothing is bundled or changed. npm comes from the PATH or, on a machine
 without Node, with a wheel of Node.
@@ -24,12 +26,16 @@ FILES = {
 }
 
 
-def main(target: Path) -> None:
-    """Install into a folder that is thrown away, copy what is served to *target*."""
+def main(argument: str) -> None:
+    """Install into a folder that is thrown away, and copy what is served to the folder *argument*."""
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         for name in ("package.json", "package-lock.json"):
             shutil.copy(HERE / name, scratch)
+        if argument == "--audit":
+            _npm(scratch, "audit")
+            return
+        target = Path(argument)
         _npm(scratch, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent")
         target.mkdir(parents=True, exist_ok=True)
         for source, name in FILES.items():
@@ -43,8 +49,14 @@ def _npm(folder: Path, *arguments: str) -> None:
     if npm is None:
         path = f"{Path(sys.executable).parent}{os.pathsep}{path}"
         npm = shutil.which("npm", path=path) or _npm_of_a_wheel(path)
-    # npm reads its own settings from the environment; PATH is there so that it finds its node.
-    subprocess.run([npm, *arguments], cwd=folder, env={**os.environ, "PATH": path}, check=True)  # noqa: S603
+    # npm reads its own settings from the environment; PATH is there so that it finds its node. Ours, with secrets, stay here.
+    environment = {
+        name: text for name, text in os.environ.items() if not name.startswith("BILLING_")
+    }
+    environment["PATH"] = path
+    done = subprocess.run([npm, *arguments], cwd=folder, env=environment, check=False)  # noqa: S603
+    if done.returncode:
+        raise SystemExit(f"npm {arguments[0]} ended with code {done.returncode}.")
 
 
 def _npm_of_a_wheel(path: str) -> str:
@@ -71,4 +83,4 @@ def _npm_of_a_wheel(path: str) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(sys.argv[1])
