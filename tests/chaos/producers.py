@@ -58,7 +58,7 @@ class Reporter:
                 batch = self._batch()
                 if await self._acknowledged(caller.http, batch) is not None:
                     self._book(batch)
-                if self.dice.random() < 0.2:
+                if self.sent and self.dice.random() < 0.2:
                     accepted = await self._acknowledged(caller.http, self.dice.choice(self.sent))
                     if accepted:
                         self.books.wrong.append(f"{accepted} repeated deltas were counted again")
@@ -73,8 +73,9 @@ class Reporter:
         now = datetime.now(UTC)
         last_month = Period.containing(now).start - timedelta(hours=self.dice.randrange(1, 20))
         self.books.counts["deltas made"] += 1
+        # At the highest price no delta is above the largest amount that Stripe charges.
         quantity = Decimal(self.dice.randrange(-(10**14), 10**15)).scaleb(
-            self.dice.randrange(-12, -7)
+            self.dice.randrange(-12, -10)
         )
         return {
             "id": f"{self.name}-{self.books.counts['deltas made']}",

@@ -127,4 +127,4 @@ async def test_worker_that_never_reached_its_queue_exits_with_error(
         system.stop()
 
     assert status != 0
-    assert "Error 111 connecting" in (tmp_path / "arq-0.log").read_text()
+    assert "Nothing listens at the address." in (tmp_path / "arq-0.log").read_text()
