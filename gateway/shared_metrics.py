@@ -96,7 +96,10 @@ def _books_metrics(backlogs: list[Backlog]) -> Iterator[Metric]:
             sums[currency] += amount
     yield _gauge("books_unbalanced", "Periods whose ledger and invoice differ.", differences)
     yield _gauge(
-        "books_difference", "Ledger minus Stripe in minor units; 0 if all is well.", sums, "currency"
+        "books_difference",
+        "Ledger minus Stripe in minor units; 0 if all is well.",
+        sums,
+        "currency",
     )
 
 

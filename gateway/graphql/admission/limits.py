@@ -87,9 +87,10 @@ def check_text(text: str, limits: Limits) -> None:
 
 def count_variable_values(variables: Mapping[str, Any], limits: Limits) -> int:
     """Return the number of values in *variables*; raise a GraphQLError (QUERY_TOO_COMPLEX) when they are too many."""
-    count, containers = 0, [variables]
+    count = 0
+    containers: list[Any] = [variables]
     while containers:
-        container: Any = containers.pop()
+        container = containers.pop()
         count += len(container)
         _check_limit(limits, "variable_values", count)
         if isinstance(container, dict):
