@@ -87,7 +87,9 @@ _TABLE: Mapping[str, Mapping[Roles, str]] = {
     "ReleaseBillingPayload": {SUPPORT: "customer errors"},
     "FinalizeInvoicePayload": {SUPPORT: "invoice errors"},
     "PreviewSyncPayload": {SUPPORT: "plan errors"},
-    "SyncPlan": {SUPPORT: "createsInvoice linesAdded linesUpdated linesRemoved warnings total stripeCalls"},
+    "SyncPlan": {
+        SUPPORT: "createsInvoice linesAdded linesUpdated linesRemoved warnings total stripeCalls"
+    },
     "PlannedLine": {SUPPORT: "sku quantity amount wasQuantity stripeDashboardUrl"},
     "RetrySyncPayload": {SUPPORT: "sync errors"},
     "RepairDriftPayload": {SUPPORT: "sync errors"},

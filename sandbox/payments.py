@@ -127,7 +127,9 @@ def _payment_of(account: Account, invoice: Record) -> tuple[Record, Record]:
     intent = account.create("payment_intents", owner | terms)
     details = {"type": "payment_intent", "payment_intent": intent["id"]}
     requested = {"amount_requested": due, "payment": details, "status": "open"}
-    return account.create("invoice_payments", owner | requested | {"invoice": invoice["id"]}), intent
+    return account.create(
+        "invoice_payments", owner | requested | {"invoice": invoice["id"]}
+    ), intent
 
 
 def _set_delinquent(account: Account, invoice: Record, *, delinquent: bool) -> None:
