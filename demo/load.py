@@ -22,6 +22,7 @@ from demo.tokens import token
 
 BATCH = 500
 POLL_SECONDS = 0.1
+ANSWERS = (200, 422, 503)  # with a report: all, none for good, none for now
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +50,34 @@ async def load(services: Services, gateway: str) -> LoadResult:
 
 
 async def _report_usage(gateway: str, customers: dict[str, CustomerId]) -> int:
-    lines = [orjson.dumps(usage_line(delta, customers)) for delta in _deltas()]
-    recorded = 0
-    async with httpx.AsyncClient(base_url=gateway, timeout=60) as client:
-        for start in range(0, len(lines), BATCH):
-            response = await client.post(
-                "/usage",
-                content=b"\n".join(lines[start : start + BATCH]),
-                headers={
-                    "Authorization": f"Bearer {token('metering')}",
-                    "Content-Type": "application/x-ndjson",
-                },
-            )
-            report = response.raise_for_status().json()
-            recorded += report["accepted"] + report["duplicates"]
-            for rejection in report["rejected"]:
-                print(f"Rejected {rejection['id']}: {rejection['error']['message']}")
+    """Report the sample as a metering service does; return the number of deltas that are in the ledger."""
+    lines = [usage_line(delta, customers) for delta in _deltas()]
+    headers = {
+        "Authorization": f"Bearer {token('metering')}",
+        "Content-Type": "application/x-ndjson",
+    }
+    async with httpx.AsyncClient(base_url=gateway, timeout=60, headers=headers) as client:
+        batches = [lines[start : start + BATCH] for start in range(0, len(lines), BATCH)]
+        return sum([await _report_batch(client, batch) for batch in batches])
+
+
+async def _report_batch(client: httpx.AsyncClient, lines: list[dict[str, str | None]]) -> int:
+    """Send *lines*, and those that may count later again after the time that the answer names."""
+    recorded, waiting = 0, {line["id"]: line for line in lines}
+    while waiting:
+        content = b"\n".join(orjson.dumps(line) for line in waiting.values())
+        response = await client.post("/usage", content=content)
+        if response.status_code not in ANSWERS:
+            response.raise_for_status()
+        report = response.json()
+        recorded += report["accepted"] + report["duplicates"]
+        errors = {rejection["id"]: rejection["error"] for rejection in report["rejected"]}
+        for name, error in errors.items():
+            if not error["retryAfter"]:
+                print(f"Rejected {name}: {error['message']}")
+        waiting = {name: waiting[name] for name, error in errors.items() if error["retryAfter"]}
+        pauses = [error["retryAfter"] for error in errors.values() if error["retryAfter"]]
+        await asyncio.sleep(max(pauses, default=0))
     return recorded
 
 
