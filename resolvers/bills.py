@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from billing.invoicing.amounts import compute_amounts
 from billing.invoicing.remote_invoice import DRAFT
-from billing.money import EXACT, Money, exponent
+from billing.money import EXACT
 from billing.pagination import MAX_PAGE_SIZE, PageRequest
 from billing.stripe.records import InvoiceRecord
 from billing.usage import CustomerId
@@ -70,7 +70,7 @@ async def estimate_bill(context: Context, period: PricedSnapshot) -> Bill:
     """
     snapshot = period.snapshot
     loaded = await context.loaders.invoice(snapshot.invoice) if snapshot.invoice else None
-    total = _minor(compute_amounts(snapshot, period.prices).total)
+    total = compute_amounts(snapshot, period.prices).total.minor
     if loaded is None or loaded.value.status == VOID:
         balance = await _balance(context, snapshot.customer, snapshot.currency)
         rows = {BillRowKind.PENDING_USAGE: total} | _settlement(total, balance)
@@ -146,10 +146,6 @@ def _share(amount: int, part: int, whole: int) -> int:
         return 0
     exact = EXACT.divide(Decimal(amount) * part, Decimal(whole))
     return int(exact.to_integral_value(rounding=ROUND_HALF_UP))
-
-
-def _minor(money: Money) -> int:
-    return int(EXACT.scaleb(money.amount, exponent(money.currency)))
 
 
 def _rows(amounts: Mapping[BillRowKind, int], estimated: set[BillRowKind]) -> tuple[BillRow, ...]:

@@ -161,7 +161,9 @@ class AuditLog:
         with ledger_errors(UNAVAILABLE_MESSAGE):
             async for name in self._redis.scan_iter(match="{*:audit", count=SCAN_COUNT):
                 log = name.decode()
-                removed += await self._trim_script([log, f"{log}:ends", f"{log}:keys"], [before_ms])
+                removed += await self._trim_script(
+                    [log, f"{log}:ends", f"{log}:keys"], [f"{before_ms}-0"]
+                )
         return removed
 
     async def _close_entry(

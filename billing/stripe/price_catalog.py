@@ -81,7 +81,7 @@ class PriceCatalog:
                     await self._reread(missing, requested_at)
         except TimeoutError:
             if self._fetched_at == NEVER:
-                raise Unavailable("Stripe's prices cannot be read now; ask again.") from None
+                raise Unavailable("Stripe's prices cannot be read now; try again.") from None
         except Unavailable:
             if self._fetched_at == NEVER:  # otherwise the last known prices count
                 raise

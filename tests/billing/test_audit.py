@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from billing.audit import ActionIntent, ActionOutcome, AuditLog
-from billing.errors import ErrorCode, Refused
+from billing.errors import ErrorCode, LedgerUnavailable, Refused
 from billing.ledger import keys
 from billing.usage import CustomerId
 from tests.support.wait import wait_until
@@ -114,3 +114,29 @@ async def test_entries_older_than_the_retention_are_removed(log: AuditLog, redis
     assert await redis.hkeys(keys.audit_ends(CUSTOMER)) == [newer.id.encode()]
     assert (await log.page(None, 10)).items == ()
     assert not (await log.begin(replace(HOLD, idempotency_key="old"))).completed
+
+
+async def test_entry_of_the_very_millisecond_of_the_limit_keeps_its_outcome(log: AuditLog) -> None:
+    """It is not old, and neither are its outcome and its key."""
+    started = await log.begin(HOLD)
+    await log.complete(started, {"hold": "Disputed (ann)"})
+
+    assert await log.trim(int(started.id.partition("-")[0])) == 0
+
+    [entry] = (await log.page(CUSTOMER, 10)).items
+    assert entry.outcome is ActionOutcome.DONE
+    assert (await log.begin(HOLD)).completed
+
+
+async def test_erasure_that_cannot_read_a_value_removes_no_entry(
+    log: AuditLog, redis: Redis
+) -> None:
+    """The log is written again only once all of it was read."""
+    await log.complete(await log.begin(HOLD), {"hold": "Disputed (ann)"})
+    last = await log.begin(replace(HOLD, idempotency_key="k2"))
+    await redis.hset(keys.audit_ends(CUSTOMER), last.id, "no JSON")
+
+    with pytest.raises(LedgerUnavailable):
+        await log.erase(await log.begin(replace(HOLD, idempotency_key="k3")), CUSTOMER)
+
+    assert await redis.xlen(keys.audit(CUSTOMER)) == 3

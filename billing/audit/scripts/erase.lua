@@ -16,8 +16,8 @@ local function erased(values)
     return next(values) and cjson.encode(values) or '{}'
 end
 
-local entries = redis.call('XRANGE', KEYS[1], '-', '+')
-redis.call('DEL', KEYS[1])
+-- Nothing is written before all of it is read: a value that cannot be read must cost no entry.
+local entries, ends = redis.call('XRANGE', KEYS[1], '-', '+'), {}
 for _, entry in ipairs(entries) do
     local id, fields = entry[1], entry[2]
     if id ~= ARGV[1] then
@@ -31,9 +31,16 @@ for _, entry in ipairs(entries) do
         local result = redis.call('HGET', KEYS[2], id)
         local after = result and cjson.decode(result).after
         if after then
-            redis.call('HSET', KEYS[2], id, '{"after":' .. erased(after) .. '}')
+            ends[id] = '{"after":' .. erased(after) .. '}'
         end
     end
-    redis.call('XADD', KEYS[1], id, unpack(fields))
+end
+
+redis.call('DEL', KEYS[1])
+for _, entry in ipairs(entries) do
+    redis.call('XADD', KEYS[1], entry[1], unpack(entry[2]))
+end
+for id, result in pairs(ends) do
+    redis.call('HSET', KEYS[2], id, result)
 end
 return #entries

@@ -22,14 +22,18 @@ end
 if #unbilled > 0 then
     return unbilled
 end
-for _, period in ipairs(periods) do
-    redis.call('DEL', part(period, 'app'), part(period, 'region'), part(period, 'organization'))
-end
-for n, stored in pairs(fields_of(CUSTOMER .. ':adjustments')) do
+local adjustments = fields_of(CUSTOMER .. ':adjustments')
+for n, stored in pairs(adjustments) do
     local place, content = string.match(stored, '^(%S+ %S+) (.*)$')
     local adjustment = cjson.decode(content)
     adjustment.reason = ARGV[3]
-    redis.call('HSET', CUSTOMER .. ':adjustments', n, place .. ' ' .. cjson.encode(adjustment))
+    adjustments[n] = place .. ' ' .. cjson.encode(adjustment)
+end
+for _, period in ipairs(periods) do
+    redis.call('DEL', part(period, 'app'), part(period, 'region'), part(period, 'organization'))
+end
+for n, erased in pairs(adjustments) do
+    redis.call('HSET', CUSTOMER .. ':adjustments', n, erased)
 end
 local last = tonumber(redis.call('HGET', CUSTOMER, 'syncs') or 0)
 for n = math.max(1, last - tonumber(ARGV[4]) + 1), last do
