@@ -1,7 +1,7 @@
 """Erasure of what is known about the person behind a customer, for ``python -m billing.ledger erase``.
 
 What was billed stays under the customer's id, because accounting has to keep it. Names and e-mail addresses are
-Stripe's, and are here only in caches, which expire within an hour.
+Stripe's, and are here only in caches, from where they are not shown again and expire within an hour.
 """
 
 import argparse
@@ -22,7 +22,8 @@ DESCRIPTION = """\
 Erase what is known about the person behind a customer, after Stripe was told to (delete or redact the customer there
 first). Refused while usage is not billed or billing is on hold.
   Erased: apps, regions and organizations of all months; the reasons of corrections, holds and other acts of
-  Support; messages of failed syncs. Names and addresses in caches are never shown again, and expire within an hour.
+  Support; messages of failed syncs. Names and addresses in caches are not shown again, also while
+  Stripe is away, and leave the cache's server and all processes within an hour.
   Stays, under the id: amounts, quantities and SKUs of each month until BILLING_LEDGER_RETENTION days after
   its bill; corrections and the audit log (who did what and when) without their texts, the log for
   BILLING_AUDIT_RETENTION days. Invoices stay at Stripe.
@@ -59,5 +60,5 @@ async def erase_customer(
         await audit.refuse(started, refusal.code)
         raise
     await audit.erase(started, customer)
-    await cache.invalidate(customer, entries.usage(customer), entries.CUSTOMERS)
+    await cache.erase(customer, entries.usage(customer), entries.CUSTOMERS)
     await audit.complete(started, {"erased": "texts, breakdowns and cached names"})

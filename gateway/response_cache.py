@@ -13,12 +13,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from cachetools import LRUCache
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from billing.cache import Cache
 from billing.cache.redis_backend import CacheUnavailable
+from billing.cache.swept_cache import SweptCache
 from gateway.graphql.http import STORE_RESPONSE
 from gateway.http.body import read_first_message, replay
 from gateway.http.errors import HttpError
@@ -26,6 +26,7 @@ from resolvers.context import Context
 
 MAX_AGE = 30.0  # seconds; bounds the age of a change at Stripe whose webhook was lost
 LEDGER_MAX_AGE = 1.0  # seconds; usage may be published that late
+STORED_SECONDS = 2 * MAX_AGE  # an outdated response shows that its request is repeated
 WAIT_SECONDS = 0.05  # for a response that another request computes; a longer one waits for Stripe
 VARY_HEADERS = frozenset({b"authorization", b"accept", b"content-type", b"content-encoding"})
 
@@ -52,8 +53,8 @@ class ResponseCache:
 
     def __init__(self, cache: Callable[[], Cache], limit: int = 64 << 20) -> None:
         self._cache = cache
-        self._responses: LRUCache[CacheKey, StoredResponse] = LRUCache(
-            limit, lambda stored: stored.size
+        self._responses: SweptCache[CacheKey, StoredResponse] = SweptCache(
+            limit, STORED_SECONDS, lambda stored: stored.size
         )
         self._in_progress: dict[CacheKey, asyncio.Event] = {}
 

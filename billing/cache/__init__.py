@@ -2,7 +2,8 @@
 
 ``cache.Cache`` reads and invalidates; ``read_through`` loads missing values. ``entries`` encodes them
 and names their generations. ``local_cache`` stores values in the process, ``redis_backend`` in Redis by the
-scripts in ``scripts``. ``invoice_line_index`` maps a line to its invoice. ``batcher`` and ``single_flight`` are independent of billing.
+scripts in ``scripts``; ``swept_cache`` drops what has expired in the process, ``erasures`` what was erased.
+``invoice_line_index`` maps a line to its invoice. ``batcher`` and ``single_flight`` are independent of billing.
 """
 
 from billing.cache.cache import Cache, open_cache

@@ -18,6 +18,7 @@ import structlog
 
 from billing.cache.batcher import Batcher
 from billing.cache.entries import CacheEntry
+from billing.cache.erasures import Erasures
 from billing.cache.local_cache import CachedValue, LocalCache
 from billing.cache.read_through import (
     CachePolicy,
@@ -53,8 +54,9 @@ class Cache:
     def __init__(self, backend: RedisBackend, policy: CachePolicy) -> None:
         self._backend = backend
         self._policy = policy
-        self._local = LocalCache(policy.local_bytes)
-        self._read_through = ReadThrough(backend, policy, self._local)
+        self._local = LocalCache(policy.local_bytes, policy.stale_if_error_ttl)
+        self._erasures = Erasures(backend.redis, policy.stale_if_error_ttl)
+        self._read_through = ReadThrough(backend, policy, self._local, self._erasures)
         self._generation_reads: Batcher[tuple[str, ...], Mapping[str, bytes]] = Batcher(
             self._read_generations
         )
@@ -76,6 +78,11 @@ class Cache:
     async def invalidate(self, *generations: str) -> None:
         """Replace *generations*: no later read returns an older state. CacheUnavailable: retry."""
         await self._backend.invalidate(generations)
+
+    async def erase(self, *generations: str) -> None:
+        """Invalidate, and show what was loaded so far not even as STALE. CacheUnavailable: retry."""
+        await self._erasures.add(generations)
+        await self.invalidate(*generations)
 
     async def invalidate_throttled(self, *generations: str) -> tuple[str, ...]:
         """Replace those of *generations* that were not replaced within a second; returns these.

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from cachetools import LRUCache
+from billing.cache.swept_cache import SweptCache
 
 MEMORY_PER_JSON_BYTE = 3  # records take 2.5 bytes a byte of their JSON (benchmarks/reads.py)
 
@@ -40,10 +40,10 @@ class _Stored(NamedTuple):
 
 
 class LocalCache:
-    """The most recently used values, at most *limit* bytes of them."""
+    """The most recently used values, at most *limit* bytes of them, each for *ttl* seconds."""
 
-    def __init__(self, limit: int) -> None:
-        self._values: LRUCache[str, _Stored] = LRUCache(limit, lambda stored: stored.bytes)
+    def __init__(self, limit: int, ttl: float) -> None:
+        self._values: SweptCache[str, _Stored] = SweptCache(limit, ttl, lambda stored: stored.bytes)
 
     def put(self, key: str, cached: CachedValue, *, fresh_seconds: float, json_bytes: int) -> None:
         """Store *cached*, fresh for *fresh_seconds* while its generations are current."""

@@ -19,6 +19,7 @@ import structlog
 
 from billing.cache.batcher import Batcher
 from billing.cache.entries import CacheEntry
+from billing.cache.erasures import Erasures
 from billing.cache.local_cache import CachedValue, LocalCache, Source
 from billing.cache.redis_backend import (
     CacheUnavailable,
@@ -79,10 +80,13 @@ class ReadRequest:
 class ReadThrough:
     """Reads entries into the *local* cache, from *backend* or by loading them."""
 
-    def __init__(self, backend: RedisBackend, policy: CachePolicy, local: LocalCache) -> None:
+    def __init__(
+        self, backend: RedisBackend, policy: CachePolicy, local: LocalCache, erasures: Erasures
+    ) -> None:
         self._backend = backend
         self._policy = policy
         self._local = local
+        self._erasures = erasures
         self._single_flight: SingleFlight[CachedValue] = SingleFlight()
         self._locking_lookups: Batcher[CacheEntry, Lookup] = Batcher(
             partial(backend.lookup, lock_ttl=policy.load_lock_ttl)
@@ -129,7 +133,7 @@ class ReadThrough:
         if lookup.state is not LookupState.FAILED:
             return await self._load_or_last_known(request, lookup)
         known = self._last_known(request, lookup)
-        if known is None:
+        if known is None or await self._is_erased(request, known):
             raise Unavailable("Stripe did not answer a moment ago; try again.", retry_after=1)
         return known
 
@@ -152,10 +156,13 @@ class ReadThrough:
         try:
             async with asyncio.timeout(self._policy.load_timeout if known else None):
                 return await asyncio.shield(load)
-        except (Unavailable, TimeoutError):
-            if known is None:
-                raise
-            return known
+        except TimeoutError:
+            error = Unavailable("Stripe has not answered in time; try again.", retry_after=1)
+        except Unavailable as failure:
+            error = failure
+        if known is None or await self._is_erased(request, known):
+            raise error
+        return known
 
     async def _load_and_store(self, request: ReadRequest, lookup: Lookup) -> CachedValue:
         """Load the value, and store it unless its generations have changed since *lookup*."""
@@ -219,6 +226,9 @@ class ReadThrough:
             json_bytes=len(lookup.last_value),
         )
         return cached
+
+    async def _is_erased(self, request: ReadRequest, known: CachedValue) -> bool:
+        return await self._erasures.is_erased(request.entry.generations, known.fetched_at)
 
     def _last_known(self, request: ReadRequest, lookup: Lookup) -> CachedValue | None:
         """The newest value from Redis or the process, within the policy's ``stale_if_error_ttl``."""

@@ -8,10 +8,10 @@ from redis.asyncio import Redis
 
 from billing.audit import ActionIntent, ActionOutcome, AuditLog
 from billing.audit.log import ERASED
-from billing.cache import Cache, open_cache
+from billing.cache import Cache, entries, open_cache
 from billing.cache.entries import CacheEntry
 from billing.erasure import erase_customer
-from billing.errors import ErrorCode, Refused
+from billing.errors import ErrorCode, Refused, Unavailable
 from billing.ledger import Ledger, NewAdjustment
 from billing.ledger.syncs import SyncFailure, SyncOutcome, SyncStatus, SyncTrigger
 from tests.support.ledger import (
@@ -152,6 +152,31 @@ async def test_cached_names_are_not_shown_again(
     await erase_customer(ledger, audit, cache, CUSTOMER, "request 17")
 
     assert (await cache.fetch(entry, load, type_=str)).value == "Mary 2"
+
+
+async def test_erased_name_is_not_shown_while_stripe_is_down(
+    ledger: Ledger, audit: AuditLog, cache: Cache
+) -> None:
+    """Neither the customer nor a list of customers has a last known value from before."""
+    await bill_november(ledger)
+    cached = [
+        CacheEntry(f"customer:{CUSTOMER}", (CUSTOMER, entries.ANY_CUSTOMER)),
+        CacheEntry("customers:1", (entries.CUSTOMERS,)),
+    ]
+
+    async def load() -> str:
+        return "Mary"
+
+    async def fail() -> str:
+        raise Unavailable("Stripe is down.")
+
+    for entry in cached:
+        await cache.fetch(entry, load, type_=str)
+    await erase_customer(ledger, audit, cache, CUSTOMER, "request 17")
+
+    for entry in cached:
+        with pytest.raises(Unavailable):
+            await cache.fetch(entry, fail, type_=str)
 
 
 async def test_erasure_waits_for_the_bill(

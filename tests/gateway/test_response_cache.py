@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import jwt
 import pytest
+from cachetools import Cache as PlainCache
 from graphql import Executor
 from redis.asyncio import Redis
 from starlette.responses import Response
@@ -26,7 +27,7 @@ from resolvers.context import Context, Role, Viewer
 from resolvers.dataloaders.stripe import Loaders
 from tests.support.gateway_server import serve
 from tests.support.stripe_catalog import Shop, delta
-from tests.support.wait import wait_until
+from tests.support.wait import wait_for_value, wait_until
 
 NAME = "query ($id: ID!) { customer(id: $id) { name freshness { source } } }"
 TOTAL = "query ($id: ID!) { customer(id: $id) { currentPeriod { total { amount } asOf state } } }"
@@ -306,6 +307,21 @@ async def test_least_recently_used_response_is_evicted(
         True,
         True,
     ]
+
+
+async def test_unused_response_leaves_the_process(
+    responses: ResponseCache, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody requests it again, and a bill does not stay in memory for that."""
+    monkeypatch.setattr("gateway.response_cache.STORED_SECONDS", 0.05)
+    responses = ResponseCache(responses._cache)
+    store(responses, context)
+
+    async def stored() -> int:
+        return PlainCache.__len__(responses._responses)  # its own would drop what has expired
+
+    assert await stored() == 1
+    await wait_for_value(stored, 0)
 
 
 async def test_concurrent_requests_share_one_new_response(

