@@ -603,6 +603,11 @@ $("portal").addEventListener("click", async () => {
 // address bar at once.
 const linkedToken = new URLSearchParams(location.hash.slice(1)).get("token");
 if (linkedToken) history.replaceState(null, "", location.pathname);
-const initialToken = linkedToken ?? sessionStorage.getItem("token");
+// Whoever sent the link would see what is done in their name: it is asked first, except on one's own machine.
+const storedToken = sessionStorage.getItem("token");
+const isLoopback = ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname);
+const isTrusted = linkedToken === storedToken || (isLoopback && !storedToken);
+const accepted = linkedToken && (isTrusted || confirm("Open the bill of this link? You will be signed in as whoever made it."));
+const initialToken = accepted ? linkedToken : storedToken;
 if (initialToken) signInWithRetry(initialToken);
 else signOut();

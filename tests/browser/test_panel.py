@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from playwright.async_api import Locator, Route, expect
+from playwright.async_api import Dialog, Locator, Route, expect
 
 from billing.budget import Lane
 from billing.usage import Period
@@ -335,6 +335,48 @@ async def test_token_pasted_with_its_header_is_accepted(scene: Scene) -> None:
     await scene.page.get_by_role("button", name="Open").click()
 
     await expect(scene.page.locator("#total")).to_have_text("USD 223.73")
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+async def test_link_does_not_replace_who_is_signed_in_unasked(scene: Scene, agrees: bool) -> None:
+    """A link of somebody else's would make a person act in their name."""
+    other = await scene.stage.shop.customer(f"{scene.slug}-other")
+    questions: list[str] = []
+
+    async def answer(dialog: Dialog) -> None:
+        questions.append(dialog.message)
+        await (dialog.accept() if agrees else dialog.dismiss())
+
+    scene.page.on("dialog", answer)
+    await open_panel(scene)
+    assert questions == []
+    token = scene.system.token("customer", [other])
+    await scene.page.goto("about:blank")
+    await scene.page.goto(f"{scene.system.url}/#token={token}")
+
+    shown = f"{scene.slug}-other" if agrees else scene.slug
+    await expect(scene.page.locator("#name")).to_have_text(re.compile(f"^{shown}$", re.IGNORECASE))
+    assert [question[:27] for question in questions] == ["Open the bill of this link?"]
+    assert "token" not in scene.page.url
+
+
+async def test_link_on_another_host_is_asked_about(scene: Scene) -> None:
+    """Nothing is sent until the person agrees."""
+    questions: list[str] = []
+
+    async def refuse(dialog: Dialog) -> None:
+        questions.append(dialog.message)
+        await dialog.dismiss()
+
+    scene.page.on("dialog", refuse)
+    token = scene.system.token("customer", [scene.customer])
+    port = scene.system.port
+    host = f"panel.localhost:{port}"  # Chromium resolves it to this machine
+    await scene.page.goto(f"http://{host}/#token={token}")
+
+    await expect(scene.page.locator("#enter")).to_be_visible()
+    assert len(questions) == 1
+    assert await scene.page.evaluate("sessionStorage.getItem('token')") is None
 
 
 async def test_long_name_and_small_bill_fit_a_phone(scene: Scene) -> None:
