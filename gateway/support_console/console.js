@@ -35,6 +35,7 @@ function fetcher() {
   });
   return async (operation, options) => {
     await customerLookup; // of a customer who was just typed in
+    if (operation.query === linked?.query) $("linked").hidden = true; // it was run
     const variables = declaredOnly(operation.query, withDefaults(operation.variables));
     if (/\$customer\b/.test(operation.query) && !variables.customer) return missingCustomer();
     if (variables.month && !MONTH.test(variables.month)) return wrongMonth();
@@ -188,6 +189,7 @@ function SupportConsole({ operations, linked }) {
     shouldPersistHeaders: false,
     isHeadersEditorEnabled: false,
     onTabChange: ({ tabs, activeTabIndex }) => { activeTab = tabs[activeTabIndex]; },
+    onEditQuery: (query) => { if (linked && query !== linked.query && activeTab?.query === linked.query) $("linked").hidden = true; },
   });
 }
 
@@ -199,13 +201,27 @@ function withFreshKey(variables) {
   return JSON.stringify({ ...variables, ...fresh }, null, 2);
 }
 
+// A text that is no GraphQL yet is taken for a change as well.
+function isChange(query) {
+  try {
+    return GraphiQL.GraphQL.parse(query).definitions.some((node) => node.operation === "mutation");
+  } catch {
+    return true;
+  }
+}
+
 // A link has an operation and its variables in the fragment, which is not sent to a server, and never a token.
 function fromLink() {
-  const params = new URLSearchParams(location.hash.slice(1) || location.search);
+  const params = new URLSearchParams(location.hash.slice(1));
+  if (location.search) {
+    $("ignored").hidden = false;
+    history.replaceState(null, "", location.pathname + location.hash);
+  }
   if (params.get("customer")) $("customer").value = params.get("customer");
   if (params.get("month")) setMonth(params.get("month"));
   if (!params.get("query")) return null;
   history.replaceState(null, "", location.pathname);
+  $("linked").hidden = !isChange(params.get("query"));
   return { query: params.get("query"), variables: params.get("variables") ?? "{}" };
 }
 

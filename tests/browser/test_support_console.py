@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
@@ -394,10 +395,42 @@ async def test_link_contains_the_operation_but_no_token(console: Console) -> Non
     await expect(colleague.locator("#customer")).to_have_value(scene.customer)
     await expect(colleague.locator(".graphiql-query-editor")).to_contain_text("mutation Preview")
     variables = await wait_until(lambda: colleague.evaluate(GIVEN), "the variables are shown")
+    await expect(colleague.locator("#linked")).to_contain_text("contains a change")
     assert json.loads(variables) == CORRECTION
     await expect(colleague.locator("#token")).to_have_value("")
     assert scene.system.token("support", subject=SUPPORT).split(".")[0] not in link
     await context.close()
+
+
+@pytest.mark.parametrize("run", [True, False])
+async def test_linked_change_is_marked_until_it_is_run_or_edited(
+    console: Console, run: bool
+) -> None:
+    """Play must not be pressed before somebody has read what a link brought; a question is no danger."""
+    page, root = console.page, console.page.url
+    for query, marked in (
+        ("query A { viewer { role } }", False),
+        ("mutation B { __typename }", True),
+    ):
+        await page.goto("about:blank")
+        await page.goto(f"{root}#query={quote(query)}")
+        await expect(page.locator(".graphiql-query-editor")).to_contain_text(query.split()[1])
+        await expect(page.locator("#linked")).to_be_visible(visible=marked)
+    if run:
+        await page.get_by_role("button", name="Execute query").click()
+    else:
+        await console.type(".graphiql-query-editor .CodeMirror", "mutation C { __typename }")
+
+    await expect(page.locator("#linked")).to_be_hidden()
+
+
+async def test_operation_after_a_question_mark_is_ignored(console: Console) -> None:
+    """The address before the fragment is in the logs of servers."""
+    await console.page.goto(f"{console.page.url}?query={quote('mutation B { __typename }')}")
+
+    await expect(console.page.locator("#ignored")).to_be_visible()
+    await expect(console.page.locator(".graphiql-query-editor")).not_to_contain_text("mutation B")
+    assert "?" not in console.page.url
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
