@@ -5,7 +5,7 @@ from typing import Self
 
 import msgspec
 
-from billing.stripe.records import StripeObject
+from billing.stripe.values import StripeObject
 
 
 class PaymentFailureRecord(msgspec.Struct, frozen=True, gc=False):

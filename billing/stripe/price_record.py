@@ -6,7 +6,7 @@ from typing import Self
 
 import msgspec
 
-from billing.stripe.records import StripeObject, optional_decimal
+from billing.stripe.values import StripeObject, optional_decimal
 
 NEW_PRICE = "Give its lookup key to a one-time price per unit (transfer_lookup_key)."
 

@@ -10,8 +10,8 @@ from billing.cache import Cache
 from billing.cache.local_cache import Source
 from billing.errors import ErrorCode, Refused, ShareUsed, StripeRejected
 from billing.stripe.client import CallCount, StripeApi, count_calls
-from billing.stripe.records import StripeObject
 from billing.stripe.resource import EntryValue, Resource
+from billing.stripe.values import StripeObject
 
 T = TypeVar("T")
 U = TypeVar("U")

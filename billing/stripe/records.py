@@ -2,21 +2,20 @@
 
 Amounts are in minor units next to their currency, decimals are exact, times are aware (UTC).
 ``from_stripe`` takes Stripe's JSON; what another API version may lack is None. Without a field that nothing can
-stand in for it raises KeyError, which `Resource.decode` turns into an UnreadableAnswer. Records are msgspec structs, which cost a fifth of frozen dataclasses to create (a
-first view creates dozens).
+stand in for it raises KeyError, which `Resource.decode` turns into an UnreadableAnswer. Records are msgspec
+structs, which cost a fifth of frozen dataclasses to create (a first view creates dozens).
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
-from typing import Any, Self
+from typing import Self
 
 import msgspec
 
 from billing.invoicing import metadata_keys
+from billing.stripe.values import StripeObject, from_unix, id_of, optional_decimal, optional_time
 from billing.usage import CustomerId, LineKey, Period
-
-StripeObject = Mapping[str, Any]
 
 
 class CustomerRecord(msgspec.Struct, frozen=True, gc=False):
@@ -234,23 +233,3 @@ class PaymentMethodRecord(msgspec.Struct, frozen=True, gc=False):
             exp_month=details.get("exp_month"),
             exp_year=details.get("exp_year"),
         )
-
-
-def id_of(reference: str | StripeObject | None) -> str | None:
-    """The id of a Stripe reference, expanded or not."""
-    return str(reference["id"]) if isinstance(reference, Mapping) else reference
-
-
-def from_unix(seconds: int) -> datetime:
-    """Convert Unix *seconds* to an aware time (UTC)."""
-    return datetime.fromtimestamp(seconds, UTC)
-
-
-def optional_time(seconds: int | None) -> datetime | None:
-    """As ``from_unix``; None stays None."""
-    return None if seconds is None else from_unix(seconds)
-
-
-def optional_decimal(number: str | int | None) -> Decimal | None:
-    """Convert Stripe's decimal string; None stays None."""
-    return None if number is None else Decimal(number)

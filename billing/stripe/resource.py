@@ -7,7 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from billing.cache.entries import CacheEntry
 from billing.errors import UnreadableAnswer
 from billing.pagination import Page
-from billing.stripe.records import StripeObject
+from billing.stripe.values import StripeObject
 
 T = TypeVar("T")
 EntryValue = tuple[CacheEntry, Any]

@@ -32,10 +32,9 @@ from billing.stripe.records import (
     InvoiceRecord,
     LineRecord,
     PaymentMethodRecord,
-    StripeObject,
-    id_of,
 )
 from billing.stripe.resource import EntryValue, Resource, ValueType, page_from_stripe
+from billing.stripe.values import StripeObject, id_of
 from billing.usage import CustomerId
 
 DEFAULT_CARD = "invoice_settings.default_payment_method"

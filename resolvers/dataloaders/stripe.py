@@ -182,7 +182,7 @@ class Loaders(LedgerLoaders):
             for loaded in found.items:
                 if loaded.value.id == id_:
                     return loaded
-            if not found.has_more:
+            if not (found.has_more and found.items):
                 return None
             page = PageRequest(MAX_PAGE_SIZE, after=found.items[-1].value.id)
 
