@@ -1,7 +1,7 @@
 """Books of what the ledger has counted: each unit, the month it counts in, and the price it was counted at."""
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -11,6 +11,9 @@ from billing.usage import CustomerId, Period, Price, UsageDelta
 
 Sums = defaultdict[tuple[CustomerId, str, str], Decimal]
 """By customer, SKU (or line of a correction) and price id."""
+Credits = defaultdict[tuple[str, str], Decimal]
+"""By customer and SKU."""
+Place = tuple[str, Period, str]
 Record = Callable[[Sequence[UsageDelta], Mapping[str, Price]], Awaitable[list[RecordResult]]]
 
 
@@ -18,6 +21,7 @@ Record = Callable[[Sequence[UsageDelta], Mapping[str, Price]], Awaitable[list[Re
 class Entry:
     """One delta or correction, counted at *at_ms* in *month*; *line* is the key of its line there."""
 
+    id: str
     customer: CustomerId
     sku: str
     month: Period
@@ -25,6 +29,11 @@ class Entry:
     price: str
     quantity: Decimal
     at_ms: int
+
+    @property
+    def place(self) -> Place:
+        """The delta or correction, and where it counts."""
+        return self.id, self.month, self.line
 
 
 @dataclass
@@ -49,7 +58,8 @@ class Books:
     def __init__(self, now: Callable[[], int], check: Callable[[UsageDelta, Price], None]) -> None:
         self._now = now
         self._check = check
-        self._moved: list[Entry] = []  # counted again after a loss, in another month
+        self._moved: dict[Place, Entry] = {}  # counted again after a loss, in another month
+        self._shown: set[Place] = set()  # by Stripe, at some time
         self.page = Page()
         self.ever: dict[str, Entry] = {}
 
@@ -71,6 +81,7 @@ class Books:
     def enter_adjustment(self, adjustment: Adjustment) -> None:
         """Enter a correction."""
         entry = Entry(
+            f"{adjustment.line} {adjustment.at_ms}",
             adjustment.customer,
             adjustment.line,
             adjustment.period,
@@ -81,7 +92,7 @@ class Books:
         )
         self.page.entries[adjustment.line] = entry
         # A ledger that has lost a correction gives its number to another one.
-        self.ever[f"{adjustment.line} {adjustment.at_ms}"] = entry
+        self.ever[entry.id] = entry
 
     def pinned(self, customer: CustomerId, month: Period, sku: str) -> str | None:
         """The price at which usage of *sku* counts in *month*, if there is some."""
@@ -94,13 +105,21 @@ class Books:
             found[entry.customer, entry.sku, entry.price] += entry.quantity
         return found
 
-    def credited_since(self, at_ms: int) -> dict[tuple[str, str], Decimal]:
+    def show(self, customer: CustomerId) -> None:
+        """Note that Stripe shows all that the ledger has of *customer*: what only another ledger has, it need not."""
+        entries = self.page.entries.values()
+        self._shown |= {entry.place for entry in entries if entry.customer == customer}
+
+    def credited_since(self, at_ms: int) -> Credits:
         """Add up what was taken off since *at_ms*, by customer and SKU."""
-        found: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
-        for entry in [*self.ever.values(), *self._moved]:
-            if entry.at_ms >= at_ms:
-                found[entry.customer, entry.sku] += min(entry.quantity, Decimal())
-        return found
+        return _credits(entry for entry in self._counted() if entry.at_ms >= at_ms)
+
+    def credits_never_shown(self) -> Credits:
+        """Add up what was taken off and no ledger has had Stripe show, by customer and SKU."""
+        return _credits(entry for entry in self._counted() if entry.place not in self._shown)
+
+    def _counted(self) -> list[Entry]:
+        return [*self.ever.values(), *self._moved.values()]
 
     def _enter(self, delta: UsageDelta, month: Period, sold_at: str) -> None:
         origin = Period.containing(delta.occurred_at)
@@ -108,8 +127,16 @@ class Books:
         line = f"{delta.sku}~{origin}" if late else delta.sku
         known = self.page.pins.get((delta.customer, origin, delta.sku)) if late else None
         price = self.page.pins.setdefault((delta.customer, month, line), known or sold_at)
-        entry = Entry(delta.customer, delta.sku, month, line, price, delta.quantity, self._now())
+        customer, sku, quantity = delta.customer, delta.sku, delta.quantity
+        entry = Entry(delta.id, customer, sku, month, line, price, quantity, self._now())
         self.page.entries[delta.id] = entry
         first = self.ever.setdefault(delta.id, entry)
         if (first.month, first.line) != (month, line):
-            self._moved.append(entry)
+            self._moved[entry.place] = entry
+
+
+def _credits(entries: Iterable[Entry]) -> Credits:
+    found: Credits = defaultdict(Decimal)
+    for entry in entries:
+        found[entry.customer, entry.sku] += min(entry.quantity, Decimal())
+    return found

@@ -26,21 +26,20 @@ class Losses:
         self.settled: dict[tuple[str, Period], Snapshot] = {}
         self._floor: dict[tuple[str, str], Decimal] = {}
         self._lost_ms = 0
-        self._synced_ms: dict[str, int] = {}
         self._is_first_look = True
         self._registered: dict[CustomerId, str] = {}
 
     def begin(self) -> None:
         """Remember what Stripe shows: until a person accepts the loss, nothing is lowered below it.
 
-        Of what Stripe did not show yet, credits may be among what the ledger has kept. What was billed twice,
+        Of what Stripe never showed, credits may be among what the ledger has kept: also if another server that did
+        not have them was in its place for a while, and had Stripe show all that it had. What was billed twice,
         because another ledger knew nothing of it, may go.
         """
         books, records = self._world.books, self._records
-        counted = by_sku(books.sums(books.ever))
+        counted, hidden = by_sku(books.sums(books.ever)), books.credits_never_shown()
         self._floor = {
-            key: min(quantity, counted.get(key, quantity))
-            + books.credited_since(self._synced_ms.get(key[0], 0))[key]
+            key: min(quantity, counted.get(key, quantity)) + hidden[key]
             for key, quantity in records.bills.by_sku().items()
         }
         self._lost_ms, self._is_first_look = self._world.now, True
@@ -78,7 +77,7 @@ class Losses:
                     synced = synced and snapshot.up_to_date and snapshot.hold is None
                     rests = rests and waits and snapshot.batch is None
             if synced:
-                self._synced_ms[customer] = self._world.now
+                self._world.books.show(customer)
             if rests:
                 resting.add(customer)
         self._is_first_look = False
