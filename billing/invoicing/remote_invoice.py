@@ -135,6 +135,23 @@ class RemoteInvoice:
         return found
 
 
+def originals(invoices: Iterable[RemoteInvoice]) -> list[RemoteInvoice]:
+    """Return *invoices* of one period, oldest first, without a person's copies of bills.
+
+    A copy has the metadata of the bill, and no two invoices are changed by the same flush.
+    """
+    found: list[RemoteInvoice] = []
+    billed = set[tuple[int, str]]()
+    for invoice in sorted(invoices, key=lambda invoice: (invoice.created, invoice.id)):
+        flush = (invoice.seq, invoice.version or "")
+        if flush in billed:
+            continue
+        found.append(invoice)
+        if invoice.version and not invoice.is_draft:
+            billed.add(flush)
+    return found
+
+
 def has_all_lines(body: Mapping[str, Any]) -> bool:
     """Return True if *body*, an invoice, embeds all of its lines (Stripe embeds the first page)."""
     return not (body.get("lines") or {}).get("has_more", True)

@@ -14,7 +14,7 @@ from billing.budget import Lane
 from billing.errors import StripeRejected
 from billing.invoicing import amounts
 from billing.invoicing.metadata_keys import period_of
-from billing.invoicing.remote_invoice import RemoteInvoice, RemoteLine, has_all_lines
+from billing.invoicing.remote_invoice import RemoteInvoice, RemoteLine, has_all_lines, originals
 from billing.invoicing.snapshot import Lease, PeriodState, Snapshot, StripeLine
 from billing.ledger import LeasedPeriod
 from billing.ledger.policy import RECOVERY_WINDOW_MS
@@ -202,10 +202,7 @@ class FlushState:
         known, period = self.snapshot.invoice, self.snapshot.period
         ours = [body for body in bodies if body["id"] == known or period_of(body) == period]
         await self._recover_lost_periods([body for body in bodies if body not in ours])
-        found = sorted(
-            [await self.with_all_lines(body) for body in ours],
-            key=lambda invoice: (invoice.created, invoice.id),
-        )
+        found = originals([await self.with_all_lines(body) for body in ours])
         if known is not None:
             self.invoice = next((invoice for invoice in found if invoice.id == known), None)
             if self.invoice is None:

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from billing.invoicing.remote_invoice import RemoteInvoice, RemoteLine
+from billing.invoicing.remote_invoice import RemoteInvoice, RemoteLine, originals
 from billing.invoicing.snapshot import StripeLine
 from billing.usage import REST_LINE, LineKey
 from tests.support.snapshots import line_body, remote_invoice
@@ -65,3 +65,18 @@ def test_lines_may_be_fetched_separately() -> None:
     invoice = RemoteInvoice.from_stripe(body, [line_body("il_1", 8)])
 
     assert (len(invoice.lines), invoice.is_draft, invoice.created) == (1, False, 0)
+
+
+def test_copies_of_bills_are_no_originals() -> None:
+    """Only a later invoice of the very same flush is one; two drafts of one flush are left to the flush."""
+
+    def invoice(number: int, status: str, seq: str, version: str) -> RemoteInvoice:
+        metadata = {"gw_period": "2026-11", "gw_seq": seq, "gw_ver": version}
+        return RemoteInvoice(f"in_{number}", status, number, metadata, ())
+
+    bill = invoice(1, "open", "2", "3:a")
+    ours = [bill, invoice(2, "paid", "3", "3:a"), invoice(3, "open", "2", "3:b")]
+    copies = [invoice(4, "draft", "2", "3:a"), invoice(5, "void", "2", "3:a")]
+    drafts = [invoice(6, "draft", "9", "4:c"), invoice(7, "draft", "9", "4:c")]
+
+    assert originals([*copies, *reversed(drafts), *reversed(ours)]) == [*ours, *drafts]

@@ -411,3 +411,31 @@ async def test_lost_month_stays_open_for_its_usage(account: Account, redis: Redi
     )
     assert closes_after_ms is not None
     assert closes_after_ms >= began_ms - 1000
+
+
+async def test_copy_of_a_bill_is_a_persons(account: Account, redis: Redis) -> None:
+    """A restored ledger that seals a month again does not credit what a duplicate bills."""
+    services = account.world.services
+    before = Account(account.world, account.customer, account.period.previous())
+    at = (before.period.end - timedelta(minutes=1)).isoformat()
+    await before.use("1000", occurred_at=at)
+    await before.flush()
+    copy = await back_up(redis)
+    assert await services.ledger.periods.close(account.customer, before.period)
+    assert (await before.flush()).outcome is FlushOutcome.SEALED
+    (bill,) = await account.invoices()
+    [line] = bill["lines"]["data"]
+    body = {"customer": account.customer, "metadata": bill["metadata"]}
+    await account.world.sandbox.advance(2)
+    made = (await services.stripe.write("/v1/invoices", body, key="x", lane=Lane.SUPPORT)).body
+    path = f"/v1/invoices/{made['id']}"
+    copied = {"amount": 2000, "description": "copied", "metadata": line["metadata"]}
+    await services.stripe.write(
+        f"{path}/add_lines", {"lines": [copied]}, key="y", lane=Lane.SUPPORT
+    )
+    await services.stripe.write(f"{path}/finalize", {}, key="z", lane=Lane.SUPPORT)
+
+    await restore(redis, account, copy)
+    assert await services.ledger.periods.close(account.customer, before.period)
+    assert (await before.flush()).outcome is FlushOutcome.SEALED
+    assert (await account.snapshot()).totals == {}
