@@ -42,6 +42,17 @@ async def addition_abandoned_during_the_period(stage: Stage) -> None:
     await stage._drain("after the late request")
 
 
+async def addition_under_way_as_the_server_restarts(stage: Stage) -> None:
+    """A restart gives up the request that adds a line; it arrives after its successor."""
+    await stage.record(4)
+    await stage.flush(fates=[None, Fault.LATE])
+    await stage.machine.new_epoch()
+    await stage.flush()
+    await stage._advance(QUIET_MS)
+    stage.oracle.require(stage.oracle.duplicates_found > 0, "the late request changed nothing")
+    await stage._drain("after the late request")
+
+
 async def late_usage_of_an_empty_period(stage: Stage) -> None:
     """An invoice for October would be finalized as soon as it was created."""
     await stage.end_october()
@@ -160,6 +171,10 @@ DIRECTED: dict[str, tuple[Mode, *tuple[Schedule, ...]]] = {
     "a draft is looked at once more when a request was given up": (
         REFUSALS,
         addition_abandoned_during_the_period,
+    ),
+    "a request that a restart gave up may still arrive": (
+        REFUSALS,
+        addition_under_way_as_the_server_restarts,
     ),
     "Stripe reminds the ledger of a period it has lost": (
         Mode(rewinds=True),

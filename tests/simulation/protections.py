@@ -154,6 +154,11 @@ PROTECTIONS = (
         "an amount of ours is read back as its quantity",
         absences.unmarked_amounts,
     ),
+    Mutation(
+        "a request that a restart gave up may still arrive",
+        lambda: lua("acquire", "given_up(period, ARGV[5])", ""),
+        ("rewinds", "edits, rewinds"),
+    ),
     Mutation("other people's lines take room", absences.room_for_all, ("edits, cramped",)),
     Mutation(
         "a rewound server is noticed", absences.unnoticed_rewind, ("rewinds", "edits, rewinds")

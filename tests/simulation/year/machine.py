@@ -131,6 +131,7 @@ class LedgerServer:
         await self._new_epoch()
 
     async def _new_epoch(self) -> None:
+        self._world.oracle.begin_epoch()
         for shard in self.shards:
             nonce = self._world.nonce()
             script = (_script_sha("epoch"), 1, keys.epoch(shard), self._world.now, nonce, "always")

@@ -29,12 +29,24 @@ class YearOracle(Records):
         self.duplicates_found = 0
         self._checked: set[str] = set()
         self._excused: set[str] = set()
+        self._given_up: set[tuple[str, str]] = set()
         self._stuck: Counter[tuple[str, str, str]] = Counter()
 
     def begin_loss(self) -> None:
         """The ledger has other data from now on; requests that it has forgotten may still arrive."""
         self.losses.begin()
         self._excused |= set(self._world.stripe.invoices)
+
+    def begin_epoch(self) -> None:
+        """A new epoch gives up the requests under way: what they add may stand twice on a draft until it rests."""
+        stripe = self._world.stripe
+        self._given_up |= {
+            (invoice, line["metadata"]["gw_line"])
+            for invoice in stripe.invoices
+            for request in stripe.undelivered(invoice)
+            if request.path.endswith("/add_lines")
+            for line in request.params["lines"]
+        }
 
     # Usage and corrections
 
@@ -89,7 +101,8 @@ class YearOracle(Records):
             keys = Counter(line["metadata"].get("gw_line") for line in invoice["lines"])
             doubled = [key for key, count in keys.items() if key and count > 1]
             self.duplicates_found += bool(doubled)
-            late = self._world.refusals or invoice["id"] in self._excused
+            given_up = {(invoice["id"], key) for key in doubled} <= self._given_up
+            late = self._world.refusals or invoice["id"] in self._excused or given_up
             by_us = invoice["id"] in self._world.stripe.finalized_by_us
             self.require(not doubled or (late and not by_us), f"{invoice['id']} doubles {doubled}")
         for line, (owner, amount) in self.foreign.items():
@@ -132,6 +145,7 @@ class YearOracle(Records):
         counted = {key: quantity for key, quantity in snapshot.totals.items() if quantity}
         ours = [line for line in invoice["lines"] if line["metadata"].get("gw_line")]
         billed = {line["metadata"]["gw_line"]: self.bills.quantity(line) for line in ours}
+        self.require(len(billed) == len(ours), f"{invoice['id']} rests with a doubled line")
         self.require(counted == billed, f"{invoice['id']} has {billed}, the ledger {counted}")
         for line in ours:
             key = line["metadata"]["gw_line"]
