@@ -33,6 +33,10 @@ first). Refused while usage is not billed or billing is on hold.
 async def run(_: str, ledger: Ledger, audit: AuditLog, options: argparse.Namespace) -> int:
     """Run the command."""
     url, customer = load_settings().cache, options.customer
+    registered = await ledger.usage.registered_currencies([customer])
+    if not registered and not (await audit.page(customer, 1)).items:
+        sys.stdout.write(f"Nothing was erased. The ledger knows no customer {customer}.\n")
+        return 1
     async with open_cache(url) as cache, open_change_feed(url, cache) as change_feed:
         try:
             await erase_customer(ledger, audit, cache, customer, options.reason)

@@ -22,6 +22,7 @@ from billing.ledger.usage import CurrencySource
 from billing.redis_clients import client_or_cluster, ledger_failure
 from billing.settings import load_settings
 from billing.usage import CustomerId
+from billing.usage_validation import CUSTOMER
 
 BEGIN_EPOCH = """\
 Discard trust in the ledger's memory. For a server whose keys were restored or edited while it ran, which
@@ -77,7 +78,7 @@ def main() -> None:
     add("create", _create, "begin a ledger on an empty server", CREATE)
     add("rewound", _list_rewound, "list the customers whose usage the ledger has lost", REWOUND)
     books = add("books", _show_books, "list where ledger and Stripe differ", BOOKS)
-    books.add_argument("--settle", metavar="cus_…", type=CustomerId, help="remove this customer's")
+    books.add_argument("--settle", metavar="cus_…", type=_customer, help="remove this customer's")
     books.add_argument("--reason", default="", help="of --settle, for the audit log")
     begin = add(
         "begin-epoch", _begin_epoch, "distrust what the ledger remembers of Stripe", BEGIN_EPOCH
@@ -85,14 +86,14 @@ def main() -> None:
     accept = add(
         "accept-loss", _accept_loss, "bill what the ledger has after it has lost usage", ACCEPT_LOSS
     )
-    accept.add_argument("--customer", metavar="cus_…", help="this customer only")
+    accept.add_argument("--customer", metavar="cus_…", type=_customer, help="this customer only")
     currency = add(
         "set-currency", _set_currency, "bill a customer in another currency", SET_CURRENCY
     )
-    currency.add_argument("customer", metavar="cus_…", type=CustomerId)
+    currency.add_argument("customer", metavar="cus_…", type=_customer)
     currency.add_argument("currency", metavar="usd", type=_currency)
     erase = add("erase", erasure.run, "erase the person behind a customer", erasure.DESCRIPTION)
-    erase.add_argument("customer", metavar="cus_…", type=CustomerId)
+    erase.add_argument("customer", metavar="cus_…", type=_customer)
     for command in (accept, currency, erase):
         command.add_argument("--reason", required=True, help="for the audit log")
     for command in (begin, accept):
@@ -100,6 +101,13 @@ def main() -> None:
     options = parser.parse_args()
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     sys.exit(asyncio.run(_run(options)))
+
+
+def _customer(text: str) -> CustomerId:
+    """Parse a customer's id: a command for a mistyped one would do nothing and say that it is done."""
+    if not CUSTOMER.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a customer's id, cus_…")
+    return CustomerId(text)
 
 
 def _currency(text: str) -> str:
@@ -190,8 +198,7 @@ async def _release(
         before = {"hold": f"{hold.reason} ({hold.by})"}
         started = await audit.begin(ActionIntent(customer, ACTOR, "acceptLoss", reason, before))
         hold = await ledger.holds.release(customer, hold)
-        after = {"hold": f"{hold.reason} ({hold.by})" if hold else None}
-        await audit.complete(started, after)
+        await audit.complete(started, {"hold": f"{hold.reason} ({hold.by})" if hold else None})
     if hold:
         sys.stdout.write(f"{customer} stays on hold by {hold.by}: {hold.reason}\n")
     else:
@@ -211,9 +218,9 @@ async def _set_currency(
         ActionIntent(customer, ACTOR, "setCurrency", options.reason, known, parameters=currency)
     )
     if not await ledger.usage.register_customer(customer, currency, CurrencySource.OPERATOR):
-        refusal = f"{customer} has usage or an invoice in {before[customer]}; nothing was done."
         await audit.refuse(started, ErrorCode.INVALID_INPUT)
-        sys.stdout.write(f"{refusal}\n")
+        billed = before[customer]
+        sys.stdout.write(f"{customer} has usage or an invoice in {billed}; nothing was done.\n")
         return 1
     await audit.complete(started, {"currency": currency})
     sys.stdout.write(f"{customer} is billed in {currency}.\n")
@@ -227,8 +234,7 @@ def _show(rewound: list[Snapshot]) -> None:
         amount = rewind.money_at_stake(snapshot, lost).formatted
         month = f"{snapshot.customer} {snapshot.period} {snapshot.state}"
         sys.stdout.write(f"{month} {snapshot.invoice}: {amount} in {len(lost)} lines\n")
-    customers = len({snapshot.customer for snapshot in rewound})
-    sys.stdout.write(f"Customers with lost usage: {customers:,}.\n")
+    sys.stdout.write(f"Customers with lost usage: {len({one.customer for one in rewound}):,}.\n")
 
 
 async def _confirmed(question: str) -> bool:

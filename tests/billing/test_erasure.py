@@ -201,6 +201,20 @@ async def test_command_erases_or_says_why_not(redis_url: str, ledger: Ledger) ->
     status, output = await run_command(redis_url, "erase", CUSTOMER, *reason)
     assert (status, "Nothing was erased. Usage of 2026-11 is not billed" in output) == (1, True)
 
-    status, output = await run_command(redis_url, "erase", "cus_Nobody", *reason)
-    assert (status, "behind cus_Nobody is erased" in output) == (0, True)
-    assert (await run_command(redis_url, "erase", "cus_Nobody"))[0] == 2
+    await bill_november(ledger)
+    status, output = await run_command(redis_url, "erase", CUSTOMER, *reason)
+    assert (status, f"behind {CUSTOMER} is erased" in output) == (0, True)
+    assert (await run_command(redis_url, "erase", CUSTOMER))[0] == 2
+
+
+async def test_command_does_not_claim_to_have_erased_a_mistyped_customer(
+    redis: Redis, redis_url: str, ledger: Ledger
+) -> None:
+    """An operator who mistypes an id must not believe that the person is erased; nothing is written for it."""
+    before = await redis.dbsize()
+    for _ in range(2):
+        status, output = await run_command(redis_url, "erase", "cus_Nobody", "--reason", "17")
+        assert (status, "knows no customer cus_Nobody" in output) == (1, True)
+    for mistyped in ("in_1", "cus_", "cus_a b"):
+        assert (await run_command(redis_url, "erase", mistyped, "--reason", "17"))[0] == 2
+    assert await redis.dbsize() == before
