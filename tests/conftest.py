@@ -6,6 +6,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import uvloop
 from redis.asyncio import Redis
@@ -17,6 +18,10 @@ from tests.support.executors import EXECUTORS, VARIABLE, use_chosen_executor
 from tests.support.forking import Forked
 from tests.support.stripe_sandbox import StripeSandbox, start_sandbox
 from tests.support.system import System, free_port
+
+# A busy machine is slow, and no property of ours is a time.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 # Nothing here speaks TLS, and every client would read all authorities' certificates first: 30 ms each.
 os.environ.pop("SSL_CERT_FILE", None)
