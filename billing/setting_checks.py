@@ -38,6 +38,8 @@ REMEDIES = {
     "BILLING_USAGE_MAX_FUTURE": "give seconds, at most 4 days (345600): an id is remembered for six weeks",
     "BILLING_JWT_SECRET": "give the secret that your issuer signs tokens with, or set BILLING_JWKS_URL instead",
     "BILLING_JWT_PREVIOUS_SECRET": "give the secret that BILLING_JWT_SECRET replaces, until its last token has expired",
+    "BILLING_JWT_ISSUER": "give the `iss` of your issuer's tokens, or unset it",
+    "BILLING_METRICS_TOKEN": "give the random text that Prometheus sends as its bearer token",
     "BILLING_JWKS_URL": "give the address of your issuer's keys, such as https://issuer.example/.well-known/jwks.json",
     "BILLING_ALLOWED_ORIGINS": "give scheme, host and port alone, such as https://fly.io, several with commas",
     "BILLING_AUDIT_RETENTION": "give days, 30 to 36500, or unset it to keep every entry",
@@ -85,6 +87,11 @@ def check_jwt_secret(name: str, secret: SecretStr) -> None:
         raise invalid(name, "contains a #, as if a comment stood behind the value")
     if text.startswith(KEYS_OF_STRIPE):
         raise invalid(name, "is one of Stripe's keys")
+
+
+def check_metrics_token(token: SecretStr) -> None:
+    """Check the token that Prometheus sends: a header loses blanks around it, and then it would never fit."""
+    _check_secret("BILLING_METRICS_TOKEN", token, MIN_SECRET)
 
 
 def check_redis_url(name: str, url: str, schemes: frozenset[str]) -> None:

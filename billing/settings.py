@@ -79,7 +79,7 @@ class Settings(StripeSettings):
     jwt_secret: SecretStr | None = None
     jwt_previous_secret: SecretStr | None = None
     jwks_url: str | None = None
-    jwt_issuer: str | None = None
+    jwt_issuer: Annotated[str, Field(pattern=r"\S")] | None = None
     # Replicas of the ledger's server that must have a write before it is acknowledged; 0 with a cluster.
     ledger_replicas: NonNegativeInt = 0
     # Days for which the ledger keeps a finalized month and a line is found by its id. Late usage (and
@@ -167,6 +167,8 @@ class Settings(StripeSettings):
         ):
             if secret:
                 checks.check_jwt_secret(name, secret)
+        if self.metrics_token:
+            checks.check_metrics_token(self.metrics_token)
         if self.jwks_url:
             checks.check_web_address("BILLING_JWKS_URL", self.jwks_url, encrypted=production)
         checks.check_origins(self.origins)

@@ -166,6 +166,25 @@ def test_zero_list_concurrency_is_refused(environment: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BILLING_METRICS_TOKEN", " "),
+        ("BILLING_METRICS_TOKEN", "x"),
+        ("BILLING_METRICS_TOKEN", "0123456789abcdef0123456789\n"),
+        ("BILLING_JWT_ISSUER", " "),
+    ],
+)
+def test_token_or_issuer_that_never_fits_is_refused(
+    environment: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """Each scrape, or each token, would be refused later; a letter can be guessed."""
+    environment.setenv(name, value)
+
+    assert startup_error().startswith(f"Refusing to start: {name} ")
+    assert REMEDIES[name] in startup_error()
+
+
+@pytest.mark.parametrize(
     "name", ["BILLING_STRIPE_API_KEY", "BILLING_STRIPE_WEBHOOK_SECRETS", "BILLING_JWT_SECRET"]
 )
 @pytest.mark.parametrize(
