@@ -19,6 +19,7 @@ from billing.redis_clients import UNREACHABLE, awaited
 RECHECK_SECONDS = 60
 # The ledger dates usage by its server's clock; the cron that closes a month uses this machine's.
 CLOCK_SKEW_WARNING_SECONDS, CLOCK_SKEW_LIMIT_SECONDS = 2, 60
+MEMORY_WARNING_SHARE = 0.9  # of maxmemory
 MEMORY, FSYNCED, REPLICATED = "MEMORY", "FSYNCED", "REPLICATED"
 
 
@@ -150,8 +151,17 @@ def _warnings(facts: Mapping[str, str], *, replicas: int) -> list[str]:
         f"Replicas connected to it: {connected}, fewer than BILLING_LEDGER_REPLICAS ({replicas}), so it refuses all "
         "usage; start one, and better one more than that, because a failover takes one away.": connected
         < replicas,
+        "Its memory is almost full, and at maxmemory it refuses all usage; give it more.": (
+            _is_almost_full(facts)
+        ),
     }
     return [sentence for sentence, applies in wrong.items() if applies]
+
+
+def _is_almost_full(facts: Mapping[str, str]) -> bool:
+    """Return True if a server that evicts nothing refuses every write, or will soon."""
+    most = int(facts.get("maxmemory", 0))  # 0: no limit
+    return most > 0 and int(facts["used_memory"]) > MEMORY_WARNING_SHARE * most
 
 
 def _clock_skew_message(facts: Mapping[str, str]) -> str:

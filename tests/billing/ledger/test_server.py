@@ -369,6 +369,18 @@ async def test_missing_replica_is_a_warning(tmp_path: Path, clock: Clock) -> Non
                 await wait_until(connected, "the replica is connected")
 
 
+async def test_full_memory_is_a_warning(ledger: Ledger, redis: Redis) -> None:
+    """A ledger that evicts nothing refuses every write then, so `/readyz` says so in time."""
+    used = (await redis.info("memory"))["used_memory"]
+    try:
+        await redis.config_set("maxmemory", 4 * used)
+        assert "memory" not in " ".join((await ledger.health.check()).warnings)
+        await redis.config_set("maxmemory", used)
+        assert "memory is almost full" in " ".join((await ledger.health.check()).warnings)
+    finally:
+        await redis.config_set("maxmemory", 0)
+
+
 async def test_replica_does_not_replace_the_disk(tmp_path: Path, clock: Clock) -> None:
     """REPLICATED means on disk and on a replica; without fsync it is MEMORY."""
     long_wait = LedgerPolicy(replicas=1, replica_wait_ms=10_000)
