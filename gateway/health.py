@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
 
 import orjson
 from starlette.requests import Request
@@ -30,6 +29,11 @@ REWIND_WARNING = (
 KEY_WARNING = (
     "Stripe refuses this gateway's key ({endpoints}): BILLING_STRIPE_API_KEY is wrong, has expired or lacks a "
     "permission. What is known is still shown, and usage of known customers is counted; nothing is billed."
+)
+
+QUEUE_WARNING = (
+    "The queue's server (BILLING_QUEUE_URL) does not answer. Usage, pages and webhooks go on without it, and each "
+    "process keeps to a share of Stripe's limits of its own; start it."
 )
 
 
@@ -76,14 +80,13 @@ async def _check_readiness(services: Services) -> tuple[list[str], list[str]]:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             health = await services.ledger.health.check()
             rewound = await services.ledger.periods.count_rewound() if health.epoch else 0
-            budget = await services.budget.state()
     except (TimeoutError, BillingError) as error:
-        return [f"The ledger or Stripe's budget does not answer ({type(error).__name__})."], []
+        return [f"The ledger does not answer ({type(error).__name__})."], []
     tolerated = services.settings.accept_volatile_ledger and health.epoch
     warnings = [
         *health.warnings,
         *_rewind_warning(rewound),
-        *_key_warning(budget.key_refused),
+        *(await _budget_warning(services)),
         *(await _shared_server_warning(services, health.server)),
     ]
     if tolerated:
@@ -96,9 +99,14 @@ def _rewind_warning(customers: int) -> list[str]:
     return [REWIND_WARNING.format(customers=customers)] if customers else []
 
 
-def _key_warning(endpoints: Sequence[str]) -> list[str]:
-    """Warn while Stripe refuses our key, for some or all endpoints."""
-    return [KEY_WARNING.format(endpoints=", ".join(endpoints))] if endpoints else []
+async def _budget_warning(services: Services) -> list[str]:
+    """Warn while the queue's server, which has the budget, is away, or Stripe refuses our key for some endpoints."""
+    try:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            refused = (await services.budget.state()).key_refused
+    except (TimeoutError, BillingError):
+        return [QUEUE_WARNING]
+    return [KEY_WARNING.format(endpoints=", ".join(refused))] if refused else []
 
 
 async def _shared_server_warning(services: Services, ledger: str) -> list[str]:

@@ -347,6 +347,24 @@ async def test_readiness_warns_when_ledger_and_cache_share_a_server(
     assert ["same server" in warning for warning in shared.json()["warnings"]] == [True]
 
 
+async def test_process_stays_ready_while_the_queue_is_away(settings: Settings) -> None:
+    """Nothing that a gateway does needs it, so a load balancer must not take every gateway out for it."""
+    queue = ValkeyServer(free_port())
+    queue.start()
+    apart = settings.model_copy(update={"queue_url": queue.connection_url})
+    async with (
+        serve(create_app(apart)) as address,
+        httpx.AsyncClient(base_url=f"http://{address}", timeout=20) as client,
+    ):
+        before = await client.get("/readyz")
+        queue.stop()
+        away = await client.get("/readyz")
+
+    assert (before.status_code, away.status_code) == (200, 200)
+    assert "BILLING_QUEUE_URL" not in before.text
+    assert "BILLING_QUEUE_URL" in away.text
+
+
 async def test_frequent_probes_share_one_check(
     gateway: httpx.AsyncClient, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
