@@ -47,6 +47,13 @@ async def _next(stream: ChangeStream) -> Change:
     return await asyncio.wait_for(anext(stream), TIMEOUT_SECONDS)
 
 
+async def _next_published(stream: ChangeStream) -> Change:
+    """The next change that was published; a busy machine lets the stream repeat itself before."""
+    while (change := await _next(stream)).reason is ChangeReason.REFRESH:
+        pass
+    return change
+
+
 async def test_change_reaches_subscribers_in_every_process(
     processes: tuple[Process, Process],
 ) -> None:
@@ -103,7 +110,7 @@ async def test_usage_right_after_another_change_is_delivered(
     one, other = processes
     async with one.changes.subscribe("cus_1") as stream:
         await other.changes.publish(SYNC)
-        assert await _next(stream) == SYNC
+        assert await _next_published(stream) == SYNC
         await other.changes.publish(USAGE)
         assert (await _next(stream)).reason is ChangeReason.REFRESH
 
@@ -157,7 +164,7 @@ async def test_lost_connection_sends_every_subscriber_a_change(
         await redis.client_kill_filter(_type="pubsub")
         assert (await _next(stream)).customer == "cus_1"
         await wait_for_value(_published(other, redis), 1)
-        assert await _next(stream) == SYNC
+        assert await _next_published(stream) == SYNC
 
 
 async def test_idle_connection_is_pinged(
@@ -174,7 +181,7 @@ async def test_idle_connection_is_pinged(
 
         await wait_for_value(pinged, expected=True)
         await other.changes.publish(SYNC)
-        assert await _next(stream) == SYNC
+        assert await _next_published(stream) == SYNC
 
 
 async def test_unresponsive_connection_is_replaced(
@@ -278,7 +285,7 @@ async def test_unreadable_message_is_skipped_and_followed_by_a_refresh(
         assert (await _next(stream)).reason is ChangeReason.REFRESH
         for _ in range(3):
             await other.changes.publish(SYNC)
-            assert await _next(stream) == SYNC
+            assert await _next_published(stream) == SYNC
     assert "REPAIR" not in capfd.readouterr().out
 
 
@@ -307,7 +314,7 @@ async def test_listener_survives_whatever_ends_a_connection(
     monkeypatch.setattr(one.changes, "_receive", fail_twice)
     async with one.changes.subscribe("cus_1") as stream:
         await other.changes.publish(SYNC)
-        assert await _next(stream) == SYNC
+        assert await _next_published(stream) == SYNC
 
 
 async def test_subscription_cancelled_while_it_joins_leaves_nothing(
